@@ -1,0 +1,1 @@
+"""Measures of what a federation achieves and what an attacker does."""

@@ -1,0 +1,46 @@
+"""Models by name, built for a dataset's image shape and number of classes."""
+
+from typing import Any
+
+from torch import nn
+
+from fedsec.errors import InputError
+from fedsec.models.cnn import CNN
+from fedsec.models.logistic import Logistic
+from fedsec.models.mlp import MLP
+
+InputShape = tuple[int, int, int]
+
+
+def build(name: str, input_shape: InputShape, num_classes: int, **options: Any) -> nn.Module:
+    """Build a freshly initialized model.
+
+    The initial weights come from torch's global random state; seed that, or use
+    `torch.random.fork_rng`, to choose them.
+
+    Args:
+        name: a key of `MODELS`.
+        input_shape: (channels, height, width) of one image.
+        num_classes: number of logits.
+        options: the model's own options, see its constructor.
+
+    Raises:
+        InputError: unknown name, an option the model does not have, or a shape it cannot take.
+    """
+    if name not in MODELS:
+        raise InputError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
+    if len(input_shape) != 3 or min(input_shape) < 1:
+        raise InputError(f"input_shape must be (channels, height, width), each at least 1, got {tuple(input_shape)}")
+    if num_classes < 2:
+        raise InputError(f"num_classes must be at least 2, got {num_classes}")
+    try:
+        return MODELS[name](input_shape, num_classes, **options)
+    except TypeError as error:
+        raise InputError(f"model {name!r}: {error}") from error
+
+
+MODELS: dict[str, type[nn.Module]] = {
+    "logistic": Logistic,
+    "mlp": MLP,
+    "cnn": CNN,
+}

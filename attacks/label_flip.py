@@ -1,0 +1,65 @@
+"""Label flipping: train honestly, on the wrong labels.
+
+Reference: Biggio, Nelson, Laskov, Support vector machines under adversarial label noise, ACML 2011. As an attack on
+federated learning (pairs of classes): Tolpegin, Truex, Gursoy, Liu, Data poisoning attacks against federated learning
+systems, ESORICS 2020, arXiv:2007.08432; y -> C-1-y: Yin et al., ICML 2018, arXiv:1803.01498.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.threat import DataPoisoning
+
+
+class LabelFlip(DataPoisoning):
+    """Byzantine clients train on flipped labels; the images stay as they are.
+
+    mirror: y -> C-1-y (with an odd number of classes C the middle one maps to itself).
+    pair: source -> target, all other labels stay.
+    random: each label -> one of the other classes, all equally likely.
+
+    Args:
+        mode: which labels become which.
+        source: the class to relabel; for `pair`, and only there.
+        target: what it becomes; for `pair`, and only there.
+
+    Raises:
+        InputError: the mode is unknown, or source and target do not go with it.
+
+    Reference: Tolpegin et al., ESORICS 2020, arXiv:2007.08432
+    """
+
+    def __init__(
+        self,
+        mode: Literal["mirror", "pair", "random"] = "mirror",
+        source: int | None = None,
+        target: int | None = None,
+    ) -> None:
+        if mode not in ("mirror", "pair", "random"):
+            raise InputError(f"LabelFlip: mode must be mirror, pair or random, not {mode!r}")
+        if mode == "pair":
+            if source is None or target is None or source == target or min(source, target) < 0:
+                raise InputError(f"LabelFlip: mode pair needs two different classes, not {source=} and {target=}")
+        elif source is not None or target is not None:
+            raise InputError(f"LabelFlip: source and target go with mode pair, not with mode {mode}")
+        self.mode = mode
+        self.pair = None if source is None or target is None else (source, target)
+
+    def corrupt(
+        self, images: Tensor, labels: Int64[Tensor, "n"], *, num_classes: int, generator: torch.Generator
+    ) -> tuple[Tensor, Int64[Tensor, "n"]]:
+        if self.pair is not None:
+            source, target = self.pair
+            if max(self.pair) >= num_classes:
+                raise InputError(f"LabelFlip: {source=} and {target=} must be classes, below {num_classes}")
+            return images, labels.masked_fill(labels == source, target)
+        if self.mode == "random":
+            if num_classes < 2:
+                raise InputError("LabelFlip: mode random needs at least two classes")
+            shift = torch.randint(1, num_classes, labels.shape, generator=generator, device=generator.device)
+            return images, (labels + shift.to(labels.device)) % num_classes
+        return images, num_classes - 1 - labels

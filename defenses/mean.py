@@ -1,0 +1,36 @@
+"""The weighted mean: federated averaging without a defense.
+
+Reference: McMahan et al., Communication-efficient learning of deep networks from decentralized data, AISTATS 2017,
+arXiv:1602.05629.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.defense import Cohort, CoordinateRule, Scratch, weighted_sum
+
+
+class Mean(CoordinateRule):
+    """Weighted mean of the updates; not robust, a single client can move it anywhere.
+
+    sum_i w_i x_i / sum_i w_i
+
+    Reference: McMahan et al., AISTATS 2017, arXiv:1602.05629
+    """
+
+    uses_weights = True
+
+    def max_rejected(self, num_clients: int) -> int:
+        """All but one row may be lost: the mean promises nothing that the loss could break."""
+        return num_clients - 1
+
+    def reduce(
+        self, chunk: Float[Tensor, "clients columns"], cohort: Cohort, scratch: Scratch
+    ) -> Float[Tensor, "columns"]:
+        return weighted_sum(chunk, cohort.weights, scratch)
+
+    def share(
+        self, chunk: Float[Tensor, "clients columns"], cohort: Cohort, scratch: Scratch
+    ) -> Float[Tensor, "clients"]:
+        return torch.tensor(cohort.weights, dtype=torch.float64, device=chunk.device)

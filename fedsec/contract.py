@@ -1,0 +1,42 @@
+"""How base classes keep their contract when somebody else's subclass fills them in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from fedsec.errors import InputError
+
+
+class Sealed:
+    """A class whose `@final` methods cannot be replaced, at run time as well as for the type checker."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in vars(cls):
+            for base in cls.__mro__[1:]:
+                if getattr(vars(base).get(name), "__final__", False):
+                    raise TypeError(
+                        f"{cls.__name__} may not define {name}: {base.__name__}.{name} checks the contract for every "
+                        f"subclass; fill in the abstract methods instead"
+                    )
+
+
+@contextmanager
+def unmodified(who: str, **tensors: Tensor) -> Iterator[None]:
+    """Refuse in-place changes of other people's tensors made inside the block.
+
+    Args:
+        who: the method that runs inside the block, for the message.
+        tensors: what it must leave alone, by name.
+
+    Raises:
+        InputError: a tensor was written to. (PyTorch counts the writes; tensors made in inference
+            mode carry no counter and cannot be watched.)
+    """
+    watched = {name: (tensor, tensor._version) for name, tensor in tensors.items() if not tensor.is_inference()}
+    yield
+    for name, (tensor, version) in watched.items():
+        if tensor._version != version:
+            raise InputError(f"{who} changed `{name}` in place; it must return new tensors and leave its inputs as is")

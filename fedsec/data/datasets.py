@@ -1,0 +1,77 @@
+"""Datasets by name. Importing this file is cheap: torch is loaded with the first dataset."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedsec.data.cifar import CIFAR10, CIFAR100
+from fedsec.data.download import Progress
+from fedsec.data.embedded import Digits, Photos
+from fedsec.data.idx import MNIST, FashionMNIST
+from fedsec.data.image_folder import ImageFolder
+from fedsec.data.normalization import Normalization, normalization
+from fedsec.data.sources import DatasetStatus, Source, nearest
+from fedsec.errors import DataError
+
+if TYPE_CHECKING:
+    from fedsec.data.images import Dataset, Split
+
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "DatasetStatus",
+    "Normalization",
+    "Progress",
+    "Source",
+    "Split",
+    "load",
+    "normalization",
+    "status",
+]
+
+
+def load(name: str, root: Path | None = None, *, download: bool = True, progress: Progress | None = None) -> "Dataset":
+    """Load a dataset into memory.
+
+    It is looked for in `root` (and `root`/name), $FEDSEC_DATA/name, $FEDSEC_DATA, the user's cache and system
+    folders, in this order; then it is downloaded into the cache. In each place an image folder
+    {train,test}/<class>/<image> of the right shape and number of classes will do as well; labels then number
+    the class folders in alphabetical order.
+
+    Args:
+        name: a key of `DATASETS`.
+        root: a folder to look in first. It must exist; if it holds a part of the dataset only, that is an error.
+        download: whether the network may be used.
+        progress: called during a download with a file's name, the bytes so far and the bytes in all, if known.
+
+    Raises:
+        DataError: unknown name, or the dataset is absent, incomplete, corrupt or of another shape; the text says
+            what was looked for, where, and what to do.
+    """
+    if name not in DATASETS:
+        raise DataError(f"unknown dataset {name!r}; known: {', '.join(DATASETS)}{nearest(name, DATASETS)}")
+    return DATASETS[name]().load(root, download=download, progress=progress)
+
+
+def status() -> list[DatasetStatus]:
+    """What can be loaded now, from where, and how to get the rest. Downloads nothing."""
+    return [source().status() for source in DATASETS.values()]
+
+
+def __getattr__(name: str) -> Any:
+    # These two need torch, which `fedsec data status` must not wait for.
+    if name in ("Dataset", "Split"):
+        from fedsec.data import images
+
+        return getattr(images, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+DATASETS: dict[str, type[Source]] = {
+    "digits": Digits,
+    "photos": Photos,
+    "fashion_mnist": FashionMNIST,
+    "mnist": MNIST,
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
+    "image_folder": ImageFolder,
+}

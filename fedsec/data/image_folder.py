@@ -1,0 +1,30 @@
+"""Anybody's own images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedsec.data import folders
+from fedsec.data.sources import Source
+
+if TYPE_CHECKING:
+    from fedsec.data.images import Split
+
+
+class ImageFolder(Source):
+    """Own images in root/{train,test}/<class>/<image>; any size, all images of one shape, 8-bit gray or RGB.
+
+    Labels number the class folders in alphabetical order. Nothing is resized. Hidden files and files that do
+    not end like an image are passed over. The pixels of a large folder are kept in the user's cache, and used
+    again as long as no file changes in name, size or time.
+    """
+
+    name = "image_folder"
+    layout = ""
+    how_to_get = (
+        "name its folder in the scenario (dataset.root), or put it at $FEDSEC_DATA/image_folder; it must hold "
+        "train/<class>/<image> and test/<class>/<image>"
+    )
+
+    def read(self, folder: Path) -> "tuple[Split, Split, tuple[str, ...]]":
+        """See `Source.read`."""
+        return folders.read_splits(folder)

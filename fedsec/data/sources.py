@@ -1,0 +1,258 @@
+"""Where a dataset is looked for, in which order, and what is said when it is nowhere. Imports nothing heavy."""
+
+import difflib
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from fedsec.data import folders
+from fedsec.data.cache import cache_folder, install
+from fedsec.data.download import Progress
+from fedsec.errors import DataError
+
+if TYPE_CHECKING:
+    from fedsec.data.images import Dataset, Split
+
+VARIABLE = "FEDSEC_DATA"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which a dataset may lie.
+
+    Args:
+        folder: the folder; it need not exist.
+        why: how it came to be looked in, for messages.
+        shared: the folder is not this dataset's own, so what lies in it must first be recognized.
+    """
+
+    folder: Path
+    why: str
+    shared: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.folder} ({self.why})"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a place holds.
+
+    Args:
+        folder: where the files lie.
+        layout: `files` (the dataset's own), `images` (an image folder) or `embedded`.
+        lacks: what is missing for it to be complete.
+    """
+
+    folder: Path
+    layout: str = "files"
+    lacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DatasetStatus:
+    """Whether a dataset can be loaded now.
+
+    Args:
+        name: the name in a scenario.
+        present: whether it can be loaded without a download.
+        where: where it was found; None if it was not.
+        looked_in: every place that was looked in, up to the one where it was found.
+        how_to_get: what to do if it is absent.
+        description: one line.
+    """
+
+    name: str
+    present: bool
+    where: str | None
+    looked_in: list[str]
+    how_to_get: str
+    description: str
+
+
+class Source(ABC):
+    """One dataset by name: where it lies and how it is read.
+
+    A subclass states what it is in class variables and fills in `locate`, `read` and, if there is something to
+    download, `fetch`. The order of places, image folders, the cache and all messages are the same for all.
+    """
+
+    name: ClassVar[str]
+    layout: ClassVar[str]
+    """In words, the files that a folder must hold."""
+    input_shape: ClassVar[tuple[int, int, int] | None] = None
+    num_classes: ClassVar[int | None] = None
+    system_folders: ClassVar[tuple[str, ...]] = ()
+    embedded_in: ClassVar[str | None] = None
+    """The package that carries the data, if one does."""
+    downloadable: ClassVar[bool] = False
+    how_to_get: ClassVar[str]
+
+    def locate(self, place: Place) -> Found | None:
+        """Find the dataset's own files (not an image folder) in a place, by name and without reading them all."""
+        return None
+
+    @abstractmethod
+    def read(self, folder: Path) -> "tuple[Split, Split, tuple[str, ...]]":
+        """Training split, test split and class names from the folder that `locate` found."""
+
+    def fetch(self, folder: Path, progress: Progress | None) -> None:
+        """Download the dataset's files into an empty folder, in which `locate` then finds them."""
+        raise DataError(f"{self.name} cannot be downloaded")
+
+    def load(self, root: Path | None, *, download: bool, progress: Progress | None) -> "Dataset":
+        """Find, if need be download, read and check the dataset.
+
+        Raises:
+            DataError: absent, incomplete, corrupt, of another shape, or the download failed.
+        """
+        from fedsec.data.images import Dataset, shape_text
+
+        found, looked = self.search(root)
+        if found is None and download and self.downloadable:
+            found = self._download(looked, progress)
+        if found is None:
+            raise DataError(self._absent(looked, "Downloads are switched off.\n" if self.downloadable else ""))
+        if root is not None and not found.folder.is_relative_to(_absolute(root)):
+            _log.warning("%s: nothing of it lies in root %s; using %s", self.name, root, found.folder)
+        source = f"embedded in {self.embedded_in}" if found.layout == "embedded" else str(found.folder)
+        train, test, classes = (
+            folders.read_splits(found.folder) if found.layout == "images" else self.read(found.folder)
+        )
+        dataset = Dataset(self.name, train, test, classes, source)
+        if self.input_shape is not None and dataset.input_shape != self.input_shape:
+            raise DataError(
+                f"{self.name}: images in {source} are {shape_text(dataset.input_shape)}, expected "
+                f"{shape_text(self.input_shape)} (channels x height x width; nothing is resized silently)"
+            )
+        if self.num_classes is not None and dataset.num_classes != self.num_classes:
+            raise DataError(f"{self.name}: {source} holds {dataset.num_classes} classes, expected {self.num_classes}")
+        return dataset
+
+    def status(self) -> DatasetStatus:
+        """Where the dataset would be loaded from now. Never downloads, never raises."""
+        found, looked = self.search(None)
+        where = None
+        if found is not None:
+            where = f"embedded in {self.embedded_in}" if found.layout == "embedded" else str(found.folder)
+        summary = (type(self).__doc__ or "").partition("\n")[0]
+        return DatasetStatus(self.name, found is not None, where, looked, self.how_to_get, summary)
+
+    def search(self, root: Path | None) -> tuple[Found | None, list[str]]:
+        """The first place that holds the whole dataset, and all places looked in so far.
+
+        Raises:
+            DataError: `root` does not exist, or holds a part of the dataset only.
+        """
+        if root is not None and not _absolute(root).is_dir():
+            raise DataError(f"{self.name}: root {root} is not a folder; expected one with {self._wanted()}")
+        looked: list[str] = []
+        for place in self.places(root):
+            try:
+                found = self._look(place)
+            except OSError as error:
+                looked.append(f"{place}: {error}")
+                continue
+            if found is not None and not found.lacks:
+                return found, [*looked, str(place)]
+            if found is not None and place.why == "root":
+                raise DataError(
+                    f"{self.name}: {found.folder} is incomplete: it lacks {', '.join(found.lacks)}; expected "
+                    f"{self._wanted()}"
+                )
+            looked.append(str(place) + (f": incomplete, lacks {', '.join(found.lacks)}" if found else ""))
+        return None, looked
+
+    def places(self, root: Path | None) -> Iterable[Place]:
+        """Where to look, in this order: the scenario's root, $FEDSEC_DATA, the user's cache, system folders."""
+        if root is not None:
+            yield Place(_absolute(root), "root")
+            yield Place(_absolute(root) / self.name, "root")
+        if self.embedded_in is not None:
+            yield Place(_package_folder(self.embedded_in), "embedded")
+            return
+        anybodys = self.input_shape is None
+        if anybodys and root is not None:
+            return  # What lies elsewhere is other images, not another copy of these.
+        if os.environ.get(VARIABLE):
+            data = _absolute(Path(os.environ[VARIABLE]))
+            yield Place(data / self.name, f"${VARIABLE}/{self.name}")
+            yield Place(data, f"${VARIABLE}", shared=True)
+        if not anybodys:
+            yield Place(cache_folder() / self.name, "cache")
+        for folder in self.system_folders:
+            yield Place(Path(folder), "system")
+
+    def _look(self, place: Place) -> Found | None:
+        """What a place holds of this dataset."""
+        if place.why == "embedded":
+            return Found(place.folder, "embedded") if place.folder.is_dir() else None
+        return self.locate(place) or self._locate_images(place)
+
+    def _locate_images(self, place: Place) -> Found | None:
+        there = [split for split in folders.SPLITS if (place.folder / split).is_dir()]
+        if not there or (place.shared and not self._recognizes(place.folder)):
+            return None
+        lacks = tuple(f"{split}/" for split in folders.SPLITS if split not in there)
+        return Found(place.folder, "images", lacks)
+
+    def _recognizes(self, folder: Path) -> bool:
+        """Whether an image folder that is nobody's by name looks like this dataset."""
+        if not all((folder / split).is_dir() for split in folders.SPLITS):
+            return False
+        if self.num_classes is not None and len(folders.class_folders(folder / "train")) != self.num_classes:
+            return False
+        return self.input_shape is None or folders.first_image_shape(folder) == self.input_shape
+
+    def _download(self, looked: list[str], progress: Progress | None) -> Found:
+        def look(folder: Path) -> Found | None:
+            return self._look(Place(folder, "cache"))
+
+        def complete(folder: Path) -> bool:
+            found = look(folder)
+            return found is not None and not found.lacks
+
+        try:
+            found = look(install(self.name, lambda folder: self.fetch(folder, progress), complete))
+        except DataError as error:
+            raise DataError(self._absent(looked, f"Then {error}.\n")) from error
+        if found is None:
+            raise DataError(f"{self.name}: the download does not hold {self.layout}")
+        return found
+
+    def _wanted(self) -> str:
+        """In words, what a folder must hold."""
+        images = "an image folder {train,test}/<class>/<image>"
+        if self.input_shape is not None:
+            images += f" with {self.num_classes} classes of {'x'.join(map(str, self.input_shape))} images"
+        return f"{self.layout}, or {images}" if self.layout else images
+
+    def _absent(self, looked: list[str], then: str) -> str:
+        if VARIABLE not in os.environ and self.embedded_in is None:
+            looked = [*looked, f"(${VARIABLE} is not set)"]
+        places = "".join(f"  {place}\n" for place in looked)
+        return f"{self.name} was not found. Looked for {self._wanted()} in:\n{places}{then}To get it: {self.how_to_get}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name that was probably meant, or nothing."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _absolute(path: Path) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _package_folder(package: str) -> Path:
+    """Where an installed package lies, found without importing it."""
+    spec = find_spec(package)
+    locations = spec.submodule_search_locations if spec else None
+    return Path(locations[0]) if locations else Path(package)

@@ -1,0 +1,35 @@
+"""Federated SGD: distributed gradient descent.
+
+McMahan et al., AISTATS 2017, arXiv:1602.05629 (the E = 1, B = infinity end of FedAvg); with robust
+aggregation it is the gradient-descent algorithm of Yin, Chen, Ramchandran, Bartlett: Byzantine-Robust
+Distributed Learning: Towards Optimal Statistical Rates. ICML 2018, arXiv:1803.01498.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.federation.algorithm import Algorithm
+from fedsec.federation.local import CohortTrainer
+from fedsec.seeds import Streams
+
+
+@dataclass(frozen=True)
+class FedSGD(Algorithm):
+    """Distributed gradient descent: one full-batch gradient a client and round, stepped with the server's rate.
+
+    Reference: McMahan et al. 2017, arXiv:1602.05629; Yin et al. 2018, arXiv:1803.01498
+    """
+
+    def updates(
+        self,
+        trainer: CohortTrainer,
+        start: Float[Tensor, "parameters"],
+        clients: Sequence[int],
+        round_number: int,
+        streams: Streams,
+    ) -> Float[Tensor, "clients parameters"]:
+        """The negative gradient of each client's mean loss at the sent parameters."""
+        return trainer.gradients(start, clients).neg_()

@@ -1,0 +1,93 @@
+"""A federation's data, resident on the device as uint8 and gathered by index.
+
+All clients' images lie in one tensor. A client is an array of example numbers; an example is an image
+number and a label. A poisoned client gets examples of its own, so that the same image may carry the
+true label for one client and a flipped one for another without being copied.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from fedsec.data.datasets import Normalization, Split
+
+
+@dataclass
+class ResidentData:
+    """Images as uint8 on the device, and which examples belong to which client.
+
+    Args:
+        images: all images, uint8 in 0..255.
+        image_of: image number of each example.
+        label_of: label of each example.
+        clients: example numbers of each client.
+        normalization: constants applied to images scaled to [0, 1].
+    """
+
+    images: UInt8[Tensor, "images channels height width"]
+    image_of: Int64[Tensor, "examples"]
+    label_of: Int64[Tensor, "examples"]
+    clients: list[np.ndarray]
+    normalization: Normalization
+
+    @classmethod
+    def build(
+        cls, split: Split, clients: list[np.ndarray], normalization: Normalization, device: torch.device
+    ) -> "ResidentData":
+        """Put a split on the device; example i is image i with its true label."""
+        return cls(
+            images=split.images.to(device),
+            image_of=torch.arange(len(split.labels), device=device),
+            label_of=split.labels.to(device),
+            clients=list(clients),
+            normalization=normalization,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images lie."""
+        return self.images.device
+
+    def sizes(self, clients: Iterable[int]) -> np.ndarray:
+        """Number of examples of each given client."""
+        return np.array([len(self.clients[client]) for client in clients], dtype=np.int64)
+
+    def batch(
+        self, examples: Int64[Tensor, "*batch"]
+    ) -> tuple[Float[Tensor, "*batch channels height width"], Int64[Tensor, "*batch"]]:
+        """Normalized images and labels of the given examples."""
+        flat = examples.reshape(-1)
+        images = normalize(self.images[self.image_of[flat]], self.normalization)
+        return images.view(*examples.shape, *images.shape[1:]), self.label_of[examples]
+
+    def client_examples(self, client: int) -> tuple[Tensor, Int64[Tensor, "examples"]]:
+        """One client's raw images (uint8) and labels."""
+        examples = torch.from_numpy(self.clients[client]).to(self.device)
+        return self.images[self.image_of[examples]], self.label_of[examples]
+
+    def replace_labels(self, client: int, labels: Int64[Tensor, "examples"]) -> None:
+        """Give one client other labels for its images."""
+        old = torch.from_numpy(self.clients[client]).to(self.device)
+        self._append(client, self.image_of[old], labels)
+
+    def replace_examples(self, client: int, images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, "n"]) -> None:
+        """Give one client other images and labels."""
+        first = len(self.images)
+        self.images = torch.cat([self.images, images.to(self.device)])
+        self._append(client, torch.arange(first, len(self.images), device=self.device), labels)
+
+    def _append(self, client: int, image_of: Tensor, labels: Tensor) -> None:
+        first = len(self.image_of)
+        self.image_of = torch.cat([self.image_of, image_of])
+        self.label_of = torch.cat([self.label_of, labels.to(self.device)])
+        self.clients[client] = np.arange(first, len(self.image_of), dtype=np.int64)
+
+
+def normalize(images: UInt8[Tensor, "n c h w"], normalization: Normalization) -> Float[Tensor, "n c h w"]:
+    """uint8 images as float32: (image / 255 - mean) / std, channel by channel."""
+    mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (normalization.mean, normalization.std))
+    return images.to(torch.float32).mul_(1 / (255 * std)).sub_(mean / std)

@@ -1,0 +1,54 @@
+"""The small convolutional network of the federated-learning literature's Fashion-MNIST experiments."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fedsec.errors import InputError
+from fedsec.models.layers import activation_layer, initialize
+
+
+class CNN(nn.Module):
+    """Two 5x5 stride-2 convolutions and one linear layer (28,938 parameters at 28x28 with 10 classes).
+
+    Args:
+        input_shape: (channels, height, width).
+        num_classes: number of logits.
+        channels: output channels of the two convolutions (padding 2).
+        activation: after each convolution.
+        init: `default` (PyTorch's) or `uniform` (all from U(-0.5, 0.5), as in the DLG paper's networks).
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        channels: Sequence[int] = (16, 32),
+        activation: Literal["sigmoid", "relu", "tanh"] = "sigmoid",
+        init: Literal["default", "uniform"] = "default",
+    ) -> None:
+        super().__init__()
+        if len(channels) != 2 or min(channels) < 1:
+            raise InputError(f"cnn: channels must be two numbers, each at least 1, got {list(channels)}")
+        first, second = channels
+        depth, height, width = input_shape
+        self.features = nn.Sequential(
+            nn.Conv2d(depth, first, 5, stride=2, padding=2),
+            activation_layer(activation),
+            nn.Conv2d(first, second, 5, stride=2, padding=2),
+            activation_layer(activation),
+        )
+        self.classifier = nn.Linear(second * _quarter(height) * _quarter(width), num_classes)
+        initialize(self, init)
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        """Logits of a batch of normalized images."""
+        logits: Tensor = self.classifier(self.features(images).flatten(1))
+        return logits
+
+
+def _quarter(size: int) -> int:
+    """Pixels left of `size` after two stride-2 convolutions with same padding."""
+    return (size + 3) // 4

@@ -1,0 +1,46 @@
+"""Fully connected network."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fedsec.errors import InputError
+from fedsec.models.layers import activation_layer, initialize
+
+
+class MLP(nn.Module):
+    """Fully connected network on the flattened image.
+
+    Args:
+        input_shape: (channels, height, width).
+        num_classes: number of logits.
+        hidden: width of each hidden layer.
+        activation: between the layers.
+        init: `default` (PyTorch's) or `uniform` (all from U(-0.5, 0.5)).
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        hidden: Sequence[int] = (64,),
+        activation: Literal["relu", "sigmoid", "tanh"] = "relu",
+        init: Literal["default", "uniform"] = "default",
+    ) -> None:
+        super().__init__()
+        if not hidden or min(hidden) < 1:
+            raise InputError(f"mlp: hidden must name at least one width, each at least 1, got {list(hidden)}")
+        channels, height, width = input_shape
+        widths = [channels * height * width, *hidden]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for before, after in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(before, after), activation_layer(activation)]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], num_classes))
+        initialize(self, init)
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        """Logits of a batch of normalized images."""
+        logits: Tensor = self.layers(images)
+        return logits

@@ -1,0 +1,160 @@
+"""What a scenario's author expects of its results: `{attack: label_flip, defense: median, accuracy: ">= 0.65"}`."""
+
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedsec.registry import keys_hint
+from fedsec.scenario.matrix import SECTIONS, display
+from fedsec.words import Problem, shown
+
+if TYPE_CHECKING:
+    from fedsec.scenario.scenario import Cell
+
+METRICS = (
+    "accuracy",
+    "accuracy_min_last5",
+    "loss",
+    "byzantine_influence",
+    "rejected_updates",
+    "rounds_with_byzantine_majority",
+)
+"""Scalar metrics of every finished cell."""
+
+_FRACTIONS = ("accuracy", "accuracy_min_last5", "byzantine_influence")
+_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+_BOUND = re.compile(rf"(>=|<=|==|>|<)\s*{_NUMBER}")
+_RANGE = re.compile(rf"{_NUMBER}\s*\.\.\s*{_NUMBER}")
+_HOLDS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+_FORM = 'expected a comparison such as ">= 0.65", "< 0.5" or "0.6 .. 0.7"'
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A bound on one metric of some cells.
+
+    Args:
+        selector: axis or key -> name, label, scalar or partial mapping that a cell must have there.
+        metric: one of `METRICS`.
+        comparison: one of >=, <=, ==, >, <, or `between` (both ends count).
+        value: the bound; the lower one of `between`.
+        upper: the upper bound of `between`.
+        cells: ids of the cells it is about, never none.
+    """
+
+    selector: Mapping[str, Any]
+    metric: str
+    comparison: str
+    value: float
+    upper: float | None = None
+    cells: tuple[str, ...] = ()
+
+    def met(self, measured: float) -> bool:
+        """Whether a measured value satisfies it; one that is no number never does."""
+        if self.comparison == "between":
+            return self.upper is not None and self.value <= measured <= self.upper
+        return not math.isnan(measured) and _HOLDS[self.comparison](measured, self.value)
+
+    @property
+    def bound(self) -> str:
+        """The comparison as it is written in YAML."""
+        return f"{self.value:g} .. {self.upper:g}" if self.upper is not None else f"{self.comparison} {self.value:g}"
+
+    def __str__(self) -> str:
+        where = ", ".join(f"{key}={display(value)}" for key, value in self.selector.items())
+        return f"{where}: {self.metric} {self.bound}" if where else f"{self.metric} {self.bound}"
+
+
+def read_expectations(entries: Any, cells: Sequence["Cell"]) -> tuple[list[Expectation], list[Problem]]:
+    """The expectations of a scenario's `expect`, and what is wrong with them."""
+    if not isinstance(entries, list):
+        return [], [(("expect",), f"expected a list of mappings, got {shown(entries)}")]
+    made: list[Expectation] = []
+    found: list[Problem] = []
+    for index, item in enumerate(entries):
+        path = ("expect", index)
+        if not isinstance(item, Mapping):
+            found.append((path, f"expected a mapping such as {{defense: median, accuracy: \">= 0.65\"}}, got {shown(item)}"))
+            continue
+        metrics = {key: value for key, value in item.items() if key in METRICS}
+        selector = {key: value for key, value in item.items() if key not in METRICS}
+        wrong = [key for key in selector if key.partition(".")[0] not in SECTIONS]
+        found += [((*path, key), f"unknown key{keys_hint(key, [*METRICS, *SECTIONS])}") for key in wrong]
+        if not metrics and not wrong:
+            found.append((path, f"names no metric; expected one of {', '.join(METRICS)}"))
+        chosen = tuple(cell.id for cell in cells if all(_fits(cell, key, value) for key, value in selector.items()))
+        if not wrong and not chosen:
+            text = ", ".join(f"{key}={display(value)}" for key, value in selector.items())
+            found.append((path, f"matches no cell: {text}; {_choices(cells, selector)}"))
+        for metric, bound in metrics.items():
+            read = _read_bound(metric, bound)
+            if isinstance(read, str):
+                found.append(((*path, metric), read))
+            else:
+                made.append(Expectation(selector, metric, *read, chosen))
+    return made, found
+
+
+def _read_bound(metric: str, bound: Any) -> tuple[str, float, float | None] | str:
+    """(comparison, value, upper), or what is wrong."""
+    text = bound.strip() if isinstance(bound, str) else ""
+    if match := _BOUND.fullmatch(text):
+        read: tuple[str, float, float | None] = (match[1], float(match[2]), None)
+    elif match := _RANGE.fullmatch(text):
+        read = ("between", float(match[1]), float(match[2]))
+        if float(match[1]) > float(match[2]):
+            return f"expected the smaller number first, got {shown(bound)}"
+    else:
+        return f"{_FORM}, got {shown(bound)}"
+    if metric in _FRACTIONS and any(value is not None and not 0 <= value <= 1 for value in read[1:]):
+        return f"is a fraction; expected a number between 0 and 1, got {shown(bound)}"
+    return read
+
+
+def _fits(cell: "Cell", key: str, wanted: Any) -> bool:
+    """Whether a cell has what is wanted at a key: on its axis, or in its resolved configuration."""
+    raw = cell.values.get(key)
+    if key in cell.values and (wanted == raw or (isinstance(wanted, str) and wanted == cell.axes[key])):
+        return True
+    here: Any = cell.resolved
+    for part in key.split("."):
+        if isinstance(here, list):
+            here = here[0]
+        if not isinstance(here, Mapping):
+            return False
+        here = {**here, **here.get("options", {})}
+        if part not in here:
+            return False
+        here = here[part]
+    if isinstance(here, list) and key == "defense":
+        here = here[0]
+    if isinstance(here, Mapping):
+        flat = {**here, **here.get("options", {})}
+        if isinstance(wanted, Mapping):
+            return bool(wanted) and all(name in flat and _same(flat[name], value) for name, value in wanted.items())
+        return wanted in [value for value in (flat.get("name"), flat.get("label")) if value is not None]
+    return _same(here, wanted)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal, and not merely because true equals 1."""
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def _choices(cells: Sequence["Cell"], selector: Mapping[str, Any]) -> str:
+    """What there would have been to choose from."""
+    parts = []
+    for key in selector:
+        values = list(dict.fromkeys(cell.axes[key] for cell in cells if key in cell.axes))
+        if values:
+            parts.append(f"{key} is one of {', '.join(values)}")
+    return "expected a combination that exists" + (f" ({'; '.join(parts)})" if parts else "")

@@ -1,0 +1,205 @@
+"""A scenario file: one base configuration, the axes that vary it, and what is expected of the results."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from fedsec.errors import ScenarioError
+from fedsec.registry import keys_hint
+from fedsec.scenario.config import CellConfig
+from fedsec.scenario.expectations import Expectation, read_expectations
+from fedsec.scenario.matrix import SECTIONS, Axis, Draft, display, drafts, read_axes, without_effect
+from fedsec.scenario.overrides import apply
+from fedsec.scenario.reader import Document, KeyPath, read_file
+from fedsec.words import Problem, shown, translate
+
+KEYS = ("name", "description", *SECTIONS, "matrix", "expect")
+_NAME = re.compile(r"[a-z0-9_-]{1,100}")
+_MOST_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One experiment of the matrix.
+
+    Args:
+        id: hash of all that its numbers depend on; names its folder.
+        axes: each varied key with its value as tables show it.
+        values: the same as it stands in the file.
+        config: the resolved configuration.
+        draft: where the configuration's values stand in the file.
+    """
+
+    id: str
+    axes: dict[str, str]
+    values: dict[str, Any] = field(repr=False)
+    config: CellConfig = field(repr=False)
+    draft: Draft = field(repr=False, compare=False)
+
+    @cached_property
+    def resolved(self) -> dict[str, Any]:
+        """The resolved configuration as plain data."""
+        return self.config.model_dump(mode="json")
+
+    def __str__(self) -> str:
+        return ", ".join(f"{key}={value}" for key, value in self.axes.items()) or "the only cell"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario that has been read and checked.
+
+    Args:
+        source: its file, for messages.
+        name: names the run folder.
+        description: what it is for, in the author's words.
+        matrix: its cells in file order, the last axis varying fastest.
+        expectations: what is expected of the results.
+    """
+
+    source: "Source" = field(repr=False)
+    name: str
+    description: str
+    matrix: tuple[Cell, ...] = field(repr=False)
+    expectations: tuple[Expectation, ...]
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self.source.path
+
+    def cells(self) -> list[Cell]:
+        """The cells in file order."""
+        return list(self.matrix)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A scenario's file, its lines, and what was set from outside.
+
+    Args:
+        path: the file.
+        document: its content with the overrides applied, and the line of each key.
+        overridden: key paths that were set from outside.
+    """
+
+    path: Path
+    document: Document
+    overridden: frozenset[KeyPath] = frozenset()
+
+    def error(self, problems: Iterable[Problem]) -> ScenarioError | None:
+        """An error that lists the problems, one a line; None if there are none.
+
+        Args:
+            problems: with key paths as they stand in the file.
+        """
+        lines = list(dict.fromkeys(self._line(path, message) for path, message in problems))
+        if len(lines) > _MOST_PROBLEMS:
+            lines = [*lines[:_MOST_PROBLEMS], f"{self.path}: and {len(lines) - _MOST_PROBLEMS} more mistakes"]
+        return ScenarioError("\n".join(lines)) if lines else None
+
+    def _line(self, path: KeyPath, message: str) -> str:
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.overridden:
+                return f"{self.path}: {dotted(path)} (from --set): {message}"
+            if path[:length] in self.document.lines:
+                return f"{self.path}:{self.document.lines[path[:length]]}: {dotted(path)}: {message}"
+        return f"{self.path}: {dotted(path)}: {message}" if path else f"{self.path}: {message}"
+
+
+def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
+    """Read a scenario file and check all of it.
+
+    Args:
+        path: the file.
+        overrides: settings `key.path=value` that replace what the file says; values are YAML.
+
+    Raises:
+        ScenarioError: the file, an override or what they say is malformed or contradicts itself; one line for each
+            mistake with file, line, key path and what was expected.
+    """
+    path = Path(path)
+    document = read_file(path)
+    if document.value is None:
+        raise ScenarioError(f"{path}: is empty; expected a scenario, at least `dataset: digits`")
+    if not isinstance(document.value, dict):
+        raise ScenarioError(f"{path}: expected a mapping of keys ({', '.join(KEYS)}), got {shown(document.value)}")
+    source = Source(path, document, frozenset(apply(document, overrides)))
+    content = document.value
+    problems = list(_top_level(content, path))
+    axes, wrong_axes = read_axes(content.get("matrix", {}))
+    cells: list[Cell] = []
+    expectations: list[Expectation] = []
+    if not wrong_axes:
+        cells, wrong_cells = _unfold({key: content[key] for key in SECTIONS if key in content}, axes)
+        problems += wrong_cells
+        if not wrong_cells:
+            expectations, wrong_expectations = read_expectations(content.get("expect", []), cells)
+            problems += wrong_expectations
+    if error := source.error([*problems, *wrong_axes]):
+        raise error
+    name, description = content.get("name", path.stem), content.get("description", "")
+    return Scenario(source, name, description, tuple(cells), tuple(expectations))
+
+
+def _unfold(base: Mapping[str, Any], axes: Sequence[Axis]) -> tuple[list[Cell], list[Problem]]:
+    made = list(drafts(base, axes))
+    problems: list[Problem] = []
+    cells = []
+    for values, draft in made:
+        try:
+            config = CellConfig.model_validate(draft.values)
+        except ValidationError as error:
+            problems += [(origin(draft, path), message) for path, message in translate(error, CellConfig)]
+            continue
+        axes_shown = {key: display(value) for key, value in values.items()}
+        cells.append(Cell(config.id, axes_shown, values, config, draft))
+    problems += without_effect(base, axes, [draft for _, draft in made])
+    return cells, problems or list(_alike(cells))
+
+
+def dotted(path: KeyPath) -> str:
+    """A key path as messages show it: `matrix.attack[1].fraction`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def _top_level(content: Mapping[str, Any], path: Path) -> Iterable[Problem]:
+    """Mistakes in what belongs to the file and not to a cell."""
+    for key in content:
+        if key not in KEYS:
+            yield (key,), f"unknown key{keys_hint(key, KEYS)}"
+    name = content.get("name", path.stem)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        whose = "" if "name" in content else " from the file's name (say another with the key `name`)"
+        yield ("name",), f"expected lower-case letters, digits, _ and - only, got {shown(name)}{whose}"
+    if not isinstance(content.get("description", ""), str):
+        yield ("description",), f"expected text, got {shown(content['description'])}"
+    for section in ("partition", "model", "attack", "defense"):
+        if isinstance(content.get(section), Mapping) and "options" in content[section]:
+            yield (section, "options"), "unknown key; expected the options beside the name"
+
+
+def origin(draft: Draft, path: KeyPath) -> KeyPath:
+    """Where in the file the culprit of a message about a cell stands."""
+    if path[:2] == ("defense", 0) and not isinstance(draft.values.get("defense"), list):
+        path = ("defense", *path[2:])
+    return draft.origin(path)
+
+
+def _alike(cells: Sequence[Cell]) -> Iterable[Problem]:
+    """Cells that are the same experiment, or that no table could tell apart."""
+    ids: dict[str, Cell] = {}
+    looks: dict[tuple[str, ...], Cell] = {}
+    for cell in cells:
+        if cell.id in ids:
+            yield ("matrix",), f"two cells are the same experiment: ({ids[cell.id]}) and ({cell}); expected each once"
+        elif (look := tuple(cell.axes.values())) in looks:
+            yield ("matrix",), f"two cells look alike in tables: ({cell}); expected labels that tell them apart"
+        ids.setdefault(cell.id, cell)
+        looks.setdefault(tuple(cell.axes.values()), cell)

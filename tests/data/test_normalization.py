@@ -1,0 +1,53 @@
+"""Normalization constants and what a scenario may say about them."""
+
+from typing import Any
+
+import pytest
+
+from fedsec.data import Normalization, normalization
+from fedsec.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("unit", Normalization((0.0,), (1.0,))),
+        ("half", Normalization((0.5,), (0.5,))),
+        ({"mean": [0.1, 0.2, 0.3], "std": 1}, Normalization((0.1, 0.2, 0.3), (1.0,))),
+        ({"mean": 0, "std": [2]}, Normalization((0.0,), (2.0,))),
+        (Normalization((0.1,), (0.2,)), Normalization((0.1,), (0.2,))),
+    ],
+)
+def test_specs(spec: Any, expected: Normalization) -> None:
+    assert normalization(spec) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("imagenet", "must be 'unit', 'half' or"),
+        (None, "must be 'unit'"),
+        ({"mean": [0.5]}, "must be 'unit'"),
+        ({"mean": [0.5], "std": [0.5], "var": 1}, "must be 'unit'"),
+        ({"mean": "0.5", "std": 1}, "mean must be a number or a list of numbers, got '0.5'"),
+        ({"mean": [True], "std": 1}, "mean must be a number"),
+        ({"mean": [], "std": 1}, "mean must hold one value"),
+        ({"mean": [float("nan")], "std": 1}, "mean must be finite"),
+        ({"mean": 0, "std": float("inf")}, "std must be finite"),
+        ({"mean": 0, "std": 0}, "std must be greater than 0"),
+        ({"mean": [0, 0], "std": [1, -1]}, "std must be greater than 0"),
+        ({"mean": [0, 0], "std": [1, 1, 1]}, "mean has 2 values and std has 3"),
+    ],
+)
+def test_bad_specs(spec: Any, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        normalization(spec)
+
+
+def test_channels_must_fit() -> None:
+    normalization("unit").check_channels(1)
+    normalization("half").check_channels(3)
+    three = normalization({"mean": [0, 0, 0], "std": 1})
+    three.check_channels(3)
+    with pytest.raises(DataError, match=r"mean has 3 values, but the images have 1 channel"):
+        three.check_channels(1)

@@ -1,0 +1,179 @@
+"""Both engines, for every model, optimizer and partition, against each other and against a plain PyTorch loop."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedsec.data.datasets import Normalization, Split
+from fedsec.data.partitions import PARTITIONS
+from fedsec.errors import InputError
+from fedsec.federation import CohortTrainer, LocalTraining, ResidentData
+from fedsec.federation.batches import BatchPlan, plan_batches
+from fedsec.models import MODELS, build
+
+SHAPE, CLASSES = (1, 8, 8), 4
+NORMALIZATION = Normalization((0.5,), (0.25,))
+OPTIMIZERS = {
+    "sgd": LocalTraining(steps=4, batch_size=5, lr=0.1),
+    "momentum": LocalTraining(epochs=2, batch_size=5, lr=0.1, momentum=0.9, weight_decay=0.01),
+    "fraction": LocalTraining(epochs=1, batch_fraction=0.3, lr=0.1, momentum=0.5),
+    "adam": LocalTraining(epochs=2, batch_size=7, optimizer="adam", lr=0.01, weight_decay=0.01),
+}
+
+
+def split(examples: int = 90) -> Split:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (examples, *SHAPE), dtype=torch.uint8, generator=generator)
+    return Split(images, torch.arange(examples) % CLASSES)
+
+
+def resident(partition: str, examples: int = 90, clients: int = 5) -> ResidentData:
+    data = split(examples)
+    parts = PARTITIONS[partition]()(
+        data.labels.numpy(), clients, num_classes=CLASSES, rng=np.random.default_rng(0)
+    )
+    return ResidentData.build(data, parts, NORMALIZATION, torch.device("cpu"))
+
+
+def model(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return build(name, SHAPE, CLASSES)
+
+
+def plans(data: ResidentData, local: LocalTraining) -> list[BatchPlan]:
+    return [plan_batches(c, local, np.random.default_rng(i)) for i, c in enumerate(data.clients)]
+
+
+def plain_pytorch(module: nn.Module, data: ResidentData, plan: BatchPlan, local: LocalTraining) -> Tensor:
+    """What anybody would write: one client, torch.optim, float images, no cleverness."""
+    module = copy.deepcopy(module)
+    before = torch.cat([p.detach().flatten().clone() for p in module.parameters()])
+    make = torch.optim.Adam if local.optimizer == "adam" else torch.optim.SGD
+    more = {} if local.optimizer == "adam" else {"momentum": local.momentum}
+    optimizer = make(module.parameters(), lr=local.lr, weight_decay=local.weight_decay, **more)  # type: ignore[arg-type]
+    for step in range(plan.steps):
+        chosen = plan.examples[step][: plan.sizes[step]]
+        images = (data.images[chosen].double() / 255 - 0.5) / 0.25
+        optimizer.zero_grad()
+        F.cross_entropy(module(images.float()), data.label_of[chosen]).backward()
+        optimizer.step()
+    return torch.cat([p.detach().flatten() for p in module.parameters()]) - before
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", MODELS)
+def test_engines_agree_with_a_plain_loop(name: str, optimizer: str, partition: str) -> None:
+    data, module, local = resident(partition), model(name), OPTIMIZERS[optimizer]
+    cohort = plans(data, local)
+    expected = torch.stack([plain_pytorch(module, data, plan, local) for plan in cohort])
+    assert expected.abs().max() > 1e-3
+    # Adam divides by the gradient's size, so that a gradient of rounding errors alone moves as far as any other.
+    atol = 2e-3 if local.optimizer == "adam" else 2e-5
+    for engine in ("loop", "vectorized"):
+        trainer = CohortTrainer(module, data, engine=engine)  # type: ignore[arg-type]
+        start = trainer.layout.flatten(module)
+        updates = trainer.train(start, cohort, local)
+        torch.testing.assert_close(updates, expected, rtol=1e-3, atol=atol, msg=lambda text: f"{engine}: {text}")
+
+
+def test_ragged_clients_really_differ() -> None:
+    """The agreement above covers clients with other numbers of steps, short last batches, and one example."""
+    data = resident("quantity_skew")
+    data.clients[2] = data.clients[2][:1]
+    cohort = plans(data, OPTIMIZERS["momentum"])
+    assert len({plan.steps for plan in cohort}) > 1
+    assert any((plan.sizes < plan.examples.shape[1]).any() for plan in cohort)
+    module = model("mlp")
+    rows = [
+        CohortTrainer(module, data, engine=e).train(  # type: ignore[arg-type]
+            torch.cat([p.detach().flatten() for p in module.parameters()]), cohort, OPTIMIZERS["momentum"]
+        )
+        for e in ("loop", "vectorized")
+    ]
+    torch.testing.assert_close(*rows, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("engine", ["loop", "vectorized", "auto"])
+def test_chunks_and_threads_change_nothing_beyond_tolerance(engine: str, threads: int) -> None:
+    data, module, local = resident("dirichlet", clients=7), model("cnn"), OPTIMIZERS["momentum"]
+    cohort = plans(data, local)
+    reference = CohortTrainer(module, data, engine="loop")
+    start = reference.layout.flatten(module)
+    trainer = CohortTrainer(module, data, engine=engine, threads=threads, memory_gib=0.0002)  # type: ignore[arg-type]
+    again = trainer.train(start, cohort, local)
+    assert torch.equal(again, trainer.train(start, cohort, local))
+    torch.testing.assert_close(again, reference.train(start, cohort, local), rtol=1e-3, atol=2e-5)
+
+
+def test_gradient_is_the_full_batch_gradient_whatever_the_microbatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, module = resident("iid"), model("cnn")
+    trainer = CohortTrainer(module, data, engine="auto", threads=2)
+    start = trainer.layout.flatten(module)
+    images, labels = data.batch(torch.from_numpy(data.clients[3]))
+    F.cross_entropy(module(images), labels).backward()
+    expected = torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
+    for microbatch in (256, 4, 1):
+        monkeypatch.setattr("fedsec.federation.loop.MICROBATCH", microbatch)
+        rows = trainer.gradients(start, [0, 3])
+        torch.testing.assert_close(rows[1], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_memory_bounds_the_chunk() -> None:
+    data, module = resident("iid", clients=9), model("cnn")
+    cohort = plans(data, LocalTraining(steps=2, batch_size=5))
+    sizes = [
+        CohortTrainer(module, data, memory_gib=gib).chunk_size(cohort) for gib in (1e-6, 0.0005, 0.001, 1.0)
+    ]
+    assert sizes[0] == 1
+    assert sizes[-1] == 9
+    assert sizes == sorted(sizes)
+
+
+class Stubborn(nn.Module):
+    """A module that vmap cannot run: its control flow looks at the data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.linear(images.flatten(1))
+        return out * 2 if out.sum() > 0 else out
+
+
+def test_auto_falls_back_to_the_loop_and_says_why() -> None:
+    data = resident("iid")
+    trainer = CohortTrainer(Stubborn(), data)
+    assert trainer.engine == "loop"
+    assert "data-dependent" in trainer.reason
+    with pytest.raises(InputError, match="engine: loop"):
+        CohortTrainer(Stubborn(), data, engine="vectorized")
+
+
+def test_training_leaves_the_thread_count_and_the_callers_module_alone() -> None:
+    data, module = resident("iid"), model("mlp")
+    before = torch.get_num_threads(), torch.cat([p.detach().flatten() for p in module.parameters()])
+    trainer = CohortTrainer(module, data, threads=2)
+    trainer.train(before[1], plans(data, OPTIMIZERS["sgd"]), OPTIMIZERS["sgd"])
+    assert torch.get_num_threads() == before[0]
+    assert torch.equal(torch.cat([p.detach().flatten() for p in module.parameters()]), before[1])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+@pytest.mark.parametrize("engine", ["loop", "vectorized"])
+def test_cuda_agrees_with_cpu(engine: str) -> None:
+    local, module = OPTIMIZERS["momentum"], model("cnn")
+    data = resident("dirichlet")
+    rows = []
+    for device in ("cpu", "cuda"):
+        there = ResidentData.build(split(), data.clients, NORMALIZATION, torch.device(device))
+        trainer = CohortTrainer(module, there, engine=engine)  # type: ignore[arg-type]
+        start = trainer.layout.flatten(module).to(device)
+        rows.append(trainer.train(start, plans(there, local), local).cpu())
+    torch.testing.assert_close(*rows, rtol=1e-2, atol=1e-3)
