@@ -276,6 +276,9 @@ then cost one start a call instead of one barrier an operation, and do not stall
 _CPU_BYTES = 16 << 20
 """Chunks get narrower where so many clients' chunks would not fit a thread's part of the outer cache."""
 
+_MIN_COLUMNS = 2048
+"""In narrower chunks the operations' fixed costs dominate."""
+
 _GPU_BYTES = 512 << 20
 """On a GPU chunks only bound the memory that buffers take (and stay countable in float32)."""
 
@@ -288,9 +291,9 @@ def _column_chunks(updates: Tensor) -> list[slice]:
     num_clients, num_columns = updates.shape
     column_bytes = num_clients * updates.element_size()
     if updates.device.type == "cpu":
-        widest = max(2048, min(_CPU_COLUMNS, _CPU_BYTES // column_bytes))
+        widest = min(_CPU_COLUMNS, max(_MIN_COLUMNS, _CPU_BYTES // column_bytes))
     else:
-        widest = min(1 << 24, max(2048, _GPU_BYTES // column_bytes))
+        widest = min(1 << 24, max(_MIN_COLUMNS, _GPU_BYTES // column_bytes))
     pieces = ceil(num_columns / widest)
     if pieces > 2:
         pieces = ceil(pieces / _MAX_THREADS) * _MAX_THREADS

@@ -63,6 +63,19 @@ class Entry:
     parameters: tuple[Parameter, ...]
     plugin: str = ""
 
+    def as_json(self) -> dict[str, Any]:
+        """The entry as plain data, for machines."""
+        parameters = []
+        for parameter in self.parameters:
+            told: dict[str, Any] = {"name": parameter.name, "type": parameter.annotation, "about": parameter.about}
+            told["required"] = parameter.default is REQUIRED
+            if not told["required"]:
+                given = parameter.default
+                told["default"] = str(given) if isinstance(given, Expression) else given
+            parameters.append(told)
+        told = {"name": self.name, "summary": self.summary, "paper": self.paper, "interface": self.base}
+        return {**told, "plugin": self.plugin or None, "parameters": parameters}
+
 
 def entries(kind: str, *, plugins: bool = True) -> dict[str, Entry]:
     """Everything of a kind by name, built-ins first.
@@ -152,7 +165,7 @@ def problems(
     """
     from pydantic import ValidationError
 
-    from fedsec.words import expected, shown
+    from fedsec.words import expected
 
     wrong, resolved = [], {}
     names = [parameter.name for parameter in known.parameters]

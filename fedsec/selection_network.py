@@ -16,6 +16,7 @@ Reference: Batcher, Sorting networks and their applications, AFIPS 1968, doi:10.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,10 +42,10 @@ class Network:
 
     def __call__(self, rows: Sequence[Tensor], buffers: Sequence[Tensor | None]) -> list[Tensor]:
         """The output rows; where a buffer is None, its row is allocated anew at every step."""
-        registers = dict(enumerate(rows))
-        place = dict(enumerate(buffers, start=len(rows)))
+        inputs = len(rows)
+        registers: list[Any] = [*rows, *buffers]
         for function, first, second, target in self.steps:
-            registers[target] = function(registers[first], registers[second], out=place[target])
+            registers[target] = function(registers[first], registers[second], out=buffers[target - inputs])
         return [registers[output] for output in self.outputs]
 
 

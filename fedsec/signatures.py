@@ -8,8 +8,8 @@ simple annotations.
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Expression:
 
     text: str
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return self.text
 
 
@@ -45,14 +45,16 @@ class Parameter:
         name: its name, the key in YAML.
         annotation: its type as source text with aliases spelled out.
         default: a literal, an `Expression`, or `REQUIRED`.
+        about: what the docstring says about it.
     """
 
     name: str
     annotation: str
     default: Any
+    about: str = ""
 
     def __str__(self) -> str:
-        return self.name if self.default is REQUIRED else f"{self.name}={self.default!r}"
+        return f"{self.name} (required)" if self.default is REQUIRED else f"{self.name}={as_yaml(self.default)}"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,15 @@ class Signature:
     parameters: tuple[Parameter, ...]
 
 
+def as_yaml(value: Any) -> str:
+    """A value as one would write it in YAML: `[16, 32]`, `true`, `null`, `per_class`."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_yaml, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
 def table(module: str, variable: str) -> dict[str, Signature]:
     """The entries of a table such as ``ATTACKS: dict[str, type] = {"sign_flip": SignFlip}``.
 
@@ -84,7 +95,7 @@ def table(module: str, variable: str) -> dict[str, Signature]:
     found = {}
     for key, item in zip(value.keys, value.values, strict=True):
         if not (isinstance(key, ast.Constant) and isinstance(key.value, str) and isinstance(item, ast.Name)):
-            raise LookupError(f"{module}.{variable}: expected entries of the form \"name\": Class")
+            raise LookupError(f'{module}.{variable}: expected entries of the form "name": Class')
         found[key.value] = signature(module, item.id)
     return found
 
@@ -100,7 +111,7 @@ def signature(module: str, name: str) -> Signature:
     text = ast.get_docstring(node) or ""
     base = node.bases[0] if isinstance(node, ast.ClassDef) and node.bases else None
     base_name = ast.unparse(base).rpartition(".")[2] if base is not None else ""
-    return Signature(text.partition("\n")[0].strip(), _reference(text), base_name, tuple(_parameters(source, node)))
+    return Signature(text.partition("\n")[0].strip(), _reference(text), base_name, _documented(source, node))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,14 +136,16 @@ class _Source:
                 return node.value
         return None
 
-    def imported(self, name: str) -> tuple[str, str] | None:
-        """(module, name there) of a name that the module imports from another."""
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                for alias in node.names:
-                    if (alias.asname or alias.name) == name:
-                        return node.module, alias.name
-        return None
+    @cached_property
+    def imports(self) -> dict[str, tuple[str, str]]:
+        """(module, name there) of each name that the module imports from another."""
+        guarded = [item for node in self.tree.body if isinstance(node, ast.If) for item in node.body]
+        return {
+            alias.asname or alias.name: (node.module, alias.name)
+            for node in [*guarded, *self.tree.body]
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module
+            for alias in node.names
+        }
 
 
 def _file(module: str) -> Path:
@@ -157,11 +170,43 @@ def _define(module: str, name: str) -> tuple[_Source, _Definition]:
         for node in source.tree.body:
             if isinstance(node, _Definition) and node.name == where[1]:
                 return source, node
-        further = source.imported(where[1])
+        further = source.imports.get(where[1])
         if further is None:
             break
         where = further
     raise LookupError(f"no source of {module}.{name}")
+
+
+def _documented(source: _Source, node: _Definition) -> tuple[Parameter, ...]:
+    about: dict[str, str] = {}
+    for text in _docstrings(source, node):
+        about = {**_arguments_section(text), **about}
+    return tuple(replace(parameter, about=about.get(parameter.name, "")) for parameter in _parameters(source, node))
+
+
+def _docstrings(source: _Source, node: _Definition) -> Iterator[str]:
+    """The docstrings that may describe a parameter: the class's, its constructor's, its bases'."""
+    yield ast.get_docstring(node) or ""
+    if isinstance(node, ast.ClassDef):
+        for item in node.body:
+            if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                yield ast.get_docstring(item) or ""
+        for home, base in _bases(source, node):
+            yield from _docstrings(home, base)
+
+
+def _arguments_section(docstring: str) -> dict[str, str]:
+    """What the `Args:` section says about each parameter."""
+    match = re.search(r"^Args:\n((?:[ \t]+\S.*\n?|[ \t]*\n)*)", docstring, re.MULTILINE)
+    found: dict[str, str] = {}
+    name = ""
+    for line in match[1].splitlines() if match else []:
+        start = re.match(r"    (\w+): (.*)", line)
+        if start:
+            name = start[1]
+        if name and line.strip():
+            found[name] = f"{found[name]} {line.strip()}" if name in found else line.partition(": ")[2].strip()
+    return found
 
 
 def _parameters(source: _Source, node: _Definition) -> Iterator[Parameter]:
@@ -180,14 +225,23 @@ def _parameters(source: _Source, node: _Definition) -> Iterator[Parameter]:
 
 
 def _inherited(source: _Source, node: ast.ClassDef) -> Iterator[Parameter]:
+    for home, base in _bases(source, node):
+        yield from _parameters(home, base)
+        return
+
+
+def _bases(source: _Source, node: ast.ClassDef) -> Iterator[tuple[_Source, _Definition]]:
+    """The base classes that are fedsec's or the same package's; others (ABC, nn.Module) add no options."""
+    own = ("fedsec", source.module.partition(".")[0])
     for base in node.bases:
+        name = ast.unparse(base)
+        home = source.imports.get(name)
+        if home is not None and home[0].partition(".")[0] not in own:
+            continue
         try:
-            home, definition = _define(source.module, ast.unparse(base))
+            yield _define(source.module, name)
         except LookupError:
-            continue  # a base from elsewhere (ABC, nn.Module) adds no options
-        if home.module.partition(".")[0] in ("fedsec", source.module.partition(".")[0]):
-            yield from _parameters(home, definition)
-            return
+            continue
 
 
 def _arguments(source: _Source, arguments: ast.arguments, skip: int) -> Iterator[Parameter]:
@@ -225,7 +279,7 @@ class _Aliases(ast.NodeTransformer):
     def __init__(self, source: _Source) -> None:
         self.source = source
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802 (the name that ast asks for)
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         value = _constant(self.source, node.id)
         return value if isinstance(value, ast.Subscript | ast.BinOp) else node
 
@@ -253,7 +307,7 @@ def _constant(source: _Source, name: str) -> ast.expr | None:
     """The value of a module-level name, here or where it was imported from."""
     for _ in range(_HOPS):
         value = source.assigned(name)
-        further = source.imported(name) if value is None else None
+        further = source.imports.get(name) if value is None else None
         if further is None or further[0].partition(".")[0] != source.module.partition(".")[0]:
             return value
         source, name = _Source.of(further[0]), further[1]

@@ -47,7 +47,7 @@ def in_words(schema: dict[str, Any]) -> str:
         length = schema.get("minItems")
         many = f"a list of {length} entries" if length and length == schema.get("maxItems") else "a list"
         return many if "prefixItems" in schema else f"{many}, each {item}"
-    bounds = [f"{phrase} {schema[key]:g}" for key, phrase in _BOUNDS.items() if key in schema]
+    bounds = [f"{phrase} {schema[key]}" for key, phrase in _BOUNDS.items() if key in schema]
     bounds += [f"of at most {schema['maxLength']} characters"] if "maxLength" in schema else []
     noun = _SIMPLE.get(str(kind), "a mapping" if "$ref" in schema else "something else")
     return " ".join([noun, " and ".join(bounds)]).strip()
@@ -55,9 +55,7 @@ def in_words(schema: dict[str, Any]) -> str:
 
 def shown(value: Any) -> str:
     """A value as it would stand in YAML, cut to a readable length."""
-    if isinstance(value, str):
-        text = repr(value)
-    elif isinstance(value, float):
+    if isinstance(value, str | float):
         text = repr(value)
     else:
         try:

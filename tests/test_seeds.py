@@ -9,7 +9,13 @@ def test_a_stream_depends_on_its_name_and_the_root_only() -> None:
     draws = {
         name: Streams(root).numpy(*name[1:]).integers(2**62)
         for root in (0, 1)
-        for name in [(root, "init"), (root, "partition"), (root, "client", 1), (root, "client", 11), (root, "client", 1, 1)]
+        for name in [
+            (root, "init"),
+            (root, "partition"),
+            (root, "client", 1),
+            (root, "client", 11),
+            (root, "client", 1, 1),
+        ]
     }
     assert len(set(draws.values())) == len(draws)
     again = Streams(0)

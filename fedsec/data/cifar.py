@@ -4,6 +4,7 @@ import hashlib
 import io
 import pickle
 import tarfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -50,11 +51,14 @@ class CifarSource(Source):
         download([publisher.url], archive, publisher.tgz_md5, progress)
         wanted = {f"{self.base_folder}/{name}" for name in (*self.train_files, *self.test_files, self.meta_file)}
         (folder / self.base_folder).mkdir()
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                content = tar.extractfile(member) if member.name in wanted else None
-                if content is not None:
-                    (folder / member.name).write_bytes(content.read())
+        try:
+            with tarfile.open(archive) as tar:
+                for member in tar:
+                    content = tar.extractfile(member) if member.name in wanted else None
+                    if content is not None:
+                        (folder / member.name).write_bytes(content.read())
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise DataError(f"{publisher.filename} is corrupt ({error})") from error
         archive.unlink()
 
     def _split(self, folder: Path, names: tuple[str, ...]) -> "Split":

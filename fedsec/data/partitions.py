@@ -251,6 +251,9 @@ class ClassesPerClient(Partition):
     Args:
         num_classes_per_client: most classes a client may have.
         min_per_client: fewest examples a client may get.
+
+    Reference: Li, Diao, Chen, He, "Federated learning on non-IID data silos", 2022, arXiv:2102.02079 (there "#C = k",
+        with classes drawn singly and without weights).
     """
 
     def __init__(self, num_classes_per_client: int = 2, min_per_client: int = 1) -> None:
@@ -338,8 +341,8 @@ def _apportion(shares: Floats, totals: Ints) -> Ints:
 
     Row i sums to totals[i] exactly; each entry is within one of totals[i] x its share, and 0 where the share is 0.
     """
-    edges = np.rint(np.cumsum(shares, axis=1) / shares.sum(axis=1, keepdims=True) * totals[:, None]).astype(np.int64)
-    edges[:, -1] = totals
+    cumulative = np.cumsum(shares, axis=1)
+    edges = np.rint(cumulative / cumulative[:, -1:] * totals[:, None]).astype(np.int64)
     counts: Ints = np.diff(edges, axis=1, prepend=0)
     return counts
 

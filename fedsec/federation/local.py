@@ -144,7 +144,9 @@ class CohortTrainer:
         plan = BatchPlan(*_two_examples(first))
         local = LocalTraining(steps=1, batch_size=1, lr=1.0)
         try:
-            CohortWorker(self.module, self.data).train(self.layout.flatten(self.module).to(self.data.device), [plan, plan], local)
+            CohortWorker(self.module, self.data).train(
+                self.layout.flatten(self.module).to(self.data.device), [plan, plan], local
+            )
         except RuntimeError as error:
             return str(error).splitlines()[0]
         return ""

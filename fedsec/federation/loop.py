@@ -54,13 +54,9 @@ class LoopWorker:
             images, labels = self.data.batch(part)
             loss = F.cross_entropy(self.module(images), labels, reduction="sum") / len(examples)
             loss.backward()
-        return torch.cat(
-            [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters]
-        )
+        return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters])
 
     def _optimizer(self, local: LocalTraining) -> torch.optim.Optimizer:
         if local.optimizer == "adam":
             return torch.optim.Adam(self.parameters, lr=local.lr, weight_decay=local.weight_decay)
-        return torch.optim.SGD(
-            self.parameters, lr=local.lr, momentum=local.momentum, weight_decay=local.weight_decay
-        )
+        return torch.optim.SGD(self.parameters, lr=local.lr, momentum=local.momentum, weight_decay=local.weight_decay)

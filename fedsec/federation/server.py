@@ -116,6 +116,7 @@ class Federation:
             raise InputError(f"clients_per_round must lie in [1, {self.num_clients}], got {clients_per_round}")
         if algorithm.weighting == "population" and not aggregator.uses_weights:
             raise InputError("weighting population rescales an average; it needs a rule that uses weights (mean)")
+        aggregator.max_rejected(self.clients_per_round)  # raises where the rule cannot work with so few clients
         self.parameters = trainer.layout.flatten(self.module)
         self.round = 0
 

@@ -15,7 +15,7 @@ from fedsec.words import Problem, shown, translate, wrong
 
 NO_ATTACK = "none"
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 Label = Annotated[str, Field(min_length=1, max_length=60)]
 
 
@@ -123,7 +123,7 @@ class PartitionConfig(NamedSection):
     kind = "partition"
 
     name: str = Field(default="iid", description="A partition; see `fedsec list partitions`.")
-    clients: Count = Field(default=10, description="Number of clients.")
+    clients: int = Field(default=10, ge=1, le=10**6, description="Number of clients.")
 
 
 class ModelConfig(NamedSection):
@@ -286,11 +286,20 @@ class CellConfig(Section):
         if sampled is not None and sampled > clients and not pooled:
             yield ("federation", "clients_per_round"), f"expected at most partition.clients = {clients}, got {sampled}"
         if pooled and self.attack.name != NO_ATTACK:
-            yield ("attack", "name"), f"centralized training has no clients to attack; expected none, got {shown(self.attack.name)}"
+            yield (
+                ("attack", "name"),
+                f"centralized training has no clients to attack; expected none, got {shown(self.attack.name)}",
+            )
         if pooled and rules != ["mean"]:
-            yield ("defense", 0, "name"), f"centralized training aggregates nothing; expected mean, got {shown(rules[0])}"
+            yield (
+                ("defense", 0, "name"),
+                f"centralized training aggregates nothing; expected mean, got {shown(rules[0])}",
+            )
         if self.federation.weighting == "population" and rules != ["mean"]:
-            yield ("federation", "weighting"), f"population rescales an average; expected defense mean, got {shown(rules[0])}"
+            yield (
+                ("federation", "weighting"),
+                f"population rescales an average; expected defense mean, got {shown(rules[0])}",
+            )
         byzantine = self.attack.count(clients)
         if byzantine >= clients and not pooled:
             yield ("attack", "num_byzantine"), f"expected less than partition.clients = {clients}, got {byzantine}"

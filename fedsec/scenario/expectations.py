@@ -70,7 +70,7 @@ class Expectation:
         return f"{self.value:g} .. {self.upper:g}" if self.upper is not None else f"{self.comparison} {self.value:g}"
 
     def __str__(self) -> str:
-        where = ", ".join(f"{key}={display(value)}" for key, value in self.selector.items())
+        where = _told(self.selector)
         return f"{where}: {self.metric} {self.bound}" if where else f"{self.metric} {self.bound}"
 
 
@@ -83,7 +83,9 @@ def read_expectations(entries: Any, cells: Sequence["Cell"]) -> tuple[list[Expec
     for index, item in enumerate(entries):
         path = ("expect", index)
         if not isinstance(item, Mapping):
-            found.append((path, f"expected a mapping such as {{defense: median, accuracy: \">= 0.65\"}}, got {shown(item)}"))
+            found.append(
+                (path, f'expected a mapping such as {{defense: median, accuracy: ">= 0.65"}}, got {shown(item)}')
+            )
             continue
         metrics = {key: value for key, value in item.items() if key in METRICS}
         selector = {key: value for key, value in item.items() if key not in METRICS}
@@ -93,8 +95,7 @@ def read_expectations(entries: Any, cells: Sequence["Cell"]) -> tuple[list[Expec
             found.append((path, f"names no metric; expected one of {', '.join(METRICS)}"))
         chosen = tuple(cell.id for cell in cells if all(_fits(cell, key, value) for key, value in selector.items()))
         if not wrong and not chosen:
-            text = ", ".join(f"{key}={display(value)}" for key, value in selector.items())
-            found.append((path, f"matches no cell: {text}; {_choices(cells, selector)}"))
+            found.append((path, f"matches no cell: {_told(selector)}; {_choices(cells, selector)}"))
         for metric, bound in metrics.items():
             read = _read_bound(metric, bound)
             if isinstance(read, str):
@@ -148,6 +149,17 @@ def _fits(cell: "Cell", key: str, wanted: Any) -> bool:
 def _same(one: Any, other: Any) -> bool:
     """Equal, and not merely because true equals 1."""
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def _told(selector: Mapping[str, Any]) -> str:
+    """A selector as text: `attack={fraction: 0.4}, defense=median`."""
+
+    def told(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return f"{{{', '.join(f'{key}: {display(item)}' for key, item in value.items())}}}"
+        return display(value)
+
+    return ", ".join(f"{key}={told(value)}" for key, value in selector.items())
 
 
 def _choices(cells: Sequence["Cell"], selector: Mapping[str, Any]) -> str:

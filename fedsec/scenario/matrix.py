@@ -13,6 +13,7 @@ from typing import Any
 from fedsec.registry import keys_hint
 from fedsec.scenario.config import NO_ATTACK, CellConfig, Section
 from fedsec.scenario.reader import KeyPath
+from fedsec.signatures import as_yaml
 from fedsec.words import Problem, shown
 
 SECTIONS = tuple(CellConfig.model_fields)
@@ -186,16 +187,15 @@ def without_effect(base: Mapping[str, Any], axes: Sequence[Axis], made: Sequence
 def display(value: Any) -> str:
     """An axis value as tables show it: its label, or its name with what is said beside it, or the scalar."""
     if isinstance(value, Mapping):
-        if isinstance(value.get("label"), str):
-            return value["label"]
+        label = value.get("label")
+        if isinstance(label, str):
+            return label
         rest = ", ".join(f"{key}={display(item)}" for key, item in value.items() if key not in ("name", "label"))
         name = display(value["name"]) if "name" in value else ""
         return f"{name}({rest})" if name and rest else name or rest
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(display, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+    return as_yaml(value)
 
 
 def _copied(value: Any) -> Any:

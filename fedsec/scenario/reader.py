@@ -36,7 +36,9 @@ class _Loader(yaml.BaseLoader):
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
         """The tag of a node that carries none."""
-        return _PLAIN if kind is yaml.ScalarNode and implicit[0] else super().resolve(kind, value, implicit)
+        if kind is yaml.ScalarNode and implicit[0]:
+            return _PLAIN
+        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
 
 
 @dataclass
@@ -88,7 +90,7 @@ def read_text(text: str, name: str) -> Document:
         document = Document(None)
         if node is not None:
             document.value = _Reading(document).value(node, ())
-    except _Unacceptable as error:
+    except _UnacceptableError as error:
         raise ScenarioError(f"{name}:{error.line}: {error.message}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -103,7 +105,7 @@ def read_text(text: str, name: str) -> Document:
     return document
 
 
-class _Unacceptable(Exception):
+class _UnacceptableError(Exception):
     def __init__(self, node: yaml.Node, message: str) -> None:
         super().__init__(message)
         self.line, self.message = node.start_mark.line + 1, message
@@ -120,13 +122,15 @@ class _Reading:
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
         self.count += 1
         if self.count > MOST_VALUES:
-            raise _Unacceptable(node, f"unfolds to more than {MOST_VALUES} values; expected fewer aliases or values")
+            raise _UnacceptableError(
+                node, f"unfolds to more than {MOST_VALUES} values; expected fewer aliases or values"
+            )
         if len(self.open) > DEEPEST:
-            raise _Unacceptable(node, f"is nested too deeply; expected at most {DEEPEST} levels")
+            raise _UnacceptableError(node, f"is nested too deeply; expected at most {DEEPEST} levels")
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node)
         if id(node) in self.open:
-            raise _Unacceptable(node, "an alias contains itself; expected a value that ends")
+            raise _UnacceptableError(node, "an alias contains itself; expected a value that ends")
         self.open.add(id(node))
         try:
             return self._sequence(node, path) if isinstance(node, yaml.SequenceNode) else self._mapping(node, path)
@@ -150,9 +154,9 @@ class _Reading:
             key = _scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
                 what = shown(key) if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
-                raise _Unacceptable(key_node, f"expected keys to be text, got {what}")
+                raise _UnacceptableError(key_node, f"expected keys to be text, got {what}")
             if key in found:
-                raise _Unacceptable(key_node, f"duplicate key {key!r}; it stands on line {lines[key]} already")
+                raise _UnacceptableError(key_node, f"duplicate key {key!r}; it stands on line {lines[key]} already")
             lines[key] = line
             found[key] = self._at(key_node, value_node, (*path, key))
         return {**merged, **found}
@@ -166,13 +170,13 @@ class _Reading:
         value = self.value(node, path)
         parts = value if isinstance(value, list) else [value]
         if not all(isinstance(part, dict) for part in parts):
-            raise _Unacceptable(node, f"expected '<<' to name a mapping, got {shown(value)}")
+            raise _UnacceptableError(node, f"expected '<<' to name a mapping, got {shown(value)}")
         return {key: item for part in reversed(parts) for key, item in part.items()}
 
 
 def _expect_tag(node: yaml.Node, kind: str) -> None:
     if node.tag != _TAG + kind:
-        raise _Unacceptable(node, f"unknown tag {_short(node.tag)}; expected plain YAML")
+        raise _UnacceptableError(node, f"unknown tag {_short(node.tag)}; expected plain YAML")
 
 
 def _short(tag: str) -> str:
@@ -181,16 +185,18 @@ def _short(tag: str) -> str:
 
 def _scalar(node: yaml.ScalarNode) -> Any:
     text: str = node.value
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise _UnacceptableError(node, f"expected characters, got half of one (a surrogate) in {shown(text)}")
     if node.tag == _PLAIN:
         return _plain(node, text)
     if node.tag == _TAG + "str":
         return text
     kind = _KINDS.get(node.tag.removeprefix(_TAG))
     if kind is None:
-        raise _Unacceptable(node, f"unknown tag {_short(node.tag)}; expected plain YAML")
+        raise _UnacceptableError(node, f"unknown tag {_short(node.tag)}; expected plain YAML")
     value = _plain(node, text)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise _Unacceptable(node, f"expected {shown(text)} to be what its tag {_short(node.tag)} says")
+        raise _UnacceptableError(node, f"expected {shown(text)} to be what its tag {_short(node.tag)} says")
     return float(value) if node.tag == _TAG + "float" else value
 
 
@@ -201,7 +207,7 @@ def _plain(node: yaml.ScalarNode, text: str) -> Any:
     if text.lower() in _SPECIAL:
         return _SPECIAL[text.lower()]
     if len(text) > _MOST_DIGITS and (_INT.fullmatch(text) or _OTHER_INT.fullmatch(text)):
-        raise _Unacceptable(node, f"expected a number of at most {_MOST_DIGITS} digits, got {shown(text)}")
+        raise _UnacceptableError(node, f"expected a number of at most {_MOST_DIGITS} digits, got {shown(text)}")
     if _INT.fullmatch(text):
         return int(text)
     if _OTHER_INT.fullmatch(text):

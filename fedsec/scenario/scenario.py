@@ -1,6 +1,7 @@
 """A scenario file: one base configuration, the axes that vary it, and what is expected of the results."""
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,7 @@ from fedsec.words import Problem, shown, translate
 KEYS = ("name", "description", *SECTIONS, "matrix", "expect")
 _NAME = re.compile(r"[a-z0-9_-]{1,100}")
 _MOST_PROBLEMS = 20
+_LAST = sys.maxsize
 
 
 @dataclass(frozen=True)
@@ -98,18 +100,26 @@ class Source:
         Args:
             problems: with key paths as they stand in the file.
         """
-        lines = list(dict.fromkeys(self._line(path, message) for path, message in problems))
+        found = sorted(problems, key=lambda problem: self._number(problem[0]))
+        lines = list(dict.fromkeys(self._line(path, message) for path, message in found))
         if len(lines) > _MOST_PROBLEMS:
             lines = [*lines[:_MOST_PROBLEMS], f"{self.path}: and {len(lines) - _MOST_PROBLEMS} more mistakes"]
         return ScenarioError("\n".join(lines)) if lines else None
 
     def _line(self, path: KeyPath, message: str) -> str:
+        number, key = self._number(path), dotted(path)
+        where = f"{self.path}:{number}" if 0 < number < _LAST else str(self.path)
+        key += " (from --set)" if number == _LAST else ""
+        return f"{where}: {key}: {message}" if key else f"{where}: {message}"
+
+    def _number(self, path: KeyPath) -> int:
+        """The line of a key path or of what encloses it; 0 if there is none, the last for what was set from outside."""
+        if any(path[: len(other)] == other[: len(path)] for other in self.overridden):
+            return _LAST
         for length in range(len(path), 0, -1):
-            if path[:length] in self.overridden:
-                return f"{self.path}: {dotted(path)} (from --set): {message}"
             if path[:length] in self.document.lines:
-                return f"{self.path}:{self.document.lines[path[:length]]}: {dotted(path)}: {message}"
-        return f"{self.path}: {dotted(path)}: {message}" if path else f"{self.path}: {message}"
+                return self.document.lines[path[:length]]
+        return 0
 
 
 def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
@@ -199,7 +209,7 @@ def _alike(cells: Sequence[Cell]) -> Iterable[Problem]:
     for cell in cells:
         if cell.id in ids:
             yield ("matrix",), f"two cells are the same experiment: ({ids[cell.id]}) and ({cell}); expected each once"
-        elif (look := tuple(cell.axes.values())) in looks:
+        elif tuple(cell.axes.values()) in looks:
             yield ("matrix",), f"two cells look alike in tables: ({cell}); expected labels that tell them apart"
         ids.setdefault(cell.id, cell)
         looks.setdefault(tuple(cell.axes.values()), cell)

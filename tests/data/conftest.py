@@ -1,7 +1,10 @@
 """What the tests of the data package share: an empty world, and small files in each published format."""
 
 import gzip
+import io
 import struct
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedsec.data import DATASETS
+from fedsec.data import DATASETS, status
 
 IDX_NAMES = (
     "train-images-idx3-ubyte",
@@ -17,6 +20,22 @@ IDX_NAMES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+
+# Taken before any test hides it: where this machine has the real data.
+REAL = {entry.name: entry.where for entry in status()}
+
+
+@pytest.fixture
+def real_data() -> Callable[[str], Path]:
+    """Gives the folder of a real dataset, or skips the test and says what is missing."""
+
+    def locate(name: str) -> Path:
+        where = REAL[name]
+        if where is None:
+            pytest.skip(f"{name} is not on this machine; {DATASETS[name].how_to_get}")
+        return Path(where)
+
+    return locate
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +62,41 @@ def idx_arrays() -> dict[str, np.ndarray]:
         arrays[f"{part}-images-idx3-ubyte"] = rng.integers(0, 256, (number, 28, 28), dtype=np.uint8)
         arrays[f"{part}-labels-idx1-ubyte"] = rng.permutation(np.arange(number) % 10).astype(np.uint8)
     return arrays
+
+
+class Web:
+    """Stands in for the network: each address gives bytes, or fails after some of them."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, tuple[bytes, BaseException | None]] = {}
+        self.asked: list[str] = []
+
+    def urlopen(self, request: urllib.request.Request, timeout: float) -> "Response":
+        assert timeout > 0
+        self.asked.append(request.full_url)
+        if request.full_url not in self.pages:
+            raise urllib.error.URLError("Name or service not known")
+        return Response(*self.pages[request.full_url])
+
+
+class Response(io.BytesIO):
+    def __init__(self, content: bytes, failure: BaseException | None) -> None:
+        super().__init__(content)
+        self.failure = failure
+        self.headers = {"Content-Length": str(len(content) + (1 if failure else 0))}
+
+    def read(self, size: int | None = -1) -> bytes:
+        block = super().read(size)
+        if not block and self.failure is not None:
+            raise self.failure
+        return block
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Web:
+    web = Web()
+    monkeypatch.setattr("urllib.request.urlopen", web.urlopen)
+    return web
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

@@ -195,9 +195,9 @@ def test_large_folder_is_decoded_once(
     Image.new("L", (28, 28), 77).save(changed)
     facts = changed.stat()
     os.utime(changed, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1_000_000))
-    assert load("image_folder", root).train.images[3].unique().tolist() == [77]
+    assert load("image_folder", root).train.images[3].eq(77).all()
     changed.rename(changed.with_name("x.png"))
-    assert load("image_folder", root).train.images[3].unique().tolist() == [77]
+    assert load("image_folder", root).train.images[3].eq(77).all()
     changed.with_name("x.png").unlink()
     assert len(load("image_folder", root).train) == 3
     assert len(list((empty_world / "decoded").iterdir())) == 1  # no growth with each change, nothing left over

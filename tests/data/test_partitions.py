@@ -122,7 +122,7 @@ def test_60000_examples_over_100_clients_take_no_time(partition: Partition) -> N
     except PartitionError:
         assert isinstance(partition, Dirichlet)
         assert partition.alpha < 0.1
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 5  # seconds; a hundredth of it is usual
 
 
 @pytest.mark.parametrize("partition", VARIANTS, ids=describe)
@@ -219,25 +219,47 @@ def test_dirichlet_per_class_has_the_moments_of_its_distribution() -> None:
 
 
 def test_dirichlet_per_client_has_the_moments_of_its_distribution() -> None:
-    # Two clients of very many, each free to take what it wishes: q ~ Dir(alpha p) has variance p (1 - p) / (alpha + 1).
-    # All clients together take everything, so only the first ones in the random order are free: look at small clients.
+    # With many small clients hardly anybody finds a class used up, so shares follow q ~ Dir(alpha p).
     prior = np.array([0.2, 0.3, 0.5])
     alpha = 2.0
     labels = np.repeat(np.arange(3), (60_000 * prior).astype(int))
-    parts = Dirichlet(alpha, "per_client")(labels, 600, num_classes=3, rng=rng())
-    counts = class_counts(parts, labels, 3)
-    assert set(counts.sum(axis=1)) == {100}
-    shares = counts / 100
-    assert shares.mean(axis=0) == pytest.approx(prior)
-    # Variance of a share: that of q, plus the multinomial's own.
+    variances = []
+    for seed in range(8):
+        parts = Dirichlet(alpha, "per_client")(labels, 600, num_classes=3, rng=rng(seed))
+        counts = class_counts(parts, labels, 3)
+        assert set(counts.sum(axis=1)) == {100}
+        assert counts.mean(axis=0) / 100 == pytest.approx(prior)
+        variances.append((counts / 100).var(axis=0))
+    # Variance of a share: that of q, p (1 - p) / (alpha + 1), plus the multinomial's own.
     expected = prior * (1 - prior) * (1 / (alpha + 1) + (1 - 1 / (alpha + 1)) / 100)
-    assert shares.var(axis=0) == pytest.approx(expected, rel=0.25)
+    assert np.mean(variances, axis=0) == pytest.approx(expected, rel=0.08)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.integers(0, 50), min_size=1, max_size=8).filter(any),
+    st.integers(1, 12),
+    st.sampled_from([1e-3, 0.1, 1.0, 100.0]),
+    st.integers(0, 2**32),
+)
+def test_dirichlet_gives_out_what_each_class_has(classes: list[int], clients: int, alpha: float, seed: int) -> None:
+    available = np.array(classes)
+    counts = Dirichlet(alpha, "per_client")._per_client(available, clients, rng(seed))
+    assert counts.sum(axis=0).tolist() == classes
+    assert counts.min() >= 0
+    assert np.ptp(counts.sum(axis=1)) <= 1
+    try:
+        counts = Dirichlet(alpha)._per_class(available, clients, rng(seed))
+    except PartitionError:
+        return
+    assert counts.sum(axis=0).tolist() == classes
+    assert counts.min() >= 0
 
 
 def test_the_two_dirichlet_families_differ() -> None:
     labels = balanced(10, 100)
     per_class, per_client = (
-        [len(part) for part in Dirichlet(0.5, family)(labels, 10, num_classes=10, rng=rng())]  # type: ignore[arg-type]
+        [len(part) for part in Dirichlet(0.5, family)(labels, 10, num_classes=10, rng=rng())]
         for family in ("per_class", "per_client")
     )
     assert len(set(per_class)) > 5
@@ -249,7 +271,7 @@ def test_smaller_alpha_means_fewer_classes() -> None:
     for family in ("per_class", "per_client"):
         held = []
         for alpha in (0.1, 1.0, 100.0):
-            parts = Dirichlet(alpha, family)(labels, 10, num_classes=10, rng=rng())  # type: ignore[arg-type]
+            parts = Dirichlet(alpha, family)(labels, 10, num_classes=10, rng=rng())
             shares = class_counts(parts, labels, 10) / np.array([len(part) for part in parts])[:, None]
             held.append((shares.max(axis=1)).mean())
         assert held[0] > held[1] > held[2]
@@ -291,7 +313,8 @@ def test_shards_against_a_slow_oracle() -> None:
 def test_shards_shuffle_ties() -> None:
     labels = np.zeros(1000, np.int64)
     first = Shards()(labels, 10, num_classes=1, rng=rng())[0]
-    assert np.diff(first).max() > 2
+    # Unshuffled, it would be two runs of neighbors; shuffled, one in ten has its neighbor.
+    assert (np.diff(first) > 1).mean() > 0.5
 
 
 def test_unbalanced_shards_are_the_report_s_first_form() -> None:

@@ -33,9 +33,7 @@ def split(examples: int = 90) -> Split:
 
 def resident(partition: str, examples: int = 90, clients: int = 5) -> ResidentData:
     data = split(examples)
-    parts = PARTITIONS[partition]()(
-        data.labels.numpy(), clients, num_classes=CLASSES, rng=np.random.default_rng(0)
-    )
+    parts = PARTITIONS[partition]()(data.labels.numpy(), clients, num_classes=CLASSES, rng=np.random.default_rng(0))
     return ResidentData.build(data, parts, NORMALIZATION, torch.device("cpu"))
 
 
@@ -127,9 +125,7 @@ def test_gradient_is_the_full_batch_gradient_whatever_the_microbatch(monkeypatch
 def test_memory_bounds_the_chunk() -> None:
     data, module = resident("iid", clients=9), model("cnn")
     cohort = plans(data, LocalTraining(steps=2, batch_size=5))
-    sizes = [
-        CohortTrainer(module, data, memory_gib=gib).chunk_size(cohort) for gib in (1e-6, 0.0005, 0.001, 1.0)
-    ]
+    sizes = [CohortTrainer(module, data, memory_gib=gib).chunk_size(cohort) for gib in (1e-6, 0.0005, 0.001, 1.0)]
     assert sizes[0] == 1
     assert sizes[-1] == 9
     assert sizes == sorted(sizes)

@@ -134,9 +134,7 @@ def test_sign_flip_replaces_the_attackers_rows_only() -> None:
 
 def test_verdict_counts_each_clients_influence() -> None:
     threat = Threat(frozenset({2}), SignFlip(scale=3.0))
-    fed = federation(
-        [[255]] * 3, [[0]] * 3, FedAvg(local=ONE_STEP), TrimmedMean(num_trimmed_per_side=1), threat
-    )
+    fed = federation([[255]] * 3, [[0]] * 3, FedAvg(local=ONE_STEP), TrimmedMean(num_trimmed_per_side=1), threat)
     result = fed.play()
     assert sum(result.influence) == pytest.approx(1)
     assert result.influence[2] == 0

@@ -1,0 +1,65 @@
+"""Label flipping, class by class."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from fedsec.attacks import LabelFlip
+from fedsec.errors import InputError
+
+IMAGES = torch.zeros(1000, 1, 2, 2, dtype=torch.uint8)
+LABELS = torch.arange(1000) % 10
+
+
+def flip(attack: LabelFlip, num_classes: int = 10, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    images, labels = attack.poison(IMAGES, LABELS, num_classes=num_classes, generator=generator)
+    assert images is IMAGES
+    return labels
+
+
+def test_mirror() -> None:
+    assert flip(LabelFlip())[:10].tolist() == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
+    assert flip(LabelFlip(mode="mirror"), num_classes=11)[5] == 5
+
+
+def test_pair_changes_the_source_only() -> None:
+    flipped = flip(LabelFlip(mode="pair", source=0, target=7))
+    assert flipped[:10].tolist() == [7, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_random_is_always_wrong_and_every_other_class_is_as_likely() -> None:
+    flipped = flip(LabelFlip(mode="random"))
+    assert (flipped != LABELS).all()
+    shifts = ((flipped - LABELS) % 10).bincount(minlength=10)
+    assert shifts[0] == 0
+    assert shifts[1:].min() > 70
+    assert shifts[1:].max() < 160
+    assert torch.equal(flipped, flip(LabelFlip(mode="random")))
+    assert not torch.equal(flipped, flip(LabelFlip(mode="random"), seed=1))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mode": "shuffle"},
+        {"mode": "pair"},
+        {"mode": "pair", "source": 1},
+        {"mode": "pair", "target": 1},
+        {"mode": "pair", "source": 1, "target": 1},
+        {"mode": "pair", "source": -1, "target": 1},
+        {"mode": "mirror", "source": 1},
+        {"mode": "random", "target": 1},
+    ],
+)
+def test_malformed_options(options: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="LabelFlip: "):
+        LabelFlip(**options)  # type: ignore[arg-type]
+
+
+def test_classes_that_do_not_exist() -> None:
+    with pytest.raises(InputError, match="target=10 must be classes, below 10"):
+        flip(LabelFlip(mode="pair", source=0, target=10))
+    single = torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(InputError, match="at least two classes"):
+        LabelFlip(mode="random").poison(IMAGES[:3], single, num_classes=1, generator=torch.Generator())

@@ -1,0 +1,63 @@
+"""One row for each attack and defense; every row gets every check that its kind has.
+
+A new attack or defense is one file, one entry in `ATTACKS` or `DEFENSES`, and one row here.
+"""
+
+from typing import Any
+
+import pytest
+
+from fedsec.attacks import ATTACKS
+from fedsec.defenses import DEFENSES
+from fedsec.testing import check_aggregator, check_data_poisoning, check_update_poisoning
+from fedsec.threat import DataPoisoning
+
+# name, options, what the check needs to know about it
+ATTACK_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("label_flip", {}, {}),
+    ("label_flip", {"mode": "pair", "source": 1, "target": 7}, {}),
+    ("label_flip", {"mode": "random"}, {}),
+    ("sign_flip", {}, {}),
+    ("sign_flip", {"scale": 10.0}, {}),
+]
+DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("mean", {}, {}),
+    ("median", {}, {"num_byzantine": 5}),
+    ("median", {}, {"num_clients": 2}),
+    ("median", {}, {"num_clients": 20, "num_byzantine": 9}),
+    ("trimmed_mean", {"trim_per_side": 0.2}, {"num_byzantine": 2}),
+    ("trimmed_mean", {"trim_per_side": 0.0}, {}),
+    ("trimmed_mean", {"num_trimmed_per_side": 5}, {"num_byzantine": 5}),
+]
+
+
+def named(rows: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> list[Any]:
+    return [pytest.param(*row, id=f"{row[0]}-{row[1]}-{row[2]}") for row in rows]
+
+
+@pytest.mark.parametrize(("name", "options", "needs"), named(ATTACK_ROWS))
+def test_attack(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
+    attack = ATTACKS[name](**options)
+    if isinstance(attack, DataPoisoning):
+        check_data_poisoning(attack, **needs)
+    else:
+        check_update_poisoning(attack, **needs)
+
+
+@pytest.mark.parametrize(("name", "options", "needs"), named(DEFENSE_ROWS))
+def test_defense(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
+    check_aggregator(DEFENSES[name](**options), **needs)
+
+
+def test_every_entry_has_a_row() -> None:
+    assert {row[0] for row in ATTACK_ROWS} == set(ATTACKS)
+    assert {row[0] for row in DEFENSE_ROWS} == set(DEFENSES)
+
+
+@pytest.mark.parametrize("table", [ATTACKS, DEFENSES], ids=["attacks", "defenses"])
+def test_an_entry_is_named_like_its_file_and_documented(table: dict[str, type]) -> None:
+    for name, entry in table.items():
+        assert entry.__module__.rsplit(".", 1)[-1] == name
+        lines = [line.strip() for line in (entry.__doc__ or "").splitlines()]
+        assert lines[0].endswith(".")
+        assert any(line.startswith("Reference: ") for line in lines)

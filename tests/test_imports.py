@@ -1,0 +1,152 @@
+"""Who may import whom: the rules that keep attacks and defenses usable in other people's code."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"fedsec": ROOT / "fedsec", "fedsec.attacks": ROOT / "attacks", "fedsec.defenses": ROOT / "defenses"}
+# What foreign code must not get to load by importing an attack or a defense.
+HEAVY = {
+    "PIL",
+    "lpips",
+    "matplotlib",
+    "opacus",
+    "pandas",
+    "pydantic",
+    "rich",
+    "safetensors",
+    "skimage",
+    "sklearn",
+    "torchvision",
+    "typer",
+    "yaml",
+}
+FOREIGN_USE = """
+import sys
+import torch
+before = set(sys.modules)
+from fedsec.attacks import LabelFlip, SignFlip
+from fedsec.defenses import Mean, Median, TrimmedMean
+assert Median()(torch.tensor([[1.0, 2.0], [3.0, 5.0], [9.0, 0.0]])).tolist() == [3.0, 2.0]
+images, labels = torch.zeros(3, 1, 4, 4), torch.tensor([0, 1, 9])
+flipped = LabelFlip().poison(images, labels, num_classes=10, generator=torch.Generator())[1]
+assert flipped.tolist() == [9, 8, 0]
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the project, by import name."""
+    found = {}
+    for package, folder in FOLDERS.items():
+        for path in folder.rglob("*.py"):
+            if package == "fedsec" and {"attacks", "defenses"} & set(path.relative_to(folder).parts):
+                continue  # reached through the symbolic links
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join((package, *parts)).removesuffix(".__init__")] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(tree: ast.AST, at_import_time: bool) -> Iterator[str]:
+    """Absolute names that a module imports; `from a import b` counts as both a and a.b."""
+    for node in ast.iter_child_nodes(tree):
+        if at_import_time and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if at_import_time and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        else:
+            yield from imports(node, at_import_time)
+
+
+def imported(name: str, at_import_time: bool) -> set[str]:
+    return set(imports(ast.parse(MODULES[name].read_text()), at_import_time))
+
+
+def run(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_foreign_code_gets_nothing_heavy(tmp_path: Path) -> None:
+    result = run(FOREIGN_USE, tmp_path)
+    assert result.returncode == 0, result.stderr
+    loaded = set(result.stdout.split())
+    assert "fedsec" in loaded
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("package", ["attacks", "defenses"])
+def test_packages_refuse_their_folder_name(package: str) -> None:
+    result = run(f"import {package}", ROOT)
+    assert result.returncode == 1
+    assert f"ImportError: this package is fedsec.{package}; do not import it as {package}" in result.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(("fedsec.attacks.", "fedsec.defenses."))])
+def test_methods_import_only_the_interfaces(name: str) -> None:
+    interfaces = ("fedsec.threat", "fedsec.defense", "fedsec.errors")
+    for module in imported(name, at_import_time=False):
+        if module.partition(".")[0] == "fedsec":
+            allowed = module == "fedsec" or any(module == base or module.startswith(base + ".") for base in interfaces)
+            assert allowed, f"{name} imports {module}"
+    for module in imported(name, at_import_time=True):
+        root = module.partition(".")[0]
+        allowed = root in {"torch", "numpy", "scipy", "jaxtyping", "fedsec"} or root in sys.stdlib_module_names
+        assert allowed, f"{name} imports {module}"
+
+
+@pytest.mark.parametrize("package", ["attacks", "defenses"])
+def test_method_packages_import_only_their_methods(package: str) -> None:
+    for module in imported(f"fedsec.{package}", at_import_time=False):
+        assert module.startswith(f"fedsec.{package}."), f"fedsec.{package} imports {module}"
+
+
+def test_the_engine_knows_no_method() -> None:
+    # Only runs, the command line and the registry sit on top; scenarios are read without loading any method.
+    on_top = ("fedsec.runs", "fedsec.cli", "fedsec.registry", "fedsec.attacks", "fedsec.defenses")
+    for name in MODULES:
+        if name.startswith(on_top):
+            continue
+        for module in imported(name, at_import_time=False):
+            assert not module.startswith(("fedsec.attacks", "fedsec.defenses")), f"{name} imports {module}"
+
+
+def test_imports_are_absolute_and_have_no_cycle() -> None:
+    graph = {name: imported(name, at_import_time=True) & (MODULES.keys() - {name, "fedsec"}) for name in MODULES}
+    for name, path in MODULES.items():
+        if path.name == "__init__.py":  # loading a.b loads a first, which is no cycle if a imports a.b
+            for child in graph:
+                if child.startswith(name + "."):
+                    graph[child].discard(name)
+    TopologicalSorter(graph).prepare()
+
+
+def test_packages_in_pyproject_are_the_folders_on_disk() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    on_disk = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    assert sorted(on_disk) == sorted(setuptools["packages"])
+    folders = {path.parent for path in MODULES.values()}
+    assert folders == {MODULES[name].parent for name in on_disk}, "a folder without __init__.py"
+    assert setuptools["package-dir"] == {name: str(folder.relative_to(ROOT)) for name, folder in FOLDERS.items()}
+
+
+@pytest.mark.parametrize("package", ["attacks", "defenses"])
+def test_links_for_type_checkers(package: str) -> None:
+    link = ROOT / "fedsec" / package
+    assert link.is_symlink()
+    assert link.readlink() == Path("..") / package

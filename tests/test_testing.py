@@ -1,0 +1,126 @@
+"""The checks for plugin authors notice what they are there for."""
+
+import random
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fedsec.attacks import LabelFlip, SignFlip
+from fedsec.defense import Cohort, CoordinateRule, Scratch
+from fedsec.defenses import Mean
+from fedsec.testing import check_aggregator, check_data_poisoning, check_update_poisoning
+from fedsec.threat import AttackerView
+
+calls = count()
+
+
+def rule(reduce: Callable[[Tensor], Tensor], **attributes: Any) -> CoordinateRule:
+    class Rule(CoordinateRule):
+        def max_rejected(self, num_clients: int) -> int:
+            return num_clients - 1
+
+        def reduce(self, chunk: Tensor, cohort: Cohort, scratch: Scratch) -> Tensor:
+            return reduce(chunk)
+
+        def share(self, chunk: Tensor, cohort: Cohort, scratch: Scratch) -> Tensor:
+            return torch.full((len(chunk),), 1 / len(chunk))
+
+    for name, value in attributes.items():
+        setattr(Rule, name, value)
+    return Rule()
+
+
+def test_a_good_rule_passes() -> None:
+    check_aggregator(rule(lambda chunk: chunk.float().div(len(chunk)).sum(0)))
+    check_aggregator(rule(lambda chunk: chunk[0]), permutation_invariant=False)
+    check_aggregator(rule(lambda chunk: chunk[0] * 0 + 1), translation_equivariant=False)
+
+
+@pytest.mark.parametrize(
+    ("broken", "options", "message"),
+    [
+        (rule(lambda chunk: chunk[0]), {}, "order of the clients"),
+        (rule(lambda chunk: chunk.amax(0) * 0 + 1), {}, "common shift"),
+        (rule(lambda chunk: chunk.float().mean(0) + next(calls)), {}, "same result twice"),
+        (rule(lambda chunk: chunk.float().mean(0) * torch.nan), {}, "finite result"),
+        (rule(lambda chunk: chunk.float().sum(0) / len(chunk)), {}, "huge finite rows"),
+        (rule(lambda chunk: chunk.amax(0)), {"num_byzantine": 1}, "beyond the honest rows"),
+        (rule(lambda chunk: torch.rand(1) + chunk.amax(0)), {}, "global random state"),
+        (rule(lambda chunk: np.random.rand() + chunk.amax(0)), {}, "global random state"),
+        (rule(lambda chunk: random.random() + chunk.amax(0)), {}, "global random state"),
+        (
+            rule(lambda chunk: chunk.amax(0), share=lambda self, chunk, cohort, scratch: torch.ones(len(chunk))),
+            {},
+            "sum to one",
+        ),
+        (
+            rule(
+                lambda chunk: chunk.amax(0), share=lambda self, chunk, cohort, scratch: torch.arange(len(chunk)) - 4.9
+            ),
+            {},
+            "not negative",
+        ),
+        (rule(lambda chunk: chunk.float().div(len(chunk)).sum(0), uses_weights=True), {}, "weights must matter"),
+    ],
+)
+def test_a_broken_rule_fails(broken: CoordinateRule, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_aggregator(broken, **options)
+
+
+def test_mean_does_not_withstand_anything() -> None:
+    with pytest.raises(AssertionError, match="beyond the honest rows"):
+        check_aggregator(Mean(), num_byzantine=1)
+
+
+class Careless(LabelFlip):
+    def corrupt(self, images: Tensor, labels: Tensor, *, num_classes: int, generator: torch.Generator) -> Any:
+        return images, torch.randint(0, num_classes, labels.shape)
+
+
+class Seeded(LabelFlip):
+    def corrupt(self, images: Tensor, labels: Tensor, *, num_classes: int, generator: torch.Generator) -> Any:
+        return images, labels * 0 + next(calls) % 2
+
+
+class Copies(LabelFlip):
+    def corrupt(self, images: Tensor, labels: Tensor, *, num_classes: int, generator: torch.Generator) -> Any:
+        return images.clone(), labels
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [(Careless(), "global random state"), (Seeded(), "equal generators"), (Copies(), "returned as they are")],
+)
+def test_a_broken_data_attack_fails(attack: LabelFlip, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_data_poisoning(attack)
+
+
+def test_images_may_change_where_that_is_said() -> None:
+    check_data_poisoning(Copies(), changes_images=True)
+
+
+def test_a_broken_update_attack_fails() -> None:
+    class Fickle(SignFlip):
+        def forge(self, view: AttackerView) -> Tensor:
+            return view.own * next(calls)
+
+    class Global(SignFlip):
+        def forge(self, view: AttackerView) -> Tensor:
+            return torch.randn_like(view.own)
+
+    class Unsaid(SignFlip):
+        knowledge = "everything"  # type: ignore[assignment]
+
+    with pytest.raises(AssertionError, match="equal views"):
+        check_update_poisoning(Fickle())
+    with pytest.raises(AssertionError, match="global random state"):
+        check_update_poisoning(Global())
+    with pytest.raises(AssertionError, match="own or omniscient"):
+        check_update_poisoning(Unsaid())

@@ -1,0 +1,136 @@
+"""The contract of attacks: no subclass gets past it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.threat import AttackerView, DataPoisoning, UpdatePoisoning
+
+IMAGES = torch.arange(24, dtype=torch.uint8).reshape(6, 1, 2, 2)
+LABELS = torch.tensor([0, 1, 2, 2, 1, 0])
+
+
+def poison(attack: DataPoisoning, images: Tensor = IMAGES, labels: Tensor = LABELS) -> tuple[Tensor, Tensor]:
+    return attack.poison(images, labels, num_classes=3, generator=torch.Generator())
+
+
+def data_attack(result: object) -> DataPoisoning:
+    class Attack(DataPoisoning):
+        def corrupt(self, images, labels, *, num_classes, generator):  # type: ignore[no-untyped-def]
+            return result(images, labels) if callable(result) else result
+
+    return Attack()
+
+
+def view(own: int = 2, honest: int = 3, columns: int = 4) -> AttackerView:
+    return AttackerView(
+        own=torch.ones(own, columns),
+        honest=torch.full((honest, columns), 2.0),
+        parameters=torch.zeros(columns),
+        num_clients=own + honest,
+        num_byzantine=own,
+        round=1,
+        generator=torch.Generator(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "message"),
+    [
+        (lambda images, labels: (images, labels[1:]), "labels must keep shape"),
+        (lambda images, labels: (images[1:], labels), "images must keep shape"),
+        (lambda images, labels: (images.float(), labels), "images must keep .*uint8"),
+        (lambda images, labels: (images, labels.int()), "labels must keep .*int64"),
+        (lambda images, labels: (images, labels + 1), r"labels must lie in \[0, 3\)"),
+        (lambda images, labels: (images, labels - 1), r"labels must lie in \[0, 3\)"),
+        (lambda images, labels: (images, labels.fill_(0)), "changed `labels` in place"),
+        (lambda images, labels: (images.zero_(), labels), "changed `images` in place"),
+        (lambda images, labels: (images[0].zero_(), labels)[1:] * 2, "changed `images` in place"),
+    ],
+)
+def test_data_attack_that_breaks_the_contract(corrupt: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        poison(data_attack(corrupt), IMAGES.clone(), LABELS.clone())
+
+
+def test_data_attack_may_change_both() -> None:
+    images, labels = poison(data_attack(lambda images, labels: (255 - images, 2 - labels)))
+    assert torch.equal(images, 255 - IMAGES)
+    assert torch.equal(labels, 2 - LABELS)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (IMAGES, LABELS[1:]),
+        (IMAGES, LABELS + 1),
+        (IMAGES, LABELS - 1),
+        (IMAGES, LABELS.float()),
+        (IMAGES, LABELS[:, None]),
+    ],
+)
+def test_malformed_data(images: Tensor, labels: Tensor) -> None:
+    with pytest.raises(InputError, match="Attack: "):
+        poison(data_attack((images, labels)), images, labels)
+
+
+class Echo(UpdatePoisoning):
+    knowledge = "omniscient"
+
+    def forge(self, view: AttackerView) -> Tensor:
+        return view.honest.sum() + torch.zeros_like(view.own)
+
+
+class Blind(Echo):
+    knowledge = "own"
+
+
+def test_knowledge_is_enforced() -> None:
+    assert Echo().craft(view()).unique().tolist() == [24]
+    assert Blind().craft(view()).unique().tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("forge", "message"),
+    [
+        (lambda view: torch.zeros(5, 4), r"rows must keep shape \(2, 4\)"),
+        (lambda view: view.own[:1], r"rows must keep shape \(2, 4\)"),
+        (lambda view: view.own.double(), "rows must keep .*float32"),
+        (lambda view: view.own.neg_(), "changed `own` in place"),
+        (lambda view: (view.honest.zero_(), view.own)[1], "changed `honest` in place"),
+        (lambda view: (view.parameters.add_(1), view.own)[1], "changed `parameters` in place"),
+    ],
+)
+def test_update_attack_that_breaks_the_contract(forge: object, message: str) -> None:
+    attack = type("Attack", (Echo,), {"forge": lambda self, view: forge(view)})()  # type: ignore[operator]
+    with pytest.raises(InputError, match=message):
+        attack.craft(view())
+
+
+def test_rows_may_hold_anything() -> None:
+    attack = type("Attack", (Echo,), {"forge": lambda self, view: view.own * torch.nan})()
+    assert attack.craft(view()).isnan().all()
+
+
+@pytest.mark.parametrize("base", [DataPoisoning, UpdatePoisoning])
+def test_checks_cannot_be_replaced(base: type) -> None:
+    name = "poison" if base is DataPoisoning else "craft"
+    with pytest.raises(TypeError, match=f"may not define {name}"):
+        type("Cheat", (base,), {name: lambda self, *args, **options: None})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_byzantine": 3},
+        {"parameters": torch.zeros(5)},
+        {"honest": torch.zeros(3, 5)},
+        {"num_clients": 4},
+    ],
+)
+def test_views_that_contradict_themselves(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="AttackerView: "):
+        replace(view(), **wrong)  # type: ignore[arg-type]
