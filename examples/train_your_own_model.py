@@ -1,6 +1,6 @@
 """Any `torch.nn.Module` in a fedsec federation, under attack: a sign-flipping minority against two rules.
 
-    uv run python examples/train_your_own_model.py
+uv run python examples/train_your_own_model.py
 """
 
 import torch
@@ -26,7 +26,9 @@ def accuracy(rule: Aggregator, num_byzantine: int) -> float:
     """Final test accuracy of one federation."""
     streams = Streams(0)
     dataset = load("digits")
-    clients = Dirichlet(alpha=5.0)(dataset.train.labels.numpy(), CLIENTS, num_classes=10, rng=streams.numpy("partition"))
+    clients = Dirichlet(alpha=5.0)(
+        dataset.train.labels.numpy(), CLIENTS, num_classes=10, rng=streams.numpy("partition")
+    )
     data = ResidentData.build(dataset.train, clients, normalization("unit"), torch.device("cpu"))
     torch.manual_seed(streams.seed("init"))
     module = my_model()
@@ -49,4 +51,6 @@ def accuracy(rule: Aggregator, num_byzantine: int) -> float:
 if __name__ == "__main__":
     for rule in (Mean(), Median()):
         clean, attacked = accuracy(rule, 0), accuracy(rule, 3)
-        print(f"{type(rule).__name__:8} accuracy {clean:.3f}, with 3 of {CLIENTS} clients flipping signs {attacked:.3f}")
+        print(
+            f"{type(rule).__name__:8} accuracy {clean:.3f}, with 3 of {CLIENTS} clients flipping signs {attacked:.3f}"
+        )

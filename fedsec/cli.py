@@ -131,6 +131,8 @@ def run(
     from fedsec.scenario.plan import rehearse
 
     rehearse(loaded)
+    for expectation in loaded.set_aside:
+        typer.echo(f"set aside, since --set leaves no such cell: {expectation}", err=True)
     if dry_run:
         from fedsec.listing import show_plan
 

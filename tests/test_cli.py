@@ -165,16 +165,26 @@ def test_a_dry_run_shows_cells_and_work() -> None:
 
 
 def test_a_dry_run_tells_what_is_shared() -> None:
-    shown = invoke("run", str(ROOT / "scenarios" / "byzantine_fmnist.yaml"), "--dry-run", width=120).stdout
+    result = invoke("run", str(ROOT / "scenarios" / "byzantine_fmnist.yaml"), "--dry-run", width=120)
+    shown = " ".join(result.stdout.split())
     assert "train the same clients once: 84 trainings instead of 720" in shown
     assert "trains 8 clients" in shown or "trains 2 clients" in shown
     assert "shares all its training" in shown
 
 
 def test_a_dry_run_finds_what_cannot_be_built() -> None:
-    result = invoke("run", str(QUICKSTART), "--dry-run", "--set", "matrix.defense=[{name: trimmed_mean, trim_per_side: 0.5}]")
+    setting = "matrix.defense=[{name: trimmed_mean, trim_per_side: 0.5}]"
+    result = invoke("run", str(QUICKSTART), "--dry-run", "--set", setting)
     assert result.exit_code == 2
     assert "matrix.defense[0] (from --set): trim_per_side is a fraction" in result.stderr
+
+
+def test_expectations_about_cells_that_were_set_away_are_set_aside() -> None:
+    result = invoke("run", str(QUICKSTART), "--dry-run", "--set", "matrix.defense=[median]")
+    assert result.exit_code == 0
+    assert "set aside, since --set leaves no such cell: attack=label_flip, defense=mean" in result.stderr
+    assert "expects: attack=label_flip, defense=median" in result.stdout
+    assert "defense=mean" not in result.stdout
 
 
 # Runs
@@ -231,10 +241,10 @@ def test_a_defect_is_not_hidden(ran: Callable[..., Any]) -> None:
 
 
 def test_what_is_handed_on(ran: Callable[..., Any], tmp_path: Path) -> None:
-    (call,) = [ran(ended())]
+    calls = ran(ended())
     options = ["--out", str(tmp_path), "--workers", "3", "--device", "cpu", "--fresh", "--set", "federation.rounds=2"]
     assert invoke("run", str(QUICKSTART), *options, "--set", "matrix.defense=[mean]").exit_code == 0
-    (call,) = call
+    (call,) = calls
     assert (call["out"], call["workers"], call["device"], call["fresh"]) == (tmp_path, 3, "cpu", True)
     cells = call["scenario"].cells()
     assert len(cells) == 2

@@ -109,7 +109,8 @@ class CohortTrainer:
         if self.memory_bytes is not None:
             return self.memory_bytes
         if self.data.device.type == "cuda":
-            return int(torch.cuda.mem_get_info(self.data.device)[0] // 2)
+            free, _ = torch.cuda.mem_get_info(self.data.device)
+            return int(free) // 2
         return CPU_CHUNK_BYTES
 
     def _parallel(

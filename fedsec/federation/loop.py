@@ -1,6 +1,7 @@
 """The reference engine: one client after another, in plain PyTorch."""
 
 import copy
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -42,7 +43,7 @@ class LoopWorker:
         for step, size in enumerate(plan.sizes.tolist()):
             images, labels = self.data.batch(examples[step, :size])
             optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(self.module(images), labels).backward()
+            torch.autograd.backward(F.cross_entropy(self.module(images), labels))
             optimizer.step()
         return self.flat - start
 
@@ -50,10 +51,10 @@ class LoopWorker:
         """The gradient of the mean loss over the given examples."""
         self.flat.copy_(start)
         self.module.zero_grad(set_to_none=True)
-        for part in examples.split(MICROBATCH):
+        for part in torch.split(examples, MICROBATCH):
             images, labels = self.data.batch(part)
             loss = F.cross_entropy(self.module(images), labels, reduction="sum") / len(examples)
-            loss.backward()
+            torch.autograd.backward(loss)
         return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters])
 
     def _optimizer(self, local: LocalTraining) -> torch.optim.Optimizer:

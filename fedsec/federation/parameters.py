@@ -46,7 +46,7 @@ class ParameterLayout:
     def views(self, flat: Float[Tensor, "*rows parameters"]) -> dict[str, Tensor]:
         """Named views into a flat vector, or into a matrix of them (then with the rows' axes in front)."""
         sizes = [math.prod(shape) for shape in self.shapes.values()]
-        pieces = flat.split(sizes, dim=-1)
+        pieces = torch.split(flat, sizes, dim=-1)
         return {
             name: piece.view(*flat.shape[:-1], *shape)
             for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)

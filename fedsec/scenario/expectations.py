@@ -48,7 +48,7 @@ class Expectation:
         comparison: one of >=, <=, ==, >, <, or `between` (both ends count).
         value: the bound; the lower one of `between`.
         upper: the upper bound of `between`.
-        cells: ids of the cells it is about, never none.
+        cells: ids of the cells it is about.
     """
 
     selector: Mapping[str, Any]
@@ -74,8 +74,17 @@ class Expectation:
         return f"{where}: {self.metric} {self.bound}" if where else f"{self.metric} {self.bound}"
 
 
-def read_expectations(entries: Any, cells: Sequence["Cell"]) -> tuple[list[Expectation], list[Problem]]:
-    """The expectations of a scenario's `expect`, and what is wrong with them."""
+def read_expectations(
+    entries: Any, cells: Sequence["Cell"], *, narrowed: bool = False
+) -> tuple[list[Expectation], list[Problem]]:
+    """The expectations of a scenario's `expect`, and what is wrong with them.
+
+    Args:
+        entries: as they stand in the file.
+        cells: of the scenario.
+        narrowed: the cells were changed from outside, so an expectation about none of them is no mistake; it then
+            comes back without cells.
+    """
     if not isinstance(entries, list):
         return [], [(("expect",), f"expected a list of mappings, got {shown(entries)}")]
     made: list[Expectation] = []
@@ -94,7 +103,7 @@ def read_expectations(entries: Any, cells: Sequence["Cell"]) -> tuple[list[Expec
         if not metrics and not wrong:
             found.append((path, f"names no metric; expected one of {', '.join(METRICS)}"))
         chosen = tuple(cell.id for cell in cells if all(_fits(cell, key, value) for key, value in selector.items()))
-        if not wrong and not chosen:
+        if not wrong and not chosen and not narrowed:
             found.append((path, f"matches no cell: {_told(selector)}; {_choices(cells, selector)}"))
         for metric, bound in metrics.items():
             read = _read_bound(metric, bound)

@@ -62,6 +62,7 @@ class Scenario:
         description: what it is for, in the author's words.
         matrix: its cells in file order, the last axis varying fastest.
         expectations: what is expected of the results.
+        set_aside: expectations that are about no cell any more, since settings from outside changed the matrix.
     """
 
     source: "Source" = field(repr=False)
@@ -69,6 +70,7 @@ class Scenario:
     description: str
     matrix: tuple[Cell, ...] = field(repr=False)
     expectations: tuple[Expectation, ...]
+    set_aside: tuple[Expectation, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -149,12 +151,15 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
         cells, wrong_cells = _unfold({key: content[key] for key in SECTIONS if key in content}, axes)
         problems += wrong_cells
         if not wrong_cells:
-            expectations, wrong_expectations = read_expectations(content.get("expect", []), cells)
+            narrowed = any(key[0] != "expect" for key in source.overridden)
+            expectations, wrong_expectations = read_expectations(content.get("expect", []), cells, narrowed=narrowed)
             problems += wrong_expectations
     if error := source.error([*problems, *wrong_axes]):
         raise error
     name, description = content.get("name", path.stem), content.get("description", "")
-    return Scenario(source, name, description, tuple(cells), tuple(expectations))
+    about_cells = tuple(expectation for expectation in expectations if expectation.cells)
+    set_aside = tuple(expectation for expectation in expectations if not expectation.cells)
+    return Scenario(source, name, description, tuple(cells), about_cells, set_aside)
 
 
 def _unfold(base: Mapping[str, Any], axes: Sequence[Axis]) -> tuple[list[Cell], list[Problem]]:

@@ -10,8 +10,17 @@ from fedsec.data.datasets import Normalization, Split
 from fedsec.defense import Aggregator
 from fedsec.defenses import Mean, Median, TrimmedMean
 from fedsec.errors import AggregationError, InputError
-from fedsec.federation import Algorithm, Centralized, CohortTrainer, FedAvg, Federation, FedSGD, LocalTraining
-from fedsec.federation import ResidentData, Threat
+from fedsec.federation import (
+    Algorithm,
+    Centralized,
+    CohortTrainer,
+    FedAvg,
+    Federation,
+    FedSGD,
+    LocalTraining,
+    ResidentData,
+    Threat,
+)
 from fedsec.federation.server import poison_data
 from fedsec.seeds import Streams
 
