@@ -5,7 +5,6 @@ their activations in the cache, and the chunks are shared out to threads that ea
 operations: small operations gain little from two threads inside, independent clients gain everything.
 """
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -102,8 +101,8 @@ class CohortTrainer:
         if self.engine == "vectorized":
             fit = max(2, fit)
         threads = self.threads if self.data.device.type == "cpu" else 1
-        chunks = max(math.ceil(len(plans) / fit), min(threads, len(plans)))
-        return math.ceil(len(plans) / chunks)
+        chunks = max(-(-len(plans) // fit), min(threads, len(plans)))
+        return -(-len(plans) // chunks)
 
     def _budget(self) -> int:
         if self.memory_bytes is not None:

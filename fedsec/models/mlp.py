@@ -1,6 +1,7 @@
 """Fully connected network."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from jaxtyping import Float
@@ -35,7 +36,7 @@ class MLP(nn.Module):
         channels, height, width = input_shape
         widths = [channels * height * width, *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), activation_layer(activation)]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], num_classes))
         initialize(self, init)

@@ -1,5 +1,7 @@
 """The round loop against cases computed by hand."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -51,7 +53,7 @@ def federation(
     images = torch.tensor([p for client in pixels for p in client], dtype=torch.uint8).view(-1, 1, 1, 1)
     split = Split(images, torch.tensor([label for client in labels for label in client]))
     bounds = np.cumsum([0, *map(len, pixels)])
-    clients = [np.arange(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    clients = [np.arange(a, b) for a, b in pairwise(bounds)]
     data = ResidentData.build(split, clients, Normalization((0.0,), (1.0,)), torch.device("cpu"))
     poison_data(data, threat or Threat(), 2, Streams(seed))
     module = Line()
