@@ -134,6 +134,7 @@ def test_weights_are_shared_out_among_the_finite_rows() -> None:
     torch.testing.assert_close(aggregate.vector, (updates[:3] * weights[:3, None]).sum(0) / 6)
     with pytest.raises(AggregationError, match="no weight"):
         Mean()(updates, torch.tensor([0.0, 0, 0, 1]))
+    assert torch.equal(Median()(updates, torch.tensor([0.0, 0, 0, 1])), Median()(updates))
     huge = torch.tensor([1e308, 1e308, 1e308, 1e308], dtype=torch.float64)
     assert torch.equal(Mean()(updates, huge), Mean()(updates))
 

@@ -95,7 +95,7 @@ class CohortTrainer:
         """How many of these clients train at once; 1 means the loop engine."""
         if self.engine == "loop":
             return 1
-        batch = max(plan.examples.shape[1] for plan in plans)
+        batch: int = max(plan.examples.shape[1] for plan in plans)
         per_client = 2 * batch * self._bytes_per_example + 16 * self.layout.size
         fit = max(1, self._budget() // per_client)
         if self.engine == "vectorized":
