@@ -214,7 +214,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = nearest(name, names)
     hint = f" (did you mean {close!r}?)" if close else ""
-    return f"unknown {kind} {name!r}{hint}; known: {', '.join(names)}"
+    short = name if len(name) <= 60 else f"{name[:57]}..."
+    return f"unknown {kind} {short!r}{hint}; known: {', '.join(names)}"
 
 
 def _entry(kind: str, name: str, told: Signature, plugin: str = "") -> Entry:

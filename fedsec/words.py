@@ -48,7 +48,8 @@ def in_words(schema: dict[str, Any]) -> str:
         many = f"a list of {length} entries" if length and length == schema.get("maxItems") else "a list"
         return many if "prefixItems" in schema else f"{many}, each {item}"
     bounds = [f"{phrase} {schema[key]}" for key, phrase in _BOUNDS.items() if key in schema]
-    bounds += [f"of at most {schema['maxLength']} characters"] if "maxLength" in schema else []
+    if "maxLength" in schema:
+        bounds.append(f"of {schema.get('minLength', 0)} to {schema['maxLength']} characters")
     noun = _SIMPLE.get(str(kind), "a mapping" if "$ref" in schema else "something else")
     return " ".join([noun, " and ".join(bounds)]).strip()
 

@@ -39,7 +39,7 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
     ("half a character", 'dataset: digits\ndescription: "\\ud800"\n', ":2:", "expected characters, got half of one"),
     ("too large", "# " + "x" * (1 << 18), "", "is larger than 256 KiB"),
     ("nested too deeply", "dataset: " + "[" * 4000, "", "is nested too deeply; expected at most 40 levels"),
-    ("a billion laughs", BOMB, ":5:", "unfolds to more than 20000 values; expected fewer aliases"),
+    ("a billion laughs", BOMB, "", "unfolds to more than 20000 values; expected fewer aliases"),
     ("an alias in itself", "dataset: &x [*x]\n", ":1:", "an alias contains itself"),
     ("an unknown alias", "dataset: *x\n", ":1:", "found undefined alias 'x'"),
     ("a Python object", "dataset: !!python/object/apply:os.system [id]\n", ":1:", "unknown tag !!python/object/apply"),
@@ -92,6 +92,9 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
     ("a mapping for a name", "dataset: {name: {a: 1}}\n", "dataset.name:", 'expected text, got {"a": 1}'),
     ("a word for a list", "dataset: digits\nmodel: {name: mlp, hidden: wide}\n", "model.hidden:", "expected a list, each an"),
     ("a number for text", "dataset: digits\ndescription: 3\n", "description:", "expected text, got 3"),
+    ("a label of two lines", 'dataset: digits\ndefense: {name: mean, label: "a\\nb"}\n', "defense.label:", "on one line"),
+    ("no label", "dataset: digits\ndefense: {name: mean, label: ''}\n", "defense.label:", "text of 1 to 60 characters"),
+    ("an unreadable key", 'dataset: digits\n"a\\nb\\e[31m": 1\n', r": 'a\nb\x1b[31m':", "unknown key"),
     # Ranges
     ("a negative number", "dataset: digits\nfederation: {rounds: -1}\n", "rounds:", "of at least 1"),
     ("no clients", "dataset: digits\npartition: {clients: 0}\n", "partition.clients:", "of at least 1"),
@@ -230,7 +233,6 @@ def test_mistakes_are_named(tmp_path: Path, content: str | bytes, where: str, wh
     assert all(line.startswith(f"error: {path}") for line in lines)
     assert any(where in line.removeprefix(f"error: {path}") and what in line for line in lines), result.stderr
     assert all(len(line) < 600 for line in lines)
-    assert all(word in result.stderr or word for word in ("expected",))
 
 
 def test_several_mistakes_are_all_named_each_on_its_line_in_the_order_of_the_file(tmp_path: Path) -> None:

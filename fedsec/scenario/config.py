@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fedsec import registry
 from fedsec.data.normalization import PRESETS, normalization
@@ -16,7 +16,15 @@ from fedsec.words import Problem, shown, translate, wrong
 NO_ATTACK = "none"
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
-Label = Annotated[str, Field(min_length=1, max_length=60)]
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise wrong(((), f"expected text on one line, without control characters, got {shown(text)}"))
+    return text
+
+
+Label = Annotated[str, Field(min_length=1, max_length=60), AfterValidator(_printable)]
 
 
 class Section(BaseModel):

@@ -91,7 +91,7 @@ def read_text(text: str, name: str) -> Document:
         if node is not None:
             document.value = _Reading(document).value(node, ())
     except _UnacceptableError as error:
-        raise ScenarioError(f"{name}:{error.line}: {error.message}") from error
+        raise ScenarioError(f"{name}{error}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -106,9 +106,8 @@ def read_text(text: str, name: str) -> Document:
 
 
 class _UnacceptableError(Exception):
-    def __init__(self, node: yaml.Node, message: str) -> None:
-        super().__init__(message)
-        self.line, self.message = node.start_mark.line + 1, message
+    def __init__(self, node: yaml.Node | None, message: str) -> None:
+        super().__init__(f"{f':{node.start_mark.line + 1}' if node else ''}: {message}")
 
 
 class _Reading:

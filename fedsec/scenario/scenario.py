@@ -22,6 +22,7 @@ from fedsec.words import Problem, shown, translate
 KEYS = ("name", "description", *SECTIONS, "matrix", "expect")
 _NAME = re.compile(r"[a-z0-9_-]{1,100}")
 _MOST_PROBLEMS = 20
+_LONGEST_KEY = 100
 _LAST = sys.maxsize
 
 
@@ -180,8 +181,13 @@ def _unfold(base: Mapping[str, Any], axes: Sequence[Axis]) -> tuple[list[Cell], 
 
 def dotted(path: KeyPath) -> str:
     """A key path as messages show it: `matrix.attack[1].fraction`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in path)
     return text.removeprefix(".")
+
+
+def _key(key: str) -> str:
+    """A key as it is if it can be read on a line, else quoted."""
+    return key if key.isprintable() and 0 < len(key) <= _LONGEST_KEY else shown(key)
 
 
 def _top_level(content: Mapping[str, Any], path: Path) -> Iterable[Problem]:

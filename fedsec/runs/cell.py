@@ -1,0 +1,211 @@
+"""One cell of a scenario's matrix: run it, or continue it, and leave its files behind."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from fedsec.federation.server import RoundResult
+from fedsec.runs.experiment import Experiment, build_experiment, finite
+from fedsec.runs.sharing import SharedUpdates, is_shared
+from fedsec.runs.store import write_atomic, write_json
+from fedsec.scenario import CellConfig
+
+OnRound = Callable[[int, int, float | None], None]
+CHECKPOINT_SHARE = 20
+"""A checkpoint is written when training since the last one took this many times as long as writing it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where and how a cell runs; no result depends on it beyond float tolerance.
+
+    Args:
+        root: the scenario's run folder.
+        device: `cpu` or `cuda`.
+        threads: CPU threads inside the cell.
+    """
+
+    root: Path
+    device: str
+    threads: int
+
+
+def cell_experiment(config: CellConfig, settings: Settings) -> Experiment:
+    """Build a cell's experiment, its local training shared with other cells where that is possible."""
+    device = torch.device(settings.device)
+    if not is_shared(config):
+        return build_experiment(config, device=device, threads=settings.threads)
+    shared = SharedUpdates(settings.root / "shared", config, settings.threads)
+    experiment = build_experiment(config, device=device, threads=settings.threads, local_updates=shared)
+    federation = experiment.federation
+
+    def train(start: Any, clients: Any, round_number: int) -> Any:
+        return federation.algorithm.updates(federation.trainer, start, clients, round_number, federation.streams)
+
+    shared.attach(train, experiment.threat)
+    return experiment
+
+
+def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_round: OnRound) -> dict[str, Any]:
+    """Run one cell to its end, from its last checkpoint if there is one.
+
+    Args:
+        config: the resolved configuration.
+        axes: the cell's place in the matrix, for the record.
+        settings: where and how.
+        on_round: called after each round with (round, rounds, accuracy or None).
+
+    Returns:
+        The record that is also written to `result.json`.
+
+    Raises:
+        FedsecError: the cell cannot be run, with a message for the user.
+    """
+    folder = settings.root / config.id
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = Settings(settings.root, settings.device, _fixed_threads(folder, config, settings.threads))
+    torch.set_num_threads(settings.threads)
+    experiment = cell_experiment(config, settings)
+    federation = experiment.federation
+    _write_partition(folder, experiment)
+    history = _resume(folder, experiment)
+    last_save, save_cost = time.perf_counter(), 0.0
+    with (folder / "rounds.jsonl").open("a") as log:
+        before = time.perf_counter()
+        for result in federation.run():
+            now = time.perf_counter()
+            line = _line(result, now - before)
+            before = now
+            history.append(line)
+            log.write(json.dumps(line, allow_nan=False) + "\n")
+            log.flush()
+            on_round(result.round, federation.rounds, line["accuracy"])
+            if result.round < federation.rounds and now - last_save >= CHECKPOINT_SHARE * save_cost:
+                os.fsync(log.fileno())
+                tensors = {"parameters": federation.parameters.cpu().contiguous()}
+                write_atomic(folder / "checkpoint.safetensors", save(tensors, {"round": str(result.round)}))
+                last_save = time.perf_counter()
+                save_cost = last_save - now
+    record = _record(experiment, axes, history, settings)
+    tensors = {name: p.detach().cpu().contiguous() for name, p in federation.module.named_parameters()}
+    write_atomic(folder / "model.safetensors", save(tensors))
+    write_json(folder / "result.json", record)
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    (folder / "error.txt").unlink(missing_ok=True)
+    return record
+
+
+def _fixed_threads(folder: Path, config: CellConfig, threads: int) -> int:
+    """The number of threads this cell was begun with, so that an interrupted cell ends with the same bits."""
+    path = folder / "config.yaml"
+    if path.exists():
+        begun: int = yaml.safe_load(path.read_text())["threads"]
+        return begun
+    content = {"threads": threads, **config.model_dump(mode="json")}
+    write_atomic(path, yaml.safe_dump(content, sort_keys=False))
+    return threads
+
+
+def _resume(folder: Path, experiment: Experiment) -> list[dict[str, Any]]:
+    """Restore the last checkpoint and cut the log to it; without a usable one, start afresh."""
+    log, checkpoint = folder / "rounds.jsonl", folder / "checkpoint.safetensors"
+    if checkpoint.exists() and log.exists():
+        try:
+            with safe_open(checkpoint, "pt") as file:
+                done, parameters = int(file.metadata()["round"]), file.get_tensor("parameters")
+            lines = log.read_text().splitlines()[:done]
+            history = [json.loads(line) for line in lines]
+        except (SafetensorError, OSError, ValueError):
+            done, history = 0, []
+        if done and [line["round"] for line in history] == list(range(1, done + 1)):
+            write_atomic(log, "".join(line + "\n" for line in lines))
+            experiment.federation.restore(parameters, done)
+            return history
+    write_atomic(log, "")
+    return []
+
+
+def _line(result: RoundResult, seconds: float) -> dict[str, Any]:
+    test = result.test
+    return {
+        "round": result.round,
+        "accuracy": None if test is None else test.accuracy,
+        "loss": None if test is None else finite(test.loss),
+        "per_class_accuracy": None if test is None else [finite(value) for value in test.per_class_accuracy],
+        "clients": list(result.clients),
+        "byzantine_in_round": list(result.byzantine),
+        "rejected": list(result.rejected),
+        "influence": [round(value, 6) for value in result.influence],
+        "seconds": round(seconds, 4),
+    }
+
+
+def _record(
+    experiment: Experiment, axes: dict[str, str], history: list[dict[str, Any]], settings: Settings
+) -> dict[str, Any]:
+    evaluated = [line for line in history if line["accuracy"] is not None]
+    last = evaluated[-1]
+    shares = [
+        sum(i for i, client in zip(line["influence"], line["clients"], strict=True) if client in attackers)
+        for line in history
+        for attackers in [set(line["byzantine_in_round"])]
+    ]
+    majorities = [line["round"] for line in history if 2 * len(line["byzantine_in_round"]) >= len(line["clients"])]
+    return {
+        "id": experiment.config.id,
+        "cell": axes,
+        "status": "done",
+        "metrics": {
+            "accuracy": last["accuracy"],
+            "accuracy_min_last5": min(line["accuracy"] for line in evaluated[-5:]),
+            "loss": last["loss"],
+            "per_class_accuracy": last["per_class_accuracy"],
+            "byzantine_influence": sum(shares) / len(shares),
+            "rejected_updates": sum(len(line["rejected"]) for line in history),
+            "rounds_with_byzantine_majority": len(majorities) if experiment.threat.byzantine else 0,
+        },
+        "error": None,
+        "seconds": round(sum(line["seconds"] for line in history), 3),
+        "byzantine": sorted(experiment.threat.byzantine),
+        "parameters": experiment.trainer.layout.size,
+        "engine": experiment.trainer.engine,
+        "dataset_source": experiment.dataset.source,
+        "config": experiment.config.model_dump(mode="json"),
+        "environment": environment(settings),
+    }
+
+
+def environment(settings: Settings) -> dict[str, Any]:
+    """What a number needs beside its configuration to be traced: versions, device, threads."""
+    cuda = settings.device.startswith("cuda")
+    return {
+        "fedsec": version("fedsec"),
+        "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "device": torch.cuda.get_device_name() if cuda else f"cpu ({platform.machine()})",
+        "threads": settings.threads,
+    }
+
+
+def _write_partition(folder: Path, experiment: Experiment) -> None:
+    content = {
+        "counts": experiment.counts,
+        "classes": list(experiment.dataset.classes),
+        "partition": experiment.config.partition.model_dump(mode="json"),
+        "seed": experiment.config.seed,
+        "byzantine": sorted(experiment.threat.byzantine),
+    }
+    write_json(folder / "partition.json", content)

@@ -1,0 +1,101 @@
+"""Local training that several one-round cells have in common, done once.
+
+In a one-round experiment every client starts from the same initial parameters, so its update depends
+neither on the defense nor on who else is attacked. Each (client, poisoning) pair is trained alone and
+kept in a file; the cells pick their rows. Trained alone, so that a row's bits do not depend on which
+other clients happened to be trained beside it.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.federation.server import Threat
+from fedsec.runs.store import write_atomic
+from fedsec.scenario import CellConfig
+from fedsec.seeds import Streams
+from fedsec.threat import DataPoisoning
+
+
+def is_shared(config: CellConfig) -> bool:
+    """Whether a cell's local training can be shared with its neighbors: exactly one round, real clients."""
+    return config.federation.rounds == 1 and config.federation.algorithm != "centralized"
+
+
+def sharing_key(config: CellConfig, client: int, *, poisoned: bool, threads: int) -> str:
+    """Names the training of one client: a hash of all that it depends on."""
+    dump = config.model_dump(mode="json")
+    federation = {k: dump["federation"][k] for k in ("algorithm", "local")}
+    depends: dict[str, Any] = {k: dump[k] for k in ("dataset", "partition", "model", "engine", "seed")}
+    attack = {k: dump["attack"][k] for k in ("name", "options")} if poisoned else None
+    content = [depends, federation, attack, client, threads]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+class SharedUpdates:
+    """Stands in for an algorithm's local training: reads rows from files, trains and writes the missing ones.
+
+    Args:
+        folder: where the rows are kept.
+        config: the cell.
+        threads: recorded in the key, since sums in another order differ in their last bit.
+    """
+
+    def __init__(self, folder: Path, config: CellConfig, threads: int) -> None:
+        self.folder, self.config, self.threads = folder, config, threads
+        self.train: Any = None
+        self.threat = Threat()
+
+    def attach(self, train: Any, threat: Threat) -> None:
+        """Give it the function (start, clients, round) -> rows that trains, and the cell's threat."""
+        self.train, self.threat = train, threat
+
+    def __call__(
+        self, start: Float[Tensor, "parameters"], clients: Sequence[int], round_number: int
+    ) -> Float[Tensor, "clients parameters"]:
+        """Rows of the given clients."""
+        return torch.stack([self.row(start, client, round_number) for client in clients])
+
+    def row(self, start: Float[Tensor, "parameters"], client: int, round_number: int) -> Float[Tensor, "parameters"]:
+        """One client's update, from its file if there is one."""
+        path = self.path(client)
+        if path.exists():
+            kept = load_file(path)["update"].to(start.device)
+            if kept.shape != start.shape:
+                raise InputError(f"{path} holds {tuple(kept.shape)} numbers, expected {tuple(start.shape)}; delete it")
+            return kept
+        row: Tensor = self.train(start, [client], round_number)[0]
+        write_atomic(path, save({"update": row.cpu().contiguous()}))
+        return row
+
+    def path(self, client: int) -> Path:
+        """The file of one client's update."""
+        poisoned = client in self.threat.byzantine and isinstance(self.threat.attack, DataPoisoning)
+        key = sharing_key(self.config, client, poisoned=poisoned, threads=self.threads)
+        return self.folder / f"{key}.safetensors"
+
+
+def shared_work(configs: Sequence[CellConfig], threads: int) -> list[tuple[int, int]]:
+    """The distinct (index of a cell, client) trainings that the given cells need, each named once."""
+    from fedsec import registry
+
+    seen: dict[str, tuple[int, int]] = {}
+    for index, config in enumerate(configs):
+        if not is_shared(config):
+            continue
+        clients = config.partition.clients
+        count = config.attack.count(clients)
+        poisons = count > 0 and issubclass(registry.load("attack", config.attack.name), DataPoisoning)
+        threat = Threat.draw(None, count, clients, Streams(config.seed))
+        for client in range(clients):
+            poisoned = poisons and client in threat.byzantine
+            seen.setdefault(sharing_key(config, client, poisoned=poisoned, threads=threads), (index, client))
+    return list(seen.values())

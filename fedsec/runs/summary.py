@@ -1,0 +1,165 @@
+"""Numbers over seeds: cells that differ only in their seed become one mean with an interval."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsec.errors import InputError
+
+Record = Mapping[str, Any]
+"""One cell's result: `id`, `cell` (axis -> value), `status`, `metrics`, `error`, `seconds`."""
+
+SEED = "seed"
+ATTACK = "attack"
+DEFENSE = "defense"
+NO_ATTACK = "none"
+
+LOWER_IS_BETTER = frozenset({"loss", "lpips", "seconds"})
+
+
+def display(value: Any) -> str:
+    """An axis value as the reader wrote it in YAML."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def describe(axes: Mapping[str, str]) -> str:
+    """A cell's place in the matrix on one line: attack and defense as they are, further axes with their name."""
+    own = (ATTACK, DEFENSE)
+    return ", ".join(display(value) if axis in own else f"{axis}={display(value)}" for axis, value in axes.items())
+
+
+def value_of(record: Record, metric: str) -> float | None:
+    """A finished cell's scalar metric; None where the cell failed, lacks it, or it is not a finite number."""
+    value = (record.get("metrics") or {}).get(metric) if record.get("status") == "done" else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that differ only in their seed.
+
+    Args:
+        axes: every axis but the seed, with its display value.
+        records: the cells' records, in file order.
+        metric: the name of the metric that `values` holds.
+    """
+
+    axes: Mapping[str, str]
+    records: tuple[Record, ...]
+    metric: str
+
+    @cached_property
+    def values(self) -> tuple[float, ...]:
+        """The metric of every cell that has it."""
+        return tuple(value for record in self.records if (value := value_of(record, self.metric)) is not None)
+
+    @property
+    def failed(self) -> int:
+        """How many of the cells failed."""
+        return sum(record.get("status") == "failed" for record in self.records)
+
+    @property
+    def n(self) -> int:
+        """Over how many seeds the mean is taken."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over seeds; None when no cell has the metric."""
+        return fmean(self.values) if self.values else None
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of the 95% t-interval over seeds; None for fewer than two."""
+        return float(half_widths(np.array(self.values))) if self.n > 1 else None
+
+    @property
+    def attacked(self) -> bool:
+        """Whether anybody attacks in these cells.
+
+        Told by the resolved configuration where a record carries it, else by the name on the attack axis.
+        """
+        names = [record["config"][ATTACK]["name"] for record in self.records if record.get("config")]
+        return (names[0] if names else self.axes.get(ATTACK, NO_ATTACK)) != NO_ATTACK
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All groups of a run, in file order.
+
+    Args:
+        metric: the metric summarized.
+        axes: the axes' names in file order, without the seed.
+        groups: one entry for each combination of axis values.
+    """
+
+    metric: str
+    axes: tuple[str, ...]
+    groups: tuple[Group, ...]
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The axes beside attack and defense."""
+        return tuple(axis for axis in self.axes if axis not in (ATTACK, DEFENSE))
+
+    def baseline(self, group: Group) -> Group | None:
+        """The group like `group` in everything but the attack, with nobody attacking; None if there is none."""
+
+        def setting(other: Group) -> dict[str, str]:
+            return {axis: text for axis, text in other.axes.items() if axis.partition(".")[0] != ATTACK}
+
+        return next((other for other in self.groups if not other.attacked and setting(other) == setting(group)), None)
+
+
+def half_widths(values: NDArray[np.float64], level: float = 0.95) -> NDArray[np.float64]:
+    """Half the width of Student's t-interval for a mean: t(n - 1, (1 + level) / 2) * s / sqrt(n).
+
+    Args:
+        values: `[seeds, ...]`, independent along the first axis, with n >= 2 of them.
+        level: the interval's coverage, in (0, 1).
+
+    Returns:
+        `[...]`, in the unit of the values.
+
+    Raises:
+        InputError: the level is not in (0, 1), or there are fewer than two seeds.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level must lie in (0, 1), got {level}")
+    if len(values) < 2:
+        raise InputError(f"an interval needs at least two values, got {len(values)}")
+    from scipy.special import stdtrit
+
+    quantile = float(stdtrit(len(values) - 1, (1 + level) / 2))
+    return np.asarray(quantile * np.std(values, axis=0, ddof=1) / np.sqrt(len(values)))
+
+
+def summarize(records: Sequence[Record], metric: str = "accuracy") -> Summary:
+    """Group the cells that differ only in their seed.
+
+    Args:
+        records: the cells' records.
+        metric: a scalar entry of the records' `metrics`.
+
+    Returns:
+        The groups in the order of their first cells. The order of seeds does not matter.
+    """
+    axes = tuple(dict.fromkeys(axis for record in records for axis in record["cell"] if axis != SEED))
+    members: dict[tuple[str | None, ...], list[Record]] = {}
+    for record in records:
+        cell = record["cell"]
+        key = tuple(display(cell[axis]) if axis in cell else None for axis in axes)
+        members.setdefault(key, []).append(record)
+    groups = (
+        Group({axis: text for axis, text in zip(axes, key, strict=True) if text is not None}, tuple(found), metric)
+        for key, found in members.items()
+    )
+    return Summary(metric, axes, tuple(groups))

@@ -1,0 +1,69 @@
+"""A worker process: takes tasks as JSON lines on standard input, answers with JSON lines.
+
+A plain child process rather than `multiprocessing`: it never re-imports the caller's script, and when
+its parent dies, however suddenly, its input ends and it leaves.
+"""
+
+import json
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from fedsec.errors import FedsecError, InputError
+
+
+def main() -> None:
+    """Serve tasks until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
+    tasks: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_read, args=(tasks,), daemon=True).start()
+
+    import torch
+
+    from fedsec.federation.local import tune_allocator
+    from fedsec.runs.cell import Settings, cell_experiment, run_cell
+    from fedsec.scenario import CellConfig
+
+    tune_allocator()
+
+    def send(**message: Any) -> None:
+        answers.write(json.dumps(message) + "\n")
+
+    while True:
+        task = json.loads(tasks.get())
+        settings = Settings(Path(task["root"]), task["device"], task["threads"])
+        try:
+            config = CellConfig.model_validate(task["config"])
+            torch.set_num_threads(settings.threads)
+            if task["kind"] == "train":
+                federation = cell_experiment(config, settings).federation
+                federation._local_updates(federation.parameters, [task["client"]], 1)
+                send(event="done", record=None)
+            else:
+                record = run_cell(
+                    config,
+                    task["axes"],
+                    settings,
+                    lambda n, of, accuracy: send(event="round", round=n, rounds=of, accuracy=accuracy),
+                )
+                send(event="done", record=record)
+        except FedsecError as error:
+            send(event="failed", error=str(error), input=isinstance(error, InputError), trace=None)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            send(event="failed", error=text, input=False, trace=traceback.format_exc())
+
+
+def _read(tasks: "SimpleQueue[str]") -> None:
+    for line in sys.stdin:
+        tasks.put(line)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
