@@ -164,7 +164,10 @@ class _Run:
         if done:
             report.draw_partitions(self.root, done)
             report.draw_curves(self.root, done)
-            self.console.print(report.table(records))
+            self.console.print(report.table(records, width=self.console.width))
+            if any(cell.config.federation.rounds > 1 for cell in self.scenario.cells()):
+                worst = report.table(records, "accuracy_min_last5", width=self.console.width)
+                self.console.print(worst)
         for record in records:
             if record["status"] == "failed":
                 log = self.root / record["id"] / "error.txt"
