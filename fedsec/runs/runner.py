@@ -15,7 +15,7 @@ from fedsec.errors import BusyError, InputError
 from fedsec.runs import report
 from fedsec.runs.pool import WorkerPool
 from fedsec.runs.progress import Progress
-from fedsec.runs.store import read_json, write_atomic
+from fedsec.runs.store import read_json, remove_unfinished, write_atomic
 from fedsec.scenario import Cell, Scenario, load_scenario
 
 
@@ -68,6 +68,7 @@ def run(
     console = console or Console(quiet=True)
     root = Path(out) / scenario.name
     with _locked(root):
+        remove_unfinished(root)
         if fresh:
             _clear(root)
         return _Run(scenario, root, _device(device), workers, console).finish()
