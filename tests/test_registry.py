@@ -91,7 +91,7 @@ def test_options_are_validated_and_defaults_filled_in() -> None:
         ("partition", "dirichlet", {"min_per_client": True}, "where.min_per_client: expected an integer, got true"),
         ("partition", "dirichlet", {"famly": 1}, "where.famly: unknown key for partition 'dirichlet' (did you mean"),
         ("partition", "dirichlet", {"family": "per_clas"}, "per_class, per_client, got 'per_clas' (did you mean"),
-        ("model", "cnn", {"channels": [1, "2"]}, "where.channels: expected a list, each an integer, got [1, \"2\"]"),
+        ("model", "cnn", {"channels": [1, "2"]}, 'where.channels: expected a list, each an integer, got [1, "2"]'),
         ("model", "cnn", {"channels": 3}, "where.channels: expected a list, each an integer, got 3"),
         ("attack", "label_flip", {"source": "a"}, "where.source: expected an integer or null, got 'a'"),
     ],
@@ -106,7 +106,6 @@ def test_all_wrong_options_are_named_at_once() -> None:
     with pytest.raises(InputError) as caught:
         registry.check("partition", "dirichlet", {"alpha": "x", "famly": 1, "min_per_client": None})
     assert len(str(caught.value).splitlines()) == 3
-
 
 
 @pytest.fixture

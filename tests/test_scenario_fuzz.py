@@ -31,7 +31,12 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
     ("a word", "quickstart", "", "expected a mapping of keys"),
     ("not YAML", "dataset: [digits\n", ":2:", "is not valid YAML"),
     ("a tab", "dataset:\n\tname: digits\n", ":2:", "is not valid YAML"),
-    ("bad indentation", "dataset: digits\n  seed: 1\n", ":2:", "is not valid YAML: mapping values are not allowed here"),
+    (
+        "bad indentation",
+        "dataset: digits\n  seed: 1\n",
+        ":2:",
+        "is not valid YAML: mapping values are not allowed here",
+    ),
     ("two documents", "dataset: digits\n---\ndataset: digits\n", ":2:", "expected a single document"),
     ("binary", b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", ":1:", "is not UTF-8 text"),
     ("Latin-1", "description: Universit\xe4t\ndataset: digits".encode("latin-1"), ":1:", "is not UTF-8 text"),
@@ -44,7 +49,12 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
     ("an unknown alias", "dataset: *x\n", ":1:", "found undefined alias 'x'"),
     ("a Python object", "dataset: !!python/object/apply:os.system [id]\n", ":1:", "unknown tag !!python/object/apply"),
     ("a tag of its own", "dataset: !digits {}\n", ":1:", "unknown tag !digits; expected plain YAML"),
-    ("a duplicate key", "dataset: digits\nseed: 1\nseed: 2\n", ":3:", "duplicate key 'seed'; it stands on line 2 already"),
+    (
+        "a duplicate key",
+        "dataset: digits\nseed: 1\nseed: 2\n",
+        ":3:",
+        "duplicate key 'seed'; it stands on line 2 already",
+    ),
     ("a duplicate key inside", "dataset: {name: digits, name: mnist}\n", ":1:", "duplicate key 'name'"),
     ("a number as a key", "dataset: digits\n3: x\n", ":2:", "expected keys to be text, got 3"),
     ("a list as a key", "dataset: digits\n? [a, b]\n: x\n", ":2:", "expected keys to be text, got a list or mapping"),
@@ -67,18 +77,63 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
     ),
     ("no dataset", "seed: 1\n", "dataset:", "is required; expected the name of a dataset, such as digits"),
     ("no dataset name", "dataset: {train_size: 5}\n", "dataset.name:", "is required; expected A dataset"),
-    ("an unknown option", "dataset: digits\npartition: {name: iid, alpha: 1}\n", "partition.alpha:", "for partition 'iid'"),
-    ("options nested", "dataset: digits\nmodel: {name: mlp, options: {hidden: [3]}}\n", "model.options:", "beside the name"),
+    (
+        "an unknown option",
+        "dataset: digits\npartition: {name: iid, alpha: 1}\n",
+        "partition.alpha:",
+        "for partition 'iid'",
+    ),
+    (
+        "options nested",
+        "dataset: digits\nmodel: {name: mlp, options: {hidden: [3]}}\n",
+        "model.options:",
+        "beside the name",
+    ),
     # Names
-    ("an unknown dataset", "dataset: fashion_mnits\n", "dataset:", "unknown dataset 'fashion_mnits' (did you mean 'fashio"),
-    ("an unknown model", "dataset: digits\nmodel: cnnn\n", "model:", "unknown model 'cnnn' (did you mean 'cnn'?); known: log"),
-    ("an unknown attack", "dataset: digits\nattack: {name: label_flp}\n", "attack.name:", "(did you mean 'label_flip'?)"),
+    (
+        "an unknown dataset",
+        "dataset: fashion_mnits\n",
+        "dataset:",
+        "unknown dataset 'fashion_mnits' (did you mean 'fashio",
+    ),
+    (
+        "an unknown model",
+        "dataset: digits\nmodel: cnnn\n",
+        "model:",
+        "unknown model 'cnnn' (did you mean 'cnn'?); known: log",
+    ),
+    (
+        "an unknown attack",
+        "dataset: digits\nattack: {name: label_flp}\n",
+        "attack.name:",
+        "(did you mean 'label_flip'?)",
+    ),
     ("an unknown defense", "dataset: digits\ndefense: krumm\n", "defense:", "unknown defense 'krumm'"),
-    ("an unknown partition", "dataset: digits\npartition: {name: diriclet}\n", "partition.name:", "did you mean 'dirichlet'"),
-    ("an unknown algorithm", "dataset: digits\nfederation: {algorithm: fedvg}\n", "federation.algorithm:", "mean 'fedavg'?"),
+    (
+        "an unknown partition",
+        "dataset: digits\npartition: {name: diriclet}\n",
+        "partition.name:",
+        "did you mean 'dirichlet'",
+    ),
+    (
+        "an unknown algorithm",
+        "dataset: digits\nfederation: {algorithm: fedvg}\n",
+        "federation.algorithm:",
+        "mean 'fedavg'?",
+    ),
     ("an unknown engine", "dataset: digits\nengine: vectorised\n", "engine:", "(did you mean 'vectorized'?)"),
-    ("an unknown optimizer", "dataset: digits\nfederation: {local: {optimizer: adma}}\n", "optimizer:", "one of sgd, adam"),
-    ("a name in capitals", "name: Quickstart\ndataset: digits\n", "name:", "expected lower-case letters, digits, _ and -"),
+    (
+        "an unknown optimizer",
+        "dataset: digits\nfederation: {local: {optimizer: adma}}\n",
+        "optimizer:",
+        "one of sgd, adam",
+    ),
+    (
+        "a name in capitals",
+        "name: Quickstart\ndataset: digits\n",
+        "name:",
+        "expected lower-case letters, digits, _ and -",
+    ),
     ("a name that climbs", "name: ../../etc\ndataset: digits\n", "name:", "expected lower-case letters"),
     # Types
     ("text for a number", "dataset: digits\nfederation: {rounds: many}\n", "federation.rounds:", "expected an integer"),
@@ -87,12 +142,27 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
     ("a truth value for a number", "dataset: digits\nseed: true\n", "seed:", "expected an integer of at least 0"),
     ("no for a truth value", "dataset: {name: digits, download: no}\n", "dataset.download:", "true or false, got 'no'"),
     ("nothing for a section", "dataset: digits\nfederation:\n", "federation:", "expected a mapping, got null"),
-    ("a list for a section", "dataset: digits\npartition: [iid]\n", "partition:", 'expected a name or a mapping, got ["iid"]'),
+    (
+        "a list for a section",
+        "dataset: digits\npartition: [iid]\n",
+        "partition:",
+        'expected a name or a mapping, got ["iid"]',
+    ),
     ("a number for a name", "dataset: 5\n", "dataset:", "expected a name or a mapping, got 5"),
     ("a mapping for a name", "dataset: {name: {a: 1}}\n", "dataset.name:", 'expected text, got {"a": 1}'),
-    ("a word for a list", "dataset: digits\nmodel: {name: mlp, hidden: wide}\n", "model.hidden:", "expected a list, each an"),
+    (
+        "a word for a list",
+        "dataset: digits\nmodel: {name: mlp, hidden: wide}\n",
+        "model.hidden:",
+        "expected a list, each an",
+    ),
     ("a number for text", "dataset: digits\ndescription: 3\n", "description:", "expected text, got 3"),
-    ("a label of two lines", 'dataset: digits\ndefense: {name: mean, label: "a\\nb"}\n', "defense.label:", "on one line"),
+    (
+        "a label of two lines",
+        'dataset: digits\ndefense: {name: mean, label: "a\\nb"}\n',
+        "defense.label:",
+        "on one line",
+    ),
     ("no label", "dataset: digits\ndefense: {name: mean, label: ''}\n", "defense.label:", "text of 1 to 60 characters"),
     ("an unreadable key", 'dataset: digits\n"a\\nb\\e[31m": 1\n', r": 'a\nb\x1b[31m':", "unknown key"),
     # Ranges
@@ -100,16 +170,31 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
     ("no clients", "dataset: digits\npartition: {clients: 0}\n", "partition.clients:", "of at least 1"),
     ("too many clients", "dataset: digits\npartition: {clients: 10000000000}\n", "clients:", "of at most 1000000"),
     ("not a number", "dataset: digits\nfederation: {server_lr: .nan}\n", "server_lr:", "expected a finite number"),
-    ("infinity", "dataset: digits\nfederation: {local: {lr: .inf}}\n", "federation.local.lr:", "expected a finite number"),
+    (
+        "infinity",
+        "dataset: digits\nfederation: {local: {lr: .inf}}\n",
+        "federation.local.lr:",
+        "expected a finite number",
+    ),
     ("an overflowing number", "dataset: digits\nfederation: {local: {lr: 1e999}}\n", "lr:", "expected a finite number"),
     ("a learning rate of zero", "dataset: digits\nfederation: {local: {lr: 0}}\n", "lr:", "greater than 0, got 0"),
     ("a momentum of one", "dataset: digits\nfederation: {local: {momentum: 1}}\n", "momentum:", "less than 1"),
-    ("all clients Byzantine", "dataset: digits\nattack: {name: sign_flip, fraction: 1.0}\n", "fraction:", "less than 1"),
+    (
+        "all clients Byzantine",
+        "dataset: digits\nattack: {name: sign_flip, fraction: 1.0}\n",
+        "fraction:",
+        "less than 1",
+    ),
     ("a negative seed", "dataset: digits\nseed: -1\n", "seed:", "of at least 0"),
     ("half trimmed", "dataset: digits\ndefense: {name: trimmed_mean, trim_per_side: 0.5}\n", "defense:", "in [0, 0.5)"),
     ("a negative alpha", "dataset: digits\npartition: {name: dirichlet, alpha: -1}\n", "partition:", "alpha"),
     ("no hidden layer", "dataset: digits\nmodel: {name: mlp, hidden: []}\n", "model:", "hidden must name at least one"),
-    ("a bad mean", "dataset: {name: digits, normalization: {mean: x, std: 1}}\n", "dataset.normalization:", "mean must be"),
+    (
+        "a bad mean",
+        "dataset: {name: digits, normalization: {mean: x, std: 1}}\n",
+        "dataset.normalization:",
+        "mean must be",
+    ),
     # Contradictions
     (
         "steps and epochs",
@@ -142,7 +227,12 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
         "expected at most partition.clients = 10, got 11",
     ),
     ("nobody attacks", "dataset: digits\nattack: {fraction: 0.4}\n", "attack.fraction:", "there is no attack"),
-    ("an attack without attackers", "dataset: digits\nattack: sign_flip\n", "attack:", "needs fraction or num_byzantine"),
+    (
+        "an attack without attackers",
+        "dataset: digits\nattack: sign_flip\n",
+        "attack:",
+        "needs fraction or num_byzantine",
+    ),
     (
         "two numbers of attackers",
         "dataset: digits\nattack: {name: sign_flip, fraction: 0.1, num_byzantine: 1}\n",
@@ -179,37 +269,91 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
         "federation.weighting:",
         "expected defense mean",
     ),
-    ("two aggregators", "dataset: digits\ndefense: [mean, median]\n", "defense:", "expected exactly one aggregation rule"),
+    (
+        "two aggregators",
+        "dataset: digits\ndefense: [mean, median]\n",
+        "defense:",
+        "expected exactly one aggregation rule",
+    ),
     ("no aggregator", "dataset: digits\ndefense: []\n", "defense:", "expected exactly one aggregation rule, got 0"),
     # The matrix
     ("no matrix", "dataset: digits\nmatrix: mean\n", "matrix:", "expected a mapping from keys to lists of values"),
-    ("a matrix over an unknown key", "dataset: digits\nmatrix: {defence: [mean]}\n", "matrix.defence:", "mean 'defense'?"),
+    (
+        "a matrix over an unknown key",
+        "dataset: digits\nmatrix: {defence: [mean]}\n",
+        "matrix.defence:",
+        "mean 'defense'?",
+    ),
     ("a matrix over the name", "dataset: digits\nmatrix: {name: [a, b]}\n", "matrix.name:", "cannot vary 'name'"),
-    ("an unknown key in an axis", "dataset: digits\nmatrix: {partition.alpa: [1]}\n", "matrix.partition.alpa", "unknown key"),
-    ("an axis of one value", "dataset: digits\nmatrix: {seed: 0}\n", "matrix.seed:", "expected a list of values, got 0"),
+    (
+        "an unknown key in an axis",
+        "dataset: digits\nmatrix: {partition.alpa: [1]}\n",
+        "matrix.partition.alpa",
+        "unknown key",
+    ),
+    (
+        "an axis of one value",
+        "dataset: digits\nmatrix: {seed: 0}\n",
+        "matrix.seed:",
+        "expected a list of values, got 0",
+    ),
     ("an empty axis", "dataset: digits\nmatrix: {seed: []}\n", "matrix.seed:", "expected at least one value"),
     ("a bad value on an axis", "dataset: digits\nmatrix: {seed: [0, x]}\n", "matrix.seed[1]:", "expected an integer"),
-    ("a lame zip", "dataset: digits\nmatrix: {seed+model: [[0]]}\n", "matrix.seed+model[0]:", "expected a list of 2 val"),
-    ("the same cell twice", "dataset: digits\nmatrix: {seed: [1, 1]}\n", "matrix:", "two cells are the same experiment"),
-    ("too many cells", f"dataset: digits\nmatrix: {{seed: {list(range(150))}, model+dataset: {[['mlp', 'digits']] * 99}}}",
-     "matrix:", "makes 14,850 cells; expected at most 10,000"),
+    (
+        "a lame zip",
+        "dataset: digits\nmatrix: {seed+model: [[0]]}\n",
+        "matrix.seed+model[0]:",
+        "expected a list of 2 val",
+    ),
+    (
+        "the same cell twice",
+        "dataset: digits\nmatrix: {seed: [1, 1]}\n",
+        "matrix:",
+        "two cells are the same experiment",
+    ),
+    (
+        "too many cells",
+        f"dataset: digits\nmatrix: {{seed: {list(range(150))}, model+dataset: {[['mlp', 'digits']] * 99}}}",
+        "matrix:",
+        "makes 14,850 cells; expected at most 10,000",
+    ),
     ("a setting without effect", "dataset: digits\nseed: 1\nmatrix: {seed: [0]}\n", ":2: seed:", "has no effect"),
     # Expectations
     ("no expectations", "dataset: digits\nexpect: high\n", "expect:", "expected a list of mappings"),
     ("an expectation of a number", "dataset: digits\nexpect: [0.5]\n", "expect[0]:", "expected a mapping such as"),
-    ("an expectation of nothing", "dataset: digits\nexpect: [{seed: 0}]\n", "expect[0]:", "names no metric; expected one"),
-    ("an unknown metric", "dataset: digits\nexpect: [{acuracy: '> 0'}]\n", "expect[0].acuracy:", "(did you mean 'accuracy'?)"),
+    (
+        "an expectation of nothing",
+        "dataset: digits\nexpect: [{seed: 0}]\n",
+        "expect[0]:",
+        "names no metric; expected one",
+    ),
+    (
+        "an unknown metric",
+        "dataset: digits\nexpect: [{acuracy: '> 0'}]\n",
+        "expect[0].acuracy:",
+        "(did you mean 'accuracy'?)",
+    ),
     ("no comparison", "dataset: digits\nexpect: [{accuracy: 0.5}]\n", "expect[0].accuracy:", 'such as ">= 0.65"'),
     ("no bound", "dataset: digits\nexpect: [{accuracy: '>= high'}]\n", "expect[0].accuracy:", "expected a comparison"),
-    ("percent", "dataset: digits\nexpect: [{accuracy: '>= 65'}]\n", "expect[0].accuracy:", "is a fraction; expected a number"),
-    ("a range upside down", "dataset: digits\nexpect: [{loss: '2 .. 1'}]\n", "expect[0].loss:", "the smaller number first"),
+    (
+        "percent",
+        "dataset: digits\nexpect: [{accuracy: '>= 65'}]\n",
+        "expect[0].accuracy:",
+        "is a fraction; expected a number",
+    ),
+    (
+        "a range upside down",
+        "dataset: digits\nexpect: [{loss: '2 .. 1'}]\n",
+        "expect[0].loss:",
+        "the smaller number first",
+    ),
     (
         "an expectation of no cell",
         "dataset: digits\nmatrix: {defense: [mean, median]}\nexpect: [{defense: krum, accuracy: '> 0'}]\n",
         "expect[0]:",
         "matches no cell: defense=krum; expected a combination that exists (defense is one of mean, median)",
     ),
-]  # fmt: skip
+]
 
 
 def run(path: Path) -> Any:
@@ -260,7 +404,9 @@ def test_the_number_of_messages_is_bounded(tmp_path: Path) -> None:
 def test_a_real_process_shows_no_traceback(tmp_path: Path, content: str) -> None:
     path = tmp_path / "scenario.yaml"
     path.write_text(content)
-    done = subprocess.run([sys.executable, "-m", "fedsec", "run", str(path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "fedsec", "run", str(path)], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 2
     assert done.stdout == ""
     assert all(line.startswith("error: ") for line in done.stderr.splitlines())
@@ -310,7 +456,9 @@ def test_no_mutation_of_the_text_escapes(
     for _ in range(edits):
         start = chance.randrange(len(text) + 1)
         end = min(len(text), start + chance.choice([0, 0, 1, 1, 2, 5, 40]))
-        new = chance.choice(["", chance.choice(alphabet), text[chance.randrange(len(text)) :][:9], "\n", ": ", "1e9", ".nan"])
+        new = chance.choice(
+            ["", chance.choice(alphabet), text[chance.randrange(len(text)) :][:9], "\n", ": ", "1e9", ".nan"]
+        )
         text = text[:start] + new + text[end:]
     check(tmp_path_factory.getbasetemp() / "mutant.yaml", text)
 
@@ -345,9 +493,9 @@ def test_no_mutation_of_the_content_escapes(tmp_path_factory: pytest.TempPathFac
         elif what == "delete":
             del parent[path[-1]]
         elif what == "rename" and isinstance(parent, dict):
-            parent[data.draw(st.text(max_size=6) | st.sampled_from(["name", "label", "matrix", "seed.x", "seed+seed"]))] = (
-                parent.pop(path[-1])
-            )
+            parent[
+                data.draw(st.text(max_size=6) | st.sampled_from(["name", "label", "matrix", "seed.x", "seed+seed"]))
+            ] = parent.pop(path[-1])
         elif what == "add" and isinstance(parent, dict):
             parent[data.draw(st.text(max_size=8))] = data.draw(values)
     check(tmp_path_factory.getbasetemp() / "mutant.yaml", yaml.safe_dump(content, sort_keys=False))
@@ -363,7 +511,9 @@ def test_no_bytes_escape(tmp_path_factory: pytest.TempPathFactory, content: byte
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.sampled_from(places(yaml.safe_load(VALID))[1:]), st.text(max_size=10) | st.sampled_from(["3", "[]", "{}", "~"]))
+@given(
+    st.sampled_from(places(yaml.safe_load(VALID))[1:]), st.text(max_size=10) | st.sampled_from(["3", "[]", "{}", "~"])
+)
 def test_no_setting_from_outside_escapes(
     tmp_path_factory: pytest.TempPathFactory, path: tuple[Any, ...], value: str
 ) -> None:

@@ -44,6 +44,8 @@ class Draft:
 
     def lay(self, path: KeyPath, value: Any, origin: KeyPath) -> None:
         """Lay a value over what is at `path`: mappings key by key, anything else whole."""
+        if path == ("defense",) and isinstance(value, list) and len(value) == 1:
+            value, origin = value[0], (*origin, 0)
         if len(path) == 1 and isinstance(value, str) and path[0] in _BARE:
             value = {_BARE[str(path[0])]: value}
             inner = {next(iter(value)): origin}
@@ -75,10 +77,10 @@ class Draft:
 
     def _parent(self, path: KeyPath) -> dict[Any, Any]:
         here: dict[Any, Any] = self.values
-        for depth, key in enumerate(path[:-1], start=1):
-            if not isinstance(here.get(key), dict):
-                here[key] = {_BARE[str(key)]: here[key]} if depth == 1 and isinstance(here.get(key), str) else {}
-            here = here[key]
+        for key in path[:-1]:
+            here = here.setdefault(key, {})
+            if not isinstance(here, dict):
+                return {}  # something that holds no keys stands there, which will be said when it is checked
         return here
 
     def _clear(self, path: KeyPath) -> None:
@@ -195,7 +197,7 @@ def display(value: Any) -> str:
         return f"{name}({rest})" if name and rest else name or rest
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(display, value))}]"
-    return as_yaml(value)
+    return shown(value) if isinstance(value, str) and not value.isprintable() else as_yaml(value)
 
 
 def _copied(value: Any) -> Any:

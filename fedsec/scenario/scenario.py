@@ -113,6 +113,8 @@ class Source:
         number, key = self._number(path), dotted(path)
         where = f"{self.path}:{number}" if 0 < number < _LAST else str(self.path)
         key += " (from --set)" if number == _LAST else ""
+        # Messages quote what somebody else wrote; that must not forge lines or steer terminals.
+        message = "".join(char if char.isprintable() else repr(char)[1:-1] for char in message)
         return f"{where}: {key}: {message}" if key else f"{where}: {message}"
 
     def _number(self, path: KeyPath) -> int:

@@ -115,19 +115,19 @@ def test_fresh_runs_again_and_leaves_foreign_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-@pytest.mark.parametrize("rounds", [200, 1])
+@pytest.mark.parametrize("rounds", [40, 1])
 def test_sigkill_at_any_moment_and_the_same_command_again(tmp_path: Path, rounds: int) -> None:
     """Killed several times at different moments, then finished: bit-identical to an uninterrupted run."""
     path = scenario(tmp_path)
-    steps = 5 if rounds > 1 else 2000
-    arguments = [f"federation.rounds={rounds}", f"federation.local.steps={steps}"]
+    steps = 30 if rounds > 1 else 1000
+    arguments = [f"federation.rounds={rounds}", f"federation.local.steps={steps}", "matrix.defense=[median]"]
     expected = numbers(run(path, overrides=arguments, out=tmp_path / "whole", device="cpu", workers=2).root)
     sets = [part for argument in arguments for part in ("--set", argument)]
     fedsec = [sys.executable, "-m", "fedsec"]
     command = [*fedsec, "run", str(path), "--device", "cpu", "--out", str(tmp_path / "killed"), *sets]
     root = tmp_path / "killed" / "tiny"
     progressed = 0
-    for _ in range(3):
+    for _ in range(2):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         before, deadline = _progress(root), time.monotonic() + 60
         while process.poll() is None and _progress(root) <= before and time.monotonic() < deadline:
@@ -150,7 +150,7 @@ def _progress(root: Path) -> int:
 def test_a_checkpoint_is_really_continued_from(tmp_path: Path) -> None:
     """A broken checkpoint is not used; a good one is: the log keeps the lines from before the crash."""
     path = scenario(tmp_path)
-    only = ["matrix.attack=[none]", "matrix.defense=[mean]", "federation.rounds=300", "federation.local.steps=20"]
+    only = ["matrix.attack=[none]", "matrix.defense=[mean]", "federation.rounds=60", "federation.local.steps=50"]
     sets = [part for argument in only for part in ("--set", argument)]
     command = [sys.executable, "-m", "fedsec", "run", str(path), "--device", "cpu", "--out", str(tmp_path), *sets]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -158,7 +158,6 @@ def test_a_checkpoint_is_really_continued_from(tmp_path: Path) -> None:
     deadline = time.monotonic() + 60
     while not list(root.glob("*/checkpoint.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    time.sleep(0.3)
     process.kill()
     process.wait()
     (folder,) = [p for p in root.iterdir() if (p / "config.yaml").exists()]
@@ -167,7 +166,7 @@ def test_a_checkpoint_is_really_continued_from(tmp_path: Path) -> None:
     assert run(path, overrides=only, out=tmp_path, device="cpu").failures == 0
     lines = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
     assert lines[0] == first
-    assert [line["round"] for line in lines] == list(range(1, 301))
+    assert [line["round"] for line in lines] == list(range(1, 61))
 
 
 def test_one_round_cells_share_their_training(tmp_path: Path) -> None:
