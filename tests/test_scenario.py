@@ -261,6 +261,15 @@ def test_a_key_inside_an_axis_can_vary_on_its_own_axis(load: Load) -> None:
     ]
 
 
+def test_the_deeper_key_has_the_last_word_whatever_the_order(load: Load) -> None:
+    for matrix in (
+        "{defense.trim_per_side: [0.1], defense: [trimmed_mean]}",
+        "{defense: [trimmed_mean], defense.trim_per_side: [0.1]}",
+    ):
+        (cell,) = load(f"dataset: digits\nmatrix: {matrix}").cells()
+        assert cell.config.defense[0].options["trim_per_side"] == 0.1
+
+
 @pytest.mark.parametrize("base", ["trimmed_mean", "[trimmed_mean]", "{name: trimmed_mean}", "[{name: trimmed_mean}]"])
 def test_an_option_can_vary_however_its_section_is_written(load: Load, base: str) -> None:
     cells = load(f"dataset: digits\ndefense: {base}\nmatrix: {{defense.trim_per_side: [0.1, 0.2]}}").cells()

@@ -348,6 +348,18 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
         "the smaller number first",
     ),
     (
+        "a truth value for a seed",
+        "dataset: digits\nseed: 1\nexpect: [{seed: true, accuracy: '> 0'}]\n",
+        "expect[0]:",
+        "matches no cell: seed=true",
+    ),
+    (
+        "a key that forges a line",
+        'dataset: digits\nexpect: [{attack: {"\\nerror: all is well\\e[2J": 1}, accuracy: "> 0"}]\n',
+        "expect[0]:",
+        r"matches no cell: attack={\nerror: all is well\x1b[2J: 1}",
+    ),
+    (
         "an expectation of no cell",
         "dataset: digits\nmatrix: {defense: [mean, median]}\nexpect: [{defense: krum, accuracy: '> 0'}]\n",
         "expect[0]:",

@@ -18,7 +18,7 @@ from fedsec.words import Problem, shown
 
 SECTIONS = tuple(CellConfig.model_fields)
 MOST_CELLS = 10_000
-_BARE = {"defense": "name"} | {
+BARE = {"defense": "name"} | {
     name: kind.shorthand
     for name, field_info in CellConfig.model_fields.items()
     if isinstance(kind := field_info.annotation, type) and issubclass(kind, Section) and kind.shorthand
@@ -46,8 +46,8 @@ class Draft:
         """Lay a value over what is at `path`: mappings key by key, anything else whole."""
         if path == ("defense",) and isinstance(value, list) and len(value) == 1:
             value, origin = value[0], (*origin, 0)
-        if len(path) == 1 and isinstance(value, str) and path[0] in _BARE:
-            value = {_BARE[str(path[0])]: value}
+        if len(path) == 1 and isinstance(value, str) and path[0] in BARE:
+            value = {BARE[str(path[0])]: value}
             inner = {next(iter(value)): origin}
         else:
             inner = {key: (*origin, key) for key in value} if isinstance(value, Mapping) else {}

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedsec.errors import ScenarioError
+from fedsec.scenario.matrix import BARE
 from fedsec.scenario.reader import Document, KeyPath, read_text
 from fedsec.words import shown
-
-_BARE = ("dataset", "partition", "model", "attack", "defense", "engine")
 
 
 def apply(document: Document, overrides: Sequence[str]) -> list[KeyPath]:
@@ -55,8 +54,8 @@ def _put(content: dict[str, Any], path: Sequence[str], value: Any, name: str) ->
             break
         if isinstance(here, dict):
             # `--set dataset.train_size=100` where the file says `dataset: digits`
-            if depth == 0 and part in _BARE and isinstance(here.get(part), str):
-                here[part] = {"name": here[part]}
+            if depth == 0 and part in BARE and isinstance(here.get(part), str):
+                here[part] = {BARE[part]: here[part]}
             elif here.get(part) is None:
                 here[part] = {}
         here = here[index]
