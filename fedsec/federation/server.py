@@ -164,10 +164,7 @@ class Federation:
 
     def sample(self, round_number: int) -> list[int]:
         """The clients of a round, in ascending order."""
-        if self.clients_per_round == self.num_clients:
-            return list(range(self.num_clients))
-        rng = self.streams.numpy("sampling", round_number)
-        return sorted(rng.choice(self.num_clients, self.clients_per_round, replace=False).tolist())
+        return sample_clients(self.num_clients, self.clients_per_round, round_number, self.streams)
 
     def evaluate(self) -> Classification:
         """Figures of the current global model on the test set."""
@@ -193,6 +190,14 @@ class Federation:
                 generator=self.streams.torch("attack", "round", round_number),
             )
         )
+
+
+def sample_clients(num_clients: int, clients_per_round: int, round_number: int, streams: Streams) -> list[int]:
+    """The clients of a round, drawn without replacement from the `sampling` stream, in ascending order."""
+    if clients_per_round == num_clients:
+        return list(range(num_clients))
+    rng = streams.numpy("sampling", round_number)
+    return sorted(rng.choice(num_clients, clients_per_round, replace=False).tolist())
 
 
 def poison_data(data: ResidentData, threat: Threat, num_classes: int, streams: Streams) -> None:

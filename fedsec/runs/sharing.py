@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fedsec.errors import InputError
-from fedsec.federation.server import Threat
+from fedsec.federation.server import Threat, sample_clients
 from fedsec.runs.store import write_atomic
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
@@ -94,8 +94,9 @@ def shared_work(configs: Sequence[CellConfig], threads: int) -> list[tuple[int, 
         clients = config.partition.clients
         count = config.attack.count(clients)
         poisons = count > 0 and issubclass(registry.load("attack", config.attack.name), DataPoisoning)
-        threat = Threat.draw(None, count, clients, Streams(config.seed))
-        for client in range(clients):
+        streams = Streams(config.seed)
+        threat = Threat.draw(None, count, clients, streams)
+        for client in sample_clients(clients, config.cohort, 1, streams):
             poisoned = poisons and client in threat.byzantine
             seen.setdefault(sharing_key(config, client, poisoned=poisoned, threads=threads), (index, client))
     return list(seen.values())

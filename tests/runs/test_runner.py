@@ -181,6 +181,13 @@ def test_one_round_cells_share_their_training(tmp_path: Path) -> None:
     assert len(set(accuracies)) > 1
 
 
+def test_only_sampled_clients_are_trained_ahead(tmp_path: Path) -> None:
+    overrides = ["federation.rounds=1", "federation.clients_per_round=2", "matrix.attack=[none]"]
+    result = run(scenario(tmp_path), overrides=overrides, out=tmp_path, device="cpu")
+    assert result.failures == 0
+    assert len(list((result.root / "shared").glob("*.safetensors"))) == 2
+
+
 def test_a_cell_that_cannot_be_aggregated_fails_alone(tmp_path: Path) -> None:
     overrides = ["matrix.defense=[mean,{name: trimmed_mean, num_trimmed_per_side: 3}]", "matrix.attack=[none]"]
     result = run(scenario(tmp_path), overrides=overrides, out=tmp_path, device="cpu")
