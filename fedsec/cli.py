@@ -128,14 +128,13 @@ def run(
 
     loaded = load_scenario(scenario, overrides or [])
 
-    from fedsec.scenario.plan import rehearse
-
-    rehearse(loaded)
     for expectation in loaded.set_aside:
         typer.echo(f"set aside, since --set leaves no such cell: {expectation}", err=True)
     if dry_run:
         from fedsec.listing import show_plan
+        from fedsec.scenario.plan import rehearse
 
+        rehearse(loaded)
         show_plan(loaded)
         return
     if out.exists() and not out.is_dir():

@@ -1,12 +1,14 @@
 """Labeled images in memory: what every dataset becomes once it is loaded."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from fedsec.data.normalization import Normalization
 from fedsec.errors import DataError
 
 
@@ -126,3 +128,16 @@ class Dataset:
 def shape_text(shape: tuple[int, ...]) -> str:
     """An image's shape as people write it: channels x height x width."""
     return "x".join(map(str, shape))
+
+
+def normalize(images: UInt8[Tensor, "n c h w"], normalization: Normalization) -> Float[Tensor, "n c h w"]:
+    """uint8 images as float32: (image / 255 - mean) / std, channel by channel."""
+    scale, shift = _affine(normalization, images.device)
+    return images.to(torch.float32).mul_(scale).sub_(shift)
+
+
+@lru_cache(maxsize=16)
+def _affine(normalization: Normalization, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Factor and offset that `normalize` applies, kept on the device: no copy to it in the training loop."""
+    mean, std = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (normalization.mean, normalization.std))
+    return 1 / (255 * std), mean / std

@@ -74,7 +74,8 @@ class Algorithm(ABC):
             start: the parameters sent out this round.
             vector: the aggregate of the updates, an average (coefficients summing to one).
             total: what the coefficients summed to before normalization; only `population` differs from one,
-                and then the average of *parameters* is total * (start + vector).
+                and then the average of *parameters*, towards which the server moves, is total * (start + vector).
         """
-        moved = start + self.server_lr * vector
-        return moved if self.weighting != "population" else total * moved
+        if self.weighting != "population":
+            return start + self.server_lr * vector
+        return start + self.server_lr * (total * (start + vector) - start)

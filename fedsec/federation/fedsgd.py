@@ -33,3 +33,10 @@ class FedSGD(Algorithm):
     ) -> Float[Tensor, "clients parameters"]:
         """The negative gradient of each client's mean loss at the sent parameters."""
         return trainer.gradients(start, clients).neg_()
+
+    def step(
+        self, start: Float[Tensor, "parameters"], vector: Float[Tensor, "parameters"], total: float
+    ) -> Float[Tensor, "parameters"]:
+        """As in `Algorithm`; what is averaged are the clients' parameters after a step of `server_lr` each."""
+        moved = start + self.server_lr * vector
+        return total * moved if self.weighting == "population" else moved

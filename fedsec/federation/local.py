@@ -5,12 +5,14 @@ their activations in the cache, and the chunks are shared out to threads that ea
 operations: small operations gain little from two threads inside, independent clients gain everything.
 """
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -44,7 +46,8 @@ class CohortTrainer:
             the cache on a CPU.
 
     Raises:
-        InputError: `vectorized` was asked for and the model cannot be vectorized.
+        InputError: the model cannot be federated (dropout, running statistics), or `vectorized` was asked for
+            and it cannot be vectorized.
     """
 
     def __init__(
@@ -58,8 +61,15 @@ class CohortTrainer:
     ) -> None:
         self.module, self.data, self.engine, self.threads = module, data, engine, max(1, threads)
         self.layout = ParameterLayout.of(module)
+        random = [n for n, m in module.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0]
+        if random:
+            raise InputError(
+                f"the model draws random numbers while it trains ({', '.join(random[:3])}), which could not be "
+                "reproduced or resumed; set its dropout to 0"
+            )
         self.memory_bytes = None if memory_gib is None else int(memory_gib * 2**30)
         self.reason = ""
+        self.used = ""
         if engine != "loop":
             problem = self._why_not_vectorized()
             if problem and engine == "vectorized":
@@ -67,6 +77,7 @@ class CohortTrainer:
             if problem:
                 self.engine, self.reason = "loop", problem
         self._bytes_per_example = _activation_bytes(module, data) if self.engine != "loop" else 0
+        self._budget = self._plan_memory()
         self._loops: SimpleQueue[LoopWorker] = SimpleQueue()
         self._cohorts: SimpleQueue[CohortWorker] = SimpleQueue()
         for _ in range(self.threads if data.device.type == "cpu" else 1):
@@ -79,6 +90,7 @@ class CohortTrainer:
     ) -> Float[Tensor, "clients parameters"]:
         """Updates (trained parameters minus `start`) of a cohort, one row a client, in the order of `plans`."""
         size = self.chunk_size(plans)
+        self.used = "loop" if size == 1 else f"vectorized, {size} clients at once"
         if size == 1:
             return torch.stack(self._parallel(self._loops, lambda w, plan: w.train(start, plan, local), plans))
         chunks = [plans[i : i + size] for i in range(0, len(plans), size)]
@@ -88,6 +100,7 @@ class CohortTrainer:
         self, start: Float[Tensor, "parameters"], clients: Sequence[int]
     ) -> Float[Tensor, "clients parameters"]:
         """Full-batch gradients at `start`, one row a client."""
+        self.used = "loop, full-batch gradients"
         examples = [torch.from_numpy(self.data.clients[client]).to(self.data.device) for client in clients]
         return torch.stack(self._parallel(self._loops, lambda w, part: w.gradient(start, part), examples))
 
@@ -97,14 +110,15 @@ class CohortTrainer:
             return 1
         batch: int = max(plan.examples.shape[1] for plan in plans)
         per_client = 2 * batch * self._bytes_per_example + 16 * self.layout.size
-        fit = max(1, self._budget() // per_client)
+        fit = max(1, self._budget // per_client)
         if self.engine == "vectorized":
             fit = max(2, fit)
         threads = self.threads if self.data.device.type == "cpu" else 1
         chunks = max(-(-len(plans) // fit), min(threads, len(plans)))
         return -(-len(plans) // chunks)
 
-    def _budget(self) -> int:
+    def _plan_memory(self) -> int:
+        """Bytes for one chunk, decided once, so that every round is cut alike."""
         if self.memory_bytes is not None:
             return self.memory_bytes
         if self.data.device.type == "cuda":
@@ -140,26 +154,20 @@ class CohortTrainer:
 
     def _why_not_vectorized(self) -> str:
         """Empty if `vmap` can train the model, else the reason it cannot."""
-        first = int(self.data.clients[0][0])
-        plan = BatchPlan(*_two_examples(first))
+        plan = BatchPlan(np.repeat(self.data.clients[0][:1], 2)[None], np.array([2]))
         local = LocalTraining(steps=1, batch_size=1, lr=1.0)
         try:
             CohortWorker(self.module, self.data).train(
                 self.layout.flatten(self.module).to(self.data.device), [plan, plan], local
             )
-        except RuntimeError as error:
-            return str(error).splitlines()[0]
+        except Exception as error:  # whatever a user's module does under vmap, the loop may still run it
+            return f"{type(error).__name__}: {error}".splitlines()[0]
         return ""
-
-
-def _two_examples(example: int) -> tuple[Any, Any]:
-    import numpy as np
-
-    return np.array([[example, example]]), np.array([2])
 
 
 def _activation_bytes(module: nn.Module, data: ResidentData) -> int:
     """Bytes that autograd keeps for one example's backward pass, measured on a batch of two."""
+    module = copy.deepcopy(module).to(data.device)
     parameters = {p.data_ptr() for p in module.parameters()}
     kept: dict[int, int] = {}
 

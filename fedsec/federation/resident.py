@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from fedsec.data.datasets import Normalization, Split
+from fedsec.data.images import Split, normalize
+from fedsec.data.normalization import Normalization
 
 
 @dataclass
@@ -85,9 +86,3 @@ class ResidentData:
         self.image_of = torch.cat([self.image_of, image_of])
         self.label_of = torch.cat([self.label_of, labels.to(self.device)])
         self.clients[client] = np.arange(first, len(self.image_of), dtype=np.int64)
-
-
-def normalize(images: UInt8[Tensor, "n c h w"], normalization: Normalization) -> Float[Tensor, "n c h w"]:
-    """uint8 images as float32: (image / 255 - mean) / std, channel by channel."""
-    mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (normalization.mean, normalization.std))
-    return images.to(torch.float32).mul_(1 / (255 * std)).sub_(mean / std)

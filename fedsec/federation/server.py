@@ -109,7 +109,7 @@ class Federation:
         self.clients_per_round = self.num_clients if clients_per_round is None else clients_per_round
         self.threat = threat or Threat()
         self.test_images, self.test_labels = test.images.to(trainer.data.device), test.labels.to(trainer.data.device)
-        self._local_updates = local_updates or self._train
+        self.local_updates = local_updates or self._train
         if rounds < 1 or evaluate_every < 1:
             raise InputError(f"rounds and evaluate_every must be at least 1, got {rounds} and {evaluate_every}")
         if not 1 <= self.clients_per_round <= self.num_clients:
@@ -139,7 +139,7 @@ class Federation:
         """
         number = self.round + 1
         clients = self.sample(number)
-        rows = self._local_updates(self.parameters, clients, number)
+        rows = self.local_updates(self.parameters, clients, number)
         byzantine = [position for position, client in enumerate(clients) if client in self.threat.byzantine]
         self._poison(rows, byzantine, number)
         data = self.trainer.data

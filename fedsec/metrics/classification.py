@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from fedsec.data.datasets import Normalization
-from fedsec.federation.resident import normalize
+from fedsec.data.images import normalize
+from fedsec.data.normalization import Normalization
 
 EVALUATION_BATCH = 500
 

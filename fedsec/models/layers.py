@@ -1,12 +1,9 @@
 """Pieces that several models share."""
 
-from typing import Literal
-
 from torch import nn
 
 from fedsec.errors import InputError
 
-Activation = Literal["sigmoid", "relu", "tanh"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
 

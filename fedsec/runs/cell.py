@@ -42,12 +42,16 @@ class Settings:
 
 
 def cell_experiment(config: CellConfig, settings: Settings) -> Experiment:
-    """Build a cell's experiment, its local training shared with other cells where that is possible."""
+    """Build a cell's experiment, its local training shared with other cells where that is possible.
+
+    Shared training runs on one thread, whatever the cell's number: independent clients fill the cores.
+    """
     device = torch.device(settings.device)
     if not is_shared(config):
         return build_experiment(config, device=device, threads=settings.threads)
-    shared = SharedUpdates(settings.root / "shared", config, settings.threads)
-    experiment = build_experiment(config, device=device, threads=settings.threads, local_updates=shared)
+    torch.set_num_threads(1)
+    shared = SharedUpdates(settings.root / "shared", config, settings.device)
+    experiment = build_experiment(config, device=device, threads=1, local_updates=shared)
     federation = experiment.federation
 
     def train(start: Any, clients: Any, round_number: int) -> Any:
@@ -74,7 +78,7 @@ def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_ro
     """
     folder = settings.root / config.id
     folder.mkdir(parents=True, exist_ok=True)
-    settings = Settings(settings.root, settings.device, _fixed_threads(folder, config, settings.threads))
+    settings = Settings(settings.root, settings.device, _begin(folder, config, settings))
     torch.set_num_threads(settings.threads)
     experiment = cell_experiment(config, settings)
     federation = experiment.federation
@@ -106,15 +110,24 @@ def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_ro
     return record
 
 
-def _fixed_threads(folder: Path, config: CellConfig, threads: int) -> int:
-    """The number of threads this cell was begun with, so that an interrupted cell ends with the same bits."""
+def _begin(folder: Path, config: CellConfig, settings: Settings) -> int:
+    """The number of threads this cell was begun with, so that an interrupted cell ends with the same bits.
+
+    A cell that was begun on another device or with other versions (or whose record is damaged) begins anew.
+    """
     path = folder / "config.yaml"
+    begun_with = {"device": settings.device, "fedsec": version("fedsec"), "torch": torch.__version__}
     if path.exists():
-        begun: int = yaml.safe_load(path.read_text())["threads"]
-        return begun
-    content = {"threads": threads, **config.model_dump(mode="json")}
+        try:
+            begun = yaml.safe_load(path.read_text())
+            if begun["begun_with"] == begun_with and int(begun["threads"]) >= 1:
+                return int(begun["threads"])
+        except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, ValueError):
+            pass
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    content = {"threads": settings.threads, "begun_with": begun_with, **config.model_dump(mode="json")}
     write_atomic(path, yaml.safe_dump(content, sort_keys=False))
-    return threads
+    return settings.threads
 
 
 def _resume(folder: Path, experiment: Experiment) -> list[dict[str, Any]]:
@@ -126,7 +139,7 @@ def _resume(folder: Path, experiment: Experiment) -> list[dict[str, Any]]:
                 done, parameters = int(file.metadata()["round"]), file.get_tensor("parameters")
             lines = log.read_text().splitlines()[:done]
             history = [json.loads(line) for line in lines]
-        except (SafetensorError, OSError, ValueError):
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError):  # damaged, or not ours
             done, history = 0, []
         if done and [line["round"] for line in history] == list(range(1, done + 1)):
             write_atomic(log, "".join(line + "\n" for line in lines))
@@ -154,6 +167,7 @@ def _line(result: RoundResult, seconds: float) -> dict[str, Any]:
 def _record(
     experiment: Experiment, axes: dict[str, str], history: list[dict[str, Any]], settings: Settings
 ) -> dict[str, Any]:
+    trainer = experiment.trainer
     evaluated = [line for line in history if line["accuracy"] is not None]
     last = evaluated[-1]
     shares = [
@@ -179,7 +193,9 @@ def _record(
         "seconds": round(sum(line["seconds"] for line in history), 3),
         "byzantine": sorted(experiment.threat.byzantine),
         "parameters": experiment.trainer.layout.size,
-        "engine": experiment.trainer.engine,
+        "engine": " ".join(
+            filter(None, [trainer.used or "rows trained before", trainer.reason and f"({trainer.reason})"])
+        ),
         "dataset_source": experiment.dataset.source,
         "config": experiment.config.model_dump(mode="json"),
         "environment": environment(settings),

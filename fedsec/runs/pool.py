@@ -9,8 +9,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
+
+import fedsec
 
 Task = dict[str, Any]
 
@@ -103,9 +106,12 @@ class WorkerPool:
 
     def _spawn(self) -> _Worker:
         errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the pool)
+        # -P: a user's statistics.py in the current folder must not replace the library's; our own parent folder stays.
+        paths = [str(Path(fedsec.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         process = subprocess.Popen(
-            [sys.executable, "-m", "fedsec.runs.worker"],
+            [sys.executable, "-P", "-m", "fedsec.runs.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -120,9 +126,13 @@ class WorkerPool:
 
     def _listen(self, worker: _Worker) -> None:
         assert worker.process.stdout is not None
-        for line in worker.process.stdout:
-            self._events.put((worker, json.loads(line)))
-        self._events.put((worker, None))
+        try:
+            for line in worker.process.stdout:
+                self._events.put((worker, json.loads(line)))
+        except ValueError:  # a line torn off by the worker's death
+            worker.process.kill()
+        finally:
+            self._events.put((worker, None))
 
 
 def _last_words(worker: _Worker) -> str:

@@ -16,7 +16,9 @@ from fedsec.runs import report
 from fedsec.runs.pool import WorkerPool
 from fedsec.runs.progress import Progress
 from fedsec.runs.store import read_json, remove_unfinished, write_atomic
+from fedsec.runs.summary import describe
 from fedsec.scenario import Cell, Scenario, load_scenario
+from fedsec.scenario.plan import rehearse
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,20 @@ def run(
         InputError: the scenario cannot be run as it is.
         BusyError: another process is running it in the same folder.
     """
-    if not isinstance(scenario, Scenario):
+    if isinstance(scenario, Scenario):
+        if overrides:
+            raise InputError("overrides apply to a scenario file; this scenario is already loaded")
+    else:
         scenario = load_scenario(Path(scenario), overrides)
+    if workers is not None and workers < 1:
+        raise InputError(f"workers must be at least 1, got {workers}")
     console = console or Console(quiet=True)
     root = Path(out) / scenario.name
     with _locked(root):
         remove_unfinished(root)
         if fresh:
             _clear(root)
+        rehearse(scenario)
         return _Run(scenario, root, _device(device), workers, console).finish()
 
 
@@ -85,7 +93,9 @@ class _Run:
     def finish(self) -> RunResult:
         cells = self.scenario.cells()
         cores = available_cores()
-        threads = max(1, cores // len(cells))
+        # Clients of a one-round cell train one by one, on a thread each.
+        one_round = any(cell.config.federation.rounds == 1 for cell in cells)
+        threads = 1 if one_round else max(1, cores // len(cells))
         records: dict[str, dict[str, Any]] = {}
         for cell in cells:
             finished = _finished(self.root / cell.id)
@@ -97,7 +107,9 @@ class _Run:
         errors: list[InputError] = []
         interrupted = False
         if pending:
-            workers = min(self.workers or max(1, cores // threads), max(len(pending), cores))
+            # One process has a GPU to itself unless told otherwise: memory is planned for one.
+            usual = 1 if self.device == "cuda" else max(1, cores // threads)
+            workers = min(self.workers or usual, max(len(pending), cores))
             try:
                 with WorkerPool(workers, threads) as pool, Progress(self.console, cells) as progress:
                     for cell in cells:
@@ -119,10 +131,11 @@ class _Run:
             return
         from fedsec.runs.sharing import shared_work
 
-        work = shared_work([cell.config for cell in pending], threads)
+        work = shared_work([cell.config for cell in pending], self.root / "shared", self.device)
         tasks = [self._task("train", pending[index], threads, client=client) for index, client in work]
         done = 0
-        progress.shared(0, len(tasks))
+        if tasks:
+            progress.shared(0, len(tasks))
         for _, event in pool.run(tasks):
             if event["event"] in ("done", "failed"):  # a failure will be met again, and reported, by its cell
                 done += 1
@@ -159,6 +172,8 @@ class _Run:
         return {**common, "config": config, **more}
 
     def _report(self, records: list[dict[str, Any]], failures: int, interrupted: bool) -> RunResult:
+        for stale in [*self.root.glob("accuracy*.png"), *self.root.glob("partition*.png")]:
+            stale.unlink()
         report.write_results(self.root, records)
         done = [record for record in records if record["status"] == "done"]
         unmet: list[str] = []
@@ -226,15 +241,19 @@ def _device(name: str) -> str:
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
+    lock = FileLock(root / ".lock", timeout=0)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".lock", timeout=0):
-            yield
+        lock.acquire()
     except Timeout as error:
         message = f"{root}: another fedsec process is running this scenario here; wait for it, or use --out"
         raise BusyError(message) from error
     except OSError as error:
         raise InputError(f"{root}: cannot be used as a run folder ({error.strerror or error})") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _clear(root: Path) -> None:
@@ -242,7 +261,7 @@ def _clear(root: Path) -> None:
     for path in root.iterdir():
         if path.is_dir() and (path.name == "shared" or (path / "config.yaml").exists()):
             shutil.rmtree(path)
-        elif path.name in ("results.json", "results.csv") or path.suffix == ".png":
+        elif any(path.match(ours) for ours in ("results.json", "results.csv", "accuracy*.png", "partition*.png")):
             path.unlink()
 
 
@@ -252,13 +271,14 @@ def _finished(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         record: dict[str, Any] = read_json(path)
-    except ValueError:
+    except (ValueError, OSError):
         return None
-    return record
+    whole = isinstance(record, dict) and record.get("status") == "done" and isinstance(record.get("metrics"), dict)
+    return record if whole else None
 
 
 def _where(record: dict[str, Any]) -> str:
-    return ", ".join(f"{axis}={value}" for axis, value in record["cell"].items())
+    return describe(record["cell"])
 
 
 def _empty(cell: Cell, status: str, error: str | None) -> dict[str, Any]:

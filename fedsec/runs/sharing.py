@@ -9,6 +9,7 @@ other clients happened to be trained beside it.
 import hashlib
 import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,26 @@ def is_shared(config: CellConfig) -> bool:
     return config.federation.rounds == 1 and config.federation.algorithm != "centralized"
 
 
-def sharing_key(config: CellConfig, client: int, *, poisoned: bool, threads: int) -> str:
-    """Names the training of one client: a hash of all that it depends on."""
-    dump = config.model_dump(mode="json")
-    federation = {k: dump["federation"][k] for k in ("algorithm", "local")}
-    depends: dict[str, Any] = {k: dump[k] for k in ("dataset", "partition", "model", "engine", "seed")}
-    attack = {k: dump["attack"][k] for k in ("name", "options")} if poisoned else None
-    content = [depends, federation, attack, client, threads]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+class SharingKeys:
+    """Names the training of each client of a cell: a hash of all that it depends on.
+
+    Args:
+        config: the cell.
+        device: where it trains; a GPU's rows must not end up in a CPU's result.
+    """
+
+    def __init__(self, config: CellConfig, device: str) -> None:
+        dump = config.model_dump(mode="json")
+        federation = {k: dump["federation"][k] for k in ("algorithm", "local")}
+        depends = {k: dump[k] for k in ("dataset", "partition", "model", "engine", "seed")}
+        versions = [version("fedsec"), version("torch")]
+        self._common: list[Any] = [depends, federation, device, versions]
+        self._attack = {k: dump["attack"][k] for k in ("name", "options")}
+
+    def __call__(self, client: int, *, poisoned: bool) -> str:
+        """The name of one client's training, poisoned by the cell's attack or not."""
+        content = [*self._common, self._attack if poisoned else None, client]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
 class SharedUpdates:
@@ -46,11 +59,11 @@ class SharedUpdates:
     Args:
         folder: where the rows are kept.
         config: the cell.
-        threads: recorded in the key, since sums in another order differ in their last bit.
+        device: where it trains.
     """
 
-    def __init__(self, folder: Path, config: CellConfig, threads: int) -> None:
-        self.folder, self.config, self.threads = folder, config, threads
+    def __init__(self, folder: Path, config: CellConfig, device: str) -> None:
+        self.folder, self.keys = folder, SharingKeys(config, device)
         self.train: Any = None
         self.threat = Threat()
 
@@ -79,12 +92,18 @@ class SharedUpdates:
     def path(self, client: int) -> Path:
         """The file of one client's update."""
         poisoned = client in self.threat.byzantine and isinstance(self.threat.attack, DataPoisoning)
-        key = sharing_key(self.config, client, poisoned=poisoned, threads=self.threads)
-        return self.folder / f"{key}.safetensors"
+        return row_path(self.folder, self.keys(client, poisoned=poisoned))
 
 
-def shared_work(configs: Sequence[CellConfig], threads: int) -> list[tuple[int, int]]:
-    """The distinct (index of a cell, client) trainings that the given cells need, each named once."""
+def row_path(folder: Path, key: str) -> Path:
+    """The file of the update that a key names."""
+    return folder / f"{key}.safetensors"
+
+
+def shared_work(
+    configs: Sequence[CellConfig], folder: Path | None = None, device: str = "cpu"
+) -> list[tuple[int, int]]:
+    """The distinct (index of a cell, client) trainings that the given cells need and `folder` does not hold yet."""
     from fedsec import registry
 
     seen: dict[str, tuple[int, int]] = {}
@@ -94,9 +113,9 @@ def shared_work(configs: Sequence[CellConfig], threads: int) -> list[tuple[int, 
         clients = config.partition.clients
         count = config.attack.count(clients)
         poisons = count > 0 and issubclass(registry.load("attack", config.attack.name), DataPoisoning)
-        streams = Streams(config.seed)
+        streams, keys = Streams(config.seed), SharingKeys(config, device)
         threat = Threat.draw(None, count, clients, streams)
         for client in sample_clients(clients, config.cohort, 1, streams):
             poisoned = poisons and client in threat.byzantine
-            seen.setdefault(sharing_key(config, client, poisoned=poisoned, threads=threads), (index, client))
-    return list(seen.values())
+            seen.setdefault(keys(client, poisoned=poisoned), (index, client))
+    return [work for key, work in seen.items() if folder is None or not row_path(folder, key).exists()]

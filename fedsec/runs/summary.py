@@ -31,7 +31,8 @@ def display(value: Any) -> str:
 def describe(axes: Mapping[str, str]) -> str:
     """A cell's place in the matrix on one line: attack and defense as they are, further axes with their name."""
     own = (ATTACK, DEFENSE)
-    return ", ".join(display(value) if axis in own else f"{axis}={display(value)}" for axis, value in axes.items())
+    parts = [display(value) if axis in own else f"{axis}={display(value)}" for axis, value in axes.items()]
+    return ", ".join(parts) or "the only cell"
 
 
 def value_of(record: Record, metric: str) -> float | None:

@@ -34,6 +34,16 @@ def main() -> None:
     def send(**message: Any) -> None:
         answers.write(json.dumps(message) + "\n")
 
+    kept: dict[str, Any] = {}
+
+    def experiment_of(raw: dict[str, Any], settings: Settings) -> Any:
+        """The experiment of a cell, kept while one client of it after another is trained."""
+        name = json.dumps(raw, sort_keys=True)
+        if name not in kept:
+            kept.clear()
+            kept[name] = cell_experiment(CellConfig.model_validate(raw), settings)
+        return kept[name]
+
     while True:
         task = json.loads(tasks.get())
         settings = Settings(Path(task["root"]), task["device"], task["threads"])
@@ -41,8 +51,8 @@ def main() -> None:
             config = CellConfig.model_validate(task["config"])
             torch.set_num_threads(settings.threads)
             if task["kind"] == "train":
-                federation = cell_experiment(config, settings).federation
-                federation._local_updates(federation.parameters, [task["client"]], 1)
+                federation = experiment_of(task["config"], settings).federation
+                federation.local_updates(federation.parameters, [task["client"]], 1)
                 send(event="done", record=None)
             else:
                 record = run_cell(

@@ -329,8 +329,11 @@ class CellConfig(Section):
     def id(self) -> str:
         """First 12 hexadecimal digits of the SHA-256 of all that the cell's numbers depend on."""
         content = self.model_dump(mode="json")
-        del content["attack"]["label"], content["engine"]["memory_gib"]
-        del content["dataset"]["root"], content["dataset"]["download"]
+        del content["attack"]["label"], content["dataset"]["download"]
+        # A folder may hold any images, and a memory limit cuts cohorts otherwise; not given, they say nothing.
+        for section, key in (("dataset", "root"), ("engine", "memory_gib")):
+            if content[section][key] is None:
+                del content[section][key]
         for part in content["defense"]:
             del part["label"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -13,6 +13,7 @@ from fedsec.data.partitions import PARTITIONS
 from fedsec.errors import InputError
 from fedsec.federation import CohortTrainer, LocalTraining, ResidentData
 from fedsec.federation.batches import BatchPlan, plan_batches
+from fedsec.federation.local import _activation_bytes
 from fedsec.models import MODELS, build
 
 SHAPE, CLASSES = (1, 8, 8), 4
@@ -150,6 +151,18 @@ def test_auto_falls_back_to_the_loop_and_says_why() -> None:
     assert "data-dependent" in trainer.reason
     with pytest.raises(InputError, match="engine: loop"):
         CohortTrainer(Stubborn(), data, engine="vectorized")
+
+
+def test_a_model_is_measured_where_the_data_are() -> None:
+    """Models are built on the CPU; `meta` stands in for a GPU, and refuses a model left behind."""
+    there = ResidentData.build(split(), resident("iid").clients, NORMALIZATION, torch.device("meta"))
+    assert _activation_bytes(model("cnn"), there) >= 1
+
+
+def test_dropout_is_refused_since_it_could_not_be_reproduced() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, CLASSES))
+    with pytest.raises(InputError, match="dropout"):
+        CohortTrainer(module, resident("iid"))
 
 
 def test_training_leaves_the_thread_count_and_the_callers_module_alone() -> None:

@@ -111,6 +111,17 @@ def test_population_weighting_is_the_slides_formula() -> None:
     assert fed.parameters.item() == pytest.approx(2 / 1 * share * trained, rel=1e-5)
 
 
+def test_population_weighting_moves_by_the_servers_rate_towards_the_average() -> None:
+    whole, half = (
+        federation(*TWO_CLIENTS, FedAvg(weighting="population", server_lr=lr, local=ONE_STEP), clients_per_round=1)
+        for lr in (1.0, 0.5)
+    )
+    for fed in (whole, half):
+        fed.restore(torch.tensor([0.4]), 0)
+        fed.play()
+    assert half.parameters.item() == pytest.approx((0.4 + whole.parameters.item()) / 2, rel=1e-5)
+
+
 def test_population_weighting_needs_an_average() -> None:
     with pytest.raises(InputError, match="population"):
         federation(*TWO_CLIENTS, FedAvg(weighting="population", local=ONE_STEP), Median())
@@ -120,7 +131,7 @@ def test_label_flippers_train_on_flipped_labels() -> None:
     """Both clients hold x = 1 with label 0; the flipper pulls exactly the other way."""
     threat = Threat(frozenset({1}), LabelFlip())
     fed = federation([[255], [255]], [[0], [0]], FedAvg(local=ONE_STEP), threat=threat)
-    rows = fed._local_updates(fed.parameters, [0, 1], 1)
+    rows = fed.local_updates(fed.parameters, [0, 1], 1)
     assert rows.flatten().tolist() == pytest.approx([0.5, -0.5])
     fed.play()
     assert fed.parameters.item() == pytest.approx(0.0, abs=1e-7)

@@ -106,12 +106,14 @@ def test_fresh_runs_again_and_leaves_foreign_files(tmp_path: Path) -> None:
     one_cell = ["matrix.attack=[none]", "matrix.defense=[mean]", "federation.rounds=1"]
     root = run(path, overrides=one_cell, out=tmp_path, device="cpu").root
     (root / "notes.txt").write_text("mine")
-    (root / "stale.png").write_bytes(b"")
+    (root / "accuracy-2.png").write_bytes(b"")
+    (root / "mine.png").write_bytes(b"")
     before = next(root.glob("*/result.json")).stat().st_mtime_ns
     run(path, overrides=one_cell, out=tmp_path, device="cpu", fresh=True)
     assert next(root.glob("*/result.json")).stat().st_mtime_ns > before
     assert (root / "notes.txt").read_text() == "mine"
-    assert not (root / "stale.png").exists()
+    assert (root / "mine.png").exists()
+    assert not (root / "accuracy-2.png").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
@@ -188,13 +190,55 @@ def test_only_sampled_clients_are_trained_ahead(tmp_path: Path) -> None:
     assert len(list((result.root / "shared").glob("*.safetensors"))) == 2
 
 
-def test_a_cell_that_cannot_be_aggregated_fails_alone(tmp_path: Path) -> None:
-    overrides = ["matrix.defense=[mean,{name: trimmed_mean, num_trimmed_per_side: 3}]", "matrix.attack=[none]"]
+def test_a_cell_that_fails_does_so_alone(tmp_path: Path) -> None:
+    """Only the data tell that no split of 300 images gives each of six clients 200."""
+    overrides = ["matrix.partition.min_per_client=[1,200]", "matrix.attack=[none]", "matrix.defense=[mean]"]
     result = run(scenario(tmp_path), overrides=overrides, out=tmp_path, device="cpu")
     assert result.failures == 1
     assert [r["status"] for r in result.records] == ["done", "failed"]
-    assert "trim" in result.records[1]["error"]
+    assert "min_per_client" in result.records[1]["error"]
     assert (result.root / result.records[1]["id"] / "error.txt").exists()
+
+
+def test_a_rule_that_cannot_work_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    overrides = ["matrix.defense=[mean,{name: trimmed_mean, num_trimmed_per_side: 3}]"]
+    with pytest.raises(InputError, match="trims 3"):
+        run(scenario(tmp_path), overrides=overrides, out=tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{", "threads: 0"])
+def test_damaged_files_of_an_earlier_run_are_as_good_as_none(tmp_path: Path, damage: str) -> None:
+    path, only = scenario(tmp_path), ["matrix.attack=[none]", "matrix.defense=[mean]", "federation.rounds=2"]
+    whole = run(path, overrides=only, out=tmp_path / "a", device="cpu")
+    again = run(path, overrides=only, out=tmp_path / "b", device="cpu")
+    (folder,) = [p.parent for p in again.root.glob("*/config.yaml")]
+    for name in ("config.yaml", "result.json", "checkpoint.safetensors", "rounds.jsonl"):
+        (folder / name).write_text(damage)
+    run(path, overrides=only, out=tmp_path / "b", device="cpu")
+    assert numbers(again.root) == numbers(whole.root)
+
+
+def test_files_in_the_current_folder_are_not_imported_by_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "statistics.py").write_text("raise RuntimeError('imported from the current folder')")
+    monkeypatch.chdir(tmp_path)
+    only = ["matrix.attack=[none]", "matrix.defense=[mean]", "federation.rounds=1"]
+    assert run(scenario(tmp_path), overrides=only, out=tmp_path, device="cpu").failures == 0
+
+
+def test_other_images_under_the_same_settings_are_another_cell(tmp_path: Path) -> None:
+    from fedsec.scenario import load_scenario
+
+    path = scenario(tmp_path, "dataset: image_folder\n")
+    roots = [load_scenario(path, [f"dataset.root={name}"]).cells()[0].id for name in ("a", "b")]
+    assert roots[0] != roots[1]
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_at_least_one_worker(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(InputError, match="workers"):
+        run(scenario(tmp_path), out=tmp_path, workers=workers)
 
 
 def test_a_run_that_cannot_work_at_all_is_bad_input(tmp_path: Path) -> None:
