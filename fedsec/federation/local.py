@@ -114,8 +114,8 @@ class CohortTrainer:
         if self.engine == "vectorized":
             fit = max(2, fit)
         threads = self.threads if self.data.device.type == "cpu" else 1
-        chunks = max(-(-len(plans) // fit), min(threads, len(plans)))
-        return -(-len(plans) // chunks)
+        turns = -(-len(plans) // (fit * threads))  # every thread gets as many chunks as the others
+        return max(1, -(-len(plans) // (turns * threads)))
 
     def _plan_memory(self) -> int:
         """Bytes for one chunk, decided once, so that every round is cut alike."""

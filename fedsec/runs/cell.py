@@ -116,7 +116,7 @@ def _begin(folder: Path, config: CellConfig, settings: Settings) -> int:
     A cell that was begun on another device or with other versions (or whose record is damaged) begins anew.
     """
     path = folder / "config.yaml"
-    begun_with = {"device": settings.device, "fedsec": version("fedsec"), "torch": torch.__version__}
+    begun_with = {"device": settings.device, "fedsec": version("fedsec"), "torch": version("torch")}
     if path.exists():
         try:
             begun = yaml.safe_load(path.read_text())
