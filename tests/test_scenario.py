@@ -143,8 +143,6 @@ LABELED = "dataset: {name: digits}\nattack: {name: sign_flip, num_byzantine: 1}\
     [
         "attack.label=x",
         "defense.label=y",
-        "engine.memory_gib=3",
-        "dataset.root=/data",
         "dataset.download=false",
         "name=other",
         "description=other",
@@ -162,6 +160,8 @@ def test_ids_ignore_what_numbers_do_not_depend_on(load: Load, override: str) -> 
         "attack.scale=2",
         "attack.num_byzantine=2",
         "defense.name=mean",
+        "engine.memory_gib=3",
+        "dataset.root=/data",
         "federation.rounds=11",
         "federation.evaluate_every=2",
         "federation.local.lr=0.02",
