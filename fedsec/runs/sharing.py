@@ -9,16 +9,17 @@ other clients happened to be trained beside it.
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from fedsec.errors import InputError
 from fedsec.federation.server import Threat, sample_clients
 from fedsec.runs.store import write_atomic
 from fedsec.scenario import CellConfig
@@ -78,13 +79,12 @@ class SharedUpdates:
         return torch.stack([self.row(start, client, round_number) for client in clients])
 
     def row(self, start: Float[Tensor, "parameters"], client: int, round_number: int) -> Float[Tensor, "parameters"]:
-        """One client's update, from its file if there is one."""
+        """One client's update, from its file if there is a sound one."""
         path = self.path(client)
-        if path.exists():
+        with suppress(FileNotFoundError, SafetensorError, KeyError):
             kept = load_file(path)["update"].to(start.device)
-            if kept.shape != start.shape:
-                raise InputError(f"{path} holds {tuple(kept.shape)} numbers, expected {tuple(start.shape)}; delete it")
-            return kept
+            if kept.shape == start.shape:
+                return kept
         row: Tensor = self.train(start, [client], round_number)[0]
         write_atomic(path, save({"update": row.cpu().contiguous()}))
         return row

@@ -183,6 +183,18 @@ def test_one_round_cells_share_their_training(tmp_path: Path) -> None:
     assert len(set(accuracies)) > 1
 
 
+@pytest.mark.parametrize("damage", [b"", b"not tensors"])
+def test_a_damaged_shared_row_is_trained_again(tmp_path: Path, damage: bytes) -> None:
+    path, only = scenario(tmp_path), ["matrix.attack=[none]", "matrix.defense=[mean]", "federation.rounds=1"]
+    root = run(path, overrides=only, out=tmp_path, device="cpu").root
+    before = numbers(root)
+    row, *_ = sorted((root / "shared").iterdir())
+    row.write_bytes(damage)
+    next(root.glob("*/result.json")).unlink()
+    assert run(path, overrides=only, out=tmp_path, device="cpu").failures == 0
+    assert numbers(root) == before
+
+
 def test_only_sampled_clients_are_trained_ahead(tmp_path: Path) -> None:
     overrides = ["federation.rounds=1", "federation.clients_per_round=2", "matrix.attack=[none]"]
     result = run(scenario(tmp_path), overrides=overrides, out=tmp_path, device="cpu")
