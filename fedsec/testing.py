@@ -16,13 +16,14 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from fedsec.defense import Aggregator
 from fedsec.errors import AggregationError, FedsecError, InputError
-from fedsec.threat import AttackerView, DataPoisoning, UpdatePoisoning
+from fedsec.threat import AttackerView, DataPoisoning, Inversion, Observation, UpdatePoisoning
 
-__all__ = ["check_aggregator", "check_data_poisoning", "check_update_poisoning"]
+__all__ = ["check_aggregator", "check_data_poisoning", "check_inversion", "check_update_poisoning"]
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -98,6 +99,85 @@ def check_update_poisoning(attack: UpdatePoisoning) -> None:
     for device in _devices():
         for num_byzantine, dtype in ((1, torch.float32), (3, torch.float32), (2, torch.float64)):
             _check_craft(attack, num_byzantine, dtype, device)
+
+
+def check_inversion(
+    attack: Inversion,
+    *,
+    model: nn.Module | None = None,
+    batch_size: int = 1,
+    gain: float | None = 6.0,
+    labels_granted: bool = True,
+) -> None:
+    """Put an inversion through its contract.
+
+    Args:
+        attack: the attack, with a budget of seconds.
+        model: for images of 1x16x16 and 10 classes; by default two sigmoid convolutions and a linear layer.
+        batch_size: images in a batch.
+        gain: the reconstructions' mean PSNR must be so many dB above that of a gray image; None: not checked.
+        labels_granted: whether the attacker is told the labels.
+
+    Raises:
+        AssertionError: the attack breaks the contract.
+    """
+    for device in _devices():
+        victim = (model if model is not None else _small_network()).to(device)
+        images, labels = _pictures(batch_size, device)
+        loss = F.cross_entropy(victim(images), labels)
+        seen = Observation.of_gradient(
+            victim,
+            torch.autograd.grad(loss, list(victim.parameters())),
+            input_shape=images.shape[1:],
+            num_classes=10,
+            batch_size=batch_size,
+            labels=labels if labels_granted else None,
+        )
+        before = {name: row.clone() for name, row in (*seen.update.items(), *seen.model.state_dict().items())}
+        with _global_randomness_untouched():
+            found = attack.reconstruct(seen, generator=_generator(1))
+        after = {**seen.update, **seen.model.state_dict()}
+        _expect(all(torch.equal(row, after[name]) for name, row in before.items()), "the observation must not change")
+        again = attack.reconstruct(seen, generator=_generator(1))
+        if found.images is None or again.images is None:
+            _expect(found.images is None and found.labels is not None, "images, labels, or both")
+            continue
+        _expect(torch.allclose(found.images, again.images, atol=1e-5), "equal generators must give equal results")
+        if labels_granted and found.labels is not None:
+            _expect(torch.equal(found.labels.sort().values, labels.sort().values), "granted labels must be used")
+        if gain is not None:
+            errors = (found.images[:, None] - images[None]).square().flatten(2).mean(2)
+            gray = (images - 0.5).square().flatten(1).mean(1)
+            better = 10 * float((gray / errors.amin(0)).log10().mean())
+            _expect(better >= gain, f"a PSNR of at least {gain} dB above a gray image's, not {better:.1f} dB")
+
+
+def _small_network() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 12, 5, stride=2, padding=2),
+            nn.Sigmoid(),
+            nn.Conv2d(12, 12, 5, stride=2, padding=2),
+            nn.Sigmoid(),
+            nn.Flatten(),
+            nn.Linear(192, 10),
+        ).apply(_wide)
+
+
+def _wide(module: nn.Module) -> None:
+    for parameter in module.parameters(recurse=False):
+        nn.init.uniform_(parameter, -0.5, 0.5)
+
+
+def _pictures(count: int, device: str) -> tuple[Tensor, Tensor]:
+    """Bright shapes on dark ground and the other way round, [count, 1, 16, 16], and different labels."""
+    axis = torch.linspace(-1, 1, 16)
+    rows, columns = torch.meshgrid(axis, axis, indexing="ij")
+    shapes = [rows**2 + columns**2 < 0.5, (rows.abs() < 0.4) | (columns > 0.6), rows > columns]
+    pictures = [shapes[index % 3].float() * 0.8 + 0.1 for index in range(count)]
+    images = torch.stack([1 - each if index % 2 else each for index, each in enumerate(pictures)])
+    return images[:, None].to(device), ((torch.arange(count) * 3 + 2) % 10).to(device)
 
 
 def _check_poison(

@@ -1,4 +1,4 @@
-"""Interfaces of attacks: what an attacker may see, and what it may change.
+"""Interfaces of Byzantine attacks: what an attacker may see, and what it may change.
 
 The base classes own the contract. An attack fills in one small method, gets exactly the knowledge it
 declares, and can change nothing but its own data or its own rows: none can cheat its budget. Which

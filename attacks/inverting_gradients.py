@@ -1,0 +1,98 @@
+"""Inverting gradients: the angle between gradients, total variation, and signed Adam in a box.
+
+Reference: Geiping, Bauermeister, Dröge, Moeller, Inverting gradients: how easy is it to break privacy in federated
+learning?, NeurIPS 2020, arXiv:2003.14053.
+
+Deviations: the restart is chosen by its matching loss alone, restarts run together, and in updates of several local
+steps the order of the labels is not taken from the client: each restart tries its own.
+"""
+
+from collections.abc import Sequence
+from math import isfinite
+
+import torch
+from fedsec.matching.labels import labels_of
+from fedsec.matching.statistics import StatisticsPrior
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.matching.descent import Descent
+from fedsec.matching.distances import cosine_distance, total_variation
+from fedsec.matching.first_order import Guess, descend
+from fedsec.threat import Inversion, Observation, Reconstruction
+from fedsec.threat.inversion import Watch
+
+
+class InvertingGradients(Inversion):
+    """Searches for images whose update points the way of the observed one, with total variation and signed Adam.
+
+    min over x in the pixels' range of 1 - cos(update(x), observed) + tv * TV(x), with x standardized. An update of
+    several local steps is matched by unrolling them. Labels that are not granted are recovered first.
+
+    Args:
+        iterations: Adam steps; the paper takes 4,800, the authors' code 24,000.
+        restarts: random starts, computed together, of which the one with the least matching loss counts.
+        lr: of Adam, in standardized units; a tenth of it after 3/8, 5/8 and 7/8 of the iterations each.
+        tv: weight of total variation.
+        bn: weight of the distance from the batch's normalization statistics, where these are granted.
+        signed: use only the gradient's sign.
+        boxed: keep pixels in [0, 1] throughout.
+        plateau: go on to the next lower learning rate when the matching loss has not fallen by 0.1% within so many
+            iterations; never, if not given.
+        seconds: stop after this time; never, if not given.
+        at_once: how many problems (observations x restarts) to hold in memory together; all, if not given.
+
+    Raises:
+        InputError: a number out of range.
+
+    Reference: Geiping et al., NeurIPS 2020, arXiv:2003.14053
+    """
+
+    def __init__(
+        self,
+        iterations: int = 4800,
+        restarts: int = 1,
+        lr: float = 0.1,
+        tv: float = 1e-3,
+        bn: float = 5e-3,
+        signed: bool = True,
+        boxed: bool = True,
+        plateau: int | None = None,
+        seconds: float | None = None,
+        at_once: int | None = None,
+    ) -> None:
+        if restarts < 1 or not (isfinite(tv) and tv >= 0 and isfinite(bn) and bn >= 0):
+            raise InputError(
+                f"InvertingGradients: restarts must be at least 1, tv and bn not negative, not {restarts}, {tv} and {bn}"
+            )
+        self.descent = Descent(iterations, lr, signed, plateau=plateau)
+        self.restarts, self.tv, self.bn = restarts, tv, bn
+        self.boxed, self.seconds, self.at_once = boxed, seconds, at_once
+
+    def recover(
+        self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
+    ) -> list[Reconstruction]:
+        labels = torch.stack([labels_of(each, generator) for each in observations])
+        owner = torch.arange(len(observations)).repeat_interleave(self.restarts)
+        granted = observations[0].statistics is not None and self.bn > 0
+        statistics = StatisticsPrior(observations, owner) if granted else None
+
+        def loss(guess: Guess) -> tuple[Tensor, Tensor]:
+            matching = cosine_distance(guess.updates, guess.targets, guess.norms)
+            priors = self.tv * total_variation(guess.images)
+            if statistics is not None:
+                priors = priors + self.bn * statistics(guess.inputs, guess.which)
+            return matching, priors
+
+        return descend(
+            observations,
+            labels,
+            loss,
+            self.descent,
+            restarts=self.restarts,
+            boxed=self.boxed,
+            at_once=self.at_once,
+            seconds=self.seconds,
+            generator=generator,
+            watch=watch,
+        )

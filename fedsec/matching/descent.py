@@ -1,0 +1,104 @@
+"""First-order search: (signed) Adam on a batch of problems, with a schedule and a box."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.errors import InputError
+
+__all__ = ["Descent", "Objective"]
+
+Objective = Callable[[int], tuple[Tensor, Tensor]]
+"""iteration -> (loss to minimize, matching loss) of each problem."""
+
+_DROPS = (3 / 8, 5 / 8, 7 / 8)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How to search.
+
+    Args:
+        iterations: at most.
+        lr: Adam's learning rate; a tenth of it after 3/8, 5/8 and 7/8 of the iterations each.
+        signed: use only the gradient's sign.
+        noise: standard deviation of Gaussian noise added to every step, in units of the learning rate.
+        plateau: when no problem's matching loss has fallen by 0.1% within this many iterations, go on to the next
+            lower learning rate, and stop after the last; never, if None.
+        records: how often, in all, the best so far is looked at.
+
+    Raises:
+        InputError: a number out of range.
+    """
+
+    iterations: int
+    lr: float = 0.1
+    signed: bool = True
+    noise: float = 0.0
+    plateau: int | None = None
+    records: int = 100
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or not self.lr > 0 or not self.noise >= 0:
+            raise InputError(
+                f"iterations must be at least 1, lr positive and noise not negative, not {self.iterations}, {self.lr} "
+                f"and {self.noise}"
+            )
+        if self.plateau is not None and self.plateau < 1:
+            raise InputError(f"plateau must be at least 1, not {self.plateau}")
+
+    def run(
+        self,
+        objective: Objective,
+        variable: Float[Tensor, "problems ..."],
+        *,
+        record: Callable[[int, Tensor], bool],
+        clamp: Callable[[Tensor], None],
+        generator: torch.Generator,
+    ) -> None:
+        """Search until the iterations or the progress end.
+
+        Args:
+            objective: at the variable as it is.
+            variable: a leaf that requires gradients; changed in place.
+            record: told (iterations done, matching losses) while the variable is still that of these losses;
+                says whether to stop.
+            clamp: puts the variable back into its box.
+            generator: of the noise.
+        """
+        optimizer = torch.optim.Adam([variable], lr=self.lr)
+        every = max(1, self.iterations // self.records)
+        phases = [int(share * self.iterations) for share in (*_DROPS, 1)]
+        best = torch.full((len(variable),), torch.inf)
+        done = since = 0
+        for phase, end in enumerate(phases):
+            rate = optimizer.param_groups[0]["lr"] = self.lr * 0.1**phase
+            while done < end:
+                losses, matching = objective(done)
+                (gradient,) = torch.autograd.grad(losses.sum(), variable)
+                if done % every == 0:
+                    if record(done, matching.detach()):
+                        return
+                    since = 0 if _lower(best, matching.detach().cpu()) else since + every
+                    if self.plateau is not None and since >= self.plateau:
+                        since = 0
+                        break
+                variable.grad = gradient.sign() if self.signed else gradient
+                optimizer.step()
+                with torch.no_grad():
+                    if self.noise:
+                        draw = torch.randn(variable.shape, generator=generator)
+                        variable.add_(draw.to(variable), alpha=self.noise * rate)
+                    clamp(variable)
+                done += 1
+        record(done, objective(done)[1].detach())
+
+
+def _lower(best: Tensor, losses: Tensor) -> bool:
+    """Whether a loss is clearly below its best; the best are updated in place."""
+    fell = bool((losses < 0.999 * best).any())
+    best.copy_(torch.minimum(best, losses))
+    return fell

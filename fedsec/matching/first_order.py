@@ -1,0 +1,154 @@
+"""Gradient matching by (signed) Adam with priors: the search behind Inverting Gradients and GradInversion."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from fedsec.matching.candidates import Candidates
+from fedsec.matching.descent import Descent
+from fedsec.matching.distances import squared_norm
+from fedsec.matching.tracker import Tracker
+from fedsec.threat import Observation, PixelScale, Reconstruction
+from fedsec.threat.inversion import Watch
+
+__all__ = ["Guess", "descend"]
+
+_UNIT = PixelScale()
+_STANDARD = PixelScale((0.5,), (0.25,))
+
+
+@dataclass(frozen=True, eq=False)
+class Guess:
+    """Candidate images of some problems and what follows from them, for an attack's loss.
+
+    Attributes:
+        images: in standardized units, in which photographs have about mean 0 and deviation 1.
+        inputs: the same images as the model takes them.
+        updates: that clients with them would have sent; for each parameter, [problems, ...].
+        targets: the observed ones.
+        norms: of the targets.
+        which: the problems' numbers.
+        progress: share of the iterations that is done, in [0, 1].
+    """
+
+    images: Float[Tensor, "problems batch c h w"]
+    inputs: Float[Tensor, "problems batch c h w"]
+    updates: list[Tensor]
+    targets: list[Tensor]
+    norms: Float[Tensor, "problems"]
+    which: Int64[Tensor, "problems"]
+    progress: float
+
+
+Loss = Callable[[Guess], tuple[Tensor, Tensor]]
+"""(matching loss, priors) of each problem; their sum is minimized, the first judges."""
+
+
+def descend(
+    observations: Sequence[Observation],
+    labels: Int64[Tensor, "trials batch"],
+    loss: Loss,
+    descent: Descent,
+    *,
+    restarts: int,
+    boxed: bool,
+    at_once: int | None,
+    seconds: float | None,
+    generator: torch.Generator,
+    watch: Watch,
+    notes: Sequence[str] = (),
+) -> list[Reconstruction]:
+    """Images whose update is close to the observed one and that look like photographs.
+
+    Args:
+        observations: alike in kind.
+        labels: of each observation's images. Where the client took several local steps on parts of its images, which
+            part held which label is unknown: every restart but the first deals them out anew.
+        loss: of a guess.
+        descent: how to search.
+        restarts: random starts of each observation; the one with the least matching loss counts.
+        boxed: keep pixels in [0, 1] throughout.
+        at_once: problems computed together, at most, rounded to whole observations; all, if None.
+        seconds: at most, if given; shared out evenly where problems are computed one after another.
+        generator: the only source of randomness.
+        watch: shown the best so far at intervals.
+        notes: passed on to the results.
+    """
+    first = observations[0]
+    candidates = Candidates(observations, restarts, generator=generator)
+    dealt = _deal(first, labels.repeat_interleave(restarts, 0), restarts, generator)
+    units = _STANDARD if first.scale == _UNIT else first.scale
+    shape = (candidates.problems, first.batch_size, *first.input_shape)
+    starts = torch.randn(shape, generator=generator).to(candidates.targets[0])
+    lowest, highest = units.apply(torch.zeros_like(starts[0, 0])), units.apply(torch.ones_like(starts[0, 0]))
+    if boxed:
+        starts = starts.clamp(lowest, highest)
+    size = max(restarts, (at_once or candidates.problems) // restarts * restarts)
+    blocks = torch.split(torch.arange(candidates.problems), size)
+    total = descent.iterations * len(blocks)
+    tracker = Tracker(observations, restarts, watch, stage="matching", iterations=total)
+    candidates.prepare(_inputs(first.scale, units, starts), dealt)
+    if not candidates.vectorized:
+        notes = (*notes, "the model cannot be computed for several problems together; they ran one after another")
+    interrupted = False
+    try:
+        for number, which in enumerate(blocks):
+            tracker.allow(None if seconds is None else seconds / len(blocks))
+            images = starts[which].clone().requires_grad_()
+            targets, answers = candidates.targets_of(which), dealt[which]
+            norms = squared_norm(targets).sqrt()
+
+            def objective(
+                iteration: int,
+                images: Tensor = images,
+                which: Tensor = which,
+                answers: Tensor = answers,
+                targets: list[Tensor] = targets,
+                norms: Tensor = norms,
+            ) -> tuple[Tensor, Tensor]:
+                inputs = _inputs(first.scale, units, images)
+                updates = candidates.updates(inputs, answers, which)
+                progress = iteration / descent.iterations
+                matching, priors = loss(Guess(images, inputs, updates, targets, norms, which, progress))
+                return matching + priors, matching
+
+            def record(
+                iteration: int,
+                losses: Tensor,
+                images: Tensor = images,
+                which: Tensor = which,
+                answers: Tensor = answers,
+                before: int = number * descent.iterations,
+            ) -> bool:
+                tracker.record(before + iteration, losses, units.undo(images), answers, which)
+                return tracker.expired
+
+            def clamp(images: Tensor) -> None:
+                if boxed:
+                    torch.clamp(images, lowest, highest, out=images)
+
+            descent.run(objective, images, record=record, clamp=clamp, generator=generator)
+    except KeyboardInterrupt:
+        interrupted = True
+    return tracker.results(interrupted=interrupted, notes=notes)
+
+
+def _inputs(scale: PixelScale, units: PixelScale, images: Tensor) -> Tensor:
+    return images if units == scale else scale.apply(units.undo(images))
+
+
+def _deal(
+    observation: Observation, labels: Int64[Tensor, "problems batch"], restarts: int, generator: torch.Generator
+) -> Int64[Tensor, "problems batch"]:
+    """Labels in an order of each problem's own, where order matters and is not known."""
+    local = observation.local
+    if local is None or local.batch_size is None or local.batch_size >= observation.batch_size:
+        return labels
+    rows = [
+        row[torch.randperm(len(row), generator=generator).to(row.device)] if index % restarts else row
+        for index, row in enumerate(labels)
+    ]
+    return torch.stack(rows)

@@ -1,0 +1,174 @@
+"""Candidate updates against plain training loops, and problems together against problems alone."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from fedsec.errors import InputError
+from fedsec.matching.candidates import Candidates
+from fedsec.threat import LocalTraining, Observation
+
+SHAPE = (1, 6, 6)
+
+
+def network(norm: bool = False) -> nn.Module:
+    torch.manual_seed(3)
+    middle = [nn.BatchNorm2d(4)] if norm else []
+    return nn.Sequential(nn.Conv2d(1, 4, 3), *middle, nn.Sigmoid(), nn.Flatten(), nn.Linear(64, 3))
+
+
+def batch(size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(size, *SHAPE, generator=generator), torch.randint(3, (size,), generator=generator)
+
+
+def observe(model: nn.Module, size: int, seed: int = 0, local: LocalTraining | None = None, **granted):  # type: ignore[no-untyped-def]
+    images, labels = batch(size, seed)
+    rows = torch.autograd.grad(F.cross_entropy(model(images), labels), list(model.parameters()))
+    names = [name for name, _ in model.named_parameters()]
+    return Observation(model, dict(zip(names, rows, strict=True)), SHAPE, 3, size, local=local, **granted)
+
+
+def trained(model: nn.Module, images: Tensor, labels: Tensor, local: LocalTraining) -> list[Tensor]:
+    """The slow way: a copy of the model, PyTorch's own optimizer, batches in order."""
+    worker = deepcopy(model).requires_grad_()
+    optimizer = torch.optim.SGD(worker.parameters(), local.lr, momentum=local.momentum, weight_decay=local.weight_decay)
+    size = min(local.batch_size or len(images), len(images))
+    steps = 0
+    while steps < local.steps:
+        for start in range(0, len(images), size):
+            if steps == local.steps:
+                break
+            optimizer.zero_grad()
+            F.cross_entropy(worker(images[start : start + size]), labels[start : start + size]).backward()
+            optimizer.step()
+            steps += 1
+    return [(new - old).detach() for new, old in zip(worker.parameters(), model.parameters(), strict=True)]
+
+
+def close(first: list[Tensor], second: list[Tensor]) -> bool:
+    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(first, second, strict=True))
+
+
+def row(updates: list[Tensor], problem: int) -> list[Tensor]:
+    return [update[problem].detach() for update in updates]
+
+
+@pytest.mark.parametrize("problems", [1, 3])
+def test_the_true_images_give_the_observed_update(problems: int) -> None:
+    model = network()
+    seen = [observe(model, 2, seed) for seed in range(problems)]
+    candidates = Candidates(seen)
+    pairs = [batch(2, seed) for seed in range(problems)]
+    images, labels = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    everyone = torch.arange(problems)
+    updates, targets = candidates.updates(images, labels, everyone), candidates.targets_of(everyone)
+    for problem in range(problems):
+        assert close(row(updates, problem), row(targets, problem))
+
+
+@given(
+    size=st.integers(1, 5),
+    steps=st.integers(1, 5),
+    batch_size=st.integers(1, 6) | st.none(),
+    momentum=st.sampled_from([0.0, 0.9]),
+    weight_decay=st.sampled_from([0.0, 0.1]),
+)
+@settings(max_examples=25, deadline=None)
+def test_local_training_is_unrolled(
+    size: int, steps: int, batch_size: int | None, momentum: float, weight_decay: float
+) -> None:
+    local = LocalTraining(0.3, steps, batch_size, momentum, weight_decay)
+    model = network()
+    candidates = Candidates([observe(model, size, seed, local) for seed in range(2)])
+    pairs = [batch(size, seed) for seed in (5, 6)]
+    images, labels = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    updates = candidates.updates(images, labels, torch.arange(2))
+    alone = candidates.updates(images[1:], labels[1:], torch.tensor([1]))
+    for problem in range(2):
+        assert close(row(updates, problem), trained(model, *pairs[problem], local))
+    assert close(row(alone, 0), row(updates, 1))
+
+
+def test_restarts_try_other_orders_of_the_same_images() -> None:
+    local = LocalTraining(0.5, 6, batch_size=1)
+    seen = observe(network(), 3, local=local)
+    candidates = Candidates([seen], restarts=3, generator=torch.Generator().manual_seed(1))
+    images, labels = batch(3)
+    updates = candidates.updates(images.expand(3, *images.shape), labels.expand(3, 3), torch.arange(3))
+    assert close(row(updates, 0), trained(seen.model, images, labels, local))
+    assert not close(row(updates, 1), row(updates, 0))
+    assert not close(row(updates, 2), row(updates, 1))
+
+
+def test_second_derivatives_reach_the_images() -> None:
+    local = LocalTraining(0.3, 2, batch_size=1)
+    for kind in (None, local):
+        candidates = Candidates([observe(network(), 2, local=kind)], restarts=2)
+        images = torch.stack([batch(2)[0]] * 2).requires_grad_()
+        updates = candidates.updates(images, batch(2)[1].expand(2, 2), torch.arange(2))
+        (gradient,) = torch.autograd.grad(sum(update.square().sum() for update in updates), images)
+        assert gradient.isfinite().all()
+        assert (gradient.flatten(2).abs().amax(2) > 0).all()
+
+
+def test_soft_labels_equal_hard_ones() -> None:
+    images, labels = batch(2)
+    candidates = Candidates([observe(network(), 2)])
+    hard = candidates.updates(images[None], labels[None], torch.arange(1))
+    soft = candidates.updates(images[None], F.one_hot(labels, 3).float()[None], torch.arange(1))
+    assert close(row(hard, 0), row(soft, 0))
+
+
+class Stubborn(nn.Module):
+    """A model that computes another thing for other batches, and looks at values, which `vmap` cannot handle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(36, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images.flatten(1)) * float(images.detach().sum())
+
+
+def test_modules_that_cannot_be_stacked_run_one_by_one() -> None:
+    torch.manual_seed(0)
+    model = Stubborn()
+    pairs = [batch(2, seed) for seed in range(3)]
+    images, labels = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    candidates = Candidates([observe(model, 2, seed) for seed in range(3)])
+    candidates.prepare(images, labels)
+    assert not candidates.vectorized
+    updates = candidates.updates(images, labels, torch.arange(3))
+    for problem, target in enumerate(pairs):
+        expected = torch.autograd.grad(F.cross_entropy(model(target[0]), target[1]), list(model.parameters()))
+        assert close(row(updates, problem), list(expected))
+
+
+def test_a_model_that_cannot_take_the_images_is_refused() -> None:
+    wrong = nn.Sequential(nn.Flatten(), nn.Linear(7, 3))
+    seen = Observation(wrong, {"1.bias": torch.zeros(3)}, SHAPE, 3, 1)
+    with pytest.raises(InputError, match=r"the model cannot be attacked: .*shapes"):
+        Candidates([seen]).prepare(torch.zeros(1, 1, *SHAPE), torch.zeros(1, 1, dtype=torch.int64))
+
+
+def test_normalization_in_train_mode_uses_the_candidates_own_statistics() -> None:
+    model = network(norm=True).train()
+    seen = [observe(deepcopy(model), 3, seed) for seed in range(2)]
+    running = seen[0].model.get_buffer("1.running_mean").clone()
+    candidates = Candidates(seen)
+    pairs = [batch(3, seed) for seed in range(2)]
+    images, labels = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    updates, targets = candidates.updates(images, labels, torch.arange(2)), candidates.targets_of(torch.arange(2))
+    for problem in range(2):
+        assert close(row(updates, problem), row(targets, problem))
+        alone = candidates.updates(
+            images[problem : problem + 1], labels[problem : problem + 1], torch.tensor([problem])
+        )
+        assert close(row(alone, 0), row(targets, problem))
+    assert torch.equal(seen[0].model.get_buffer("1.running_mean"), running)
