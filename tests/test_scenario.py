@@ -528,7 +528,6 @@ def test_one_round_cells_share_their_training() -> None:
     assert sum(made.trainings) == 3 * (20 + 8)
     assert all(made.shared)
     assert made.total == 84 * 500 * 300
-    assert made.alone == 36 * 20 * 500 * 300
 
 
 def test_an_unknown_number_of_images_is_said_to_be_unknown(load: Load) -> None:

@@ -6,8 +6,11 @@ from torch import nn
 
 from fedsec.errors import InputError
 from fedsec.models.cnn import CNN
+from fedsec.models.convnet64 import ConvNet64
+from fedsec.models.lenet import LeNet
 from fedsec.models.logistic import Logistic
 from fedsec.models.mlp import MLP
+from fedsec.models.resnet import ResNet18, ResNet20x4, ResNet50
 
 InputShape = tuple[int, int, int]
 
@@ -43,4 +46,9 @@ MODELS: dict[str, type[nn.Module]] = {
     "logistic": Logistic,
     "mlp": MLP,
     "cnn": CNN,
+    "lenet": LeNet,
+    "convnet64": ConvNet64,
+    "resnet18": ResNet18,
+    "resnet50": ResNet50,
+    "resnet20_4": ResNet20x4,
 }

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.errors import InputError
-from fedsec.models.layers import activation_layer, initialize
+from fedsec.models.layers import activation_layer, initialize, quarter
 
 
 class CNN(nn.Module):
@@ -40,15 +40,10 @@ class CNN(nn.Module):
             nn.Conv2d(first, second, 5, stride=2, padding=2),
             activation_layer(activation),
         )
-        self.classifier = nn.Linear(second * _quarter(height) * _quarter(width), num_classes)
+        self.classifier = nn.Linear(second * quarter(height) * quarter(width), num_classes)
         initialize(self, init)
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         """Logits of a batch of normalized images."""
         logits: Tensor = self.classifier(self.features(images).flatten(1))
         return logits
-
-
-def _quarter(size: int) -> int:
-    """Pixels left of `size` after two stride-2 convolutions with same padding."""
-    return (size + 3) // 4

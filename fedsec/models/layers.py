@@ -21,9 +21,19 @@ def initialize(module: nn.Module, init: str) -> None:
         module: the model.
         init: `default` leaves PyTorch's (He-uniform with a = sqrt(5)); `uniform` draws weights and
             biases from U(-0.5, 0.5), as in the DLG paper's networks; `zeros` sets all to zero
-            (only sensible for convex models).
+            (only sensible for convex models); `he` draws the convolutions' weights from
+            N(0, 2 / (kernel area x output channels)), made for ReLU, and leaves PyTorch's elsewhere.
+
+    Raises:
+        InputError: another name.
     """
     if init == "default":
+        return
+    if init == "he":
+        for layer in module.modules():
+            # On the meta device normal numbers would import torch's compiler: seconds, for nothing.
+            if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
         return
     for parameter in module.parameters():
         if init == "uniform":
@@ -31,4 +41,9 @@ def initialize(module: nn.Module, init: str) -> None:
         elif init == "zeros":
             nn.init.zeros_(parameter)
         else:
-            raise InputError(f"unknown init {init!r}; known: default, uniform, zeros")
+            raise InputError(f"unknown init {init!r}; known: default, uniform, zeros, he")
+
+
+def quarter(size: int) -> int:
+    """Pixels left of `size` after two stride-2 convolutions with same padding."""
+    return (size + 3) // 4

@@ -75,11 +75,6 @@ class Plan:
         parts = [self.gradients(cell) for cell in range(len(self.work))]
         return None if None in parts else sum(part for part in parts if part is not None)
 
-    @property
-    def alone(self) -> float | None:
-        """The same without any sharing."""
-        return None if None in self.work else sum(work.gradients for work in self.work if work is not None)
-
 
 def rehearse(scenario: Scenario) -> None:
     """Build every attack, defense, partition, algorithm and model of a scenario once, without data.

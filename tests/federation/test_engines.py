@@ -14,7 +14,7 @@ from fedsec.errors import InputError
 from fedsec.federation import CohortTrainer, LocalTraining, ResidentData
 from fedsec.federation.batches import BatchPlan, plan_batches
 from fedsec.federation.local import _activation_bytes
-from fedsec.models import MODELS, build
+from fedsec.models import build
 
 SHAPE, CLASSES = (1, 8, 8), 4
 NORMALIZATION = Normalization((0.5,), (0.25,))
@@ -65,7 +65,7 @@ def plain_pytorch(module: nn.Module, data: ResidentData, plan: BatchPlan, local:
 
 @pytest.mark.parametrize("partition", PARTITIONS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["logistic", "mlp", "cnn", "lenet"])
 def test_engines_agree_with_a_plain_loop(name: str, optimizer: str, partition: str) -> None:
     data, module, local = resident(partition), model(name), OPTIMIZERS[optimizer]
     cohort = plans(data, local)

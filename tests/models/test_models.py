@@ -4,22 +4,66 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.func import functional_call, vmap
 
 from fedsec.errors import InputError
 from fedsec.models import MODELS, build
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 9, 13)]
+# What is slow at 32x32 on one core shows all cases of rounding at small sizes too.
+SMALL_SHAPES = [(1, 8, 8), (2, 9, 13), (3, 17, 16)]
+SMALLEST = {"convnet64": 9}
+RESNETS = [name for name in MODELS if name.startswith("resnet")]
+NORMALIZED = ["convnet64", *RESNETS]
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in MODELS),
+    *((name, {"norm": "gn", "activation": "sigmoid"}) for name in NORMALIZED if name != "resnet50"),
+    *((name, {"norm": "none", "activation": "sigmoid"}) for name in ("convnet64", "resnet20_4")),
+    ("resnet18", {"norm": "bn", "activation": "tanh", "init": "uniform"}),
+    ("lenet", {"activation": "relu", "init": "default"}),
+]
 PARAMETERS = {
     ("logistic", (1, 28, 28)): 7_850,
     ("mlp", (1, 8, 8)): 4_810,
     ("cnn", (1, 28, 28)): 28_938,
     ("cnn", (3, 32, 32)): 34_538,
+    # 12 kernels of 25 x channels and a bias, three times; then features x classes and a bias.
+    ("lenet", (3, 32, 32)): (12 * 75 + 12) + 2 * (12 * 300 + 12) + 768 * 10 + 10,
+    ("lenet", (1, 28, 28)): (12 * 25 + 12) + 2 * (12 * 300 + 12) + 588 * 10 + 10,
+    ("convnet64", (3, 32, 32)): 2_904_970,
+    ("resnet18", (3, 32, 32)): 11_173_962,
+    ("resnet50", (3, 32, 32)): 23_520_842,
+    ("resnet20_4", (3, 32, 32)): 4_327_754,
+}
+FEATURES = {
+    ("lenet", (3, 32, 32)): 768,
+    ("lenet", (1, 28, 28)): 588,
+    ("lenet", (1, 30, 29)): 12 * 8 * 8,
+    ("convnet64", (3, 32, 32)): 2_304,
+    ("convnet64", (1, 28, 28)): 2_304,
+    ("convnet64", (2, 9, 19)): 512,
+    ("resnet18", (3, 32, 32)): 512,
+    ("resnet50", (3, 32, 32)): 2_048,
+    ("resnet20_4", (3, 32, 32)): 256,
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_takes_every_shape(name: str, shape: tuple[int, int, int]) -> None:
+def smallest(name: str) -> tuple[int, int, int]:
+    side = SMALLEST.get(name, 8)
+    return 1, side, side
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [(n, s) for n in MODELS for s in (SMALL_SHAPES if n in NORMALIZED else SHAPES)]
+)
+def test_every_model_takes_every_shape_it_does_not_refuse(name: str, shape: tuple[int, int, int]) -> None:
+    if min(shape[1:]) < SMALLEST.get(name, 1):
+        with pytest.raises(
+            InputError, match=f"{name}: images must be at least {SMALLEST[name]} pixels a side, got 8x8"
+        ):
+            build(name, shape, 7)
+        return
     model = build(name, shape, 7)
     logits = model(torch.rand(3, *shape))
     assert logits.shape == (3, 7)
@@ -27,15 +71,41 @@ def test_every_model_takes_every_shape(name: str, shape: tuple[int, int, int]) -
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_can_be_differentiated_twice_and_has_no_in_place_operation(name: str) -> None:
-    model = build(name, (1, 8, 8), 3).double()
-    images = torch.rand(2, 1, 8, 8, dtype=torch.double, requires_grad=True)
-    loss = model(images).square().sum()
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_every_model_can_be_differentiated_twice_and_has_no_in_place_operation(
+    name: str, options: dict[str, Any]
+) -> None:
+    model = build(name, smallest(name), 3, **options).double()
+    images = torch.rand(2, *smallest(name), dtype=torch.double, requires_grad=True)
+    loss = F.cross_entropy(model(images), torch.tensor([0, 2]))
     gradients = torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
     (second,) = torch.autograd.grad(sum(g.square().sum() for g in gradients), images)
     assert second.isfinite().all()
+    # Every gradient depends on the image, even that of a logistic model whose weights are zero.
+    assert second.abs().max() > 0
     assert not any(getattr(m, "inplace", False) for m in model.modules())
+    assert not any("Dropout" in type(m).__name__ for m in model.modules())
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_an_image_s_logits_do_not_depend_on_the_others_in_eval_mode(name: str, options: dict[str, Any]) -> None:
+    model = build(name, smallest(name), 3, **options).eval().double()
+    images = torch.rand(3, *smallest(name), dtype=torch.double)
+    with torch.no_grad():
+        together, alone = model(images), model(images[1:2])
+    torch.testing.assert_close(together[1:2], alone, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_vmap_over_stacked_parameters_gives_what_each_model_gives(name: str, options: dict[str, Any]) -> None:
+    # The batch normalization's statistics take part, so that each model also has its own of them.
+    models = [build(name, smallest(name), 3, **{"init": "default", **options}).eval().double() for _ in range(2)]
+    images = torch.rand(2, 2, *smallest(name), dtype=torch.double)
+    stacked = {key: torch.stack([m.state_dict()[key] for m in models]) for key in models[0].state_dict()}
+    with torch.no_grad():
+        found = vmap(lambda state, x: functional_call(models[0], state, (x,)))(stacked, images)
+        expected = torch.stack([model(x) for model, x in zip(models, images, strict=True)])
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -44,20 +114,37 @@ def test_the_random_state_decides_the_initial_weights(name: str) -> None:
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
         options: dict[str, Any] = {"init": "default"}
-        weights.append(torch.cat([p.flatten() for p in build(name, (1, 8, 8), 3, **options).parameters()]))
+        weights.append(torch.cat([p.flatten() for p in build(name, smallest(name), 3, **options).parameters()]))
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
 
 @pytest.mark.parametrize(("which", "count"), PARAMETERS.items())
 def test_parameter_counts(which: tuple[str, tuple[int, int, int]], count: int) -> None:
-    assert sum(p.numel() for p in build(*which, 10).parameters()) == count
+    norms: list[dict[str, Any]] = [{"norm": "bn"}, {"norm": "gn"}] if which[0] in NORMALIZED else [{}]
+    for options in norms:
+        with torch.device("meta"):
+            assert sum(p.numel() for p in build(*which, 10, **options).parameters()) == count
 
 
-def test_uniform_init_is_dlgs() -> None:
-    weights = torch.cat([p.flatten() for p in build("cnn", (1, 28, 28), 10, init="uniform").parameters()])
+@pytest.mark.parametrize(("which", "width"), FEATURES.items())
+def test_feature_widths(which: tuple[str, tuple[int, int, int]], width: int) -> None:
+    name, shape = which
+    with torch.device("meta"):
+        model = build(name, shape, 10)
+        assert model(torch.zeros(2, *shape)).shape == (2, 10)
+    classifier = model.get_submodule("classifier")
+    assert classifier.in_features == width
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("cnn", {"init": "uniform"}), ("lenet", {}), ("resnet20_4", {"init": "uniform"})]
+)
+def test_uniform_init_is_dlgs(name: str, options: dict[str, Any]) -> None:
+    weights = torch.cat([p.flatten() for p in build(name, (1, 28, 28), 10, **options).parameters()])
     assert weights.abs().max() <= 0.5
     assert weights.std().item() == pytest.approx(12**-0.5, rel=0.02)
+    assert abs(weights.mean().item()) < 0.02
 
 
 @pytest.mark.parametrize(
@@ -71,6 +158,22 @@ def test_uniform_init_is_dlgs() -> None:
         ("cnn", (1, 8, 8), 3, {"channels": [4]}, "two numbers"),
         ("mlp", (1, 8, 8), 3, {"hidden": []}, "at least one"),
         ("mlp", (1, 8, 8), 3, {"depth": 3}, "depth"),
+        ("lenet", (1, 8, 8), 3, {"activation": "swish"}, "sigmoid, relu"),
+        ("lenet", (1, 8, 8), 3, {"init": "xavier"}, "uniform"),
+        ("convnet64", (3, 32, 8), 3, {}, "convnet64: images must be at least 9 pixels a side, got 32x8"),
+        ("convnet64", (1, 9, 9), 3, {"width": 0}, "width must be at least 1"),
+        ("convnet64", (1, 9, 9), 3, {"width": 3, "norm": "gn"}, "groups must divide the 3 channels .*, got 2"),
+        ("resnet18", (1, 8, 8), 3, {"norm": "ln"}, "unknown norm 'ln'; known: bn, gn, none"),
+        (
+            "resnet50",
+            (1, 8, 8),
+            3,
+            {"norm": "gn", "groups": 3},
+            "resnet50: groups must divide the 64 channels .*, got 3",
+        ),
+        ("resnet18", (1, 8, 8), 3, {"norm": "gn", "groups": 0}, "groups must divide .*, got 0"),
+        ("resnet20_4", (1, 8, 8), 3, {"activation": "swish"}, "sigmoid, relu"),
+        ("resnet18", (1, 8, 8), 3, {"init": "xavier"}, "uniform"),
     ],
 )
 def test_bad_requests_say_what_was_expected(
