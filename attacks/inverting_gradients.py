@@ -33,10 +33,11 @@ class InvertingGradients(Inversion):
         iterations: Adam steps; the paper takes 4,800, the authors' code 24,000.
         restarts: random starts, computed together, of which the one with the least matching loss counts.
         lr: of Adam, in standardized units; a tenth of it after 3/8, 5/8 and 7/8 of the iterations each.
-        tv: weight of total variation.
+        tv: weight of total variation; good values lie between 1e-4 and 1e-1, depending on the network and the scale of
+            its inputs.
         bn: weight of the distance from the batch's normalization statistics, where these are granted.
         signed: use only the gradient's sign.
-        boxed: keep pixels in [0, 1] throughout.
+        boxed: put pixels back into [0, 1] after every step.
         plateau: go on to the next lower learning rate when the matching loss has not fallen by 0.1% within so many
             iterations; never, if not given.
         seconds: stop after this time; never, if not given.
@@ -53,7 +54,7 @@ class InvertingGradients(Inversion):
         iterations: int = 4800,
         restarts: int = 1,
         lr: float = 0.1,
-        tv: float = 1e-3,
+        tv: float = 1e-2,
         bn: float = 5e-3,
         signed: bool = True,
         boxed: bool = True,

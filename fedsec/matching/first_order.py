@@ -84,8 +84,6 @@ def descend(
     shape = (candidates.problems, first.batch_size, *first.input_shape)
     starts = torch.randn(shape, generator=generator).to(candidates.targets[0])
     lowest, highest = units.apply(torch.zeros_like(starts[0, 0])), units.apply(torch.ones_like(starts[0, 0]))
-    if boxed:
-        starts = starts.clamp(lowest, highest)
     size = max(restarts, (at_once or candidates.problems) // restarts * restarts)
     blocks = torch.split(torch.arange(candidates.problems), size)
     total = descent.iterations * len(blocks)
