@@ -1,0 +1,158 @@
+"""Analytic recovery: a linear first layer with a bias hands out its input.
+
+References: Phong, Aono, Hayashi, Wang, Moriai, Privacy-preserving deep learning via additively homomorphic encryption,
+IEEE TIFS 13(5), 2018 (the closed form); Geiping et al., NeurIPS 2020, arXiv:2003.14053, proposition 3.1; Zhu, Blaschko,
+R-GAP: recursive gradient attack on privacy, ICLR 2021, arXiv:2010.07733.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fedsec.errors import InputError
+from fedsec.matching.head import find_head
+from fedsec.matching.labels import labels_of
+from fedsec.threat import Inversion, Observation, Reconstruction
+from fedsec.threat.inversion import Watch
+
+# Root mean square of pixels in [0, 1]: below the first, two neurons show one image (to what float32 gradients resolve);
+# above the second, different ones.
+_SAME = 3e-6
+_DIFFERENT = 0.05
+
+
+class Analytic(Inversion):
+    """Reads a single image off the gradient of a first linear layer with a bias, in closed form.
+
+    With z = W x + b, the gradients are g_W = g_z x^T and g_b = g_z, so that
+
+        x = g_b^T g_W / (g_b^T g_b)
+
+    in which every neuron votes. This is exact for one image and one gradient, whatever follows the layer.
+
+    In a batch each neuron's g_W[r] / g_b[r] is a mixture of the images that activate it, and an image itself where only
+    one does. Such neurons agree with each other; those whose mixture leaves the range of pixels cannot be one. A linear
+    model gives the row of each label, in the order of the labels; elsewhere nothing ties an image to its label. (A
+    linear model's first layer is its last, and `Decoupled` unmixes a batch of fewer images than classes exactly.)
+
+    A client's update over several steps is read as one mean gradient, which makes the result approximate.
+
+    Raises:
+        InputError: on use: no linear layer with a bias receives the image itself.
+
+    Reference: Phong et al., IEEE TIFS 2018
+    """
+
+    def recover(
+        self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
+    ) -> Sequence[Reconstruction]:
+        name = _first_linear(observations[0], generator)
+        head = find_head(observations[0])
+        return [
+            _recover(observation, name, None if head is None else head.name, generator) for observation in observations
+        ]
+
+
+def _recover(observation: Observation, name: str, head: str | None, generator: torch.Generator) -> Reconstruction:
+    gradient, prefix = observation.gradient, f"{name}." if name else ""
+    weight, bias = gradient[f"{prefix}weight"].double(), gradient[f"{prefix}bias"].double()
+    labels = None if head is None and observation.labels is None else labels_of(observation, generator)
+    size, notes = observation.batch_size, []
+    if not bool(bias.abs().max() > 0):
+        images = torch.full((size, *observation.input_shape), 0.5, device=bias.device)
+        notes.append("the first layer's bias has no gradient, so that nothing can be recovered; gray images instead")
+        return Reconstruction(images, labels, notes=tuple(notes))
+    if size == 1:
+        images = _pixels(observation, (bias @ weight / (bias @ bias))[None])
+    elif name == head and labels is not None:
+        images = _rows(observation, weight, bias, labels)
+        notes.append("images of a batch are mixtures, each dominated by its label's images")
+    else:
+        images, pure = _candidates(observation, weight, bias)
+        notes.append(f"{pure} of {size} images are what several neurons agree on, the others may be mixtures")
+        if labels is not None:
+            notes.append("labels and images are not in the same order")
+    if observation.local is not None:
+        notes.append("several local steps were read as one mean gradient: approximate")
+    dtype = gradient[f"{prefix}weight"].dtype
+    return Reconstruction(images.clamp(0, 1).to(dtype), labels, notes=tuple(notes))
+
+
+def _first_linear(observation: Observation, generator: torch.Generator) -> str:
+    """Name of the linear layer that receives the flattened image as it is, seen on random images."""
+    model = observation.model
+    seen: dict[str, Tensor] = {}
+    inputs = torch.rand(2, *observation.input_shape, generator=generator, device=generator.device)
+    inputs = inputs.to(observation.device, next(model.parameters()).dtype)
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    handles = [
+        layer.register_forward_pre_hook(lambda _, arguments, name=name: seen.setdefault(name, arguments[0]))
+        for name, layer in layers.items()
+    ]
+    # Normalization layers in train mode write to their buffers.
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        with torch.no_grad():
+            model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+    for name, entered in seen.items():
+        if entered.ndim == 2 and torch.equal(entered, inputs.flatten(1)):
+            prefix = f"{name}." if name else ""
+            missing = [kind for kind in ("weight", "bias") if prefix + kind not in observation.update]
+            if missing:
+                raise InputError(
+                    f"analytic needs the gradients of the first layer's weight and bias, but the update has no "
+                    f"{prefix + missing[0]!r}"
+                )
+            return name
+    raise InputError("analytic needs a model whose first layer is linear and receives the flattened image as it is")
+
+
+def _pixels(observation: Observation, rows: Float[Tensor, "n pixels"]) -> Float[Tensor, "n channels height width"]:
+    return observation.scale.undo(rows.view(-1, *observation.input_shape))
+
+
+def _rows(
+    observation: Observation, weight: Tensor, bias: Tensor, labels: Tensor
+) -> Float[Tensor, "batch channels height width"]:
+    """The row of each label; where its bias has no gradient, the combination of all rows."""
+    mean = bias @ weight / (bias @ bias)
+    chosen = bias[labels, None]
+    return _pixels(observation, torch.where(chosen != 0, weight[labels] / chosen.where(chosen != 0, 1), mean))
+
+
+def _candidates(
+    observation: Observation, weight: Tensor, bias: Tensor
+) -> tuple[Float[Tensor, "batch channels height width"], int]:
+    """Images of neurons: those that several agree on first, then those that stay best within the range of pixels.
+
+    Returns:
+        The images, and how many of them several neurons agree on.
+    """
+    # Below this, a neuron's row is mostly rounding error.
+    strong = bias.abs() > 1e-4 * bias.abs().max()
+    images = _pixels(observation, weight[strong] / bias[strong, None])
+    flat = images.flatten(1)
+    scale = flat.shape[1] ** 0.5
+    outside = (flat - flat.clamp(0, 1)).norm(dim=1) / scale
+    apart = torch.cdist(flat, flat) / scale
+    agreeing = torch.where(outside < _SAME, (apart < _SAME).sum(1), 0)
+    pure = agreeing > 1
+    order = sorted(range(len(flat)), key=lambda row: (-int(agreeing[row]) if pure[row] else 0, float(outside[row])))
+    chosen: list[int] = []
+    for threshold in (_DIFFERENT, _SAME, -1.0):
+        for row in order:
+            if len(chosen) < observation.batch_size and row not in chosen:
+                limit = min(threshold, _SAME) if pure[row] else threshold
+                if not chosen or float(apart[row, chosen].min()) > limit:
+                    chosen.append(row)
+    agreed = int(pure[chosen].sum())
+    while len(chosen) < observation.batch_size:
+        chosen.append(chosen[-1])
+    return images[chosen], agreed

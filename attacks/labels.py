@@ -1,0 +1,50 @@
+"""Label recovery by itself: which classes a client's images are of, and how many of each.
+
+Reference: Zhao, Mopuri, Bilen, iDLG: improved deep leakage from gradients, 2020, arXiv:2001.02610; Yin et al., CVPR
+2021, arXiv:2104.07586; Wainakh et al., PoPETs 2022, arXiv:2105.09369; Geng et al., 2021, arXiv:2110.09074.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from fedsec.errors import InputError
+from fedsec.matching.labels import recover_labels
+from fedsec.threat import Inversion, Observation, Reconstruction
+from fedsec.threat.inversion import Watch
+
+
+class Labels(Inversion):
+    """Reads the labels of a batch from the gradient of the last linear layer; no images.
+
+    Exact for one image. For batches of untrained networks nearly so, with repeated classes too; trained networks and
+    updates over several local steps tell less. Labels come sorted; granted labels are not looked at.
+
+    Args:
+        method: `idlg`: the only negative entry; batches of one. `yin`: the smallest entries; needs features that are
+            not negative and labels that are all different. `wainakh`: signs, then impact and offset. `geng`: counts
+            from the mean posterior. `auto`: idlg for one image, geng otherwise.
+
+    Raises:
+        InputError: the method is unknown.
+
+    Reference: Geng et al., 2021, arXiv:2110.09074
+    """
+
+    def __init__(self, method: Literal["auto", "idlg", "yin", "wainakh", "geng"] = "auto") -> None:
+        if method not in ("auto", "idlg", "yin", "wainakh", "geng"):
+            raise InputError(f"Labels: method must be auto, idlg, yin, wainakh or geng, not {method!r}")
+        self.method: Literal["auto", "idlg", "yin", "wainakh", "geng"] = method
+
+    def recover(
+        self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
+    ) -> Sequence[Reconstruction]:
+        found = []
+        for observation in observations:
+            estimate = recover_labels(observation, method=self.method, generator=generator)
+            notes = [f"labels read from the last layer by {estimate.method}"]
+            if observation.local is not None:
+                notes.append("several local steps were read as one mean gradient, which costs accuracy")
+            found.append(Reconstruction(images=None, labels=estimate.labels, notes=tuple(notes)))
+        return found

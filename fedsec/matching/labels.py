@@ -1,0 +1,325 @@
+"""Which labels a batch had, from the gradient of the last linear layer.
+
+With features h_i, posteriors p_i = softmax(W h_i + b) and n_c examples of class c among B, the mean gradient is
+
+    g_b[c] = mean_i p_ic - n_c / B        g_W[c] = (1/B) sum_i (p_ic - [y_i = c]) h_i
+
+so that n_c = B (mean_i p_ic - g_b[c]): whoever knows the mean posterior reads the counts off the bias. The methods
+differ in where they take it from. Where a layer has no bias, its gradient is estimated from the weight's and the
+features of random images. A client's update over several steps is read as one mean gradient of the model halfway, which
+costs accuracy.
+
+References:
+    idlg: Zhao, Mopuri, Bilen, iDLG: improved deep leakage from gradients, 2020, arXiv:2001.02610.
+    yin: Yin et al., See through gradients: image batch recovery via GradInversion, CVPR 2021, arXiv:2104.07586.
+    wainakh: Wainakh et al., User-level label leakage from gradients in federated learning, PoPETs 2022,
+        arXiv:2105.09369.
+    geng: Geng et al., Towards general deep leakage in federated learning, 2021, arXiv:2110.09074; posteriors from the
+        gradient's own class features: Ma et al., Instance-wise batch label restoration via gradients in federated
+        learning, ICLR 2023.
+"""
+
+from dataclasses import dataclass
+from heapq import heapify, heapreplace
+from math import ceil
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.matching.head import Head, find_head
+from fedsec.threat import Observation
+
+__all__ = ["LabelEstimate", "LabelMethod", "labels_of", "recover_labels", "round_counts"]
+
+LabelMethod = Literal["auto", "idlg", "yin", "wainakh", "geng"]
+
+_NUM_RANDOM_IMAGES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class LabelEstimate:
+    """The labels of a batch, as far as its gradient tells.
+
+    Attributes:
+        labels: sorted.
+        counts: how many of each class; they sum to the batch size.
+        scores: the counts before they were rounded, in float32.
+        method: that made them; never "auto".
+    """
+
+    labels: Int64[Tensor, "batch"]
+    counts: Int64[Tensor, "classes"]
+    scores: Float[Tensor, "classes"]
+    method: str
+
+
+def labels_of(observation: Observation, generator: torch.Generator | None = None) -> Int64[Tensor, "batch"]:
+    """The labels that the attacker was granted, in their own order, or else those it recovers, sorted.
+
+    Args:
+        observation: what the attacker knows.
+        generator: see `recover_labels`.
+
+    Raises:
+        InputError: no labels were granted and the model has no last linear layer to read them from.
+    """
+    if observation.labels is not None:
+        return observation.labels
+    return recover_labels(observation, generator=generator).labels
+
+
+def recover_labels(
+    observation: Observation, *, method: LabelMethod = "auto", generator: torch.Generator | None = None
+) -> LabelEstimate:
+    """The labels of the batch, from its last layer's gradient; labels that were granted are not looked at.
+
+    Args:
+        observation: what the attacker knows.
+        method: "idlg": the only negative entry; batches of one. "yin": the smallest entries; needs features that are
+            not negative and labels that are all different. "wainakh": signs, then impact and offset, from random
+            images. "geng": the counting identity. "auto": idlg for one image, geng otherwise.
+        generator: of the random images that serve where the gradient alone does not tell; seeded with 0 by default.
+
+    Returns:
+        Labels on the update's device.
+
+    Raises:
+        InputError: the method does not go with this batch, or the model does not end in a linear layer, or the update
+            leaves its weight out.
+    """
+    if method not in ("auto", "idlg", "yin", "wainakh", "geng"):
+        raise InputError(f"recover_labels: method must be auto, idlg, yin, wainakh or geng, not {method!r}")
+    size = observation.batch_size
+    if method == "auto":
+        method = "idlg" if size == 1 else "geng"
+    if method == "idlg" and size != 1:
+        raise InputError(f"recover_labels: idlg reads the label of a single image, not of {size}; use geng")
+    if method == "yin" and size > observation.num_classes:
+        raise InputError(
+            f"recover_labels: yin needs labels that are all different, which {size} images of "
+            f"{observation.num_classes} classes cannot have; use geng"
+        )
+    view = _View(observation, generator or torch.Generator().manual_seed(0))
+    scores = {"idlg": _idlg, "yin": _yin, "wainakh": _wainakh, "geng": _geng}[method](view)
+    floor = _certain(view) if method in ("geng", "wainakh") else None
+    counts = round_counts(scores, size, floor)
+    labels = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    return LabelEstimate(labels, counts, scores.float(), method)
+
+
+def round_counts(
+    scores: Float[Tensor, "classes"], total: int, floor: Int64[Tensor, "classes"] | None = None
+) -> Int64[Tensor, "classes"]:
+    """The whole numbers nearest to the scores, in squared distance, that sum to a total and are nowhere below a floor.
+
+    The distance is convex and a sum over classes, so that adding the best unit `total` times is exact.
+
+    Args:
+        scores: what to round.
+        total: what the counts sum to.
+        floor: how many each class has at least, summing to at most `total`; 0 by default.
+    """
+    counts = [0] * len(scores) if floor is None else floor.tolist()
+    wanted = scores.tolist()
+    gains = [(count - score, index) for index, (count, score) in enumerate(zip(counts, wanted, strict=True))]
+    heapify(gains)
+    for _ in range(total - sum(counts)):
+        _, index = gains[0]
+        counts[index] += 1
+        heapreplace(gains, (counts[index] - wanted[index], index))
+    return torch.tensor(counts, device=scores.device)
+
+
+class _View:
+    """The last layer and its gradient, in float64, and what random images look like to it."""
+
+    def __init__(self, observation: Observation, generator: torch.Generator) -> None:
+        head = find_head(observation)
+        if head is None:
+            raise InputError(
+                "recover_labels: labels are read from a last linear layer, and the model does not end in one"
+            )
+        if head.weight_name not in observation.update:
+            raise InputError(f"recover_labels: the update leaves out {head.weight_name!r}, from which labels are read")
+        self._observation, self._head, self._generator = observation, head, generator
+        self._random: Float[Tensor, "images features"] | None = None
+        self.batch_size = observation.batch_size
+        gradient = observation.gradient
+        self.weight_gradient = gradient[head.weight_name].double()
+        self.weight = head.weight.double()
+        self.bias = torch.zeros_like(self.weight[:, 0]) if head.bias is None else head.bias.double()
+        bias_gradient = gradient.get(head.bias_name) if head.bias is not None else None
+        self.has_bias = bias_gradient is not None
+        if observation.local is not None:
+            # The gradients were taken along the way: the middle of it is the best single point to linearize at.
+            self.weight = self.weight + observation.update[head.weight_name].double() / 2
+            if self.has_bias:
+                self.bias = self.bias + observation.update[head.bias_name].double() / 2
+        self._bias_gradient = None if bias_gradient is None else bias_gradient.double()
+        self.exact = self.has_bias and observation.local is None
+
+    @property
+    def bias_gradient(self) -> Float[Tensor, "classes"]:
+        """The bias's gradient, or what it would be, from a direction along which all features measure about 1."""
+        if self._bias_gradient is None:
+            self._bias_gradient = self.weight_gradient @ self._unit_direction()
+        return self._bias_gradient
+
+    def posteriors(self, features: Float[Tensor, "n features"]) -> Float[Tensor, "n classes"]:
+        """What the last layer makes of features."""
+        return torch.softmax(features @ self.weight.T + self.bias, 1)
+
+    def random_features(self) -> Float[Tensor, "images features"]:
+        """What enters the last layer for random images."""
+        if self._random is None:
+            self._random = _random_features(self._observation, self._head, self._generator)
+        return self._random
+
+    def _unit_direction(self) -> Float[Tensor, "features"]:
+        """The u with u . h = 1 for the mean h of random images, along which the h differ least."""
+        features = self.random_features()
+        mean = features.mean(0)
+        spread = (features - mean) / len(features) ** 0.5
+        ridge = spread.square().sum() / len(features) + torch.finfo(mean.dtype).tiny
+        inner = spread @ spread.T + ridge * torch.eye(len(spread), dtype=mean.dtype, device=mean.device)
+        direction = mean - spread.T @ torch.linalg.solve(inner, spread @ mean)
+        unit: Tensor = direction / (direction @ mean).clamp_min(torch.finfo(mean.dtype).tiny)
+        return unit
+
+
+def _idlg(view: _View) -> Float[Tensor, "classes"]:
+    """Zhao et al. 2020: p_c - [y = c] is negative for the label alone."""
+    if view.has_bias:
+        return _one_hot(view.bias_gradient.argmin(), view.bias_gradient)
+    left, values, right = torch.linalg.svd(view.weight_gradient, full_matrices=False)
+    residual = left[:, 0] * values[0]
+    # The rows are multiples of one vector of unknown sign. The label's is the longest, and the only one of its sign; if
+    # all the rest is in one other row, the two are equally long, and random images must tell the sign.
+    cubes = residual.pow(3)
+    if cubes.sum().abs() < 1e-3 * cubes.abs().sum():
+        residual = residual * torch.sign(view.random_features().mean(0) @ right[0])
+    else:
+        residual = residual * -torch.sign(cubes.sum())
+    return _one_hot(residual.argmin(), residual)
+
+
+def _yin(view: _View) -> Float[Tensor, "classes"]:
+    """Yin et al. 2021: the rows of the weight's gradient with the smallest minimum over features."""
+    smallest = view.weight_gradient.amin(1)
+    scores = torch.zeros_like(smallest)
+    scores[smallest.argsort(stable=True)[: view.batch_size]] = 1.0
+    return scores
+
+
+def _wainakh(view: _View) -> Float[Tensor, "classes"]:
+    """Wainakh et al. 2022: g_c = n_c x impact + offset_c; a negative g_c proves one example.
+
+    The paper sums the weight's gradient over the features; the bias's, or its estimate, also serves features that may
+    be negative. `_certain` is the sign's proof, sharpened. Impact and offset are those of random images (LLG*).
+    """
+    posteriors = view.posteriors(view.random_features())
+    classes = posteriors.shape[1]
+    offset = posteriors.mean(0)
+    impact = (offset.mean() - 1) * (1 + 1 / classes) / view.batch_size
+    return (view.bias_gradient - offset) / impact
+
+
+def _geng(view: _View) -> Float[Tensor, "classes"]:
+    """Geng et al. 2021: n_c = B (mean_i p_ic - g_b[c]), with posteriors at features that the gradient itself yields.
+
+    The mean of two estimates, which err differently on trained networks.
+    """
+    if not bool((view.bias_gradient < 0).any()):
+        return view.batch_size * view.posteriors(view.random_features()).mean(0)
+    return (_from_rows(view) + _from_class_features(view)) / 2
+
+
+def _from_rows(view: _View) -> Float[Tensor, "classes"]:
+    """With the features g_W[c] / g_b[c], about the mean of class c's examples where they dominate: where g_b[c] < 0."""
+    shown = view.bias_gradient < 0
+    weights = -view.bias_gradient[shown]
+    posteriors = view.posteriors(view.weight_gradient[shown] / -weights[:, None])
+    return view.batch_size * (weights @ posteriors / weights.sum() - view.bias_gradient)
+
+
+def _from_class_features(
+    view: _View, iterations: int = 30, damping: float = 0.5, ridge: float = 0.1
+) -> Float[Tensor, "classes"]:
+    """With features m_c that all examples of a class are taken to share.
+
+        g_W = (1/B) sum_k n_k (p(m_k) - e_k) m_k^T
+
+    Counts, posteriors and class features are solved for in turn, from the batch's mean feature on; the ridge keeps
+    classes that the gradient hardly shows near it.
+    """
+    total, g_w, g_b = view.batch_size, view.weight_gradient, view.bias_gradient
+    # Weights that sum to 1: an affine combination of the batch's features.
+    mean = g_b @ g_w / (g_b @ g_b)
+    # All class features lie in the span of the gradient's rows; its coordinates are few.
+    basis = torch.linalg.svd(g_w, full_matrices=False).Vh
+    target, weight = total * g_w @ basis.T, view.weight @ basis.T
+    features = (basis @ mean).expand(len(g_b), -1)
+    posteriors = torch.softmax(features @ weight.T + view.bias, 1)
+    scores = total * (posteriors[0] - g_b)
+    identity = torch.eye(len(g_b), dtype=g_b.dtype, device=g_b.device)
+    for _ in range(iterations):
+        counts = scores.clamp_min(0)
+        counts = counts * (total / counts.sum().clamp_min(1e-30))
+        mixing = ((posteriors - identity) * counts[:, None]).T
+        inner = mixing @ mixing.T
+        inner = inner + (ridge * inner.diagonal().mean() + 1e-30) * identity
+        features = features + damping * mixing.T @ torch.linalg.solve(inner, target - mixing @ features)
+        posteriors = torch.softmax(features @ weight.T + view.bias, 1)
+        scores = counts @ posteriors - total * g_b
+    return scores
+
+
+def _certain(view: _View) -> Int64[Tensor, "classes"]:
+    """How many of each class there must be: posteriors are not negative, so n_c >= -B g_b[c]."""
+    floor = torch.zeros_like(view.bias_gradient, dtype=torch.int64)
+    if not view.exact:
+        return floor
+    # A bias's gradient sums to zero but for rounding, and for what a defense did to it: noise or pruning prove less.
+    error = 1e-6 + 3 * view.bias_gradient.sum().abs()
+    bounds = (view.batch_size * (-view.bias_gradient - error)).tolist()
+    least = torch.tensor([max(0, ceil(bound)) for bound in bounds], device=floor.device)
+    return least if int(least.sum()) <= view.batch_size else floor
+
+
+def _one_hot(index: Tensor, like: Tensor) -> Float[Tensor, "classes"]:
+    scores = torch.zeros_like(like)
+    scores[index] = 1.0
+    return scores
+
+
+def _random_features(
+    observation: Observation, head: Head, generator: torch.Generator
+) -> Float[Tensor, "images features"]:
+    """What enters the last layer for random images, in float64."""
+    parameter = next(observation.model.parameters())
+    images = _random_images(_NUM_RANDOM_IMAGES, observation.input_shape, generator)
+    inputs = observation.scale.apply(images.to(parameter.device, parameter.dtype))
+    # Copies, because normalization layers in train mode write to their buffers.
+    state = {name: tensor.clone() for name, tensor in observation.model.state_dict().items()}
+    with torch.no_grad():
+        return head.features(inputs, state)[0].double()
+
+
+def _random_images(
+    count: int, shape: tuple[int, int, int], generator: torch.Generator
+) -> Float[Tensor, "images channels height width"]:
+    """Images in [0, 1] with the 1/f spectrum, brightness and contrast that photographs have."""
+    channels, height, width = shape
+    device = generator.device
+    noise = torch.randn(count, 1, height, width, generator=generator, device=device)
+    color = torch.randn(count, channels, height, width, generator=generator, device=device)
+    rows, columns = torch.fft.fftfreq(height, device=device), torch.fft.rfftfreq(width, device=device)
+    frequency = torch.hypot(rows[:, None], columns).clamp_min(1 / max(height, width))
+    texture = torch.fft.irfft2(torch.fft.rfft2(noise + 0.35 * color) / frequency, s=(height, width))
+    texture = texture / texture.square().mean((1, 2, 3), keepdim=True).sqrt()
+    brightness, contrast = torch.rand(2, count, 1, 1, 1, generator=generator, device=device)
+    images: Tensor = brightness + 0.4 * contrast * texture
+    return images.clamp(0, 1)
