@@ -9,7 +9,9 @@ import typer
 from typer.core import TyperGroup
 
 from fedsec import __version__
+from fedsec.choices import Device
 from fedsec.errors import FedsecError, InputError, ScenarioError
+from fedsec.inversion.command import invert
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -45,14 +47,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="What can an attacker do to a federation, and what does each defense buy and cost?",
 )
-
-
-class Device(StrEnum):
-    """Where to compute."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 class Kind(StrEnum):
@@ -151,6 +145,9 @@ def run(
         raise typer.Exit(FAILED)
 
 
+app.command()(invert)
+
+
 @app.command("list")
 def list_(
     kind: Annotated[
@@ -170,7 +167,10 @@ def list_(
     from fedsec.listing import show_entries
 
     for name, entries in found.items():
-        show_entries(name, entries.values())
+        apart = registry.inversions() if name == "attacks" else {}
+        show_entries(name, [entry for entry in entries.values() if entry.name not in apart])
+        if apart:
+            show_entries("attacks on privacy, for `fedsec invert`", apart.values())
 
 
 @app.command()

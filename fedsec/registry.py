@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 
     from pydantic import TypeAdapter
 
-__all__ = ["KINDS", "REQUIRED", "Entry", "Parameter", "check", "entries", "entry", "load", "nearest", "problems"]
+__all__ = [
+    "KINDS",
+    "REQUIRED",
+    "Entry",
+    "Parameter",
+    "check",
+    "entries",
+    "entry",
+    "inversions",
+    "load",
+    "nearest",
+    "problems",
+]
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,11 @@ def entries(kind: str, *, plugins: bool = True) -> dict[str, Entry]:
             raise InputError(f"plugin {name!r} of {_origin(point)}: cannot read {point.value}: {error}") from error
         found[name] = _entry(kind, name, told, _origin(point))
     return found
+
+
+def inversions() -> dict[str, Entry]:
+    """The attacks that reconstruct images or labels from an update, by name."""
+    return {name: found for name, found in entries("attack").items() if found.base == "Inversion"}
 
 
 def entry(kind: str, name: str, *, also: Iterable[str] = ()) -> Entry:

@@ -6,11 +6,21 @@ A new attack or defense is one file, one entry in `ATTACKS` or `DEFENSES`, and o
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from fedsec.attacks import ATTACKS
 from fedsec.defenses import DEFENSES
-from fedsec.testing import check_aggregator, check_data_poisoning, check_update_poisoning
-from fedsec.threat import DataPoisoning
+from fedsec.models import build
+from fedsec.testing import check_aggregator, check_data_poisoning, check_inversion, check_update_poisoning
+from fedsec.threat import DataPoisoning, Inversion
+
+
+def mlp() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build("mlp", (1, 16, 16), 10)
+
 
 # name, options, what the check needs to know about it
 ATTACK_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -19,6 +29,17 @@ ATTACK_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("label_flip", {"mode": "random"}, {}),
     ("sign_flip", {}, {}),
     ("sign_flip", {"scale": 10.0}, {}),
+    ("dlg", {"iterations": 30}, {"labels_granted": False}),
+    ("dlg", {"iterations": 30, "restarts": 2}, {}),
+    ("dlg", {"iterations": 3, "variant": "published"}, {"gain": None}),
+    ("idlg", {"iterations": 30}, {"labels_granted": False}),
+    ("inverting_gradients", {"iterations": 400}, {"labels_granted": False}),
+    ("inverting_gradients", {"iterations": 400, "restarts": 3, "at_once": 1, "plateau": 50}, {}),
+    ("grad_inversion", {"iterations": 400, "restarts": 2}, {"labels_granted": False}),
+    ("analytic", {}, {"model": mlp}),
+    ("labels", {}, {"batch_size": 3, "labels_granted": False}),
+    ("decoupled", {}, {"batch_size": 2}),
+    ("decoupled", {}, {"batch_size": 2, "labels_granted": False}),
 ]
 DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("mean", {}, {}),
@@ -38,7 +59,9 @@ def named(rows: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> list[Any]:
 @pytest.mark.parametrize(("name", "options", "needs"), named(ATTACK_ROWS))
 def test_attack(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
     attack = ATTACKS[name](**options)
-    if isinstance(attack, DataPoisoning):
+    if isinstance(attack, Inversion):
+        check_inversion(attack, **{**needs, "model": needs["model"]() if "model" in needs else None})
+    elif isinstance(attack, DataPoisoning):
         check_data_poisoning(attack, **needs)
     else:
         check_update_poisoning(attack, **needs)

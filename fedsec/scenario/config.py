@@ -221,6 +221,11 @@ class AttackConfig(NamedSection):
     @classmethod
     def prepare(cls, data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         """Check that the number of attackers is given once, and only where there is an attack."""
+        named = data.get("name")
+        if isinstance(named, str) and named in registry.inversions():
+            # Its options are no keys of a scenario either; one message is enough.
+            message = f"{named!r} is an inversion; scenarios cannot run inversions yet, use `fedsec invert`"
+            return {"name": NO_ATTACK}, [(("name",), message)]
         data, found = super().prepare(data)
         sizes = [key for key in ("fraction", "num_byzantine") if data.get(key) is not None]
         name = data.get("name", NO_ATTACK)

@@ -31,6 +31,8 @@ def scenario_schema(*, plugins: bool = True) -> Schema:
         plugins: whether to include what installed plugins add.
     """
     known = {kind: registry.entries(kind, plugins=plugins) for kind in registry.KINDS}
+    # What scenarios refuse, see `AttackConfig.prepare`.
+    known["attack"] = {name: found for name, found in known["attack"].items() if name not in registry.inversions()}
     sections = {
         "dataset": _dataset(list(known["dataset"])),
         **{key: _named(kind, known[key]) for key, kind in _NAMED.items()},

@@ -1,0 +1,193 @@
+"""Decoupled inversion: every image's features from the last layer first, then the images from their features.
+
+Matching the gradient of a batch as a whole fails because its images compensate for each other. But the last linear
+layer's gradient is a product of two thin matrices that the softmax ties together, so that each image's features can be
+computed from it exactly (see `fedsec.matching.features`, also for how this relates to the cocktail-party attack and to
+SPEAR). With them the batch falls apart into images that share only the gradient of the body (see
+`fedsec.matching.pixels`).
+
+Reference: this project; cf. Kariyappa et al., Cocktail party attack, ICML 2023, arXiv:2209.05578 and Dimitrov et al.,
+SPEAR, NeurIPS 2024, arXiv:2403.03945, which separate batches by other means.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from heapq import heappop, heappush
+from itertools import islice
+from math import ceil, isfinite
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.matching.features import Features, recover_features
+from fedsec.matching.head import Head, find_head
+from fedsec.matching.labels import recover_labels
+from fedsec.matching.pixels import Schedule, recover_pixels
+from fedsec.threat import Inversion, Observation, Reconstruction
+from fedsec.threat.inversion import Watch
+
+
+class Decoupled(Inversion):
+    """Computes each image's features from the last layer's gradient, then finds the images that have them.
+
+    First (classes - 1)(B + 1) equations for the B^2 unknowns that mix the batch's features, by Levenberg-Marquardt;
+    labels that are not granted are tried in the order of their likelihood until the equations hold. Then
+
+        min over x of  feature_weight ||body(x_i) - h_i||^2 + gradient_weight ||grad - update||^2 + tv_weight TV(x)
+
+    with relative squares and a fading last term. Works for fewer images than classes; for more, or where the equations
+    have no solution (noise, pruning, many local steps), the whole update is matched instead, and the notes say so.
+
+    Args:
+        iterations: of 20 L-BFGS iterations each, for the pixels, at most.
+        restarts: starts of the pixels: gray first, then random ones; the least mismatch counts.
+        starts: of the equations for the features, at most, for each labeling.
+        hypotheses: labelings to try where labels are not granted.
+        feature_weight: of the features' squared error.
+        gradient_weight: of the body's squared gradient error.
+        tv_weight: of the squared total variation, at first.
+        tv_fade: what it is multiplied with after each iteration.
+        tolerance: stop when the mismatch is below this.
+        seconds: stop the pixels' search after this time; never, if not given.
+
+    Raises:
+        InputError: a number out of range; or the model does not end in a linear layer.
+
+    Reference: this project; cf. Kariyappa et al., ICML 2023, arXiv:2209.05578 and Dimitrov et al., NeurIPS 2024,
+    arXiv:2403.03945
+    """
+
+    def __init__(
+        self,
+        iterations: int = 60,
+        restarts: int = 1,
+        starts: int = 32,
+        hypotheses: int = 24,
+        feature_weight: float = 1e3,
+        gradient_weight: float = 1e2,
+        tv_weight: float = 10.0,
+        tv_fade: float = 0.9,
+        tolerance: float = 1e-10,
+        seconds: float | None = None,
+    ) -> None:
+        counts = {"iterations": iterations, "restarts": restarts, "starts": starts, "hypotheses": hypotheses}
+        for name, count in counts.items():
+            if count < 1:
+                raise InputError(f"Decoupled: {name} must be at least 1, not {count}")
+        for name, weight in {"feature_weight": feature_weight, "gradient_weight": gradient_weight}.items():
+            if not (isfinite(weight) and weight > 0):
+                raise InputError(f"Decoupled: {name} must be positive and finite, not {weight}")
+        if not (isfinite(tv_weight) and tv_weight >= 0 and 0 < tv_fade <= 1):
+            raise InputError(
+                f"Decoupled: tv_weight must not be negative and tv_fade be in (0, 1], not {tv_weight} and {tv_fade}"
+            )
+        if not tolerance >= 0 or (seconds is not None and not seconds > 0):
+            raise InputError(f"Decoupled: expected tolerance >= 0 and seconds > 0, got {tolerance} and {seconds}")
+        self.starts, self.hypotheses = starts, hypotheses
+        self.schedule = Schedule(
+            iterations, restarts, feature_weight, gradient_weight, tv_weight, tv_fade, tolerance, seconds
+        )
+
+    def recover(
+        self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
+    ) -> list[Reconstruction]:
+        head = find_head(observations[0])
+        if head is None or head.weight_name not in observations[0].update:
+            raise InputError(
+                "Decoupled: features are computed from the gradient of a last linear layer whose output is the "
+                "model's, and this update has none; use InvertingGradients"
+            )
+        examples = _examples(observations[0], head, generator)
+        found = [self._first_stage(each, head, examples, generator) for each in observations]
+        features = [each if each is not None and each.solved else None for each, _, _ in found]
+        labels = torch.stack([each for _, each, _ in found])
+        results = recover_pixels(observations, head, features, labels, self.schedule, generator=generator, watch=watch)
+        return [
+            replace(result, notes=(*result.notes, *notes)) for result, (_, _, notes) in zip(results, found, strict=True)
+        ]
+
+    def _first_stage(
+        self, observation: Observation, head: Head, examples: Tensor, generator: torch.Generator
+    ) -> tuple[Features | None, Tensor, list[str]]:
+        """Features, if the batch is small enough, labels, and notes."""
+        size, classes = observation.batch_size, observation.num_classes
+        gradient = observation.gradient
+        weight_gradient, bias_gradient = gradient[head.weight_name], gradient.get(head.bias_name)
+        notes = []
+        if observation.labels is not None:
+            hypotheses = [observation.labels]
+        else:
+            estimate = recover_labels(observation, generator=generator)
+            least = [0] * classes
+            if bias_gradient is not None and observation.local is None:
+                least = [max(0, ceil(-size * each - 1e-4)) for each in bias_gradient.tolist()]
+            hypotheses = list(islice(_labelings(estimate.counts, estimate.scores, least), self.hypotheses))
+        if size >= classes or size > head.weight.shape[1]:
+            limit = min(classes - 1, head.weight.shape[1])
+            notes.append(
+                f"the last layer tells at most {limit} images apart, not {size}: features are not recovered, and the "
+                "whole update is matched instead"
+            )
+            return None, hypotheses[0].to(observation.device), notes
+        features = recover_features(
+            head.weight,
+            head.bias,
+            weight_gradient,
+            bias_gradient,
+            hypotheses,
+            examples=examples,
+            starts=self.starts,
+            generator=generator,
+        )
+        if observation.local is not None:
+            notes.append("an update over local steps is taken for one gradient where features are computed")
+        if not features.solved:
+            notes.append(
+                f"no features explain the last layer's gradient (relative residual {features.residual:.1e}): the "
+                "whole update is matched instead"
+            )
+            return features, hypotheses[0].to(observation.device), notes
+        if len(hypotheses) > 1 and head.bias is None and size == classes - 1:
+            notes.append(
+                "without a bias the equations are just enough for this batch size and cannot confirm the labels"
+            )
+        return features, features.labels, notes
+
+
+def _examples(observation: Observation, head: Head, generator: torch.Generator) -> Tensor:
+    """Features of random images: where to look for those of the batch."""
+    shape = observation.input_shape
+    images = torch.rand(32, shape[0], 1, 1, generator=generator) + torch.rand(32, *shape, generator=generator)
+    like = next(iter(observation.update.values()))
+    # Copies, because normalization layers in train mode write to their buffers.
+    state = {name: tensor.clone() for name, tensor in observation.model.state_dict().items()}
+    with torch.no_grad():
+        return head.features(observation.scale.apply((images / 2).to(like)), state)[0]
+
+
+def _labelings(counts: Int64[Tensor, "classes"], scores: Tensor, least: list[int]) -> Iterator[Int64[Tensor, "batch"]]:
+    """Labels with these counts, then others, the nearest to the scores first.
+
+    Args:
+        counts: how many of each class, as far as one can tell.
+        scores: the same before rounding.
+        least: how many of each class there must be.
+    """
+    wanted = scores.tolist()
+    start = tuple(counts.tolist())
+    queue, seen = [(0.0, start)], {start}
+    while queue:
+        distance, current = heappop(queue)
+        yield torch.arange(len(current)).repeat_interleave(torch.tensor(current))
+        for giver in (i for i, count in enumerate(current) if count > least[i]):
+            for taker in (i for i in range(len(current)) if i != giver):
+                moved = list(current)
+                moved[giver] -= 1
+                moved[taker] += 1
+                key = tuple(moved)
+                if key not in seen:
+                    seen.add(key)
+                    change = wanted[giver] - current[giver] + current[taker] - wanted[taker]
+                    heappush(queue, (distance + 2 * change + 2, key))

@@ -1,0 +1,1 @@
+"""One gradient inversion from a model and images to scores and pictures."""

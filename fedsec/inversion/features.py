@@ -1,0 +1,65 @@
+"""How much of the features, which enter the last linear layer, an attack recovered: a leak of its own."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from statistics import fmean
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.matching.head import find_head
+from fedsec.threat import Observation
+
+__all__ = ["Likeness", "compare", "mean_likeness", "true_features"]
+
+
+@torch.no_grad()
+def true_features(
+    observation: Observation, images: Float[Tensor, "batch channels height width"], *, train: bool
+) -> Float[Tensor, "batch features"] | None:
+    """What the client's images are when they enter the last linear layer; None if the model has no such layer.
+
+    Args:
+        observation: of the client's update; left unchanged.
+        images: of the client, in [0, 1].
+        train: whether its batch normalization was in train mode.
+    """
+    head = find_head(observation)
+    if head is None:
+        return None
+    model = deepcopy(observation.model).train(train)
+    inputs = observation.scale.apply(images.to(observation.device))
+    return type(head)(head.name, head.weight, head.bias, model).features(inputs)[0]
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How close recovered features are to the true ones; means over a batch.
+
+    Attributes:
+        cosine: at most 1. Features behind a sigmoid are all positive, so that any two have a cosine near 1.
+        error: length of the difference, as a share of the true features' length.
+    """
+
+    cosine: float
+    error: float
+
+
+def compare(found: Float[Tensor, "batch features"], truth: Float[Tensor, "batch features"]) -> Likeness:
+    """Recovered features beside the true ones, each assigned to another so that the summed cosine is the largest."""
+    from scipy.optimize import linear_sum_assignment
+
+    truth = truth.double()
+    found = found.to(truth)
+    cosines = F.cosine_similarity(truth[:, None], found[None], dim=2).cpu()
+    rows, columns = linear_sum_assignment(-cosines.numpy())
+    errors = (found[columns] - truth[rows]).norm(dim=1) / truth[rows].norm(dim=1).clamp_min(1e-12)
+    return Likeness(float(cosines[rows, columns].mean()), float(errors.mean()))
+
+
+def mean_likeness(each: Sequence[Likeness]) -> Likeness:
+    """The mean over batches."""
+    return Likeness(fmean(one.cosine for one in each), fmean(one.error for one in each))

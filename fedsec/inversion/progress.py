@@ -1,0 +1,123 @@
+"""What an inversion shows while it works: a live line on a terminal, plain lines elsewhere, and a picture."""
+
+import io
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from jaxtyping import Float
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from fedsec.inversion.figures import Frame, glance
+from fedsec.runs.progress import duration
+from fedsec.runs.store import write_atomic
+from fedsec.threat import Snapshot
+
+__all__ = ["Progress"]
+
+QUIET_SECONDS = 10.0
+"""Without a terminal, a stage is heard of at most this often."""
+PICTURE_SECONDS = 4.0
+"""Between two pictures of the best so far, at least."""
+MOST_FRAMES = 60
+"""Moments of the recovery that are kept; every other one is dropped when there are more."""
+
+
+class Progress:
+    """Shows how far an attack has come; a context manager, and the watch to give to the attack.
+
+    Args:
+        console: where to show it; a quiet one shows nothing.
+        originals: in [0, 1], for the picture of the best so far.
+        path: of that picture, which is written at intervals; None for none.
+        keep_frames: whether to keep moments of the recovery for an animation.
+        clock: seconds since any fixed moment.
+
+    Attributes:
+        last: the last snapshot, None before the first.
+        frames: moments of the recovery, if they are kept.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        originals: Float[Tensor, "trials batch channels height width"],
+        path: Path | None,
+        *,
+        keep_frames: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.last: Snapshot | None = None
+        self.frames: list[Frame] = []
+        self._console, self._clock = console, clock
+        self._originals, self._path = originals, path
+        self._keep, self._stride, self._seen = keep_frames, 1, 0
+        self._begun = self._said = self._drawn = clock()
+        self._pause = PICTURE_SECONDS
+        self._live: Live | None = None
+        if console.is_terminal and not (console.quiet or console.is_dumb_terminal or console.is_jupyter):
+            self._live = Live(console=console, get_renderable=self._render, transient=True, refresh_per_second=5)
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Take notice of the best so far."""
+        begins = self.last is None or self.last.stage != snapshot.stage
+        self.last = snapshot
+        now = self._clock()
+        if self._keep:
+            self._remember(snapshot)
+        if self._path is not None and now - self._drawn >= self._pause:
+            picture = io.BytesIO()
+            glance(self._originals, Frame(_reading(snapshot), snapshot.images.detach().cpu())).save(picture, "PNG")
+            write_atomic(self._path, picture.getvalue())
+            self._drawn = self._clock()
+            self._pause = max(PICTURE_SECONDS, 20 * (self._drawn - now))
+        if not self._live and (begins or now - self._said >= QUIET_SECONDS):
+            self._said = now
+            text = f"{_reading(snapshot)} ({duration(now - self._begun)})"
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _remember(self, snapshot: Snapshot) -> None:
+        if self._seen % self._stride == 0:
+            self.frames.append(Frame(_reading(snapshot), snapshot.images.detach().cpu().clone()))
+        self._seen += 1
+        if len(self.frames) > MOST_FRAMES:
+            self.frames = self.frames[::2]
+            self._stride *= 2
+
+    def _render(self) -> RenderableType:
+        row = Table.grid(padding=(0, 2))
+        spent = duration(self._clock() - self._begun)
+        if self.last is None:
+            row.add_row("", Text("attacking"), Text(spent))
+        else:
+            bar = ProgressBar(max(self.last.iterations, 1), self.last.iteration, width=24)
+            row.add_row("", bar, Text(_reading(self.last)), Text(spent))
+        return row
+
+
+def _reading(snapshot: Snapshot) -> str:
+    losses = [loss for loss in snapshot.losses.detach().cpu().tolist() if math.isfinite(loss)]
+    text = f"{snapshot.stage}: {snapshot.iteration}/{snapshot.iterations}"
+    if not losses:
+        return text
+    many = f" (mean of {len(losses)})" if len(losses) > 1 else ""
+    return f"{text}, matching loss {sum(losses) / len(losses):.3g}{many}"

@@ -1,0 +1,196 @@
+"""What an inversion tells its reader: the table of scores, what the attacker was given, and a verdict in words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fedsec.inversion.client import has_batch_statistics
+from fedsec.inversion.images import Victims
+from fedsec.metrics.images import ImageScore, Scores
+from fedsec.threat import Observation
+
+__all__ = ["given", "show", "verdict"]
+
+RECOGNIZABLE_MARGIN, RECOGNIZABLE_SSIM = 4.0, 0.5
+"""An image counts as recognizable if its PSNR is so many dB above both guesses, and its SSIM at least this."""
+TRACES_MARGIN, TRACES_SSIM = 1.5, 0.25
+"""Likewise, for traces of it to be visible."""
+MOST_ROWS = 32
+_LEGEND = "PSNR in dB; gray, mean: what a gray image and the mean image would have"
+
+
+def given(observation: Observation, labels_known: bool, statistics: str) -> str:
+    """One line: what the attacker held."""
+    size = observation.batch_size
+    images = "1 image" if size == 1 else f"{size} images"
+    local = observation.local
+    if local is None:
+        update = f"one gradient over {images}"
+    else:
+        steps = "1 local step" if local.steps == 1 else f"{local.steps} local steps"
+        batch = min(local.batch_size or size, size)
+        update = (
+            f"the difference that {steps} on {images} made (learning rate {local.lr:g}, {batch} a step, order unknown)"
+        )
+    parts = [f"the model and {update}", "labels granted" if labels_known else "no labels"]
+    if has_batch_statistics(observation.model):
+        words = {
+            "known": "the batch's normalization statistics granted",
+            "unknown": "no normalization statistics",
+            "running": "normalization by running averages assumed",
+        }
+        parts.append(words[statistics])
+    return "the attacker has " + "; ".join(parts)
+
+
+def verdict(scores: Scores) -> str:
+    """How much of the images can be seen, in a sentence or two.
+
+    It goes by two numbers, PSNR above the better of two guesses (gray, and the mean image) and SSIM; see
+    `RECOGNIZABLE_MARGIN` and `TRACES_MARGIN`. A person who looks at the picture may come to another judgment.
+    """
+    if not scores.images:
+        return f"This attack recovers labels only: {_labels(scores)}."
+    ranked = sorted(scores.images, key=margin, reverse=True)
+    clear = [image for image in ranked if _clears(image, RECOGNIZABLE_MARGIN, RECOGNIZABLE_SSIM)]
+    traces = [image for image in ranked if image not in clear and _clears(image, TRACES_MARGIN, TRACES_SSIM)]
+    total, best = len(ranked), margin(ranked[0])
+    guess = "the better of gray and the mean image"
+    if len(clear) == total:
+        who = {1: "The image is", 2: "Both images are"}.get(total, f"All {total} images are")
+        low, high = f"{margin(ranked[-1]):.1f}", f"{best:.1f}"
+        return f"{who} recognizable: PSNR {low if low == high else f'{low} to {high}'} dB above {guess}."
+    if clear:
+        rest = f", {len(traces)} more in traces" if traces else ""
+        return (
+            f"{len(clear)} of {total} images {_are(clear)} recognizable{rest}: PSNR up to {best:.1f} dB above {guess}."
+        )
+    if traces:
+        who = (
+            "The image shows"
+            if total == 1
+            else f"{len(traces)} of {total} images {'shows' if len(traces) == 1 else 'show'}"
+        )
+        return f"{who} in traces only: PSNR up to {best:.1f} dB above {guess}."
+    beyond = f"the best is {best:.1f} dB above {guess}" if best > 0 else f"none comes closer than {guess}"
+    if total == 1:
+        beyond = f"it is {best:.1f} dB {'above' if best > 0 else 'below'} {guess}".replace(" -", " ")
+    who = {1: "The image is not", 2: "Neither image is"}.get(total, f"None of the {total} images is")
+    return f"{who} recovered: {beyond}."
+
+
+def margin(image: ImageScore) -> float:
+    """PSNR in dB above the better of the two guesses that need no observation."""
+    guesses = [image.gray.psnr] if image.mean_image is None else [image.gray.psnr, image.mean_image.psnr]
+    return image.found.psnr - max(guesses)
+
+
+def show(
+    console: Console,
+    *,
+    victims: Victims,
+    scores: Scores,
+    result: Mapping[str, Any],
+    lines: Sequence[str],
+    files: Sequence[str],
+) -> None:
+    """Print the table, the verdict and where the files are.
+
+    Args:
+        console: where to.
+        victims: for captions.
+        scores: of all trials.
+        result: the content of `result.json`.
+        lines: what else to say, between table and files.
+        files: written into the result's folder.
+    """
+    if scores.images:
+        console.print(_table(victims, scores, result["metrics"]))
+
+    def say(text: str, style: str = "") -> None:
+        console.print(Text(text, style=style), soft_wrap=True, highlight=False)
+
+    say(verdict(scores), "bold")
+    for line in lines:
+        say(line)
+    say(f"results: {result['out']}/ {', '.join(files)}")
+
+
+def labels_line(scores: Scores, known: bool) -> str | None:
+    """How many labels were found; None if the attack finds none."""
+    if scores.labels_in_common is None or not scores.images:
+        return None
+    matched = sum(image.label_right is True for image in scores.images)
+    how = "granted" if known else "inferred"
+    text = f"labels {how}: {_labels(scores)}"
+    return text if matched == scores.labels_in_common else f"{text}, {matched} of them at the right image"
+
+
+def features_line(metrics: Mapping[str, float | None]) -> str | None:
+    """How close the recovered features are; None if the attack recovers none."""
+    cosine, error = metrics.get("feature_cosine"), metrics.get("feature_error")
+    if cosine is None or error is None:
+        return None
+    text = f"features: relative error {error:.1e}, cosine {cosine:.6f}"
+    guess, miss = metrics.get("feature_cosine_mean_image"), metrics.get("feature_error_mean_image")
+    return text if guess is None or miss is None else f"{text} (those of the mean image: {miss:.1e}, {guess:.6f})"
+
+
+def _labels(scores: Scores) -> str:
+    return f"{scores.labels_in_common} of {scores.batch_size} labels right"
+
+
+def _clears(image: ImageScore, least: float, similarity: float) -> bool:
+    return margin(image) >= least and image.found.ssim >= similarity
+
+
+def _are(images: Sequence[ImageScore]) -> str:
+    return "is" if len(images) == 1 else "are"
+
+
+def _table(victims: Victims, scores: Scores, metrics: Mapping[str, float | None]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_LEGEND, caption_justify="left")
+    table.add_column("image", no_wrap=True, max_width=24)
+    table.add_column("PSNR", justify="right")
+    for name in ("gray", "mean"):
+        table.add_column(name, justify="right", style="dim")
+    for name in ("SSIM", "LPIPS", "MSE"):
+        table.add_column(name, justify="right")
+    table.add_column("label", overflow="fold")
+    captions = [caption for row in victims.captions for caption in row]
+    several = len(victims.captions) > 1
+    for caption, image in list(zip(captions, scores.images, strict=True))[:MOST_ROWS]:
+        label = "" if image.label is None else victims.classes[image.label]
+        right = image.label_right
+        table.add_row(
+            Text(f"{image.trial + 1}: {caption}" if several else caption),
+            _number(image.found.psnr, 1),
+            _number(image.gray.psnr, 1),
+            _number(image.mean_image.psnr if image.mean_image else None, 1),
+            _number(image.found.ssim, 3),
+            _number(image.found.lpips, 3),
+            _number(image.found.mse, 4),
+            Text("n/a")
+            if right is None
+            else Text(label if right else f"{label} (wrong)", style="" if right else "red"),
+        )
+    if len(scores.images) > MOST_ROWS:
+        table.add_row(f"and {len(scores.images) - MOST_ROWS} more")
+    table.add_section()
+    accuracy = metrics["label_accuracy"]
+    table.add_row(
+        "mean",
+        *(_number(metrics[name], 1) for name in ("psnr", "psnr_gray", "psnr_mean_image")),
+        *(_number(metrics[name], places) for name, places in (("ssim", 3), ("lpips", 3), ("mse", 4))),
+        "n/a" if accuracy is None else f"{100 * accuracy:.0f}% right",
+        style="bold",
+    )
+    return table
+
+
+def _number(value: float | None, places: int) -> str:
+    return "n/a" if value is None else f"{value:.{places}f}"

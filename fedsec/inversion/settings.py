@@ -1,0 +1,224 @@
+"""What `fedsec invert` was asked to do, checked before any work is done."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from fedsec import registry
+from fedsec.data.normalization import Normalization
+from fedsec.errors import InputError
+from fedsec.inversion.client import BatchStatistics, ClientMode
+from fedsec.metrics.lpips import Network
+from fedsec.threat import LocalTraining
+
+__all__ = ["DEFAULT_BATCH", "DEFAULT_DATASET", "DEFAULT_MODEL", "Classes", "Labels", "Settings"]
+
+DEFAULT_BATCH = 2
+DEFAULT_DATASET = "photos"
+DEFAULT_MODEL = "lenet"
+DEFAULT_SIZE = 32
+DEFAULT_LR = 0.01
+
+Classes = Literal["any", "distinct", "same"]
+Labels = Literal["known", "infer"]
+
+_WITHOUT_EFFECT = ("device", "lpips", "out", "gif")
+"""Settings that change no recovered pixel."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything an inversion depends on.
+
+    Args:
+        attack: its name; by default the best that applies.
+        model: a name, or `package.module:factory` for the user's own.
+        dataset: whose test images are attacked.
+        images: files and folders to take in place of a dataset.
+        image_size: to which those are resized, in pixels.
+        num_classes: of the model that is attacked with them; by default 10, or as many as there are class folders.
+        batch_size: images of one client; by default 2, or 1 if there is only one image.
+        classes: how those of a batch mix; by default distinct for the embedded photographs, any otherwise.
+        labels: whether the attacker is granted them, or has to infer them.
+        local_steps: SGD steps of the client; with one of the local options, its update is a parameter difference.
+        local_lr: its learning rate.
+        local_batch_size: its images a step; all by default.
+        client_mode: of the client's batch normalization.
+        bn_statistics: what the attacker knows of it; see `fedsec.inversion.client.Grants`. By default `unknown` if the
+            client is in train mode and `running` if it is in eval mode.
+        train_epochs: of the model before it is attacked.
+        trials: disjoint batches, attacked together.
+        seed: of everything random.
+        iterations: in place of the attack's own option of this name.
+        restarts: likewise.
+        attack_options: the attack's own.
+        model_options: the model's own.
+        normalization: how pixels become the model's input.
+        defense: names of defenses of the update; none exists yet.
+        device: `auto`, `cpu` or `cuda`.
+        lpips: backbone of the perceptual distance; downloaded if need be. By default alex, if it is there.
+        out: folder of the results; by default below `inversions/`.
+        gif: whether to animate the recovery.
+
+    Raises:
+        InputError: something unknown, out of range or contradictory.
+    """
+
+    attack: str | None = None
+    model: str = DEFAULT_MODEL
+    dataset: str = DEFAULT_DATASET
+    images: tuple[Path, ...] = ()
+    image_size: int | None = None
+    num_classes: int | None = None
+    batch_size: int | None = None
+    classes: Classes | None = None
+    labels: Labels = "infer"
+    local_steps: int | None = None
+    local_lr: float | None = None
+    local_batch_size: int | None = None
+    client_mode: ClientMode = "train"
+    bn_statistics: BatchStatistics | None = None
+    train_epochs: int = 0
+    trials: int = 1
+    seed: int = 0
+    iterations: int | None = None
+    restarts: int | None = None
+    attack_options: Mapping[str, Any] = field(default_factory=dict)
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    normalization: Normalization = field(default_factory=Normalization)
+    defense: tuple[str, ...] = ()
+    device: str = "auto"
+    lpips: Network | None = None
+    out: Path | None = None
+    gif: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_numbers()
+        self._check_choices()
+        if self.defense:
+            names = ", ".join(self.defense)
+            raise InputError(f"--defense {names}: no defense of single updates is available yet; known: none")
+        if self.attack is not None:
+            self.resolved_attack_options(self.attack)
+        elif self.attack_options:
+            raise InputError("--attack-option needs --attack: the options are that attack's own")
+        if not self.own_model:
+            registry.check("model", self.model, self.model_options, "--model-option")
+        if not self.images:
+            registry.entry("dataset", self.dataset)
+        if self.images and self.train_epochs:
+            raise InputError("--train-epochs needs a dataset to train on; --images are what is attacked")
+        if self.out is not None and self.out.exists() and not self.out.is_dir():
+            raise InputError(f"--out {self.out}: is not a folder")
+
+    @property
+    def own_model(self) -> bool:
+        """Whether the model is the user's own, named by import path."""
+        return ":" in self.model
+
+    @property
+    def side(self) -> int:
+        """Height and width to which the user's images are resized, in pixels."""
+        return self.image_size or DEFAULT_SIZE
+
+    @property
+    def local(self) -> LocalTraining | None:
+        """The client's local training, or None for a single gradient."""
+        if self.local_steps is None:
+            return None
+        return LocalTraining(lr=self.local_lr or DEFAULT_LR, steps=self.local_steps, batch_size=self.local_batch_size)
+
+    @property
+    def statistics(self) -> BatchStatistics:
+        """What the attacker knows of batch normalization, defaults resolved."""
+        return self.bn_statistics or ("unknown" if self.client_mode == "train" else "running")
+
+    def resolved_attack_options(self, attack: str) -> dict[str, Any]:
+        """All options of an attack, with `iterations` and `restarts` among them, checked, defaults filled in.
+
+        Raises:
+            InputError: no such inversion, or an option that it does not have or take.
+        """
+        known = registry.entry("attack", attack)
+        if attack not in registry.inversions():
+            raise InputError(
+                f"--attack {attack}: reconstructs nothing ({known.summary.rstrip('.')}); "
+                f"inversions: {', '.join(registry.inversions())}"
+            )
+        names = [parameter.name for parameter in known.parameters]
+        options = dict(self.attack_options)
+        for name, value in (("iterations", self.iterations), ("restarts", self.restarts)):
+            if value is None:
+                continue
+            if name not in names:
+                raise InputError(
+                    f"--{name}: attack {attack!r} has no such option; it has: {', '.join(names) or 'none'}"
+                )
+            if name in options:
+                raise InputError(f"--{name}: is given twice, also as --attack-option {name}")
+            options[name] = value
+        return registry.check("attack", attack, options, "--attack-option")
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        content = {each.name: getattr(self, each.name) for each in fields(self)}
+        content["images"] = [str(path) for path in self.images]
+        content["dataset"] = None if self.images else self.dataset
+        content["bn_statistics"] = self.statistics
+        content["local_lr"] = self.local.lr if self.local else None
+        constants = self.normalization
+        content["normalization"] = {"mean": list(constants.mean), "std": list(constants.std)}
+        content["out"] = None if self.out is None else str(self.out)
+        for name in ("attack_options", "model_options"):
+            content[name] = dict(content[name])
+        content["defense"] = list(self.defense)
+        return content
+
+    def fingerprint(self) -> str:
+        """Eight characters that change with every setting that changes what is recovered."""
+        content = {name: value for name, value in self.as_json().items() if name not in _WITHOUT_EFFECT}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+    def _check_numbers(self) -> None:
+        for name in ("batch_size", "local_steps", "local_batch_size", "trials", "iterations", "restarts"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{_option(name)} must be at least 1, got {value}")
+        for name in ("train_epochs", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{_option(name)} must not be negative, got {getattr(self, name)}")
+        for name, least in (("image_size", 8), ("num_classes", 2)):
+            value = getattr(self, name)
+            if value is not None and not self.images:
+                raise InputError(f"{_option(name)} goes with --images; a dataset has its own")
+            if value is not None and value < least:
+                raise InputError(f"{_option(name)} must be at least {least}, got {value}")
+        if self.local_lr is not None and not (isfinite(self.local_lr) and self.local_lr > 0):
+            raise InputError(f"--local-lr must be positive, got {self.local_lr}")
+        if self.local_steps is None and (self.local_lr is not None or self.local_batch_size is not None):
+            raise InputError("--local-lr and --local-batch-size describe local training; expected --local-steps too")
+        batch, step = self.batch_size or DEFAULT_BATCH, self.local_batch_size
+        if step is not None and step > batch:
+            raise InputError(f"--local-batch-size {step}: the client has only {batch} images (--batch-size)")
+
+    def _check_choices(self) -> None:
+        choices: dict[str, tuple[Any, ...]] = {
+            "classes": (None, *get_args(Classes)),
+            "labels": get_args(Labels),
+            "client_mode": get_args(ClientMode),
+            "bn_statistics": (None, *get_args(BatchStatistics)),
+            "device": ("auto", "cpu", "cuda"),
+            "lpips": (None, *get_args(Network)),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                words = ", ".join(word for word in known if word)
+                raise InputError(f"{_option(name)} must be one of {words}, got {getattr(self, name)!r}")
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,356 @@
+"""`fedsec invert` from options to files, with attacks that do only what can be predicted."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from fedsec.cli import app
+from fedsec.inversion import run
+from fedsec.inversion.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("quick_attacks")
+runner = CliRunner()
+EXACT = ("--attack", "quotient", "--model", "logistic", "--batch-size", "1")
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))  # no weights of LPIPS, wherever the test runs
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def invert(*arguments: str, width: int = 120) -> Any:
+    return runner.invoke(app, ["invert", *arguments], env={"COLUMNS": str(width), "TERM": "dumb"})
+
+
+def result(folder: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(folder) / "result.json").read_text())
+    return found
+
+
+def test_an_exact_recovery() -> None:
+    done = invert(*EXACT, "--seed", "3", "--out", "o", "--gif")
+    assert done.exit_code == 0, done.output
+    assert not done.stderr
+    told = " ".join(done.stdout.split())
+    assert "attack quotient on logistic, a batch of 1 from photos (embedded in skimage)" in told
+    assert "The image is recognizable: PSNR " in told
+    assert "dB above the better of gray and the mean image." in told
+    assert "labels inferred: 1 of 1 labels right" in told
+    assert "the attacker has the model and one gradient over 1 image; no labels" in told
+    assert "note: divided" in told
+    assert "note: LPIPS needs weights; --lpips alex downloads them, or put https://" in told
+    assert "results: o/ reconstruction.png, loss.png, recovery.gif, tensors.safetensors, result.json" in told
+    assert sorted(path.name for path in Path("o").iterdir()) == [
+        "loss.png",
+        "reconstruction.png",
+        "recovery.gif",
+        "result.json",
+        "tensors.safetensors",
+    ]
+    found = result("o")
+    assert (found["attack"], found["model"], found["batch_size"]) == ("quotient", "logistic", 1)
+    metrics = found["metrics"]
+    assert metrics["psnr"] > 60
+    assert metrics["ssim"] > 0.999
+    assert metrics["mse"] < 1e-6
+    assert metrics["lpips"] is None
+    assert metrics["label_accuracy"] == 1
+    assert 5 < metrics["psnr_gray"] < 20
+    assert 5 < metrics["psnr_mean_image"] < 20
+    assert len(found["images"]) == 1
+    assert found["images"][0]["psnr"] == metrics["psnr"]
+    assert found["iterations"] == 3
+    assert 0 <= found["seconds"] < 60
+    assert found["interrupted"] is False
+    assert found["notes"] == ["divided"]
+    assert {"fedsec", "torch"} <= set(found["versions"])
+    assert found["device"].startswith("cpu")
+    config = found["config"]
+    assert (config["attack"], config["seed"], config["batch_size"]) == ("quotient", 3, 1)
+    assert config["attack_options"] == {"iterations": 3, "restarts": 1, "stop": "never"}
+    tensors = load_file("o/tensors.safetensors")
+    assert tensors["originals"].shape == tensors["reconstructions"].shape == (1, 1, 3, 32, 32)
+    assert torch.allclose(tensors["originals"], tensors["reconstructions"], atol=1e-3)
+    assert torch.equal(tensors["labels"], tensors["recovered_labels"])
+    for name in ("reconstruction.png", "loss.png"):
+        with Image.open(Path("o") / name) as picture:
+            assert min(picture.size) > 200
+    with Image.open("o/recovery.gif") as animation:
+        assert getattr(animation, "n_frames", 1) >= 3
+
+
+def test_the_pictures_show_the_pixels() -> None:
+    assert invert(*EXACT, "--out", "o").exit_code == 0
+    tensors = load_file("o/tensors.safetensors")
+    with Image.open("o/reconstruction.png") as picture:
+        shown = np.asarray(picture.convert("RGB")).astype(int)
+    original = (tensors["originals"][0, 0].permute(1, 2, 0) * 255).round().int().numpy()
+    enlarged = original.repeat(9, 0).repeat(9, 1)
+    places = [
+        (y, x)
+        for y in range(shown.shape[0] - 288)
+        for x in range(140, 160)
+        if (shown[y, x] == enlarged[0, 0]).all() and (shown[y : y + 288, x : x + 288] == enlarged).all()
+    ]
+    assert len(places) >= 1, "the original is not shown pixel by pixel"
+
+
+def test_json_is_alone_on_standard_output() -> None:
+    done = invert(*EXACT, "--json", "--out", "o")
+    assert done.exit_code == 0
+    assert not done.stderr
+    assert json.loads(done.stdout) == result("o")
+
+
+def test_same_seed_same_numbers() -> None:
+    told = []
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert invert("--attack", "static", "--seed", str(seed), "--out", out).exit_code == 0
+        told.append((result(out)["metrics"], load_file(f"{out}/tensors.safetensors")))
+    assert told[0][0] == told[1][0] != told[2][0]
+    assert all(torch.equal(told[0][1][name], told[1][1][name]) for name in told[0][1])
+
+
+def test_noise_is_not_called_a_recovery() -> None:
+    done = invert("--attack", "static", "--out", "o")
+    told = " ".join(done.stdout.split())
+    assert "Neither image is recovered: none comes closer than the better of gray and the mean image." in told
+    assert "labels inferred" not in told
+    assert "features: relative error " in told
+    assert "(those of the mean image: " in told
+    found = result("o")
+    assert found["metrics"]["label_accuracy"] is None
+    assert 0 < found["metrics"]["feature_cosine"] < found["metrics"]["feature_cosine_mean_image"] < 1
+    assert found["metrics"]["feature_error"] > found["metrics"]["feature_error_mean_image"] > 0
+    assert not Path("o/loss.png").exists()
+
+
+def test_labels_alone() -> None:
+    done = invert("--attack", "guess", "--labels", "known", "--batch-size", "3", "--trials", "2", "--out", "o", "--gif")
+    assert done.exit_code == 0, done.output
+    assert "This attack recovers labels only: 6 of 6 labels right." in " ".join(done.stdout.split())
+    assert sorted(path.name for path in Path("o").iterdir()) == ["result.json", "tensors.safetensors"]
+    metrics = result("o")["metrics"]
+    assert (metrics["psnr"], metrics["label_accuracy"]) == (None, 1.0)
+
+
+def test_several_batches() -> None:
+    done = invert(*EXACT, "--trials", "3", "--out", "o")
+    assert done.exit_code == 0
+    assert "All 3 images are recognizable" in done.stdout
+    assert [image["trial"] for image in result("o")["images"]] == [0, 1, 2]
+    assert load_file("o/tensors.safetensors")["originals"].shape == (3, 1, 3, 32, 32)
+
+
+def test_what_lay_there_before_is_replaced_and_nothing_else() -> None:
+    assert invert(*EXACT, "--out", "o", "--gif").exit_code == 0
+    Path("o/mine.png").write_text("mine")
+    Path("o/reconstruction-2.png").write_text("of an earlier inversion")
+    assert invert("--attack", "guess", "--out", "o").exit_code == 0
+    assert sorted(path.name for path in Path("o").iterdir()) == ["mine.png", "result.json", "tensors.safetensors"]
+
+
+def test_a_mistake_leaves_earlier_results() -> None:
+    assert invert(*EXACT, "--out", "o").exit_code == 0
+    before = sorted(path.name for path in Path("o").iterdir())
+    assert invert("--attack", "quotient", "--model", "lenet", "--out", "o").exit_code == 2
+    assert sorted(path.name for path in Path("o").iterdir()) == before
+
+
+def test_the_folder_names_attack_and_model() -> None:
+    assert invert(*EXACT).exit_code == 0
+    (folder,) = Path("inversions").iterdir()
+    assert folder.name.startswith("quotient-logistic-")
+    assert invert(*EXACT, "--seed", "1").exit_code == 0
+    assert len(list(Path("inversions").iterdir())) == 2
+
+
+@pytest.mark.parametrize("how", ["caught", "deaf"])
+def test_interrupted_keeps_the_best(how: str) -> None:
+    done = invert(*EXACT, "--attack-option", f"stop={how}", "--iterations", "10", "--out", "o")
+    assert done.exit_code == 130
+    assert "interrupted: this is the best so far" in done.stdout
+    found = result("o")
+    assert found["interrupted"] is True
+    assert 10 < found["metrics"]["psnr"] < 40
+    assert Path("o/reconstruction.png").exists()
+
+
+def test_interrupted_before_anything_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "observe", stop)
+    done = invert(*EXACT, "--out", "o")
+    assert done.exit_code == 130
+    assert not (Path("o") / "result.json").exists()
+
+
+def picture(path: str, mode: str = "RGB", size: tuple[int, int] = (40, 33)) -> str:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
+    Path(path).parent.mkdir(exist_ok=True)
+    Image.fromarray(pixels).convert(mode).save(path)
+    return path
+
+
+def test_own_images() -> None:
+    files = [picture("in/a.png", "L"), picture("in/b.png", "RGBA"), picture("in/c.jpg", size=(900, 700))]
+    done = invert("--attack", "static", "--images", *files, "--batch-size", "3", "--seed", "1", "--out", "o")
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.stdout.split())
+    assert "note: 3 of 3 images cropped to their central square" in told
+    assert "note: 3 of 3 images resized to 32x32 pixels" in told
+    assert "note: converted to RGB: a.png (gray), b.png (transparency on white)" in told
+    assert "mean image: the mean of the embedded photographs" in told
+    found = result("o")
+    assert [image["caption"] for image in found["images"]] == ["a.png", "b.png", "c.jpg"]
+    assert found["config"]["images"] == files
+    assert found["config"]["dataset"] is None
+    again = invert("--attack", "static", "--images", "in", "--batch-size", "3", "--seed", "1", "--out", "p")
+    assert again.exit_code == 0
+    assert result("p")["metrics"] == found["metrics"]
+
+
+def test_a_normalized_model_of_ones_own() -> None:
+    Path("my_models.py").write_text(
+        "from torch import nn\n"
+        "class Linear(nn.Module):\n"
+        "    def __init__(self, input_shape, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.linear = nn.Linear(input_shape[0] * input_shape[1] * input_shape[2], num_classes)\n"
+        "    def forward(self, images):\n"
+        "        return self.linear(images.flatten(1))\n"
+    )
+    scale = "{mean: [0.4, 0.5, 0.6], std: [0.25]}"
+    options = ("--attack", "quotient", "--model", "my_models:Linear", "--batch-size", "1", "--normalization", scale)
+    done = invert(*options)
+    assert done.exit_code == 0, done.output
+    (folder,) = Path("inversions").iterdir()
+    assert folder.name.startswith("quotient-my_models.Linear-")
+    assert result(str(folder))["metrics"]["psnr"] > 60
+    assert invert(*options, "--model-option", "a=1").exit_code == 2
+
+
+def test_training_first() -> None:
+    done = invert(*EXACT, "--dataset", "digits", "--train-epochs", "2", "--out", "o")
+    assert done.exit_code == 0, done.output
+    assert "epoch 2/2: loss " in done.stdout
+    assert "of the test images correctly" in done.stdout
+    found = result("o")
+    assert found["metrics"]["model_accuracy"] > 0.5
+    untrained = invert(*EXACT, "--dataset", "digits", "--out", "p")
+    assert untrained.exit_code == 0
+    assert "model_accuracy" not in result("p")["metrics"]
+
+
+def test_an_attack_that_cannot_be_used_says_so_before_training() -> None:
+    done = invert("--attack", "quotient", "--train-epochs", "500")
+    assert done.exit_code == 2
+    assert done.stderr == "error: Quotient: needs a logistic model\n"
+    assert "epoch" not in done.stdout
+
+
+def test_local_steps_are_told() -> None:
+    options = ("--local-steps", "3", "--local-lr", "0.05", "--local-batch-size", "1")
+    done = invert("--attack", "static", *options, "--labels", "known", "--out", "o")
+    assert done.exit_code == 0, done.output
+    expected = "the difference that 3 local steps on 2 images made (learning rate 0.05, 1 a step, order unknown)"
+    assert f"{expected}; labels granted" in " ".join(done.stdout.split())
+    assert result("o")["given"].endswith("labels granted")
+
+
+def test_batch_normalization_is_told() -> None:
+    options = ("--attack", "guess", "--model", "resnet20_4", "--model-option", "norm=bn", "--batch-size", "1")
+    for statistics, words in (
+        ("known", "the batch's normalization statistics granted"),
+        ("unknown", "no normalization statistics"),
+        ("running", "normalization by running averages assumed"),
+    ):
+        done = invert(*options, "--bn-statistics", statistics, "--out", "o")
+        assert done.exit_code == 0, done.output
+        assert words in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--attack", "quotent"], "error: unknown attack 'quotent' (did you mean 'quotient'?); known: "),
+        (["--attack", "label_flip"], "error: --attack label_flip: reconstructs nothing ("),
+        (["--attack", "quotient"], "error: Quotient: needs a logistic model"),
+        (["--dataset", "photo"], "error: unknown dataset 'photo' (did you mean 'photos'?)"),
+        (["--model", "lennet"], "error: unknown model 'lennet' (did you mean 'lenet'?)"),
+        (["--model", "nowhere_at_all:Net"], "error: model 'nowhere_at_all:Net': importing nowhere_at_all raised"),
+        (["--images", "nowhere.png"], "error: --images nowhere.png: no such file or folder"),
+        (["--images", "bad.png"], "error: --images: unreadable image bad.png: "),
+        (["--images", "bad.png", "--dataset", "photos"], "error: --images and --dataset exclude each other"),
+        (["nowhere.png"], "error: unexpected argument 'nowhere.png'; image files go with --images"),
+        (["--same-class", "--distinct-classes"], "error: --same-class and --distinct-classes exclude each other"),
+        (["--batch-size", "9", "--distinct-classes"], "error: --distinct-classes: a batch of 9 cannot"),
+        (["--batch-size", "49"], "error: 1 batch of 49: only 48 images in photos's test split"),
+        (["--defense", "noise"], "error: --defense noise: no defense of single updates is available yet; known: none"),
+        (["--normalization", "half_"], "error: normalization must be 'unit', 'half' or"),
+        (["--normalization", "{mean: [0, 0], std: [1, 1]}"], "error: normalization: mean has 2 values, but the images"),
+        (["--attack-option", "x"], "error: --attack-option 'x': expected KEY=VALUE"),
+        (["--out", "bad.png"], "error: --out bad.png: is not a folder"),
+        (["--local-batch-size", "1"], "expected --local-steps too"),
+        (["--attack", "guess", "--restarts", "2"], "error: --restarts: attack 'guess' has no such option"),
+    ],
+)
+def test_bad_input(arguments: list[str], message: str) -> None:
+    Path("bad.png").write_text("no image")
+    done = invert(*arguments)
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert "Traceback" not in done.output
+    assert sum(1 for _ in Path().glob("**/result.json")) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--batch-size", "0"], ["--labels", "maybe"], ["--device", "tpu"], ["--nothing"]]
+)
+def test_bad_usage(arguments: list[str]) -> None:
+    done = invert(*arguments)
+    assert done.exit_code == 2
+    assert "Usage:" in done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_no_gpu() -> None:
+    done = invert(*EXACT, "--device", "cuda")
+    assert (done.exit_code, done.stderr) == (2, "error: --device cuda: PyTorch finds no CUDA GPU; use --device cpu\n")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_made() -> None:
+    Path("shut").mkdir(mode=0o500)
+    done = invert(*EXACT, "--out", "shut/o")
+    assert done.exit_code == 2
+    assert "cannot be used as a folder" in done.stderr
+
+
+def test_the_best_attack_is_chosen() -> None:
+    def name(**options: Any) -> str:
+        return run._Run(Settings(**options), Console(quiet=True)).name
+
+    assert name() == "decoupled"
+    assert name(batch_size=7) == "decoupled"
+    assert name(batch_size=8) == "inverting_gradients"
+    assert name(local_steps=2) == "inverting_gradients"
+
+
+def test_help_explains_every_option() -> None:
+    shown = " ".join(invert("--help", width=200).output.split())
+    for option in ("--attack", "--same-class", "--bn-statistics", "--local-batch-size", "--gif", "--json", "--images"):
+        assert option in shown
+    assert "PATH..." in shown

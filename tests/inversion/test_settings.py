@@ -1,0 +1,89 @@
+"""Settings that cannot work are refused before any work."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedsec.errors import InputError
+from fedsec.inversion.settings import Settings
+from fedsec.threat import LocalTraining
+
+pytestmark = pytest.mark.usefixtures("quick_attacks")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attack": "quotent"}, r"unknown attack 'quotent' \(did you mean 'quotient'\?\); known: "),
+        ({"attack": "label_flip"}, r"--attack label_flip: reconstructs nothing \(.*\); inversions: .*quotient"),
+        ({"model": "lennet"}, r"unknown model 'lennet' \(did you mean 'lenet'\?\)"),
+        ({"dataset": "photo"}, r"unknown dataset 'photo' \(did you mean 'photos'\?\)"),
+        ({"attack": "guess", "iterations": 4}, "--iterations: attack 'guess' has no such option; it has: none"),
+        ({"attack": "quotient", "attack_options": {"stp": 1}}, r"--attack-option.stp: .*\(did you mean 'stop'\?\)"),
+        ({"attack": "quotient", "attack_options": {"iterations": "x"}}, "--attack-option.iterations: "),
+        (
+            {"attack": "quotient", "iterations": 4, "attack_options": {"iterations": 5}},
+            "--iterations: is given twice, also as --attack-option iterations",
+        ),
+        ({"attack_options": {"iterations": 3}}, "--attack-option needs --attack"),
+        ({"model_options": {"depth": 3}}, "--model-option.depth: unknown key for model 'lenet'"),
+        ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
+        ({"trials": 0}, "--trials must be at least 1, got 0"),
+        ({"seed": -1}, "--seed must not be negative, got -1"),
+        ({"local_lr": 0.1}, "--local-lr and --local-batch-size describe local training; expected --local-steps too"),
+        ({"local_steps": 2, "local_lr": 0.0}, "--local-lr must be positive, got 0.0"),
+        ({"local_steps": 2, "local_lr": float("nan")}, "--local-lr must be positive, got nan"),
+        ({"local_steps": 2, "local_batch_size": 3}, "--local-batch-size 3: the client has only 2 images"),
+        ({"batch_size": 4, "local_steps": 2, "local_batch_size": 5}, "the client has only 4 images"),
+        ({"labels": "maybe"}, "--labels must be one of known, infer, got 'maybe'"),
+        ({"bn_statistics": "exact"}, "--bn-statistics must be one of known, unknown, running, got 'exact'"),
+        ({"classes": "one"}, "--classes must be one of any, distinct, same, got 'one'"),
+        ({"device": "tpu"}, "--device must be one of auto, cpu, cuda, got 'tpu'"),
+        (
+            {"defense": ("noise:0.1",)},
+            "--defense noise:0.1: no defense of single updates is available yet; known: none",
+        ),
+        ({"images": (Path("x"),), "train_epochs": 1}, "--train-epochs needs a dataset to train on"),
+        ({"image_size": 64}, "--image-size goes with --images; a dataset has its own"),
+        ({"images": (Path("x"),), "image_size": 4}, "--image-size must be at least 8, got 4"),
+        ({"out": Path(__file__)}, r"test_settings\.py: is not a folder"),
+    ],
+)
+def test_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Settings(**options)
+
+
+def test_local_training() -> None:
+    assert Settings().local is None
+    assert Settings(local_steps=3).local == LocalTraining(lr=0.01, steps=3)
+    told = Settings(local_steps=3, local_lr=0.5, local_batch_size=1).local
+    assert told == LocalTraining(lr=0.5, steps=3, batch_size=1)
+
+
+def test_what_the_attacker_knows_by_default() -> None:
+    assert Settings().statistics == "unknown"
+    assert Settings(client_mode="eval").statistics == "running"
+    assert Settings(client_mode="eval", bn_statistics="known").statistics == "known"
+
+
+def test_options_of_the_attack() -> None:
+    settings = Settings(attack="quotient", iterations=7, attack_options={"stop": "caught"})
+    assert settings.resolved_attack_options("quotient") == {"iterations": 7, "restarts": 1, "stop": "caught"}
+
+
+def test_the_fingerprint_follows_what_changes_the_result() -> None:
+    base = Settings().fingerprint()
+    assert base == Settings(out=Path("elsewhere"), gif=True, lpips="vgg", device="cpu").fingerprint()
+    changes: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"batch_size": 3},
+        {"labels": "known"},
+        {"local_steps": 1},
+        {"images": (Path("a.png"),)},
+        {"model_options": {"activation": "relu"}},
+    ]
+    assert len({base, *(Settings(**change).fingerprint() for change in changes)}) == len(changes) + 1
+    assert json.dumps(Settings(images=(Path("a.png"),)).as_json())

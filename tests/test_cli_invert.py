@@ -1,0 +1,119 @@
+"""Inversions on the command line as a user meets them: real attacks, small budgets, a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from fedsec import registry
+from fedsec.cli import app
+from fedsec.errors import InputError
+from fedsec.scenario import load_scenario
+from fedsec.scenario.schema import scenario_schema
+
+runner = CliRunner()
+ENVIRONMENT = {**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1", "TERM": "dumb"}
+
+
+def invert(*arguments: str) -> Any:
+    return runner.invoke(app, ["invert", *arguments], env={"COLUMNS": "100", "TERM": "dumb"})
+
+
+# Scenarios cannot run them yet
+
+
+@pytest.mark.parametrize("name", registry.inversions())
+@pytest.mark.parametrize(
+    "attack", ["attack: {name}", "attack: {{name: {name}, fraction: 0.4}}", "matrix: {{attack: [none, {name}]}}"]
+)
+def test_a_scenario_refuses_an_inversion_in_one_line(tmp_path: Path, name: str, attack: str) -> None:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(f"dataset: digits\n{attack.format(name=name)}\n")
+    with pytest.raises(InputError) as caught:
+        load_scenario(path)
+    (line,) = str(caught.value).splitlines()
+    assert line.endswith(f"{name!r} is an inversion; scenarios cannot run inversions yet, use `fedsec invert`")
+    assert "scenario.yaml:2: " in line
+
+
+def test_editors_do_not_offer_inversions_for_scenarios() -> None:
+    text = json.dumps(scenario_schema())
+    assert '"label_flip"' in text
+    assert not [name for name in registry.inversions() if f'"{name}"' in text]
+
+
+# Real attacks
+
+
+def test_the_default_recovers_two_photographs(tmp_path: Path) -> None:
+    done = invert("--iterations", "8", "--out", str(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert "attack decoupled (chosen; --attack takes others) on lenet, a batch of 2 from photos" in done.stdout
+    assert "Both images are recognizable: PSNR " in done.stdout
+    metrics = json.loads((tmp_path / "result.json").read_text())["metrics"]
+    assert metrics["label_accuracy"] == 1
+    assert metrics["psnr"] > max(metrics["psnr_gray"], metrics["psnr_mean_image"]) + 6
+    assert metrics["feature_error"] < 1e-3 < metrics["feature_error_mean_image"]
+    assert {"reconstruction.png", "loss.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_real_attacks_on_digits(tmp_path: Path) -> None:
+    out = str(tmp_path / "o")
+    options = ("--dataset", "digits", "--batch-size", "1", "--labels", "known", "--iterations", "3", "--out", out)
+    told = []
+    for _ in range(2):
+        done = invert("--attack", "inverting_gradients", *options, "--json")
+        assert done.exit_code == 0, done.output
+        content = json.loads(done.stdout)
+        told.append(content["metrics"])
+        assert content["iterations"] == 3
+        assert content["metrics"]["label_accuracy"] == 1
+    assert told[0] == told[1]
+
+
+def test_labels_of_a_batch(tmp_path: Path) -> None:
+    done = invert("--attack", "labels", "--dataset", "digits", "--batch-size", "4", "--out", str(tmp_path), "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["metrics"]["label_accuracy"] >= 0.75
+
+
+def test_an_attack_that_does_not_fit_the_model(tmp_path: Path) -> None:
+    done = invert("--attack", "analytic", "--model", "lenet", "--out", str(tmp_path))
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: ")
+    assert not list(tmp_path.glob("*.json"))
+
+
+# A process of its own
+
+
+def process(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "fedsec", "invert", *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, env=ENVIRONMENT
+    )
+
+
+def test_control_c_keeps_the_best_so_far(tmp_path: Path) -> None:
+    options = ("--attack", "inverting_gradients", "--dataset", "digits", "--iterations", "200000", "--out", "o")
+    with process(*options, folder=tmp_path) as running:
+        assert running.stdout is not None
+        lines = [running.stdout.readline(), running.stdout.readline()]
+        assert "matching loss" in lines[-1], lines
+        time.sleep(0.5)
+        running.send_signal(signal.SIGINT)
+        rest, complaints = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "interrupted: this is the best so far" in rest
+    assert "Traceback" not in complaints
+    found = json.loads((tmp_path / "o" / "result.json").read_text())
+    assert found["interrupted"] is True
+    assert found["iterations"] < 200_000
+    assert (tmp_path / "o" / "reconstruction.png").exists()
