@@ -1,0 +1,76 @@
+"""Small victims of gradient inversion."""
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedsec.threat import LocalTraining, Observation, PixelScale
+
+SHAPE, CLASSES = (1, 10, 10), 5
+
+
+def sigmoid_network() -> nn.Module:
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.Sigmoid(), nn.Flatten(), nn.Linear(800, CLASSES))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.uniform_(-0.5, 0.5, generator=generator)
+    return model
+
+
+def pictures(size: int, seed: int = 0) -> Tensor:
+    """Smooth images of strong contrast, in [0, 1]."""
+    coarse = torch.rand(size, 1, 3, 3, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(coarse, size=SHAPE[1:], mode="bilinear", align_corners=True)
+
+
+def client(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    local: LocalTraining | None = None,
+    scale: PixelScale | None = None,
+    granted: bool = False,
+    model: nn.Module | None = None,
+) -> Observation:
+    """What the server sees of a client with these images, which it visits in order."""
+    scale = scale or PixelScale()
+    model = model if model is not None else sigmoid_network()
+    worker, inputs = deepcopy(model), scale.apply(images)
+    if local is None:
+        rows = torch.autograd.grad(F.cross_entropy(worker(inputs), labels), list(worker.parameters()))
+    else:
+        for _, places in local.slots(len(images)):
+            steps = torch.autograd.grad(F.cross_entropy(worker(inputs[places]), labels[places]), [*worker.parameters()])
+            for parameter, step in zip(worker.parameters(), steps, strict=True):
+                parameter.data -= local.lr * step
+        rows = tuple((new - old).detach() for new, old in zip(worker.parameters(), model.parameters(), strict=True))
+    update = dict(zip((name for name, _ in model.named_parameters()), rows, strict=True))
+    told = labels[torch.arange(len(labels)).roll(1)] if granted else None
+    return Observation(model, update, SHAPE, CLASSES, len(images), scale, local, told)
+
+
+def decibels(found: Tensor | None, images: Tensor) -> float:
+    """Mean PSNR of the nearest reconstruction of each original, above that of a gray image."""
+    assert found is not None
+    errors = (found[:, None] - images).square().flatten(2).mean(2).amin(0)
+    gray = (images - 0.5).square().flatten(1).mean(1)
+    return 10 * float((gray / errors).log10().mean())
+
+
+@pytest.fixture(name="client")
+def _client() -> Callable[..., Observation]:
+    return client
+
+
+@pytest.fixture(name="pictures")
+def _pictures() -> Callable[..., Tensor]:
+    return pictures
+
+
+@pytest.fixture(name="decibels")
+def _decibels() -> Callable[..., float]:
+    return decibels
