@@ -41,8 +41,8 @@ class GradInversion(Inversion):
         bn: weight of the statistics.
         group: weight of the agreement.
         noise: of each step, as a share of the learning rate.
-        plateau: go on to the next lower learning rate when the matching loss has not fallen by 0.1% within so many
-            iterations; never, if not given.
+        plateau: when the matching loss has not fallen by 0.1% within so many iterations, give the rest of this learning
+            rate's iterations to the next lower one, and stop after the last; never, if not given.
         seconds: stop after this time; never, if not given.
         at_once: how many problems (observations x restarts) to hold in memory together; all, if not given.
 

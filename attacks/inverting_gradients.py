@@ -3,8 +3,9 @@
 Reference: Geiping, Bauermeister, Dröge, Moeller, Inverting gradients: how easy is it to break privacy in federated
 learning?, NeurIPS 2020, arXiv:2003.14053.
 
-Deviations: the restart is chosen by its matching loss alone, restarts run together, and in updates of several local
-steps the order of the labels is not taken from the client: each restart tries its own.
+Deviations: a learning rate that no longer helps gives its iterations to the next lower one (`plateau`), the restart is
+chosen by its matching loss alone, restarts run together, and in updates of several local steps the order of the labels
+is not taken from the client: each restart tries its own.
 """
 
 from collections.abc import Sequence
@@ -38,8 +39,8 @@ class InvertingGradients(Inversion):
         bn: weight of the distance from the batch's normalization statistics, where these are granted.
         signed: use only the gradient's sign.
         boxed: put pixels back into [0, 1] after every step.
-        plateau: go on to the next lower learning rate when the matching loss has not fallen by 0.1% within so many
-            iterations; never, if not given.
+        plateau: when the matching loss has not fallen by 0.1% within so many iterations, give the rest of this learning
+            rate's iterations to the next lower one, and stop after the last; null: the published schedule.
         seconds: stop after this time; never, if not given.
         at_once: how many problems (observations x restarts) to hold in memory together; all, if not given.
 
@@ -58,7 +59,7 @@ class InvertingGradients(Inversion):
         bn: float = 5e-3,
         signed: bool = True,
         boxed: bool = True,
-        plateau: int | None = None,
+        plateau: int | None = 100,
         seconds: float | None = None,
         at_once: int | None = None,
     ) -> None:

@@ -26,8 +26,8 @@ class Descent:
         lr: Adam's learning rate; a tenth of it after 3/8, 5/8 and 7/8 of the iterations each.
         signed: use only the gradient's sign.
         noise: standard deviation of Gaussian noise added to every step, in units of the learning rate.
-        plateau: when no problem's matching loss has fallen by 0.1% within this many iterations, go on to the next
-            lower learning rate, and stop after the last; never, if None.
+        plateau: when no problem's matching loss has fallen by 0.1% within this many iterations, the rest of this
+            learning rate's iterations goes to the next lower one; after the last the search ends. Never, if None.
         records: how often, in all, the best so far is looked at.
 
     Raises:

@@ -19,6 +19,7 @@ gradients at a layer's output. Here the softmax itself determines it: nothing is
 networks and batches of one class included, and the equations say whether the solution is one.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
@@ -48,6 +49,7 @@ class Features:
         conditioning: smallest of the B singular values over the largest; features are known to about the gradient's
             relative precision over this.
         deviation: standard deviation of noise in an entry of the gradient, as far as its rank gives it away.
+        error: to be expected of the values, root mean square, from the residual and what noise does to the basis.
         solved: whether the equations hold as well as the gradient's own precision allows.
     """
 
@@ -57,6 +59,7 @@ class Features:
     noise: float
     conditioning: float
     deviation: float
+    error: float
     solved: bool
 
 
@@ -120,9 +123,15 @@ def recover_features(
         width *= 2
     assert best is not None
     values = (best[1] @ system.basis).to(weight_gradient)
-    labels = best[2].to(weight.device)
     return Features(
-        values, labels, best[0], system.noise, system.conditioning, system.deviation, best[0] <= system.tolerance
+        values=values,
+        labels=best[2].to(weight.device),
+        residual=best[0],
+        noise=system.noise,
+        conditioning=system.conditioning,
+        deviation=system.deviation,
+        error=system.error(best[1], best[2], best[0]),
+        solved=best[0] <= system.tolerance,
     )
 
 
@@ -140,6 +149,7 @@ class _System:
         noise: see `Features`.
         conditioning: see `Features`.
         deviation: see `Features`.
+        tilt: noise in an entry of each basis vector.
         tolerance: residual below which the equations count as solved.
     """
 
@@ -152,6 +162,7 @@ class _System:
     noise: float
     conditioning: float
     deviation: float
+    tilt: Float[Tensor, "batch"]
     tolerance: float
 
     @classmethod
@@ -186,8 +197,11 @@ class _System:
         classes, columns = target.shape
         surplus = max(1 - size**2 / ((classes - 1) * columns), 0.01) ** 0.5
         tolerance = max(3 * noise, 16 * torch.finfo(weight_gradient.dtype).eps) * surplus
+        # Where noise is as large as the signal, any labels and features would do.
+        tolerance = min(tolerance, 0.05)
         logits, precision = weight @ basis.T, precision / scale
-        return cls(basis, logits, bias, target, ones, precision, noise, conditioning, deviation, tolerance)
+        tilt = beyond / (gradient.shape[1] ** 0.5 * values[:size].clamp_min(1e-300))
+        return cls(basis, logits, bias, target, ones, precision, noise, conditioning, deviation, tilt, tolerance)
 
     def softened(self) -> "_System":
         """The same with weights nearer to each other, never solved."""
@@ -227,6 +241,16 @@ class _System:
         gradient = delta @ residual[..., :size]
         gradient = gradient + torch.einsum("nikl,nki->nil", slopes, residual @ extended.mT)
         return matrix.reshape(n, size * size, size * size), gradient.reshape(n, size * size)
+
+    def error(self, mixing: Float[Tensor, "batch batch"], labels: Int64[Tensor, "batch"], residual: float) -> float:
+        """Expected error of a feature: the covariance of a least-squares solution, and what the basis misses."""
+        size, (classes, columns) = len(labels), self.target.shape
+        matrix = self.normal(mixing[None], labels[None])[0][0]
+        variance = residual**2 / max((classes - 1) * columns - size**2, 1)
+        spread = float(torch.linalg.eigvalsh(matrix).clamp_min(1e-30).reciprocal().sum())
+        within = variance * spread / (size * self.basis.shape[1])
+        outside = float((mixing * self.tilt).square().sum()) / size
+        return math.sqrt(within + outside)
 
     def solve(
         self, mixing: Float[Tensor, "n batch batch"], labels: Int64[Tensor, "n batch"], iterations: int

@@ -189,13 +189,13 @@ class _Goal:
             if each is None:
                 continue
             values[trial] = each.values
-            factor, spread = _sensitivity(each.values)
+            factor, spread = _sensitivity(each.values, min(max(_SATURATED, each.error), 0.25))
             precision[trial] = factor * (schedule.feature_weight / (spread * values.shape[2])) ** 0.5
             logits = each.values @ head.weight.T + (0 if head.bias is None else head.bias)
             delta = logits.softmax(1) - F.one_hot(each.labels, observation.num_classes)
             cotangents[trial] = delta @ head.weight / size
             floor[trial] = schedule.gradient_weight * each.deviation**2 * entries / scales[trial]
-            floor[trial] += schedule.feature_weight * size * (each.noise / each.conditioning) ** 2
+            floor[trial] += (each.error * precision[trial]).square().sum()
         attacked = replace(head, module=attacked_model(observation).requires_grad_(False))
         return cls(
             attacked,
@@ -243,18 +243,20 @@ class _Goal:
         return result
 
 
-def _sensitivity(features: Float[Tensor, "batch features"]) -> tuple[Tensor, Tensor]:
+def _sensitivity(features: Float[Tensor, "batch features"], least: float) -> tuple[Tensor, Tensor]:
     """1 / (slope of the last activation), where bounds give it away, and the variance of what goes into it.
 
     Saturated features hardly move with the images; an error in them weighs as much as it does before the activation.
+
+    Args:
+        features: of one batch.
+        least: slope below which nothing is gained, and how far errors may take features out of their bounds.
     """
     low, high = float(features.min()), float(features.max())
-    if low > 0 and high < 1:
-        factor = 1 / (features * (1 - features) + _SATURATED)
-        inner = features.clamp(_SATURATED, 1 - _SATURATED).logit()
-    elif -1 < low < 0 and high < 1:
-        factor = 1 / (1 - features.square() + _SATURATED)
-        inner = features.clamp(_SATURATED - 1, 1 - _SATURATED).atanh()
-    else:
-        factor, inner = torch.ones_like(features), features
-    return factor, inner.var(correction=0).clamp_min(1e-12)
+    if low > -4 * least and high < 1 + 4 * least:
+        inside = features.clamp(least, 1 - least)
+        return 1 / (inside * (1 - inside)), inside.logit().var(correction=0).clamp_min(1e-12)
+    if low > -1 - 4 * least and high < 1 + 4 * least:
+        inside = features.clamp(least - 1, 1 - least)
+        return 1 / (1 - inside.square()), inside.atanh().var(correction=0).clamp_min(1e-12)
+    return torch.ones_like(features), features.var(correction=0).clamp_min(1e-12)

@@ -152,3 +152,14 @@ def test_malformed_input() -> None:
         recover_features(weight, bias, gradient, torch.zeros(3), [labels])
     with pytest.raises(InputError, match="at least one hypothesis"):
         recover_features(weight, bias, gradient, bias_gradient, [])
+
+
+@pytest.mark.parametrize("share", [1e-4, 1e-3])
+def test_expected_error_has_the_right_size(share: float) -> None:
+    features, labels, (weight, bias, gradient, bias_gradient) = problem(3, 10, seed=4, width=400)
+    noise = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(1), dtype=gradient.dtype)
+    found = recover_features(weight, bias, gradient + share * gradient.std() * noise, bias_gradient, [labels])
+    assert found.solved
+    rows, columns = linear_sum_assignment(torch.cdist(found.values, features).numpy())
+    actual = float((found.values[rows] - features[columns]).square().mean().sqrt())
+    assert actual / 4 < found.error < actual * 4
