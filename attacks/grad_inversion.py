@@ -11,7 +11,6 @@ set of weights serves networks of any size. The restart is chosen by its matchin
 from collections.abc import Sequence
 
 import torch
-from fedsec.matching.labels import labels_of
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -20,6 +19,7 @@ from fedsec.errors import InputError
 from fedsec.matching.descent import Descent
 from fedsec.matching.distances import squared_distance, total_variation
 from fedsec.matching.first_order import Guess, descend
+from fedsec.matching.labels import labels_of
 from fedsec.matching.statistics import StatisticsPrior
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
@@ -30,7 +30,8 @@ class GradInversion(Inversion):
 
     min over x of || update(x) - observed ||^2 / || observed ||^2 + tv * TV(x) + l2 * mean x^2 + bn * R_BN(x)
     + group * mean (x - mean over restarts)^2, with x standardized, by Adam with Gaussian noise in every step.
-    The statistics are the batch's own where they are granted, else the running ones of layers in eval mode. Agreement counts from the middle of the search on.
+    The statistics are the batch's own where they are granted, else the running ones of layers in eval mode. Agreement
+    counts from the middle of the search on.
 
     Args:
         iterations: Adam steps; the paper takes 20,000.
@@ -101,6 +102,7 @@ class GradInversion(Inversion):
             self.descent,
             restarts=self.restarts,
             boxed=True,
+            fixed=False,
             at_once=self.at_once,
             seconds=self.seconds,
             generator=generator,

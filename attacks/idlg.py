@@ -9,9 +9,9 @@ Deviations: the paper treats batches of one image; here the labels of larger bat
 from collections.abc import Sequence
 
 import torch
-from fedsec.matching.labels import labels_of
 
 from fedsec.errors import InputError
+from fedsec.matching.labels import labels_of
 from fedsec.matching.newton import match
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from math import isfinite
 
 import torch
-from fedsec.matching.labels import labels_of
-from fedsec.matching.statistics import StatisticsPrior
 from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.matching.descent import Descent
 from fedsec.matching.distances import cosine_distance, total_variation
 from fedsec.matching.first_order import Guess, descend
+from fedsec.matching.labels import labels_of
+from fedsec.matching.statistics import StatisticsPrior
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
 
@@ -65,7 +65,7 @@ class InvertingGradients(Inversion):
     ) -> None:
         if restarts < 1 or not (isfinite(tv) and tv >= 0 and isfinite(bn) and bn >= 0):
             raise InputError(
-                f"InvertingGradients: restarts must be at least 1, tv and bn not negative, not {restarts}, {tv} and {bn}"
+                f"InvertingGradients: restarts must be at least 1, tv and bn not negative, not {restarts}, {tv}, {bn}"
             )
         self.descent = Descent(iterations, lr, signed, plateau=plateau)
         self.restarts, self.tv, self.bn = restarts, tv, bn
@@ -93,6 +93,7 @@ class InvertingGradients(Inversion):
             self.descent,
             restarts=self.restarts,
             boxed=self.boxed,
+            fixed=statistics is None,
             at_once=self.at_once,
             seconds=self.seconds,
             generator=generator,

@@ -22,6 +22,12 @@ step device $python -c "import torch; print(torch.__version__, torch.cuda.get_de
 step agreement $python -m pytest -q tests/federation tests/test_conformance.py tests/metrics
 step quickstart $python -m fedsec run scenarios/quickstart.yaml --device cuda --out "$out/runs" --workers 1
 step gpu_cohort $python benchmarks/gpu_cohort.py
+step inversion_agreement $python -m pytest -q tests/matching tests/attacks
+step inversion_lenet $python -m fedsec invert --device cuda --attack inverting_gradients --labels known --batch-size 1 \
+  --dataset photos --trials 40 --out "$out/inversion_lenet"
+step inversion_resnet18 $python -m fedsec invert --device cuda --attack inverting_gradients --labels known --batch-size 1 \
+  --model resnet18 --client-mode eval --dataset photos --trials 4 --out "$out/inversion_resnet18"
+step inversion_decoupled $python -m fedsec invert --device cuda --trials 20 --out "$out/inversion_decoupled"
 [ -e /usr/share/datasets/fashion-mnist ] || [ -n "${FEDSEC_DATA:-}" ] &&
   step byzantine_fmnist $python -m fedsec run scenarios/byzantine_fmnist.yaml --device cuda --out "$out/runs" --workers 2
 exit $status

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.errors import InputError
+from fedsec.matching.capture import captured
 
 __all__ = ["Descent", "Objective"]
 
@@ -56,6 +57,7 @@ class Descent:
         variable: Float[Tensor, "problems ..."],
         *,
         record: Callable[[int, Tensor], bool],
+        fixed: bool = False,
         clamp: Callable[[Tensor], None],
         generator: torch.Generator,
     ) -> None:
@@ -67,9 +69,16 @@ class Descent:
             record: told (iterations done, matching losses) while the variable is still that of these losses;
                 says whether to stop.
             clamp: puts the variable back into its box.
+            fixed: whether the objective does the same in every iteration; then a GPU runs it as one CUDA graph.
             generator: of the noise.
         """
         adam = _Adam(variable)
+
+        def step(iteration: int = 0) -> tuple[Tensor, Tensor]:
+            losses, matching = objective(iteration)
+            return torch.autograd.grad(losses.sum(), variable)[0], matching.detach()
+
+        graph = captured(step, variable.device) if fixed else None
         every = max(1, self.iterations // self.records)
         phases = [int(share * self.iterations) for share in (*_DROPS, 1)]
         best = torch.full((len(variable),), torch.inf)
@@ -77,12 +86,11 @@ class Descent:
         for phase, end in enumerate(phases):
             rate = self.lr * 0.1**phase
             while done < end:
-                losses, matching = objective(done)
-                (gradient,) = torch.autograd.grad(losses.sum(), variable)
+                gradient, matching = graph() if graph is not None else step(done)
                 if done % every == 0:
-                    if record(done, matching.detach()):
+                    if record(done, matching):
                         return
-                    since = 0 if _lower(best, matching.detach().cpu()) else since + every
+                    since = 0 if _lower(best, matching.cpu()) else since + every
                     if self.plateau is not None and since >= self.plateau:
                         since = 0
                         break

@@ -55,6 +55,7 @@ def descend(
     *,
     restarts: int,
     boxed: bool,
+    fixed: bool,
     at_once: int | None,
     seconds: float | None,
     generator: torch.Generator,
@@ -70,7 +71,8 @@ def descend(
         loss: of a guess.
         descent: how to search.
         restarts: random starts of each observation; the one with the least matching loss counts.
-        boxed: keep pixels in [0, 1] throughout.
+        boxed: put pixels back into [0, 1] after every step.
+        fixed: whether the loss does the same at any progress; see `Descent.run`.
         at_once: problems computed together, at most, rounded to whole observations; all, if None.
         seconds: at most, if given; shared out evenly where problems are computed one after another.
         generator: the only source of randomness.
@@ -88,7 +90,8 @@ def descend(
     blocks = torch.split(torch.arange(candidates.problems), size)
     total = descent.iterations * len(blocks)
     tracker = Tracker(observations, restarts, watch, stage="matching", iterations=total)
-    candidates.prepare(_inputs(first.scale, units, starts), dealt)
+    to_inputs = _affine(units, first.scale, starts)
+    candidates.prepare(to_inputs(starts), dealt)
     if not candidates.vectorized:
         notes = (*notes, "the model cannot be computed for several problems together; they ran one after another")
     interrupted = False
@@ -107,7 +110,7 @@ def descend(
                 targets: list[Tensor] = targets,
                 norms: Tensor = norms,
             ) -> tuple[Tensor, Tensor]:
-                inputs = _inputs(first.scale, units, images)
+                inputs = to_inputs(images)
                 updates = candidates.updates(inputs, answers, which)
                 progress = iteration / descent.iterations
                 matching, priors = loss(Guess(images, inputs, updates, targets, norms, which, progress))
@@ -128,14 +131,20 @@ def descend(
                 if boxed:
                     torch.clamp(images, lowest, highest, out=images)
 
-            descent.run(objective, images, record=record, clamp=clamp, generator=generator)
+            alone = fixed and first.local is None
+            descent.run(objective, images, record=record, clamp=clamp, fixed=alone, generator=generator)
     except KeyboardInterrupt:
         interrupted = True
     return tracker.results(interrupted=interrupted, notes=notes)
 
 
-def _inputs(scale: PixelScale, units: PixelScale, images: Tensor) -> Tensor:
-    return images if units == scale else scale.apply(units.undo(images))
+def _affine(units: PixelScale, scale: PixelScale, like: Tensor) -> Callable[[Tensor], Tensor]:
+    """From images in one scale to the model's input; constants are put on the device once."""
+    if units == scale:
+        return lambda images: images
+    (mean, std), (other_mean, other_std) = units.tensors(like), scale.tensors(like)
+    factor, shift = std / other_std, (mean - other_mean) / other_std
+    return lambda images: images * factor + shift
 
 
 def _deal(
