@@ -41,14 +41,14 @@ class Decoupled(Inversion):
     have no solution (noise, pruning, many local steps), the whole update is matched instead, and the notes say so.
 
     Args:
-        iterations: of 20 L-BFGS iterations each, for the pixels, at most.
+        iterations: of 20 L-BFGS iterations each, for the pixels, at most; 30 an image and at least 60 by default.
         restarts: starts of the pixels: gray first, then random ones; the least mismatch counts.
         starts: of the equations for the features, at most, for each labeling.
         hypotheses: labelings to try where labels are not granted.
         feature_weight: of the features' squared error.
         gradient_weight: of the body's squared gradient error.
         tv_weight: of the squared total variation, at first.
-        tv_fade: what it is multiplied with after each iteration.
+        tv_end: share of it that is left after the last iteration; it fades geometrically.
         tolerance: stop when the mismatch is below this.
         seconds: stop the pixels' search after this time; never, if not given.
 
@@ -61,33 +61,39 @@ class Decoupled(Inversion):
 
     def __init__(
         self,
-        iterations: int = 60,
+        iterations: int | None = None,
         restarts: int = 1,
         starts: int = 32,
         hypotheses: int = 24,
         feature_weight: float = 1e3,
         gradient_weight: float = 1e2,
         tv_weight: float = 10.0,
-        tv_fade: float = 0.9,
+        tv_end: float = 2e-3,
         tolerance: float = 1e-10,
         seconds: float | None = None,
     ) -> None:
-        counts = {"iterations": iterations, "restarts": restarts, "starts": starts, "hypotheses": hypotheses}
+        counts = {
+            "iterations": 1 if iterations is None else iterations,
+            "restarts": restarts,
+            "starts": starts,
+            "hypotheses": hypotheses,
+        }
         for name, count in counts.items():
             if count < 1:
                 raise InputError(f"Decoupled: {name} must be at least 1, not {count}")
         for name, weight in {"feature_weight": feature_weight, "gradient_weight": gradient_weight}.items():
             if not (isfinite(weight) and weight > 0):
                 raise InputError(f"Decoupled: {name} must be positive and finite, not {weight}")
-        if not (isfinite(tv_weight) and tv_weight >= 0 and 0 < tv_fade <= 1):
+        if not (isfinite(tv_weight) and tv_weight >= 0 and 0 < tv_end <= 1):
             raise InputError(
-                f"Decoupled: tv_weight must not be negative and tv_fade be in (0, 1], not {tv_weight} and {tv_fade}"
+                f"Decoupled: tv_weight must not be negative and tv_end be in (0, 1], not {tv_weight} and {tv_end}"
             )
         if not tolerance >= 0 or (seconds is not None and not seconds > 0):
             raise InputError(f"Decoupled: expected tolerance >= 0 and seconds > 0, got {tolerance} and {seconds}")
         self.starts, self.hypotheses = starts, hypotheses
+        self.iterations = iterations
         self.schedule = Schedule(
-            iterations, restarts, feature_weight, gradient_weight, tv_weight, tv_fade, tolerance, seconds
+            iterations or 0, restarts, feature_weight, gradient_weight, tv_weight, tv_end, tolerance, seconds
         )
 
     def recover(
@@ -103,7 +109,9 @@ class Decoupled(Inversion):
         found = [self._first_stage(each, head, examples, generator) for each in observations]
         features = [each if each is not None and each.solved else None for each, _, _ in found]
         labels = torch.stack([each for _, each, _ in found])
-        results = recover_pixels(observations, head, features, labels, self.schedule, generator=generator, watch=watch)
+        iterations = self.iterations or max(60, 30 * observations[0].batch_size)
+        schedule = replace(self.schedule, iterations=iterations)
+        results = recover_pixels(observations, head, features, labels, schedule, generator=generator, watch=watch)
         return [
             replace(result, notes=(*result.notes, *notes)) for result, (_, _, notes) in zip(results, found, strict=True)
         ]

@@ -94,8 +94,8 @@ def ablation(options: argparse.Namespace) -> Iterator[dict[str, object]]:
         "hardly any gradient": {"gradient_weight": 1e-6},
         "no total variation": {"tv_weight": 0},
         "tenth of the total variation": {"tv_weight": 1},
-        "total variation that stays": {"tv_weight": 0.02, "tv_fade": 1},
-        "slower fading": {"tv_fade": 0.95},
+        "total variation that stays": {"tv_weight": 0.02, "tv_end": 1},
+        "less fading": {"tv_end": 0.05},
     }
     for mode in ("distinct", "same"):
         cases = [case(options.dataset, options.batch_size, seed, mode=mode) for seed in range(options.trials)]

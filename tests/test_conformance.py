@@ -38,8 +38,8 @@ ATTACK_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("grad_inversion", {"iterations": 400, "restarts": 2}, {"labels_granted": False}),
     ("analytic", {}, {"model": mlp}),
     ("labels", {}, {"batch_size": 3, "labels_granted": False}),
-    ("decoupled", {}, {"batch_size": 2}),
-    ("decoupled", {}, {"batch_size": 2, "labels_granted": False}),
+    ("decoupled", {"iterations": 15}, {"batch_size": 2}),
+    ("decoupled", {"iterations": 15, "restarts": 2}, {"batch_size": 2, "labels_granted": False}),
 ]
 DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("mean", {}, {}),

@@ -39,7 +39,7 @@ class Schedule:
     feature_weight: float
     gradient_weight: float
     tv_weight: float
-    tv_fade: float
+    tv_end: float
     tolerance: float
     seconds: float | None
 
@@ -84,7 +84,7 @@ def recover_pixels(
     goal = _Goal.of(first, head, features, schedule, candidates)
     known = torch.tensor([each is not None for each in features])[owner]
     weights = start.new_full((candidates.problems,), schedule.tv_weight)
-    mismatches = torch.full_like(weights, torch.inf)
+    fade = schedule.tv_end ** (1 / schedule.iterations)
 
     def mismatch(images: Tensor, which: Int64[Tensor, "some"]) -> Float[Tensor, "some"]:
         inputs = first.scale.apply(images)
@@ -102,7 +102,6 @@ def recover_pixels(
         images = points.view(-1, *shape[1:]).sigmoid()
         data = mismatch(images, which)
         losses = data + weights[which] * _roughness(images)
-        mismatches[which] = data.detach()
         return losses, torch.autograd.grad(losses.sum(), points)[0]
 
     search = LBFGS(evaluate, start.flatten(1), history=100)
@@ -116,7 +115,7 @@ def recover_pixels(
             if bool(tracker.solved(schedule.tolerance).all()) or tracker.expired:
                 break
             # Below what noise alone would leave, a fading prior would only let the noise into the images.
-            weights = torch.where(reached > goal.floor, weights * schedule.tv_fade, weights)
+            weights = torch.where(reached > goal.floor, weights * fade, weights)
     except KeyboardInterrupt:
         interrupted = True
     found = tracker.results(interrupted=interrupted)

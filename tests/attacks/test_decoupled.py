@@ -65,7 +65,7 @@ def errors(found: Reconstruction, images: Tensor, labels: Tensor | None = None) 
 @pytest.mark.parametrize("labels", [[3, 7], [4, 4], [1, 1, 8]])
 def test_batches_beat_gray_by_far(labels: list[int]) -> None:
     images, truth = pictures(len(labels)), torch.tensor(labels)
-    found = Decoupled(iterations=8, tv_fade=0.6).reconstruct(observe(images, truth))
+    found = Decoupled(iterations=8).reconstruct(observe(images, truth))
     gray = (images - 0.5).square().mean()
     assert not found.notes
     assert float(errors(found, images, truth).max()) < float(gray) / 4  # 6 dB
@@ -161,7 +161,7 @@ def test_no_linear_head() -> None:
 def test_a_linear_model_has_no_body() -> None:
     images, labels = pictures(2), torch.tensor([1, 1])
     model = nn.Sequential(nn.Flatten(), nn.Linear(144, 10))
-    found = Decoupled(iterations=8, tv_fade=0.6).reconstruct(observe(images, labels, model=model))
+    found = Decoupled(iterations=8).reconstruct(observe(images, labels, model=model))
     assert float(errors(found, images).max()) < 1e-3
 
 
@@ -180,7 +180,7 @@ def test_labelings_come_by_distance_without_repeats() -> None:
     [
         ({"iterations": 0}, "iterations must be at least 1"),
         ({"feature_weight": 0.0}, "feature_weight must be positive"),
-        ({"tv_fade": 1.5}, "tv_fade"),
+        ({"tv_end": 1.5}, "tv_end"),
         ({"seconds": -1.0}, "seconds > 0"),
     ],
 )
