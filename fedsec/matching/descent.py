@@ -27,7 +27,7 @@ class Descent:
         lr: Adam's learning rate; a tenth of it after 3/8, 5/8 and 7/8 of the iterations each.
         signed: use only the gradient's sign.
         noise: standard deviation of Gaussian noise added to every step, in units of the learning rate.
-        plateau: when no problem's matching loss has fallen by 0.1% within this many iterations, the rest of this
+        plateau: when a problem's matching loss has not fallen by 0.1% within this many iterations, the rest of its
             learning rate's iterations goes to the next lower one; after the last the search ends. Never, if None.
         records: how often, in all, the best so far is looked at.
 
@@ -80,28 +80,52 @@ class Descent:
 
         graph = captured(step, variable.device) if fixed else None
         every = max(1, self.iterations // self.records)
-        phases = [int(share * self.iterations) for share in (*_DROPS, 1)]
-        best = torch.full((len(variable),), torch.inf)
-        done = since = 0
-        for phase, end in enumerate(phases):
-            rate = self.lr * 0.1**phase
-            while done < end:
-                gradient, matching = graph() if graph is not None else step(done)
-                if done % every == 0:
-                    if record(done, matching):
-                        return
-                    since = 0 if _lower(best, matching.cpu()) else since + every
-                    if self.plateau is not None and since >= self.plateau:
-                        since = 0
-                        break
-                with torch.no_grad():
-                    adam.step(gradient.sign() if self.signed else gradient, rate)
-                    if self.noise:
-                        draw = torch.randn(variable.shape, generator=generator)
-                        variable.add_(draw.to(variable), alpha=self.noise * rate)
-                    clamp(variable)
-                done += 1
-        record(done, objective(done)[1].detach())
+        schedule = _Schedule(len(variable), self.iterations, self.plateau)
+        for done in range(self.iterations):
+            gradient, matching = graph() if graph is not None else step(done)
+            if done % every == 0 and (record(done, matching) or schedule.over(matching.cpu(), every)):
+                return
+            if schedule.moved(done) or done == 0:
+                rates = (self.lr * 0.1**schedule.drops).to(variable).view(-1, *[1] * (variable.ndim - 1))
+            with torch.no_grad():
+                adam.step(gradient.sign() if self.signed else gradient, rates)
+                if self.noise:
+                    variable.add_(torch.randn(variable.shape, generator=generator).to(variable) * rates * self.noise)
+                clamp(variable)
+        record(self.iterations, objective(self.iterations)[1].detach())
+
+
+class _Schedule:
+    """How often each problem's learning rate has dropped: at fixed times, or before that because it no longer helps."""
+
+    def __init__(self, problems: int, iterations: int, plateau: int | None) -> None:
+        self.drops: Float[Tensor, "problems"] = torch.zeros(problems)
+        self._times = [int(share * iterations) for share in _DROPS]
+        self._plateau = plateau
+        self._best = torch.full((problems,), torch.inf)
+        self._since = torch.zeros(problems)
+        self._changed = False
+
+    def over(self, losses: Float[Tensor, "problems"], passed: int) -> bool:
+        """Take note of losses, so many iterations after the last ones; whether no problem improves any more."""
+        if self._plateau is None:
+            return False
+        fell = losses < 0.999 * self._best
+        self._best = torch.minimum(self._best, losses)
+        self._since = torch.where(fell, 0, self._since + passed)
+        stalled = self._since >= self._plateau
+        self.drops[stalled] += 1
+        self._since[stalled] = 0
+        self._changed |= bool(stalled.any())
+        return bool((self.drops > len(_DROPS)).all())
+
+    def moved(self, iteration: int) -> bool:
+        """Whether a rate is another one from this iteration on."""
+        due = sum(iteration >= time for time in self._times)
+        changed = self._changed or bool((self.drops < due).any())
+        self.drops.clamp_(min=due)
+        self._changed = False
+        return changed
 
 
 class _Adam:
@@ -115,16 +139,9 @@ class _Adam:
         self._mean, self._square = torch.zeros_like(variable), torch.zeros_like(variable)
         self._steps = 0
 
-    def step(self, gradient: Tensor, lr: float) -> None:
+    def step(self, gradient: Tensor, rates: Tensor) -> None:
         self._steps += 1
         self._mean.lerp_(gradient, 0.1)
         self._square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
         scale = (self._square / (1 - 0.999**self._steps)).sqrt_().add_(1e-8)
-        self._variable.addcdiv_(self._mean, scale, value=-lr / (1 - 0.9**self._steps))
-
-
-def _lower(best: Tensor, losses: Tensor) -> bool:
-    """Whether a loss is clearly below its best; the best are updated in place."""
-    fell = bool((losses < 0.999 * best).any())
-    best.copy_(torch.minimum(best, losses))
-    return fell
+        self._variable.addcdiv_(self._mean * rates, scale, value=-1 / (1 - 0.9**self._steps))

@@ -92,3 +92,24 @@ def test_clamp_holds_after_every_step() -> None:
 def test_numbers_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match="must be"):
         Descent(**{"iterations": 10, **wrong})  # type: ignore[arg-type]
+
+
+def test_a_plateau_of_one_problem_leaves_the_others_alone() -> None:
+    def run(rows: slice) -> Tensor:
+        goal = torch.tensor([[0.0, 0.0, 0.0], [5.05, -3.07, 8.11]])[rows]  # the first starts at its minimum
+        variable = torch.zeros(goal.shape, requires_grad=True)
+
+        def objective(iteration: int) -> tuple[Tensor, Tensor]:
+            losses = (variable - goal).square().sum(1)
+            return losses, losses
+
+        Descent(300, lr=0.1, signed=False, plateau=20).run(
+            objective,
+            variable,
+            record=lambda iteration, losses: False,
+            clamp=lambda _: None,
+            generator=torch.Generator().manual_seed(0),
+        )
+        return variable.detach()
+
+    assert torch.allclose(run(slice(0, 2))[1], run(slice(1, 2))[0], atol=1e-6)
