@@ -18,7 +18,7 @@ from fedsec.models import training as module
 from fedsec.models.training import Training, train, trained
 
 HALF = Normalization((0.5,), (0.5,))
-SHORT = Training(epochs=2, lr=0.05, batch_size=20)
+SHORT = Training(epochs=2, lr=0.01, batch_size=20)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize(("name", "lr", "reached"), [("mlp", 0.1, 0.9), ("cnn", 0.3, 0.85)])
+@pytest.mark.parametrize(("name", "lr", "reached"), [("mlp", 0.01, 0.9), ("cnn", 0.01, 0.85)])
 def test_training_learns_digits(name: str, lr: float, reached: float, digits: Dataset) -> None:
     model, losses = network(name, activation="relu"), list[float]()
     test = digits.test.images, digits.test.labels, HALF, 10
@@ -61,15 +61,15 @@ def test_training_learns_digits(name: str, lr: float, reached: float, digits: Da
     )
     assert evaluate(model, *test).accuracy > max(reached, before)
     assert len(losses) == 8
-    assert losses[-1] < 0.2 < 1 < losses[0]
+    assert losses[-1] < 0.2 < 0.5 < losses[0]
 
 
-def test_training_is_torch_s_sgd_along_half_a_cosine(few: Split) -> None:
+def test_training_is_torch_s_adam_along_half_a_cosine(few: Split) -> None:
     model, expected = network("mlp"), network("mlp")
     train(model, few, HALF, SHORT, generator=generator(3))
     shuffle = generator(3)
     torch.randint(2**62, (), generator=shuffle)
-    optimizer = torch.optim.SGD(expected.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.Adam(expected.parameters(), lr=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 6)
     for _ in range(2):
         order = torch.randperm(50, generator=shuffle)
