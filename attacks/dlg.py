@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from fedsec.errors import InputError
+from fedsec.matching.budget import check_budget
 from fedsec.matching.newton import match, match_as_published
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
@@ -44,8 +45,7 @@ class DLG(Inversion):
         seconds: float | None = None,
         variant: Literal["robust", "published"] = "robust",
     ) -> None:
-        if iterations < 1 or restarts < 1:
-            raise InputError(f"DLG: iterations and restarts must be at least 1, not {iterations} and {restarts}")
+        check_budget("DLG", iterations=iterations, restarts=restarts, seconds=seconds)
         if variant not in ("robust", "published"):
             raise InputError(f"DLG: variant must be robust or published, not {variant!r}")
         self.iterations, self.restarts = iterations, restarts

@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fedsec.errors import InputError
+from fedsec.matching.budget import check_budget
 from fedsec.matching.descent import Descent
 from fedsec.matching.distances import squared_distance, total_variation
 from fedsec.matching.first_order import Guess, descend
@@ -45,7 +46,8 @@ class GradInversion(Inversion):
         plateau: when the matching loss has not fallen by 0.1% within so many iterations, give the rest of this learning
             rate's iterations to the next lower one, and stop after the last; never, if not given.
         seconds: stop after this time; never, if not given.
-        at_once: how many problems (observations x restarts) to hold in memory together; all, if not given.
+        at_once: how many problems (observations x restarts) to hold in memory together, rounded to whole observations;
+            all, if not given.
 
     Raises:
         InputError: a number out of range.
@@ -71,8 +73,7 @@ class GradInversion(Inversion):
         for name, weight in weights.items():
             if not 0 <= weight < float("inf"):
                 raise InputError(f"GradInversion: {name} must not be negative, not {weight}")
-        if restarts < 1:
-            raise InputError(f"GradInversion: restarts must be at least 1, not {restarts}")
+        check_budget("GradInversion", iterations=iterations, restarts=restarts, seconds=seconds, at_once=at_once)
         self.descent = Descent(iterations, lr, signed=False, noise=noise, plateau=plateau)
         self.restarts = restarts
         self.tv, self.l2, self.bn, self.group = tv, l2, bn, group
@@ -93,7 +94,7 @@ class GradInversion(Inversion):
             if self.restarts > 1 and self.group and guess.progress >= 0.5:
                 agreed = agreement(images.detach(), self.restarts)
                 priors = priors + self.group * (images - agreed).square().flatten(1).mean(1)
-            return squared_distance(guess.updates, guess.targets), priors
+            return squared_distance(guess.updates, guess.targets, guess.norms.square()), priors
 
         return descend(
             observations,
@@ -102,12 +103,13 @@ class GradInversion(Inversion):
             self.descent,
             restarts=self.restarts,
             boxed=True,
+            together=True,
             fixed=False,
             at_once=self.at_once,
             seconds=self.seconds,
             generator=generator,
             watch=watch,
-            notes=() if statistics.layers else ("the model has no normalization statistics to match",),
+            notes=() if statistics.layers else ("there were no normalization statistics to match",),
         )
 
 
@@ -124,7 +126,7 @@ def agreement(images: Float[Tensor, "problems batch c h w"], restarts: int) -> F
         flat = group.flatten(2)
         orders = [torch.arange(group.shape[1], device=images.device)]
         for other in flat[1:] if group.shape[1] > 1 else ():
-            rows, columns = linear_sum_assignment(torch.cdist(flat[0], other).cpu().numpy())
+            rows, columns = linear_sum_assignment(torch.cdist(flat[0], other).nan_to_num(nan=1e30).cpu().numpy())
             orders.append(torch.from_numpy(columns[rows.argsort()]).to(images.device))
         orders += orders[:1] * (len(group) - len(orders))
         mean = torch.stack([member[order] for member, order in zip(group, orders, strict=True)]).mean(0)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fedsec.errors import InputError
+from fedsec.matching.budget import check_budget
 from fedsec.matching.labels import labels_of
 from fedsec.matching.newton import match
 from fedsec.threat import Inversion, Observation, Reconstruction
@@ -39,8 +39,7 @@ class IDLG(Inversion):
         tolerance: float = 1e-9,
         seconds: float | None = None,
     ) -> None:
-        if iterations < 1 or restarts < 1:
-            raise InputError(f"IDLG: iterations and restarts must be at least 1, not {iterations} and {restarts}")
+        check_budget("IDLG", iterations=iterations, restarts=restarts, seconds=seconds)
         self.iterations, self.restarts = iterations, restarts
         self.tolerance, self.seconds = tolerance, seconds
 

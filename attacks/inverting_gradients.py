@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fedsec.errors import InputError
+from fedsec.matching.budget import check_budget
 from fedsec.matching.descent import Descent
 from fedsec.matching.distances import cosine_distance, total_variation
 from fedsec.matching.first_order import Guess, descend
@@ -63,10 +64,9 @@ class InvertingGradients(Inversion):
         seconds: float | None = None,
         at_once: int | None = None,
     ) -> None:
-        if restarts < 1 or not (isfinite(tv) and tv >= 0 and isfinite(bn) and bn >= 0):
-            raise InputError(
-                f"InvertingGradients: restarts must be at least 1, tv and bn not negative, not {restarts}, {tv}, {bn}"
-            )
+        check_budget("InvertingGradients", iterations=iterations, restarts=restarts, seconds=seconds, at_once=at_once)
+        if not (isfinite(tv) and tv >= 0 and isfinite(bn) and bn >= 0):
+            raise InputError(f"InvertingGradients: tv and bn must not be negative, not {tv} and {bn}")
         self.descent = Descent(iterations, lr, signed, plateau=plateau)
         self.restarts, self.tv, self.bn = restarts, tv, bn
         self.boxed, self.seconds, self.at_once = boxed, seconds, at_once
@@ -93,6 +93,7 @@ class InvertingGradients(Inversion):
             self.descent,
             restarts=self.restarts,
             boxed=self.boxed,
+            together=False,
             fixed=statistics is None,
             at_once=self.at_once,
             seconds=self.seconds,

@@ -133,11 +133,12 @@ def check_inversion(
             batch_size=batch_size,
             labels=labels if labels_granted else None,
         )
-        before = {name: row.clone() for name, row in (*seen.update.items(), *seen.model.state_dict().items())}
+        before = {name: row.clone() for name, row in _held(seen).items()}
         with _global_randomness_untouched():
             found = attack.reconstruct(seen, generator=_generator(1))
-        after = {**seen.update, **seen.model.state_dict()}
-        _expect(all(torch.equal(row, after[name]) for name, row in before.items()), "the observation must not change")
+        after = _held(seen)
+        same = before.keys() == after.keys() and all(torch.equal(row, after[name]) for name, row in before.items())
+        _expect(same, "the observation must not change")
         again = attack.reconstruct(seen, generator=_generator(1))
         if found.images is None or again.images is None:
             _expect(found.images is None and found.labels is not None, "images, labels, or both")
@@ -150,6 +151,12 @@ def check_inversion(
             gray = (images - 0.5).square().flatten(1).mean(1)
             better = 10 * float((gray / errors.amin(0)).log10().mean())
             _expect(better >= gain, f"a PSNR of at least {gain} dB above a gray image's, not {better:.1f} dB")
+
+
+def _held(seen: Observation) -> dict[str, Tensor]:
+    """The update and the model's state, under names of their own."""
+    update = {f"update {name}": row for name, row in seen.update.items()}
+    return {**update, **{f"model {name}": row for name, row in seen.model.state_dict().items()}}
 
 
 def _small_network() -> nn.Module:

@@ -88,6 +88,7 @@ def test_an_attack_that_does_not_fit_the_model(tmp_path: Path) -> None:
     done = invert("--attack", "analytic", "--model", "lenet", "--out", str(tmp_path))
     assert done.exit_code == 2
     assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.glob("*.json"))
 
 

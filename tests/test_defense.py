@@ -106,7 +106,7 @@ def test_rejected_rows_shrink_the_budget() -> None:
     assert torch.equal(TrimmedMean(num_trimmed_per_side=2)(updates), TrimmedMean(num_trimmed_per_side=0)(finite))
 
 
-@pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{type(rule).__name__}{vars(rule)}")
 @pytest.mark.parametrize(
     "updates",
     [torch.zeros(5), torch.zeros(5, 2, 2), torch.zeros(0, 5), torch.zeros(5, 0), torch.zeros(5, 2).long()],
@@ -119,7 +119,7 @@ def test_malformed_updates(rule: Aggregator, updates: Tensor) -> None:
         rule.aggregate(updates)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{type(rule).__name__}{vars(rule)}")
 @pytest.mark.parametrize("weights", [[1.0, 1, 1], [1, 1, 1, -1, 1], [1, 1, 1, 1, torch.nan], [0, 0, 0, 0, 0]])
 def test_malformed_weights(rule: Aggregator, weights: list[float]) -> None:
     with pytest.raises(InputError, match="weight"):

@@ -32,12 +32,22 @@ FOREIGN_USE = """
 import sys
 import torch
 before = set(sys.modules)
+from fedsec.attacks import DLG, IDLG, Analytic, Decoupled, GradInversion, InvertingGradients, Labels
 from fedsec.attacks import LabelFlip, SignFlip
+from fedsec.threat import Observation
 from fedsec.defenses import Mean, Median, TrimmedMean
 assert Median()(torch.tensor([[1.0, 2.0], [3.0, 5.0], [9.0, 0.0]])).tolist() == [3.0, 2.0]
 images, labels = torch.zeros(3, 1, 4, 4), torch.tensor([0, 1, 9])
 flipped = LabelFlip().poison(images, labels, num_classes=10, generator=torch.Generator())[1]
 assert flipped.tolist() == [9, 8, 0]
+model, image = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3)), torch.rand(1, 1, 4, 4)
+loss = torch.nn.functional.cross_entropy(model(image), torch.tensor([2]))
+gradient = torch.autograd.grad(loss, list(model.parameters()))
+seen = Observation.of_gradient(model, gradient, input_shape=(1, 4, 4), num_classes=3, batch_size=1)
+attacks = Analytic(), Decoupled(iterations=2), InvertingGradients(iterations=2), DLG(iterations=2), Labels()
+assert [attack.reconstruct(seen).labels.tolist() for attack in attacks if not isinstance(attack, DLG)] == [[2]] * 4
+assert torch.allclose(attacks[0].reconstruct(seen).images, image, atol=1e-4)
+assert attacks[3].reconstruct(seen).images.shape == image.shape
 print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
 """
 
@@ -108,6 +118,18 @@ def test_methods_import_only_the_interfaces(name: str) -> None:
         root = module.partition(".")[0]
         allowed = root in {"torch", "numpy", "scipy", "jaxtyping", "fedsec"} or root in sys.stdlib_module_names
         assert allowed, f"{name} imports {module}"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("fedsec.matching")])
+def test_matching_is_as_light_as_the_attacks_that_use_it(name: str) -> None:
+    interfaces = ("fedsec.threat", "fedsec.matching", "fedsec.errors")
+    for module in imported(name, at_import_time=False):
+        root = module.partition(".")[0]
+        if root == "fedsec":
+            assert any(module == base or module.startswith(base + ".") for base in interfaces), f"{name}: {module}"
+        else:
+            light = root in {"torch", "numpy", "scipy", "jaxtyping"} or root in sys.stdlib_module_names
+            assert light, f"{name} imports {module}"
 
 
 @pytest.mark.parametrize("package", ["attacks", "defenses"])

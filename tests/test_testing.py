@@ -13,8 +13,8 @@ from torch import Tensor
 from fedsec.attacks import LabelFlip, SignFlip
 from fedsec.defense import Cohort, CoordinateRule, Scratch
 from fedsec.defenses import Mean
-from fedsec.testing import check_aggregator, check_data_poisoning, check_update_poisoning
-from fedsec.threat import AttackerView
+from fedsec.testing import check_aggregator, check_data_poisoning, check_inversion, check_update_poisoning
+from fedsec.threat import AttackerView, Inversion, Observation, Reconstruction
 
 calls = count()
 
@@ -124,3 +124,36 @@ def test_a_broken_update_attack_fails() -> None:
         check_update_poisoning(Global())
     with pytest.raises(AssertionError, match="own or omniscient"):
         check_update_poisoning(Unsaid())
+
+
+class Gray(Inversion):
+    """Gray images and the labels that were granted, after something that it must not do."""
+
+    def __init__(self, misdeed: Callable[[Observation], object]) -> None:
+        self.misdeed = misdeed
+
+    def recover(self, observations: Any, *, generator: torch.Generator, watch: Any) -> list[Reconstruction]:
+        (seen,) = observations
+        self.misdeed(seen)
+        return [Reconstruction(torch.full((seen.batch_size, *seen.input_shape), 0.5), seen.labels)]
+
+
+@pytest.mark.parametrize(
+    ("misdeed", "message"),
+    [
+        # Through .data, which PyTorch does not count as a write.
+        (lambda seen: [row.data.zero_() for row in seen.update.values()], "the observation must not change"),
+        (lambda seen: [row.data.zero_() for row in seen.model.parameters()], "the observation must not change"),
+        (lambda seen: seen.update.popitem(), "the observation must not change"),
+        (lambda seen: torch.rand(1), "global random state"),
+    ],
+)
+def test_a_broken_inversion_fails(misdeed: Callable[[Observation], object], message: str) -> None:
+    check_inversion(Gray(lambda seen: None), gain=None)
+    with pytest.raises(AssertionError, match=message):
+        check_inversion(Gray(misdeed), gain=None)
+
+
+def test_gray_images_recover_nothing() -> None:
+    with pytest.raises(AssertionError, match="a PSNR of at least 6"):
+        check_inversion(Gray(lambda seen: None))

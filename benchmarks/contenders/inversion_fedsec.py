@@ -22,9 +22,13 @@ def prepare(problem: Problem) -> Attack:
     )
 
     def attack(iterations: int) -> Tensor:
-        method = InvertingGradients(iterations=iterations, restarts=problem.restarts, lr=LR, tv=problem.tv)
+        # The published schedule, without the early drops that are fedsec's default: the same steps as the peers take.
+        method = InvertingGradients(
+            iterations=iterations, restarts=problem.restarts, lr=LR, tv=problem.tv, plateau=None
+        )
         found = method.reconstruct(observation, generator=torch.Generator().manual_seed(problem.seed))
         assert found.images is not None
+        assert found.iterations == iterations
         return found.images
 
     return attack

@@ -23,7 +23,7 @@ def invert(
         str | None,
         typer.Option(
             help="See `fedsec list attacks`.",
-            show_default="decoupled where it applies, else inverting_gradients",
+            show_default="decoupled where it applies, else inverting_gradients or dlg",
             rich_help_panel=_ATTACK,
         ),
     ] = None,

@@ -12,12 +12,12 @@ from torch import Tensor
 from fedsec.inversion import figures
 from fedsec.inversion.images import Victims
 from fedsec.metrics.images import Scores
-from fedsec.runs.store import remove_unfinished, write_atomic, write_json
+from fedsec.runs.store import read_json, write_atomic, write_json
 from fedsec.threat import Reconstruction, Snapshot
 
 __all__ = ["Outcome", "clear", "from_snapshot", "write"]
 
-_OURS = ("reconstruction*.png", "loss.png", "progress.png", "recovery.gif", "tensors.safetensors", "result.json")
+_RESULT = "result.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +42,15 @@ class Outcome:
 
 
 def clear(root: Path) -> None:
-    """Remove what an earlier inversion left in the folder, and nothing else that may lie there."""
-    remove_unfinished(root)
-    for pattern in _OURS:
-        for path in root.glob(pattern):
+    """Remove the files that an earlier inversion's `result.json` lists, and nothing else that may lie there."""
+    for name in _listed(root):
+        path = root / name
+        if path.is_file():
             path.unlink()
 
 
 def write(outcome: Outcome, title: str, frames: Sequence[figures.Frame] | None) -> list[str]:
-    """Write pictures, tensors and `result.json`, which comes last: where it is, the rest is.
+    """Write pictures, tensors and `result.json`, which comes last: where it is, the rest is, and it lists the rest.
 
     Args:
         outcome: what to write.
@@ -71,8 +71,10 @@ def write(outcome: Outcome, title: str, frames: Sequence[figures.Frame] | None) 
         frames = [*frames, figures.Frame("interrupted" if outcome.interrupted else "done", last)]
         written.append(figures.write_gif(root / "recovery.gif", outcome.victims.pixels, frames))
     write_atomic(root / "tensors.safetensors", save(_tensors(outcome)))
-    write_json(root / "result.json", outcome.result)
-    return [*(path.name for path in written), "tensors.safetensors", "result.json"]
+    files = [*(path.name for path in written), "tensors.safetensors", _RESULT]
+    outcome.result["files"] = files
+    write_json(root / _RESULT, outcome.result)
+    return files
 
 
 def from_snapshot(last: Snapshot) -> tuple[Reconstruction, ...]:
@@ -88,6 +90,21 @@ def from_snapshot(last: Snapshot) -> tuple[Reconstruction, ...]:
         )
         for images, labels, loss in rows
     )
+
+
+def _listed(root: Path) -> list[str]:
+    """Names of the files that an inversion wrote here; none if the folder has no `result.json` of an inversion."""
+    try:
+        content = read_json(root / _RESULT)
+    except (OSError, ValueError):
+        return []
+    if not isinstance(content, dict) or not {"attack", "verdict", "files"} <= content.keys():
+        return []
+    names = content["files"]
+    if not isinstance(names, list):
+        return []
+    # A list that someone has edited must not lead out of the folder.
+    return [name for name in names if isinstance(name, str) and name == Path(name).name]
 
 
 def _pairs(outcome: Outcome) -> list[list[figures.Pair]]:

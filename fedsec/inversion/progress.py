@@ -60,6 +60,7 @@ class Progress:
         self._console, self._clock = console, clock
         self._originals, self._path = originals, path
         self._keep, self._stride, self._seen = keep_frames, 1, 0
+        self._written = False
         self._begun = self._said = self._drawn = clock()
         self._pause = PICTURE_SECONDS
         self._live: Live | None = None
@@ -88,12 +89,19 @@ class Progress:
             picture = io.BytesIO()
             glance(self._originals, Frame(_reading(snapshot), snapshot.images.detach().cpu())).save(picture, "PNG")
             write_atomic(self._path, picture.getvalue())
+            self._written = True
             self._drawn = self._clock()
             self._pause = max(PICTURE_SECONDS, 20 * (self._drawn - now))
         if not self._live and (begins or now - self._said >= QUIET_SECONDS):
             self._said = now
             text = f"{_reading(snapshot)} ({duration(now - self._begun)})"
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def discard(self) -> None:
+        """Remove the picture of the best so far, if this wrote one."""
+        if self._written and self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._written = False
 
     def _remember(self, snapshot: Snapshot) -> None:
         if self._seen % self._stride == 0:

@@ -1,5 +1,6 @@
 """What an inversion tells its reader: the table of scores, what the attacker was given, and a verdict in words."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +12,9 @@ from rich.text import Text
 from fedsec.inversion.client import has_batch_statistics
 from fedsec.inversion.images import Victims
 from fedsec.metrics.images import ImageScore, Scores
-from fedsec.threat import Observation
+from fedsec.threat import Observation, Reconstruction
 
-__all__ = ["given", "show", "verdict"]
+__all__ = ["given", "notes_of", "show", "verdict"]
 
 RECOGNIZABLE_MARGIN, RECOGNIZABLE_SSIM = 4.0, 0.5
 """An image counts as recognizable if its PSNR is so many dB above both guesses, and its SSIM at least this."""
@@ -130,14 +131,31 @@ def labels_line(scores: Scores, known: bool) -> str | None:
     return text if matched == scores.labels_in_common else f"{text}, {matched} of them at the right image"
 
 
-def features_line(metrics: Mapping[str, float | None]) -> str | None:
-    """How close the recovered features are; None if the attack recovers none."""
+def notes_of(found: Sequence[Reconstruction]) -> list[str]:
+    """Every distinct note of an attack once, with the number of trials that it concerns if those are not all."""
+    counts = Counter(note for each in found for note in dict.fromkeys(each.notes))
+    return [note if count == len(found) else f"{note}{_share(count, len(found))}" for note, count in counts.items()]
+
+
+def features_line(metrics: Mapping[str, float | None], trials: int) -> str | None:
+    """How close the recovered features are; None if the attack recovers none.
+
+    Args:
+        metrics: of the result.
+        trials: how many there were; features may have been recovered in some of them only.
+    """
     cosine, error = metrics.get("feature_cosine"), metrics.get("feature_error")
     if cosine is None or error is None:
         return None
-    text = f"features: relative error {error:.1e}, cosine {cosine:.6f}"
+    count = int(metrics.get("feature_trials") or 0)
+    where = "" if count == trials else _share(count, trials)
+    text = f"features{where}: relative error {error:.1e}, cosine {cosine:.6f}"
     guess, miss = metrics.get("feature_cosine_mean_image"), metrics.get("feature_error_mean_image")
     return text if guess is None or miss is None else f"{text} (those of the mean image: {miss:.1e}, {guess:.6f})"
+
+
+def _share(count: int, trials: int) -> str:
+    return f" (in {count} of {trials} trials)"
 
 
 def _labels(scores: Scores) -> str:

@@ -58,10 +58,9 @@ class _Run:
         self.originals = self.victims.pixels
         self._mean_images = self.victims.mean_image.expand_as(self.originals[0])
         settings.normalization.check_channels(self.victims.input_shape[0])
-        batch = self.victims.images.shape[1]
-        if settings.local_batch_size is not None and settings.local_batch_size > batch:
-            raise InputError(f"--local-batch-size {settings.local_batch_size}: the client has only {batch} images")
+        settings.check_batch(self.victims.images.shape[1])
         self.model = self._model()
+        self.notes = [*self.victims.notes, *_without_effect(settings, self.model)]
         self.name, self.options, self.attack = self._attack()
         self.root = settings.out or self._folder()
         self.lpips, self.lpips_note = _lpips(settings)
@@ -71,7 +70,7 @@ class _Run:
             f"attack {self.name}{' (chosen; --attack takes others)' if self.settings.attack is None else ''} on "
             f"{self.settings.model}, {_batches(self.victims)} from {self.victims.source}"
         )
-        for note in self.victims.notes:
+        for note in self.notes:
             self._say(f"note: {note}")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -79,11 +78,14 @@ class _Run:
             raise InputError(f"--out {self.root}: cannot be used as a folder ({error.strerror or error})") from error
         accuracy = self._train()
         observations = self._observe()
-        progress = Progress(self.console, self.originals, self.root / "progress.png", keep_frames=self.settings.gif)
+        progress = Progress(self.console, self.originals, self._picture(), keep_frames=self.settings.gif)
         begun = time.perf_counter()
-        found = self._reconstruct(observations, progress)
-        seconds = time.perf_counter() - begun
-        return self._report(observations, found, progress, seconds, accuracy)
+        try:
+            found = self._reconstruct(observations, progress)
+            seconds = time.perf_counter() - begun
+            return self._report(observations, found, progress, seconds, accuracy)
+        finally:
+            progress.discard()
 
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -107,17 +109,27 @@ class _Run:
         return name, options, attack
 
     def _best(self) -> str:
-        """The exact method where it applies, the general one elsewhere."""
-        exact = "decoupled" in registry.entries("attack") and self.settings.local is None
-        if exact and self.victims.images.shape[1] < self.victims.num_classes:
-            observation = self._observe(trials=1)[0]
-            if find_head(observation) is not None:
-                return "decoupled"
+        """The exact method where it applies, the general one elsewhere; the one that needs no last layer without it."""
+        observation = self._observe(trials=1)[0]
+        head = find_head(observation)
+        if head is None or head.weight_name not in observation.update:
+            return "dlg" if self.settings.labels == "infer" else "inverting_gradients"
+        small = observation.batch_size < observation.num_classes
+        if small and observation.local is None and _is_smooth(self.model):
+            return "decoupled"
         return "inverting_gradients"
 
     def _folder(self) -> Path:
         model = self.settings.model.replace(":", ".").replace("/", ".")
         return Path("inversions") / f"{self.name}-{model}-{self.settings.fingerprint()}"
+
+    def _picture(self) -> Path | None:
+        """Where the best so far is shown; nowhere if something else lies there, because it is removed at the end."""
+        path = self.root / "progress.png"
+        if path.exists():
+            self._say(f"note: {path} was there before and is left as it is; no picture is drawn while the attack runs")
+            return None
+        return path
 
     def _train(self) -> float | None:
         """Train the model if it is to be; its accuracy on the test images."""
@@ -126,7 +138,7 @@ class _Run:
             return None
         # An attack that cannot be used says so at once: it is shown the untrained model first.
         with suppress(_EnoughError):
-            self.attack.reconstruct_many(self._observe(), watch=_enough)
+            self.attack.reconstruct_many(self._observe(trials=1), watch=_enough)
         training = Training(settings.train_epochs)
         epochs = settings.train_epochs
         self._say(f"training {settings.model} for {epochs} epoch{'' if epochs == 1 else 's'}")
@@ -192,11 +204,13 @@ class _Run:
         measured: dict[str, Any] = told["metrics"]
         if accuracy is not None:
             measured["model_accuracy"] = accuracy
-        if features := self._features(observations, found):
-            for name, like in zip(("", "_mean_image"), features, strict=True):
+        reached, guessed = self._features(observations, found)
+        if reached:
+            measured["feature_trials"] = len(reached)
+            for name, likenesses in (("", reached), ("_mean_image", guessed)):
+                like = mean_likeness(likenesses) if likenesses else None
                 measured[f"feature_cosine{name}"] = None if like is None else like.cosine
                 measured[f"feature_error{name}"] = None if like is None else like.error
-        notes = [*victims.notes, *dict.fromkeys(note for each in found for note in each.notes)]
         place = environment(Place(self.root, self.device.type, torch.get_num_threads()))
         result = {
             "attack": self.name,
@@ -216,7 +230,7 @@ class _Run:
             "mean_image": victims.mean_of,
             "source": victims.source,
             "out": str(self.root),
-            "notes": notes,
+            "notes": [*self.notes, *report.notes_of(found)],
             "device": place["device"],
             "versions": {name: place[name] for name in ("fedsec", "torch", "numpy", "python")},
             "threads": place["threads"],
@@ -240,21 +254,22 @@ class _Run:
 
     def _features(
         self, observations: Sequence[Observation], found: Sequence[Reconstruction]
-    ) -> tuple[Likeness, Likeness | None] | None:
-        """How close recovered features are to the true ones, and how close those of the mean image would be."""
+    ) -> tuple[list[Likeness], list[Likeness]]:
+        """How close features are to the true ones, and how close the mean image's: of each trial that has any."""
         batched = has_batch_statistics(self.model)
         train = batched and self.settings.client_mode == "train"
-        reached, guessed = [], []
+        reached: list[Likeness] = []
+        guessed: list[Likeness] = []
         for originals, observation, each in zip(self.originals, observations, found, strict=True):
             truth = None if each.features is None else true_features(observation, originals, train=train)
             if truth is None or each.features is None:
-                return None
+                continue
             reached.append(compare(each.features, truth))
             # A batch of one image only has no statistics to normalize by.
             guess = None if batched else true_features(observation, self._mean_images, train=False)
             if guess is not None:
                 guessed.append(compare(guess, truth))
-        return mean_likeness(reached), mean_likeness(guessed) if guessed else None
+        return reached, guessed
 
     def _config(self) -> dict[str, Any]:
         known = (
@@ -288,10 +303,10 @@ class _Run:
         steps = f", {result['iterations']:,} iterations" if result["iterations"] else ""
         return [
             report.labels_line(scores, known),
-            report.features_line(result["metrics"]),
+            report.features_line(result["metrics"], len(outcome.reconstructions)),
             result["given"],
             mean,
-            *(f"note: {note}" for each in outcome.reconstructions[:1] for note in each.notes),
+            *(f"note: {note}" for note in report.notes_of(outcome.reconstructions)),
             self.lpips_note if scores.images else None,
             f"attacked for {result['seconds']:.1f} s{steps} on {result['device']}",
             end,
@@ -304,6 +319,24 @@ class _EnoughError(Exception):
 
 def _enough(snapshot: Snapshot) -> None:
     raise _EnoughError
+
+
+def _is_smooth(model: nn.Module) -> bool:
+    """Whether pixels can be expected to follow from features: neither kinks, nor maxima, nor batch normalization."""
+    kinks = (nn.ReLU, nn.LeakyReLU, nn.MaxPool2d)
+    return not has_batch_statistics(model) and not any(isinstance(module, kinks) for module in model.modules())
+
+
+def _without_effect(settings: Settings, model: nn.Module) -> list[str]:
+    """A note on each option of batch normalization, where there is none."""
+    if has_batch_statistics(model):
+        return []
+    options = []
+    if settings.client_mode == "eval":
+        options.append("--client-mode eval")
+    if settings.bn_statistics is not None:
+        options.append(f"--bn-statistics {settings.bn_statistics}")
+    return [f"{option} has no effect: the model has no batch normalization" for option in options]
 
 
 def _device(name: str) -> torch.device:

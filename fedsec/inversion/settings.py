@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from math import isfinite
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -137,6 +137,27 @@ class Settings:
         """What the attacker knows of batch normalization, defaults resolved."""
         return self.bn_statistics or ("unknown" if self.client_mode == "train" else "running")
 
+    def check_batch(self, num_images: int) -> None:
+        """Refuse local training that does not go with the client's images.
+
+        Args:
+            num_images: of the client.
+
+        Raises:
+            InputError: a step takes more images than there are, or some images would never enter the update.
+        """
+        step, steps = self.local_batch_size, self.local_steps
+        if step is None or steps is None:
+            return
+        if step > num_images:
+            count = "1 image" if num_images == 1 else f"{num_images} images"
+            raise InputError(f"--local-batch-size {step}: the client has only {count} (--batch-size)")
+        if (used := step * steps) < num_images:
+            raise InputError(
+                f"--local-steps {steps}: with --local-batch-size {step} only {used} of the {num_images} images enter "
+                f"the update; expected at least {ceil(num_images / step)} steps, or a smaller --batch-size"
+            )
+
     def resolved_attack_options(self, attack: str) -> dict[str, Any]:
         """All options of an attack, with `iterations` and `restarts` among them, checked, defaults filled in.
 
@@ -201,9 +222,8 @@ class Settings:
             raise InputError(f"--local-lr must be positive, got {self.local_lr}")
         if self.local_steps is None and (self.local_lr is not None or self.local_batch_size is not None):
             raise InputError("--local-lr and --local-batch-size describe local training; expected --local-steps too")
-        batch, step = self.batch_size or DEFAULT_BATCH, self.local_batch_size
-        if step is not None and step > batch:
-            raise InputError(f"--local-batch-size {step}: the client has only {batch} images (--batch-size)")
+        if self.batch_size is not None or not self.images:
+            self.check_batch(self.batch_size or DEFAULT_BATCH)
 
     def _check_choices(self) -> None:
         choices: dict[str, tuple[Any, ...]] = {

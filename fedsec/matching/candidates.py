@@ -41,6 +41,7 @@ class Candidates:
     Attributes:
         problems: how many there are.
         targets: for each updated parameter, the observed updates [observations, ...].
+        scales: squared norms of the observed updates [observations].
         owner: observation of each problem.
         vectorized: whether problems are computed together.
     """
@@ -52,6 +53,7 @@ class Candidates:
         self.problems = len(observations) * restarts
         self.names = list(first.update)
         self.targets = [torch.stack([each.update[name] for each in observations]) for name in self.names]
+        self.scales = squared_norm(self.targets)
         self.owner: Int64[Tensor, "problems"] = torch.arange(len(observations)).repeat_interleave(restarts)
         self.vectorized = True
         self._layers: LayerGradients | None = None
@@ -93,17 +95,20 @@ class Candidates:
         state = self._expanded(len(inputs))
         return list(self._gradients(state, inputs, labels).values())
 
-    def prepare(self, inputs: Float[Tensor, "problems batch c h w"], labels: Tensor) -> None:
-        """Choose the fastest way to compute these problems that gives the right numbers, tried on the first two.
+    def prepare(self, labels: Tensor) -> None:
+        """Choose the fastest way to compute these problems that gives the right numbers, tried on random images.
 
         Args:
-            inputs: of the model, one batch a problem.
-            labels: as in `updates`.
+            labels: of all problems, as in `updates`.
 
         Raises:
-            InputError: the model cannot take such inputs, or its gradient has no gradient.
+            InputError: the model cannot take such images, or its gradient has no gradient.
         """
-        tried = inputs[:2].detach().requires_grad_()
+        # Different ones for each problem, and no search's start: where all are alike, batches that influence each other
+        # go unnoticed.
+        shape = (min(2, self.problems), self.observation.batch_size, *self.observation.input_shape)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        tried = noise.to(self.targets[0]).requires_grad_()
         try:
             expected = self._one_by_one(tried, labels[:2], torch.arange(len(tried)))
             torch.autograd.grad(squared_norm(expected).sum(), tried)
@@ -112,7 +117,8 @@ class Candidates:
         large = sum(row.numel() for row in self._parameters.values()) >= _LARGE
         if self.observation.local is None and (self.problems > 1 or large):
             layers = LayerGradients(deepcopy(self._model), self.names)
-            if layers.complete and _agree(lambda: layers(tried, labels[:2]), expected):
+            apart = self.problems == 1 or not _couples(self._model)
+            if apart and layers.complete and _agree(lambda: layers(tried, labels[:2]), expected):
                 self._layers = layers
                 return
         if self.problems > 1:
@@ -181,9 +187,17 @@ def _agree(updates: Callable[[], list[Tensor]], expected: list[Tensor]) -> bool:
     """Whether another way of computing updates works and gives the same, but for rounding."""
     try:
         found = [row.detach() for row in updates()]
-    except (RuntimeError, ValueError):
+    except (RuntimeError, ValueError, IndexError, TypeError):
         return False
-    return bool((squared_distance(found, [row.detach() for row in expected]) < 1e-6).all())
+    goal = [row.detach() for row in expected]
+    return bool((squared_distance(found, goal, squared_norm(goal)) < 1e-6).all())
+
+
+def _couples(model: nn.Module) -> bool:
+    """Whether the images of a batch influence each other's outputs through batch normalization."""
+    return any(
+        isinstance(module, _NormBase) and (module.training or module.running_mean is None) for module in model.modules()
+    )
 
 
 def _orders(

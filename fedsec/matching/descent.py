@@ -16,6 +16,8 @@ Objective = Callable[[int], tuple[Tensor, Tensor]]
 """iteration -> (loss to minimize, matching loss) of each problem."""
 
 _DROPS = (3 / 8, 5 / 8, 7 / 8)
+_MOST = 25
+"""Iterations between two looks at the clock, the plateau and the best so far."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Descent:
         noise: standard deviation of Gaussian noise added to every step, in units of the learning rate.
         plateau: when a problem's matching loss has not fallen by 0.1% within this many iterations, the rest of its
             learning rate's iterations goes to the next lower one; after the last the search ends. Never, if None.
-        records: how often, in all, the best so far is looked at.
+        records: how often, in all, the best so far is looked at, at least.
 
     Raises:
         InputError: a number out of range.
@@ -79,7 +81,7 @@ class Descent:
             return torch.autograd.grad(losses.sum(), variable)[0], matching.detach()
 
         graph = captured(step, variable.device) if fixed else None
-        every = max(1, self.iterations // self.records)
+        every = max(1, min(self.iterations // self.records, _MOST))
         schedule = _Schedule(len(variable), self.iterations, self.plateau)
         for done in range(self.iterations):
             gradient, matching = graph() if graph is not None else step(done)

@@ -19,16 +19,19 @@ def squared_norm(updates: Sequence[Tensor]) -> Float[Tensor, "problems"]:
     return _sum([row.flatten(1).square().sum(1) for row in updates])
 
 
-def squared_distance(updates: Sequence[Tensor], targets: Sequence[Tensor]) -> Float[Tensor, "problems"]:
+def squared_distance(
+    updates: Sequence[Tensor], targets: Sequence[Tensor], scales: Float[Tensor, "problems"]
+) -> Float[Tensor, "problems"]:
     """||update - target||^2 / ||target||^2 of each problem.
 
     Args:
         updates: for each parameter, [problems, ...].
         targets: likewise.
+        scales: squared norms of the targets; computed once, not at every step.
 
     Reference: Zhu, Liu, Han, NeurIPS 2019, arXiv:1906.08935 (there without the denominator, which changes no minimum)
     """
-    return squared_norm([row - goal for row, goal in zip(updates, targets, strict=True)]) / squared_norm(targets)
+    return squared_norm([row - goal for row, goal in zip(updates, targets, strict=True)]) / scales
 
 
 def cosine_distance(

@@ -247,6 +247,8 @@ class _System:
         size, (classes, columns) = len(labels), self.target.shape
         matrix = self.normal(mixing[None], labels[None])[0][0]
         variance = residual**2 / max((classes - 1) * columns - size**2, 1)
+        if not bool(matrix.isfinite().all()):
+            return math.inf
         spread = float(torch.linalg.eigvalsh(matrix).clamp_min(1e-30).reciprocal().sum())
         within = variance * spread / (size * self.basis.shape[1])
         outside = float((mixing * self.tilt).square().sum()) / size

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from fedsec.matching.candidates import Candidates
 from fedsec.matching.descent import Descent
-from fedsec.matching.distances import squared_norm
 from fedsec.matching.tracker import Tracker
 from fedsec.threat import Observation, PixelScale, Reconstruction
 from fedsec.threat.inversion import Watch
@@ -55,6 +54,7 @@ def descend(
     *,
     restarts: int,
     boxed: bool,
+    together: bool,
     fixed: bool,
     at_once: int | None,
     seconds: float | None,
@@ -66,14 +66,14 @@ def descend(
 
     Args:
         observations: alike in kind.
-        labels: of each observation's images. Where the client took several local steps on parts of its images, which
-            part held which label is unknown: every restart but the first deals them out anew.
+        labels: of each observation's images, in any order; see `Candidates` for local steps on parts of the images.
         loss: of a guess.
         descent: how to search.
         restarts: random starts of each observation; the one with the least matching loss counts.
         boxed: put pixels back into [0, 1] after every step.
+        together: whether the loss needs all restarts of an observation at once.
         fixed: whether the loss does the same at any progress; see `Descent.run`.
-        at_once: problems computed together, at most, rounded to whole observations; all, if None.
+        at_once: problems computed together, at most (in whole observations, if `together`); all, if None.
         seconds: at most, if given; shared out evenly where problems are computed one after another.
         generator: the only source of randomness.
         watch: shown the best so far at intervals.
@@ -81,26 +81,27 @@ def descend(
     """
     first = observations[0]
     candidates = Candidates(observations, restarts, generator=generator)
-    dealt = _deal(first, labels.repeat_interleave(restarts, 0), restarts, generator)
+    known = labels.repeat_interleave(restarts, 0)
     units = _STANDARD if first.scale == _UNIT else first.scale
     shape = (candidates.problems, first.batch_size, *first.input_shape)
     starts = torch.randn(shape, generator=generator).to(candidates.targets[0])
     lowest, highest = units.apply(torch.zeros_like(starts[0, 0])), units.apply(torch.ones_like(starts[0, 0]))
-    size = max(restarts, (at_once or candidates.problems) // restarts * restarts)
+    size = min(at_once or candidates.problems, candidates.problems)
+    size = max(restarts, size // restarts * restarts) if together else size
     blocks = torch.split(torch.arange(candidates.problems), size)
     total = descent.iterations * len(blocks)
-    tracker = Tracker(observations, restarts, watch, stage="matching", iterations=total)
+    tracker = Tracker(observations, restarts, watch, stage="matching", iterations=total, labels=labels)
     to_inputs = _affine(units, first.scale, starts)
-    candidates.prepare(to_inputs(starts), dealt)
+    candidates.prepare(known)
     if not candidates.vectorized:
         notes = (*notes, "the model cannot be computed for several problems together; they ran one after another")
     interrupted = False
     try:
-        for number, which in enumerate(blocks):
+        for which in blocks:
             tracker.allow(None if seconds is None else seconds / len(blocks))
             images = starts[which].clone().requires_grad_()
-            targets, answers = candidates.targets_of(which), dealt[which]
-            norms = squared_norm(targets).sqrt()
+            targets, answers = candidates.targets_of(which), known[which]
+            norms = candidates.scales[candidates.owner[which]].sqrt()
 
             def objective(
                 iteration: int,
@@ -122,9 +123,9 @@ def descend(
                 images: Tensor = images,
                 which: Tensor = which,
                 answers: Tensor = answers,
-                before: int = number * descent.iterations,
+                before: int = tracker.iteration,
             ) -> bool:
-                tracker.record(before + iteration, losses, units.undo(images), answers, which)
+                tracker.record(before + iteration, losses, units.undo(images), answers, which, own=iteration)
                 return tracker.expired
 
             def clamp(images: Tensor) -> None:
@@ -145,17 +146,3 @@ def _affine(units: PixelScale, scale: PixelScale, like: Tensor) -> Callable[[Ten
     (mean, std), (other_mean, other_std) = units.tensors(like), scale.tensors(like)
     factor, shift = std / other_std, (mean - other_mean) / other_std
     return lambda images: images * factor + shift
-
-
-def _deal(
-    observation: Observation, labels: Int64[Tensor, "problems batch"], restarts: int, generator: torch.Generator
-) -> Int64[Tensor, "problems batch"]:
-    """Labels in an order of each problem's own, where order matters and is not known."""
-    local = observation.local
-    if local is None or local.batch_size is None or local.batch_size >= observation.batch_size:
-        return labels
-    rows = [
-        row[torch.randperm(len(row), generator=generator).to(row.device)] if index % restarts else row
-        for index, row in enumerate(labels)
-    ]
-    return torch.stack(rows)

@@ -120,8 +120,8 @@ def _group_norm(layer: nn.GroupNorm, entered: Tensor, back: Tensor, problems: in
 
 
 def _affine(normal: Tensor, back: Tensor, problems: int) -> dict[str, Tensor]:
-    back = back.flatten(2)
-    sums = (normal.flatten(2) * back).sum(2), back.sum(2)
+    rows = (len(back), back.shape[1], -1)
+    sums = (normal * back).reshape(rows).sum(2), back.reshape(rows).sum(2)
     weight, bias = (part.view(problems, -1, part.shape[1]).sum(1) for part in sums)
     return {"weight": weight, "bias": bias}
 

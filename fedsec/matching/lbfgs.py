@@ -90,7 +90,7 @@ class LBFGS:
         slopes = (directions * gradients).sum(1)
         uphill = ~(slopes < 0)
         if bool(uphill.any()):
-            self._memory.forget(live[uphill])
+            self._memory.forget(live[uphill.cpu()])
             directions[uphill] = -gradients[uphill]
             slopes = (directions * gradients).sum(1)
         first = 1 / gradients.abs().sum(1).clamp_min(1e-30)

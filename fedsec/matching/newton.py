@@ -46,12 +46,14 @@ def match(
     """
     first = observations[0]
     candidates = Candidates(observations, restarts, generator=generator)
-    tracker = Tracker(observations, restarts, watch, stage="matching", iterations=iterations, seconds=seconds)
+    tracker = Tracker(
+        observations, restarts, watch, stage="matching", iterations=iterations, seconds=seconds, labels=labels
+    )
     shape = (candidates.problems, first.batch_size, *first.input_shape)
     inputs = first.scale.apply(torch.rand(shape, generator=generator)).to(candidates.targets[0])
     logits = torch.randn(*shape[:2], first.num_classes, generator=generator).to(inputs)
     known = None if labels is None else labels.repeat_interleave(restarts, 0)
-    candidates.prepare(inputs, logits.softmax(-1) if known is None else known)
+    candidates.prepare(logits.softmax(-1) if known is None else known)
     size = inputs[0].numel()
 
     def split(points: Float[Tensor, "some n"], which: Int64[Tensor, "some"]) -> tuple[Tensor, Tensor]:
@@ -62,7 +64,8 @@ def match(
         points = points.detach().requires_grad_()
         images, classes = split(points, which)
         classes = classes.softmax(-1) if known is None else classes
-        losses = squared_distance(candidates.updates(images, classes, which), candidates.targets_of(which))
+        updates, scales = candidates.updates(images, classes, which), candidates.scales[candidates.owner[which]]
+        losses = squared_distance(updates, candidates.targets_of(which), scales)
         return losses, torch.autograd.grad(losses.sum(), points)[0]
 
     start = inputs.flatten(1) if known is not None else torch.cat([inputs.flatten(1), logits.flatten(1)], 1)
@@ -100,7 +103,9 @@ def match_as_published(
     first = observations[0]
     candidates = Candidates(observations, restarts, generator=generator)
     total = iterations * candidates.problems
-    tracker = Tracker(observations, restarts, watch, stage="matching", iterations=total, seconds=seconds)
+    tracker = Tracker(observations, restarts, watch, stage="matching", iterations=total, seconds=seconds, labels=labels)
+    tried = torch.zeros(candidates.problems, first.batch_size, dtype=torch.int64, device=first.device)
+    candidates.prepare(tried if labels is None else labels.repeat_interleave(restarts, 0))
     interrupted = False
     try:
         for problem in range(candidates.problems):
@@ -130,7 +135,8 @@ def match_as_published(
             for iteration in range(1, iterations + 1):
                 loss = torch.as_tensor(optimizer.step(closure))  # type: ignore[no-untyped-call]
                 answers = logits if known is None else known
-                tracker.record(problem * iterations + iteration, loss / scale, first.scale.undo(inputs), answers, which)
+                done = problem * iterations + iteration
+                tracker.record(done, loss / scale, first.scale.undo(inputs), answers, which, own=iteration)
                 if tracker.expired or not bool(loss.isfinite()) or bool(loss / scale <= tolerance):
                     break
     except KeyboardInterrupt:

@@ -20,13 +20,13 @@ from fedsec.matching.distances import squared_distance, squared_norm
 from fedsec.matching.features import Features
 from fedsec.matching.head import Head
 from fedsec.matching.lbfgs import LBFGS
+from fedsec.matching.newton import INNER
 from fedsec.matching.tracker import Tracker
 from fedsec.threat import Observation, Reconstruction
 from fedsec.threat.inversion import Watch
 
 __all__ = ["Schedule", "recover_pixels"]
 
-_INNER = 20
 _SATURATED = 1e-3
 
 
@@ -73,15 +73,21 @@ def recover_pixels(
     restarts = schedule.restarts
     candidates = Candidates(observations, restarts, generator=generator)
     tracker = Tracker(
-        observations, restarts, watch, stage="pixels", iterations=schedule.iterations, seconds=schedule.seconds
+        observations,
+        restarts,
+        watch,
+        stage="pixels",
+        iterations=schedule.iterations,
+        seconds=schedule.seconds,
+        labels=labels,
     )
     owner, labels = candidates.owner, labels.repeat_interleave(restarts, 0)
     shape = (candidates.problems, first.batch_size, *first.input_shape)
     start = torch.randn(shape, generator=generator)
     start[::restarts] = 0
     start = start.to(candidates.targets[0])
-    candidates.prepare(first.scale.apply(start.sigmoid()), labels)
-    goal = _Goal.of(first, head, features, schedule, candidates)
+    candidates.prepare(labels)
+    goal = _Goal.of(observations, head, features, schedule, candidates)
     known = torch.tensor([each is not None for each in features])[owner]
     weights = start.new_full((candidates.problems,), schedule.tv_weight)
     fade = schedule.tv_end ** (1 / schedule.iterations)
@@ -108,7 +114,7 @@ def recover_pixels(
     interrupted = False
     try:
         for iteration in range(1, schedule.iterations + 1):
-            search.run(_INNER, changed=True)
+            search.run(INNER, changed=True)
             images = search.points.view(shape).sigmoid()
             reached = (search.losses - weights * _roughness(images)).clamp_min(0)
             tracker.record(iteration, reached / schedule.feature_weight, images, labels)
@@ -128,7 +134,8 @@ def recover_pixels(
 def _update_mismatch(candidates: Candidates, schedule: Schedule) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     def function(inputs: Tensor, labels: Tensor, which: Tensor) -> Float[Tensor, "some"]:
         updates = candidates.updates(inputs, labels, which)
-        return schedule.gradient_weight * squared_distance(updates, candidates.targets_of(which))
+        scales = candidates.scales[candidates.owner[which]]
+        return schedule.gradient_weight * squared_distance(updates, candidates.targets_of(which), scales)
 
     return function
 
@@ -167,17 +174,15 @@ class _Goal:
     @classmethod
     def of(
         cls,
-        observation: Observation,
+        observations: Sequence[Observation],
         head: Head,
         features: Sequence[Features | None],
         schedule: Schedule,
         candidates: Candidates,
     ) -> "_Goal":
-        targets = dict(zip(candidates.names, candidates.targets, strict=True))
-        if observation.local is not None:
-            steps = -observation.local.lr * observation.local.steps
-            targets = {name: rows / steps for name, rows in targets.items()}
-        gradients = {name: targets[name] for name in head.body_names if name in targets}
+        observation = observations[0]
+        seen = [each.gradient for each in observations]
+        gradients = {name: torch.stack([each[name] for each in seen]) for name in head.body_names if name in seen[0]}
         like = candidates.targets[0]
         trials, size = len(features), observation.batch_size
         scales = squared_norm(list(gradients.values())) if gradients else like.new_ones(trials)
@@ -206,7 +211,7 @@ class _Goal:
             floor[candidates.owner],
             schedule.gradient_weight,
             candidates.owner,
-            candidates.vectorized,
+            _stacks(attacked, observation),
         )
 
     def mismatch(
@@ -240,6 +245,18 @@ class _Goal:
             ]
             result = result + self.gradient_weight * squared_norm(errors) / self.scales[trials]
         return result
+
+
+def _stacks(head: Head, observation: Observation) -> bool:
+    """Whether `vmap` can compute the features of several batches together."""
+    noise = torch.rand(2, observation.batch_size, *observation.input_shape, generator=torch.Generator().manual_seed(0))
+    inputs = observation.scale.apply(noise.to(head.weight))
+    try:
+        together = vmap(lambda batch: head.features(batch)[0], randomness="different")(inputs)
+        apart = torch.stack([head.features(batch)[0] for batch in inputs])
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        return False
+    return torch.allclose(together, apart, rtol=1e-3, atol=1e-4)
 
 
 def _sensitivity(features: Float[Tensor, "batch features"], least: float) -> tuple[Tensor, Tensor]:

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from time import monotonic
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fedsec.threat import Observation, Reconstruction, Snapshot
 from fedsec.threat.inversion import Watch
 
 __all__ = ["Tracker"]
+
+_LOST = "the search never had a finite matching loss; the images are plain gray"
 
 
 class Tracker:
@@ -22,6 +24,7 @@ class Tracker:
         watch: shown the best so far at every record.
         stage: what is being done, for the user.
         iterations: how many there will be at most.
+        labels: of each observation's images, as far as they are known before the search.
         seconds: time until `expired` is true; any, if None.
 
     Attributes:
@@ -38,6 +41,7 @@ class Tracker:
         stage: str,
         iterations: int,
         seconds: float | None = None,
+        labels: Int64[Tensor, "trials batch"] | None = None,
     ) -> None:
         first = observations[0]
         self._observations, self._restarts = observations, restarts
@@ -45,15 +49,26 @@ class Tracker:
         self.allow(seconds)
         problems = len(observations) * restarts
         batch = (problems, first.batch_size)
-        gray = torch.full((*batch, *first.input_shape), 0.5, device=first.device)
+        dtype = next(iter(first.update.values())).dtype
+        gray = torch.full((*batch, *first.input_shape), 0.5, dtype=dtype, device=first.device)
         self._images: Float[Tensor, "problems batch c h w"] = gray
         self._labels = torch.zeros(batch, dtype=torch.int64, device=first.device)
-        self.losses: Float[Tensor, "problems"] = torch.full((problems,), torch.inf, device=first.device)
+        if labels is not None:
+            self._labels = labels.to(first.device).repeat_interleave(restarts, 0)
+        self.losses: Float[Tensor, "problems"] = torch.full((problems,), torch.inf, dtype=dtype, device=first.device)
+        self._done = torch.zeros(problems, dtype=torch.int64)
         self._history: list[Tensor] = []
         self.iteration = 0
 
     def record(
-        self, iteration: int, losses: Tensor, images: Tensor, labels: Tensor, which: Tensor | None = None
+        self,
+        iteration: int,
+        losses: Tensor,
+        images: Tensor,
+        labels: Tensor,
+        which: Tensor | None = None,
+        *,
+        own: int | None = None,
     ) -> None:
         """Take note of where problems stand.
 
@@ -63,6 +78,7 @@ class Tracker:
             images: pixels, [problems, batch, channels, height, width]; clamped to [0, 1].
             labels: int64 [problems, batch], or scores [problems, batch, classes], the largest of which counts.
             which: the problems' numbers; all of them by default.
+            own: how many iterations are done on these problems, where others were computed before them.
         """
         which = torch.arange(len(self.losses)) if which is None else which
         losses, images = losses.detach().to(self.losses), images.detach().clamp(0, 1).to(self._images)
@@ -74,6 +90,7 @@ class Tracker:
         self._labels[rows] = labels[better]
         self._history.append(torch.full((len(self.losses),), torch.nan).index_copy_(0, which, losses.float().cpu()))
         self.iteration = iteration
+        self._done[which] = iteration if own is None else own
         chosen = self._chosen()
         kept = self.losses[chosen].cpu(), self._images[chosen].clone(), self._labels[chosen].clone()
         self._watch(Snapshot(self._stage, iteration, self._iterations, *kept))
@@ -100,9 +117,9 @@ class Tracker:
                 images=self._images[problem].clone(),
                 labels=self._labels[problem].clone(),
                 losses=history[~history[:, problem].isnan(), problem],
-                iterations=self.iteration,
+                iterations=int(self._done[problem]),
                 interrupted=interrupted,
-                notes=tuple(notes),
+                notes=(*notes, *([] if self.losses[problem].isfinite() else [_LOST])),
             )
             for problem in self._chosen().tolist()
         ]

@@ -2,14 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import final
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
-from fedsec.contract import Sealed
+from fedsec.contract import Sealed, unmodified
 from fedsec.errors import InputError
 from fedsec.threat.observation import Observation, Reconstruction
 
@@ -51,7 +52,7 @@ class Inversion(Sealed, ABC):
 
         Args:
             observation: all that the attacker knows; left unchanged.
-            generator: the only source of randomness; one seeded with 0 by default.
+            generator: the only source of randomness, on the CPU; one seeded with 0 by default.
             watch: called at intervals with the best so far. A KeyboardInterrupt during the search ends it
                 and the best so far is returned, marked as interrupted.
 
@@ -74,22 +75,30 @@ class Inversion(Sealed, ABC):
         """The same for several observations of one model, attacked together: faster than one by one.
 
         Args:
-            observations: alike in all but update, labels and statistics.
-            generator: the only source of randomness; one seeded with 0 by default.
+            observations: alike in all but update, labels and statistics; left unchanged. The first one's model is tried
+                on a gray batch.
+            generator: the only source of randomness, on the CPU; one seeded with 0 by default.
             watch: see `reconstruct`.
 
         Returns:
             One reconstruction for each.
 
         Raises:
-            InputError: the observations differ in kind, the attack cannot be used on them, or it broke this contract.
+            InputError: the observations differ in kind, an update is zero everywhere, the model cannot take the images,
+                the attack cannot be used on them, or it broke this contract.
         """
         name = type(self).__name__
         if not observations:
             raise InputError(f"{name}: no observation")
-        _check_alike(name, observations)
         generator = generator or torch.Generator().manual_seed(0)
-        found = list(self.recover(observations, generator=generator, watch=watch or _ignore))
+        if generator.device.type != "cpu":
+            raise InputError(f"{name}: generator must be on the CPU, not on {generator.device}")
+        _check_alike(name, observations)
+        for observation in observations:
+            _check_carries(name, observation)
+        _check_model(name, observations[0])
+        with unmodified(f"{name}.recover", **_watched(observations)):
+            found = list(self.recover(observations, generator=generator, watch=watch or _ignore))
         if len(found) != len(observations):
             raise InputError(f"{name}.recover: {len(found)} reconstructions of {len(observations)} observations")
         return [_checked(f"{name}.recover", result, observations[0]) for result in found]
@@ -107,7 +116,6 @@ def _ignore(snapshot: Snapshot) -> None:
 
 def _check_alike(name: str, observations: Sequence[Observation]) -> None:
     first = observations[0]
-    parameters = dict(first.model.named_parameters())
     for other in observations[1:]:
         for field in ("input_shape", "num_classes", "batch_size", "scale", "local"):
             if getattr(other, field) != getattr(first, field):
@@ -116,10 +124,56 @@ def _check_alike(name: str, observations: Sequence[Observation]) -> None:
             raise InputError(f"{name}: observations attacked together must grant the same knowledge")
         if other.update.keys() != first.update.keys() or other.device != first.device:
             raise InputError(f"{name}: observations attacked together must have updates of the same parameters")
-        theirs = dict(other.model.named_parameters())
-        same = theirs.keys() == parameters.keys() and other.model.training == first.model.training
-        if not same or any(not torch.equal(theirs[key], parameters[key]) for key in parameters):
+        if not _same_model(first.model, other.model):
             raise InputError(f"{name}: observations attacked together must share one model")
+
+
+def _same_model(first: nn.Module, other: nn.Module) -> bool:
+    ours, theirs = ({**dict(m.named_parameters()), **dict(m.named_buffers())} for m in (first, other))
+    if first.training != other.training or ours.keys() != theirs.keys():
+        return False
+    pairs = [(ours[key], theirs[key]) for key in ours]
+    return all(a.dtype == b.dtype and a.device == b.device and torch.equal(a, b) for a, b in pairs)
+
+
+def _check_carries(name: str, observation: Observation) -> None:
+    if not any(bool(row.any()) for row in observation.update.values()):
+        raise InputError(f"{name}: the update is zero everywhere; there is nothing to recover")
+    for key, row in observation.gradient.items():
+        if not bool(row.isfinite().all()):
+            raise InputError(f"{name}: the gradient of {key!r}, from {observation.local}, is not finite")
+
+
+def _check_model(name: str, observation: Observation) -> None:
+    # A copy: a forward pass may move buffers. Two images: batch normalization in train mode refuses a single value.
+    model = deepcopy(observation.model)
+    device, dtype = observation.device, next(model.parameters()).dtype
+    gray = observation.scale.apply(torch.full((2, *observation.input_shape), 0.5, dtype=dtype, device=device))
+    # Dropout in train mode draws from the global generators.
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            logits = model(gray)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError, ValueError, LookupError) as error:
+            shape = "x".join(map(str, observation.input_shape))
+            cause = " ".join(str(error).split())
+            raise InputError(f"{name}: the model cannot take images of {shape}: {cause}") from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 2:
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"{name}: the model must give logits [batch, classes], of 2 images it gives {got}")
+    if logits.shape[1] != observation.num_classes:
+        raise InputError(f"{name}: the model gives {logits.shape[1]} logits, num_classes is {observation.num_classes}")
+
+
+def _watched(observations: Sequence[Observation]) -> dict[str, Tensor]:
+    """What an attack must leave alone. Buffers are not among it: trying the model and putting them back is a write."""
+    return {
+        f"observations[{number}].{part}[{name!r}]": row
+        for number, each in enumerate(observations)
+        for part, rows in (("update", each.update), ("model", dict(each.model.named_parameters())))
+        for name, row in rows.items()
+    }
 
 
 def _checked(what: str, result: Reconstruction, observation: Observation) -> Reconstruction:

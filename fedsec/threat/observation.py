@@ -8,6 +8,7 @@ from math import isfinite
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from fedsec.errors import InputError
 
@@ -92,6 +93,14 @@ class LocalTraining:
                 f"{self.weight_decay}"
             )
 
+    @property
+    def strength(self) -> float:
+        """The steps that would make the same difference without momentum, for a gradient that stays the same.
+
+        sum over t = 1..steps of (1 - momentum^t) / (1 - momentum)
+        """
+        return sum(1 - self.momentum**step for step in range(1, self.steps + 1)) / (1 - self.momentum)
+
     def slots(self, num_images: int) -> Iterator[tuple[int, slice]]:
         """(epoch, which places of its shuffled order) of each step."""
         size = min(self.batch_size or num_images, num_images)
@@ -112,8 +121,9 @@ class Observation:
     Attributes:
         model: architecture, broadcast parameters and buffers; a private copy is kept. `model.training` says which mode
             of normalization layers the attacker assumes.
-        update: what the client sent, by parameter name. Without `local`: the gradient of the mean cross-entropy over
-            its images. With `local`: its parameters after local training minus the broadcast ones.
+        update: what the client sent, by parameter name; kept in the parameters' dtypes. Without `local`: the gradient
+            of the mean cross-entropy over its images. With `local`: its parameters after local training minus the
+            broadcast ones.
         input_shape: (channels, height, width) of one image.
         num_classes: number of logits.
         batch_size: how many images the client used.
@@ -139,8 +149,7 @@ class Observation:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", deepcopy(self.model).requires_grad_(False))
-        object.__setattr__(self, "update", {name: row.detach().clone() for name, row in self.update.items()})
-        _check_update(dict(self.model.named_parameters()), self.update)
+        object.__setattr__(self, "update", _checked_update(dict(self.model.named_parameters()), self.update))
         if len(self.input_shape) != 3 or min(self.input_shape) < 1:
             raise InputError(f"Observation: input_shape must be (channels, height, width), got {self.input_shape}")
         if self.batch_size < 1 or self.num_classes < 2:
@@ -153,9 +162,10 @@ class Observation:
         if self.labels is not None:
             _check_labels(self.labels, self.batch_size, self.num_classes)
             object.__setattr__(self, "labels", self.labels.to(self.device).clone())
-        layers = dict(self.model.named_modules())
-        if unknown := [name for name in self.statistics or () if name not in layers]:
-            raise InputError(f"Observation: statistics of {unknown[0]!r}, which the model does not have")
+        if self.statistics is not None:
+            granted = _checked_statistics(dict(self.model.named_modules()), self.statistics)
+            kept = {name: (mean.to(self.device), var.to(self.device)) for name, (mean, var) in granted.items()}
+            object.__setattr__(self, "statistics", kept)
 
     @classmethod
     def of_gradient(
@@ -186,7 +196,7 @@ class Observation:
             InputError: the parts do not go together.
         """
         update = gradient if isinstance(gradient, Mapping) else _named(model, gradient)
-        shape = (int(input_shape[0]), *map(int, input_shape[1:]))
+        shape = tuple(map(int, input_shape))
         scale = scale or PixelScale()
         return cls(model, update, shape, num_classes, batch_size, scale, None, labels, statistics)  # type: ignore[arg-type]
 
@@ -197,10 +207,13 @@ class Observation:
 
     @property
     def gradient(self) -> dict[str, Tensor]:
-        """The update as a mean gradient: itself, or minus the difference over lr x steps (first order)."""
+        """The update as a mean gradient: itself, or to first order minus the difference over lr x `local.strength`.
+
+        Weight decay is not taken out.
+        """
         if self.local is None:
             return dict(self.update)
-        return {name: row / (-self.local.lr * self.local.steps) for name, row in self.update.items()}
+        return {name: row / (-self.local.lr * self.local.strength) for name, row in self.update.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,19 +247,60 @@ def _named(model: nn.Module, gradient: Iterable[Tensor]) -> dict[str, Tensor]:
     return dict(zip(names, rows, strict=True))
 
 
-def _check_update(parameters: dict[str, nn.Parameter], update: Mapping[str, Tensor]) -> None:
+def _checked_update(parameters: dict[str, nn.Parameter], update: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A copy in the parameters' dtypes."""
     if not update:
         raise InputError("Observation: the update is empty")
+    kept = {}
     for name, row in update.items():
         if name not in parameters:
             raise InputError(f"Observation: the update names {name!r}, which is no parameter of the model")
-        if row.shape != parameters[name].shape:
+        if row is None:
+            raise InputError(
+                f"Observation: the gradient of {name!r} is None; use allow_unused=False, or name the parameters that "
+                f"have one"
+            )
+        parameter = parameters[name]
+        if row.shape != parameter.shape:
             raise InputError(
                 f"Observation: the update of {name!r} has shape {tuple(row.shape)}, the parameter "
-                f"{tuple(parameters[name].shape)}"
+                f"{tuple(parameter.shape)}"
             )
-        if not row.is_floating_point() or not bool(row.isfinite().all()):
-            raise InputError(f"Observation: the update of {name!r} must be finite floating-point numbers")
+        if row.device != parameter.device:
+            raise InputError(
+                f"Observation: the update of {name!r} is on {row.device}, the parameter on {parameter.device}"
+            )
+        kept[name] = row.detach().to(parameter.dtype, copy=True)
+        if not row.is_floating_point() or not bool(kept[name].isfinite().all()):
+            raise InputError(
+                f"Observation: the update of {name!r} must be finite floating-point numbers, also as {parameter.dtype}"
+            )
+    return kept
+
+
+def _checked_statistics(
+    layers: dict[str, nn.Module], statistics: Mapping[str, tuple[Tensor, Tensor]]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    kept = {}
+    for name, pair in statistics.items():
+        if name not in layers:
+            raise InputError(f"Observation: statistics of {name!r}, which the model does not have")
+        layer = layers[name]
+        if not isinstance(layer, _NormBase):
+            raise InputError(
+                f"Observation: statistics of {name!r}, which is no batch normalization but {type(layer).__name__}"
+            )
+        wanted = (layer.num_features,)
+        if len(pair) != 2 or any(row.shape != wanted or not row.is_floating_point() for row in pair):
+            raise InputError(
+                f"Observation: statistics of {name!r} must be mean and variance of shape {wanted}, floating-point, got "
+                f"{', '.join(f'{row.dtype} of shape {tuple(row.shape)}' for row in pair)}"
+            )
+        mean, variance = (row.detach().clone() for row in pair)
+        if not bool(mean.isfinite().all() and variance.isfinite().all() and (variance >= 0).all()):
+            raise InputError(f"Observation: statistics of {name!r} must be finite, the variance not negative")
+        kept[name] = mean, variance
+    return kept
 
 
 def _check_labels(labels: Tensor, batch_size: int, num_classes: int) -> None:

@@ -110,9 +110,10 @@ def test_more_images_than_neurons() -> None:
     assert result.images.shape == images.shape
 
 
-def test_a_gradient_of_zero_gives_gray() -> None:
+def test_a_first_layer_without_gradient_gives_gray() -> None:
     model = build("mlp", SHAPE, 10)
     update = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
+    update["layers.3.bias"][0] = 1.0  # otherwise there would be nothing to attack
     result = Analytic().reconstruct(Observation(model, update, SHAPE, 10, 2))
     assert result.images is not None
     assert bool((result.images == 0.5).all())

@@ -187,3 +187,43 @@ def test_labelings_come_by_distance_without_repeats() -> None:
 def test_malformed_options(options: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Decoupled(**options)  # type: ignore[arg-type]
+
+
+class Looks(nn.Module):
+    """Looks at values, which `vmap` cannot handle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = network()
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert float(images.detach().sum()) < float("inf")
+        logits: Tensor = self.body(images)
+        return logits
+
+
+def test_models_that_cannot_be_stacked_are_attacked_one_by_one() -> None:
+    model = Looks()
+    batches = [(pictures(2, seed), torch.tensor([seed, 5])) for seed in range(2)]
+    seen = [observe(images, labels, model=model) for images, labels in batches]
+    for found, (images, labels) in zip(Decoupled(iterations=5).reconstruct_many(seen), batches, strict=True):
+        gray = (images - 0.5).square().flatten(1).mean(1)
+        assert float((errors(found, images, labels) / gray).max()) < 0.2
+
+
+def test_observations_together_on_a_network_with_batch_statistics() -> None:
+    layers = (
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.BatchNorm2d(8, track_running_stats=False),
+        nn.Sigmoid(),
+        nn.Flatten(),
+        nn.Linear(8 * 144, 3),
+    )
+    torch.manual_seed(0)
+    model = nn.Sequential(*layers).train()
+    seen = [
+        observe(pictures(3, seed), torch.tensor([0, 1, 2]), model=model, granted=True, classes=3) for seed in range(2)
+    ]
+    together = Decoupled(iterations=2).reconstruct_many(seen)
+    alone = Decoupled(iterations=2).reconstruct(seen[0])
+    assert float(together[0].losses[-1]) == pytest.approx(float(alone.losses[-1]), rel=0.05)

@@ -48,7 +48,9 @@ def test_restarts_together_equal_restarts_one_by_one(client: Any, pictures: Any)
     for first, second in zip(together, by_observation, strict=True):
         assert first.images is not None
         assert second.images is not None
-        assert torch.allclose(first.images, second.images, atol=1e-4)
+        # Adam divides by the root of tiny numbers, which carries rounding a long way.
+        assert torch.allclose(first.images, second.images, atol=5e-3)
+        assert first.iterations == second.iterations == 25
         assert float(first.losses[-1]) == pytest.approx(float(second.losses[-1]), rel=1e-3)
 
 
@@ -97,8 +99,18 @@ def test_budgets_end_the_search(client: Any, pictures: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"iterations": 0}, {"restarts": 0}, {"lr": 0.0}, {"tv": -1.0}, {"bn": float("nan")}, {"plateau": 0}]
+    "wrong",
+    [
+        {"iterations": 0},
+        {"restarts": 0},
+        {"lr": 0.0},
+        {"tv": -1.0},
+        {"bn": float("nan")},
+        {"plateau": 0},
+        {"at_once": 0},
+        {"seconds": -1.0},
+    ],
 )
 def test_numbers_out_of_range(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="must be at least 1"):
+    with pytest.raises(InputError, match=r"must (be at least 1|be positive|not be negative)"):
         InvertingGradients(**wrong)

@@ -101,17 +101,40 @@ class Static(Inversion):
             features = torch.rand((each.batch_size, width), generator=generator)
             made.append(Reconstruction(images, None, features=features))
         return made
+
+
+class Patchy(Inversion):
+    """Features in the first trial only, and notes that do not concern all trials; it notes how many trials it saw.
+
+    Reference: none
+    """
+
+    def recover(self, observations, *, generator, watch):
+        made = []
+        for trial, each in enumerate(observations):
+            shape = (each.batch_size, *each.input_shape)
+            images = torch.rand(shape, generator=generator)
+            labels = torch.zeros(each.batch_size, dtype=torch.int64)
+            if trial == 0:
+                losses = torch.ones(len(observations))
+                stack = images.expand(len(observations), *shape)
+                watch(Snapshot(f"{len(observations)} seen", 0, 1, losses, stack, labels.expand(len(observations), -1)))
+            width = dict(each.model.named_modules())["classifier"].in_features
+            features = torch.rand((each.batch_size, width), generator=generator) if trial == 0 else None
+            notes = ("of all", "of all", "of the first") if trial == 0 else ("of all", "of the others")
+            made.append(Reconstruction(images, labels, features=features, notes=notes))
+        return made
 '''
 
 
 @pytest.fixture
 def quick_attacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Registers `quotient`, `guess` and `static` as a plugin's."""
+    """Registers `quotient`, `guess`, `static` and `patchy` as a plugin's."""
     folder = tmp_path / "plugin"
     folder.mkdir()
     (folder / "fedsec_quick_attacks.py").write_text(ATTACKS)
     monkeypatch.syspath_prepend(str(folder))
-    names = {"quotient": "Quotient", "guess": "Guess", "static": "Static"}
+    names = {"quotient": "Quotient", "guess": "Guess", "static": "Static", "patchy": "Patchy"}
     points = {
         name: EntryPoint(name, f"fedsec_quick_attacks:{attribute}", "fedsec.attacks")
         for name, attribute in names.items()

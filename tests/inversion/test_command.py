@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,13 @@ def test_an_exact_recovery() -> None:
         "tensors.safetensors",
     ]
     found = result("o")
+    assert found["files"] == [
+        "reconstruction.png",
+        "loss.png",
+        "recovery.gif",
+        "tensors.safetensors",
+        "result.json",
+    ]
     assert (found["attack"], found["model"], found["batch_size"]) == ("quotient", "logistic", 1)
     metrics = found["metrics"]
     assert metrics["psnr"] > 60
@@ -154,11 +162,48 @@ def test_several_batches() -> None:
 
 
 def test_what_lay_there_before_is_replaced_and_nothing_else() -> None:
+    mine = ["reconstruction-2.png", "reconstruction_of_mine.png", ".mine.tmp"]
     assert invert(*EXACT, "--out", "o", "--gif").exit_code == 0
-    Path("o/mine.png").write_text("mine")
-    Path("o/reconstruction-2.png").write_text("of an earlier inversion")
+    for name in mine:
+        (Path("o") / name).write_text("mine")
     assert invert("--attack", "guess", "--out", "o").exit_code == 0
-    assert sorted(path.name for path in Path("o").iterdir()) == ["mine.png", "result.json", "tensors.safetensors"]
+    assert sorted(path.name for path in Path("o").iterdir()) == sorted([*mine, "result.json", "tensors.safetensors"])
+
+
+@pytest.mark.parametrize("content", [None, "no JSON", "[]", '{"files": ["loss.png"]}', '{"attack": 1, "verdict": 1}'])
+def test_a_folder_without_a_result_of_ours_loses_nothing(content: str | None) -> None:
+    Path("o").mkdir()
+    mine = ["loss.png", "reconstruction.png", "reconstruction_a.png", "progress.png", "recovery.gif"]
+    for name in mine:
+        (Path("o") / name).write_text("mine")
+    if content is not None:
+        Path("o/result.json").write_text(content)
+    done = invert("--attack", "guess", "--out", "o")
+    assert done.exit_code == 0, done.output
+    assert [name for name in mine if (Path("o") / name).read_text() != "mine"] == []
+    assert "progress.png was there before and is left as it is" in done.stdout
+
+
+def test_an_edited_list_does_not_lead_out_of_the_folder() -> None:
+    assert invert(*EXACT, "--out", "o").exit_code == 0
+    Path("mine.png").write_text("mine")
+    Path("o/folder").mkdir()
+    edited = {**result("o"), "files": ["../mine.png", str(Path("mine.png").resolve()), "..", "folder", "gone", 3]}
+    Path("o/result.json").write_text(json.dumps(edited))
+    assert invert("--attack", "guess", "--out", "o").exit_code == 0
+    assert Path("mine.png").exists()
+    assert Path("o/folder").is_dir()
+
+
+def test_the_picture_of_the_best_so_far_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedsec.inversion.progress.PICTURE_SECONDS", 0.0)
+    drawn: list[Path] = []
+    monkeypatch.setattr(
+        "fedsec.inversion.progress.write_atomic", lambda path, content: drawn.append(path) or path.write_bytes(content)
+    )
+    assert invert(*EXACT, "--out", "o").exit_code == 0
+    assert drawn[0] == Path("o/progress.png")
+    assert not Path("o/progress.png").exists()
 
 
 def test_a_mistake_leaves_earlier_results() -> None:
@@ -261,6 +306,50 @@ def test_an_attack_that_cannot_be_used_says_so_before_training() -> None:
     assert "epoch" not in done.stdout
 
 
+def test_only_one_batch_is_shown_to_the_attack_before_training() -> None:
+    seen: list[int] = []
+
+    def spy(observations: Any, **_: Any) -> Any:
+        seen.append(len(observations))
+        raise run._EnoughError
+
+    started = run._Run(Settings(attack="patchy", train_epochs=1, dataset="digits", trials=3), Console(quiet=True))
+    started.attack = SimpleNamespace(reconstruct_many=spy)  # type: ignore[assignment]
+    started._train()
+    assert seen == [1]
+
+
+def test_notes_and_features_of_some_trials_only() -> None:
+    done = invert("--attack", "patchy", "--trials", "3", "--out", "o")
+    assert done.exit_code == 0, done.output
+    told = [line for line in done.stdout.splitlines() if line.startswith("note: of")]
+    assert told == ["note: of all", "note: of the first (in 1 of 3 trials)", "note: of the others (in 2 of 3 trials)"]
+    assert result("o")["notes"] == [line.removeprefix("note: ") for line in told]
+    assert "features (in 1 of 3 trials): relative error " in done.stdout
+    assert result("o")["metrics"]["feature_trials"] == 1
+    assert 0 < result("o")["metrics"]["feature_cosine"] < 1
+
+
+def test_options_of_batch_normalization_without_any() -> None:
+    note = "--bn-statistics known has no effect: the model has no batch normalization"
+    done = invert("--attack", "guess", "--bn-statistics", "known", "--out", "o")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count(note) == 1
+    assert result("o")["notes"] == [note]
+    assert invert("--attack", "guess", "--client-mode", "eval", "--out", "p").exit_code == 0
+    assert result("p")["notes"] == ["--client-mode eval has no effect: the model has no batch normalization"]
+
+
+def test_every_image_of_a_file_enters_the_update() -> None:
+    files = [picture("in/a.png"), picture("in/b.png")]
+    local = ("--attack", "guess", "--local-steps", "1", "--local-batch-size", "1", "--out", "o")
+    assert invert(*local, "--images", files[0]).exit_code == 0
+    done = invert(*local, "--images", *files)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: --local-steps 1: with --local-batch-size 1 only 1 of the 2 images enter ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_local_steps_are_told() -> None:
     options = ("--local-steps", "3", "--local-lr", "0.05", "--local-batch-size", "1")
     done = invert("--attack", "static", *options, "--labels", "known", "--out", "o")
@@ -347,6 +436,26 @@ def test_the_best_attack_is_chosen() -> None:
     assert name(batch_size=7) == "decoupled"
     assert name(batch_size=8) == "inverting_gradients"
     assert name(local_steps=2) == "inverting_gradients"
+    assert name(model="mlp", model_options={"activation": "tanh"}) == "decoupled"
+    assert name(model="mlp", model_options={"activation": "relu"}) == "inverting_gradients"
+    assert name(model="lenet", model_options={"activation": "relu"}) == "inverting_gradients"
+    smooth_but_normalized = {"norm": "bn", "activation": "tanh"}
+    assert name(model="resnet20_4", model_options=smooth_but_normalized) == "inverting_gradients"
+
+    Path("models_to_choose_for.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "def pooled(input_shape, num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, num_classes, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "def frozen(input_shape, num_classes):\n"
+        "    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(num_classes))\n"
+        "    model(torch.zeros(1, *input_shape))\n"
+        "    model[2].weight.requires_grad_(False)\n"
+        "    return model\n"
+    )
+    for model in ("pooled", "frozen"):
+        assert name(model=f"models_to_choose_for:{model}") == "dlg"
+        assert name(model=f"models_to_choose_for:{model}", labels="known") == "inverting_gradients"
 
 
 def test_help_explains_every_option() -> None:

@@ -37,6 +37,13 @@ pytestmark = pytest.mark.usefixtures("quick_attacks")
         ({"local_steps": 2, "local_lr": float("nan")}, "--local-lr must be positive, got nan"),
         ({"local_steps": 2, "local_batch_size": 3}, "--local-batch-size 3: the client has only 2 images"),
         ({"batch_size": 4, "local_steps": 2, "local_batch_size": 5}, "the client has only 4 images"),
+        (
+            {"batch_size": 8, "local_steps": 2, "local_batch_size": 2},
+            "--local-steps 2: with --local-batch-size 2 only 4 of the 8 images enter the update; expected at least "
+            "4 steps, or a smaller --batch-size",
+        ),
+        ({"batch_size": 5, "local_steps": 2, "local_batch_size": 2}, "expected at least 3 steps"),
+        ({"local_steps": 1, "local_batch_size": 1}, "only 1 of the 2 images enter the update"),
         ({"labels": "maybe"}, "--labels must be one of known, infer, got 'maybe'"),
         ({"bn_statistics": "exact"}, "--bn-statistics must be one of known, unknown, running, got 'exact'"),
         ({"classes": "one"}, "--classes must be one of any, distinct, same, got 'one'"),
@@ -59,6 +66,8 @@ def test_refused(options: dict[str, Any], message: str) -> None:
 def test_local_training() -> None:
     assert Settings().local is None
     assert Settings(local_steps=3).local == LocalTraining(lr=0.01, steps=3)
+    for steps in (3, 4):
+        assert Settings(batch_size=5, local_steps=steps, local_batch_size=2).local is not None
     told = Settings(local_steps=3, local_lr=0.5, local_batch_size=1).local
     assert told == LocalTraining(lr=0.5, steps=3, batch_size=1)
 

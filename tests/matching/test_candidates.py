@@ -142,7 +142,7 @@ def test_modules_that_cannot_be_stacked_run_one_by_one() -> None:
     pairs = [batch(2, seed) for seed in range(3)]
     images, labels = (torch.stack(parts) for parts in zip(*pairs, strict=True))
     candidates = Candidates([observe(model, 2, seed) for seed in range(3)])
-    candidates.prepare(images, labels)
+    candidates.prepare(labels)
     assert not candidates.vectorized
     updates = candidates.updates(images, labels, torch.arange(3))
     for problem, target in enumerate(pairs):
@@ -154,7 +154,7 @@ def test_a_model_that_cannot_take_the_images_is_refused() -> None:
     wrong = nn.Sequential(nn.Flatten(), nn.Linear(7, 3))
     seen = Observation(wrong, {"1.bias": torch.zeros(3)}, SHAPE, 3, 1)
     with pytest.raises(InputError, match=r"the model cannot be attacked: .*shapes"):
-        Candidates([seen]).prepare(torch.zeros(1, 1, *SHAPE), torch.zeros(1, 1, dtype=torch.int64))
+        Candidates([seen]).prepare(torch.zeros(1, 1, dtype=torch.int64))
 
 
 def test_normalization_in_train_mode_uses_the_candidates_own_statistics() -> None:
@@ -172,3 +172,27 @@ def test_normalization_in_train_mode_uses_the_candidates_own_statistics() -> Non
         )
         assert close(row(alone, 0), row(targets, problem))
     assert torch.equal(seen[0].model.get_buffer("1.running_mean"), running)
+
+
+def test_the_way_that_is_chosen_gives_the_right_numbers_for_batches_that_influence_each_other() -> None:
+    model = network(norm=True).train()
+    pairs = [batch(3, seed) for seed in range(3)]
+    candidates = Candidates([observe(deepcopy(model), 3, seed) for seed in range(3)])
+    images, labels = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    candidates.prepare(labels)
+    updates, targets = candidates.updates(images, labels, torch.arange(3)), candidates.targets_of(torch.arange(3))
+    for problem in range(3):
+        assert close(row(updates, problem), row(targets, problem))
+
+
+@pytest.mark.parametrize("layer", [nn.GroupNorm(2, 8), nn.LayerNorm(8)])
+def test_normalization_of_vectors(layer: nn.Module) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), layer, nn.Sigmoid(), nn.Linear(8, 3))
+    pairs = [batch(2, seed) for seed in range(2)]
+    candidates = Candidates([observe(model, 2, seed) for seed in range(2)])
+    images, labels = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    candidates.prepare(labels)
+    updates, targets = candidates.updates(images, labels, torch.arange(2)), candidates.targets_of(torch.arange(2))
+    for problem in range(2):
+        assert close(row(updates, problem), row(targets, problem))

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from fedsec.errors import InputError
-from fedsec.threat import Inversion, Observation, Reconstruction
+from fedsec.threat import Inversion, LocalTraining, Observation, Reconstruction
 
 SHAPE = (1, 2, 2)
 
@@ -88,3 +90,74 @@ def test_one_answer_for_each_observation() -> None:
 def test_the_contract_cannot_be_replaced() -> None:
     with pytest.raises(TypeError, match="may not define reconstruct"):
         type("Cheat", (Inversion,), {"reconstruct": lambda self: None})
+
+
+def test_observations_attacked_together_must_share_buffers() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, 3))
+    first = Observation(model, {"2.bias": torch.ones(3)}, SHAPE, 3, 2)
+    model.get_buffer("0.running_mean").add_(1)
+    other = Observation(model, {"2.bias": torch.ones(3)}, SHAPE, 3, 2)
+    with pytest.raises(InputError, match="share one model"):
+        attack(lambda: answer(torch.rand(2, *SHAPE))).reconstruct_many([first, other])
+
+
+def test_generators_of_other_devices_are_refused() -> None:
+    elsewhere: Any = SimpleNamespace(device=torch.device("cuda:0"))
+    with pytest.raises(InputError, match="Attack: generator must be on the CPU, not on cuda:0"):
+        attack(lambda: answer(torch.rand(2, *SHAPE))).reconstruct(observation(), generator=elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), "cannot take images of 1x2x2: .*shapes"),
+        (nn.Sequential(nn.Conv2d(3, 3, 1), nn.Flatten()), "cannot take images of 1x2x2: .*channels"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), "gives 2 logits, num_classes is 3"),
+        (nn.Linear(2, 3), r"must give logits \[batch, classes\], of 2 images it gives shape \(2, 1, 2, 3\)"),
+    ],
+)
+def test_models_that_do_not_go_with_the_observation(model: nn.Module, message: str) -> None:
+    seen = Observation(model, {name: torch.ones_like(row) for name, row in model.named_parameters()}, SHAPE, 3, 2)
+    with pytest.raises(InputError, match=f"Attack: the model {message}"):
+        attack(lambda: answer(torch.rand(2, *SHAPE))).reconstruct(seen)
+
+
+def test_trying_the_model_leaves_no_trace() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(4, 3)).double().train()
+    seen = Observation(model, {"3.bias": torch.ones(3)}, SHAPE, 3, 2)
+    images, random = torch.rand(2, *SHAPE), torch.get_rng_state()
+    attack(lambda: answer(images)).reconstruct(seen)
+    assert torch.equal(torch.get_rng_state(), random)
+    after = seen.model.state_dict()
+    assert all(torch.equal(row, after[name]) for name, row in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("touch", "message"),
+    [
+        (
+            lambda seen: seen.update["1.bias"].zero_(),
+            r"Attack\.recover changed `observations\[1\]\.update\['1\.bias'\]`",
+        ),
+        (
+            lambda seen: seen.model[1].weight.mul_(2),
+            r"Attack\.recover changed `observations\[1\]\.model\['1\.weight'\]`",
+        ),
+    ],
+)
+def test_observations_may_not_be_written_to(touch: Callable[[Any], object], message: str) -> None:
+    first, second = observation(), observation(seed=1)
+    with pytest.raises(InputError, match=message):
+        attack(lambda: (touch(second), answer(torch.rand(2, *SHAPE)))[1]).reconstruct_many([first, second])
+
+
+def test_updates_that_carry_nothing() -> None:
+    sound = attack(lambda: answer(torch.rand(2, *SHAPE)))
+    first = observation()
+    nothing = replace(first, update={name: row * 0 for name, row in first.update.items()})
+    with pytest.raises(InputError, match="Attack: the update is zero everywhere; there is nothing to recover"):
+        sound.reconstruct_many([first, nothing])
+    sound.reconstruct(replace(nothing, update={**nothing.update, "1.bias": torch.tensor([0.0, 1e-30, 0.0])}))
+    huge = replace(first, local=LocalTraining(lr=1e-30, steps=1), update={"1.bias": torch.full((3,), 1e30)})
+    with pytest.raises(InputError, match=r"Attack: the gradient of '1\.bias', from LocalTraining.* is not finite"):
+        sound.reconstruct(huge)

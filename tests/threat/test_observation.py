@@ -1,11 +1,13 @@
 """An observation holds what a server has, and nothing else."""
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from jaxtyping import Int64
+from torch import Tensor, nn
 
 from fedsec.errors import InputError
 from fedsec.threat import LocalTraining, Observation, PixelScale
@@ -26,31 +28,48 @@ def arguments(**changed: Any) -> dict[str, Any]:
 
 def test_no_field_can_hold_the_truth() -> None:
     known = {
-        "model": "nn.Module",
-        "update": "Mapping[str, Tensor]",
-        "input_shape": "tuple[int, int, int]",
-        "num_classes": "int",
-        "batch_size": "int",
-        "scale": "PixelScale",
-        "local": "LocalTraining | None",
-        "labels": "Int64[Tensor, 'batch'] | None",
-        "statistics": "Mapping[str, tuple[Tensor, Tensor]] | None",
+        "model": nn.Module,
+        "update": Mapping[str, Tensor],
+        "input_shape": tuple[int, int, int],
+        "num_classes": int,
+        "batch_size": int,
+        "scale": PixelScale,
+        "local": LocalTraining | None,
+        "labels": Int64[Tensor, "batch"] | None,
+        "statistics": Mapping[str, tuple[Tensor, Tensor]] | None,
     }
-    assert {field.name for field in fields(Observation)} == set(known)
+    # As text: jaxtyping's types are not equal to themselves when written twice.
+    assert {field.name: str(field.type) for field in fields(Observation)} == {
+        name: str(kind) for name, kind in known.items()
+    }
     assert {field.name for field in fields(LocalTraining)} == {"lr", "steps", "batch_size", "momentum", "weight_decay"}
     assert {field.name for field in fields(PixelScale)} == {"mean", "std"}
-    with pytest.raises(AttributeError):
-        Observation(**arguments()).images = torch.zeros(2, *SHAPE)  # type: ignore[attr-defined]
+    images = torch.zeros(2, *SHAPE)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'images'"):
+        Observation(**arguments(images=images))
+    seen = Observation(**arguments())
+    for name in ("images", "labels"):
+        with pytest.raises(FrozenInstanceError):
+            setattr(seen, name, images)
 
 
 def test_later_training_does_not_change_what_was_seen() -> None:
-    given = arguments(labels=torch.tensor([0, 1]))
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, 3))
+    update = {name: torch.randn_like(row) for name, row in model.named_parameters()}
+    statistics = {"0": (torch.zeros(1, requires_grad=True), torch.ones(1))}
+    given = arguments(model=model, update=update, labels=torch.tensor([0, 1]), statistics=statistics)
     seen = Observation(**given)
-    before = {name: row.clone() for name, row in (*seen.update.items(), *seen.model.state_dict().items())}
-    for tensor in (*given["model"].parameters(), *given["update"].values(), given["labels"]):
+    assert seen.statistics is not None
+    assert not seen.statistics["0"][0].requires_grad
+    # Each under a name of its own: update and parameters have the same.
+    held = [seen.update, seen.model.state_dict(), dict(zip(("mean", "variance"), seen.statistics["0"], strict=True))]
+    before = [{name: row.clone() for name, row in rows.items()} for rows in held]
+    for tensor in (*model.state_dict().values(), *update.values(), given["labels"], *statistics["0"]):
         tensor.data.fill_(7)
-    after = {**seen.update, **seen.model.state_dict()}
-    assert all(torch.equal(row, after[name]) for name, row in before.items())
+    given["statistics"].clear()
+    assert list(seen.statistics) == ["0"]
+    for rows, earlier in zip(held, before, strict=True):
+        assert all(torch.equal(row, earlier[name]) for name, row in rows.items())
     assert seen.labels is not None
     assert seen.labels.tolist() == [0, 1]
 
@@ -72,6 +91,68 @@ def test_a_difference_read_as_a_gradient() -> None:
     assert torch.allclose(seen.gradient["1.bias"], given["update"]["1.bias"] / -2)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_constant_gradient_is_read_exactly_from_training_with_momentum(momentum: float, steps: int) -> None:
+    given = arguments(local=LocalTraining(lr=0.3, steps=steps, momentum=momentum))
+    client = network()
+    slopes = {name: torch.randn_like(row) for name, row in client.named_parameters()}
+    before = {name: row.detach().clone() for name, row in client.named_parameters()}
+    optimizer = torch.optim.SGD(client.parameters(), lr=0.3, momentum=momentum)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        sum((slopes[name] * row).sum() for name, row in client.named_parameters()).backward()  # type: ignore[union-attr]
+        optimizer.step()
+    difference = {name: row.detach() - before[name] for name, row in client.named_parameters()}
+    seen = Observation(**{**given, "model": network(), "update": difference})
+    for name, slope in slopes.items():
+        torch.testing.assert_close(seen.gradient[name], slope, rtol=1e-5, atol=1e-5)
+
+
+def test_the_update_takes_the_parameters_dtype() -> None:
+    model = network().half()
+    update = {"1.bias": torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)}
+    seen = Observation(**arguments(model=model, update=update))
+    assert torch.equal(seen.update["1.bias"], update["1.bias"].half())
+    with pytest.raises(InputError, match=r"'1\.bias' must be finite .* also as torch\.float16"):
+        Observation(**arguments(model=model, update={"1.bias": torch.full((3,), 1e6)}))
+
+
+def test_a_parameter_without_a_gradient() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    rows = torch.autograd.grad(model[1](torch.ones(1, 4)).sum(), list(model.parameters()), allow_unused=True)
+    with pytest.raises(InputError, match=r"the gradient of '0\.weight' is None; use allow_unused=False, or name"):
+        Observation.of_gradient(model, rows, input_shape=SHAPE, num_classes=3, batch_size=1)
+    with pytest.raises(InputError, match=r"the gradient of '0\.weight' is None"):
+        Observation.of_gradient(model, {"0.weight": rows[0]}, input_shape=SHAPE, num_classes=3, batch_size=1)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 2), (1, 2, 2, 2), (1, 0, 2)])
+def test_a_gradient_with_a_wrong_input_shape(shape: tuple[int, ...]) -> None:
+    given = arguments()
+    with pytest.raises(InputError, match=r"must be \(channels, height, width\)"):
+        Observation.of_gradient(given["model"], given["update"], input_shape=shape, num_classes=3, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "pair", "message"),
+    [
+        ("2", (torch.zeros(3), torch.ones(3)), "'2', which is no batch normalization but Linear"),
+        ("0", (torch.zeros(2), torch.ones(1)), r"shape \(1,\), floating-point, got torch.float32 of shape \(2,\)"),
+        ("0", (torch.zeros(1), torch.tensor(1.0)), r"shape \(1,\), floating-point"),
+        ("0", (torch.zeros(1),), r"shape \(1,\), floating-point"),
+        ("0", (torch.zeros(1, dtype=torch.int64), torch.ones(1)), "floating-point, got torch.int64"),
+        ("0", (torch.full((1,), torch.nan), torch.ones(1)), "'0' must be finite"),
+        ("0", (torch.zeros(1), torch.full((1,), torch.inf)), "'0' must be finite"),
+        ("0", (torch.zeros(1), torch.full((1,), -0.1)), "the variance not negative"),
+    ],
+)
+def test_malformed_statistics(name: str, pair: tuple[Tensor, ...], message: str) -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, 3))
+    with pytest.raises(InputError, match=f"Observation: statistics of .*{message}"):
+        Observation(**arguments(model=model, update={"2.bias": torch.ones(3)}, statistics={name: pair}))
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -80,6 +161,7 @@ def test_a_difference_read_as_a_gradient() -> None:
         ({"update": {"1.bias": torch.zeros(4)}}, r"'1.bias' has shape \(4,\), the parameter \(3,\)"),
         ({"update": {"1.bias": torch.full((3,), torch.nan)}}, "'1.bias' must be finite"),
         ({"update": {"1.bias": torch.zeros(3, dtype=torch.int64)}}, "'1.bias' must be finite floating-point"),
+        ({"update": {"1.bias": torch.zeros(3, device="meta")}}, "'1.bias' is on meta, the parameter on cpu"),
         ({"input_shape": (2, 2)}, r"must be \(channels, height, width\)"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"num_classes": 1}, "num_classes at least 2"),

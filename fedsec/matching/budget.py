@@ -1,0 +1,30 @@
+"""The limits that every search shares."""
+
+from math import isfinite
+
+from fedsec.errors import InputError
+
+__all__ = ["check_budget"]
+
+
+def check_budget(
+    name: str, *, iterations: int = 1, restarts: int = 1, seconds: float | None = None, at_once: int | None = None
+) -> None:
+    """Refuse limits that make no sense.
+
+    Args:
+        name: of the attack, for the message.
+        iterations: at least 1.
+        restarts: at least 1.
+        seconds: positive, or None for no limit.
+        at_once: at least 1, or None for no limit.
+
+    Raises:
+        InputError: a limit out of range.
+    """
+    if iterations < 1 or restarts < 1:
+        raise InputError(f"{name}: iterations and restarts must be at least 1, not {iterations} and {restarts}")
+    if seconds is not None and not (isfinite(seconds) and seconds > 0):
+        raise InputError(f"{name}: seconds must be positive, not {seconds}")
+    if at_once is not None and at_once < 1:
+        raise InputError(f"{name}: at_once must be at least 1, not {at_once}")

@@ -1,0 +1,11 @@
+"""Tests run in as many processes as there are cores, each with one thread, or they would get in each other's way."""
+
+import os
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
+
+def pytest_make_parametrize_id(val: Any) -> str | None:
+    """The class's name for objects that only know their address: all processes must agree about the tests' names."""
+    return type(val).__name__ if " at 0x" in repr(val) else None
