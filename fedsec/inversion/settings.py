@@ -164,6 +164,8 @@ class Settings:
         Raises:
             InputError: no such inversion, or an option that it does not have or take.
         """
+        if attack not in registry.entries("attack"):
+            raise InputError(registry.unknown("attack", attack, registry.inversions()))
         known = registry.entry("attack", attack)
         if attack not in registry.inversions():
             raise InputError(
