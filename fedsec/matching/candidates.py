@@ -64,8 +64,17 @@ class Candidates:
         self._parameters = {name: own[name] for name in self.names}
         self._orders = _orders(first, restarts, len(observations), generator)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of the way that was chosen."""
+        if self.vectorized:
+            return ()
+        return ("the model cannot be computed for several problems together; they ran one after another",)
+
     def targets_of(self, which: Int64[Tensor, "some"]) -> list[Tensor]:
-        """The observed updates that these problems should reach, [some, ...] for each parameter."""
+        """The observed updates that these problems, in rising order, should reach; [some, ...] for each parameter."""
+        if len(which) == self.problems == len(self.scales):
+            return self.targets  # every problem its own: nothing to copy
         rows = self.owner[which]
         return [target[rows.to(target.device)] for target in self.targets]
 

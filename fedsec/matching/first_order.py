@@ -93,8 +93,6 @@ def descend(
     tracker = Tracker(observations, restarts, watch, stage="matching", iterations=total, labels=labels)
     to_inputs = _affine(units, first.scale, starts)
     candidates.prepare(known)
-    if not candidates.vectorized:
-        notes = (*notes, "the model cannot be computed for several problems together; they ran one after another")
     interrupted = False
     try:
         for which in blocks:
@@ -136,7 +134,7 @@ def descend(
             descent.run(objective, images, record=record, clamp=clamp, fixed=alone, generator=generator)
     except KeyboardInterrupt:
         interrupted = True
-    return tracker.results(interrupted=interrupted, notes=notes)
+    return tracker.results(interrupted=interrupted, notes=(*notes, *candidates.notes))
 
 
 def _affine(units: PixelScale, scale: PixelScale, like: Tensor) -> Callable[[Tensor], Tensor]:

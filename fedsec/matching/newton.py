@@ -29,7 +29,6 @@ def match(
     seconds: float | None,
     generator: torch.Generator,
     watch: Watch,
-    notes: Sequence[str] = (),
 ) -> list[Reconstruction]:
     """Images whose update is the observed one, in the squared distance.
 
@@ -42,7 +41,6 @@ def match(
         seconds: at most, if given.
         generator: of the starts.
         watch: shown the best so far after each iteration.
-        notes: passed on to the results.
     """
     first = observations[0]
     candidates = Candidates(observations, restarts, generator=generator)
@@ -82,7 +80,7 @@ def match(
                 break
     except KeyboardInterrupt:
         interrupted = True
-    return tracker.results(interrupted=interrupted, notes=notes)
+    return tracker.results(interrupted=interrupted, notes=candidates.notes)
 
 
 def match_as_published(
@@ -131,7 +129,7 @@ def match_as_published(
                 torch.autograd.backward(loss, inputs=[inputs] if known is not None else [inputs, logits])
                 return loss
 
-            scale = squared_norm(targets)
+            scale = candidates.scales[candidates.owner[which]]
             for iteration in range(1, iterations + 1):
                 loss = torch.as_tensor(optimizer.step(closure))  # type: ignore[no-untyped-call]
                 answers = logits if known is None else known

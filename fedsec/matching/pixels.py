@@ -124,7 +124,7 @@ def recover_pixels(
             weights = torch.where(reached > goal.floor, weights * fade, weights)
     except KeyboardInterrupt:
         interrupted = True
-    found = tracker.results(interrupted=interrupted)
+    found = tracker.results(interrupted=interrupted, notes=candidates.notes)
     return [
         result if each is None else replace(result, features=each.values)
         for result, each in zip(found, features, strict=True)

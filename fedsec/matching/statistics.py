@@ -1,10 +1,11 @@
 """What normalization layers tell about the images that went through them."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import vmap
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -35,6 +36,7 @@ class StatisticsPrior:
     def __init__(self, observations: Sequence[Observation], owner: Int64[Tensor, "problems"]) -> None:
         self._model, self._owner = attacked_model(observations[0]), owner
         self._expected: dict[str, tuple[Tensor, Tensor]] = {}
+        self._found: dict[str, tuple[Tensor, Tensor]] = {}
         for name, layer in observations[0].model.named_modules():
             if not isinstance(layer, _NormBase):
                 continue
@@ -42,6 +44,7 @@ class StatisticsPrior:
             if all(pair is not None for pair in pairs):
                 sound = [pair for pair in pairs if pair is not None]
                 self._expected[name] = torch.stack([m for m, _ in sound]), torch.stack([v for _, v in sound])
+                self._model.get_submodule(name).register_forward_pre_hook(partial(self._keep, name))
 
     @property
     def layers(self) -> list[str]:
@@ -61,24 +64,13 @@ class StatisticsPrior:
 
     def _measure(self, inputs: Float[Tensor, "batch c h w"]) -> dict[str, tuple[Tensor, Tensor]]:
         """Mean and biased variance of each channel at the input of every layer that counts."""
-        found: dict[str, tuple[Tensor, Tensor]] = {}
-
-        def keep(name: str, entered: Tensor) -> None:
-            over = [0, *range(2, entered.ndim)]
-            found[name] = entered.mean(over), entered.var(over, unbiased=False)
-
-        handles = [
-            self._model.get_submodule(name).register_forward_pre_hook(
-                lambda _, arguments, name=name: keep(name, arguments[0])
-            )
-            for name in self._expected
-        ]
-        try:
-            self._model(inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
+        self._model(inputs)
+        found, self._found = self._found, {}
         return found
+
+    def _keep(self, name: str, layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        over = [0, *range(2, arguments[0].ndim)]
+        self._found[name] = arguments[0].mean(over), arguments[0].var(over, unbiased=False)
 
 
 def _expected(
