@@ -34,7 +34,7 @@ def download(
     failures = []
     for url in urls:
         try:
-            found = _copy(url, target, progress, timeout)
+            found = copy(url, target, "md5", progress, timeout)
         except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError) as error:
             failures.append(f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}")
         else:
@@ -45,9 +45,24 @@ def download(
     raise DataError("download failed: " + "; ".join(failures))
 
 
-def _copy(url: str, target: Path, progress: Progress | None, timeout: float) -> str:
-    """Copy a URL's content to a file and return its MD5."""
-    digest = hashlib.md5(usedforsecurity=False)
+def copy(url: str, target: Path, algorithm: str, progress: Progress | None, timeout: float) -> str:
+    """Copy a URL's content to a file; the rest is up to the caller.
+
+    Args:
+        url: where from.
+        target: file to write, whatever becomes of it.
+        algorithm: of the hash, as `hashlib` calls it.
+        progress: see `download`.
+        timeout: see `download`.
+
+    Returns:
+        The content's hash, hexadecimal.
+
+    Raises:
+        OSError: the connection failed, or the file cannot be written.
+        http.client.HTTPException: the answer makes no sense.
+    """
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     request = urllib.request.Request(url, headers={"User-Agent": "fedsec"})
     with urllib.request.urlopen(request, timeout=timeout) as response, target.open("wb") as file:
         length = response.headers.get("Content-Length", "")

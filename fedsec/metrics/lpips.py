@@ -3,7 +3,6 @@
 import hashlib
 import http.client
 import tempfile
-import urllib.request
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from fedsec.data.download import Progress
+from fedsec.data.download import Progress, copy
 from fedsec.errors import DataError, FedsecError, InputError
 from fedsec.metrics.fidelity import checked
 
@@ -24,7 +23,6 @@ Network = Literal["alex", "vgg", "squeeze"]
 
 MIN_SIDE = 64  # pixels; below, the backbones' last maps shrink to a pixel or to nothing
 _CHUNK = 16  # images in one forward pass
-_BLOCK = 1 << 18
 _TIMEOUT = 10.0  # seconds without a byte
 
 
@@ -165,7 +163,7 @@ def _fetch(network: Network, path: Path, download: bool, progress: Progress | No
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
                 partial = Path(folder) / path.name
-                found = _copy(backbone.url, partial, progress)
+                found = copy(backbone.url, partial, "sha256", progress, _TIMEOUT)
                 if found.startswith(backbone.sha256_prefix):
                     partial.replace(path)
                     return
@@ -175,23 +173,6 @@ def _fetch(network: Network, path: Path, download: bool, progress: Progress | No
     raise MissingWeightsError(
         f"LPIPS ({network}) needs {backbone.file}, and {reason}; get {backbone.url} and put it into {path.parent}"
     )
-
-
-def _copy(url: str, target: Path, progress: Progress | None) -> str:
-    """Copy a URL's content to a file and return its SHA-256."""
-    digest = hashlib.sha256()
-    request = urllib.request.Request(url, headers={"User-Agent": "fedsec"})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response, target.open("wb") as file:
-        length = response.headers.get("Content-Length", "")
-        total = int(length) if length.isdigit() else None
-        done = 0
-        while block := response.read(_BLOCK):
-            file.write(block)
-            digest.update(block)
-            done += len(block)
-            if progress is not None:
-                progress(target.name, done, total)
-    return digest.hexdigest()
 
 
 def _read(path: Path, backbone: Backbone) -> dict[str, Tensor]:

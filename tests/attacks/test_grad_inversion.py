@@ -1,14 +1,18 @@
 """GradInversion: statistics, agreement of restarts, and recovery."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from fedsec.attacks import GradInversion
 from fedsec.attacks.grad_inversion import agreement
 from fedsec.errors import InputError
+from fedsec.matching.statistics import StatisticsPrior
+from fedsec.threat import Observation
 
 
 def test_agreement_averages_images_that_correspond() -> None:
@@ -33,6 +37,27 @@ def test_a_batch_on_a_network_with_batch_normalization(client: Any, pictures: An
     found = GradInversion(iterations=500, restarts=2, bn=0.0).reconstruct(seen)
     assert decibels(found.images, images) > 3
     assert found.notes == ()
+
+
+def test_granted_statistics_pull_the_images_towards_them(pictures: Any) -> None:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Sigmoid(), nn.Flatten(), nn.Linear(800, 5)
+    model, labels = nn.Sequential(*layers).train(), torch.tensor([0, 3])
+    entered = model[0](pictures(2))
+    granted = {"1": (entered.mean((0, 2, 3)), entered.var((0, 2, 3), unbiased=False))}
+    worker = deepcopy(model)
+    rows = torch.autograd.grad(F.cross_entropy(worker(pictures(2)), labels), list(worker.parameters()))
+    seen = Observation.of_gradient(
+        model, rows, input_shape=(1, 10, 10), num_classes=5, batch_size=2, labels=labels, statistics=granted
+    )
+    prior = StatisticsPrior([seen], torch.tensor([0]))
+
+    def distance(bn: float) -> float:
+        found = GradInversion(iterations=150, restarts=1, bn=bn).reconstruct(seen)
+        assert found.images is not None
+        return float(prior(found.images[None], torch.tensor([0])))
+
+    assert distance(1.0) < 0.5 * distance(0.0)
 
 
 def test_a_model_without_statistics_is_said_to_have_none(client: Any, pictures: Any) -> None:
