@@ -3,11 +3,14 @@
 from fedsec.attacks.analytic import Analytic
 from fedsec.attacks.decoupled import Decoupled
 from fedsec.attacks.dlg import DLG
+from fedsec.attacks.feature_inversion import InvertFeatures
+from fedsec.attacks.feature_poison import FeaturePoison
 from fedsec.attacks.grad_inversion import GradInversion
 from fedsec.attacks.idlg import IDLG
 from fedsec.attacks.inverting_gradients import InvertingGradients
 from fedsec.attacks.label_flip import LabelFlip
 from fedsec.attacks.labels import Labels
+from fedsec.attacks.logit_poison import LogitPoison
 from fedsec.attacks.sign_flip import SignFlip
 
 if __name__ != "fedsec.attacks":
@@ -18,11 +21,14 @@ __all__ = [
     "Analytic",
     "DLG",
     "Decoupled",
+    "FeaturePoison",
     "GradInversion",
     "IDLG",
+    "InvertFeatures",
     "InvertingGradients",
     "LabelFlip",
     "Labels",
+    "LogitPoison",
     "SignFlip",
 ]
 
@@ -36,4 +42,7 @@ ATTACKS = {
     "analytic": Analytic,
     "labels": Labels,
     "decoupled": Decoupled,
+    "feature_poison": FeaturePoison,
+    "logit_poison": LogitPoison,
+    "feature_inversion": InvertFeatures,
 }

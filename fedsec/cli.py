@@ -153,11 +153,20 @@ def list_(
     kind: Annotated[
         Kind | None, typer.Argument(help="What to list; everything by default.", show_default=False)
     ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="With models: what each costs on this dataset's images.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """List attacks, defenses, datasets, models, partitions and algorithms, with their options and papers."""
     from fedsec import registry
 
+    if dataset is not None:
+        if kind is not Kind.models:
+            raise InputError("fedsec list --dataset: goes with models only (fedsec list models --dataset NAME)")
+        _list_costs(dataset, as_json=as_json)
+        return
     kinds = [kind] if kind else list(Kind)
     found = {each.value: registry.entries(each.value.removesuffix("s")) for each in kinds}
     if as_json:
@@ -211,6 +220,23 @@ def schema() -> None:
     from fedsec.scenario.schema import scenario_schema
 
     _print_json(scenario_schema())
+
+
+def _list_costs(dataset: str, *, as_json: bool) -> None:
+    from fedsec.listing import fixed_shape, show_costs
+
+    input_shape, num_classes = fixed_shape(dataset)
+
+    from fedsec.models.catalog import CLIENT, catalog, edge_ratios
+
+    listed = catalog(input_shape, num_classes)
+    ratios = edge_ratios(listed)
+    if not as_json:
+        show_costs(dataset, input_shape, num_classes, listed, ratios)
+        return
+    where = {"dataset": dataset, "input_shape": list(input_shape), "num_classes": num_classes}
+    edge = {"client": CLIENT, "networks": [ratio.as_json() for ratio in ratios]}
+    _print_json({**where, "models": [item.as_json() for item in listed], "edge": edge})
 
 
 def main() -> None:

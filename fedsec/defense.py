@@ -75,9 +75,12 @@ class Aggregator(Sealed, ABC):
     Attributes:
         uses_weights: whether the clients' weights matter. Robust rules ignore them, because a
             Byzantine client states its own number of examples.
+        needs_global_model: whether the rule evaluates the global model at the server. It then needs running statistics
+            of batch normalization there, and cannot be combined with `bn: local`.
     """
 
     uses_weights: ClassVar[bool] = False
+    needs_global_model: ClassVar[bool] = False
 
     @final
     def __call__(

@@ -8,11 +8,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fedsec import registry
+from fedsec.errors import InputError
 from fedsec.registry import Entry
 
 if TYPE_CHECKING:
     from fedsec.data import DatasetStatus
-    from fedsec.scenario import Scenario
+    from fedsec.models.catalog import EdgeRatio, Listed
+    from fedsec.scenario import CellConfig, Scenario
 
 _WIDE = 150
 _MOST_ROWS = 200
@@ -20,14 +23,117 @@ _STYLES = {"options": "cyan", "paper": "dim", "work": "dim"}
 
 
 def show_entries(title: str, entries: Iterable[Entry]) -> None:
-    """Print what a scenario can name, with options and papers."""
+    """Print what a scenario can name, with options and papers; attacks and defenses by what they act on."""
+    console = Console()
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(_acts_on(entry), []).append(entry)
+    if len(groups) > 1:
+        console.print(title, style="bold", highlight=False)
+    for heading in sorted(groups, key=_ORDER.index):
+        rows = []
+        for entry in groups[heading]:
+            label = entry.name + (f" ({entry.plugin})" if entry.plugin else "")
+            paper = "" if entry.paper.startswith("none") else entry.paper
+            rows.append((label, entry.summary, ", ".join(map(str, entry.parameters)), paper))
+        above = heading if len(groups) > 1 else title
+        _print_table(console, above, ("name", "what it is", "options", "paper"), rows, stack=console.width < _WIDE)
+    if any(entry.kind == "algorithm" for group in groups.values() for entry in group):
+        told = "In a scenario these options stand under `federation`, some in its sections local, server, distillation."
+        console.print(told, markup=False, highlight=False, style="dim")
+
+
+_GROUPS: dict[str, dict[str, str]] = {
+    "attack": {
+        "DataPoisoning": "by Byzantine clients, on their data or their updates",
+        "UpdatePoisoning": "by Byzantine clients, on their data or their updates",
+        "KnowledgePoisoning": "by Byzantine clients of FedGKT, on the feature maps and logits they send",
+        "Inversion": "by a curious server, on updates (also with `fedsec invert`)",
+        "FeatureInversion": "by FedGKT's curious server, on feature maps (in scenarios only)",
+    },
+    "defense": {"KnowledgeDefense": "for FedGKT's server, which aggregates nothing"},
+}
+"""Kind -> interface -> heading of the table in which `fedsec list` shows what implements it."""
+_REST = {"attack": "others", "defense": "aggregation rules, one a scenario"}
+_ORDER = list(
+    dict.fromkeys([*_GROUPS["attack"].values(), _REST["attack"], _REST["defense"], *_GROUPS["defense"].values(), ""])
+)
+
+
+def _acts_on(entry: Entry) -> str:
+    """The heading of an entry; nothing for kinds that have none."""
+    return _GROUPS.get(entry.kind, {}).get(entry.base, _REST.get(entry.kind, ""))
+
+
+def fixed_shape(dataset: str) -> tuple[tuple[int, int, int], int]:
+    """Shape of an image and number of classes of a dataset by name, without loading it.
+
+    Raises:
+        InputError: unknown name, or a dataset whose shape depends on the files.
+    """
+    registry.entry("dataset", dataset)
+    source = registry.load("dataset", dataset)
+    if source.input_shape is None or source.num_classes is None:
+        raise InputError(
+            f"dataset {dataset!r}: its images' shape and classes depend on its files; expected a dataset of one shape, "
+            "such as cifar10"
+        )
+    return source.input_shape, source.num_classes
+
+
+def show_costs(
+    dataset: str,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    listed: Iterable["Listed"],
+    ratios: Iterable["EdgeRatio"],
+) -> None:
+    """Print what models cost for one image of a dataset, and what FedGKT spares its clients.
+
+    Args:
+        dataset: its name.
+        input_shape: (channels, height, width) of an image.
+        num_classes: number of logits.
+        listed: the models.
+        ratios: the networks of FedGKT's paper over its client.
+    """
+    from fedsec.models.catalog import CLIENT
+
     console = Console()
     rows = []
-    for entry in entries:
-        label = entry.name + (f" ({entry.plugin})" if entry.plugin else "")
-        paper = "" if entry.paper.startswith("none") else entry.paper
-        rows.append((label, entry.summary, ", ".join(map(str, entry.parameters)), paper))
-    _print_table(console, title, ("name", "what it is", "options", "paper"), rows, stack=console.width < _WIDE)
+    for item in listed:
+        note = f"on {_by(item.input_shape)} feature maps" if item.on_features else ""
+        if item.costs is None:
+            rows.append((item.name, "", "", "", " ".join([note, item.refused]).strip()))
+            continue
+        forward, training = item.costs.forward_flops / 1e6, item.costs.training_flops / 1e6
+        rows.append((item.name, f"{item.costs.parameters:>10,}", f"{forward:>10,.3f}", f"{training:>11,.3f}", note))
+    title = f"models on {dataset} ({_by(input_shape)}, {num_classes} classes), for one image"
+    _print_table(console, title, ("name", "parameters", "MFLOPs forward", "MFLOPs training", "note"), rows)
+
+    found = [
+        (
+            ratio.network,
+            f"{ratio.forward_flops:.1f}x",
+            f"{ratio.training_flops:.1f}x",
+            f"{ratio.paper_flops}x",
+            f"{ratio.parameters:.1f}x",
+            f"{ratio.paper_parameters}x",
+        )
+        for ratio in ratios
+    ]
+    headers = ("network", "FLOPs forward", "FLOPs training", "paper", "parameters", "paper ")
+    _print_table(console, f"what FedGKT spares its clients: a whole network over {CLIENT}", headers, found)
+    told = (
+        "FLOPs: a multiplication with its addition counts two; training is forward and backward pass.",
+        "The paper's ratios are those of 3x32x32 images; its parameter ratios divide by 11K, rounded from 10,586.",
+    )
+    for line in told:
+        console.print(line, markup=False, highlight=False, style="dim")
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def show_datasets(found: Sequence["DatasetStatus"], *, places: bool) -> None:
@@ -73,16 +179,14 @@ def show_plan(scenario: "Scenario") -> None:
     rows = []
     for index, cell in enumerate(cells[:_MOST_ROWS]):
         work = made.work[index]
-        clients = cell.config.partition.clients
-        byzantine = (
-            "centralized" if cell.config.pooled else f"{cell.config.attack.count(clients)} of {clients} Byzantine"
-        )
         what = f"{work.clients} x {work.rounds} x {work.steps:.4g} x {work.batch:.4g}" if work else "unknown"
+        if work and work.server:
+            what += f" + {rounded(work.server)} on the server"
         adds = f"{rounded(made.gradients(index))} gradients"
         if made.shared[index]:
             new = made.trainings[index]
             adds = f"trains {new} clients, {adds}" if new else "shares all its training"
-        rows.append((cell.id, str(cell), f"{byzantine}; {what}; {adds}"))
+        rows.append((cell.id, str(cell), f"{_threat(cell.config)}; {what}; {adds}"))
     title = f"{scenario.name}: {len(cells)} {'cell' if len(cells) == 1 else 'cells'}"
     _print_table(console, title, ("id", "cell", "work"), rows, stack=True)
 
@@ -91,7 +195,10 @@ def show_plan(scenario: "Scenario") -> None:
 
     if len(cells) > _MOST_ROWS:
         say(f"... and {len(cells) - _MOST_ROWS} more cells")
-    say(f"work: clients x rounds x steps x batch; {rounded(made.total)} example gradients in all, without evaluations")
+    form = "clients x rounds x steps x batch"
+    if any(work and work.server for work in made.work):
+        form += " + what fedgkt's server trains on"
+    say(f"work: {form}; {rounded(made.total)} example gradients in all, without evaluations")
     if any(made.shared):
         needed = sum(cell.config.cohort for cell, shared in zip(cells, made.shared, strict=True) if shared)
         say(
@@ -102,6 +209,18 @@ def show_plan(scenario: "Scenario") -> None:
         say(f"expects: {expectation}")
     for note in made.notes:
         say(f"note: {note}")
+
+
+def _threat(config: "CellConfig") -> str:
+    """Who attacks in a cell, and whom."""
+    if config.pooled:
+        return "centralized"
+    target, clients = config.attack.target, config.partition.clients
+    if target is None:
+        return f"{config.attack.count(clients)} of {clients} Byzantine"
+    rounds = f"round{'s' if len(target.rounds) > 1 else ''} {', '.join(map(str, target.rounds))}"
+    images = f"{target.images} images of " if target.images else ""
+    return f"inverts {images}client {target.client} in {rounds}"
 
 
 def _print_table(

@@ -9,21 +9,37 @@ Each check raises an `AssertionError` that says what was expected. The checks co
 must do; whether a rule computes the right thing is for tests of its own.
 """
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedsec.checking import (
+    devices,
+    expect,
+    expect_close,
+    expect_error,
+    global_randomness_untouched,
+    identical,
+    pictures,
+    random_matrix,
+    seeded,
+)
+from fedsec.checking_knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
 from fedsec.defense import Aggregator
-from fedsec.errors import AggregationError, FedsecError, InputError
+from fedsec.errors import AggregationError, InputError
 from fedsec.threat import AttackerView, DataPoisoning, Inversion, Observation, UpdatePoisoning
 
-__all__ = ["check_aggregator", "check_data_poisoning", "check_inversion", "check_update_poisoning"]
+__all__ = [
+    "check_aggregator",
+    "check_data_poisoning",
+    "check_feature_inversion",
+    "check_inversion",
+    "check_knowledge_defense",
+    "check_knowledge_poisoning",
+    "check_update_poisoning",
+]
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -49,23 +65,23 @@ def check_aggregator(
     Raises:
         AssertionError: the rule breaks the contract.
     """
-    for device in _devices():
+    for device in devices():
         for dtype in _DTYPES:
-            _check_result(rule, _random(num_clients, 37, dtype=dtype, device=device))
-        updates = _random(num_clients, 1003, device=device)
+            _check_result(rule, random_matrix(num_clients, 37, dtype=dtype, device=device))
+        updates = random_matrix(num_clients, 1003, device=device)
         vector = rule(updates)
         if permutation_invariant:
-            for order in (torch.arange(num_clients).roll(1), torch.randperm(num_clients, generator=_generator(1))):
-                _expect_close(rule(updates[order.to(device)]), vector, "the order of the clients must not matter")
+            for order in (torch.arange(num_clients).roll(1), torch.randperm(num_clients, generator=seeded(1))):
+                expect_close(rule(updates[order.to(device)]), vector, "the order of the clients must not matter")
         if translation_equivariant:
-            shift = _random(1, 1003, seed=2, device=device)
-            _expect_close(rule(updates + shift), vector + shift[0], "a common shift must shift the result")
+            shift = random_matrix(1, 1003, seed=2, device=device)
+            expect_close(rule(updates + shift), vector + shift[0], "a common shift must shift the result")
         _check_gate(rule, updates)
         _check_weights(rule, updates)
         if num_byzantine:
             _check_breakdown(rule, updates, num_byzantine)
     for malformed in (torch.zeros(num_clients), torch.zeros(0, 3), torch.zeros(num_clients, 0), updates.long()):
-        _expect_error(InputError, partial(rule, malformed), f"{malformed.dtype} of {tuple(malformed.shape)}")
+        expect_error(InputError, partial(rule, malformed), f"{malformed.dtype} of {tuple(malformed.shape)}")
 
 
 def check_data_poisoning(attack: DataPoisoning, *, num_classes: int = 10, changes_images: bool = False) -> None:
@@ -79,10 +95,10 @@ def check_data_poisoning(attack: DataPoisoning, *, num_classes: int = 10, change
     Raises:
         AssertionError: the attack breaks the contract.
     """
-    for device in _devices():
+    for device in devices():
         for count in (1, 64):
-            images = torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8, generator=_generator(1)).to(device)
-            labels = torch.randint(0, num_classes, (count,), generator=_generator(2)).to(device)
+            images = torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8, generator=seeded(1)).to(device)
+            labels = torch.randint(0, num_classes, (count,), generator=seeded(2)).to(device)
             _check_poison(attack, images, labels, num_classes, changes_images)
 
 
@@ -95,8 +111,8 @@ def check_update_poisoning(attack: UpdatePoisoning) -> None:
     Raises:
         AssertionError: the attack breaks the contract.
     """
-    _expect(getattr(attack, "knowledge", None) in ("own", "omniscient"), "`knowledge` must be own or omniscient")
-    for device in _devices():
+    expect(getattr(attack, "knowledge", None) in ("own", "omniscient"), "`knowledge` must be own or omniscient")
+    for device in devices():
         for num_byzantine, dtype in ((1, torch.float32), (3, torch.float32), (2, torch.float64)):
             _check_craft(attack, num_byzantine, dtype, device)
 
@@ -121,9 +137,9 @@ def check_inversion(
     Raises:
         AssertionError: the attack breaks the contract.
     """
-    for device in _devices():
+    for device in devices():
         victim = (model if model is not None else _small_network()).to(device)
-        images, labels = _pictures(batch_size, device)
+        images, labels = pictures(batch_size, device)
         loss = F.cross_entropy(victim(images), labels)
         seen = Observation.of_gradient(
             victim,
@@ -134,23 +150,23 @@ def check_inversion(
             labels=labels if labels_granted else None,
         )
         before = {name: row.clone() for name, row in _held(seen).items()}
-        with _global_randomness_untouched():
-            found = attack.reconstruct(seen, generator=_generator(1))
+        with global_randomness_untouched():
+            found = attack.reconstruct(seen, generator=seeded(1))
         after = _held(seen)
         same = before.keys() == after.keys() and all(torch.equal(row, after[name]) for name, row in before.items())
-        _expect(same, "the observation must not change")
-        again = attack.reconstruct(seen, generator=_generator(1))
+        expect(same, "the observation must not change")
+        again = attack.reconstruct(seen, generator=seeded(1))
         if found.images is None or again.images is None:
-            _expect(found.images is None and found.labels is not None, "images, labels, or both")
+            expect(found.images is None and found.labels is not None, "images, labels, or both")
             continue
-        _expect(torch.allclose(found.images, again.images, atol=1e-5), "equal generators must give equal results")
+        expect(torch.allclose(found.images, again.images, atol=1e-5), "equal generators must give equal results")
         if labels_granted and found.labels is not None:
-            _expect(torch.equal(found.labels.sort().values, labels.sort().values), "granted labels must be used")
+            expect(torch.equal(found.labels.sort().values, labels.sort().values), "granted labels must be used")
         if gain is not None:
             errors = (found.images[:, None] - images[None]).square().flatten(2).mean(2)
             gray = (images - 0.5).square().flatten(1).mean(1)
             better = 10 * float((gray / errors.amin(0)).log10().mean())
-            _expect(better >= gain, f"a PSNR of at least {gain} dB above a gray image's, not {better:.1f} dB")
+            expect(better >= gain, f"a PSNR of at least {gain} dB above a gray image's, not {better:.1f} dB")
 
 
 def _held(seen: Observation) -> dict[str, Tensor]:
@@ -177,107 +193,97 @@ def _wide(module: nn.Module) -> None:
         nn.init.uniform_(parameter, -0.5, 0.5)
 
 
-def _pictures(count: int, device: str) -> tuple[Tensor, Tensor]:
-    """Bright shapes on dark ground and the other way round, [count, 1, 16, 16], and different labels."""
-    axis = torch.linspace(-1, 1, 16)
-    rows, columns = torch.meshgrid(axis, axis, indexing="ij")
-    shapes = [rows**2 + columns**2 < 0.5, (rows.abs() < 0.4) | (columns > 0.6), rows > columns]
-    pictures = [shapes[index % 3].float() * 0.8 + 0.1 for index in range(count)]
-    images = torch.stack([1 - each if index % 2 else each for index, each in enumerate(pictures)])
-    return images[:, None].to(device), ((torch.arange(count) * 3 + 2) % 10).to(device)
-
-
 def _check_poison(
     attack: DataPoisoning, images: Tensor, labels: Tensor, num_classes: int, changes_images: bool
 ) -> None:
     def poison(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return attack.poison(images, labels, num_classes=num_classes, generator=_generator(3))
+        return attack.poison(images, labels, num_classes=num_classes, generator=seeded(3))
 
     before = images.clone(), labels.clone()
-    with _global_randomness_untouched():
+    with global_randomness_untouched():
         new_images, new_labels = poison(images, labels)
-    _expect(torch.equal(images, before[0]) and torch.equal(labels, before[1]), "the inputs must not change")
-    _expect(changes_images or new_images is images, "the images must be returned as they are")
+    expect(torch.equal(images, before[0]) and torch.equal(labels, before[1]), "the inputs must not change")
+    expect(changes_images or new_images is images, "the images must be returned as they are")
     again = poison(images, labels)
     same = torch.equal(new_images, again[0]) and torch.equal(new_labels, again[1])
-    _expect(same, "equal generators must give equal results")
+    expect(same, "equal generators must give equal results")
     for malformed, why in (
         (labels + num_classes, "labels out of range"),
         (labels.int(), "labels of another dtype"),
         (labels[1:], "too few labels"),
     ):
-        _expect_error(InputError, partial(poison, images, malformed), why)
+        expect_error(InputError, partial(poison, images, malformed), why)
 
 
 def _check_craft(attack: UpdatePoisoning, num_byzantine: int, dtype: torch.dtype, device: str) -> None:
     def view(honest_seed: int = 2) -> AttackerView:
         return AttackerView(
-            own=_random(num_byzantine, 37, dtype=dtype, device=device, seed=1),
-            honest=_random(5, 37, dtype=dtype, device=device, seed=honest_seed),
-            parameters=_random(1, 37, dtype=dtype, device=device, seed=3)[0],
+            own=random_matrix(num_byzantine, 37, dtype=dtype, device=device, seed=1),
+            honest=random_matrix(5, 37, dtype=dtype, device=device, seed=honest_seed),
+            parameters=random_matrix(1, 37, dtype=dtype, device=device, seed=3)[0],
             num_clients=5 + num_byzantine,
             num_byzantine=num_byzantine,
             round=1,
-            generator=_generator(4),
+            generator=seeded(4),
         )
 
     seen = view()
-    with _global_randomness_untouched():
+    with global_randomness_untouched():
         rows = attack.craft(seen)
     untouched = torch.equal(seen.own, view().own) and torch.equal(seen.honest, view().honest)
-    _expect(untouched and torch.equal(seen.parameters, view().parameters), "the view must not change")
-    _expect(_same(rows, attack.craft(view())), "equal views and generators must give equal rows")
+    expect(untouched and torch.equal(seen.parameters, view().parameters), "the view must not change")
+    expect(identical(rows, attack.craft(view())), "equal views and generators must give equal rows")
     if attack.knowledge == "own":
-        _expect(_same(rows, attack.craft(view(honest_seed=5))), "honest rows must not matter")
+        expect(identical(rows, attack.craft(view(honest_seed=5))), "honest rows must not matter")
 
 
 def _check_result(rule: Aggregator, updates: Tensor) -> None:
     before = updates.clone()
-    with _global_randomness_untouched():
+    with global_randomness_untouched():
         vector = rule(updates)
     what = f"for {updates.dtype} on {updates.device}"
-    _expect(vector.shape == updates.shape[1:], f"one value a column {what}, not {tuple(vector.shape)}")
-    _expect(vector.dtype == updates.dtype and vector.device == updates.device, f"same dtype and device {what}")
-    _expect(bool(vector.isfinite().all()), f"a finite result {what}")
-    _expect(torch.equal(updates, before), f"the updates must not change {what}")
-    _expect(torch.equal(vector, rule(updates)), f"the same result twice {what}")
+    expect(vector.shape == updates.shape[1:], f"one value a column {what}, not {tuple(vector.shape)}")
+    expect(vector.dtype == updates.dtype and vector.device == updates.device, f"same dtype and device {what}")
+    expect(bool(vector.isfinite().all()), f"a finite result {what}")
+    expect(torch.equal(updates, before), f"the updates must not change {what}")
+    expect(torch.equal(vector, rule(updates)), f"the same result twice {what}")
     aggregate = rule.aggregate(updates)
-    _expect(torch.equal(vector, aggregate.vector), f"aggregate() must give the vector of __call__ {what}")
+    expect(torch.equal(vector, aggregate.vector), f"aggregate() must give the vector of __call__ {what}")
     _expect_influence(aggregate.influence, len(updates))
-    _expect(aggregate.rejected == (), f"finite rows must not be rejected {what}")
+    expect(aggregate.rejected == (), f"finite rows must not be rejected {what}")
 
 
 def _check_gate(rule: Aggregator, updates: Tensor) -> None:
     largest = torch.finfo(updates.dtype).max
     huge = updates / updates.abs().max() * largest
     aggregate = rule.aggregate(huge)
-    _expect(bool(aggregate.vector.isfinite().all()) and not aggregate.rejected, "huge finite rows are not rejected")
-    _expect_error(AggregationError, partial(rule, updates * torch.inf), "no finite row is left")
+    expect(bool(aggregate.vector.isfinite().all()) and not aggregate.rejected, "huge finite rows are not rejected")
+    expect_error(AggregationError, partial(rule, updates * torch.inf), "no finite row is left")
     for value in (torch.nan, torch.inf, -torch.inf):
         broken = updates.clone()
         broken[1, -1] = value
         if rule.max_rejected(len(updates)) == 0:
-            _expect_error(AggregationError, partial(rule, broken), "a row was lost")
+            expect_error(AggregationError, partial(rule, broken), "a row was lost")
             continue
         aggregate = rule.aggregate(broken)
-        _expect(aggregate.rejected == (1,), f"the row with {value} must be reported")
-        _expect(bool(aggregate.vector.isfinite().all()), f"a finite result in spite of {value}")
+        expect(aggregate.rejected == (1,), f"the row with {value} must be reported")
+        expect(bool(aggregate.vector.isfinite().all()), f"a finite result in spite of {value}")
         _expect_influence(aggregate.influence, len(updates))
-        _expect(float(aggregate.influence[1]) == 0, "a rejected row has no influence")
+        expect(float(aggregate.influence[1]) == 0, "a rejected row has no influence")
 
 
 def _check_weights(rule: Aggregator, updates: Tensor) -> None:
     weights = torch.arange(len(updates), dtype=torch.float32)
     for malformed in (weights[1:], -weights, weights * 0, weights + torch.nan):
-        _expect_error(InputError, partial(rule, updates, malformed), f"weights {malformed.tolist()}")
+        expect_error(InputError, partial(rule, updates, malformed), f"weights {malformed.tolist()}")
     vector, weighted = rule(updates), rule.aggregate(updates, weights)
     _expect_influence(weighted.influence, len(updates))
     if rule.uses_weights:
-        _expect(not torch.equal(vector, weighted.vector), "weights must matter")
-        _expect(float(weighted.influence[0]) == 0, "a client of weight zero has no influence")
-        _expect_close(rule(updates, 7 * weights), weighted.vector, "only the weights' ratios may matter")
+        expect(not torch.equal(vector, weighted.vector), "weights must matter")
+        expect(float(weighted.influence[0]) == 0, "a client of weight zero has no influence")
+        expect_close(rule(updates, 7 * weights), weighted.vector, "only the weights' ratios may matter")
     else:
-        _expect(torch.equal(vector, weighted.vector), "weights must be ignored")
+        expect(torch.equal(vector, weighted.vector), "weights must be ignored")
 
 
 def _check_breakdown(rule: Aggregator, updates: Tensor, num_byzantine: int) -> None:
@@ -289,56 +295,10 @@ def _check_breakdown(rule: Aggregator, updates: Tensor, num_byzantine: int) -> N
         attacked[:num_byzantine] = size
         vector = rule(attacked)
         inside = (vector >= low - slack) & (vector <= high + slack)
-        _expect(bool(inside.all()), f"{num_byzantine} rows of {size} must not move the result beyond the honest rows")
-
-
-def _expect(condition: bool, expected: str) -> None:
-    if not condition:
-        raise AssertionError(f"expected: {expected}")
-
-
-def _expect_close(actual: Tensor, wanted: Tensor, expected: str) -> None:
-    _expect(torch.allclose(actual, wanted, rtol=1e-5, atol=1e-5), expected)
-
-
-def _expect_error(kind: type[FedsecError], call: Callable[[], object], why: str) -> None:
-    try:
-        call()
-    except kind:
-        return
-    raise AssertionError(f"expected: {kind.__name__}, because of {why}")
+        expect(bool(inside.all()), f"{num_byzantine} rows of {size} must not move the result beyond the honest rows")
 
 
 def _expect_influence(influence: Tensor, num_clients: int) -> None:
-    _expect(influence.shape == (num_clients,), f"one influence for each client, not {tuple(influence.shape)}")
-    _expect(bool((influence >= 0).all()), "influences are not negative")
-    _expect(abs(float(influence.sum()) - 1) < 1e-6, f"influences sum to one, not {float(influence.sum())}")
-
-
-def _same(first: Tensor, second: Tensor) -> bool:
-    return torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
-
-
-@contextmanager
-def _global_randomness_untouched() -> Iterator[None]:
-    before = _global_randomness()
-    yield
-    _expect(_global_randomness() == before, "the global random state is left alone")
-
-
-def _global_randomness() -> tuple[object, ...]:
-    return torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()
-
-
-def _random(
-    rows: int, columns: int, *, dtype: torch.dtype = torch.float32, device: str = "cpu", seed: int = 0
-) -> Tensor:
-    return torch.randn(rows, columns, generator=_generator(seed)).to(device, dtype)
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def _devices() -> list[str]:
-    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    expect(influence.shape == (num_clients,), f"one influence for each client, not {tuple(influence.shape)}")
+    expect(bool((influence >= 0).all()), "influences are not negative")
+    expect(abs(float(influence.sum()) - 1) < 1e-6, f"influences sum to one, not {float(influence.sum())}")

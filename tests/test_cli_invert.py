@@ -14,9 +14,6 @@ from typer.testing import CliRunner
 
 from fedsec import registry
 from fedsec.cli import app
-from fedsec.errors import InputError
-from fedsec.scenario import load_scenario
-from fedsec.scenario.schema import scenario_schema
 
 runner = CliRunner()
 ENVIRONMENT = {**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1", "TERM": "dumb"}
@@ -30,25 +27,6 @@ def invert(*arguments: str) -> Any:
 
 
 @pytest.mark.parametrize("name", registry.inversions())
-@pytest.mark.parametrize(
-    "attack", ["attack: {name}", "attack: {{name: {name}, fraction: 0.4}}", "matrix: {{attack: [none, {name}]}}"]
-)
-def test_a_scenario_refuses_an_inversion_in_one_line(tmp_path: Path, name: str, attack: str) -> None:
-    path = tmp_path / "scenario.yaml"
-    path.write_text(f"dataset: digits\n{attack.format(name=name)}\n")
-    with pytest.raises(InputError) as caught:
-        load_scenario(path)
-    (line,) = str(caught.value).splitlines()
-    assert line.endswith(f"{name!r} is an inversion; scenarios cannot run inversions yet, use `fedsec invert`")
-    assert "scenario.yaml:2: " in line
-
-
-def test_editors_do_not_offer_inversions_for_scenarios() -> None:
-    text = json.dumps(scenario_schema())
-    assert '"label_flip"' in text
-    assert not [name for name in registry.inversions() if f'"{name}"' in text]
-
-
 # Real attacks
 
 

@@ -11,9 +11,18 @@ from torch import nn
 
 from fedsec.attacks import ATTACKS
 from fedsec.defenses import DEFENSES
+from fedsec.knowledge_defense import KnowledgeDefense
 from fedsec.models import build
-from fedsec.testing import check_aggregator, check_data_poisoning, check_inversion, check_update_poisoning
-from fedsec.threat import DataPoisoning, Inversion
+from fedsec.testing import (
+    check_aggregator,
+    check_data_poisoning,
+    check_feature_inversion,
+    check_inversion,
+    check_knowledge_defense,
+    check_knowledge_poisoning,
+    check_update_poisoning,
+)
+from fedsec.threat import DataPoisoning, FeatureInversion, Inversion, KnowledgePoisoning
 
 
 def victim(name: str | None) -> nn.Module | None:
@@ -40,6 +49,16 @@ ATTACK_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("labels", {}, {"batch_size": 3, "labels_granted": False}),
     ("decoupled", {"iterations": 15}, {"batch_size": 2}),
     ("decoupled", {"iterations": 15, "restarts": 2}, {"batch_size": 2, "labels_granted": False}),
+    ("feature_poison", {}, {"changes": ("features",)}),
+    ("feature_poison", {"mode": "shuffle"}, {"changes": ("features",)}),
+    ("feature_poison", {"mode": "scale"}, {"changes": ("features",)}),
+    ("feature_poison", {"mode": "scale", "scale": -1.0}, {"changes": ("features",)}),
+    ("logit_poison", {}, {"changes": ("logits",)}),
+    ("logit_poison", {"mode": "negate", "scale": 3.0}, {"changes": ("logits",)}),
+    ("logit_poison", {"mode": "confident"}, {"changes": ("logits",)}),
+    ("feature_inversion", {"iterations": 100}, {"gain": 30.0}),
+    ("feature_inversion", {"iterations": 200}, {"gain": 20.0, "exact": False}),
+    ("feature_inversion", {"iterations": 60, "refine": False}, {"gain": 6.0, "exact": False}),
 ]
 DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("mean", {}, {}),
@@ -49,6 +68,10 @@ DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("trimmed_mean", {"trim_per_side": 0.2}, {"num_byzantine": 2}),
     ("trimmed_mean", {"trim_per_side": 0.0}, {}),
     ("trimmed_mean", {"num_trimmed_per_side": 5}, {"num_byzantine": 5}),
+    ("robust_loss", {}, {}),
+    ("robust_loss", {"q": 1.0}, {}),
+    ("knowledge_screening", {}, {}),
+    ("knowledge_screening", {"agreement": False, "threshold": None, "consistency": None}, {}),
 ]
 
 
@@ -61,6 +84,10 @@ def test_attack(name: str, options: dict[str, Any], needs: dict[str, Any]) -> No
     attack = ATTACKS[name](**options)
     if isinstance(attack, Inversion):
         check_inversion(attack, **{**needs, "model": victim(needs.get("model"))})
+    elif isinstance(attack, FeatureInversion):
+        check_feature_inversion(attack, **needs)
+    elif isinstance(attack, KnowledgePoisoning):
+        check_knowledge_poisoning(attack, **needs)
     elif isinstance(attack, DataPoisoning):
         check_data_poisoning(attack, **needs)
     else:
@@ -69,7 +96,11 @@ def test_attack(name: str, options: dict[str, Any], needs: dict[str, Any]) -> No
 
 @pytest.mark.parametrize(("name", "options", "needs"), named(DEFENSE_ROWS))
 def test_defense(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
-    check_aggregator(DEFENSES[name](**options), **needs)
+    defense = DEFENSES[name](**options)
+    if isinstance(defense, KnowledgeDefense):
+        check_knowledge_defense(defense, **needs)
+    else:
+        check_aggregator(defense, **needs)
 
 
 def test_every_entry_has_a_row() -> None:

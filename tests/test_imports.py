@@ -33,9 +33,9 @@ import sys
 import torch
 before = set(sys.modules)
 from fedsec.attacks import DLG, IDLG, Analytic, Decoupled, GradInversion, InvertingGradients, Labels
-from fedsec.attacks import LabelFlip, SignFlip
+from fedsec.attacks import FeaturePoison, InvertFeatures, LabelFlip, LogitPoison, SignFlip
 from fedsec.threat import Observation
-from fedsec.defenses import Mean, Median, TrimmedMean
+from fedsec.defenses import KnowledgeScreening, Mean, Median, RobustLoss, TrimmedMean
 assert Median()(torch.tensor([[1.0, 2.0], [3.0, 5.0], [9.0, 0.0]])).tolist() == [3.0, 2.0]
 images, labels = torch.zeros(3, 1, 4, 4), torch.tensor([0, 1, 9])
 flipped = LabelFlip().poison(images, labels, num_classes=10, generator=torch.Generator())[1]
@@ -109,7 +109,7 @@ def test_packages_refuse_their_folder_name(package: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(("fedsec.attacks.", "fedsec.defenses."))])
 def test_methods_import_only_the_interfaces(name: str) -> None:
-    interfaces = ("fedsec.threat", "fedsec.matching", "fedsec.defense", "fedsec.errors")
+    interfaces = ("fedsec.threat", "fedsec.matching", "fedsec.defense", "fedsec.knowledge_defense", "fedsec.errors")
     for module in imported(name, at_import_time=False):
         if module.partition(".")[0] == "fedsec":
             allowed = module == "fedsec" or any(module == base or module.startswith(base + ".") for base in interfaces)

@@ -440,6 +440,30 @@ matrix:
 expect:
   - {attack: label_flip, defense: median, accuracy: ">= 0.1", loss: "0 .. 9"}
 """
+PROXIMAL = """\
+dataset: {name: digits, train_size: 300}
+federation: {algorithm: fedprox, rounds: 2, mu: 0.1, bn: recalibrate, stragglers: {fraction: 0.5, handling: partial},
+  local: {epochs: 1, augmentation: {flip: true, cutout: 3}}}
+engine: {name: loop, precision: bf16, memory_format: channels_last, cuda_graphs: false}
+attack: {name: dlg, target: {rounds: [1, 2], images: 4}, knowledge: {labels: true, bn_statistics: batch}}
+matrix: {attack.target.client: [0, 1], federation.local.augmentation.crop: [0, 2]}
+expect:
+  - {attack: {target: {client: 1}}, psnr: "> 0", label_accuracy: "0 .. 1"}
+"""
+TRANSFER = """\
+dataset: {name: digits, train_size: 300}
+model: {name: resnet4, norm: {name: gn, groups: 4}}
+federation: {algorithm: fedgkt, rounds: 2, local: {epochs: 1, augmentation: standard}, asynchronous: true,
+  server: {model: {name: resnet7, norm: bn}, epochs: [2, 1], batch_size: 32, optimizer: sgd, lr: 0.1, momentum: 0.9,
+           weight_decay: 0.0, order: mixed, patience: 2},
+  distillation: {temperature: 2.0, to_clients: 0.5, to_server: 0.0}}
+matrix:
+  attack: [none, {name: feature_inversion, target: {rounds: [2]}, knowledge: {extractor: initial}},
+           {name: feature_poison, num_byzantine: 1}]
+  defense: [none, [robust_loss, knowledge_screening]]
+expect:
+  - {attack: feature_inversion, defense: none, ssim: "> 0"}
+"""
 
 
 def check(path: Path, text: str) -> None:
@@ -451,19 +475,22 @@ def check(path: Path, text: str) -> None:
         assert all(line.startswith(str(path)) for line in str(error).splitlines())  # noqa: PT017 (it need not raise)
 
 
-def test_the_valid_one_is_valid(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "cells"), [(VALID, 12), (PROXIMAL, 4), (TRANSFER, 6)])
+def test_the_valid_ones_are_valid(tmp_path: Path, text: str, cells: int) -> None:
     path = tmp_path / "valid.yaml"
-    path.write_text(VALID)
-    assert len(load_scenario(path).cells()) == 12
+    path.write_text(text)
+    assert len(load_scenario(path).cells()) == cells
     rehearse(load_scenario(path))
 
 
+valid = st.sampled_from([VALID, PROXIMAL, TRANSFER])
+
+
 @settings(deadline=None, max_examples=150)
-@given(st.randoms(use_true_random=False), st.integers(1, 4))
+@given(valid, st.randoms(use_true_random=False), st.integers(1, 4))
 def test_no_mutation_of_the_text_escapes(
-    tmp_path_factory: pytest.TempPathFactory, chance: random.Random, edits: int
+    tmp_path_factory: pytest.TempPathFactory, text: str, chance: random.Random, edits: int
 ) -> None:
-    text = VALID
     alphabet = string.printable + "\x00\u2028é{}[]:,&*!|>'\"%@`#-?~"
     for _ in range(edits):
         start = chance.randrange(len(text) + 1)
@@ -477,7 +504,8 @@ def test_no_mutation_of_the_text_escapes(
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.text(max_size=6)
-    | st.sampled_from(["none", "mean", "label_flip", "iid", "mlp", "digits", "fedsgd", "centralized", "", "<<", "a+b"]),
+    | st.sampled_from(["none", "mean", "label_flip", "iid", "mlp", "digits", "fedsgd", "centralized", "", "<<", "a+b"])
+    | st.sampled_from(["fedavg", "fedprox", "fedgkt", "dlg", "feature_inversion", "robust_loss", "resnet7"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )  # fmt: skip
@@ -491,7 +519,7 @@ def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_no_mutation_of_the_content_escapes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    content = yaml.safe_load(VALID)
+    content = yaml.safe_load(data.draw(valid))
     for _ in range(data.draw(st.integers(1, 3))):
         path = data.draw(st.sampled_from(places(content)))
         what = data.draw(st.sampled_from(["replace", "delete", "rename", "add"]))
@@ -506,7 +534,11 @@ def test_no_mutation_of_the_content_escapes(tmp_path_factory: pytest.TempPathFac
             del parent[path[-1]]
         elif what == "rename" and isinstance(parent, dict):
             parent[
-                data.draw(st.text(max_size=6) | st.sampled_from(["name", "label", "matrix", "seed.x", "seed+seed"]))
+                data.draw(
+                    st.text(max_size=6)
+                    | st.sampled_from(["name", "label", "matrix", "seed.x", "seed+seed"])
+                    | st.sampled_from(["attack.target", "defense.q", "federation.server.model", "mu", "server"])
+                )
             ] = parent.pop(path[-1])
         elif what == "add" and isinstance(parent, dict):
             parent[data.draw(st.text(max_size=8))] = data.draw(values)
@@ -524,13 +556,15 @@ def test_no_bytes_escape(tmp_path_factory: pytest.TempPathFactory, content: byte
 
 @settings(deadline=None, max_examples=100)
 @given(
-    st.sampled_from(places(yaml.safe_load(VALID))[1:]), st.text(max_size=10) | st.sampled_from(["3", "[]", "{}", "~"])
+    valid.flatmap(lambda text: st.tuples(st.just(text), st.sampled_from(places(yaml.safe_load(text))[1:]))),
+    st.text(max_size=10) | st.sampled_from(["3", "[]", "{}", "~", "none", "fedgkt", "dlg"]),
 )
 def test_no_setting_from_outside_escapes(
-    tmp_path_factory: pytest.TempPathFactory, path: tuple[Any, ...], value: str
+    tmp_path_factory: pytest.TempPathFactory, text_and_path: tuple[str, tuple[Any, ...]], value: str
 ) -> None:
+    text, path = text_and_path
     file = tmp_path_factory.getbasetemp() / "valid.yaml"
-    file.write_text(VALID)
+    file.write_text(text)
     try:
         rehearse(load_scenario(file, [f"{'.'.join(map(str, path))}={value}"]))
     except ScenarioError as error:

@@ -9,7 +9,7 @@ from workload import BATCH, CLASSES, LR, MOMENTUM, STEPS, Clock, Workload, argum
 from fedsec.data import normalization
 from fedsec.data.datasets import Split
 from fedsec.defenses import Mean
-from fedsec.federation import BatchPlan, CohortTrainer, LocalTraining, ResidentData
+from fedsec.federation import BatchPlan, CohortTrainer, LocalTraining, ResidentData, Start
 from fedsec.federation.local import tune_allocator
 from fedsec.models import build
 
@@ -32,12 +32,13 @@ def main() -> None:
     data = ResidentData.build(split, list(clients), normalization("unit"), torch.device("cpu"))
     trainer = CohortTrainer(module, data, engine=options.engine, threads=options.threads)
     local = LocalTraining(steps=STEPS, batch_size=BATCH, lr=LR, momentum=MOMENTUM)
-    server = trainer.layout.flatten(module).clone()
+    start = trainer.start(module)
+    server = start.parameters.clone()
     mean = Mean()
 
     def one_round() -> None:
         plans = [BatchPlan(examples.reshape(STEPS, BATCH), np.full(STEPS, BATCH)) for examples in data.clients]
-        server.add_(mean(trainer.train(server, plans, local)))
+        server.add_(mean(trainer.train(Start(server, start.statistics), plans, local).updates))
 
     run_rounds(options, clock, one_round)
     shapes = [parameter.shape for parameter in module.parameters()]

@@ -3,12 +3,18 @@
 from fedsec.federation.algorithm import Algorithm
 from fedsec.federation.batches import BatchPlan, LocalTraining
 from fedsec.federation.centralized import Centralized
+from fedsec.federation.exchange import LocalResult, Start, Teacher
 from fedsec.federation.fedavg import FedAvg
+from fedsec.federation.fedgkt import FedGKT, ServerTraining
+from fedsec.federation.fedprox import FedProx
 from fedsec.federation.fedsgd import FedSGD
+from fedsec.federation.knowledge import KnowledgeFederation
 from fedsec.federation.local import CohortTrainer
-from fedsec.federation.parameters import ParameterLayout
+from fedsec.federation.parameters import ParameterLayout, StatisticsLayout
 from fedsec.federation.resident import ResidentData
-from fedsec.federation.server import Federation, RoundResult, Threat
+from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Threat
+from fedsec.federation.server import Federation
+from fedsec.federation.stragglers import Stragglers
 
 __all__ = [
     "ALGORITHMS",
@@ -16,18 +22,31 @@ __all__ = [
     "BatchPlan",
     "Centralized",
     "CohortTrainer",
+    "EdgeCost",
     "FedAvg",
+    "FedGKT",
+    "FedProx",
     "FedSGD",
     "Federation",
+    "KnowledgeFederation",
+    "LocalResult",
     "LocalTraining",
     "ParameterLayout",
     "ResidentData",
+    "RoundLoop",
     "RoundResult",
+    "ServerTraining",
+    "Start",
+    "StatisticsLayout",
+    "Stragglers",
+    "Teacher",
     "Threat",
 ]
 
-ALGORITHMS: dict[str, type[Algorithm]] = {
+ALGORITHMS: dict[str, type[Algorithm] | type[FedGKT]] = {
     "fedavg": FedAvg,
+    "fedprox": FedProx,
     "fedsgd": FedSGD,
     "centralized": Centralized,
+    "fedgkt": FedGKT,
 }

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.errors import InputError
+from fedsec.federation.exchange import LocalResult, Start
 from fedsec.federation.local import CohortTrainer
 from fedsec.seeds import Streams
 
@@ -45,12 +46,16 @@ class Algorithm(ABC):
     def updates(
         self,
         trainer: CohortTrainer,
-        start: Float[Tensor, "parameters"],
+        start: Start,
         clients: Sequence[int],
         round_number: int,
         streams: Streams,
-    ) -> Float[Tensor, "clients parameters"]:
+    ) -> LocalResult:
         """What the given clients send when they receive `start`: one row each, as a direction to move along."""
+
+    def heard(self, clients: Sequence[int], round_number: int, streams: Streams) -> list[int]:
+        """Those of a round's clients that the server hears back from; at least one."""
+        return list(clients)
 
     def coefficients(self, sizes: Float[Tensor, "clients"], population: Float[Tensor, "all"]) -> Tensor:
         """Coefficient of each client of the round in the average: [clients].

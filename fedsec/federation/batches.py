@@ -1,11 +1,12 @@
 """Which examples each client trains on, step by step: decided before training, the same for every engine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int16, Int64
 
+from fedsec.data.augmentation import Augmentation
 from fedsec.errors import InputError
 
 
@@ -22,6 +23,8 @@ class LocalTraining:
         lr: learning rate.
         momentum: heavy-ball momentum of SGD, as in PyTorch (no dampening).
         weight_decay: L2 penalty added to the gradient.
+        proximal: FedProx's mu: mu / 2 ||w - w_received||^2 is added to the loss; 0 for none.
+        augmentation: of the images, drawn anew for every batch; None for none.
     """
 
     steps: int | None = None
@@ -32,6 +35,8 @@ class LocalTraining:
     lr: float = 0.01
     momentum: float = 0.0
     weight_decay: float = 0.0
+    proximal: float = 0.0
+    augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -50,6 +55,8 @@ class LocalTraining:
             raise InputError("local momentum belongs to sgd; adam has its own")
         if not self.lr > 0 or not 0 <= self.momentum < 1 or not self.weight_decay >= 0:
             raise InputError("local training needs lr > 0, 0 <= momentum < 1 and weight_decay >= 0")
+        if not self.proximal >= 0:
+            raise InputError(f"the proximal term's mu must not be negative, got {self.proximal}")
 
     def batch_of(self, examples: int) -> int:
         """Batch size of a client with this many examples."""
@@ -73,18 +80,30 @@ class BatchPlan:
     Args:
         examples: example numbers, padded to the longest batch by repeating valid ones.
         sizes: true size of each batch; what lies beyond it is padding and must not count.
+        views: how each of them is augmented; None for images as they are.
     """
 
     examples: Int64[np.ndarray, "steps batch"]
     sizes: Int64[np.ndarray, "steps"]
+    views: Int16[np.ndarray, "steps batch 5"] | None = None
 
     @property
     def steps(self) -> int:
         """Number of local steps."""
         return len(self.sizes)
 
+    def first(self, steps: int) -> "BatchPlan":
+        """The same plan, broken off after so many steps."""
+        views = None if self.views is None else self.views[:steps]
+        return BatchPlan(self.examples[:steps], self.sizes[:steps], views)
 
-def plan_batches(examples: np.ndarray, local: LocalTraining, rng: np.random.Generator) -> BatchPlan:
+
+def plan_batches(
+    examples: np.ndarray,
+    local: LocalTraining,
+    rng: np.random.Generator,
+    image_size: tuple[int, int] = (1, 1),
+) -> BatchPlan:
     """Shuffle a client's examples into batches.
 
     With `epochs`, each pass is a fresh permutation cut into batches, the last one possibly shorter. With
@@ -94,7 +113,15 @@ def plan_batches(examples: np.ndarray, local: LocalTraining, rng: np.random.Gene
         examples: the client's example numbers.
         local: how many batches, and how large.
         rng: the client's own stream for this round.
+        image_size: (height, width), for augmentations that need it.
     """
+    plan = _shuffled(examples, local, rng)
+    if local.augmentation is None:
+        return plan
+    return replace(plan, views=local.augmentation.draw(plan.examples.shape, image_size, rng))
+
+
+def _shuffled(examples: np.ndarray, local: LocalTraining, rng: np.random.Generator) -> BatchPlan:
     count, batch = len(examples), local.batch_of(len(examples))
     steps = local.steps_of(count)
     if local.steps is not None:

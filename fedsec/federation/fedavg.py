@@ -8,12 +8,12 @@ Adaptive Federated Optimization, ICLR 2021, arXiv:2003.00295.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jaxtyping import Float
-from torch import Tensor
-
 from fedsec.federation.algorithm import Algorithm
-from fedsec.federation.batches import LocalTraining, plan_batches
+from fedsec.federation.batches import BatchPlan, LocalTraining, plan_batches
+from fedsec.federation.exchange import LocalResult, Start
 from fedsec.federation.local import CohortTrainer
+from fedsec.federation.resident import ResidentData
+from fedsec.federation.stragglers import Stragglers
 from fedsec.seeds import Streams
 
 
@@ -23,23 +23,43 @@ class FedAvg(Algorithm):
 
     Args:
         local: what each client does in a round.
+        stragglers: clients that do not get it all done; None for none.
 
     Reference: McMahan et al. 2017, arXiv:1602.05629
     """
 
     local: LocalTraining = field(default_factory=lambda: LocalTraining(epochs=1, batch_size=32))
+    stragglers: Stragglers | None = None
 
     def updates(
         self,
         trainer: CohortTrainer,
-        start: Float[Tensor, "parameters"],
+        start: Start,
         clients: Sequence[int],
         round_number: int,
         streams: Streams,
-    ) -> Float[Tensor, "clients parameters"]:
+    ) -> LocalResult:
         """theta_i - theta after each client's local training."""
-        plans = [
-            plan_batches(trainer.data.clients[i], self.local, streams.numpy("client", i, "round", round_number))
-            for i in clients
-        ]
+        plans = [plan_client(trainer.data, client, self.local, round_number, streams) for client in clients]
+        if self.stragglers is not None and self.stragglers.handling == "partial":
+            slow = self.stragglers.among(clients, round_number, streams)
+            plans = [
+                plan.first(self.stragglers.steps(client, plan.steps, round_number, streams)) if client in slow else plan
+                for client, plan in zip(clients, plans, strict=True)
+            ]
         return trainer.train(start, plans, self.local)
+
+    def heard(self, clients: Sequence[int], round_number: int, streams: Streams) -> list[int]:
+        """All of them, unless stragglers are dropped."""
+        if self.stragglers is None or self.stragglers.handling != "drop":
+            return list(clients)
+        slow = self.stragglers.among(clients, round_number, streams)
+        return [client for client in clients if client not in slow]
+
+
+def plan_client(
+    data: ResidentData, client: int, local: LocalTraining, round_number: int, streams: Streams
+) -> BatchPlan:
+    """A client's batches in a round, from its own stream."""
+    rng = streams.numpy("client", client, "round", round_number)
+    return plan_batches(data.clients[client], local, rng, data.image_size)

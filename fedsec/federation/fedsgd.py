@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.federation.algorithm import Algorithm
+from fedsec.federation.exchange import LocalResult, Start
 from fedsec.federation.local import CohortTrainer
 from fedsec.seeds import Streams
 
@@ -26,13 +27,15 @@ class FedSGD(Algorithm):
     def updates(
         self,
         trainer: CohortTrainer,
-        start: Float[Tensor, "parameters"],
+        start: Start,
         clients: Sequence[int],
         round_number: int,
         streams: Streams,
-    ) -> Float[Tensor, "clients parameters"]:
+    ) -> LocalResult:
         """The negative gradient of each client's mean loss at the sent parameters."""
-        return trainer.gradients(start, clients).neg_()
+        found = trainer.gradients(start, clients)
+        found.updates.neg_()
+        return found
 
     def step(
         self, start: Float[Tensor, "parameters"], vector: Float[Tensor, "parameters"], total: float

@@ -5,7 +5,6 @@ their activations in the cache, and the chunks are shared out to threads that ea
 operations: small operations gain little from two threads inside, independent clients gain everything.
 """
 
-import copy
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +17,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.errors import InputError
+from fedsec.federation import memory
 from fedsec.federation.batches import BatchPlan, LocalTraining
+from fedsec.federation.captured import CudaGraphs, Recorder
+from fedsec.federation.compute import Compute
+from fedsec.federation.exchange import LocalResult, Start, Teacher
 from fedsec.federation.loop import LoopWorker
-from fedsec.federation.parameters import ParameterLayout
+from fedsec.federation.parameters import ParameterLayout, StatisticsLayout
 from fedsec.federation.resident import ResidentData
 from fedsec.federation.vectorized import CohortWorker
 
@@ -28,6 +31,9 @@ EngineName = Literal["auto", "vectorized", "loop"]
 CPU_CHUNK_BYTES = 12 * 2**20
 """Working set of one CPU chunk. Measured with the CNN at batch 20: best from 8 to 24 MiB (7 clients), and at batch 300
 (one client alone) the plain loop wins, to which a chunk of one falls back."""
+CUDA_STACKED_PARAMETERS = 1_000_000
+"""Where `auto` stops stacking models on a GPU: larger ones fill it alone, and graphs spare the loop its launches. An
+estimate, not measured."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,14 +46,22 @@ class CohortTrainer:
         module: the architecture (its weights do not matter).
         data: the federation's resident data.
         engine: `vectorized`, `loop`, or `auto`: vectorized where `vmap` can run the model and at least
-            two clients fit into a chunk, otherwise loop.
+            two clients fit into a chunk (on a GPU: and it has less than a million parameters), otherwise loop.
         threads: CPU threads to use; results are bit-identical for the same number.
         memory_gib: memory for one chunk; by default half of the free memory on a GPU, and what keeps to
             the cache on a CPU.
+        cumulative: let running statistics be the plain average over a client's batches since it started the round,
+            instead of moving from what it received by the layers' momentum.
+        compute: precision, memory format and CUDA graphs.
+
+    Attributes:
+        compute: the same, with its memory format decided.
+        used: how the last cohort was trained.
+        reason: why not otherwise, where that was asked for or to be expected.
 
     Raises:
-        InputError: the model cannot be federated (dropout, running statistics), or `vectorized` was asked for
-            and it cannot be vectorized.
+        InputError: the model cannot be federated (dropout, several dtypes), or `vectorized` or `channels_last` was
+            asked for and the model cannot be run so.
     """
 
     def __init__(
@@ -58,64 +72,156 @@ class CohortTrainer:
         engine: EngineName = "auto",
         threads: int = 1,
         memory_gib: float | None = None,
+        cumulative: bool = False,
+        compute: Compute | None = None,
     ) -> None:
         self.module, self.data, self.engine, self.threads = module, data, engine, max(1, threads)
-        self.layout = ParameterLayout.of(module)
+        self.layout, self.statistics, self.cumulative = (
+            ParameterLayout.of(module),
+            StatisticsLayout.of(module),
+            cumulative,
+        )
         random = [n for n, m in module.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0]
         if random:
             raise InputError(
                 f"the model draws random numbers while it trains ({', '.join(random[:3])}), which could not be "
                 "reproduced or resumed; set its dropout to 0"
             )
+        self.compute = self._resolved(compute or Compute())
         self.memory_bytes = None if memory_gib is None else int(memory_gib * 2**30)
-        self.reason = ""
-        self.used = ""
-        if engine != "loop":
+        self.used, self._problem = "", ""
+        self._budget = self._plan_memory()
+        large = data.device.type == "cuda" and self.layout.size >= CUDA_STACKED_PARAMETERS
+        if engine == "auto" and (large or 2 * self._fixed_bytes > self._budget):
+            self.engine = "loop"  # the second: not even two models fit, whatever their batches
+        if self.engine != "loop":
             problem = self._why_not_vectorized()
             if problem and engine == "vectorized":
                 raise InputError(f"engine: the model cannot be vectorized ({problem}); use engine: loop")
             if problem:
-                self.engine, self.reason = "loop", problem
-        self._bytes_per_example = _activation_bytes(module, data) if self.engine != "loop" else 0
-        self._budget = self._plan_memory()
+                self.engine, self._problem = "loop", problem
+        self._bytes_per_example = memory.activation_bytes(module, data)
+        self._checked: set[tuple[int, int, LocalTraining]] = set()
         self._loops: SimpleQueue[LoopWorker] = SimpleQueue()
         self._cohorts: SimpleQueue[CohortWorker] = SimpleQueue()
+        self._workers: list[LoopWorker] = []
         for _ in range(self.threads if data.device.type == "cpu" else 1):
-            self._loops.put(LoopWorker(module, data))
+            recorder = self._recorder(data.device)
+            worker = LoopWorker(module, data, cumulative=cumulative, compute=self.compute, recorder=recorder)
+            self._workers.append(worker)
+            self._loops.put(worker)
             if self.engine != "loop":
-                self._cohorts.put(CohortWorker(module, data))
+                self._cohorts.put(CohortWorker(module, data, cumulative=cumulative, compute=self.compute))
+
+    @property
+    def reason(self) -> str:
+        """Why the cohort was not trained otherwise; empty if there is nothing to say."""
+        notes = [self._problem, self.compute.note(self.data.device)]
+        if self.used.startswith("vectorized") and self.compute.channels_last:
+            notes.append("stacked models are laid out contiguously")
+        problems = {worker.problem for worker in self._workers} - {""}
+        notes += [f"no CUDA graphs: {problem}" for problem in sorted(problems)]
+        return "; ".join(note for note in notes if note)
+
+    def start(self, module: nn.Module) -> Start:
+        """A module's parameters and running statistics, as clients receive them."""
+        device = self.data.device
+        return Start(self.layout.flatten(module).to(device), self.statistics.flatten(module).to(device))
 
     def train(
-        self, start: Float[Tensor, "parameters"], plans: Sequence[BatchPlan], local: LocalTraining
-    ) -> Float[Tensor, "clients parameters"]:
-        """Updates (trained parameters minus `start`) of a cohort, one row a client, in the order of `plans`."""
-        size = self.chunk_size(plans)
-        self.used = "loop" if size == 1 else f"vectorized, {size} clients at once"
-        if size == 1:
-            return torch.stack(self._parallel(self._loops, lambda w, plan: w.train(start, plan, local), plans))
-        chunks = [plans[i : i + size] for i in range(0, len(plans), size)]
-        return torch.cat(self._parallel(self._cohorts, lambda w, chunk: w.train(start, chunk, local), chunks))
+        self, start: Start, plans: Sequence[BatchPlan], local: LocalTraining, teacher: Teacher | None = None
+    ) -> LocalResult:
+        """Train a cohort, one row a client, in the order of `plans`.
 
-    def gradients(
-        self, start: Float[Tensor, "parameters"], clients: Sequence[int]
-    ) -> Float[Tensor, "clients parameters"]:
+        Args:
+            start: what all clients, or each of them, start from.
+            plans: each client's batches.
+            local: what clients do with them.
+            teacher: logits to distill from beside the labels.
+        """
+        size = self.chunk_size(plans)
+        self._check_memory(plans, local)
+        fresh = start
+        if self.cumulative:
+            fresh = Start(start.parameters, self.statistics.fresh(start.statistics))
+        if size == 1:
+            updates = start.parameters.new_empty(len(plans), self.layout.size)
+
+            def alone(worker: LoopWorker, place: int) -> Tensor:
+                return worker.train(*fresh.of(place), plans[place], local, teacher, out=updates[place])[1]
+
+            statistics = torch.stack(self._parallel(self._loops, alone, range(len(plans))))
+            graphs = "CUDA graphs" if all(worker.recording for worker in self._workers) else ""
+            self._say("loop", graphs, "channels_last" if self.compute.channels_last else "")
+            return LocalResult(updates, statistics, np.array([int(plan.sizes.sum()) for plan in plans]))
+
+        def together(worker: CohortWorker, places: range) -> LocalResult:
+            return worker.train(fresh.rows(places), [plans[place] for place in places], local, teacher)
+
+        self._say("vectorized", f"{size} clients at once")
+        chunks = [range(len(plans))[i : i + size] for i in range(0, len(plans), size)]
+        return _joined(self._parallel(self._cohorts, together, chunks))
+
+    def gradients(self, start: Start, clients: Sequence[int]) -> LocalResult:
         """Full-batch gradients at `start`, one row a client."""
-        self.used = "loop, full-batch gradients"
+        self._say("loop", "full-batch gradients")
         examples = [torch.from_numpy(self.data.clients[client]).to(self.data.device) for client in clients]
-        return torch.stack(self._parallel(self._loops, lambda w, part: w.gradient(start, part), examples))
+
+        def one(worker: LoopWorker, part: Tensor) -> tuple[Tensor, Tensor]:
+            return worker.gradient(start.parameters, start.statistics, part)
+
+        rows = self._parallel(self._loops, one, examples)
+        statistics = torch.stack([row for _, row in rows])
+        return LocalResult(torch.stack([row for row, _ in rows]), statistics, self.data.sizes(clients))
+
+    def recalibrated(
+        self, parameters: Float[Tensor, "parameters"], clients: Sequence[int]
+    ) -> Float[Tensor, "clients statistics"]:
+        """Running statistics that each client's images give the same parameters, without training."""
+        examples = [torch.from_numpy(self.data.clients[client]).to(self.data.device) for client in clients]
+        return torch.stack(self._parallel(self._loops, lambda w, part: w.recalibrate(parameters, part), examples))
 
     def chunk_size(self, plans: Sequence[BatchPlan]) -> int:
         """How many of these clients train at once; 1 means the loop engine."""
         if self.engine == "loop":
             return 1
         batch: int = max(plan.examples.shape[1] for plan in plans)
-        per_client = 2 * batch * self._bytes_per_example + 16 * self.layout.size
+        per_client = 2 * batch * self._bytes_per_example + self._fixed_bytes
         fit = max(1, self._budget // per_client)
         if self.engine == "vectorized":
             fit = max(2, fit)
         threads = self.threads if self.data.device.type == "cpu" else 1
         turns = -(-len(plans) // (fit * threads))  # every thread gets as many chunks as the others
         return max(1, -(-len(plans) // (turns * threads)))
+
+    def _say(self, *words: str) -> None:
+        precision = "" if self.compute.precision == "fp32" else self.compute.precision
+        self.used = ", ".join(word for word in (*words, precision) if word)
+
+    def _recorder(self, device: torch.device) -> Recorder | None:
+        """What records local steps, where that pays: a CPU has no launches to spare."""
+        return CudaGraphs(device) if device.type == "cuda" and self.compute.cuda_graphs else None
+
+    def _resolved(self, compute: Compute) -> Compute:
+        """Decide the memory format, with two images of the first client."""
+        images, _ = self.data.batch(torch.from_numpy(self.data.clients[0][:1]).to(self.data.device).repeat(2))
+        return compute.resolved(self.module, images)
+
+    def _check_memory(self, plans: Sequence[BatchPlan], local: LocalTraining) -> None:
+        """Refuse, before the first of its kind is trained, what cannot fit."""
+        batch = max(plan.examples.shape[1] for plan in plans)
+        kind = (batch, len(plans), local)
+        if kind in self._checked:
+            return
+        example = self._bytes_per_example // (2 if self.compute.precision == "bf16" else 1)
+        step = memory.StepMemory.of(self.layout.size, local, example, rows=len(plans))
+        step.check(batch, self.data.device, memory.free_bytes(self.data.device))
+        self._checked.add(kind)
+
+    @property
+    def _fixed_bytes(self) -> int:
+        """What a stacked client takes whatever its batches: parameters, gradient and the optimizer's two."""
+        return 16 * self.layout.size
 
     def _plan_memory(self) -> int:
         """Bytes for one chunk, decided once, so that every round is cut alike."""
@@ -130,6 +236,12 @@ class CohortTrainer:
         self, workers: "SimpleQueue[Any]", work: Callable[[Any, Item], Result], items: Sequence[Item]
     ) -> list[Result]:
         """Run `work(worker, item)` for every item, each worker on a thread of its own, results in order."""
+        with self.compute.arithmetic(self.data.device):
+            return self._spread(workers, work, items)
+
+    def _spread(
+        self, workers: "SimpleQueue[Any]", work: Callable[[Any, Item], Result], items: Sequence[Item]
+    ) -> list[Result]:
         if workers.qsize() == 1 or len(items) == 1:
             worker = workers.get()
             try:
@@ -157,30 +269,21 @@ class CohortTrainer:
         plan = BatchPlan(np.repeat(self.data.clients[0][:1], 2)[None], np.array([2]))
         local = LocalTraining(steps=1, batch_size=1, lr=1.0)
         try:
-            CohortWorker(self.module, self.data).train(
-                self.layout.flatten(self.module).to(self.data.device), [plan, plan], local
-            )
+            worker = CohortWorker(self.module, self.data, compute=self.compute)
+            with self.compute.arithmetic(self.data.device):
+                worker.train(self.start(self.module), [plan, plan], local)
         except Exception as error:  # whatever a user's module does under vmap, the loop may still run it
             return f"{type(error).__name__}: {error}".splitlines()[0]
         return ""
 
 
-def _activation_bytes(module: nn.Module, data: ResidentData) -> int:
-    """Bytes that autograd keeps for one example's backward pass, measured on a batch of two."""
-    module = copy.deepcopy(module).to(data.device)
-    parameters = {p.data_ptr() for p in module.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        if tensor.data_ptr() not in parameters:
-            kept[tensor.data_ptr()] = max(kept.get(tensor.data_ptr(), 0), tensor.numel() * tensor.element_size())
-        return tensor
-
-    images, _ = data.batch(torch.from_numpy(data.clients[0][:1]).to(data.device).repeat(2))
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = module(images)
-    del output
-    return max(1, sum(kept.values()) // 2)
+def _joined(parts: Sequence[LocalResult]) -> LocalResult:
+    """The results of several chunks as one."""
+    return LocalResult(
+        torch.cat([part.updates for part in parts]),
+        torch.cat([part.statistics for part in parts]),
+        np.concatenate([part.examples for part in parts]),
+    )
 
 
 def tune_allocator() -> None:

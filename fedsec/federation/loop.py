@@ -1,15 +1,24 @@
-"""The reference engine: one client after another, in plain PyTorch."""
+"""One client after another: for models too large to stack, modules that vmap cannot run, and full-batch gradients."""
 
 import copy
+from collections.abc import Hashable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int16, Int64
 from torch import Tensor, nn
 
+from fedsec.errors import InputError
 from fedsec.federation.batches import BatchPlan, LocalTraining
-from fedsec.federation.parameters import ParameterLayout
+from fedsec.federation.captured import CapturedSteps, Recorder
+from fedsec.federation.cohort_norm import RunningStatistics
+from fedsec.federation.compute import Compute
+from fedsec.federation.exchange import Teacher
+from fedsec.federation.optimizers import Optimizer, optimizer
+from fedsec.federation.parameters import ParameterLayout, StatisticsLayout
 from fedsec.federation.resident import ResidentData
+from fedsec.federation.storage import FlatParameters
 
 MICROBATCH = 256
 """Examples a full-batch gradient takes at a time: the sum is the same, and the activations stay in the cache."""
@@ -21,43 +30,195 @@ class LoopWorker:
     Args:
         module: the architecture; copied.
         data: the federation's resident data.
+        cumulative: see `CohortTrainer`.
+        compute: how numbers are computed, `resolved`; the caller sees to its `arithmetic`.
+        recorder: records local steps, which are then replayed; None to run each as it is.
     """
 
-    def __init__(self, module: nn.Module, data: ResidentData) -> None:
-        self.layout = ParameterLayout.of(module)
-        self.data = data
+    def __init__(
+        self,
+        module: nn.Module,
+        data: ResidentData,
+        *,
+        cumulative: bool = False,
+        compute: Compute | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.layout, self.statistics_layout = ParameterLayout.of(module), StatisticsLayout.of(module)
+        self.data, self.compute = data, compute or Compute()
         self.module = copy.deepcopy(module).to(data.device).train()
-        self.flat = self.layout.flatten(self.module)
-        parameters = dict(self.module.named_parameters())
-        self.parameters = [parameters[name] for name in self.layout.shapes]
-        for parameter, view in zip(self.parameters, self.layout.views(self.flat).values(), strict=True):
-            parameter.data = view
+        self.parameters = FlatParameters(self.module, self.layout, channels_last=self.compute.channels_last)
+        self._gradient = torch.empty_like(self.parameters.flat)
+        self._center = self._gradient[:0]
+        self.statistics = self.statistics_layout.flatten(self.module)
+        self._running = RunningStatistics(module, self.statistics_layout, data.device, cumulative=cumulative)
+        # The layers only report what a batch had (momentum 1): averaging themselves, they would wait for the host.
+        self._seen = self.statistics.clone()
+        for name, (mean, variance) in self.statistics_layout.views(self._seen).items():
+            layer = self.module.get_submodule(name)
+            layer.running_mean, layer.running_var = mean, variance
+            layer.momentum, layer.num_batches_tracked = 1.0, None  # type: ignore[assignment]
+        self._local: LocalTraining | None = None
+        self._optimizer: Optimizer | None = None
+        self._teacher: Teacher | None = None
+        self._captured = None if recorder is None else CapturedSteps(self._step, recorder)
+
+    @property
+    def recording(self) -> bool:
+        """Whether local steps are recorded and replayed."""
+        return self._captured is not None and not self._captured.problem
+
+    @property
+    def problem(self) -> str:
+        """Why local steps could not be recorded; empty if they could, or nobody tried."""
+        return "" if self._captured is None else self._captured.problem
 
     def train(
-        self, start: Float[Tensor, "parameters"], plan: BatchPlan, local: LocalTraining
-    ) -> Float[Tensor, "parameters"]:
-        """One client's update: its parameters after local training minus `start`."""
-        self.flat.copy_(start)
-        optimizer = self._optimizer(local)
+        self,
+        parameters: Float[Tensor, "parameters"],
+        statistics: Float[Tensor, "statistics"],
+        plan: BatchPlan,
+        local: LocalTraining,
+        teacher: Teacher | None = None,
+        *,
+        out: Float[Tensor, "parameters"] | None = None,
+    ) -> tuple[Float[Tensor, "parameters"], Float[Tensor, "statistics"]]:
+        """One client's update, its parameters after local training minus those before, and its running statistics.
+
+        Nothing here waits for the device: a GPU is kept busy over all clients of a round.
+
+        Args:
+            parameters: what the client starts from.
+            statistics: likewise.
+            plan: its batches.
+            local: what it does with them.
+            teacher: logits to distill from beside the labels.
+            out: where the update goes; by default a new vector.
+        """
+        self._prepare(local, teacher)
+        self._load(parameters, statistics)
+        if local.proximal:
+            self._center.copy_(self.parameters.flat)
         examples = torch.from_numpy(plan.examples).to(self.data.device)
+        views = None if plan.views is None else torch.from_numpy(plan.views).to(self.data.device)
+        kind = self._kind()
         for step, size in enumerate(plan.sizes.tolist()):
-            images, labels = self.data.batch(examples[step, :size])
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(F.cross_entropy(self.module(images), labels))
-            optimizer.step()
-        return self.flat - start
+            chosen, seen = examples[step, :size], None if views is None else views[step, :size]
+            if self._captured is None:
+                self._step(chosen, seen)
+            else:
+                self._captured.run(kind, chosen, seen)
+        update = torch.empty_like(parameters) if out is None else out
+        self.parameters.read(update)
+        return update.sub_(parameters), self.statistics.clone()
 
-    def gradient(self, start: Float[Tensor, "parameters"], examples: Tensor) -> Float[Tensor, "parameters"]:
-        """The gradient of the mean loss over the given examples."""
-        self.flat.copy_(start)
-        self.module.zero_grad(set_to_none=True)
-        for part in torch.split(examples, MICROBATCH):
+    def gradient(
+        self, parameters: Float[Tensor, "parameters"], statistics: Float[Tensor, "statistics"], examples: Tensor
+    ) -> tuple[Float[Tensor, "parameters"], Float[Tensor, "statistics"]]:
+        """The gradient of the mean loss over the given examples, and the running statistics after their one batch."""
+        self._load(parameters, statistics)
+        total = torch.zeros_like(self._gradient)
+        # Batch normalization makes a batch more than the sum of its parts.
+        for part in [examples] if self.statistics.numel() else torch.split(examples, MICROBATCH):
             images, labels = self.data.batch(part)
-            loss = F.cross_entropy(self.module(images), labels, reduction="sum") / len(examples)
-            torch.autograd.backward(loss)
-        return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters])
+            loss = F.cross_entropy(self._logits(images), labels, reduction="sum") / len(examples)
+            total.add_(self._backward(loss))
+        self._running.remember(self.statistics, self._seen)
+        gradient = torch.empty_like(parameters)
+        self.parameters.flat.copy_(total)  # whose order it has
+        self.parameters.read(gradient)
+        return gradient, self.statistics.clone()
 
-    def _optimizer(self, local: LocalTraining) -> torch.optim.Optimizer:
-        if local.optimizer == "adam":
-            return torch.optim.Adam(self.parameters, lr=local.lr, weight_decay=local.weight_decay)
-        return torch.optim.SGD(self.parameters, lr=local.lr, momentum=local.momentum, weight_decay=local.weight_decay)
+    @torch.no_grad()
+    def recalibrate(self, parameters: Float[Tensor, "parameters"], examples: Tensor) -> Float[Tensor, "statistics"]:
+        """Running statistics of the given parameters on the given examples: the plain average over their batches."""
+        average = RunningStatistics(self.module, self.statistics_layout, self.data.device, cumulative=True)
+        self._load(parameters, self.statistics_layout.fresh(self.statistics))
+        for part in examples.tensor_split(-(-len(examples) // MICROBATCH)):
+            self._logits(self.data.batch(part)[0])
+            average.remember(self.statistics, self._seen)
+        return self.statistics.clone()
+
+    def _prepare(self, local: LocalTraining, teacher: Teacher | None) -> None:
+        """Have an optimizer and a teacher for these settings; recordings of others are worthless."""
+        if local != self._local:
+            self._local, self._optimizer = local, optimizer(self.parameters.flat, local)
+            if local.proximal:
+                self._center = torch.empty_like(self._gradient)
+            self._forget()
+        assert self._optimizer is not None
+        self._optimizer.reset()
+        held = self._teacher
+        if self._captured is None or teacher is None or held is None or not _alike(held, teacher):
+            # Recordings read the teacher where it lay when they were made: in a copy that stays.
+            copied = self._captured is not None and teacher is not None
+            self._teacher = teacher if not copied or teacher is None else _copy(teacher)
+        else:
+            held.logits.copy_(teacher.logits)
+            held.known.copy_(teacher.known)
+
+    def _forget(self) -> None:
+        if self._captured is not None:
+            self._captured.forget()
+
+    def _kind(self) -> Hashable:
+        """What recordings depend on: where things lie that others may replace."""
+        tensors = [self.data.images, self.data.image_of, self.data.label_of]
+        rule = None
+        if self._teacher is not None:
+            tensors += [self._teacher.logits, self._teacher.known]
+            rule = (self._teacher.temperature, self._teacher.weight)
+        return tuple((tensor.data_ptr(), tensor.shape) for tensor in tensors), rule
+
+    def _step(self, examples: Int64[Tensor, "batch"], views: Int16[Tensor, "batch 5"] | None) -> None:
+        """One local step: a program over tensors that stay where they are, which waits for no value of theirs."""
+        assert self._local is not None
+        assert self._optimizer is not None
+        images, labels = self.data.batch(examples, views, self._local.augmentation)
+        gradient = self._backward(self._loss(images, labels, examples))
+        if self._local.proximal:
+            gradient.add_(self.parameters.flat - self._center, alpha=self._local.proximal)
+        self._optimizer.step(gradient)
+        self._running.remember(self.statistics, self._seen)
+
+    def _backward(self, loss: Tensor) -> Float[Tensor, "parameters"]:
+        """A loss's gradient, in the order of the worker's own parameters; overwritten by the next."""
+        found = torch.autograd.grad(loss, self.parameters.tensors, allow_unused=True, materialize_grads=True)
+        return self.parameters.gather(found, self._gradient)
+
+    def _load(self, parameters: Tensor, statistics: Tensor) -> None:
+        self.parameters.write(parameters)
+        self.statistics.copy_(statistics)
+        self._seen.zero_()  # layers keep nothing of it, unless another client left something not finite
+        self._running.reset()
+
+    def _loss(self, images: Tensor, labels: Tensor, examples: Tensor) -> Tensor:
+        logits, teacher = self._logits(images), self._teacher
+        loss = F.cross_entropy(logits, labels)
+        if teacher is None:
+            return loss
+        terms = teacher.losses(logits, teacher.logits[examples]) * teacher.known[examples]
+        return loss + teacher.weight * terms.mean()
+
+    def _logits(self, images: Tensor) -> Tensor:
+        try:
+            with self.compute.autocast(images.device):
+                logits: Tensor = self.module(self.compute.inputs(images))
+        except ValueError as error:
+            if self.statistics.numel() and "more than 1 value per channel" in str(error):
+                raise InputError(
+                    f"batch normalization needs more than one value a channel, and a batch of {len(images)} has no "
+                    "more in the model's last layers; expected larger batches or images, or norm: gn"
+                ) from error
+            raise
+        return logits.to(self.parameters.flat.dtype)
+
+
+def _alike(held: Teacher, given: Teacher) -> bool:
+    """Whether one teacher can be copied over another."""
+    rules = [(each.logits.shape, each.logits.dtype, each.temperature, each.weight) for each in (held, given)]
+    return rules[0] == rules[1]
+
+
+def _copy(teacher: Teacher) -> Teacher:
+    return replace(teacher, logits=teacher.logits.clone(), known=teacher.known.clone())

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int16, Int64, UInt8
 from torch import Tensor
 
+from fedsec.data.augmentation import Augmentation
 from fedsec.data.images import Split, normalize
 from fedsec.data.normalization import Normalization
 
@@ -57,12 +58,23 @@ class ResidentData:
         """Number of examples of each given client."""
         return np.array([len(self.clients[client]) for client in clients], dtype=np.int64)
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the images."""
+        return self.images.shape[2], self.images.shape[3]
+
     def batch(
-        self, examples: Int64[Tensor, "*batch"]
+        self,
+        examples: Int64[Tensor, "*batch"],
+        views: Int16[Tensor, "*batch 5"] | None = None,
+        augmentation: Augmentation | None = None,
     ) -> tuple[Float[Tensor, "*batch channels height width"], Int64[Tensor, "*batch"]]:
-        """Normalized images and labels of the given examples."""
-        flat = examples.reshape(-1)
-        images = normalize(self.images[self.image_of[flat]], self.normalization)
+        """Normalized images and labels of the given examples, augmented where their views are given."""
+        raw = self.images[self.image_of[examples.reshape(-1)]]
+        if views is None or augmentation is None:
+            images = normalize(raw, self.normalization)
+        else:
+            images = augmentation.apply(raw, views.reshape(-1, views.shape[-1]), self.normalization)
         return images.view(*examples.shape, *images.shape[1:]), self.label_of[examples]
 
     def client_examples(self, client: int) -> tuple[Tensor, Int64[Tensor, "examples"]]:

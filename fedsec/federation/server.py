@@ -1,7 +1,8 @@
-"""The round loop: send, train, poison, aggregate, step, evaluate."""
+"""The federation that exchanges updates: send, train, poison, aggregate, step, evaluate."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -9,63 +10,39 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.data.datasets import Split
-from fedsec.defense import Aggregator
+from fedsec.defense import Aggregate, Aggregator
 from fedsec.errors import AggregationError, InputError
 from fedsec.federation.algorithm import Algorithm
+from fedsec.federation.exchange import LocalResult, Start
 from fedsec.federation.local import CohortTrainer
-from fedsec.federation.resident import ResidentData
-from fedsec.metrics.classification import Classification, evaluate
+from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Threat, checked_state
+from fedsec.metrics.classification import Classification, average, evaluate
+from fedsec.models.costs import module_costs
 from fedsec.seeds import Streams
-from fedsec.threat import AttackerView, DataPoisoning, UpdatePoisoning
+from fedsec.threat import AttackerView, UpdatePoisoning
 
-LocalUpdates = Callable[[Float[Tensor, "parameters"], Sequence[int], int], Float[Tensor, "clients parameters"]]
+LocalUpdates = Callable[[Start, Sequence[int], int], LocalResult]
+Observer = Callable[[int, Sequence[int], Float[Tensor, "clients parameters"]], None]
+"""Called with the round, its clients and what the server received, while `module` is still the model that was sent."""
+NormStatistics = Literal["average", "local", "reset", "recalibrate"]
+"""What happens to the running statistics of batch normalization, which no gradient trains. In train mode a batch is
+normalized by its own mean and variance, so the choice matters where the model is evaluated:
 
+average: clients start from the server's statistics, move them by the layers' momentum, and the server averages what it
+    gets back, as federated averaging does with everything.
+reset: clients forget them at the start of each round and keep the plain average over the round's batches; the server
+    averages those. They describe the last round alone, not an exponential memory of all.
+local: they never leave a client (SiloBN, Andreux et al. 2020; FedBN keeps scale and shift at home too). The global
+    model is evaluated with each of the round's clients' statistics; its accuracy is their mean.
+recalibrate: none are exchanged while training. Before an evaluation the round's clients pass their images through the
+    new global model once, and the server averages the statistics they find.
 
-@dataclass(frozen=True)
-class Threat:
-    """Who is Byzantine, and what they do.
-
-    Args:
-        byzantine: client numbers, drawn once for the whole experiment.
-        attack: applied to their data before training, or to their updates before sending; None for none.
-    """
-
-    byzantine: frozenset[int] = field(default_factory=frozenset)
-    attack: DataPoisoning | UpdatePoisoning | None = None
-
-    @classmethod
-    def draw(
-        cls, attack: DataPoisoning | UpdatePoisoning | None, num_byzantine: int, num_clients: int, streams: Streams
-    ) -> "Threat":
-        """Choose the Byzantine clients from the `attack` stream; a smaller number is a subset of a larger one."""
-        if not 0 <= num_byzantine < num_clients:
-            raise InputError(f"num_byzantine must lie in [0, {num_clients}), got {num_byzantine}")
-        order = streams.numpy("attack", "clients").permutation(num_clients)
-        return cls(frozenset(order[:num_byzantine].tolist()), attack)
+Averages use the algorithm's coefficients and leave out rejected clients; they are not robust, whatever the rule for the
+parameters is: under attack prefer `recalibrate`, or group normalization.
+"""
 
 
-@dataclass(frozen=True)
-class RoundResult:
-    """What happened in one round.
-
-    Args:
-        round: 1 for the first.
-        clients: numbers of the clients that took part.
-        byzantine: those of them that are Byzantine.
-        rejected: those whose update was not finite and was therefore thrown away.
-        influence: how much of each client (in the order of `clients`) went into the aggregate; sums to one.
-        test: figures on the test set, where this round is evaluated.
-    """
-
-    round: int
-    clients: tuple[int, ...]
-    byzantine: tuple[int, ...]
-    rejected: tuple[int, ...]
-    influence: tuple[float, ...]
-    test: Classification | None
-
-
-class Federation:
+class Federation(RoundLoop):
     """A server, its clients and its threats.
 
     Args:
@@ -81,6 +58,13 @@ class Federation:
         num_classes: of the data.
         evaluate_every: rounds between evaluations; the last round is always evaluated.
         local_updates: replaces the algorithm's local training (used to share it between experiments).
+        bn: what happens to running statistics, see `NormStatistics`.
+
+    Attributes:
+        parameters: of the global model.
+        statistics: its running statistics.
+        client_statistics: each client's own, under `bn: local`.
+        observers: of what the server receives; training does not depend on them.
 
     Raises:
         InputError: settings that contradict each other.
@@ -101,78 +85,180 @@ class Federation:
         threat: Threat | None = None,
         evaluate_every: int = 1,
         local_updates: LocalUpdates | None = None,
+        bn: NormStatistics = "average",
     ) -> None:
+        super().__init__(
+            trainer.data,
+            streams=streams,
+            rounds=rounds,
+            clients_per_round=clients_per_round,
+            threat=threat,
+            evaluate_every=evaluate_every,
+        )
         self.module = module.to(trainer.data.device)
-        self.trainer, self.algorithm, self.aggregator, self.streams = trainer, algorithm, aggregator, streams
-        self.rounds, self.num_classes, self.evaluate_every = rounds, num_classes, evaluate_every
-        self.num_clients = len(trainer.data.clients)
-        self.clients_per_round = self.num_clients if clients_per_round is None else clients_per_round
-        self.threat = threat or Threat()
+        self.trainer, self.algorithm, self.aggregator = trainer, algorithm, aggregator
+        self.num_classes, self.bn = num_classes, bn
         self.test_images, self.test_labels = test.images.to(trainer.data.device), test.labels.to(trainer.data.device)
         self.local_updates = local_updates or self._train
-        if rounds < 1 or evaluate_every < 1:
-            raise InputError(f"rounds and evaluate_every must be at least 1, got {rounds} and {evaluate_every}")
-        if not 1 <= self.clients_per_round <= self.num_clients:
-            raise InputError(f"clients_per_round must lie in [1, {self.num_clients}], got {clients_per_round}")
+        self.observers: list[Observer] = []
         if algorithm.weighting == "population" and not aggregator.uses_weights:
             raise InputError("weighting population rescales an average; it needs a rule that uses weights (mean)")
+        if bn not in get_args(NormStatistics):
+            raise InputError(f"bn must be one of {', '.join(get_args(NormStatistics))}, got {bn!r}")
+        if bn == "local" and aggregator.needs_global_model:
+            raise InputError(
+                f"bn: local keeps no running statistics at the server, but {type(aggregator).__name__} evaluates the "
+                "global model there; expected average, reset or recalibrate"
+            )
+        if (bn == "reset") != trainer.cumulative:
+            raise InputError("bn: reset goes with a cumulative trainer, and only reset does")
         aggregator.max_rejected(self.clients_per_round)  # raises where the rule cannot work with so few clients
-        self.parameters = trainer.layout.flatten(self.module)
-        self.round = 0
+        start = trainer.start(self.module)
+        self.parameters, self.statistics = start.parameters, start.statistics
+        held = self.num_clients if bn == "local" else 0
+        self.client_statistics = self.statistics.repeat(held, 1)
+        self._flops = module_costs(module, tuple(self.test_images.shape[1:])).training_flops
 
-    def restore(self, parameters: Float[Tensor, "parameters"], round_number: int) -> None:
-        """Continue after `round_number` finished rounds with the given parameters."""
-        self.parameters = parameters.to(self.trainer.data.device)
-        self.trainer.layout.load(self.module, self.parameters)
+    def state(self) -> dict[str, Tensor]:
+        state = {"parameters": self.parameters, "statistics": self.statistics}
+        return {**state, "client_statistics": self.client_statistics} if self.bn == "local" else state
+
+    def restore(self, state: Mapping[str, Tensor], round_number: int) -> None:
+        kept = checked_state(state, self.state())
+        self.parameters, self.statistics = kept["parameters"], kept["statistics"]
+        self.client_statistics = kept.get("client_statistics", self.client_statistics)
+        self._load(self.statistics)
         self.round = round_number
 
-    def run(self) -> Iterator[RoundResult]:
-        """Play the remaining rounds, yielding after each; `parameters` then holds the new global model."""
-        while self.round < self.rounds:
-            yield self.play()
+    def weights(self) -> dict[str, Tensor]:
+        self._load(self.statistics)
+        found = dict(self.module.state_dict())
+        return {**found, "client_statistics": self.client_statistics} if self.bn == "local" else found
+
+    @property
+    def engine(self) -> str:
+        used, reason = self.trainer.used or "rows trained before", self.trainer.reason
+        return f"{used} ({reason})" if reason else used
+
+    @property
+    def num_parameters(self) -> int:
+        return self.trainer.layout.size
 
     def play(self) -> RoundResult:
-        """Play one round.
+        """Play one round: `parameters` and `statistics` then hold the new global model.
 
         Raises:
             AggregationError: the rule cannot work with what the clients sent; names the round and the clients.
         """
         number = self.round + 1
-        clients = self.sample(number)
-        rows = self.local_updates(self.parameters, clients, number)
+        sampled = self.sample(number)
+        clients = self.algorithm.heard(sampled, number, self.streams)
+        result = self.local_updates(self.start(clients), clients, number)
+        rows = result.updates
         byzantine = [position for position, client in enumerate(clients) if client in self.threat.byzantine]
         self._poison(rows, byzantine, number)
-        data = self.trainer.data
-        coefficients = self.algorithm.coefficients(
-            _float(data.sizes(clients), rows), _float(data.sizes(range(self.num_clients)), rows)
-        )
+        for observer in self.observers:
+            observer(number, clients, rows)
+        coefficients = self._coefficients(clients)
         try:
             aggregate = self.aggregator.aggregate(rows, coefficients if self.aggregator.uses_weights else None)
         except AggregationError as error:
             raise AggregationError(f"round {number}, clients {clients}: {error}") from error
         self.parameters = self.algorithm.step(self.parameters, aggregate.vector, coefficients.sum().item())
-        self.trainer.layout.load(self.module, self.parameters)
+        self._settle(result.statistics, clients, coefficients, aggregate)
+        self._load(self.statistics)
         self.round = number
+        test, accuracies = self._test(clients) if self.evaluated(number) else (None, None)
         return RoundResult(
             round=number,
             clients=tuple(clients),
             byzantine=tuple(clients[i] for i in byzantine),
             rejected=tuple(clients[i] for i in aggregate.rejected),
             influence=tuple(aggregate.influence.tolist()),
-            test=self.evaluate() if number % self.evaluate_every == 0 or number == self.rounds else None,
+            test=test,
+            dropped=tuple(client for client in sampled if client not in set(clients)),
+            client_accuracy=accuracies,
+            cost=self._cost(result),
         )
 
-    def sample(self, round_number: int) -> list[int]:
-        """The clients of a round, in ascending order."""
-        return sample_clients(self.num_clients, self.clients_per_round, round_number, self.streams)
+    def start(self, clients: Sequence[int]) -> Start:
+        """What the given clients start the next round from."""
+        return Start(self.parameters, self.client_statistics[clients] if self.bn == "local" else self.statistics)
 
-    def evaluate(self) -> Classification:
-        """Figures of the current global model on the test set."""
-        normalization = self.trainer.data.normalization
-        return evaluate(self.module, self.test_images, self.test_labels, normalization, self.num_classes)
+    def evaluate(self, clients: Sequence[int] | None = None) -> Classification:
+        """Figures of the current global model on the test set.
 
-    def _train(self, start: Tensor, clients: Sequence[int], round_number: int) -> Tensor:
+        Args:
+            clients: whose running statistics count under `bn: local` and `recalibrate`; by default everybody's.
+        """
+        chosen = range(self.num_clients) if clients is None else clients
+        if not self.trainer.statistics.size:
+            return self._classify()
+        if self.bn == "local":
+            return average(self.evaluate_each(chosen))
+        if self.bn == "recalibrate":
+            found = self.trainer.recalibrated(self.parameters, chosen)
+            self.statistics = _mean(found, self._coefficients(chosen))
+            self._load(self.statistics)
+        return self._classify()
+
+    def evaluate_each(self, clients: Sequence[int]) -> list[Classification]:
+        """Figures of the current parameters with each client's own running statistics, as `bn: local` keeps them."""
+        each = []
+        for client in clients:
+            self._load(self.client_statistics[client])
+            each.append(self._classify())
+        return each
+
+    def _test(self, clients: Sequence[int]) -> tuple[Classification, tuple[float, ...] | None]:
+        if self.bn != "local" or not self.trainer.statistics.size:
+            return self.evaluate(clients), None
+        each = self.evaluate_each(clients)
+        return average(each), tuple(one.accuracy for one in each)
+
+    def _coefficients(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
+        sizes, population = self.data.sizes(clients), self.data.sizes(range(self.num_clients))
+        return self.algorithm.coefficients(_float(sizes, self.parameters), _float(population, self.parameters))
+
+    def _classify(self) -> Classification:
+        return evaluate(
+            self.module,
+            self.test_images,
+            self.test_labels,
+            self.data.normalization,
+            self.num_classes,
+            compute=self.trainer.compute,
+        )
+
+    def _train(self, start: Start, clients: Sequence[int], round_number: int) -> LocalResult:
         return self.algorithm.updates(self.trainer, start, clients, round_number, self.streams)
+
+    def _load(self, statistics: Float[Tensor, "statistics"]) -> None:
+        self.trainer.layout.load(self.module, self.parameters)
+        self.trainer.statistics.load(self.module, statistics)
+
+    def _settle(
+        self,
+        found: Float[Tensor, "clients statistics"],
+        clients: Sequence[int],
+        coefficients: Float[Tensor, "clients"],
+        aggregate: Aggregate,
+    ) -> None:
+        """Keep the clients' running statistics as `bn` says."""
+        if not self.trainer.statistics.size or self.bn == "recalibrate":
+            return
+        finite = found.isfinite().all(1)
+        finite[list(aggregate.rejected)] = False
+        if self.bn == "local":
+            kept = [client for client, fine in zip(clients, finite.tolist(), strict=True) if fine]
+            self.client_statistics[kept] = found[finite]
+        elif bool(finite.any()):
+            self.statistics = _mean(found[finite], coefficients[finite])
+
+    def _cost(self, result: LocalResult) -> EdgeCost:
+        exchanged = self.parameters.numel() + (self.statistics.numel() if self.bn in ("average", "reset") else 0)
+        size = exchanged * self.parameters.element_size()
+        return EdgeCost(size, size, fmean(result.examples.tolist()) * self._flops)
 
     def _poison(self, rows: Float[Tensor, "clients parameters"], byzantine: list[int], round_number: int) -> None:
         attack = self.threat.attack
@@ -192,26 +278,9 @@ class Federation:
         )
 
 
-def sample_clients(num_clients: int, clients_per_round: int, round_number: int, streams: Streams) -> list[int]:
-    """The clients of a round, drawn without replacement from the `sampling` stream, in ascending order."""
-    if clients_per_round == num_clients:
-        return list(range(num_clients))
-    rng = streams.numpy("sampling", round_number)
-    return sorted(rng.choice(num_clients, clients_per_round, replace=False).tolist())
-
-
-def poison_data(data: ResidentData, threat: Threat, num_classes: int, streams: Streams) -> None:
-    """Let the Byzantine clients corrupt their examples, once, before the first round."""
-    if not isinstance(threat.attack, DataPoisoning):
-        return
-    for client in sorted(threat.byzantine):
-        images, labels = data.client_examples(client)
-        generator = streams.torch("attack", "client", client)
-        new_images, new_labels = threat.attack.poison(images, labels, num_classes=num_classes, generator=generator)
-        if new_images is images:
-            data.replace_labels(client, new_labels)
-        else:
-            data.replace_examples(client, new_images, new_labels)
+def _mean(rows: Float[Tensor, "clients statistics"], weights: Float[Tensor, "clients"]) -> Tensor:
+    shares = weights / weights.sum()
+    return (rows * shares[:, None]).sum(0)
 
 
 def _float(sizes: np.ndarray, like: Tensor) -> Tensor:

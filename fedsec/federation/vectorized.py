@@ -5,18 +5,21 @@ parameters holds every client's own gradient in its row. The forward pass is `vm
 optimizer is a handful of operations in place on the whole matrix.
 """
 
-import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from fedsec.federation.batches import BatchPlan, LocalTraining
-from fedsec.federation.parameters import ParameterLayout
+from fedsec.federation.cohort_norm import RunningStatistics, cohort_module
+from fedsec.federation.compute import Compute
+from fedsec.federation.exchange import LocalResult, Start, Teacher
+from fedsec.federation.optimizers import optimizer
+from fedsec.federation.parameters import ParameterLayout, StatisticsLayout
 from fedsec.federation.resident import ResidentData
 
 
@@ -26,88 +29,124 @@ class CohortWorker:
     Args:
         module: the architecture; copied, since `functional_call` swaps attributes on it.
         data: the federation's resident data.
+        cumulative: see `CohortTrainer`.
+        compute: in which precision; the caller sees to its `arithmetic`. Stacked models are laid out contiguously.
     """
 
-    def __init__(self, module: nn.Module, data: ResidentData) -> None:
-        self.layout = ParameterLayout.of(module)
-        self.data = data
-        self.module = copy.deepcopy(module).to(data.device).train()
-        self._losses = vmap(self._loss, randomness="different")
+    def __init__(
+        self, module: nn.Module, data: ResidentData, *, cumulative: bool = False, compute: Compute | None = None
+    ) -> None:
+        self.layout, self.statistics = ParameterLayout.of(module), StatisticsLayout.of(module)
+        self.data, self.compute = data, compute or Compute()
+        made, self._batch = cohort_module(module, self.statistics)
+        self.module = made.to(data.device)
+        self._running = RunningStatistics(module, self.statistics, data.device, cumulative=cumulative)
+        self._losses = vmap(self._loss, in_dims=(0, 0, 0, 0, None, None), randomness="different")
+        self._padded_losses = vmap(self._loss, in_dims=(0, 0, 0, 0, 0, None), randomness="different")
+        self._taught_losses = vmap(self._loss, in_dims=(0, 0, 0, 0, None, 0), randomness="different")
+        self._padded_taught_losses = vmap(self._loss, in_dims=(0, 0, 0, 0, 0, 0), randomness="different")
 
     def train(
-        self, start: Float[Tensor, "parameters"], plans: Sequence[BatchPlan], local: LocalTraining
-    ) -> Float[Tensor, "clients parameters"]:
-        """The updates of several clients: their parameters after local training minus `start`.
+        self, start: Start, plans: Sequence[BatchPlan], local: LocalTraining, teacher: Teacher | None = None
+    ) -> LocalResult:
+        """What several clients' local training leaves.
 
         Ragged cohorts cost nothing extra in steps: clients are ordered by their number of steps, and a
         step runs on those that still train. Shorter batches are padded with examples of weight zero.
         """
         order = sorted(range(len(plans)), key=lambda i: -plans[i].steps)
-        examples, weights, active = _stack([plans[i] for i in order], self.data.device)
-        rows = start.expand(len(plans), -1).clone()
+        batches = _stack([plans[i] for i in order], self.data.device)
+        start = start.rows(order)
+        rows = start.parameters.expand(len(plans), -1).clone()
+        statistics = start.statistics.expand(len(plans), -1).clone()
         parameters = {name: view.requires_grad_() for name, view in self.layout.views(rows).items()}
-        optimizer = _Adam(rows, local) if local.optimizer == "adam" else _SGD(rows, local)
+        steps = optimizer(rows.detach(), local)
+        self._running.reset()
         gradients = torch.empty_like(rows)
-        for step, clients in enumerate(active):
+        for step, clients in enumerate(batches.active):
             current = parameters if clients == len(rows) else {k: v[:clients] for k, v in parameters.items()}
-            images, labels = self.data.batch(examples[step, :clients])
-            losses = self._losses(current, images, labels, weights[step, :clients])
+            examples, weights = batches.examples[step, :clients], batches.weights[step, :clients]
+            views = None if batches.views is None else batches.views[step, :clients]
+            images, labels = self.data.batch(examples, views, local.augmentation)
+            losses, seen = self._forward(current, images, labels, weights, batches.padded[step], examples, teacher)
             leaves = torch.autograd.grad(losses.sum(), list(current.values()))
             torch.cat([leaf.flatten(1) for leaf in leaves], dim=1, out=gradients[:clients])
-            optimizer.step(gradients[:clients], step)
-        updates = torch.empty_like(rows)
-        updates[order] = rows - start
-        return updates
+            if local.proximal:
+                started = start.parameters[:clients] if start.parameters.ndim == 2 else start.parameters
+                gradients[:clients].add_(rows[:clients].detach() - started, alpha=local.proximal)
+            steps.step(gradients[:clients])
+            self._running.remember(statistics[:clients], seen)
+        updates, kept = torch.empty_like(rows), torch.empty_like(statistics)
+        updates[order] = rows.detach() - start.parameters
+        kept[order] = statistics
+        return LocalResult(updates, kept, np.array([int(plan.sizes.sum()) for plan in plans]))
 
-    def _loss(self, parameters: dict[str, Tensor], images: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        logits = functional_call(self.module, parameters, (images,))
-        return (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
+    def _forward(
+        self,
+        parameters: dict[str, Tensor],
+        images: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        padded: bool,
+        examples: Tensor,
+        teacher: Teacher | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Each client's loss, and what its normalization layers saw."""
+        if teacher is None:
+            loss = self._padded_losses if padded else self._losses
+            alone: tuple[Tensor, Tensor] = loss(parameters, images, labels, weights, weights if padded else None, None)
+            return alone
+        loss = self._padded_taught_losses if padded else self._taught_losses
+        taught = teacher.logits[examples], weights * teacher.known[examples] * teacher.weight
+        self._teacher = teacher
+        both: tuple[Tensor, Tensor] = loss(parameters, images, labels, weights, weights if padded else None, taught)
+        return both
+
+    def _loss(
+        self,
+        parameters: dict[str, Tensor],
+        images: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        mask: Tensor | None,
+        taught: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor]:
+        self._batch.weights = None if mask is None else (mask > 0).to(images.dtype)
+        with self.compute.autocast(images.device):
+            logits = functional_call(self.module, parameters, (images,))
+        logits = logits.to(images.dtype)
+        loss = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
+        if taught is not None:
+            targets, shares = taught
+            loss = loss + (self._teacher.losses(logits, targets) * shares).sum()
+        return loss, self._batch.statistics(self.statistics, logits)
 
 
-class _SGD:
-    """SGD with heavy-ball momentum and weight decay (PyTorch's conventions) on the first rows of a matrix."""
+@dataclass(frozen=True, eq=False)
+class _Batches:
+    """The plans of an ordered cohort on the device: [steps, clients, batch], and who is active in each step."""
 
-    def __init__(self, rows: Float[Tensor, "clients parameters"], local: LocalTraining) -> None:
-        self.rows, self.local = rows, local
-        self.momentum = torch.zeros_like(rows) if local.momentum else None
-
-    @torch.no_grad()
-    def step(self, gradients: Float[Tensor, "active parameters"], step: int) -> None:
-        rows = self.rows[: len(gradients)]
-        if self.local.weight_decay:
-            gradients.add_(rows, alpha=self.local.weight_decay)
-        if self.momentum is not None:
-            gradients = self.momentum[: len(gradients)].mul_(self.local.momentum).add_(gradients)
-        rows.add_(gradients, alpha=-self.local.lr)
+    examples: Tensor
+    weights: Tensor
+    views: Tensor | None
+    active: list[int]
+    padded: list[bool]
 
 
-class _Adam:
-    """Adam (PyTorch's defaults: betas 0.9 and 0.999, eps 1e-8) on the first rows of a matrix."""
-
-    def __init__(self, rows: Float[Tensor, "clients parameters"], local: LocalTraining) -> None:
-        self.rows, self.local = rows, local
-        self.first, self.second = torch.zeros_like(rows), torch.zeros_like(rows)
-
-    @torch.no_grad()
-    def step(self, gradients: Float[Tensor, "active parameters"], step: int) -> None:
-        active = len(gradients)
-        rows, first, second = self.rows[:active], self.first[:active], self.second[:active]
-        if self.local.weight_decay:
-            gradients.add_(rows, alpha=self.local.weight_decay)
-        first.lerp_(gradients, 0.1)
-        second.mul_(0.999).addcmul_(gradients, gradients, value=0.001)
-        denominator = second.sqrt().div_((1 - 0.999 ** (step + 1)) ** 0.5).add_(1e-8)
-        rows.addcdiv_(first, denominator, value=-self.local.lr / (1 - 0.9 ** (step + 1)))
-
-
-def _stack(plans: Sequence[BatchPlan], device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
-    """Pad ordered plans into [steps, clients, batch] example numbers and weights, and the active clients a step."""
+def _stack(plans: Sequence[BatchPlan], device: torch.device) -> _Batches:
+    """Pad ordered plans to the longest batch with valid examples of weight zero."""
     steps, batch = max(p.steps for p in plans), max(p.examples.shape[1] for p in plans)
     examples = np.zeros((steps, len(plans), batch), dtype=np.int64)
     weights = np.zeros((steps, len(plans), batch), dtype=np.float32)
+    views = None if plans[0].views is None else np.zeros((steps, len(plans), batch, 5), dtype=np.int16)
     for client, plan in enumerate(plans):
+        width = plan.examples.shape[1]
         examples[: plan.steps, client] = plan.examples[0, 0]
-        examples[: plan.steps, client, : plan.examples.shape[1]] = plan.examples
+        examples[: plan.steps, client, :width] = plan.examples
         weights[: plan.steps, client] = (np.arange(batch) < plan.sizes[:, None]) / plan.sizes[:, None]
+        if views is not None and plan.views is not None:
+            views[: plan.steps, client, :width] = plan.views
     active = [sum(p.steps > step for p in plans) for step in range(steps)]
-    return torch.from_numpy(examples).to(device), torch.from_numpy(weights).to(device), active
+    padded = [bool((weights[step, :clients] == 0).any()) for step, clients in enumerate(active)]
+    seen = None if views is None else torch.from_numpy(views).to(device)
+    return _Batches(torch.from_numpy(examples).to(device), torch.from_numpy(weights).to(device), seen, active, padded)

@@ -17,7 +17,15 @@ from fedsec.data.normalization import Normalization
 from fedsec.errors import InputError
 from fedsec.threat import LocalTraining, Observation, PixelScale
 
-__all__ = ["BatchStatistics", "ClientMode", "Grants", "has_batch_statistics", "observe", "pixel_scale"]
+__all__ = [
+    "BatchStatistics",
+    "ClientMode",
+    "Grants",
+    "batch_statistics",
+    "has_batch_statistics",
+    "observe",
+    "pixel_scale",
+]
 
 ClientMode = Literal["train", "eval"]
 BatchStatistics = Literal["known", "unknown", "running"]
@@ -103,6 +111,17 @@ def observe(
         labels=shuffled if grants.labels else None,
         statistics=granted,
     )
+
+
+def batch_statistics(
+    model: nn.Module, images: UInt8[Tensor, "batch channels height width"], normalization: Normalization
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Mean and biased variance of a client's batch at the input of every batch normalization, in train mode.
+
+    Raises:
+        InputError: the model cannot be evaluated on such a batch.
+    """
+    return _statistics(deepcopy(model).float().train(), normalize(images, normalization))
 
 
 def _gradient(client: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:

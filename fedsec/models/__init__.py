@@ -7,10 +7,12 @@ from torch import nn
 from fedsec.errors import InputError
 from fedsec.models.cnn import CNN
 from fedsec.models.convnet64 import ConvNet64
+from fedsec.models.gkt import ResNet4, ResNet6, ResNet7, ResNet8, ResNet19, ResNet49, ResNet55, ResNet109
 from fedsec.models.lenet import LeNet
 from fedsec.models.logistic import Logistic
 from fedsec.models.mlp import MLP
-from fedsec.models.resnet import ResNet18, ResNet20x4, ResNet50
+from fedsec.models.resnet import ResNet18, ResNet20, ResNet20x4, ResNet50, ResNet56, ResNet110
+from fedsec.models.torchvision_models import EfficientNetB0, MobileNetV3Large, ViTB16
 
 InputShape = tuple[int, int, int]
 
@@ -51,4 +53,18 @@ MODELS: dict[str, type[nn.Module]] = {
     "resnet18": ResNet18,
     "resnet50": ResNet50,
     "resnet20_4": ResNet20x4,
+    "resnet20": ResNet20,
+    "resnet56": ResNet56,
+    "resnet110": ResNet110,
+    "resnet4": ResNet4,
+    "resnet6": ResNet6,
+    "resnet8": ResNet8,
+    "resnet7": ResNet7,
+    "resnet19": ResNet19,
+    "resnet49": ResNet49,
+    "resnet55": ResNet55,
+    "resnet109": ResNet109,
+    "efficientnet_b0": EfficientNetB0,
+    "mobilenet_v3_large": MobileNetV3Large,
+    "vit_b_16": ViTB16,
 }

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fedsec.errors import InputError
 from fedsec.models.layers import activation_layer, initialize
-from fedsec.models.norm import NormName, check_norm, norm_layers
+from fedsec.models.norm import NormSpec, normalization
 
 MULTIPLES = (1, 2, 2, 4, 4, 4, 4, 4)
 POOLED = (5, 7)
@@ -26,13 +26,13 @@ class ConvNet64(nn.Module):
         input_shape: (channels, height, width), height and width at least 9.
         num_classes: number of logits.
         width: w; 64 gives 2,304 features at 32x32.
-        norm: after each convolution: `bn` (batch normalization), `gn` (group normalization) or `none`.
-        groups: of group normalization.
+        norm: after each convolution: `bn` (batch normalization), `gn` (group normalization, two groups unless
+            `{name: gn, groups: 4}` says otherwise) or `none`.
         activation: after each normalization.
         init: `default` (PyTorch's) or `uniform` (all from U(-0.5, 0.5)).
 
     Raises:
-        InputError: an image too small, or groups that do not divide the channels.
+        InputError: an image too small, or a normalization that it cannot have.
 
     Reference: Geiping et al., "Inverting Gradients", NeurIPS 2020, arXiv:2003.14053
     """
@@ -42,8 +42,7 @@ class ConvNet64(nn.Module):
         input_shape: tuple[int, int, int],
         num_classes: int,
         width: int = 64,
-        norm: NormName = "bn",
-        groups: int = 2,
+        norm: NormSpec = "bn",
         activation: Literal["relu", "sigmoid", "tanh"] = "relu",
         init: Literal["default", "uniform"] = "default",
     ) -> None:
@@ -56,10 +55,10 @@ class ConvNet64(nn.Module):
         if width < 1:
             raise InputError(f"convnet64: width must be at least 1, got {width}")
         channels = [depth, *(width * multiple for multiple in MULTIPLES)]
-        check_norm("convnet64", norm, groups, channels[1:])
+        make = normalization("convnet64", norm, channels[1:])
         layers: list[nn.Module] = []
         for number, (before, after) in enumerate(pairwise(channels)):
-            layers += [nn.Conv2d(before, after, 3, padding=1), *norm_layers(norm, after, groups)]
+            layers += [nn.Conv2d(before, after, 3, padding=1), *make.layers(after)]
             layers.append(activation_layer(activation))
             if number in POOLED:
                 layers.append(nn.MaxPool2d(3))
@@ -69,5 +68,9 @@ class ConvNet64(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         """Logits of a batch of normalized images."""
-        logits: Tensor = self.classifier(self.features(images).flatten(1))
+        return self.classify(self.features(images))
+
+    def classify(self, features: Float[Tensor, "batch maps rows columns"]) -> Float[Tensor, "batch classes"]:
+        """Logits of what `features` gave."""
+        logits: Tensor = self.classifier(features.flatten(1))
         return logits

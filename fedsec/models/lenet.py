@@ -47,5 +47,9 @@ class LeNet(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         """Logits of a batch of normalized images."""
-        logits: Tensor = self.classifier(self.features(images).flatten(1))
+        return self.classify(self.features(images))
+
+    def classify(self, features: Float[Tensor, "batch maps rows columns"]) -> Float[Tensor, "batch classes"]:
+        """Logits of what `features` gave."""
+        logits: Tensor = self.classifier(features.flatten(1))
         return logits

@@ -1,44 +1,70 @@
-"""Normalization layers by name."""
+"""Normalization layers from one specification."""
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from torch import nn
 
 from fedsec.errors import InputError
 
-NormName = Literal["bn", "gn", "none"]
+NormSpec = Literal["bn", "gn", "none"] | dict[str, Any]
+"""A name, or a mapping of `name` and what that normalization can be told: `{name: gn, groups: 4}`."""
+
+NAMES = ("bn", "gn", "none")
+GROUPS = 2
 
 
-def norm_layers(norm: NormName, channels: int, groups: int) -> list[nn.Module]:
-    """What follows a convolution that makes `channels` channels: one layer, or none.
-
-    Args:
-        norm: `bn` (batch normalization with running statistics), `gn` (group normalization) or `none`.
-        channels: of the layer's input.
-        groups: of group normalization; divides `channels`.
-    """
-    if norm == "bn":
-        return [nn.BatchNorm2d(channels)]
-    return [nn.GroupNorm(groups, channels)] if norm == "gn" else []
-
-
-def check_norm(model: str, norm: str, groups: int, channels: Iterable[int]) -> None:
-    """Refuse a normalization that the model called `model` cannot have.
+@dataclass(frozen=True)
+class Norm:
+    """What follows a convolution; made by `normalization`.
 
     Args:
-        model: for messages.
-        norm: as in `norm_layers`.
+        name: `bn` (batch normalization with running statistics), `gn` (group normalization) or `none`.
         groups: of group normalization.
+    """
+
+    name: str
+    groups: int = GROUPS
+
+    def layers(self, channels: int) -> list[nn.Module]:
+        """What follows a convolution that makes `channels` channels: one layer, or none."""
+        if self.name == "bn":
+            return [nn.BatchNorm2d(channels)]
+        return [nn.GroupNorm(self.groups, channels)] if self.name == "gn" else []
+
+
+def normalization(model: str, given: NormSpec, channels: Iterable[int]) -> Norm:
+    """The normalization that a model's option `norm` asks for.
+
+    Args:
+        model: its name, for messages.
+        given: the option.
         channels: of every layer that is normalized.
 
     Raises:
-        InputError: unknown name, or groups that do not divide some layer's channels.
+        InputError: an unknown name or key, a key that the normalization does not have, or groups that do not divide
+            some layer's channels.
     """
-    if norm not in ("bn", "gn", "none"):
-        raise InputError(f"{model}: unknown norm {norm!r}; known: bn, gn, none")
-    if norm != "gn":
-        return
+    told: Mapping[str, Any] = given if isinstance(given, Mapping) else {"name": given}
+    if "name" not in told:
+        raise InputError(f"{model}: norm.name is required; expected one of {', '.join(NAMES)}")
+    name, options = told["name"], [key for key in told if key != "name"]
+    if name not in NAMES:
+        raise InputError(f"{model}: unknown norm {name!r}; known: {', '.join(NAMES)}")
+    for key in options:
+        if key != "groups":
+            raise InputError(f"{model}: norm.{key}: unknown key; known keys: name, groups")
+        if name != "gn":
+            raise InputError(f"{model}: norm.groups belongs to gn only, got it with {name}")
+    if name != "gn":
+        return Norm(name)
+    groups = told.get("groups", GROUPS)
+    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
+        raise InputError(f"{model}: norm.groups: expected an integer of at least 1, got {groups!r}")
     for count in channels:
-        if groups < 1 or count % groups:
-            raise InputError(f"{model}: groups must divide the {count} channels of a normalized layer, got {groups}")
+        if count % groups:
+            raise InputError(
+                f"{model}: norm.groups must divide the {count} channels of a normalized layer, got {groups}"
+            )
+    return Norm(name, groups)

@@ -1,117 +1,121 @@
 """Residual networks for small images.
 
 The stem is a 3x3 convolution of stride 1 without max-pooling, as is usual at 32x32; the ImageNet networks begin with a
-7x7 one of stride 2 and a pooling. A bottleneck's stride is in its 3x3 convolution, as in most code today, not in the
-first 1x1 one as in the paper.
+7x7 one of stride 2 and a pooling.
 """
 
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fedsec.models.layers import activation_layer, initialize
-from fedsec.models.norm import NormName, check_norm, norm_layers
+from fedsec.errors import InputError
+from fedsec.models.layers import initialize
+from fedsec.models.norm import NormSpec, normalization
+from fedsec.models.residual import Architecture, Layers
 
-EXPANSION = 4
-"""Output channels of a bottleneck over its width."""
+IMAGENET = (64, 128, 256, 512)
+CIFAR = (16, 32, 64)
+"""Widths of the stages of He et al.'s networks for these datasets."""
 
 
-class ResNet(nn.Module):
-    """A residual network; subclasses say how many blocks of which kind.
+class ResidualNetwork(nn.Module):
+    """A stem, stages of residual blocks, average pooling and a linear layer.
 
     In train mode batch normalization needs more than one value a channel: for a single image the last stage must be
     larger than one pixel (sides above 8 with four stages, above 4 with three).
 
     Args:
+        architecture: which blocks.
         input_shape: (channels, height, width), of any size.
         num_classes: number of logits.
-        norm: after each convolution: `bn` (batch normalization), `gn` (group normalization) or `none`. Without one the
-            convolutions have a bias.
-        groups: of group normalization.
+        norm: after each convolution: `bn` (batch normalization), `gn` (group normalization, two groups unless
+            `{name: gn, groups: 4}` says otherwise) or `none`. Without one the convolutions have a bias.
         activation: after each normalization; sigmoid and tanh make the network twice differentiable everywhere.
         init: `default` or `uniform` (all from U(-0.5, 0.5)). The default is He et al.'s N(0, 2 / (kernel area x output
             channels)) for normalized convolutions before a ReLU and PyTorch's for everything else: without
             normalization He's would double the variance in every block.
 
     Raises:
-        InputError: unknown options, or groups that do not divide the channels.
+        InputError: unknown options, or a normalization that some layer cannot have.
     """
 
     name: ClassVar[str]
-    bottleneck: ClassVar[bool] = False
-    depths: ClassVar[tuple[int, ...]]
-    widths: ClassVar[tuple[int, ...]] = (64, 128, 256, 512)
+    stem: nn.Sequential
+    """Absent where the architecture has none."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        norm: NormSpec,
+        activation: str,
+        init: str,
+    ) -> None:
+        super().__init__()
+        widths, outputs = architecture.widths, architecture.outputs
+        normalized = normalization(self.name, norm, [*widths, *outputs])
+        make = Layers(normalized, activation)
+        channels = input_shape[0]
+        if architecture.stem:
+            self.stem = nn.Sequential(*make.convolution(channels, widths[0], 3), make.activation())
+            channels = widths[0]
+        self.has_stem = architecture.stem
+        self.stages = make.stages(architecture, channels)
+        self.classifier = nn.Linear(outputs[-1], num_classes)
+        he = init == "default" and normalized.name != "none" and activation == "relu"
+        initialize(self, "he" if he else init)
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        """Logits of a batch of normalized images, or of feature maps where there is no stem."""
+        return self.classify(self.stem(images) if self.has_stem else images)
+
+    def classify(self, features: Float[Tensor, "batch maps height width"]) -> Float[Tensor, "batch classes"]:
+        """Logits of what the stem gave."""
+        logits: Tensor = self.classifier(self.stages(features).mean((2, 3)))
+        return logits
+
+
+class ResNet(ResidualNetwork):
+    """A residual network of one architecture, which subclasses state."""
+
+    architecture: ClassVar[Architecture]
 
     def __init__(
         self,
         input_shape: tuple[int, int, int],
         num_classes: int,
-        norm: NormName = "bn",
-        groups: int = 2,
+        norm: NormSpec = "bn",
         activation: Literal["relu", "sigmoid", "tanh"] = "relu",
         init: Literal["default", "uniform"] = "default",
     ) -> None:
-        super().__init__()
-        make = _Layers(norm, groups, activation)
-        outputs = [width * (EXPANSION if self.bottleneck else 1) for width in self.widths]
-        check_norm(self.name, norm, groups, [*self.widths, *outputs])
-        self.stem = nn.Sequential(*make.convolution(input_shape[0], self.widths[0], 3), make.activation())
-        stages = []
-        for number, (before, after) in enumerate(pairwise([self.widths[0], *outputs])):
-            width, stride = self.widths[number], 1 if number == 0 else 2
-            first = self._block(make, before, after, width, stride)
-            others = [self._block(make, after, after, width, 1) for _ in range(self.depths[number] - 1)]
-            stages.append(nn.Sequential(first, *others))
-        self.stages = nn.Sequential(*stages)
-        self.classifier = nn.Linear(outputs[-1], num_classes)
-        he = init == "default" and norm != "none" and activation == "relu"
-        initialize(self, "he" if he else init)
-
-    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of normalized images."""
-        logits: Tensor = self.classifier(self.stages(self.stem(images)).mean((2, 3)))
-        return logits
-
-    def _block(self, make: "_Layers", before: int, after: int, width: int, stride: int) -> "Residual":
-        if self.bottleneck:
-            body = [
-                *make.convolution(before, width, 1),
-                make.activation(),
-                *make.convolution(width, width, 3, stride),
-                make.activation(),
-                *make.convolution(width, after, 1),
-            ]
-        else:
-            body = [
-                *make.convolution(before, width, 3, stride),
-                make.activation(),
-                *make.convolution(width, after, 3),
-            ]
-        # An empty sequence passes its input on.
-        shortcut = [] if before == after and stride == 1 else make.convolution(before, after, 1, stride)
-        return Residual(nn.Sequential(*body), nn.Sequential(*shortcut), make.activation())
+        super().__init__(self.architecture, input_shape, num_classes, norm, activation, init)
 
 
-class Residual(nn.Module):
-    """activation(body(x) + shortcut(x)).
+class TwofoldResNet(ResidualNetwork):
+    """A CIFAR network of which the literature knows two kinds under one name.
 
     Args:
-        body: the residual branch.
-        shortcut: the identity, or a projection to the branch's shape.
-        activation: of the sum.
+        block: `bottleneck`, FedGKT's network of this name, or `basic`, He et al.'s.
     """
 
-    def __init__(self, body: nn.Module, shortcut: nn.Module, activation: nn.Module) -> None:
-        super().__init__()
-        self.body, self.shortcut, self.activation = body, shortcut, activation
+    bottleneck: ClassVar[Architecture]
+    basic: ClassVar[Architecture]
 
-    def forward(self, inputs: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out h w"]:
-        """The block's output."""
-        outputs: Tensor = self.activation(self.body(inputs) + self.shortcut(inputs))
-        return outputs
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        block: Literal["bottleneck", "basic"] = "bottleneck",
+        norm: NormSpec = "bn",
+        activation: Literal["relu", "sigmoid", "tanh"] = "relu",
+        init: Literal["default", "uniform"] = "default",
+    ) -> None:
+        if block not in ("bottleneck", "basic"):
+            raise InputError(f"{self.name}: unknown block {block!r}; known: bottleneck, basic")
+        chosen = self.bottleneck if block == "bottleneck" else self.basic
+        super().__init__(chosen, input_shape, num_classes, norm, activation, init)
 
 
 class ResNet18(ResNet):
@@ -121,7 +125,7 @@ class ResNet18(ResNet):
     """
 
     name = "resnet18"
-    depths = (2, 2, 2, 2)
+    architecture = Architecture((2, 2, 2, 2), IMAGENET)
 
 
 class ResNet50(ResNet):
@@ -131,8 +135,7 @@ class ResNet50(ResNet):
     """
 
     name = "resnet50"
-    bottleneck = True
-    depths = (3, 4, 6, 3)
+    architecture = Architecture((3, 4, 6, 3), IMAGENET, bottleneck=True)
 
 
 class ResNet20x4(ResNet):
@@ -145,24 +148,42 @@ class ResNet20x4(ResNet):
     """
 
     name = "resnet20_4"
-    depths = (3, 3, 3)
-    widths = (64, 128, 256)
+    architecture = Architecture((3, 3, 3), (64, 128, 256))
 
 
-@dataclass(frozen=True)
-class _Layers:
-    """The layers that all blocks of one network are made of."""
+class ResNet20(ResNet):
+    """CIFAR's ResNet-20: 3, 3, 3 basic blocks of 16, 32, 64 channels (272,474 parameters at 3x32x32).
 
-    norm: NormName
-    groups: int
-    nonlinearity: str
+    Shortcuts between stages are projections (option B of the paper, whose CIFAR networks use option A, zeros).
 
-    def convolution(self, before: int, after: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-        """A convolution with same padding, and its normalization."""
-        bias = self.norm == "none"
-        layer = nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=bias)
-        return [layer, *norm_layers(self.norm, after, self.groups)]
+    Reference: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385
+    """
 
-    def activation(self) -> nn.Module:
-        """One more activation: no two places share a module, so that hooks tell them apart."""
-        return activation_layer(self.nonlinearity)
+    name = "resnet20"
+    architecture = Architecture((3, 3, 3), CIFAR)
+
+
+class ResNet56(TwofoldResNet):
+    """FedGKT's ResNet-56 of 6, 6, 6 bottlenecks (591,322 parameters), or He et al.'s of 9, 9, 9 basic blocks.
+
+    Widths 16, 32, 64. With basic blocks and projections between stages it has 855,770 parameters.
+
+    Reference: He, Annavaram, Avestimehr, "Group Knowledge Transfer", NeurIPS 2020, arXiv:2007.14513
+    """
+
+    name = "resnet56"
+    bottleneck = Architecture((6, 6, 6), CIFAR, bottleneck=True)
+    basic = Architecture((9, 9, 9), CIFAR)
+
+
+class ResNet110(TwofoldResNet):
+    """FedGKT's ResNet-110 of 12, 12, 12 bottlenecks (1,147,738 parameters), or He et al.'s of 18, 18, 18 basic blocks.
+
+    Widths 16, 32, 64. With basic blocks and projections between stages it has 1,730,714 parameters.
+
+    Reference: He, Annavaram, Avestimehr, "Group Knowledge Transfer", NeurIPS 2020, arXiv:2007.14513
+    """
+
+    name = "resnet110"
+    bottleneck = Architecture((12, 12, 12), CIFAR, bottleneck=True)
+    basic = Architecture((18, 18, 18), CIFAR)

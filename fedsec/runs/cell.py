@@ -5,9 +5,11 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -15,8 +17,11 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from fedsec.federation.server import RoundResult
+from fedsec.errors import InputError
+from fedsec.federation.rounds import RoundResult
+from fedsec.federation.server import Federation
 from fedsec.runs.experiment import Experiment, build_experiment, finite
+from fedsec.runs.observing import CuriousServer, averaged
 from fedsec.runs.sharing import SharedUpdates, is_shared
 from fedsec.runs.store import write_atomic, write_json
 from fedsec.scenario import CellConfig
@@ -53,6 +58,7 @@ def cell_experiment(config: CellConfig, settings: Settings) -> Experiment:
     shared = SharedUpdates(settings.root / "shared", config, settings.device)
     experiment = build_experiment(config, device=device, threads=1, local_updates=shared)
     federation = experiment.federation
+    assert isinstance(federation, Federation)
 
     def train(start: Any, clients: Any, round_number: int) -> Any:
         return federation.algorithm.updates(federation.trainer, start, clients, round_number, federation.streams)
@@ -82,6 +88,9 @@ def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_ro
     torch.set_num_threads(settings.threads)
     experiment = cell_experiment(config, settings)
     federation = experiment.federation
+    curious = None
+    if config.attack.inverts:
+        curious = CuriousServer(config, experiment.dataset, federation, folder)
     _write_partition(folder, experiment)
     history = _resume(folder, experiment)
     last_save, save_cost = time.perf_counter(), 0.0
@@ -90,6 +99,8 @@ def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_ro
         for result in federation.run():
             now = time.perf_counter()
             line = _line(result, now - before)
+            if curious is not None:
+                line["leakage"] = curious.take(result.round)
             before = now
             history.append(line)
             log.write(json.dumps(line, allow_nan=False) + "\n")
@@ -97,12 +108,12 @@ def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_ro
             on_round(result.round, federation.rounds, line["accuracy"])
             if result.round < federation.rounds and now - last_save >= CHECKPOINT_SHARE * save_cost:
                 os.fsync(log.fileno())
-                tensors = {"parameters": federation.parameters.cpu().contiguous()}
+                tensors = {name: tensor.cpu().contiguous() for name, tensor in federation.state().items()}
                 write_atomic(folder / "checkpoint.safetensors", save(tensors, {"round": str(result.round)}))
                 last_save = time.perf_counter()
                 save_cost = last_save - now
     record = _record(experiment, axes, history, settings)
-    tensors = {name: p.detach().cpu().contiguous() for name, p in federation.module.named_parameters()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in federation.weights().items()}
     write_atomic(folder / "model.safetensors", save(tensors))
     write_json(folder / "result.json", record)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
@@ -136,15 +147,17 @@ def _resume(folder: Path, experiment: Experiment) -> list[dict[str, Any]]:
     if checkpoint.exists() and log.exists():
         try:
             with safe_open(checkpoint, "pt") as file:
-                done, parameters = int(file.metadata()["round"]), file.get_tensor("parameters")
+                done = int(file.metadata()["round"])
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
             lines = log.read_text().splitlines()[:done]
             history = [json.loads(line) for line in lines]
         except (SafetensorError, OSError, ValueError, TypeError, KeyError):  # damaged, or not ours
             done, history = 0, []
         if done and [line["round"] for line in history] == list(range(1, done + 1)):
-            write_atomic(log, "".join(line + "\n" for line in lines))
-            experiment.federation.restore(parameters, done)
-            return history
+            with suppress(InputError):  # not a state of this federation
+                experiment.federation.restore(state, done)
+                write_atomic(log, "".join(line + "\n" for line in lines))
+                return history
     write_atomic(log, "")
     return []
 
@@ -160,6 +173,9 @@ def _line(result: RoundResult, seconds: float) -> dict[str, Any]:
         "byzantine_in_round": list(result.byzantine),
         "rejected": list(result.rejected),
         "influence": [round(value, 6) for value in result.influence],
+        "dropped": list(result.dropped),
+        "client_accuracy": None if result.client_accuracy is None else list(result.client_accuracy),
+        "cost": None if result.cost is None else asdict(result.cost),
         "seconds": round(seconds, 4),
     }
 
@@ -167,7 +183,6 @@ def _line(result: RoundResult, seconds: float) -> dict[str, Any]:
 def _record(
     experiment: Experiment, axes: dict[str, str], history: list[dict[str, Any]], settings: Settings
 ) -> dict[str, Any]:
-    trainer = experiment.trainer
     evaluated = [line for line in history if line["accuracy"] is not None]
     last = evaluated[-1]
     shares = [
@@ -188,18 +203,26 @@ def _record(
             "byzantine_influence": sum(shares) / len(shares),
             "rejected_updates": sum(len(line["rejected"]) for line in history),
             "rounds_with_byzantine_majority": len(majorities) if experiment.threat.byzantine else 0,
+            "accuracy_worst_client": min(last["client_accuracy"]) if last["client_accuracy"] else None,
+            **_costs(history),
+            **averaged(history),
         },
         "error": None,
         "seconds": round(sum(line["seconds"] for line in history), 3),
         "byzantine": sorted(experiment.threat.byzantine),
-        "parameters": experiment.trainer.layout.size,
-        "engine": " ".join(
-            filter(None, [trainer.used or "rows trained before", trainer.reason and f"({trainer.reason})"])
-        ),
+        "parameters": experiment.federation.num_parameters,
+        "engine": experiment.federation.engine,
         "dataset_source": experiment.dataset.source,
         "config": experiment.config.model_dump(mode="json"),
         "environment": environment(settings),
     }
+
+
+def _costs(history: list[dict[str, Any]]) -> dict[str, float | None]:
+    """What a round costs a client, on average over the rounds."""
+    told = [line["cost"] for line in history if line["cost"] is not None]
+    names = {"upload_bytes": "upload_bytes", "download_bytes": "download_bytes", "edge_flops": "flops"}
+    return {name: fmean(cost[key] for cost in told) if told else None for name, key in names.items()}
 
 
 def environment(settings: Settings) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Whether a run's numbers are what the scenario's author expected."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fedsec.runs.summary import Group, Record, describe, summarize
+from fedsec.runs.missing import why
+from fedsec.runs.summary import Group, Record, describe, summarize, value_of
 
 if TYPE_CHECKING:
     from fedsec.scenario import Expectation
@@ -13,7 +15,7 @@ def check(expectations: Sequence["Expectation"], records: Sequence[Record]) -> l
     """Compare the mean over seeds with every expectation.
 
     Cells that an expectation selects and that differ in more than the seed are judged one by one, so that a good cell
-    cannot make up for a bad one. A cell that failed, or lacks the metric, meets nothing.
+    cannot make up for a bad one. A cell that failed, or lacks the metric, meets nothing, and the text says why.
 
     Args:
         expectations: of the scenario; each knows the ids of its cells.
@@ -42,5 +44,14 @@ def check(expectations: Sequence["Expectation"], records: Sequence[Record]) -> l
 
 
 def _lacking(group: Group) -> str:
-    why = "failed" if group.failed else "without a value"
-    return f"{len(group.records) - group.n} of {len(group.records)} cells {why}"
+    """Why there is no value, each reason once and with the number of cells where it is not that of all."""
+    reasons = Counter(
+        "the cell failed" if record["status"] == "failed" else why(record, group.metric)
+        for record in group.records
+        if value_of(record, group.metric) is None
+    )
+    cells = len(group.records)
+    told = (
+        reason if count == cells else f"{reason} ({count} of {cells} cells)" for reason, count in reasons.most_common()
+    )
+    return f"no value: {'; '.join(told)}"

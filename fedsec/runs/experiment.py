@@ -12,19 +12,26 @@ from torch import nn
 
 from fedsec import registry
 from fedsec.data import Dataset, load, normalization
+from fedsec.data.augmentation import Augmentation
 from fedsec.data.partitions import Partition, class_counts
 from fedsec.defense import Aggregator
 from fedsec.errors import InputError
 from fedsec.federation.algorithm import Algorithm
 from fedsec.federation.batches import LocalTraining
+from fedsec.federation.compute import Compute
+from fedsec.federation.fedgkt import FedGKT, ServerTraining
+from fedsec.federation.knowledge import KnowledgeFederation
 from fedsec.federation.local import CohortTrainer
-from fedsec.federation.parameters import ParameterLayout
 from fedsec.federation.resident import ResidentData
-from fedsec.federation.server import Federation, LocalUpdates, Threat, poison_data
+from fedsec.federation.rounds import Attack, RoundLoop, Threat, poison_data
+from fedsec.federation.server import Federation, LocalUpdates
+from fedsec.federation.stragglers import Stragglers
+from fedsec.knowledge_defense import compose
 from fedsec.models import build
-from fedsec.scenario import AttackConfig, CellConfig, DatasetConfig, DefenseConfig
+from fedsec.models.split import feature_shape
+from fedsec.scenario import AttackConfig, CellConfig, DatasetConfig, DefenseConfig, LocalConfig, ModelConfig
+from fedsec.scenario.sections import NamedSection
 from fedsec.seeds import Streams
-from fedsec.threat import DataPoisoning, UpdatePoisoning
 
 
 @dataclass
@@ -35,7 +42,6 @@ class Experiment:
         config: the resolved configuration.
         dataset: images and labels.
         threat: who is Byzantine, and what they do.
-        trainer: trains cohorts on the resident (and possibly poisoned) data.
         federation: ready to run.
         counts: examples of each class at each client before poisoning, [clients][classes].
     """
@@ -43,8 +49,7 @@ class Experiment:
     config: CellConfig
     dataset: Dataset
     threat: Threat
-    trainer: CohortTrainer
-    federation: Federation
+    federation: RoundLoop
     counts: list[list[int]]
 
 
@@ -65,43 +70,124 @@ def build_experiment(
     """
     streams = Streams(config.seed)
     dataset = _dataset(config.dataset.model_dump_json(), config.seed)
-    algorithm = make_algorithm(config)
-    clients = _partition(config, dataset, streams, pooled=algorithm.pooled)
+    clients = _partition(config, dataset, streams)
     counts = class_counts(clients, dataset.train.labels.numpy(), dataset.num_classes).tolist()
     constants = normalization(config.dataset.normalization)
     constants.check_channels(dataset.input_shape[0])
     data = ResidentData.build(dataset.train, clients, constants, device)
     threat = Threat.draw(_attack(config.attack), config.attack.count(len(clients)), len(clients), streams)
     poison_data(data, threat, dataset.num_classes, streams)
-    module = _model(config, dataset, streams)
-    trainer = CohortTrainer(
-        module, data, engine=config.engine.name, threads=threads, memory_gib=config.engine.memory_gib
-    )
-    federation = Federation(
-        module,
-        trainer,
-        dataset.test,
-        algorithm=algorithm,
-        aggregator=_aggregator(config.defense),
-        streams=streams,
-        rounds=config.federation.rounds,
-        num_classes=dataset.num_classes,
-        clients_per_round=None if algorithm.pooled else config.federation.clients_per_round,
-        threat=threat,
-        evaluate_every=config.federation.evaluate_every,
-        local_updates=local_updates,
-    )
-    return Experiment(config, dataset, threat, trainer, federation, counts)
+    parts = _Parts(config, dataset, data, streams, threat, threads)
+    federation = parts.knowledge() if config.federation.algorithm == "fedgkt" else parts.updates(local_updates)
+    return Experiment(config, dataset, threat, federation, counts)
+
+
+@dataclass
+class _Parts:
+    """What both kinds of federation are made of."""
+
+    config: CellConfig
+    dataset: Dataset
+    data: ResidentData
+    streams: Streams
+    threat: Threat
+    threads: int
+
+    def updates(self, local_updates: LocalUpdates | None) -> Federation:
+        settings = self.config.federation
+        module = self._model(self.config.model, self.dataset.input_shape, "init")
+        bn = settings.bn or "average"
+        return Federation(
+            module,
+            self._trainer(module, cumulative=bn == "reset"),
+            algorithm=make_algorithm(self.config),
+            aggregator=_aggregator(self.config.defense),
+            local_updates=local_updates,
+            bn=bn,
+            **self._common(),
+        )
+
+    def knowledge(self) -> KnowledgeFederation:
+        settings = self.config.federation
+        assert settings.server is not None
+        client = self._model(self.config.model, self.dataset.input_shape, "init")
+        shape = feature_shape(client, self.dataset.input_shape)
+        defenses = [_build("defense", part) for part in self.config.defense]
+        return KnowledgeFederation(
+            client,
+            self._model(settings.server.model, shape, "server init"),
+            self._trainer(client),
+            algorithm=make_knowledge_transfer(self.config),
+            defense=compose(defenses),
+            **self._common(),
+        )
+
+    def _common(self) -> dict[str, Any]:
+        settings = self.config.federation
+        return {
+            "test": self.dataset.test,
+            "streams": self.streams,
+            "rounds": settings.rounds,
+            "num_classes": self.dataset.num_classes,
+            "clients_per_round": None if self.config.pooled else settings.clients_per_round,
+            "threat": self.threat,
+            "evaluate_every": settings.evaluate_every,
+        }
+
+    def _trainer(self, module: nn.Module, *, cumulative: bool = False) -> CohortTrainer:
+        engine = self.config.engine
+        return CohortTrainer(
+            module,
+            self.data,
+            engine=engine.name,
+            threads=self.threads,
+            memory_gib=engine.memory_gib,
+            cumulative=cumulative,
+            compute=Compute(engine.precision, engine.memory_format, engine.cuda_graphs),
+        )
+
+    def _model(self, model: ModelConfig, input_shape: tuple[int, int, int], stream: str) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.streams.seed(stream))
+            return build(model.name, input_shape, self.dataset.num_classes, **model.options)
 
 
 def make_algorithm(config: CellConfig) -> Algorithm:
-    """The algorithm of a configuration."""
+    """The algorithm of a configuration that exchanges updates."""
     settings = config.federation
     options: dict[str, Any] = {"weighting": settings.weighting, "server_lr": settings.server_lr}
     if settings.local is not None:
-        options["local"] = LocalTraining(**settings.local.model_dump())
+        options["local"] = _local(settings.local)
+    if settings.stragglers is not None:
+        options["stragglers"] = Stragglers(settings.stragglers.fraction, settings.stragglers.handling)
+    if settings.mu is not None:
+        options["mu"] = settings.mu
     made: Algorithm = registry.load("algorithm", settings.algorithm)(**options)
     return made
+
+
+def make_knowledge_transfer(config: CellConfig) -> FedGKT:
+    """The settings of a configuration that exchanges knowledge."""
+    settings = config.federation
+    server, distillation = settings.server, settings.distillation
+    assert server is not None
+    assert distillation is not None
+    assert settings.local is not None
+    training = server.model_dump(exclude={"model"})
+    if isinstance(server.epochs, list):
+        training["epochs"] = tuple(server.epochs)
+    return FedGKT(
+        local=_local(settings.local),
+        server=ServerTraining(**training),
+        asynchronous=bool(settings.asynchronous),
+        **distillation.model_dump(),
+    )
+
+
+def _local(config: LocalConfig) -> LocalTraining:
+    options = config.model_dump(exclude={"augmentation"})
+    augmentation = None if config.augmentation is None else Augmentation(**config.augmentation.model_dump())
+    return LocalTraining(**options, augmentation=augmentation)
 
 
 @lru_cache(maxsize=2)
@@ -119,10 +205,10 @@ def _whole_dataset(name: str, root: Path | None, download: bool) -> Dataset:
     return load(name, root, download=download)
 
 
-def _partition(config: CellConfig, dataset: Dataset, streams: Streams, *, pooled: bool) -> list[np.ndarray]:
-    if pooled:
+def _partition(config: CellConfig, dataset: Dataset, streams: Streams) -> list[np.ndarray]:
+    if config.pooled:
         return [np.arange(len(dataset.train.labels))]
-    rule: Partition = registry.load("partition", config.partition.name)(**config.partition.options)
+    rule: Partition = _build("partition", config.partition)
     return rule(
         dataset.train.labels.numpy(),
         config.partition.clients,
@@ -131,27 +217,24 @@ def _partition(config: CellConfig, dataset: Dataset, streams: Streams, *, pooled
     )
 
 
-def _model(config: CellConfig, dataset: Dataset, streams: Streams) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(streams.seed("init"))
-        module = build(config.model.name, dataset.input_shape, dataset.num_classes, **config.model.options)
-    ParameterLayout.of(module)
-    return module
-
-
-def _attack(config: AttackConfig) -> DataPoisoning | UpdatePoisoning | None:
-    if config.name == "none":
+def _attack(config: AttackConfig) -> Attack | None:
+    """What the Byzantine clients do; an inversion is the server's business."""
+    if config.name == "none" or config.inverts:
         return None
-    attack: DataPoisoning | UpdatePoisoning = registry.load("attack", config.name)(**config.options)
+    attack: Attack = _build("attack", config)
     return attack
 
 
 def _aggregator(defense: tuple[DefenseConfig, ...]) -> Aggregator:
-    made = [registry.load("defense", part.name)(**part.options) for part in defense]
+    made = [_build("defense", part) for part in defense]
     aggregators = [rule for rule in made if isinstance(rule, Aggregator)]
     if len(aggregators) != 1 or len(made) != 1:
         raise InputError(f"defense: exactly one aggregation rule is needed, got {[part.name for part in defense]}")
     return aggregators[0]
+
+
+def _build(kind: str, part: NamedSection) -> Any:
+    return registry.load(kind, part.name)(**part.options)
 
 
 def finite(value: float) -> float | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fedsec.runs.columns import remarks, tables
 from fedsec.runs.expectations import check
 from fedsec.runs.figures import draw_curves
 from fedsec.runs.partition_figure import draw_partitions
@@ -22,8 +23,10 @@ __all__ = [
     "check",
     "draw_curves",
     "draw_partitions",
+    "remarks",
     "summarize",
     "table",
+    "tables",
     "write_results",
 ]
 
@@ -35,14 +38,18 @@ def write_results(root: Path, records: Sequence[Record]) -> None:
 
     `results.json` is a list with one entry a cell, as in ``{"id": "3f..", "cell": {"attack": "none", ...},
     "status": "done", "metrics": {"accuracy": 0.95, ...}, "error": null, "seconds": 3.1}``; accuracies are fractions, a
-    number that is not finite is null. `results.csv` has one line a cell and one column for each axis and metric; lists
-    are spread over numbered columns, as in ``per_class_accuracy.0``.
+    number that is not finite is null, and so is a metric that only other cells have. `results.csv` has one line a cell
+    and one column for each axis and metric; lists are spread over numbered columns, as in ``per_class_accuracy.0``.
 
     Args:
         root: the run's folder; created if need be.
         records: the cells' records.
     """
     rows = [{key: _jsonable(record[key]) for key in _FIELDS if key in record} for record in records]
+    names = dict.fromkeys(name for row in rows for name in row.get("metrics") or {})
+    for row in rows:
+        if row["status"] == "done":
+            row["metrics"] = dict.fromkeys(names) | row["metrics"]
     write_atomic(root / "results.json", json.dumps(rows, indent=2, allow_nan=False) + "\n")
     write_atomic(root / "results.csv", _csv(rows))
 

@@ -20,6 +20,8 @@ from fedsec.runs.summary import describe
 from fedsec.scenario import Cell, Scenario, load_scenario
 from fedsec.scenario.plan import rehearse
 
+_MOST_PICTURES = 10
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -184,6 +186,10 @@ class _Run:
             if any(cell.config.federation.rounds > 1 for cell in self.scenario.cells()):
                 worst = report.table(records, "accuracy_min_last5", width=self.console.width)
                 self.console.print(worst)
+            for several in report.tables(records, width=self.console.width):
+                self.console.print(several)
+            for remark in report.remarks(records):
+                self.console.print(remark, markup=False, soft_wrap=True)
         for record in records:
             if record["status"] == "failed":
                 log = self.root / record["id"] / "error.txt"
@@ -199,9 +205,7 @@ class _Run:
         if not interrupted:
             checked = report.check(self.scenario.expectations, records)
             unmet = [
-                f"{text}, measured {'nothing' if value is None else format(value, '.4g')}"
-                for text, value, met in checked
-                if not met
+                text if value is None else f"{text}, measured {value:.4g}" for text, value, met in checked if not met
             ]
             for line in unmet:
                 self.console.print(f"NOT MET: {line}", style="red", markup=False)
@@ -209,6 +213,7 @@ class _Run:
                 self.console.print(f"expectations: {len(checked) - len(unmet)} of {len(checked)} met")
         pictures = ", ".join(sorted(path.name for path in self.root.glob("*.png")))
         self.console.print(f"results: {self.root}/ results.json, results.csv, {pictures}", markup=False, soft_wrap=True)
+        self._name_reconstructions(done)
         if interrupted:
             self.console.print(
                 f"interrupted: {len(done)} of {len(records)} cells are finished and kept; "
@@ -216,6 +221,19 @@ class _Run:
                 markup=False,
             )
         return RunResult(self.root, records, failures, unmet, interrupted)
+
+    def _name_reconstructions(self, done: Sequence[dict[str, Any]]) -> None:
+        """Say where the pictures of reconstructed images are."""
+        found = [
+            (record, path)
+            for record in done
+            for path in sorted((self.root / record["id"]).glob("leakage/round-*/reconstruction.png"))
+        ]
+        for record, path in found[:_MOST_PICTURES]:
+            self.console.print(f"reconstruction: {_where(record)}: {path}", markup=False, soft_wrap=True)
+        if len(found) > _MOST_PICTURES:
+            rest = len(found) - _MOST_PICTURES
+            self.console.print(f"and {rest} more in {self.root}/*/leakage/", markup=False, soft_wrap=True)
 
 
 def available_cores() -> int:

@@ -14,13 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
 
-from fedsec.federation.server import Threat, sample_clients
+from fedsec.federation.exchange import LocalResult, Start
+from fedsec.federation.rounds import Threat, sample_clients
 from fedsec.runs.store import write_atomic
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
@@ -28,8 +28,10 @@ from fedsec.threat import DataPoisoning
 
 
 def is_shared(config: CellConfig) -> bool:
-    """Whether a cell's local training can be shared with its neighbors: exactly one round, real clients."""
-    return config.federation.rounds == 1 and config.federation.algorithm != "centralized"
+    """Whether a cell shares local training with its neighbors: one round of updates, nobody slow or observed."""
+    federation = config.federation
+    apart = federation.algorithm in ("centralized", "fedgkt") or federation.stragglers or config.attack.inverts
+    return federation.rounds == 1 and not apart
 
 
 class SharingKeys:
@@ -42,7 +44,7 @@ class SharingKeys:
 
     def __init__(self, config: CellConfig, device: str) -> None:
         dump = config.model_dump(mode="json")
-        federation = {k: dump["federation"][k] for k in ("algorithm", "local")}
+        federation = {k: dump["federation"][k] for k in ("algorithm", "local", "mu", "bn")}
         depends = {k: dump[k] for k in ("dataset", "partition", "model", "engine", "seed")}
         versions = [version("fedsec"), version("torch")]
         self._common: list[Any] = [depends, federation, device, versions]
@@ -72,22 +74,30 @@ class SharedUpdates:
         """Give it the function (start, clients, round) -> rows that trains, and the cell's threat."""
         self.train, self.threat = train, threat
 
-    def __call__(
-        self, start: Float[Tensor, "parameters"], clients: Sequence[int], round_number: int
-    ) -> Float[Tensor, "clients parameters"]:
-        """Rows of the given clients."""
-        return torch.stack([self.row(start, client, round_number) for client in clients])
+    def __call__(self, start: Start, clients: Sequence[int], round_number: int) -> LocalResult:
+        """What training left of the given clients."""
+        rows = [self.row(start, client, round_number) for client in clients]
+        return LocalResult(
+            torch.cat([row.updates for row in rows]),
+            torch.cat([row.statistics for row in rows]),
+            np.concatenate([row.examples for row in rows]),
+        )
 
-    def row(self, start: Float[Tensor, "parameters"], client: int, round_number: int) -> Float[Tensor, "parameters"]:
-        """One client's update, from its file if there is a sound one."""
-        path = self.path(client)
+    def row(self, start: Start, client: int, round_number: int) -> LocalResult:
+        """What one client's training left, from its file if there is a sound one."""
+        path, device = self.path(client), start.parameters.device
         with suppress(FileNotFoundError, SafetensorError, KeyError):
-            kept = load_file(path)["update"].to(start.device)
-            if kept.shape == start.shape:
-                return kept
-        row: Tensor = self.train(start, [client], round_number)[0]
-        write_atomic(path, save({"update": row.cpu().contiguous()}))
-        return row
+            kept = load_file(path)
+            found = LocalResult(
+                kept["update"].to(device)[None], kept["statistics"].to(device)[None], kept["examples"].numpy()
+            )
+            if found.updates.shape[1:] == start.parameters.shape[-1:] and len(found.examples) == 1:
+                return found
+        made: LocalResult = self.train(start, [client], round_number)
+        tensors = {"update": made.updates[0], "statistics": made.statistics[0]}
+        tensors["examples"] = torch.from_numpy(made.examples)
+        write_atomic(path, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
+        return made
 
     def path(self, client: int) -> Path:
         """The file of one client's update."""

@@ -4,12 +4,10 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rich import box
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from fedsec.runs.layout import Layout, Reading, headers
 from fedsec.runs.summary import ATTACK, DEFENSE, LOWER_IS_BETTER, Group, Record, Summary, summarize
 
 _BEST, _WORST = "*", "!"
@@ -38,38 +36,6 @@ class _Scale:
         return f"{100 * value:{sign}.1f}" if self.percent else f"{value:{sign}.3f}"
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """A table cell: value and change side by side where the column is wide enough, else one below the other."""
-
-    value: str
-    change: str
-    note: str
-    style: str
-
-    @property
-    def narrowest(self) -> int:
-        return max(len(self.value), len(self.change), *(len(word) for word in self.note.split()), 0)
-
-    @property
-    def widest(self) -> int:
-        side_by_side = len(self.value) + 1 + len(self.change) if self.change else len(self.value)
-        return max(side_by_side, len(self.note))
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(self.narrowest, self.widest)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        fits = len(self.value) + 1 + len(self.change) <= options.max_width
-        line = Text(self.value, style=self.style, no_wrap=True)
-        if self.change.strip():
-            line.append(" " if fits else "\n" + " " * (len(self.value) - len(self.change)))
-            line.append(self.change, style="not bold dim")
-        yield line
-        if self.note:
-            yield Text(self.note, style="bold red")
-
-
 def table(records: Sequence[Record], metric: str = "accuracy", *, width: int | None = None) -> Table:
     """The summary of a run, ready to print.
 
@@ -90,75 +56,25 @@ def table(records: Sequence[Record], metric: str = "accuracy", *, width: int | N
         width = shutil.get_terminal_size().columns
     wide = _wide(summary)
     fits = wide.narrowest <= width or DEFENSE not in summary.axes
-    return (wide if fits else _long(summary)).draw(summary, width)
+    title = f"{metric} (%)" if _Scale(metric).percent else metric
+    return (wide if fits else _long(summary)).draw(title, _legend(summary), width)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Columns of equal length, by header; `keys` of them lead and name the row."""
-
-    headers: tuple[str, ...]
-    columns: tuple[Sequence[str | _Reading], ...]
-    keys: int
-
-    @property
-    def narrowest(self) -> int:
-        return sum(narrow for narrow, _ in self._ranges()) + 3 * (len(self.headers) - 1)
-
-    def widths(self, width: int) -> list[int]:
-        """As wide as the contents, or narrowed where that saves most; rich itself would break words first."""
-        ranges = self._ranges()
-        widths = [natural for _, natural in ranges]
-        excess = sum(widths) + 3 * (len(widths) - 1) - width
-        slack = [natural - narrow for narrow, natural in ranges]
-        for column in sorted(range(len(widths)), key=slack.__getitem__, reverse=True):
-            saved = max(0, min(excess, slack[column]))
-            widths[column] -= saved
-            excess -= saved
-        return widths
-
-    def _ranges(self) -> list[tuple[int, int]]:
-        columns = zip(self.headers, self.columns, strict=True)
-        ranges = [[_range(cell) for cell in (header, *column)] for header, column in columns]
-        return [(max(narrow for narrow, _ in column), max(wide for _, wide in column)) for column in ranges]
-
-    def draw(self, summary: Summary, width: int) -> Table:
-        title = f"{summary.metric} (%)" if _Scale(summary.metric).percent else summary.metric
-        drawn = Table(title=title, caption=_legend(summary), title_justify="left", caption_justify="left")
-        drawn.box, drawn.show_edge, drawn.pad_edge = box.SIMPLE_HEAD, False, False
-        for header, columns in zip(self.headers, self.widths(width), strict=True):
-            drawn.add_column(Text(_breakable(header)), overflow="fold", width=columns)
-        above: tuple[str | _Reading, ...] = ()
-        for row in zip(*self.columns, strict=True):
-            # A name that stands above already is left out, and a new one to the left of the last starts a block.
-            same = next((i for i in range(self.keys) if row[: i + 1] != above[: i + 1]), self.keys)
-            if above and same < self.keys - 1:
-                drawn.add_section()
-            cells = ["" if i < same else cell for i, cell in enumerate(row)]
-            drawn.add_row(*(Text(_breakable(cell)) if isinstance(cell, str) else cell for cell in cells))
-            above = row
-        return drawn
-
-
-def _wide(summary: Summary) -> _Layout:
+def _wide(summary: Summary) -> Layout:
     """A row for each attack, a column for each defense."""
     rows = _rows(summary)
     defenses = list(dict.fromkeys(name for row in rows.values() for name in row))
     readings = [_readings(summary.metric, [row.get(name) for row in rows.values()]) for name in defenses]
     keys = _keys(summary)
-    return _Layout((*_headers(keys), *defenses), (*_transposed(rows, len(keys)), *readings), len(keys))
+    return Layout((*headers(keys), *defenses), (*_transposed(rows, len(keys)), *readings), len(keys))
 
 
-def _long(summary: Summary) -> _Layout:
+def _long(summary: Summary) -> Layout:
     """A row for each attack and defense."""
     cells = {(*key, name): cell for key, row in _rows(summary).items() for name, cell in row.items()}
     keys = [*_keys(summary), DEFENSE]
     readings = _readings(summary.metric, list(cells.values()))
-    return _Layout((*_headers(keys), summary.metric), (*_transposed(cells, len(keys)), readings), len(keys))
-
-
-def _headers(axes: Iterable[str]) -> list[str]:
-    return [axis.replace(".", ".\n") for axis in axes]
+    return Layout((*headers(keys), summary.metric), (*_transposed(cells, len(keys)), readings), len(keys))
 
 
 def _transposed(keys: Iterable[_Key], length: int) -> list[list[str]]:
@@ -200,14 +116,14 @@ def _marks(row: dict[str, Group], metric: str) -> dict[str, str]:
     return {name: _BEST if mean == best else _WORST for name, mean in means.items() if mean in (best, worst)}
 
 
-def _readings(metric: str, cells: Sequence[_Cell | None]) -> list[_Reading]:
+def _readings(metric: str, cells: Sequence[_Cell | None]) -> list[Reading]:
     """The cells of one column, padded so that their decimal points line up."""
     parts = [_parts(_Scale(metric), cell) for cell in cells]
     mean_width, interval_width, change_width = (max((len(part[i]) for part in parts), default=0) for i in range(3))
     readings = []
     for cell, (mean, interval, change, note) in zip(cells, parts, strict=True):
         value = f"{mean:>{mean_width}} {interval:<{interval_width}}" if interval_width else f"{mean:>{mean_width}}"
-        readings.append(_Reading(value, f"{change:>{change_width}}", note, _STYLES[cell.mark if cell else ""]))
+        readings.append(Reading(value, f"{change:>{change_width}}", note, _STYLES[cell.mark if cell else ""]))
     return readings
 
 
@@ -227,19 +143,6 @@ def _parts(scale: _Scale, cell: _Cell | None) -> tuple[str, str, str, str]:
     interval = "" if group.half_width is None else f"±{scale.write(group.half_width)}"
     change = f"({scale.write(group.mean - baseline.mean, '+')})" if baseline and baseline.mean is not None else ""
     return f"{cell.mark}{scale.write(group.mean)}", interval, change, note
-
-
-def _breakable(text: str) -> str:
-    """`text` with a place where a narrow column may break it: before its options."""
-    return text.replace("(", " (", 1)
-
-
-def _range(cell: str | _Reading) -> tuple[int, int]:
-    """The narrowest width that breaks no word, and the width that breaks no line."""
-    if isinstance(cell, _Reading):
-        return cell.narrowest, cell.widest
-    text = _breakable(cell)
-    return max(map(len, text.split()), default=0), max(map(len, text.splitlines()), default=0)
 
 
 def _legend(summary: Summary) -> Text:

@@ -52,7 +52,7 @@ def main() -> None:
             torch.set_num_threads(settings.threads)
             if task["kind"] == "train":
                 federation = experiment_of(task["config"], settings).federation
-                federation.local_updates(federation.parameters, [task["client"]], 1)
+                federation.local_updates(federation.start([task["client"]]), [task["client"]], 1)
                 send(event="done", record=None)
             else:
                 record = run_cell(

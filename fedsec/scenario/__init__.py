@@ -7,26 +7,39 @@ from fedsec.scenario.config import (
     DefenseConfig,
     EngineConfig,
     FederationConfig,
-    LocalConfig,
     ModelConfig,
     PartitionConfig,
 )
 from fedsec.scenario.expectations import METRICS, Expectation
+from fedsec.scenario.federation_config import (
+    AugmentationConfig,
+    DistillationConfig,
+    LocalConfig,
+    ServerConfig,
+    StragglersConfig,
+)
 from fedsec.scenario.scenario import Cell, Scenario, load_scenario
+from fedsec.scenario.threat_config import KnowledgeConfig, TargetConfig
 
 __all__ = [
     "METRICS",
     "AttackConfig",
+    "AugmentationConfig",
     "Cell",
     "CellConfig",
     "DatasetConfig",
     "DefenseConfig",
+    "DistillationConfig",
     "EngineConfig",
     "Expectation",
     "FederationConfig",
+    "KnowledgeConfig",
     "LocalConfig",
     "ModelConfig",
     "PartitionConfig",
     "Scenario",
+    "ServerConfig",
+    "StragglersConfig",
+    "TargetConfig",
     "load_scenario",
 ]

@@ -9,22 +9,37 @@ from typing import TYPE_CHECKING, Any
 
 from fedsec.registry import keys_hint
 from fedsec.scenario.matrix import SECTIONS, display
+from fedsec.scenario.threat_config import NO_DEFENSE
 from fedsec.words import Problem, shown
 
 if TYPE_CHECKING:
     from fedsec.scenario.scenario import Cell
 
+RECONSTRUCTION = ("psnr", "ssim", "lpips", "mse", "psnr_gray", "ssim_gray", "label_accuracy", "recovered")
+"""Metrics of what an inversion reconstructs; cells without one have none of them."""
 METRICS = (
     "accuracy",
     "accuracy_min_last5",
+    "accuracy_worst_client",
     "loss",
     "byzantine_influence",
     "rejected_updates",
     "rounds_with_byzantine_majority",
+    "upload_bytes",
+    "download_bytes",
+    "edge_flops",
+    *RECONSTRUCTION,
 )
-"""Scalar metrics of every finished cell."""
+"""Scalar metrics of a finished cell; bytes and floating-point operations are means over clients and rounds."""
 
-_FRACTIONS = ("accuracy", "accuracy_min_last5", "byzantine_influence")
+_FRACTIONS = (
+    "accuracy",
+    "accuracy_min_last5",
+    "accuracy_worst_client",
+    "byzantine_influence",
+    "label_accuracy",
+    "recovered",
+)
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 _BOUND = re.compile(rf"(>=|<=|==|>|<)\s*{_NUMBER}")
 _RANGE = re.compile(rf"{_NUMBER}\s*\.\.\s*{_NUMBER}")
@@ -106,6 +121,10 @@ def read_expectations(
         if not wrong and not chosen and not narrowed:
             found.append((path, f"matches no cell: {_told(selector)}; {_choices(cells, selector)}"))
         for metric, bound in metrics.items():
+            untouched = [cell for cell in cells if cell.id in chosen and not cell.config.attack.inverts]
+            if metric in RECONSTRUCTION and untouched and not narrowed:
+                message = f"is measured of what an inversion reconstructs, and {untouched[0]} has none"
+                found.append(((*path, metric), f"{message}; expected a selector such as attack: dlg"))
             read = _read_bound(metric, bound)
             if isinstance(read, str):
                 found.append(((*path, metric), read))
@@ -135,24 +154,32 @@ def _fits(cell: "Cell", key: str, wanted: Any) -> bool:
     raw = cell.values.get(key)
     if key in cell.values and (wanted == raw or (isinstance(wanted, str) and wanted == cell.axes[key])):
         return True
-    here: Any = cell.resolved
-    for part in key.split("."):
-        if isinstance(here, list):
-            here = here[0]
-        if not isinstance(here, Mapping):
-            return False
-        here = {**here, **here.get("options", {})}
-        if part not in here:
+    section, *parts = key.split(".")
+    here = cell.resolved.get(section)
+    # Several defenses work together: what is wanted of one of them is wanted of the cell.
+    choices = (here or [{"name": NO_DEFENSE}]) if section == "defense" else [here]
+    return any(_holds(choice, parts, wanted) for choice in choices)
+
+
+def _holds(here: Any, parts: Sequence[str], wanted: Any) -> bool:
+    """Whether what stands below the parts of a key is, or has, what is wanted."""
+    for part in parts:
+        if not isinstance(here, Mapping) or part not in (here := _flat(here)):
             return False
         here = here[part]
-    if isinstance(here, list) and key == "defense":
-        here = here[0]
-    if isinstance(here, Mapping):
-        flat = {**here, **here.get("options", {})}
-        if isinstance(wanted, Mapping):
-            return bool(wanted) and all(name in flat and _same(flat[name], value) for name, value in wanted.items())
-        return wanted in [value for value in (flat.get("name"), flat.get("label")) if value is not None]
-    return _same(here, wanted)
+    if not isinstance(here, Mapping):
+        return _same(here, wanted)
+    flat = _flat(here)
+    if isinstance(wanted, Mapping):
+        return bool(wanted) and all(name in flat and _holds(flat[name], (), value) for name, value in wanted.items())
+    # A federation is known by its algorithm.
+    called = (flat.get("name", here.get("algorithm")), here.get("label"))
+    return wanted in [value for value in called if value is not None]
+
+
+def _flat(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A section with its options beside the name, as in the file; they are what a key of both means there."""
+    return {**section, **section.get("options", {})}
 
 
 def _same(one: Any, other: Any) -> bool:

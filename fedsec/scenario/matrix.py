@@ -11,19 +11,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedsec.registry import keys_hint
-from fedsec.scenario.config import NO_ATTACK, CellConfig, Section
+from fedsec.scenario.config import CellConfig
 from fedsec.scenario.reader import KeyPath
+from fedsec.scenario.sections import Section
+from fedsec.scenario.threat_config import NO_ATTACK
 from fedsec.signatures import as_yaml
 from fedsec.words import Problem, shown
 
 SECTIONS = tuple(CellConfig.model_fields)
 MOST_CELLS = 10_000
-BARE = {"defense": "name"} | {
-    name: kind.shorthand
-    for name, field_info in CellConfig.model_fields.items()
-    if isinstance(kind := field_info.annotation, type) and issubclass(kind, Section) and kind.shorthand
+BARE: dict[KeyPath, str] = {
+    ("defense",): "name",
+    ("federation", "server", "model"): "name",
+    **{
+        (section,): kind.shorthand
+        for section, field_info in CellConfig.model_fields.items()
+        if isinstance(kind := field_info.annotation, type) and issubclass(kind, Section) and kind.shorthand
+    },
 }
-"""Sections that may be a bare value, and the key that the value then stands for."""
+"""Key paths of sections that may be a bare value, and the key that the value then stands for."""
 
 
 @dataclass
@@ -46,8 +52,8 @@ class Draft:
         """Lay a value over what is at `path`: mappings key by key, anything else whole."""
         if path == ("defense",) and isinstance(value, list) and len(value) == 1:
             value, origin = value[0], (*origin, 0)
-        if len(path) == 1 and isinstance(value, str) and path[0] in BARE:
-            value = {BARE[str(path[0])]: value}
+        if isinstance(value, str) and path in BARE:
+            value = {BARE[path]: value}
             inner = {next(iter(value)): origin}
         else:
             inner = {key: (*origin, key) for key in value} if isinstance(value, Mapping) else {}
@@ -69,6 +75,16 @@ class Draft:
             if path[:length] in self.origins:
                 return (*self.origins[path[:length]], *path[length:])
         return path
+
+    def lost(self) -> Iterator[Problem]:
+        """Settings that found no mapping to stand in, beside or below a value that has no keys."""
+        for path, where in self.origins.items():
+            here: Any = self.values
+            for key in path:
+                if not isinstance(here, dict):
+                    yield where, f"expected a mapping to set {shown(key)} in, got {shown(here)}"
+                    break
+                here = here.get(key)
 
     def used(self) -> set[KeyPath]:
         """Where in the scenario this configuration's leaves stand."""

@@ -40,7 +40,7 @@ def _put(content: dict[str, Any], path: Sequence[str], value: Any, name: str) ->
     here: Any = content
     walked: list[str | int] = []
     for depth, part in enumerate(path):
-        last = depth == len(path) - 1
+        last, bare = depth == len(path) - 1, BARE.get(tuple(path[: depth + 1]))
         index: str | int = part
         if isinstance(here, list):
             if not part.isdecimal() or int(part) >= len(here):
@@ -54,8 +54,8 @@ def _put(content: dict[str, Any], path: Sequence[str], value: Any, name: str) ->
             break
         if isinstance(here, dict):
             # `--set dataset.train_size=100` where the file says `dataset: digits`
-            if depth == 0 and part in BARE and isinstance(here.get(part), str):
-                here[part] = {BARE[part]: here[part]}
+            if bare and isinstance(here.get(part), str):
+                here[part] = {bare: here[part]}
             elif here.get(part) is None:
                 here[part] = {}
         here = here[index]

@@ -1,17 +1,16 @@
-"""What a scenario will do, before it does it: parts that cannot be built, and an estimate of the work."""
+"""What a scenario will do, before it does it: an estimate of the work, and notes on the threat."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import exp, inf, lgamma
-from typing import Any
 
-from fedsec import registry
-from fedsec.scenario.config import NO_ATTACK, CellConfig, DefenseConfig, NamedSection
-from fedsec.scenario.reader import KeyPath
-from fedsec.scenario.scenario import Cell, Scenario, origin
-from fedsec.words import Problem
+from fedsec.scenario.config import CellConfig
+from fedsec.scenario.federation_config import GROUP_TRANSFER
+from fedsec.scenario.rehearsal import bound_of, rehearse
+from fedsec.scenario.scenario import Cell, Scenario
+from fedsec.seeds import Streams
+
+__all__ = ["TRAIN_SIZES", "Plan", "Work", "passes", "plan", "rehearse", "rounded"]
 
 TRAIN_SIZES = {
     "digits": 1_437,
@@ -33,17 +32,19 @@ class Work:
         rounds: of communication.
         steps: optimizer steps of a client and round.
         batch: images in a batch.
+        server: gradients of single examples that a server computes which trains itself, in all rounds together.
     """
 
     clients: int
     rounds: int
     steps: float
     batch: float
+    server: float = 0.0
 
     @property
     def gradients(self) -> float:
         """Gradients of single examples that are computed."""
-        return self.clients * self.rounds * self.steps * self.batch
+        return self.clients * self.rounds * self.steps * self.batch + self.server
 
 
 @dataclass(frozen=True)
@@ -76,62 +77,6 @@ class Plan:
         return None if None in parts else sum(part for part in parts if part is not None)
 
 
-def rehearse(scenario: Scenario) -> None:
-    """Build every attack, defense, partition, algorithm and model of a scenario once, without data.
-
-    This finds what the annotations of a constructor cannot say, such as a trimmed mean that would trim everybody.
-
-    Raises:
-        ScenarioError: something cannot be built; one line for each mistake.
-    """
-    seen: set[str] = set()
-    problems: list[Problem] = []
-    for cell in scenario.cells():
-        for path, key, build in _parts(cell.config):
-            if (once := json.dumps([path, key], default=str)) in seen:
-                continue
-            seen.add(once)
-            try:
-                build()
-            except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-                problems.append((origin(cell.draft, path), " ".join(str(error).split())))
-    if found := scenario.source.error(problems):
-        raise found
-
-
-def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]]]:
-    """(key path, what it depends on, how to build it) of everything that a cell is made of."""
-    content = config.model_dump(mode="json")
-    for kind, part in (("attack", config.attack), ("partition", config.partition)):
-        if part.name != NO_ATTACK:
-            yield (kind,), content[kind], partial(_build, kind, part)
-    for index, rule in enumerate(config.defense):
-        yield ("defense", index), [content["defense"][index], config.cohort], partial(_bound, rule, config.cohort)
-    yield ("model",), [content["model"], config.dataset.name], partial(_model, config)
-
-
-def _build(kind: str, part: NamedSection) -> Any:
-    return registry.load(kind, part.name)(**part.options)
-
-
-def _bound(rule: DefenseConfig, cohort: int) -> int:
-    """How many Byzantine clients of a cohort a rule withstands."""
-    bound: int = _build("defense", rule).max_rejected(cohort)
-    return bound
-
-
-def _model(config: CellConfig) -> None:
-    source = registry.load("dataset", config.dataset.name)
-    if source.input_shape is None or source.num_classes is None:
-        return
-    import torch
-
-    from fedsec.models import build
-
-    with torch.device("meta"):
-        build(config.model.name, source.input_shape, source.num_classes, **config.model.options)
-
-
 def plan(scenario: Scenario) -> Plan:
     """Estimate the work of a scenario. Assumes that it passed `rehearse`."""
     from fedsec.runs.sharing import is_shared, shared_work
@@ -159,19 +104,34 @@ def _work(config: CellConfig) -> Work | None:
         batch = min(batch, each) if local.batch_size else max(1.0, (local.batch_fraction or 0) * each // 1)
     if not batch or (local.steps is None and each is None):
         return None
-    if local.steps is not None:
-        return Work(config.cohort, federation.rounds, local.steps, batch)
-    return Work(config.cohort, federation.rounds, (local.epochs or 0) * (each or 0) / batch, batch)
+    server = 0.0
+    if federation.server is not None:
+        if each is None:
+            return None
+        server = passes(federation.server.epochs, federation.rounds) * config.cohort * each
+    steps = local.steps if local.steps is not None else (local.epochs or 0) * (each or 0) / batch
+    return Work(config.cohort, federation.rounds, steps, batch, server)
+
+
+def passes(epochs: int | Sequence[int], rounds: int) -> int:
+    """A server's epochs in all rounds together; of a list each round takes one number, and the last repeats."""
+    if isinstance(epochs, int):
+        return epochs * rounds
+    return sum(epochs[:rounds]) + epochs[-1] * max(0, rounds - len(epochs))
 
 
 def _notes(cell: Cell) -> Iterator[str]:
-    """Where the Byzantine clients of a round may be more than the defense withstands."""
+    """Where the defense may not withstand a round's Byzantine clients, or a curious server has nothing to look at."""
     config = cell.config
+    if config.attack.target is not None:
+        yield from _absences(config)
+    if config.federation.algorithm == GROUP_TRANSFER:
+        return  # nothing is aggregated, so there is no number of rows to withstand
     clients, cohort, byzantine = config.partition.clients, config.cohort, config.attack.count(config.partition.clients)
     if not byzantine:
         return
     part = config.defense[0]
-    bound = _bound(part, cohort)
+    bound = bound_of(part, cohort)
     if part.name == "mean":
         return  # it withstands nobody, whatever it says about lost rows
     label = part.label or part.name
@@ -182,6 +142,19 @@ def _notes(cell: Cell) -> Iterator[str]:
             f"{label} withstands {bound} Byzantine of a round's {cohort} clients; with {byzantine} among all {clients} "
             f"a round has more with probability {chance:.2g}"
         )
+
+
+def _absences(config: CellConfig) -> Iterator[str]:
+    """The rounds of interest in which the client of interest takes no part."""
+    from fedsec.federation.rounds import sample_clients
+
+    target, streams = config.attack.target, Streams(config.seed)
+    for number in target.rounds if target else ():
+        if target and target.client not in sample_clients(config.partition.clients, config.cohort, number, streams):
+            yield (
+                f"client {target.client} is not sampled in round {number} with seed {config.seed}; nothing of it can "
+                "be reconstructed then"
+            )
 
 
 def _chance(clients: int, byzantine: int, cohort: int, bound: int) -> float:

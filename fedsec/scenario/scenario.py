@@ -168,6 +168,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
 def _unfold(base: Mapping[str, Any], axes: Sequence[Axis]) -> tuple[list[Cell], list[Problem]]:
     made = list(drafts(base, axes))
     problems: list[Problem] = []
+    lost: list[Problem] = []
     cells = []
     for values, draft in made:
         try:
@@ -175,9 +176,11 @@ def _unfold(base: Mapping[str, Any], axes: Sequence[Axis]) -> tuple[list[Cell], 
         except ValidationError as error:
             problems += [(origin(draft, path), message) for path, message in translate(error, CellConfig)]
             continue
+        lost += draft.lost()
         axes_shown = {key: display(value) for key, value in values.items()}
         cells.append(Cell(config.id, axes_shown, values, config, draft))
-    problems += without_effect(base, axes, [draft for _, draft in made])
+    # What found no place hides what stands there; one message is enough.
+    problems += lost or without_effect(base, axes, [draft for _, draft in made])
     return cells, problems or list(_alike(cells))
 
 

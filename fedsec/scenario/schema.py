@@ -7,10 +7,11 @@ can tell, such as an attack without a number of attackers, is left to fedsec.
 from typing import Any
 
 from fedsec import registry
-from fedsec.scenario import config
-from fedsec.scenario.config import CellConfig, FederationConfig, LocalConfig, NamedSection, Section
+from fedsec.scenario import config, federation_config, threat_config
+from fedsec.scenario.config import CellConfig
 from fedsec.scenario.expectations import METRICS
 from fedsec.scenario.matrix import SECTIONS
+from fedsec.scenario.sections import NamedSection, Section
 from fedsec.signatures import REQUIRED, Expression, Parameter
 
 Schema = dict[str, Any]
@@ -31,8 +32,6 @@ def scenario_schema(*, plugins: bool = True) -> Schema:
         plugins: whether to include what installed plugins add.
     """
     known = {kind: registry.entries(kind, plugins=plugins) for kind in registry.KINDS}
-    # What scenarios refuse, see `AttackConfig.prepare`.
-    known["attack"] = {name: found for name, found in known["attack"].items() if name not in registry.inversions()}
     sections = {
         "dataset": _dataset(list(known["dataset"])),
         **{key: _named(kind, known[key]) for key, kind in _NAMED.items()},
@@ -41,7 +40,7 @@ def scenario_schema(*, plugins: bool = True) -> Schema:
         "engine": _or_bare(_object(_fields(config.EngineConfig), config.EngineConfig), "name"),
     }
     sections["defense"] = {
-        "anyOf": [*sections["defense"]["anyOf"], {**_LISTED, "items": {"anyOf": sections["defense"]["anyOf"]}}]
+        "anyOf": [*sections["defense"]["anyOf"], {"type": "array", "items": {"anyOf": sections["defense"]["anyOf"]}}]
     }
     references = {key: {"$ref": f"#/$defs/{key}"} for key in SECTIONS}
     return {
@@ -104,10 +103,27 @@ def _dataset(names: list[str]) -> Schema:
 
 
 def _federation(algorithms: list[str]) -> Schema:
-    fields = _fields(FederationConfig)
+    fields = _fields(federation_config.FederationConfig)
     fields["algorithm"] |= {"enum": algorithms}
-    fields["local"] = _object(_fields(LocalConfig), LocalConfig)
-    return _object(fields, FederationConfig)
+    local = _fields(federation_config.LocalConfig)
+    augmentation = _section(federation_config.AugmentationConfig)
+    about = local["augmentation"]["description"]
+    local["augmentation"] = {"description": about, "anyOf": [{"enum": ["standard", "none"]}, augmentation]}
+    server = _fields(federation_config.ServerConfig)
+    about = (federation_config.ServerModelConfig.__doc__ or "").partition("\n")[0]
+    server["model"] = {"description": f"{about} The default is resnet55.", "$ref": "#/$defs/model"}
+    several = {**_LISTED, "items": {"type": "integer", "minimum": 1}}
+    server["epochs"] |= {"anyOf": [{"type": "integer", "minimum": 1}, several]}
+    fields["local"] = _object(local, federation_config.LocalConfig)
+    fields["server"] = _object(server, federation_config.ServerConfig)
+    fields["stragglers"] = _section(federation_config.StragglersConfig)
+    fields["distillation"] = _section(federation_config.DistillationConfig)
+    return _object(fields, federation_config.FederationConfig)
+
+
+def _section(section: type[Section]) -> Schema:
+    """A section of plain values."""
+    return _object(_fields(section), section)
 
 
 def _option(parameter: Parameter) -> Schema:
@@ -119,48 +135,106 @@ def _option(parameter: Parameter) -> Schema:
     return _plain(schema)
 
 
+def _own(section: type[NamedSection]) -> dict[str, Schema]:
+    """The keys that a named section has beside options."""
+    own = _fields(section)
+    if section is threat_config.AttackConfig:
+        own["target"] = _section(threat_config.TargetConfig)
+        own["knowledge"] = _section(threat_config.KnowledgeConfig)
+    return own
+
+
+def _beside(own: dict[str, Schema], entry: registry.Entry) -> dict[str, Schema]:
+    """Those of a section's own keys that go with an entry."""
+    if entry.kind != "attack":
+        return own
+    others = threat_config.SIZES if entry.base in threat_config.INVERSIONS else threat_config.AIMS
+    return {key: schema for key, schema in own.items() if key not in others}
+
+
 def _named(section: type[NamedSection], entries: dict[str, registry.Entry]) -> Schema:
     """A bare name, or a mapping that has one with just its options, or one without a name for the matrix to give."""
-    own = _fields(section)
+    own = _own(section)
     name = own.pop("name")
     variants = []
     for entry in entries.values():
         about = entry.summary + (f" ({entry.paper})" if entry.paper else "")
         options = {parameter.name: _option(parameter) for parameter in entry.parameters}
-        named = {"name": {"const": entry.name, "description": about}, **own, **options}
+        named = {"name": {"const": entry.name, "description": about}, **_beside(own, entry), **options}
         variants.append({**_object(named, about=about), "required": ["name"]})
     names = [*section.nothing, *entries]
     if section.nothing:
         nothing = {"name": {"enum": list(section.nothing)}, "label": own["label"]}
-        variants.append({**_object(nothing, about="No attack."), "required": ["name"]})
+        variants.append({**_object(nothing, about=f"No {section.kind}."), "required": ["name"]})
     about = (section.__doc__ or "").partition("\n")[0]
     bare = {"type": "string", "enum": names, "description": name["description"]}
-    return {"description": about, "anyOf": [bare, *variants, _object(own, section)]}
+    # Without a name the options are those of whatever the matrix names.
+    anonymous = dict(own)
+    for option in _option_names(entries):
+        anonymous[option] = _any_of([*([own[option]] if option in own else []), *_options(entries, option)])
+    return {"description": about, "anyOf": [bare, *variants, _object(anonymous, section)]}
+
+
+def _option_names(entries: dict[str, registry.Entry]) -> list[str]:
+    return list(dict.fromkeys(option.name for entry in entries.values() for option in entry.parameters))
+
+
+def _options(entries: dict[str, registry.Entry], name: str) -> list[Schema]:
+    """The distinct schemas of all options of a name."""
+    made: list[Schema] = []
+    for entry in entries.values():
+        for parameter in entry.parameters:
+            if parameter.name == name and (schema := _option(parameter)) not in made:
+                made.append(schema)
+    return made
+
+
+def _any_of(schemas: list[Schema]) -> Schema:
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _matrix(sections: dict[str, Schema], known: dict[str, dict[str, registry.Entry]]) -> Schema:
     keys: dict[str, Schema] = {key: {"$ref": f"#/$defs/{key}"} for key in SECTIONS}
-    keys |= {f"dataset.{key}": schema for key, schema in sections["dataset"]["anyOf"][1]["properties"].items()}
-    keys |= {f"engine.{key}": schema for key, schema in sections["engine"]["anyOf"][1]["properties"].items()}
-    for key, schema in sections["federation"]["properties"].items():
-        keys[f"federation.{key}"] = schema
-        keys |= {f"federation.{key}.{inner}": item for inner, item in schema.get("properties", {}).items()}
-    for kind, section in _NAMED.items():
-        fields = _fields(section)
-        fields["name"] |= {"enum": [*section.nothing, *known[kind]]}
-        keys |= {f"{kind}.{key}": schema for key, schema in fields.items() if key != "label"}
-        for entry in known[kind].values():
-            for parameter in entry.parameters:
-                here = keys.setdefault(f"{kind}.{parameter.name}", {"anyOf": []})
-                if "anyOf" in here and _option(parameter) not in here["anyOf"]:
-                    here["anyOf"].append(_option(parameter))
+    for key in ("dataset", "engine", "federation"):
+        keys |= _paths(key, sections[key])
+    named: dict[str, type[NamedSection]] = {**_NAMED, "federation.server.model": federation_config.ServerModelConfig}
+    mappings = ["dataset.normalization"]
+    for place, section in named.items():
+        fields = _own(section)
+        fields["name"] |= {"enum": [*section.nothing, *known[section.kind]]}
+        for key, schema in fields.items():
+            keys |= {f"{place}.{key}": schema, **_paths(f"{place}.{key}", schema)} if key != "label" else {}
+        for name in _option_names(known[section.kind]):
+            options, key = _options(known[section.kind], name), f"{place}.{name}"
+            keys[key] = _any_of([keys[key], *options]) if key in keys else {"anyOf": options}
+            mappings += [key] if any("object" in _types(option) for option in options) else []
+    inner = "|".join(key.replace(".", r"\.") for key in mappings)
     return {
         "description": "What varies: key -> list of values; the cells are the product. `a+b` varies two keys together.",
         "type": "object",
         "properties": {key: {**_LISTED, "items": schema} for key, schema in keys.items()},
-        "patternProperties": {r"^[^+]+(\+[^+]+)+$": {**_LISTED, "items": {"type": "array", "minItems": 2}}},
+        "patternProperties": {
+            r"^[^+]+(\+[^+]+)+$": {**_LISTED, "items": {"type": "array", "minItems": 2}},
+            rf"^({inner})\.[^+]+$": _LISTED,
+        },
         "additionalProperties": False,
     }
+
+
+def _paths(place: str, schema: Schema) -> dict[str, Schema]:
+    """Every key below a mapping, with its path."""
+    found: dict[str, Schema] = {}
+    for option in schema.get("anyOf", [schema]):
+        for key, inner in option.get("properties", {}).items():
+            if key == "label":
+                continue  # varied alone, it makes the same cells again
+            found |= {f"{place}.{key}": inner, **_paths(f"{place}.{key}", inner)}
+    return found
+
+
+def _types(schema: Schema) -> set[str]:
+    """The JSON types that a schema allows."""
+    return {str(option.get("type")) for option in schema.get("anyOf", [schema])}
 
 
 def _expect() -> Schema:

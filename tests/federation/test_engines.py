@@ -13,7 +13,7 @@ from fedsec.data.partitions import PARTITIONS
 from fedsec.errors import InputError
 from fedsec.federation import CohortTrainer, LocalTraining, ResidentData
 from fedsec.federation.batches import BatchPlan, plan_batches
-from fedsec.federation.local import _activation_bytes
+from fedsec.federation.memory import activation_bytes
 from fedsec.models import build
 
 SHAPE, CLASSES = (1, 8, 8), 4
@@ -75,8 +75,7 @@ def test_engines_agree_with_a_plain_loop(name: str, optimizer: str, partition: s
     atol = 2e-3 if local.optimizer == "adam" else 2e-5
     for engine in ("loop", "vectorized"):
         trainer = CohortTrainer(module, data, engine=engine)  # type: ignore[arg-type]
-        start = trainer.layout.flatten(module)
-        updates = trainer.train(start, cohort, local)
+        updates = trainer.train(trainer.start(module), cohort, local).updates
         torch.testing.assert_close(updates, expected, rtol=1e-3, atol=atol)
 
 
@@ -88,12 +87,8 @@ def test_ragged_clients_really_differ() -> None:
     assert len({plan.steps for plan in cohort}) > 1
     assert any((plan.sizes < plan.examples.shape[1]).any() for plan in cohort)
     module = model("mlp")
-    rows = [
-        CohortTrainer(module, data, engine=e).train(  # type: ignore[arg-type]
-            torch.cat([p.detach().flatten() for p in module.parameters()]), cohort, OPTIMIZERS["momentum"]
-        )
-        for e in ("loop", "vectorized")
-    ]
+    trainers = [CohortTrainer(module, data, engine=e) for e in ("loop", "vectorized")]  # type: ignore[arg-type]
+    rows = [trainer.train(trainer.start(module), cohort, OPTIMIZERS["momentum"]).updates for trainer in trainers]
     torch.testing.assert_close(*rows, rtol=1e-3, atol=2e-5)
 
 
@@ -103,23 +98,23 @@ def test_chunks_and_threads_change_nothing_beyond_tolerance(engine: str, threads
     data, module, local = resident("dirichlet", clients=7), model("cnn"), OPTIMIZERS["momentum"]
     cohort = plans(data, local)
     reference = CohortTrainer(module, data, engine="loop")
-    start = reference.layout.flatten(module)
+    start = reference.start(module)
     trainer = CohortTrainer(module, data, engine=engine, threads=threads, memory_gib=0.0002)  # type: ignore[arg-type]
-    again = trainer.train(start, cohort, local)
-    assert torch.equal(again, trainer.train(start, cohort, local))
-    torch.testing.assert_close(again, reference.train(start, cohort, local), rtol=1e-3, atol=2e-5)
+    again = trainer.train(start, cohort, local).updates
+    assert torch.equal(again, trainer.train(start, cohort, local).updates)
+    torch.testing.assert_close(again, reference.train(start, cohort, local).updates, rtol=1e-3, atol=2e-5)
 
 
 def test_gradient_is_the_full_batch_gradient_whatever_the_microbatch(monkeypatch: pytest.MonkeyPatch) -> None:
     data, module = resident("iid"), model("cnn")
     trainer = CohortTrainer(module, data, engine="auto", threads=2)
-    start = trainer.layout.flatten(module)
+    start = trainer.start(module)
     images, labels = data.batch(torch.from_numpy(data.clients[3]))
     F.cross_entropy(module(images), labels).backward()
     expected = torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
     for microbatch in (256, 4, 1):
         monkeypatch.setattr("fedsec.federation.loop.MICROBATCH", microbatch)
-        rows = trainer.gradients(start, [0, 3])
+        rows = trainer.gradients(start, [0, 3]).updates
         torch.testing.assert_close(rows[1], expected, rtol=1e-4, atol=1e-6)
 
 
@@ -156,7 +151,7 @@ def test_auto_falls_back_to_the_loop_and_says_why() -> None:
 def test_a_model_is_measured_where_the_data_are() -> None:
     """Models are built on the CPU; `meta` stands in for a GPU, and refuses a model left behind."""
     there = ResidentData.build(split(), resident("iid").clients, NORMALIZATION, torch.device("meta"))
-    assert _activation_bytes(model("cnn"), there) >= 1
+    assert activation_bytes(model("cnn"), there) >= 1
 
 
 def test_dropout_is_refused_since_it_could_not_be_reproduced() -> None:
@@ -169,7 +164,7 @@ def test_training_leaves_the_thread_count_and_the_callers_module_alone() -> None
     data, module = resident("iid"), model("mlp")
     before = torch.get_num_threads(), torch.cat([p.detach().flatten() for p in module.parameters()])
     trainer = CohortTrainer(module, data, threads=2)
-    trainer.train(before[1], plans(data, OPTIMIZERS["sgd"]), OPTIMIZERS["sgd"])
+    trainer.train(trainer.start(module), plans(data, OPTIMIZERS["sgd"]), OPTIMIZERS["sgd"])
     assert torch.get_num_threads() == before[0]
     assert torch.equal(torch.cat([p.detach().flatten() for p in module.parameters()]), before[1])
 
@@ -183,6 +178,5 @@ def test_cuda_agrees_with_cpu(engine: str) -> None:
     for device in ("cpu", "cuda"):
         there = ResidentData.build(split(), data.clients, NORMALIZATION, torch.device(device))
         trainer = CohortTrainer(module, there, engine=engine)  # type: ignore[arg-type]
-        start = trainer.layout.flatten(module).to(device)
-        rows.append(trainer.train(start, plans(there, local), local).cpu())
+        rows.append(trainer.train(trainer.start(module), plans(there, local), local).updates.cpu())
     torch.testing.assert_close(*rows, rtol=1e-2, atol=1e-3)

@@ -23,7 +23,7 @@ from fedsec.federation import (
     ResidentData,
     Threat,
 )
-from fedsec.federation.server import poison_data
+from fedsec.federation.rounds import poison_data
 from fedsec.seeds import Streams
 
 
@@ -102,7 +102,7 @@ def test_population_weighting_is_the_slides_formula() -> None:
     """theta' = M / |g| * sum over the round's clients of p_i theta_i, of parameters and not of updates."""
     algorithm = FedAvg(weighting="population", local=ONE_STEP)
     fed = federation(*TWO_CLIENTS, algorithm, clients_per_round=1)
-    fed.restore(torch.tensor([0.4]), 0)
+    fed.restore({**fed.state(), "parameters": torch.tensor([0.4])}, 0)
     (client,) = fed.sample(1)
     slope = torch.sigmoid(torch.tensor(0.4)).item()
     trained = 0.4 + (1 - slope if client == 0 else -slope)
@@ -117,7 +117,7 @@ def test_population_weighting_moves_by_the_servers_rate_towards_the_average() ->
         for lr in (1.0, 0.5)
     )
     for fed in (whole, half):
-        fed.restore(torch.tensor([0.4]), 0)
+        fed.restore({**fed.state(), "parameters": torch.tensor([0.4])}, 0)
         fed.play()
     assert half.parameters.item() == pytest.approx((0.4 + whole.parameters.item()) / 2, rel=1e-5)
 
@@ -131,7 +131,7 @@ def test_label_flippers_train_on_flipped_labels() -> None:
     """Both clients hold x = 1 with label 0; the flipper pulls exactly the other way."""
     threat = Threat(frozenset({1}), LabelFlip())
     fed = federation([[255], [255]], [[0], [0]], FedAvg(local=ONE_STEP), threat=threat)
-    rows = fed.local_updates(fed.parameters, [0, 1], 1)
+    rows = fed.local_updates(fed.start([0, 1]), [0, 1], 1).updates
     assert rows.flatten().tolist() == pytest.approx([0.5, -0.5])
     fed.play()
     assert fed.parameters.item() == pytest.approx(0.0, abs=1e-7)
@@ -223,7 +223,7 @@ def test_restored_federation_ends_with_the_same_bits() -> None:
     half.play()
     half.play()
     resumed = make()
-    resumed.restore(half.parameters, 2)
+    resumed.restore(half.state(), 2)
     assert list(resumed.run()) == results[2:]
     assert torch.equal(resumed.parameters, whole.parameters)
 

@@ -16,9 +16,16 @@ SMALL_SHAPES = [(1, 8, 8), (2, 9, 13), (3, 17, 16)]
 SMALLEST = {"convnet64": 9}
 RESNETS = [name for name in MODELS if name.startswith("resnet")]
 NORMALIZED = ["convnet64", *RESNETS]
+# Their image size is their own; torchvision's transformer has 86 million weights, so tests/models/test_torchvision.py
+# runs a small one in its place.
+SMALL: dict[str, dict[str, Any]] = {name: {"image_size": 16} for name in ("efficientnet_b0", "mobilenet_v3_large")}
+RUN = [name for name in MODELS if name != "vit_b_16"]
+# Seconds a test, and nothing but more of the same blocks than resnet50, resnet56 and resnet55 have.
+TWINS = ["resnet49", "resnet109", "resnet110"]
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in MODELS),
-    *((name, {"norm": "gn", "activation": "sigmoid"}) for name in NORMALIZED if name != "resnet50"),
+    *((name, SMALL.get(name, {})) for name in RUN if name not in TWINS),
+    *((name, {"norm": "gn", "activation": "sigmoid"}) for name in ("convnet64", "resnet18", "resnet20_4")),
+    *((name, {"norm": {"name": "gn", "groups": 4}, "activation": "sigmoid"}) for name in ("resnet7", "resnet8")),
     *((name, {"norm": "none", "activation": "sigmoid"}) for name in ("convnet64", "resnet20_4")),
     ("resnet18", {"norm": "bn", "activation": "tanh", "init": "uniform"}),
     ("lenet", {"activation": "relu", "init": "default"}),
@@ -35,6 +42,27 @@ PARAMETERS = {
     ("resnet18", (3, 32, 32)): 11_173_962,
     ("resnet50", (3, 32, 32)): 23_520_842,
     ("resnet20_4", (3, 32, 32)): 4_327_754,
+    # A stem; 3 x 2 convolutions of 16, one of 16 to 32, 5 of 32, a projection; the same from 32 to 64; a linear layer.
+    ("resnet20", (3, 32, 32)): (432 + 32)
+    + 6 * (16 * 16 * 9 + 32)
+    + (16 * 32 * 9 + 64)
+    + 5 * (32 * 32 * 9 + 64)
+    + (16 * 32 + 64)
+    + (32 * 64 * 9 + 128)
+    + 5 * (64 * 64 * 9 + 128)
+    + (32 * 64 + 128)
+    + 650,
+    ("resnet56", (3, 32, 32)): 591_322,
+    ("resnet110", (3, 32, 32)): 1_147_738,
+    ("resnet4", (3, 32, 32)): (432 + 32) + 2 * (16 * 16 * 9 + 32) + 170,
+    ("resnet6", (3, 32, 32)): (432 + 32) + 4 * (16 * 16 * 9 + 32) + 170,
+    ("resnet8", (3, 32, 32)): 10_586,
+    ("resnet7", (16, 32, 32)): 10_586 - 464,
+    ("resnet19", (16, 32, 32)): 272_474 - 464,
+    ("resnet55", (16, 32, 32)): 590_858,
+    ("resnet109", (16, 32, 32)): 1_147_274,
+    # ResNet-50 without the stem of 64 channels, and with 16 instead of 64 into its first convolution and projection.
+    ("resnet49", (16, 32, 32)): 23_520_842 - (3 * 64 * 9 + 128) - 48 * (64 + 256),
 }
 FEATURES = {
     ("lenet", (3, 32, 32)): 768,
@@ -46,6 +74,12 @@ FEATURES = {
     ("resnet18", (3, 32, 32)): 512,
     ("resnet50", (3, 32, 32)): 2_048,
     ("resnet20_4", (3, 32, 32)): 256,
+    ("resnet20", (3, 32, 32)): 64,
+    ("resnet56", (3, 32, 32)): 256,
+    ("resnet8", (3, 32, 32)): 64,
+    ("resnet6", (3, 32, 32)): 16,
+    ("resnet55", (16, 32, 32)): 256,
+    ("resnet49", (16, 32, 32)): 2_048,
 }
 
 
@@ -55,7 +89,14 @@ def smallest(name: str) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [(n, s) for n in MODELS for s in (SMALL_SHAPES if n in NORMALIZED else SHAPES)]
+    ("name", "shape"),
+    [
+        (name, shape)
+        for name in RUN
+        for shape in (
+            [(2, 9, 13)] if name in TWINS else SMALL_SHAPES if name in NORMALIZED or name in SMALL else SHAPES
+        )
+    ],
 )
 def test_every_model_takes_every_shape_it_does_not_refuse(name: str, shape: tuple[int, int, int]) -> None:
     if min(shape[1:]) < SMALLEST.get(name, 1):
@@ -64,7 +105,11 @@ def test_every_model_takes_every_shape_it_does_not_refuse(name: str, shape: tupl
         ):
             build(name, shape, 7)
         return
-    model = build(name, shape, 7)
+    if name in SMALL and shape[0] == 2:
+        with pytest.raises(InputError, match=f"{name}: images must have 1 or 3 channels, got 2"):
+            build(name, shape, 7, **SMALL[name])
+        return
+    model = build(name, shape, 7, **SMALL.get(name, {}))
     logits = model(torch.rand(3, *shape))
     assert logits.shape == (3, 7)
     logits.logsumexp(1).sum().backward()
@@ -99,7 +144,8 @@ def test_an_image_s_logits_do_not_depend_on_the_others_in_eval_mode(name: str, o
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_vmap_over_stacked_parameters_gives_what_each_model_gives(name: str, options: dict[str, Any]) -> None:
     # The batch normalization's statistics take part, so that each model also has its own of them.
-    models = [build(name, smallest(name), 3, **{"init": "default", **options}).eval().double() for _ in range(2)]
+    random = {} if name in SMALL else {"init": "default"}
+    models = [build(name, smallest(name), 3, **{**random, **options}).eval().double() for _ in range(2)]
     images = torch.rand(2, 2, *smallest(name), dtype=torch.double)
     stacked = {key: torch.stack([m.state_dict()[key] for m in models]) for key in models[0].state_dict()}
     with torch.no_grad():
@@ -108,12 +154,12 @@ def test_vmap_over_stacked_parameters_gives_what_each_model_gives(name: str, opt
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in RUN if name not in TWINS])
 def test_the_random_state_decides_the_initial_weights(name: str) -> None:
     weights = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        options: dict[str, Any] = {"init": "default"}
+        options: dict[str, Any] = SMALL.get(name, {"init": "default"})
         weights.append(torch.cat([p.flatten() for p in build(name, smallest(name), 3, **options).parameters()]))
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -125,6 +171,14 @@ def test_parameter_counts(which: tuple[str, tuple[int, int, int]], count: int) -
     for options in norms:
         with torch.device("meta"):
             assert sum(p.numel() for p in build(*which, 10, **options).parameters()) == count
+
+
+@pytest.mark.parametrize(("name", "count"), [("resnet56", 855_770), ("resnet110", 1_730_714)])
+def test_parameter_counts_of_he_s_basic_blocks(name: str, count: int) -> None:
+    for norm in ("bn", "gn"):
+        with torch.device("meta"):
+            model = build(name, (3, 32, 32), 10, block="basic", norm=norm)
+        assert sum(p.numel() for p in model.parameters()) == count
 
 
 @pytest.mark.parametrize(("which", "width"), FEATURES.items())
@@ -162,16 +216,17 @@ def test_uniform_init_is_dlgs(name: str, options: dict[str, Any]) -> None:
         ("lenet", (1, 8, 8), 3, {"init": "xavier"}, "uniform"),
         ("convnet64", (3, 32, 8), 3, {}, "convnet64: images must be at least 9 pixels a side, got 32x8"),
         ("convnet64", (1, 9, 9), 3, {"width": 0}, "width must be at least 1"),
-        ("convnet64", (1, 9, 9), 3, {"width": 3, "norm": "gn"}, "groups must divide the 3 channels .*, got 2"),
+        ("convnet64", (1, 9, 9), 3, {"width": 3, "norm": "gn"}, "norm.groups must divide the 3 channels .*, got 2"),
         ("resnet18", (1, 8, 8), 3, {"norm": "ln"}, "unknown norm 'ln'; known: bn, gn, none"),
         (
             "resnet50",
             (1, 8, 8),
             3,
-            {"norm": "gn", "groups": 3},
-            "resnet50: groups must divide the 64 channels .*, got 3",
+            {"norm": {"name": "gn", "groups": 3}},
+            "resnet50: norm.groups must divide the 64 channels .*, got 3",
         ),
-        ("resnet18", (1, 8, 8), 3, {"norm": "gn", "groups": 0}, "groups must divide .*, got 0"),
+        ("resnet56", (1, 8, 8), 3, {"block": "wide"}, "resnet56: unknown block 'wide'; known: bottleneck, basic"),
+        ("resnet18", (1, 8, 8), 3, {"block": "basic"}, "model 'resnet18': .*block"),
         ("resnet20_4", (1, 8, 8), 3, {"activation": "swish"}, "sigmoid, relu"),
         ("resnet18", (1, 8, 8), 3, {"init": "xavier"}, "uniform"),
     ],

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 
 from fedsec.models import build
-from fedsec.models.resnet import Residual
+from fedsec.models.residual import Residual
 
 
 def torchvision_with_small_stem(make: Callable[..., nn.Module]) -> nn.Module:
@@ -45,7 +45,7 @@ def test_default_init_is_he_s_before_relu_and_pytorch_s_otherwise() -> None:
     for options in ({"norm": "none"}, {"activation": "sigmoid"}):
         deviation, largest = spread(**options)
         assert deviation == pytest.approx((1 / (3 * fan)) ** 0.5, rel=0.01)
-        assert largest <= fan**-0.5
+        assert largest <= fan**-0.5 * (1 + 1e-6)  # the bound itself can be drawn, rounded to float32
 
 
 def test_without_normalization_convolutions_have_a_bias_and_nothing_else_is_left() -> None:

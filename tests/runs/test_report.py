@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fedsec.errors import InputError
-from fedsec.runs import report
+from fedsec.runs import missing, report
 from fedsec.runs.summary import half_widths
 from fedsec.scenario import Expectation
 
@@ -238,6 +238,18 @@ def test_results_files(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "results.csv"}
 
 
+def test_what_only_other_cells_have_is_null(tmp_path: Path) -> None:
+    records = matrix({("none", "mean"): [0.9], ("dlg", "mean"): [0.8]})
+    records[1]["metrics"] |= {"psnr": 20.0, "lpips": None}
+    records.append(record(None, "failed", attack="idlg", defense="mean"))
+    report.write_results(tmp_path, records)
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert [entry["metrics"].get("psnr", "-") for entry in written] == [None, 20.0, "-"]
+    assert list(written[0]["metrics"]) == list(written[1]["metrics"])
+    with (tmp_path / "results.csv").open(newline="") as file:
+        assert [(row["psnr"], row["lpips"]) for row in csv.DictReader(file)] == [("", ""), ("20.0", ""), ("", "")]
+
+
 def test_reporting_is_light() -> None:
     code = (
         "import sys, fedsec.runs.report, fedsec.runs.progress; "
@@ -287,9 +299,24 @@ def test_failed_and_missing_cells_meet_nothing() -> None:
         [expect("<", 0.9, records[:3]), expect("<", 0.99, records[6:9]), expect("<", 0.9, [lost])], records
     )
     assert verdicts == [
-        ("attack=label_flip: accuracy < 0.9 (1 of 3 cells failed)", pytest.approx(0.1), False),
-        ("attack=label_flip: accuracy < 0.99 (1 of 3 cells without a value)", pytest.approx(0.96), False),
+        ("attack=label_flip: accuracy < 0.9 (no value: the cell failed (1 of 3 cells))", pytest.approx(0.1), False),
+        (
+            "attack=label_flip: accuracy < 0.99 (no value: accuracy was not measured (1 of 3 cells))",
+            pytest.approx(0.96),
+            False,
+        ),
         ("attack=label_flip: accuracy < 0.9 (no such cell was run)", None, False),
+    ]
+
+
+def test_a_metric_that_could_not_be_measured_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(missing, "lpips_advice", lambda: "LPIPS needs weights: put URL into FOLDER")
+    records = matrix({("dlg", "mean"): [0.5, 0.5]})
+    for entry in records:
+        entry["metrics"] |= {"psnr": 20.0, "lpips": None, "label_accuracy": None}
+    assert report.check([expect("<", 0.3, records, "lpips"), expect(">", 0.5, records, "label_accuracy")], records) == [
+        ("attack=label_flip: lpips < 0.3 (no value: LPIPS needs weights: put URL into FOLDER)", None, False),
+        ("attack=label_flip: label_accuracy > 0.5 (no value: the attack recovers no labels)", None, False),
     ]
 
 

@@ -1,0 +1,89 @@
+"""What a client starts from, what it may learn from beside its labels, and what its training leaves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What clients start a round of local training from.
+
+    Attributes:
+        parameters: one vector for all, or a row for each client.
+        statistics: running statistics of batch normalization; likewise. Empty for models without any.
+    """
+
+    parameters: Float[Tensor, "*clients parameters"]
+    statistics: Float[Tensor, "*clients statistics"]
+
+    def rows(self, clients: Sequence[int]) -> "Start":
+        """What the clients in these places start from."""
+        places = list(clients)
+        return Start(
+            self.parameters[places] if self.parameters.ndim == 2 else self.parameters,
+            self.statistics[places] if self.statistics.ndim == 2 else self.statistics,
+        )
+
+    def of(self, client: int) -> tuple[Float[Tensor, "parameters"], Float[Tensor, "statistics"]]:
+        """What the client in this place starts from."""
+        parameters = self.parameters[client] if self.parameters.ndim == 2 else self.parameters
+        return parameters, self.statistics[client] if self.statistics.ndim == 2 else self.statistics
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """Logits to distill from, by example: T^2 KL(softmax(teacher / T) || softmax(student / T)) joins the loss.
+
+    The factor T^2 keeps the term's gradient comparable to cross-entropy's whatever the temperature.
+
+    Attributes:
+        logits: of the teacher; a row for each example of the resident data.
+        known: whether there are any for that example; without them only its label teaches.
+        temperature: T.
+        weight: of the term.
+
+    Reference: Hinton, Vinyals, Dean 2015, arXiv:1503.02531
+    """
+
+    logits: Float[Tensor, "examples classes"]
+    known: Bool[Tensor, "examples"]
+    temperature: float = 1.0
+    weight: float = 1.0
+
+    def losses(
+        self, logits: Float[Tensor, "*batch classes"], taught: Float[Tensor, "*batch classes"]
+    ) -> Float[Tensor, "*batch"]:
+        """The distillation term of each example, without its weight."""
+        return distillation(logits, taught, self.temperature)
+
+
+def distillation(
+    student: Float[Tensor, "*batch classes"], teacher: Float[Tensor, "*batch classes"], temperature: float
+) -> Float[Tensor, "*batch"]:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)) of each example.
+
+    Reference: Hinton, Vinyals, Dean 2015, arXiv:1503.02531
+    """
+    targets = torch.log_softmax(teacher / temperature, -1)
+    found = torch.log_softmax(student / temperature, -1)
+    return temperature**2 * (targets.exp() * (targets - found)).sum(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class LocalResult:
+    """What local training of a cohort left, one row a client.
+
+    Attributes:
+        updates: the trained parameters minus those the client started from (FedSGD: minus the gradient).
+        statistics: the running statistics after training.
+        examples: how many example gradients each client computed.
+    """
+
+    updates: Float[Tensor, "clients parameters"]
+    statistics: Float[Tensor, "clients statistics"]
+    examples: Int64[np.ndarray, "clients"]

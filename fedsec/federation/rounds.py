@@ -1,0 +1,199 @@
+"""What every federation has in common: numbered rounds, sampled clients, a threat, a state that can be kept."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.federation.resident import ResidentData
+from fedsec.metrics.classification import Classification
+from fedsec.seeds import Streams
+from fedsec.threat import DataPoisoning, KnowledgePoisoning, UpdatePoisoning
+
+Attack = DataPoisoning | UpdatePoisoning | KnowledgePoisoning
+
+
+@dataclass(frozen=True)
+class Threat:
+    """Who is Byzantine, and what they do.
+
+    Args:
+        byzantine: client numbers, drawn once for the whole experiment.
+        attack: applied to their data before training, or to what they send; None for none.
+    """
+
+    byzantine: frozenset[int] = field(default_factory=frozenset)
+    attack: Attack | None = None
+
+    @classmethod
+    def draw(cls, attack: Attack | None, num_byzantine: int, num_clients: int, streams: Streams) -> "Threat":
+        """Choose the Byzantine clients from the `attack` stream; a smaller number is a subset of a larger one."""
+        if not 0 <= num_byzantine < num_clients:
+            raise InputError(f"num_byzantine must lie in [0, {num_clients}), got {num_byzantine}")
+        order = streams.numpy("attack", "clients").permutation(num_clients)
+        return cls(frozenset(order[:num_byzantine].tolist()), attack)
+
+
+@dataclass(frozen=True)
+class EdgeCost:
+    """What a round costs its clients, on average over them.
+
+    Args:
+        upload_bytes: sent to the server.
+        download_bytes: received from it.
+        flops: floating-point operations of local training (a multiply-add counts two).
+    """
+
+    upload_bytes: float
+    download_bytes: float
+    flops: float
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What happened in one round.
+
+    Args:
+        round: 1 for the first.
+        clients: numbers of the clients that took part.
+        byzantine: those of them that are Byzantine.
+        rejected: those whose update was not finite and was therefore thrown away.
+        influence: how much of each client (in the order of `clients`) went into the aggregate; sums to one.
+        test: figures on the test set, where this round is evaluated.
+        dropped: clients that were sampled, but were too slow to be waited for.
+        client_accuracy: test accuracy of each client that has a model of its own, in the order of `clients`.
+        cost: what the round cost its clients.
+    """
+
+    round: int
+    clients: tuple[int, ...]
+    byzantine: tuple[int, ...]
+    rejected: tuple[int, ...]
+    influence: tuple[float, ...]
+    test: Classification | None
+    dropped: tuple[int, ...] = ()
+    client_accuracy: tuple[float, ...] | None = None
+    cost: EdgeCost | None = None
+
+
+class RoundLoop(ABC):
+    """A federation that plays one round after another.
+
+    Args:
+        data: the clients' resident data.
+        streams: the experiment's random streams.
+        rounds: length of the experiment.
+        clients_per_round: clients sampled each round without replacement; None for all.
+        threat: Byzantine clients.
+        evaluate_every: rounds between evaluations; the last round is always evaluated.
+
+    Attributes:
+        round: how many rounds are done.
+
+    Raises:
+        InputError: numbers out of range.
+    """
+
+    def __init__(
+        self,
+        data: ResidentData,
+        *,
+        streams: Streams,
+        rounds: int,
+        clients_per_round: int | None = None,
+        threat: Threat | None = None,
+        evaluate_every: int = 1,
+    ) -> None:
+        self.data, self.streams, self.rounds, self.evaluate_every = data, streams, rounds, evaluate_every
+        self.num_clients = len(data.clients)
+        self.clients_per_round = self.num_clients if clients_per_round is None else clients_per_round
+        self.threat = threat or Threat()
+        if rounds < 1 or evaluate_every < 1:
+            raise InputError(f"rounds and evaluate_every must be at least 1, got {rounds} and {evaluate_every}")
+        if not 1 <= self.clients_per_round <= self.num_clients:
+            raise InputError(f"clients_per_round must lie in [1, {self.num_clients}], got {clients_per_round}")
+        self.round = 0
+
+    def run(self) -> Iterator[RoundResult]:
+        """Play the remaining rounds, yielding after each."""
+        while self.round < self.rounds:
+            yield self.play()
+
+    @abstractmethod
+    def play(self) -> RoundResult:
+        """Play one round."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """All that the remaining rounds depend on beside the configuration, by name."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Tensor], round_number: int) -> None:
+        """Continue after `round_number` finished rounds with the state they left.
+
+        Raises:
+            InputError: the state is not one of this federation's.
+        """
+
+    @abstractmethod
+    def weights(self) -> dict[str, Tensor]:
+        """What was trained, by name: parameters and running statistics."""
+
+    @property
+    @abstractmethod
+    def engine(self) -> str:
+        """How clients were trained, in words."""
+
+    @property
+    @abstractmethod
+    def num_parameters(self) -> int:
+        """Trainable parameters of the model that is evaluated."""
+
+    def sample(self, round_number: int) -> list[int]:
+        """The clients of a round, in ascending order."""
+        return sample_clients(self.num_clients, self.clients_per_round, round_number, self.streams)
+
+    def evaluated(self, round_number: int) -> bool:
+        """Whether a round ends with an evaluation."""
+        return round_number % self.evaluate_every == 0 or round_number == self.rounds
+
+
+def sample_clients(num_clients: int, clients_per_round: int, round_number: int, streams: Streams) -> list[int]:
+    """The clients of a round, drawn without replacement from the `sampling` stream, in ascending order."""
+    if clients_per_round == num_clients:
+        return list(range(num_clients))
+    rng = streams.numpy("sampling", round_number)
+    return sorted(rng.choice(num_clients, clients_per_round, replace=False).tolist())
+
+
+def checked_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A kept state, if it has the names, shapes and types of the current one; on the current one's devices.
+
+    Raises:
+        InputError: it has not.
+    """
+    if state.keys() != expected.keys():
+        raise InputError(f"a kept state has {sorted(state)}; expected {sorted(expected)}")
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape or state[name].dtype != tensor.dtype:
+            raise InputError(
+                f"{name} of a kept state is {state[name].dtype} of shape {tuple(state[name].shape)}; expected "
+                f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+            )
+    return {name: state[name].to(tensor.device) for name, tensor in expected.items()}
+
+
+def poison_data(data: ResidentData, threat: Threat, num_classes: int, streams: Streams) -> None:
+    """Let the Byzantine clients corrupt their examples, once, before the first round."""
+    if not isinstance(threat.attack, DataPoisoning):
+        return
+    for client in sorted(threat.byzantine):
+        images, labels = data.client_examples(client)
+        generator = streams.torch("attack", "client", client)
+        new_images, new_labels = threat.attack.poison(images, labels, num_classes=num_classes, generator=generator)
+        if new_images is images:
+            data.replace_labels(client, new_labels)
+        else:
+            data.replace_examples(client, new_images, new_labels)

@@ -1,0 +1,77 @@
+"""Why a finished cell has no value of a metric, in words for whoever asks for it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedsec.runs.summary import Record
+from fedsec.scenario.expectations import RECONSTRUCTION
+from fedsec.scenario.federation_config import CENTRALIZED
+
+COSTS = ("upload_bytes", "download_bytes", "edge_flops")
+
+
+def algorithm_of(record: Record) -> str | None:
+    """The algorithm of a cell's federation; None where the record carries no configuration."""
+    federation = _section(record, "federation")
+    return None if federation is None else federation.get("algorithm")
+
+
+def inverted(record: Record) -> bool:
+    """Whether a curious server reconstructs images in this cell."""
+    attack = _section(record, "attack")
+    told = record.get("metrics") or {}
+    return bool(attack and attack.get("target")) or any(told.get(name) is not None for name in RECONSTRUCTION)
+
+
+def without_weights(record: Record) -> bool:
+    """Whether images were reconstructed, and only their perceptual distance could not be measured."""
+    metrics = record.get("metrics") or {}
+    return metrics.get("psnr") is not None and metrics.get("lpips") is None
+
+
+def lpips_advice() -> str:
+    """How to get LPIPS measured; this imports torch."""
+    import torch
+
+    from fedsec.metrics.lpips import BACKBONES
+
+    backbone, folder = BACKBONES["alex"], Path(torch.hub.get_dir()) / "checkpoints"
+    return (
+        f"LPIPS needs weights: `fedsec invert --lpips alex` downloads them, or put {backbone.url} into {folder}; "
+        "then run again with --fresh"
+    )
+
+
+def why(record: Record, metric: str) -> str:
+    """Why a finished cell has no value of a metric."""
+    if metric in RECONSTRUCTION:
+        return _why_not_measured(record, metric)
+    if metric == "accuracy_worst_client":
+        return "clients have a model of their own only with federation.bn local and with fedgkt"
+    if metric in COSTS and algorithm_of(record) == CENTRALIZED:
+        return "centralized training has no clients"
+    if metric in (record.get("metrics") or {}):
+        return f"{metric} is no finite number"
+    return f"{metric} was not measured"
+
+
+def _why_not_measured(record: Record, metric: str) -> str:
+    metrics = record.get("metrics") or {}
+    if metric == "lpips" and without_weights(record):
+        return lpips_advice()
+    if any(metrics.get(name) is not None for name in RECONSTRUCTION):
+        what = "no labels" if metric == "label_accuracy" else "labels only, no images"
+        return f"the attack recovers {what}"
+    target = (_section(record, "attack") or {}).get("target")
+    if not target:
+        return "nothing is reconstructed without an inversion"
+    if any(name in metrics for name in RECONSTRUCTION):
+        return f"the attack reconstructed nothing of client {target['client']}"
+    rounds = ", ".join(map(str, target["rounds"]))
+    many = "s" if len(target["rounds"]) > 1 else ""
+    return f"client {target['client']} took no part in round{many} {rounds}, so nothing of it could be reconstructed"
+
+
+def _section(record: Record, name: str) -> Mapping[str, Any] | None:
+    return (record.get("config") or {}).get(name)

@@ -1,0 +1,234 @@
+"""A curious server: it reconstructs one client's images from what it receives, and disturbs nothing."""
+
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedsec import registry
+from fedsec.data.images import Dataset
+from fedsec.errors import InputError
+from fedsec.federation.batches import LocalTraining
+from fedsec.federation.knowledge import KnowledgeFederation
+from fedsec.federation.rounds import RoundLoop
+from fedsec.federation.server import Federation
+from fedsec.inversion.client import batch_statistics, has_batch_statistics, pixel_scale
+from fedsec.inversion.figures import Pair, draw_reconstruction
+from fedsec.metrics.images import Scores, score
+from fedsec.metrics.lpips import Lpips, MissingWeightsError
+from fedsec.scenario import CellConfig
+from fedsec.seeds import Streams
+from fedsec.threat import FeatureObservation, Knowledge, Observation, Reconstruction
+from fedsec.threat import LocalTraining as SeenTraining
+
+MEASURED = ("psnr", "ssim", "lpips", "mse", "psnr_gray", "ssim_gray", "label_accuracy", "recovered")
+"""What is reported of a reconstruction; see `fedsec.metrics.images.Scores.metrics`."""
+MOST_FEATURES = 8
+"""Images reconstructed from feature maps unless the scenario says otherwise; each is independent of the others."""
+
+
+def averaged(history: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """The measured figures, averaged over the observed rounds; None where there are none."""
+    told = [line["leakage"]["metrics"] for line in history if line.get("leakage")]
+    return {name: _mean([metrics[name] for metrics in told]) for name in MEASURED} if told else {}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return fmean(present) if len(present) == len(values) else None
+
+
+@dataclass(eq=False)
+class CuriousServer:
+    """Reconstructs what its scenario targets, whenever the federation lets it see a message.
+
+    Args:
+        config: of the cell; its attack is an inversion.
+        dataset: for the mean image and the classes' names.
+        federation: observed from now on.
+        folder: where pictures go.
+
+    Raises:
+        InputError: the client's training is of a kind that the attack cannot replay.
+    """
+
+    config: CellConfig
+    dataset: Dataset
+    federation: RoundLoop
+    folder: Path
+    _found: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        attack = self.config.attack
+        assert attack.target is not None
+        assert attack.knowledge is not None
+        self.target, self.knowledge = attack.target, attack.knowledge
+        self.attack: Any = registry.load("attack", attack.name)(**attack.options)
+        self.streams = Streams(self.config.seed)
+        self.lpips = _lpips()
+        if isinstance(self.federation, Federation):
+            self._check_updates()
+            self.federation.observers.append(self._see_updates)
+        else:
+            assert isinstance(self.federation, KnowledgeFederation)
+            self._watch_knowledge(self.federation)
+
+    def take(self, round_number: int) -> dict[str, Any] | None:
+        """What was reconstructed in a round, as plain data; None if nothing was."""
+        return self._found.pop(round_number, None)
+
+    def _check_updates(self) -> None:
+        assert isinstance(self.federation, Federation)
+        local: LocalTraining | None = getattr(self.federation.algorithm, "local", None)
+        if self.target.images is not None:
+            raise InputError("attack.target.images: an update is of all images of a client; expected no number")
+        if local is None:
+            return
+        if self.knowledge.bn_statistics == "batch":
+            raise InputError("attack.knowledge.bn_statistics: batch goes with single gradients (fedsgd); expected none")
+        if local.optimizer != "sgd" or local.augmentation is not None:
+            raise InputError(
+                "attack: replaying a client's local training needs plain SGD on images as they are; expected local "
+                f"optimizer sgd and no augmentation, got {local.optimizer} and {local.augmentation}"
+            )
+
+    def _see_updates(self, round_number: int, clients: Sequence[int], rows: Tensor) -> None:
+        if round_number not in self.target.rounds or self.target.client not in clients:
+            return
+        federation = self.federation
+        assert isinstance(federation, Federation)
+        client, row = self.target.client, rows[list(clients).index(self.target.client)]
+        images, labels = federation.data.client_examples(client)
+        local: LocalTraining | None = getattr(federation.algorithm, "local", None)
+        model = federation.module
+        batched = has_batch_statistics(model)
+        granted = None
+        if batched and self.knowledge.bn_statistics == "batch":
+            granted = batch_statistics(model, images, federation.data.normalization)
+        was_training = model.training
+        model.train(batched)
+        # FedSGD sends the direction to move along, the opposite of its gradient.
+        update = federation.trainer.layout.views(row if local is not None else -row)
+        observation = Observation(
+            model,
+            update,
+            self.dataset.input_shape,
+            self.dataset.num_classes,
+            len(images),
+            scale=pixel_scale(federation.data.normalization),
+            local=None if local is None else _seen(local, len(images)),
+            labels=self._shuffled(labels, round_number) if self.knowledge.labels else None,
+            statistics=granted,
+        )
+        model.train(was_training)
+        self._reconstruct(round_number, observation, images, labels)
+
+    def _watch_knowledge(self, federation: KnowledgeFederation) -> None:
+        if federation.algorithm.local.augmentation is not None:
+            raise InputError(
+                "attack: feature maps of augmented views are no feature maps of the client's images; expected local "
+                "training without augmentation"
+            )
+        # Before any training, and before a kept state is restored: what the server handed out.
+        self._initial = deepcopy(federation.clients.extractor)
+        federation.observers.append(self._see_knowledge)
+
+    def _see_knowledge(self, round_number: int, client: int, message: Knowledge) -> None:
+        if round_number not in self.target.rounds or client != self.target.client:
+            return
+        federation = self.federation
+        assert isinstance(federation, KnowledgeFederation)
+        exact = self.knowledge.extractor != "initial"
+        extractor = self._initial
+        if exact:
+            federation.clients.load(client)
+            extractor = federation.clients.extractor
+        chosen = slice(self.target.images or MOST_FEATURES)
+        examples = torch.from_numpy(federation.clients.examples[client][chosen]).to(federation.data.device)
+        observation = FeatureObservation(
+            extractor,
+            message.features[chosen],
+            self.dataset.input_shape,
+            scale=pixel_scale(federation.data.normalization),
+            labels=message.labels[chosen],
+            exact=exact,
+        )
+        images = federation.data.images[federation.data.image_of[examples]]
+        self._reconstruct(round_number, observation, images, federation.data.label_of[examples])
+
+    def _reconstruct(self, round_number: int, observation: Any, images: Tensor, labels: Tensor) -> None:
+        generator = self.streams.torch("attack", "round", round_number)
+        begun = time.perf_counter()
+        found: Reconstruction = self.attack.reconstruct(observation, generator=generator)
+        seconds = time.perf_counter() - begun
+        originals = images.cpu().float() / 255
+        scores = score(
+            None if found.images is None else found.images.cpu(),
+            originals,
+            labels=None if found.labels is None else found.labels.cpu(),
+            true_labels=labels.cpu(),
+            mean_image=(self.dataset.train.images.float().mean(0) / 255),
+            lpips=self.lpips,
+        )
+        told = scores.metrics
+        self._found[round_number] = {
+            "client": self.target.client,
+            "images": len(images),
+            "metrics": {name: told[name] for name in MEASURED},
+            "iterations": found.iterations,
+            "seconds": round(seconds, 3),
+            "lpips": scores.lpips,
+            "notes": list(found.notes),
+        }
+        self._draw(round_number, originals, found, scores)
+
+    def _draw(self, round_number: int, originals: Tensor, found: Reconstruction, scores: Scores) -> None:
+        if found.images is None:
+            return
+        classes = self.dataset.classes
+        pairs = [
+            Pair(
+                original,
+                found.images[each.reconstruction].cpu(),
+                classes[each.true_label],
+                None if each.label is None else classes[each.label],
+                each,
+            )
+            for original, each in zip(originals, scores.images, strict=True)
+        ]
+        folder = self.folder / "leakage" / f"round-{round_number:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        title = f"{self.config.attack.name}, client {self.target.client}, round {round_number}"
+        draw_reconstruction(folder, [pairs], title)
+
+    def _shuffled(self, labels: Tensor, round_number: int) -> Tensor:
+        order = torch.randperm(len(labels), generator=self.streams.torch("attack", "labels", round_number))
+        return labels[order.to(labels.device)]
+
+
+def _seen(local: LocalTraining, images: int) -> SeenTraining:
+    """A client's training as the server prescribed it.
+
+    Raises:
+        InputError: batches that run over the seam between two passes, which the attack does not replay.
+    """
+    batch = local.batch_of(images)
+    if local.steps is not None and images % batch:
+        raise InputError(
+            f"attack: with local.steps, batches of {batch} run over the seams between passes over {images} images, "
+            "which cannot be replayed; expected local.epochs, or batches that divide the images"
+        )
+    return SeenTraining(local.lr, local.steps_of(images), batch, local.momentum, local.weight_decay)
+
+
+def _lpips() -> Lpips | None:
+    try:
+        return Lpips.load("alex", download=False)
+    except MissingWeightsError:
+        return None

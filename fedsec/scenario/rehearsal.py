@@ -1,0 +1,160 @@
+"""Building every part of a scenario once, before the run: what only a constructor or two parts together can tell."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from fedsec import registry
+from fedsec.errors import InputError
+from fedsec.scenario.config import CellConfig
+from fedsec.scenario.federation_config import ServerModelConfig
+from fedsec.scenario.reader import KeyPath
+from fedsec.scenario.scenario import Scenario, origin
+from fedsec.scenario.sections import NamedSection
+from fedsec.scenario.threat_config import NO_ATTACK, DefenseConfig
+from fedsec.words import Problem
+
+FAILURES = (ArithmeticError, RuntimeError, TypeError, ValueError)
+"""What constructors and networks raise about options and shapes."""
+_MOST_WEIGHTS = 10**8
+
+
+def rehearse(scenario: Scenario) -> None:
+    """Build every attack, defense, partition, algorithm and model of a scenario once, without data.
+
+    This finds what the annotations of a constructor cannot say, such as a trimmed mean that would trim everybody.
+
+    Raises:
+        ScenarioError: something cannot be built; one line for each mistake.
+    """
+    seen: set[str] = set()
+    problems: list[Problem] = []
+    for cell in scenario.cells():
+        for path, key, build in _parts(cell.config):
+            if (once := json.dumps([path, key], default=str)) in seen:
+                continue
+            seen.add(once)
+            try:
+                build()
+            except FAILURES as error:
+                problems.append((origin(cell.draft, path), " ".join(str(error).split())))
+    if found := scenario.source.error(problems):
+        raise found
+
+
+def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]]]:
+    """(key path, what it depends on, how to build it) of everything that a cell is made of."""
+    content = config.model_dump(mode="json")
+    if config.attack.name != NO_ATTACK:
+        yield ("attack",), content["attack"], partial(_build, "attack", config.attack)
+    yield ("partition",), content["partition"], partial(_build, "partition", config.partition)
+    networks = [content["model"], config.dataset.name, config.federation.server is not None]
+    yield ("model",), networks, partial(_model, config)
+    if (server := config.federation.server) is not None:
+        yield (
+            ("federation", "server", "model"),
+            [networks, content["federation"]["server"]["model"]],
+            partial(_server_model, config, server.model),
+        )
+        for index, part in enumerate(config.defense):
+            yield ("defense", index), content["defense"][index], partial(_build, "defense", part)
+        yield ("defense",), content["defense"], partial(_together, config.defense)
+        return
+    for index, rule in enumerate(config.defense):
+        yield ("defense", index), [content["defense"][index], config.cohort], partial(bound_of, rule, config.cohort)
+    if config.federation.bn == "local":
+        yield ("federation", "bn"), content["defense"], partial(_server_evaluates_nothing, config.defense)
+
+
+def _build(kind: str, part: NamedSection) -> Any:
+    return registry.load(kind, part.name)(**part.options)
+
+
+def bound_of(rule: DefenseConfig, cohort: int) -> int:
+    """How many Byzantine clients of a cohort a rule withstands."""
+    bound: int = _build("defense", rule).max_rejected(cohort)
+    return bound
+
+
+def _server_evaluates_nothing(rules: Sequence[DefenseConfig]) -> None:
+    for rule in rules:
+        if registry.load("defense", rule.name).needs_global_model:
+            raise InputError(
+                f"local keeps no single set of statistics, and {rule.name} evaluates the global model; expected "
+                "average, reset or recalibrate"
+            )
+
+
+def _together(defenses: Sequence[DefenseConfig]) -> None:
+    """Compose the defenses of knowledge that can be built each for itself; the others are complained about already."""
+    from fedsec.knowledge_defense import compose
+
+    built = []
+    for part in defenses:
+        try:
+            built.append(_build("defense", part))
+        except FAILURES:
+            return
+    compose(built)
+
+
+def _model(config: CellConfig) -> Any:
+    """The model without memory for its weights; None where only the data tell its shape."""
+    source = registry.load("dataset", config.dataset.name)
+    if source.input_shape is None or source.num_classes is None:
+        return None
+    import torch
+
+    from fedsec.models import build
+
+    with torch.device("meta"):
+        module = build(config.model.name, source.input_shape, source.num_classes, **config.model.options)
+    if config.federation.server is not None:
+        from fedsec.models.split import split
+
+        split(module)
+    return module
+
+
+def _server_model(config: CellConfig, server: ServerModelConfig) -> None:
+    """Build a server's network for the feature maps of its clients, and let one batch pass through both."""
+    import torch
+
+    from fedsec.models import build
+    from fedsec.models.split import split
+
+    try:
+        module = _model(config)
+    except FAILURES:
+        return  # complained about already
+    if module is None:
+        return
+    source = registry.load("dataset", config.dataset.name)
+    # Two images, since batch normalization in train mode needs more than one value a channel.
+    features = _shape_after(split(module)[0], (2, *source.input_shape))
+    if len(features) != 4:
+        raise InputError(f"expected feature maps from {config.model.name}, got {features[1:]} numbers an image")
+    _, channels, height, width = features
+    try:
+        with torch.device("meta"):
+            network = build(server.name, (channels, height, width), source.num_classes, **server.options)
+        logits = _shape_after(network, features)
+    except FAILURES as error:
+        size = "x".join(map(str, features[1:]))
+        raise InputError(f"cannot take the feature maps of {config.model.name}, {size}: {error}") from error
+    if logits != (2, source.num_classes):
+        raise InputError(f"expected {source.num_classes} logits an example, got {logits[1:]}")
+
+
+def _shape_after(module: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of what a module without memory makes of a batch.
+
+    It gets memory for this, since a first convolution of tensors without any makes PyTorch import its compiler, which
+    takes seconds; a large module does without memory all the same.
+    """
+    import torch
+
+    device = "cpu" if sum(weight.numel() for weight in module.parameters()) <= _MOST_WEIGHTS else "meta"
+    with torch.no_grad():
+        return tuple(module.to_empty(device=device)(torch.zeros(shape, device=device)).shape)

@@ -1,0 +1,257 @@
+"""The tables of several metrics: when they appear, what stands in them, and that they fit."""
+
+import re
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from fedsec.runs import columns, missing, report
+
+LEAKED = {"psnr": 21.04, "ssim": 0.712, "lpips": 0.25, "mse": 0.008, "psnr_gray": 12.2, "ssim_gray": 0.031}
+LEAKED |= {"label_accuracy": 0.875, "recovered": 0.5}
+ADVICE = "LPIPS needs weights: `fedsec invert --lpips alex` downloads them, or put URL into FOLDER"
+
+
+@pytest.fixture(autouse=True)
+def _short_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (columns, missing):
+        monkeypatch.setattr(module, "lpips_advice", lambda: ADVICE)
+
+
+def record(
+    cell: dict[str, Any] | None = None, *, status: str = "done", config: dict[str, Any] | None = None, **metrics: Any
+) -> dict[str, Any]:
+    cell = cell or {}
+    return {
+        "id": "-".join(map(str, cell.values())),
+        "cell": cell,
+        "status": status,
+        "metrics": {"accuracy": 0.9, **metrics} if status == "done" else {},
+        "error": None,
+        "seconds": 1.0,
+        "config": config,
+    }
+
+
+def costing(upload: float, download: float, flops: float) -> dict[str, float]:
+    return {"upload_bytes": upload, "download_bytes": download, "edge_flops": flops}
+
+
+def inverting(**target: Any) -> dict[str, Any]:
+    return {"attack": {"name": "dlg", "target": {"client": 3, "rounds": [1], **target}}}
+
+
+def running(algorithm: str) -> dict[str, Any]:
+    return {"attack": {"name": "none"}, "federation": {"algorithm": algorithm}}
+
+
+def printed(records: list[dict[str, Any]], width: int = 80) -> list[str]:
+    """The tables, each as the text that a terminal shows."""
+    console = Console(width=width, color_system=None, force_terminal=True, legacy_windows=False)
+    shown = []
+    for table in report.tables(records, width=width):
+        with console.capture() as capture:
+            console.print(table)
+        shown.append("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    return shown
+
+
+FEDERATIONS = [
+    record({"federation": "FedAvg"}, config=running("fedavg"), **costing(2_363_432, 2_363_432, 1.23456e12)),
+    record(
+        {"federation": "FedGKT"},
+        config=running("fedgkt"),
+        accuracy_worst_client=0.314,
+        **costing(327_700_000, 40_000, 56.8e9),
+    ),
+]
+
+
+def test_costs_read_as_they_should() -> None:
+    (text,) = printed(FEDERATIONS)
+    assert text.splitlines()[:6] == [
+        "accuracy and costs at the edge",
+        "federation   accuracy (%)   worst client (%)   upload    download   FLOPs",
+        "─" * 74,
+        "FedAvg       90.0              -               2.36 MB   2.36 MB    1.23 T",
+        "FedGKT       90.0           31.4                328 MB   40.0 kB    56.8 G",
+        "upload, download and FLOPs of local training of one client in one round,",
+    ]
+    assert "-: there is none" in " ".join(text.split())
+
+
+def test_one_seed_s_values_are_averaged_with_the_others() -> None:
+    records = [
+        record({"attack": attack, "seed": seed}, accuracy=0.5 + 0.1 * seed, **costing(1e6 * (seed + 1), 5.0, 7.0))
+        for attack, seed in product(["none", "flip"], range(3))
+    ]
+    records[3]["metrics"]["upload_bytes"] = 4e6
+    (text,) = printed(records)
+    assert re.search(r"none +60\.0 +2\.00 MB +5 B +7", text)
+    assert re.search(r"flip +60\.0 +3\.00 MB +5 B +7", text)
+    assert "means over 3 seeds" in text
+
+
+def test_costs_that_all_cells_share_are_not_shown() -> None:
+    cost = costing(1000, 1000, 5e6)
+    same = [record({"defense": name}, **cost) for name in ("mean", "median")]
+    assert printed(same) == []
+    assert printed([*same, record({"defense": "other"}, **{**cost, "edge_flops": 5.0001e6})]) == []
+    assert printed([*same, record({"defense": "other"}, status="failed")]) == []
+    assert printed([*same, record({"defense": "other"})]) == []
+    for metric in cost:
+        assert len(printed([*same, record({"defense": "other"}, **{**cost, metric: 3.0})])) == 1
+
+
+def test_fedgkt_alone_and_clients_with_models_of_their_own_show_costs() -> None:
+    cost = costing(1000, 1000, 5e6)
+    (text,) = printed([record(config=running("fedgkt"), **cost)])
+    assert "worst" not in text
+    (text,) = printed([record(config=running("fedavg"), accuracy_worst_client=0.25, **cost)])
+    assert "25.0" in text
+
+
+def test_centralized_training_sends_nothing() -> None:
+    records = [
+        record({"federation": "all"}, config=running("centralized"), **costing(5, 5, 5)),
+        record({"federation": "FedAvg"}, config=running("fedavg"), **costing(7, 7, 7)),
+    ]
+    assert printed(records) == []
+    (text,) = printed([*records, *FEDERATIONS])
+    assert re.search(r"all +90\.0 +- +- +- +-$", text, re.MULTILINE)
+
+
+def test_leakage_reads_as_it_should() -> None:
+    records = [
+        record({"attack": "none", "defense": "mean"}, config=running("fedsgd")),
+        record({"attack": "dlg", "defense": "mean"}, config=inverting(), **LEAKED),
+        record({"attack": "labels", "defense": "mean"}, config=inverting(), label_accuracy=1.0, psnr=None, mse=None),
+        record({"attack": "idlg", "defense": "mean"}, config=inverting(), **{**LEAKED, "lpips": None}),
+    ]
+    (text,) = printed(records, width=100)
+    assert text.splitlines()[:7] == [
+        "leakage: what a curious server reconstructs",
+        "attack   accuracy (%)   PSNR (gray)   SSIM (gray)     LPIPS   recovered (%)   labels (%)",
+        "─" * 88,
+        "none     90.0              -              -               -      -                -",
+        "dlg      90.0           21.0 (12.2)   0.712 (0.031)   0.250   50.0             87.5",
+        "labels   90.0            n/a            n/a             n/a    n/a            100.0",
+        "idlg     90.0           21.0 (12.2)   0.712 (0.031)     n/a   50.0             87.5",
+    ]
+    words = " ".join(text.split())
+    assert "recovered: images with a mean squared error below 0.01" in words
+    assert "in parentheses what a gray image scores" in words
+    assert "n/a: not measured; -: there is none" in words
+    assert report.remarks(records) == [f"note: {ADVICE}"]
+    assert report.remarks(records[:3]) == []
+
+
+def test_a_client_that_was_never_seen_and_a_cell_that_failed() -> None:
+    records = [
+        record({"attack": "dlg"}, config=inverting()),
+        record({"attack": "idlg"}, config=inverting(), status="failed"),
+        record({"attack": "labels"}, config=inverting(), status="pending"),
+    ]
+    (text,) = printed(records)
+    assert re.search(r"dlg +90\.0 +n/a +n/a", text)
+    assert re.search(r"idlg +failed +failed", text)
+    assert re.search(r"labels +pending +pending", text)
+
+
+NAMES = st.sampled_from(
+    ["inverting_gradients(tv=0.1, target=round 3)", "dlg", "[red]x[/]", "a name of many words", "none"]
+)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=3, unique=True), st.integers(0, 3), st.sampled_from([80, 100]))
+@settings(deadline=None, max_examples=30)
+def test_both_tables_fit_and_lose_nothing(attacks: list[str], further: int, width: int) -> None:
+    ways = product(*([0.125, 0.25] for _ in range(further)))
+    cells = [
+        {"attack": attack, "defense": name, **{f"federation.local.setting_{i}": value for i, value in enumerate(way)}}
+        for attack, name, way in product(attacks, ("mean", "trimmed_mean"), ways)
+    ]
+    records = [record(cell, **LEAKED, accuracy_worst_client=0.1, **costing(2e6, 999_700, 8e9)) for cell in cells]
+    shown = printed(records, width)
+    assert len(shown) == 2
+    for text in shown:
+        assert max(map(len, text.splitlines())) <= width
+        assert all(word in text for attack in attacks for word in re.findall(r"[a-z_]+", attack) if len(attacks) > 1)
+        assert "trimmed_mean" in text
+        assert all(f"setting_{number}" in text for number in range(further))
+        assert ("0.125" in text) == (further > 0)
+    assert all(part in shown[0] for part in ("2.00 MB", "1.00 MB", "8.00 G", "10.0"))
+    assert all(part in shown[1] for part in ("21.0", "(12.2)", "0.712", "(0.031)", "0.250", "50.0", "87.5"))
+
+
+def test_a_row_s_names_are_stacked_where_there_is_no_room_for_them() -> None:
+    cells = [{"attack": name, "defense": rule, "partition.alpha": 0.1} for name in ("a" * 19, "b") for rule in "xy"]
+    cells[0]["partition.alpha"] = 0.9
+    (text,) = printed([record(cell, config=inverting(), **LEAKED) for cell in cells])
+    assert text.splitlines()[1:7] == [
+        "                      accuracy   PSNR     SSIM              recovered   labels",
+        "cell                  (%)        (gray)   (gray)    LPIPS   (%)         (%)",
+        "─" * 80,
+        "alpha=0.9             90.0       21.0     0.712     0.250   50.0        87.5",
+        "aaaaaaaaaaaaaaaaaaa              (12.2)   (0.031)",
+        "x",
+    ]
+
+
+def test_a_name_too_long_is_broken_before_any_number() -> None:
+    cells = [{"attack": "a" * 60}, {"attack": "b" * 60}]
+    (text,) = printed([record(cell, config=inverting(), **LEAKED) for cell in cells])
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("(0.031)") == text.count("0.250") == 2
+    assert text.count("a") - text.partition("─")[0].count("a") >= 60
+
+
+@given(st.floats(0, 1e14))
+@settings(deadline=None)
+def test_scaled_numbers_keep_three_digits(value: float) -> None:
+    text = columns.scaled(value, columns._NUMBERS)
+    number, _, unit = text.partition(" ")
+    size = dict(columns._NUMBERS)[unit]
+    assert float(number) * size == pytest.approx(value, rel=0.0051, abs=0.5)
+    assert float(number) < 1000
+    assert "e" not in number
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 B"), (512, "512 B"), (999.6, "1.00 kB"), (999_499, "999 kB"), (999_500, "1.00 MB"), (4.5e15, "4,500 TB")],
+)
+def test_bytes(value: float, text: str) -> None:
+    assert columns.scaled(value, columns._BYTES) == text
+
+
+@pytest.mark.parametrize(
+    ("entry", "metric", "reason"),
+    [
+        (record(config=inverting(), **{**LEAKED, "lpips": None}), "lpips", ADVICE),
+        (record(config=inverting(), label_accuracy=1.0), "psnr", "the attack recovers labels only, no images"),
+        (record(config=inverting(), label_accuracy=1.0), "lpips", "the attack recovers labels only, no images"),
+        (record(config=inverting(), psnr=12.0), "label_accuracy", "the attack recovers no labels"),
+        (record(config=inverting(), psnr=None), "psnr", "the attack reconstructed nothing of client 3"),
+        (
+            record(config=inverting(rounds=[2, 4])),
+            "psnr",
+            "client 3 took no part in rounds 2, 4, so nothing of it could be reconstructed",
+        ),
+        (record(config=running("fedavg")), "psnr", "nothing is reconstructed without an inversion"),
+        (
+            record(config=running("fedavg"), accuracy_worst_client=None),
+            "accuracy_worst_client",
+            "clients have a model of their own only with federation.bn local and with fedgkt",
+        ),
+        (record(config=running("centralized")), "edge_flops", "centralized training has no clients"),
+        (record(loss=None), "loss", "loss is no finite number"),
+        (record(), "edge_flops", "edge_flops was not measured"),
+    ],
+)
+def test_why_there_is_no_value(entry: dict[str, Any], metric: str, reason: str) -> None:
+    assert missing.why(entry, metric) == reason

@@ -1,0 +1,551 @@
+"""What belongs to which algorithm in a scenario: keys, attacks, defenses, and networks that must fit each other."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedsec.defenses import Median
+from fedsec.errors import ScenarioError
+from fedsec.scenario import CellConfig, FederationConfig, Scenario, load_scenario
+from fedsec.scenario.federation_config import BELONGS
+from fedsec.scenario.plan import passes, plan, rehearse
+from fedsec.scenario.schema import scenario_schema
+
+Load = Callable[..., Scenario]
+GKT = "model: resnet4\nfederation: {algorithm: fedgkt, server: {model: resnet7}}"
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    def load(text: str, *overrides: str) -> Scenario:
+        path = tmp_path / "sample.yaml"
+        path.write_text(f"dataset: digits\n{text}\n")
+        return load_scenario(path, overrides)
+
+    return load
+
+
+def gkt(more: str) -> str:
+    """A federation by fedgkt with further keys."""
+    return f"model: resnet4\nfederation: {{algorithm: fedgkt, {more}}}"
+
+
+def only(scenario: Scenario) -> CellConfig:
+    (cell,) = scenario.cells()
+    return cell.config
+
+
+# What belongs to an algorithm
+
+
+def test_each_algorithm_has_its_own_keys_and_none_of_the_others(load: Load) -> None:
+    for algorithm in ("fedavg", "fedprox", "fedsgd", "centralized", "fedgkt"):
+        config = only(load(f"model: resnet4\nfederation: {{algorithm: {algorithm}}}")).federation
+        for key, algorithms in BELONGS.items():
+            if algorithm not in algorithms:
+                assert getattr(config, key) is None, (algorithm, key)
+            elif key != "stragglers":
+                assert getattr(config, key) is not None, (algorithm, key)
+        assert (config.local is None) == (algorithm == "fedsgd")
+    averaging = only(load("federation: {algorithm: fedprox}")).federation
+    assert (averaging.weighting, averaging.server_lr, averaging.bn, averaging.mu) == ("samples", 1.0, "average", 0.01)
+
+
+def test_group_knowledge_transfer_has_defaults(load: Load) -> None:
+    config = only(load("model: resnet8\nfederation: {algorithm: fedgkt}"))
+    server, distillation = config.federation.server, config.federation.distillation
+    assert server is not None
+    assert distillation is not None
+    assert server.model.name == "resnet55"
+    assert (server.epochs, server.batch_size, server.optimizer, server.lr) == (20, 128, "adam", 0.001)
+    assert (server.momentum, server.weight_decay, server.order, server.patience) == (0, 0.0001, "clients", None)
+    assert (distillation.temperature, distillation.to_clients, distillation.to_server) == (3.0, 1.0, 1.0)
+    assert config.federation.asynchronous is False
+    assert config.defense == ()
+
+
+GIVEN = {
+    "weighting": "samples",
+    "server_lr": 1.0,
+    "bn": "average",
+    "mu": 0,
+    "stragglers": {"fraction": 0.5},
+    "server": {},
+    "distillation": {},
+    "asynchronous": False,
+}
+
+
+@pytest.mark.parametrize("key", BELONGS)
+@pytest.mark.parametrize("algorithm", ["fedavg", "fedprox", "fedsgd", "centralized", "fedgkt"])
+def test_what_belongs_to_another_algorithm_is_refused_even_at_its_default(load: Load, key: str, algorithm: str) -> None:
+    text = f"model: resnet4\nfederation: {json.dumps({'algorithm': algorithm, key: GIVEN[key]})}"
+    if algorithm in BELONGS[key]:
+        assert getattr(only(load(text)).federation, key) is not None
+        return
+    with pytest.raises(ScenarioError) as caught:
+        load(text)
+    who = {1: "{0}", 2: "{0} or {1}", 4: "{0}, {1}, {2} or {3}"}[len(BELONGS[key])].format(*BELONGS[key])
+    line = f":3: federation.{key}: goes with {who}; expected no such key with {algorithm}"
+    assert str(caught.value).endswith("sample.yaml" + line)
+
+
+@pytest.mark.parametrize(("algorithm", "handling"), [("fedavg", "drop"), ("fedprox", "partial")])
+def test_stragglers_are_handled_as_the_algorithm_does(load: Load, algorithm: str, handling: str) -> None:
+    text = f"federation: {{algorithm: {algorithm}, stragglers: {{fraction: 0.5%s}}}}"
+    stragglers = only(load(text % "")).federation.stragglers
+    assert stragglers is not None
+    assert (stragglers.fraction, stragglers.handling) == (0.5, handling)
+    for other in ("drop", "partial"):
+        assert f"'handling': '{other}'" in str(load(text % f", handling: {other}").cells()[0].resolved)
+
+
+def test_augmentation_has_a_short_form(load: Load) -> None:
+    text = "federation: {local: {augmentation: %s}}"
+    standard = {"crop": 4, "flip": True, "cutout": 0}
+    for given_, meant in (("standard", standard), ("{}", standard), ("none", None), ("null", None)):
+        assert load(text % given_).cells()[0].resolved["federation"]["local"]["augmentation"] == meant
+    assert load(text % "{crop: 0, cutout: 8}").cells()[0].resolved["federation"]["local"]["augmentation"] == {
+        "crop": 0,
+        "flip": True,
+        "cutout": 8,
+    }
+
+
+@given(st.integers(1, 50) | st.lists(st.integers(1, 50), min_size=1, max_size=6), st.integers(1, 12))
+def test_a_servers_epochs_in_all_rounds(epochs: int | list[int], rounds: int) -> None:
+    one_by_one = [epochs if isinstance(epochs, int) else epochs[min(i, len(epochs) - 1)] for i in range(rounds)]
+    assert passes(epochs, rounds) == sum(one_by_one)
+
+
+# Who attacks whom
+
+
+def test_an_inversion_has_a_target_and_no_byzantine_clients(load: Load) -> None:
+    attack = only(load("attack: dlg")).attack
+    assert attack.inverts
+    assert attack.count(10) == 0
+    assert attack.target is not None
+    assert attack.knowledge is not None
+    assert (attack.target.client, attack.target.rounds, attack.target.images) == (0, [1], None)
+    assert (attack.knowledge.labels, attack.knowledge.bn_statistics, attack.knowledge.extractor) == (
+        False,
+        "none",
+        None,
+    )
+    features = only(load(GKT + "\nattack: {name: feature_inversion, target: {client: 9, rounds: [10, 2], images: 3}}"))
+    assert features.attack.knowledge is not None
+    assert features.attack.target is not None
+    assert features.attack.knowledge.extractor == "known"
+    assert features.attack.target.rounds == [2, 10]
+
+
+def test_a_poisoning_has_no_target_but_its_own_option_of_that_name(load: Load) -> None:
+    text = "attack: {name: label_flip, mode: pair, source: 0, target: 1, fraction: 0.5}"
+    attack = only(load(text)).attack
+    assert attack.options["target"] == 1
+    assert (attack.target, attack.knowledge, attack.inverts) == (None, None, False)
+    again = CellConfig.model_validate(json.loads(json.dumps(only(load(text)).model_dump(mode="json"))))
+    assert again.attack == attack
+
+
+def test_targets_can_vary_and_be_chosen_by_expectations(load: Load) -> None:
+    scenario = load(
+        "attack: {name: dlg, target: {rounds: [3]}}\nmatrix: {attack.target.client: [0, 1], seed: [0, 1]}\n"
+        "expect: [{attack: {target: {client: 1}}, psnr: '> 3'}, {attack.target.rounds: [3], recovered: '0 .. 1'}]"
+    )
+    targets = [cell.config.attack.target for cell in scenario.cells()]
+    assert [(target.client, target.rounds) for target in targets if target] == [(0, [3])] * 2 + [(1, [3])] * 2
+    assert [len(expectation.cells) for expectation in scenario.expectations] == [2, 4]
+
+
+def test_expectations_choose_by_any_of_several_defenses(load: Load) -> None:
+    names = ["none", "robust_loss", "knowledge_screening", "{q: 0.7}"]
+    text = GKT + "\nmatrix: {defense: [none, robust_loss, [robust_loss, knowledge_screening]]}\nexpect: [%s]"
+    made = load(text % ", ".join(f"{{defense: {name}, loss: '< 9'}}" for name in names)).expectations
+    assert [len(expectation.cells) for expectation in made] == [1, 2, 1, 2]
+    with pytest.raises(ScenarioError, match="matches no cell: defense=krum"):
+        load(text % "{defense: krum, loss: '< 9'}")
+
+
+FITS = [
+    "attack: {name: sign_flip, fraction: 0.2}",
+    "federation: {algorithm: fedprox}\nattack: {name: sign_flip, fraction: 0.2}",
+    "federation: {algorithm: fedsgd}\nattack: dlg",
+    "federation: {algorithm: fedprox, mu: 1}\nattack: {name: dlg, knowledge: {labels: true, bn_statistics: batch}}",
+    GKT + "\nattack: {name: label_flip, fraction: 0.2}",
+    GKT + "\nattack: {name: feature_poison, num_byzantine: 2}",
+    GKT + "\nattack: {name: logit_poison, fraction: 0.2}",
+    GKT + "\nattack: {name: feature_inversion, knowledge: {extractor: initial, labels: true}}",
+    GKT + "\ndefense: none",
+    GKT + "\ndefense: []",
+    GKT + "\ndefense: {name: none, label: undefended}",
+    GKT + "\ndefense: [robust_loss, {name: knowledge_screening, label: screened}]",
+    gkt("server: {model: {name: resnet7, norm: {name: gn, groups: 4}}, epochs: [3, 1], order: mixed, patience: 2}"),
+    gkt("server: {model: resnet19, optimizer: sgd, momentum: 0.9, lr: 0.1}, asynchronous: true"),
+    gkt("server: {model: resnet7}, distillation: {temperature: 1, to_clients: 0, to_server: 0.5}"),
+    gkt("server: {model: resnet7}, local: {augmentation: standard}"),
+    "federation: {bn: local}\nmodel: {name: resnet20, norm: bn}",
+    "federation: {algorithm: fedprox, mu: 0, stragglers: {fraction: 0.9, handling: drop}}",
+    "engine: {name: loop, precision: bf16, memory_format: channels_last, cuda_graphs: false}",
+    "matrix: {federation.bn: [average, reset], federation.local.augmentation: [none, standard, {crop: 2}]}",
+    "matrix: {attack: [none, dlg, {name: label_flip, fraction: 0.2}], engine.precision: [fp32, tf32]}",
+    GKT + "\nmatrix: {federation.server.model.norm: [bn, gn], federation.server.epochs: [1, [2, 1]]}",
+    GKT + "\nmatrix: {defense: [none, robust_loss, [robust_loss, knowledge_screening]]}",
+    "model: resnet4\nmatrix: {federation: [{weighting: uniform}, {algorithm: fedgkt, server: {model: resnet7}}]}",
+    "model: {name: resnet4, norm: {name: gn}}\nmatrix: {model.norm.groups: [2, 4]}",
+    "attack: {target: {client: 2}, knowledge: {labels: true}}\nmatrix: {attack: [dlg, idlg]}",
+    "attack: {target: 3, source: 1, mode: pair, fraction: 0.1}\nmatrix: {attack: [label_flip]}",
+    "attack: {name: label_flip, source: 1, mode: pair, fraction: 0.1}\nmatrix: {attack.target: [2, 3]}",
+    "attack: dlg\nmatrix: {attack.target.rounds: [[1], [1, 2]], attack.knowledge.labels: [true, false]}",
+]
+
+
+@pytest.fixture(scope="module")
+def validator() -> Any:
+    jsonschema = pytest.importorskip("jsonschema")
+    return jsonschema.Draft202012Validator(scenario_schema())
+
+
+@pytest.mark.parametrize("text", FITS)
+def test_what_fits_together_loads_can_be_built_and_pleases_editors(load: Load, validator: Any, text: str) -> None:
+    scenario = load(text)
+    rehearse(scenario)
+    validator.validate({"dataset": "digits", **yaml.safe_load(text)})
+    for cell in scenario.cells():
+        again = CellConfig.model_validate(json.loads(json.dumps(cell.resolved)))
+        assert again == cell.config
+        assert again.id == cell.id
+
+
+MISTAKES = [
+    # Values
+    ("federation: {bn: frozen}", "federation.bn: expected one of average, local, reset, recalibrate or null, got 'f"),
+    (
+        "federation: {algorithm: fedprox, mu: -1}",
+        "federation.mu: expected a finite number of at least 0 or null, got -1",
+    ),
+    ("federation: {stragglers: {}}", "federation.stragglers.fraction: is required; expected"),
+    ("federation: {stragglers: {fraction: 1}}", "stragglers.fraction: expected a finite number of at least 0 and less"),
+    ("federation: {stragglers: 0.5}", "federation.stragglers: expected a mapping, got 0.5"),
+    (
+        "federation: {stragglers: {fraction: 0.5, handling: wait}}",
+        "handling: expected one of drop, partial, got 'wait'",
+    ),
+    (
+        "federation: {clients_per_round: 4, stragglers: {fraction: 0.2}}",
+        "stragglers.fraction: 0.2 of a round's 4 clients is less than one client; expected 0, or at least 0.25",
+    ),
+    (
+        "federation: {local: {augmentation: strong}}",
+        "federation.local.augmentation: expected standard, none or a mapping, got 'strong'",
+    ),
+    ("federation: {local: {augmentation: {crop: -1}}}", "augmentation.crop: expected an integer of at least 0 and of"),
+    ("federation: {local: {augmentation: {flips: true}}}", "augmentation.flips: unknown key (did you mean 'flip'?)"),
+    (
+        gkt("server: {model: resnet77}"),
+        ":3: federation.server.model: unknown model 'resnet77' (did you mean 'resnet7'?)",
+    ),
+    (gkt("server: {model: {nrm: bn}}"), "federation.server.model.nrm: unknown key for model 'resnet55' (did you mean"),
+    *(
+        (
+            gkt(f"server: {{epochs: {epochs}}}"),
+            "federation.server.epochs: expected an integer of at least 1, or a list of them, one for each round; got "
+            + epochs,
+        )
+        for epochs in ("0", "[]", "[1, 0]", "1.5", "true")
+    ),
+    (gkt("server: {order: random}"), "federation.server.order: expected one of clients, mixed, got 'random'"),
+    (gkt("server: {patience: 0}"), "federation.server.patience: expected an integer of at least 1"),
+    (
+        gkt("server: {momentum: 0.9}"),
+        "federation.server.momentum: belongs to sgd; adam has its own, expected none here",
+    ),
+    (
+        gkt("distillation: {temperature: 0}"),
+        "federation.distillation.temperature: expected a finite number greater than",
+    ),
+    (gkt("distillation: {to_server: -1}"), "federation.distillation.to_server: expected a finite number of at least 0"),
+    (gkt("asynchronous: 1"), "federation.asynchronous: expected true or false or null, got 1"),
+    ("engine: {precision: fp16}", "engine.precision: expected one of fp32, tf32, bf16, got 'fp16'"),
+    (
+        "engine: {memory_format: nhwc}",
+        "engine.memory_format: expected one of auto, contiguous, channels_last, got 'nhwc'",
+    ),
+    ("engine: {cuda_graphs: 1}", "engine.cuda_graphs: expected true or false, got 1"),
+    # Attacks
+    (
+        "attack: {name: dlg, fraction: 0.1}",
+        "attack.fraction: 'dlg' is what a curious server does to one client's message; expected target, not fraction",
+    ),
+    (
+        "attack: {name: dlg, num_byzantine: 0}",
+        "attack.num_byzantine: 'dlg' is what a curious server does to one client",
+    ),
+    (
+        "attack: {name: sign_flip, fraction: 0.1, target: {}}",
+        "attack.target: goes with inversions such as dlg; expected no such key with 'sign_flip'",
+    ),
+    (
+        "attack: {name: sign_flip, fraction: 0.1, knowledge: {labels: true}}",
+        "attack.knowledge: goes with inversions such as dlg; expected no such key with 'sign_flip'",
+    ),
+    ("attack: {target: {}}", "attack.target: there is no attack; expected a name beside it, or nothing"),
+    ("attack: {name: dlg, target: 3}", "attack.target: expected a mapping, got 3"),
+    (
+        "attack: {name: dlg, target: {client: 10}}",
+        "attack.target.client: expected less than partition.clients = 10, got",
+    ),
+    ("attack: {name: dlg, target: {client: -1}}", "attack.target.client: expected an integer of at least 0 and of at"),
+    (
+        "attack: {name: dlg, target: {rounds: [1, 11]}}",
+        "attack.target.rounds: expected at most federation.rounds = 10, got 11",
+    ),
+    *(
+        (f"attack: {{name: dlg, target: {{rounds: {rounds}}}}}", f"attack.target.rounds: {message}, got {rounds}")
+        for rounds, message in (
+            ("3", "expected a list of rounds, each an integer of at least 1"),
+            ("[0]", "expected a list of rounds, each an integer of at least 1"),
+            ("[]", "expected at least one round, each of them once"),
+            ("[2, 2]", "expected at least one round, each of them once"),
+        )
+    ),
+    ("attack: {name: dlg, target: {images: 0}}", "attack.target.images: expected an integer of at least 1"),
+    ("attack: {name: dlg, knowledge: {bn_statistics: all}}", "bn_statistics: expected one of none, batch, got 'all'"),
+    (
+        "attack: {name: dlg, knowledge: {extractor: known}}",
+        "attack.knowledge.extractor: 'dlg' sees updates and no feature maps; expected no such key",
+    ),
+    (
+        GKT + "\nattack: {name: feature_inversion, knowledge: {extractor: 0}}",
+        "attack.knowledge.extractor: expected one of known, initial or null, got 0",
+    ),
+    (
+        GKT + "\nattack: {name: feature_inversion, knowledge: {bn_statistics: batch}}",
+        "attack.knowledge.bn_statistics: 'feature_inversion' sees feature maps and no batch statistics; expected none",
+    ),
+    (
+        GKT + "\nattack: {name: feature_poison}",
+        "attack: attack 'feature_poison' needs fraction or num_byzantine: how many clients are Byzantine",
+    ),
+    *(
+        (
+            f"{federation}\nattack: {{name: {name}{size}}}",
+            f"attack.name: {name!r} {what}, so it goes with {who}; expected another attack with {algorithm}",
+        )
+        for federation, name, size, what, who, algorithm in (
+            (GKT, "dlg", "", "reconstructs images from updates", "fedavg, fedprox or fedsgd", "fedgkt"),
+            (GKT, "sign_flip", ", fraction: 0.1", "poisons updates", "fedavg, fedprox or fedsgd", "fedgkt"),
+            ("seed: 1", "feature_inversion", "", "reconstructs images from feature maps", "fedgkt", "fedavg"),
+            ("seed: 1", "feature_poison", ", fraction: 0.1", "poisons feature maps and logits", "fedgkt", "fedavg"),
+        )
+    ),
+    (
+        "federation: {algorithm: centralized}\nattack: dlg",
+        "attack: centralized training has no clients to attack; expected none, got 'dlg'",
+    ),
+    # Defenses
+    ("defense: none", ":2: defense: fedavg has to combine updates somehow; expected mean, got 'none'"),
+    (
+        "federation: {algorithm: fedprox}\ndefense: robust_loss",
+        "defense: defends fedgkt's server and aggregates no updates; expected a rule such as mean, got 'robust_loss'",
+    ),
+    ("defense: [mean, robust_loss]", "defense: expected exactly one aggregation rule, got 2"),
+    *(
+        (
+            f"{GKT}\ndefense: {defense}",
+            f"defense{place}: aggregates updates, and fedgkt exchanges none; expected none or defenses of knowledge, "
+            f"got {rule!r}",
+        )
+        for defense, place, rule in (
+            ("mean", "", "mean"),
+            ("{name: median}", ".name", "median"),
+            ("[robust_loss, mean]", "[1].name", "mean"),
+        )
+    ),
+    (
+        GKT + "\ndefense: [none, robust_loss]",
+        "defense[0].name: stands beside other defenses; expected none alone, or not",
+    ),
+    (GKT + "\ndefense: {name: none, q: 1}", "defense.q: 'none' takes no options"),
+    # Models
+    (
+        "federation: {algorithm: fedgkt}",
+        "model.name: has no feature extractor that a client of fedgkt could share the work by; expected a network "
+        "such as resnet8, got 'mlp'",
+    ),
+    # Settings that find no place
+    (
+        "federation: {local: {augmentation: standard}}\nmatrix: {federation.local.augmentation.cutout: [4]}",
+        ":3: matrix.federation.local.augmentation.cutout[0]: expected a mapping to set 'cutout' in, got 'standard'",
+    ),
+    (
+        GKT + "\ndefense: [robust_loss, knowledge_screening]\nmatrix: {defense.q: [0.5]}",
+        'matrix.defense.q[0]: expected a mapping to set \'q\' in, got ["robust_loss", "knowledge_screening"]',
+    ),
+    # Expectations
+    (
+        "matrix: {attack: [dlg, none]}\nexpect: [{defense: mean, psnr: '> 3'}]",
+        "expect[0].psnr: is measured of what an inversion reconstructs, and attack=none has none; expected a selector "
+        "such as attack: dlg",
+    ),
+    (
+        "attack: dlg\nexpect: [{label_accuracy: '> 50'}]",
+        "expect[0].label_accuracy: is a fraction; expected a number bet",
+    ),
+    ("expect: [{accuracy_worst_client: '> 50'}]", "expect[0].accuracy_worst_client: is a fraction; expected a number"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), MISTAKES)
+def test_what_contradicts_itself_is_refused_in_words(load: Load, text: str, message: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        load(text)
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+# Networks and rules that must fit each other
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            gkt("server: {model: {name: resnet7, norm: {name: gn, groups: 3}}}"),
+            "sample.yaml:3: federation.server.model: cannot take the feature maps of resnet4, 16x8x8: "
+            "resnet7: norm.groups must divide the 16 channels",
+        ),
+        (
+            gkt("server: {model: convnet64}"),
+            "federation.server.model: cannot take the feature maps of resnet4, 16x8x8: convnet64: images must be at",
+        ),
+        (
+            "model: {name: resnet4, norm: {name: gn, groups: 3}}",
+            "sample.yaml:2: model: resnet4: norm.groups must divide",
+        ),
+        (GKT.replace("resnet4", "logistic"), "sample.yaml:2: model: "),
+        (
+            GKT + "\ndefense: [{name: robust_loss, q: 0.5}, {name: robust_loss}]",
+            "sample.yaml:4: defense: RobustLoss and RobustLoss each bring a loss of their own",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_found_before_the_run(load: Load, text: str, message: str) -> None:
+    scenario = load(text)
+    with pytest.raises(ScenarioError) as caught:
+        rehearse(scenario)
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_extractor_is_asked_for_although_another_algorithm_needs_none(load: Load) -> None:
+    scenario = load("model: logistic\nmatrix: {federation.algorithm: [fedavg, fedgkt]}")
+    with pytest.raises(ScenarioError, match=r"model: .*no feature extractor"):
+        rehearse(scenario)
+
+
+def test_clients_own_statistics_are_refused_where_the_server_evaluates(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "model: {name: resnet4, norm: bn}\ndefense: median\nfederation: {bn: %s}"
+    rehearse(load(text % "local"))
+    monkeypatch.setattr(Median, "needs_global_model", True)
+    rehearse(load(text % "recalibrate"))
+    with pytest.raises(ScenarioError) as caught:
+        rehearse(load(text % "local"))
+    assert str(caught.value).endswith(
+        "sample.yaml:4: federation.bn: local keeps no single set of statistics, and median evaluates the global model; "
+        "expected average, reset or recalibrate"
+    )
+
+
+# Ids
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("federation: {bn: average}", True),
+        ("federation: {local: {augmentation: none}}", True),
+        ("federation: {mu: null, stragglers: null, server: null, distillation: null, asynchronous: null}", True),
+        ("federation: {weighting: null, server_lr: null}", True),
+        ("engine: {precision: fp32, memory_format: auto, cuda_graphs: true}", True),
+        ("federation: {bn: reset}", False),
+        ("federation: {algorithm: fedprox}", False),
+        ("federation: {stragglers: {fraction: 0.5}}", False),
+        ("federation: {local: {augmentation: standard}}", False),
+        ("engine: {precision: tf32}", False),
+        ("engine: {memory_format: contiguous}", False),
+        ("engine: {cuda_graphs: false}", False),
+        ("attack: dlg", False),
+    ],
+)
+def test_ids_change_only_with_what_is_not_as_it_was(load: Load, text: str, same: bool) -> None:
+    # The id of `dataset: digits` from before there were such keys.
+    assert (only(load(text)).id == "5423a4e3a207") == same
+
+
+def test_every_key_of_an_algorithm_counts(load: Load) -> None:
+    texts = [
+        *("seed: 0", "federation: {algorithm: fedprox}", "federation: {algorithm: fedprox, mu: 0.1}"),
+        *(
+            "attack: dlg",
+            "attack: {name: dlg, target: {rounds: [2]}}",
+            "attack: {name: dlg, knowledge: {labels: true}}",
+        ),
+        *(gkt("rounds: 10"), GKT, gkt("server: {epochs: 2}"), gkt("asynchronous: true")),
+        *(gkt("distillation: {to_clients: 0}"), GKT + "\ndefense: robust_loss"),
+        GKT + "\ndefense: [robust_loss, knowledge_screening]",
+    ]
+    ids = {only(load(text)).id for text in texts}
+    assert len(ids) == len(texts)
+    assert only(load(GKT + "\ndefense: none")).id == only(load(GKT)).id
+
+
+# Plans
+
+
+def test_the_work_of_group_knowledge_transfer(load: Load) -> None:
+    text = gkt("rounds: 3, clients_per_round: 5, local: {epochs: 2}, server: {model: resnet7, epochs: [4, 1]}")
+    made = plan(load(text, "dataset={name: digits, train_size: 1000}"))
+    (work,) = made.work
+    assert work is not None
+    assert work.server == (4 + 1 + 1) * 5 * 100
+    assert made.total == pytest.approx(3 * 5 * 2 * 100 + work.server)
+    assert not made.notes
+    folder = load(text, "dataset=image_folder", "federation.local={steps: 5, batch_size: 2}")
+    assert plan(folder).total is None
+
+
+def test_proximal_training_takes_as_much_as_averaging(load: Load) -> None:
+    for attack in ("none", "dlg"):
+        totals = [
+            plan(load(f"attack: {attack}\nfederation: {{algorithm: {name}}}")).total for name in ("fedavg", "fedprox")
+        ]
+        assert totals[0] == totals[1] == pytest.approx(10 * 1437)
+
+
+def test_a_plan_tells_when_the_target_is_absent(load: Load) -> None:
+    text = "attack: {name: dlg, target: {client: 3, rounds: [1, 2, 3]}}\nfederation: {clients_per_round: %d}"
+    assert not plan(load(text % 10)).notes
+    notes = plan(load(text % 1)).notes
+    assert 1 <= len(notes) <= 3
+    assert all(note.startswith("client 3 is not sampled in round ") for note in notes)
+
+
+@pytest.mark.parametrize("defense", ["none", "robust_loss"])
+def test_no_number_of_rows_is_withstood_where_nothing_is_aggregated(load: Load, defense: str) -> None:
+    assert not plan(load(f"{GKT}\nattack: {{name: feature_poison, fraction: 0.8}}\ndefense: {defense}")).notes
+
+
+def test_a_configuration_can_be_written_in_code_too() -> None:
+    federation = FederationConfig(algorithm="fedgkt")
+    config = CellConfig.model_validate({"dataset": "digits", "model": "resnet4", "federation": federation})
+    assert config.defense == ()
