@@ -19,7 +19,7 @@ from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Threat, c
 from fedsec.metrics.classification import Classification, average, evaluate
 from fedsec.models.costs import module_costs
 from fedsec.seeds import Streams
-from fedsec.threat import AttackerView, UpdatePoisoning
+from fedsec.threat import AttackerView, KnowledgePoisoning, UpdatePoisoning
 
 LocalUpdates = Callable[[Start, Sequence[int], int], LocalResult]
 Observer = Callable[[int, Sequence[int], Float[Tensor, "clients parameters"]], None]
@@ -103,6 +103,9 @@ class Federation(RoundLoop):
         self.observers: list[Observer] = []
         if algorithm.weighting == "population" and not aggregator.uses_weights:
             raise InputError("weighting population rescales an average; it needs a rule that uses weights (mean)")
+        if isinstance(self.threat.attack, KnowledgePoisoning):
+            name = type(self.threat.attack).__name__
+            raise InputError(f"{name} poisons knowledge, and {type(algorithm).__name__} exchanges updates")
         if bn not in get_args(NormStatistics):
             raise InputError(f"bn must be one of {', '.join(get_args(NormStatistics))}, got {bn!r}")
         if bn == "local" and aggregator.needs_global_model:

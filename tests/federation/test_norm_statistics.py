@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedsec.attacks import SignFlip
+from fedsec.attacks import LogitPoison, SignFlip
 from fedsec.data.datasets import Normalization, Split
 from fedsec.defense import Aggregator
 from fedsec.defenses import Mean, Median
@@ -195,3 +195,8 @@ def test_local_does_not_go_with_a_rule_that_evaluates_the_global_model() -> None
 def test_an_unknown_choice_is_refused() -> None:
     with pytest.raises(InputError, match="average, local, reset, recalibrate, got 'fedbn'"):
         federation("fedbn")
+
+
+def test_an_attack_on_knowledge_is_refused_where_updates_are_exchanged() -> None:
+    with pytest.raises(InputError, match="LogitPoison poisons knowledge, and FedAvg exchanges updates"):
+        federation("average", threat=Threat(frozenset({1}), LogitPoison()))
