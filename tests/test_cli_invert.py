@@ -9,10 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from typer.testing import CliRunner
 
-from fedsec import registry
 from fedsec.cli import app
 
 runner = CliRunner()
@@ -23,10 +21,6 @@ def invert(*arguments: str) -> Any:
     return runner.invoke(app, ["invert", *arguments], env={"COLUMNS": "100", "TERM": "dumb"})
 
 
-# Scenarios cannot run them yet
-
-
-@pytest.mark.parametrize("name", registry.inversions())
 # Real attacks
 
 

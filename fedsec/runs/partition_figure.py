@@ -88,7 +88,7 @@ def _draw(partition: Mapping[str, Any]) -> "Figure":
 def _title(partition: Mapping[str, Any], width: int) -> str:
     settings = dict(partition.get("partition") or {})
     name = settings.pop("name", "partition")
-    options = {key: value for key, value in settings.items() if key not in ("clients", "options")}
+    options = {key: value for key, value in settings.items() if key not in ("clients", "options", "label")}
     options |= settings.get("options") or {}
     given = ", ".join(f"{key}={value}" for key, value in options.items())
     counts = np.asarray(partition["counts"])
