@@ -176,10 +176,7 @@ def list_(
     from fedsec.listing import show_entries
 
     for name, entries in found.items():
-        apart = registry.inversions() if name == "attacks" else {}
-        show_entries(name, [entry for entry in entries.values() if entry.name not in apart])
-        if apart:
-            show_entries("attacks on privacy, for `fedsec invert`", apart.values())
+        show_entries(name, entries.values())
 
 
 @app.command()

@@ -21,7 +21,7 @@ from fedsec.federation.knowledge_server import KnowledgeServer
 from fedsec.federation.local import CohortTrainer
 from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Threat, checked_state
 from fedsec.knowledge_defense import KnowledgeDefense, compose
-from fedsec.metrics.classification import Classification, average, evaluate
+from fedsec.metrics.classification import Classification, evaluate
 from fedsec.models.costs import module_costs
 from fedsec.models.split import split
 from fedsec.seeds import Streams
@@ -129,7 +129,7 @@ class KnowledgeFederation(RoundLoop):
             byzantine=tuple(client for client in clients if client in self.threat.byzantine),
             rejected=tuple(c for c in clients if admissions[c].rejected == len(admissions[c].examples)),
             influence=tuple(count / total for count in counted),
-            test=None if each is None else average(each),
+            test=None if each is None else self.over_honest(clients, each),
             client_accuracy=None if each is None else tuple(one.accuracy for one in each),
             cost=self._cost(clients, result, known),
         )

@@ -1,14 +1,14 @@
 """What every federation has in common: numbered rounds, sampled clients, a threat, a state that can be kept."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.federation.resident import ResidentData
-from fedsec.metrics.classification import Classification
+from fedsec.metrics.classification import Classification, average
 from fedsec.seeds import Streams
 from fedsec.threat import DataPoisoning, KnowledgePoisoning, UpdatePoisoning
 
@@ -61,7 +61,8 @@ class RoundResult:
         byzantine: those of them that are Byzantine.
         rejected: those whose update was not finite and was therefore thrown away.
         influence: how much of each client (in the order of `clients`) went into the aggregate; sums to one.
-        test: figures on the test set, where this round is evaluated.
+        test: figures on the test set, where this round is evaluated; where clients have models of their own, the mean
+            over the honest ones of this round.
         dropped: clients that were sampled, but were too slow to be waited for.
         client_accuracy: test accuracy of each client that has a model of its own, in the order of `clients`.
         cost: what the round cost its clients.
@@ -154,6 +155,16 @@ class RoundLoop(ABC):
     def sample(self, round_number: int) -> list[int]:
         """The clients of a round, in ascending order."""
         return sample_clients(self.num_clients, self.clients_per_round, round_number, self.streams)
+
+    def over_honest(self, clients: Sequence[int], each: Sequence[Classification]) -> Classification:
+        """The mean figures of clients that have models of their own: what an attacker's can do is nobody's loss.
+
+        Args:
+            clients: of a round.
+            each: figures of theirs. Those of all count if none of them is honest.
+        """
+        honest = [one for client, one in zip(clients, each, strict=True) if client not in self.threat.byzantine]
+        return average(honest or each)
 
     def evaluated(self, round_number: int) -> bool:
         """Whether a round ends with an evaluation."""

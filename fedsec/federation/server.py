@@ -181,7 +181,7 @@ class Federation(RoundLoop):
             test=test,
             dropped=tuple(client for client in sampled if client not in set(clients)),
             client_accuracy=accuracies,
-            cost=self._cost(result),
+            cost=None if self.algorithm.pooled else self._cost(result),
         )
 
     def start(self, clients: Sequence[int]) -> Start:
@@ -217,7 +217,7 @@ class Federation(RoundLoop):
         if self.bn != "local" or not self.trainer.statistics.size:
             return self.evaluate(clients), None
         each = self.evaluate_each(clients)
-        return average(each), tuple(one.accuracy for one in each)
+        return self.over_honest(clients, each), tuple(one.accuracy for one in each)
 
     def _coefficients(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
         sizes, population = self.data.sizes(clients), self.data.sizes(range(self.num_clients))

@@ -21,10 +21,10 @@ from fedsec.errors import InputError
 from fedsec.federation.rounds import RoundResult
 from fedsec.federation.server import Federation
 from fedsec.runs.experiment import Experiment, build_experiment, finite
-from fedsec.runs.observing import CuriousServer, averaged
 from fedsec.runs.sharing import SharedUpdates, is_shared
 from fedsec.runs.store import write_atomic, write_json
 from fedsec.scenario import CellConfig
+from fedsec.scenario.expectations import RECONSTRUCTION
 
 OnRound = Callable[[int, int, float | None], None]
 CHECKPOINT_SHARE = 20
@@ -90,6 +90,9 @@ def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_ro
     federation = experiment.federation
     curious = None
     if config.attack.inverts:
+        # What draws and scores pictures takes a second to import; most workers never need it.
+        from fedsec.runs.observing import CuriousServer
+
         curious = CuriousServer(config, experiment.dataset, federation, folder)
     _write_partition(folder, experiment)
     history = _resume(folder, experiment)
@@ -203,9 +206,9 @@ def _record(
             "byzantine_influence": sum(shares) / len(shares),
             "rejected_updates": sum(len(line["rejected"]) for line in history),
             "rounds_with_byzantine_majority": len(majorities) if experiment.threat.byzantine else 0,
-            "accuracy_worst_client": min(last["client_accuracy"]) if last["client_accuracy"] else None,
+            "accuracy_worst_client": _worst_client(last),
             **_costs(history),
-            **averaged(history),
+            **_leakage(history),
         },
         "error": None,
         "seconds": round(sum(line["seconds"] for line in history), 3),
@@ -223,6 +226,24 @@ def _costs(history: list[dict[str, Any]]) -> dict[str, float | None]:
     told = [line["cost"] for line in history if line["cost"] is not None]
     names = {"upload_bytes": "upload_bytes", "download_bytes": "download_bytes", "edge_flops": "flops"}
     return {name: fmean(cost[key] for cost in told) if told else None for name, key in names.items()}
+
+
+def _leakage(history: list[dict[str, Any]]) -> dict[str, float | None]:
+    """What was reconstructed, averaged over the observed rounds; nothing if nothing was."""
+    told = [line["leakage"]["metrics"] for line in history if line.get("leakage")]
+    if not told:
+        return {}
+    columns = {name: [metrics[name] for metrics in told] for name in RECONSTRUCTION}
+    return {name: None if None in values else fmean(values) for name, values in columns.items()}
+
+
+def _worst_client(line: dict[str, Any]) -> float | None:
+    """The lowest accuracy of an honest client's own model; of any client's if none was honest, None without any."""
+    if line["client_accuracy"] is None:
+        return None
+    accuracies: dict[int, float] = dict(zip(line["clients"], line["client_accuracy"], strict=True))
+    honest = [value for client, value in accuracies.items() if client not in line["byzantine_in_round"]]
+    return min(honest or accuracies.values())
 
 
 def environment(settings: Settings) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
             "upload, download and FLOPs of local training of one client in one round, averaged over both",
             "a multiply-add counts two, forward and backward pass",
         ]
-        parts += ["worst client: the lowest accuracy that a client's own model has"] if own_models else []
+        parts += ["worst client: the lowest accuracy of an honest client's own model"] if own_models else []
         made.append(_draw("accuracy and costs at the edge", summary, columns, parts, width))
     if any(map(inverted, done)):
         made.append(

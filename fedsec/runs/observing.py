@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -23,25 +22,13 @@ from fedsec.inversion.figures import Pair, draw_reconstruction
 from fedsec.metrics.images import Scores, score
 from fedsec.metrics.lpips import Lpips, MissingWeightsError
 from fedsec.scenario import CellConfig
+from fedsec.scenario.expectations import RECONSTRUCTION
 from fedsec.seeds import Streams
 from fedsec.threat import FeatureObservation, Knowledge, Observation, Reconstruction
 from fedsec.threat import LocalTraining as SeenTraining
 
-MEASURED = ("psnr", "ssim", "lpips", "mse", "psnr_gray", "ssim_gray", "label_accuracy", "recovered")
-"""What is reported of a reconstruction; see `fedsec.metrics.images.Scores.metrics`."""
 MOST_FEATURES = 8
 """Images reconstructed from feature maps unless the scenario says otherwise; each is independent of the others."""
-
-
-def averaged(history: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    """The measured figures, averaged over the observed rounds; None where there are none."""
-    told = [line["leakage"]["metrics"] for line in history if line.get("leakage")]
-    return {name: _mean([metrics[name] for metrics in told]) for name in MEASURED} if told else {}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return fmean(present) if len(present) == len(values) else None
 
 
 @dataclass(eq=False)
@@ -180,7 +167,7 @@ class CuriousServer:
         self._found[round_number] = {
             "client": self.target.client,
             "images": len(images),
-            "metrics": {name: told[name] for name in MEASURED},
+            "metrics": {name: told[name] for name in RECONSTRUCTION},
             "iterations": found.iterations,
             "seconds": round(seconds, 3),
             "lpips": scores.lpips,

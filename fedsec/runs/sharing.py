@@ -23,6 +23,7 @@ from fedsec.federation.exchange import LocalResult, Start
 from fedsec.federation.rounds import Threat, sample_clients
 from fedsec.runs.store import write_atomic
 from fedsec.scenario import CellConfig
+from fedsec.scenario.config import unlabeled
 from fedsec.seeds import Streams
 from fedsec.threat import DataPoisoning
 
@@ -43,7 +44,7 @@ class SharingKeys:
     """
 
     def __init__(self, config: CellConfig, device: str) -> None:
-        dump = config.model_dump(mode="json")
+        dump = unlabeled(config.model_dump(mode="json"))
         federation = {k: dump["federation"][k] for k in ("algorithm", "local", "mu", "bn")}
         depends = {k: dump[k] for k in ("dataset", "partition", "model", "engine", "seed")}
         versions = [version("fedsec"), version("torch")]

@@ -26,6 +26,7 @@ from fedsec.federation import (
 )
 from fedsec.federation.rounds import poison_data
 from fedsec.knowledge_defense import Admission, KnowledgeDefense
+from fedsec.metrics.classification import Classification
 from fedsec.models import build
 from fedsec.models.costs import module_costs
 from fedsec.seeds import Streams
@@ -105,6 +106,17 @@ def test_poisoned_knowledge_comes_from_byzantine_clients_alone(attack: Knowledge
     for each in deaf:
         each.play()
     assert torch.equal(*map(server_weights, deaf)) == isinstance(attack, LogitPoison)
+
+
+def test_accuracy_is_that_of_the_honest_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = [Classification(accuracy, 1.0, (accuracy,)) for accuracy in (0.1, 0.2, 0.4, 0.8)]
+    for byzantine, expected in (({1}, 1.3 / 3), ({0, 2}, 0.5), ({0, 1, 2, 3}, 0.375)):
+        fed = federation(threat=Threat(frozenset(byzantine), LabelFlip()), evaluate_every=1)
+        monkeypatch.setattr(fed, "evaluate_each", lambda clients: [own[client] for client in clients])
+        played = fed.play()
+        assert played.client_accuracy == (0.1, 0.2, 0.4, 0.8)
+        assert played.test is not None
+        assert played.test.accuracy == pytest.approx(expected)
 
 
 class Broken(KnowledgePoisoning):

@@ -108,7 +108,11 @@ def test_local_keeps_each_client_s_own_and_evaluates_with_them() -> None:
     assert result.client_accuracy == pytest.approx(right)
     assert result.test is not None
     assert result.test.accuracy == pytest.approx(sum(right) / 2)
-    fed.play()
+    fed.threat = Threat(frozenset({0}))
+    honest = fed.play().test
+    assert honest is not None
+    assert honest.accuracy == fed.evaluate([1]).accuracy
+    assert honest.accuracy != fed.evaluate([0]).accuracy
     again = [moved(m, v, 2) for m, v in zip(MEANS, VARIANCES, strict=True)]
     close(fed.client_statistics, [list(each) for each in again])
     torch.testing.assert_close(fed.weights()["client_statistics"], fed.client_statistics)

@@ -187,9 +187,10 @@ def test_too_few_finite_updates_name_the_round_and_the_clients() -> None:
 
 def test_centralized_is_ordinary_training_on_everything() -> None:
     fed = federation([[255, 255, 255, 255]], [[0, 1, 1, 1]], Centralized(local=ONE_STEP))
-    fed.play()
+    result = fed.play()
     assert fed.parameters.item() == pytest.approx(-0.25)
     assert Centralized.pooled
+    assert result.cost is None  # nothing is sent, and there is no edge
 
 
 def test_byzantine_clients_are_nested_and_do_not_touch_other_streams() -> None:

@@ -15,6 +15,8 @@ from filelock import FileLock
 
 from fedsec.errors import BusyError, InputError
 from fedsec.runs import run
+from fedsec.runs.sharing import shared_work
+from fedsec.scenario import load_scenario
 
 TINY = """\
 name: tiny
@@ -181,6 +183,17 @@ def test_one_round_cells_share_their_training(tmp_path: Path) -> None:
     assert len(rows) == 6 + 2, "six honest clients and two flipped ones, once each"
     accuracies = [r["metrics"]["accuracy"] for r in result.records]
     assert len(set(accuracies)) > 1
+
+
+def test_labels_do_not_part_cells_that_share_their_training(tmp_path: Path) -> None:
+    path = scenario(tmp_path)
+    labels = ["partition.label=two", "federation.label=once", "model.label=small"]
+    overrides = ["federation.rounds=1", "matrix.attack=[none]"]
+    plain, labeled = (
+        [cell.config for cell in load_scenario(path, [*overrides, *more]).cells()] for more in ([], labels)
+    )
+    assert plain[0].partition.label != labeled[0].partition.label
+    assert len(shared_work(plain)) == len(shared_work([*plain, *labeled])) == 6
 
 
 @pytest.mark.parametrize("damage", [b"", b"not tensors"])
