@@ -26,6 +26,8 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 _PANELS = 12
+_LINES = 12
+"""Settings without attack or defense stand beside each other in one panel, as long as they are no more than this."""
 _CHARACTER = 0.085
 """The width of a character of the legend, in inches."""
 
@@ -56,8 +58,9 @@ def draw_curves(root: Path, records: Sequence[Record]) -> list[Path]:
     """Draw the accuracy of every finished cell into `accuracy.png`.
 
     One panel for each attack (the one without first), one line for each defense: the mean over seeds, with its 95%
-    interval as a band. Where no cell was evaluated more than once, points with intervals take the place of lines. More
-    than 12 panels continue in `accuracy-2.png` and so on.
+    interval as a band. Where there are neither attacks nor defenses to compare, one panel with a line for each setting.
+    Where no cell was evaluated more than once, points with intervals take the place of lines. More than 12 panels
+    continue in `accuracy-2.png` and so on.
 
     Args:
         root: the run's folder, which holds `<cell id>/rounds.jsonl`.
@@ -122,6 +125,9 @@ def _panels(root: Path, records: Sequence[Record]) -> dict[tuple[str, str], _Pan
         key = setting, group.axes.get(ATTACK, "") if group.attacked else "no attack"
         panels.setdefault(key, {})[group.axes.get(DEFENSE, summary.metric)] = curve
         attacked[key] = group.attacked
+    alone = all(len(panel) == 1 for panel in panels.values()) and not any(attacked.values())
+    if alone and 1 < len(panels) <= _LINES:
+        return {("", ""): {setting: next(iter(panel.values())) for (setting, _), panel in panels.items()}}
     settings = list(dict.fromkeys(setting for setting, _ in panels))
     return {key: panels[key] for key in sorted(panels, key=lambda key: (settings.index(key[0]), attacked[key]))}
 

@@ -62,6 +62,19 @@ def test_curves_show_means_and_intervals_by_attack(tmp_path: Path) -> None:
     assert mean.get_marker() != median.get_marker()
 
 
+@pytest.mark.parametrize(("models", "panels", "lines"), [(3, 1, 3), (12, 1, 12), (13, 13, 1)])
+def test_settings_without_attack_and_defense_share_a_panel(
+    tmp_path: Path, models: int, panels: int, lines: int
+) -> None:
+    drawings = drawn(tmp_path, write_cells(tmp_path, 4, seeds=1, model=[f"m{number}" for number in range(models)]))
+    found = [axes for figure in drawings for axes in figure.axes if axes.lines]
+    assert len(found) == panels
+    assert {len(axes.lines) for axes in found} == {lines}
+    if panels == 1:
+        labels = [text.get_text().strip() for text in drawings[0].legends[0].get_texts()]
+        assert labels == [f"model=m{number}" for number in range(models)]
+
+
 def test_one_round_is_drawn_as_points(tmp_path: Path) -> None:
     records = write_cells(tmp_path, 1, attack=[ATTACKED, "none"], defense=["mean", "median"])
     (figure,) = drawn(tmp_path, records)
