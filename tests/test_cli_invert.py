@@ -75,7 +75,8 @@ def process(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
 
 
 def test_control_c_keeps_the_best_so_far(tmp_path: Path) -> None:
-    options = ("--attack", "inverting_gradients", "--dataset", "digits", "--iterations", "200000", "--out", "o")
+    endless = ("--iterations", "200000", "--attack-option", "plateau=null")
+    options = ("--attack", "inverting_gradients", "--dataset", "digits", *endless, "--out", "o")
     with process(*options, folder=tmp_path) as running:
         assert running.stdout is not None
         lines = [running.stdout.readline(), running.stdout.readline()]

@@ -57,6 +57,10 @@ class Algorithm(ABC):
         """Those of a round's clients that the server hears back from; at least one."""
         return list(clients)
 
+    def fewest(self, clients: int) -> int:
+        """How many of a round's clients the server hears back from, at least."""
+        return clients
+
     def coefficients(self, sizes: Float[Tensor, "clients"], population: Float[Tensor, "all"]) -> Tensor:
         """Coefficient of each client of the round in the average: [clients].
 

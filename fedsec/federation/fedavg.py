@@ -56,6 +56,12 @@ class FedAvg(Algorithm):
         slow = self.stragglers.among(clients, round_number, streams)
         return [client for client in clients if client not in slow]
 
+    def fewest(self, clients: int) -> int:
+        """All of them, unless stragglers are dropped."""
+        if self.stragglers is None or self.stragglers.handling != "drop":
+            return clients
+        return clients - self.stragglers.count(clients)
+
 
 def plan_client(
     data: ResidentData, client: int, local: LocalTraining, round_number: int, streams: Streams

@@ -20,7 +20,7 @@ class FedProx(FedAvg):
         mu: strength of the proximal term; with 0 (and no stragglers) this is federated averaging.
 
     Raises:
-        InputError: mu is negative.
+        InputError: mu is negative, or local training brings a proximal term of its own.
 
     Reference: Li et al. 2020, arXiv:1812.06127
     """
@@ -31,4 +31,6 @@ class FedProx(FedAvg):
         super().__post_init__()
         if not self.mu >= 0:
             raise InputError(f"mu must not be negative, got {self.mu}")
+        if self.local.proximal not in (0, self.mu):
+            raise InputError(f"FedProx: expected the proximal term as mu, got local.proximal {self.local.proximal}")
         object.__setattr__(self, "local", replace(self.local, proximal=self.mu))

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int16, Int64
 from torch import Tensor, nn
 
-from fedsec.errors import InputError
 from fedsec.federation.batches import BatchPlan, LocalTraining
 from fedsec.federation.captured import CapturedSteps, Recorder
 from fedsec.federation.cohort_norm import RunningStatistics
@@ -99,8 +98,8 @@ class LoopWorker:
         self._load(parameters, statistics)
         if local.proximal:
             self._center.copy_(self.parameters.flat)
-        examples = torch.from_numpy(plan.examples).to(self.data.device)
-        views = None if plan.views is None else torch.from_numpy(plan.views).to(self.data.device)
+        examples = self.data.put(plan.examples)
+        views = None if plan.views is None else self.data.put(plan.views)
         kind = self._kind()
         for step, size in enumerate(plan.sizes.tolist()):
             chosen, seen = examples[step, :size], None if views is None else views[step, :size]
@@ -201,16 +200,8 @@ class LoopWorker:
         return loss + teacher.weight * terms.mean()
 
     def _logits(self, images: Tensor) -> Tensor:
-        try:
-            with self.compute.autocast(images.device):
-                logits: Tensor = self.module(self.compute.inputs(images))
-        except ValueError as error:
-            if self.statistics.numel() and "more than 1 value per channel" in str(error):
-                raise InputError(
-                    f"batch normalization needs more than one value a channel, and a batch of {len(images)} has no "
-                    "more in the model's last layers; expected larger batches or images, or norm: gn"
-                ) from error
-            raise
+        with self.compute.autocast(images.device):
+            logits: Tensor = self.module(self.compute.inputs(images))
         return logits.to(self.parameters.flat.dtype)
 
 

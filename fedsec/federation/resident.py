@@ -77,6 +77,11 @@ class ResidentData:
             images = augmentation.apply(raw, views.reshape(-1, views.shape[-1]), self.normalization)
         return images.view(*examples.shape, *images.shape[1:]), self.label_of[examples]
 
+    def put(self, numbers: np.ndarray) -> Tensor:
+        """An array on the device; a GPU is not waited for."""
+        tensor = torch.from_numpy(numbers)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+
     def client_examples(self, client: int) -> tuple[Tensor, Int64[Tensor, "examples"]]:
         """One client's raw images (uint8) and labels."""
         examples = torch.from_numpy(self.clients[client]).to(self.device)

@@ -38,7 +38,8 @@ recalibrate: none are exchanged while training. Before an evaluation the round's
     new global model once, and the server averages the statistics they find.
 
 Averages use the algorithm's coefficients and leave out rejected clients; they are not robust, whatever the rule for the
-parameters is: under attack prefer `recalibrate`, or group normalization.
+parameters is: under attack prefer `recalibrate`, or group normalization. Attacks on updates leave statistics alone:
+Byzantine clients send those that their own training made, so results under attack are on the mild side.
 """
 
 
@@ -115,16 +116,17 @@ class Federation(RoundLoop):
             )
         if (bn == "reset") != trainer.cumulative:
             raise InputError("bn: reset goes with a cumulative trainer, and only reset does")
-        aggregator.max_rejected(self.clients_per_round)  # raises where the rule cannot work with so few clients
+        aggregator.max_rejected(algorithm.fewest(self.clients_per_round))  # raises where it cannot work with so few
         start = trainer.start(self.module)
         self.parameters, self.statistics = start.parameters, start.statistics
         held = self.num_clients if bn == "local" else 0
         self.client_statistics = self.statistics.repeat(held, 1)
-        self._flops = module_costs(module, tuple(self.test_images.shape[1:])).training_flops
+        self._costs = module_costs(module, tuple(self.test_images.shape[1:]))
 
     def state(self) -> dict[str, Tensor]:
         state = {"parameters": self.parameters, "statistics": self.statistics}
-        return {**state, "client_statistics": self.client_statistics} if self.bn == "local" else state
+        # A copy: rounds write into it, client by client.
+        return {**state, "client_statistics": self.client_statistics.clone()} if self.bn == "local" else state
 
     def restore(self, state: Mapping[str, Tensor], round_number: int) -> None:
         kept = checked_state(state, self.state())
@@ -136,7 +138,7 @@ class Federation(RoundLoop):
     def weights(self) -> dict[str, Tensor]:
         self._load(self.statistics)
         found = dict(self.module.state_dict())
-        return {**found, "client_statistics": self.client_statistics} if self.bn == "local" else found
+        return {**found, "client_statistics": self.client_statistics.clone()} if self.bn == "local" else found
 
     @property
     def engine(self) -> str:
@@ -171,7 +173,9 @@ class Federation(RoundLoop):
         self._settle(result.statistics, clients, coefficients, aggregate)
         self._load(self.statistics)
         self.round = number
-        test, accuracies = self._test(clients) if self.evaluated(number) else (None, None)
+        rejected = set(aggregate.rejected)
+        heard = [client for place, client in enumerate(clients) if place not in rejected]
+        test, accuracies = self._test(clients, heard) if self.evaluated(number) else (None, None)
         return RoundResult(
             round=number,
             clients=tuple(clients),
@@ -181,7 +185,7 @@ class Federation(RoundLoop):
             test=test,
             dropped=tuple(client for client in sampled if client not in set(clients)),
             client_accuracy=accuracies,
-            cost=None if self.algorithm.pooled else self._cost(result),
+            cost=None if self.algorithm.pooled else self._cost(result, clients, number),
         )
 
     def start(self, clients: Sequence[int]) -> Start:
@@ -201,7 +205,9 @@ class Federation(RoundLoop):
             return average(self.evaluate_each(chosen))
         if self.bn == "recalibrate":
             found = self.trainer.recalibrated(self.parameters, chosen)
-            self.statistics = _mean(found, self._coefficients(chosen))
+            finite = found.isfinite().all(1)
+            if bool(finite.any()):
+                self.statistics = _mean(found[finite], self._coefficients(chosen)[finite])
             self._load(self.statistics)
         return self._classify()
 
@@ -211,11 +217,18 @@ class Federation(RoundLoop):
         for client in clients:
             self._load(self.client_statistics[client])
             each.append(self._classify())
+        self._load(self.statistics)
         return each
 
-    def _test(self, clients: Sequence[int]) -> tuple[Classification, tuple[float, ...] | None]:
+    def _test(self, clients: Sequence[int], heard: Sequence[int]) -> tuple[Classification, tuple[float, ...] | None]:
+        """Figures after a round; nothing is asked of clients whose updates were rejected.
+
+        Args:
+            clients: of the round.
+            heard: those of them whose updates were not rejected.
+        """
         if self.bn != "local" or not self.trainer.statistics.size:
-            return self.evaluate(clients), None
+            return self.evaluate(heard), None
         each = self.evaluate_each(clients)
         return self.over_honest(clients, each), tuple(one.accuracy for one in each)
 
@@ -258,10 +271,16 @@ class Federation(RoundLoop):
         elif bool(finite.any()):
             self.statistics = _mean(found[finite], coefficients[finite])
 
-    def _cost(self, result: LocalResult) -> EdgeCost:
+    def _cost(self, result: LocalResult, clients: Sequence[int], round_number: int) -> EdgeCost:
+        number = self.parameters.element_size()
         exchanged = self.parameters.numel() + (self.statistics.numel() if self.bn in ("average", "reset") else 0)
-        size = exchanged * self.parameters.element_size()
-        return EdgeCost(size, size, fmean(result.examples.tolist()) * self._flops)
+        up = down = exchanged * number
+        flops = fmean(result.examples.tolist()) * self._costs.training_flops
+        if self.bn == "recalibrate" and self.statistics.numel() and self.evaluated(round_number):
+            # The new model comes, the client's images pass through it once, and their statistics go.
+            down, up = down + self.parameters.numel() * number, up + self.statistics.numel() * number
+            flops += fmean(self.data.sizes(clients).tolist()) * self._costs.forward_flops
+        return EdgeCost(up, down, flops)
 
     def _poison(self, rows: Float[Tensor, "clients parameters"], byzantine: list[int], round_number: int) -> None:
         attack = self.threat.attack

@@ -35,9 +35,13 @@ class Stragglers:
         if self.handling not in ("drop", "partial"):
             raise InputError(f"stragglers: handling must be drop or partial, got {self.handling!r}")
 
+    def count(self, clients: int) -> int:
+        """How many of so many clients are stragglers."""
+        return int(self.fraction * clients + 1e-9)
+
     def among(self, clients: Sequence[int], round_number: int, streams: Streams) -> set[int]:
         """The stragglers of a round."""
-        count = int(self.fraction * len(clients) + 1e-9)
+        count = self.count(len(clients))
         order = streams.numpy("stragglers", round_number).permutation(len(clients))
         return {clients[place] for place in order[:count].tolist()}
 

@@ -41,10 +41,6 @@ class CohortWorker:
         made, self._batch = cohort_module(module, self.statistics)
         self.module = made.to(data.device)
         self._running = RunningStatistics(module, self.statistics, data.device, cumulative=cumulative)
-        self._losses = vmap(self._loss, in_dims=(0, 0, 0, 0, None, None), randomness="different")
-        self._padded_losses = vmap(self._loss, in_dims=(0, 0, 0, 0, 0, None), randomness="different")
-        self._taught_losses = vmap(self._loss, in_dims=(0, 0, 0, 0, None, 0), randomness="different")
-        self._padded_taught_losses = vmap(self._loss, in_dims=(0, 0, 0, 0, 0, 0), randomness="different")
 
     def train(
         self, start: Start, plans: Sequence[BatchPlan], local: LocalTraining, teacher: Teacher | None = None
@@ -92,34 +88,30 @@ class CohortWorker:
         teacher: Teacher | None,
     ) -> tuple[Tensor, Tensor]:
         """Each client's loss, and what its normalization layers saw."""
-        if teacher is None:
-            loss = self._padded_losses if padded else self._losses
-            alone: tuple[Tensor, Tensor] = loss(parameters, images, labels, weights, weights if padded else None, None)
-            return alone
-        loss = self._padded_taught_losses if padded else self._taught_losses
-        taught = teacher.logits[examples], weights * teacher.known[examples] * teacher.weight
-        self._teacher = teacher
-        both: tuple[Tensor, Tensor] = loss(parameters, images, labels, weights, weights if padded else None, taught)
-        return both
+        taught = None
+        if teacher is not None:
+            taught = teacher.logits[examples], weights * teacher.known[examples] * teacher.weight
 
-    def _loss(
-        self,
-        parameters: dict[str, Tensor],
-        images: Tensor,
-        labels: Tensor,
-        weights: Tensor,
-        mask: Tensor | None,
-        taught: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Tensor, Tensor]:
-        self._batch.weights = None if mask is None else (mask > 0).to(images.dtype)
-        with self.compute.autocast(images.device):
-            logits = functional_call(self.module, parameters, (images,))
-        logits = logits.to(images.dtype)
-        loss = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
-        if taught is not None:
-            targets, shares = taught
-            loss = loss + (self._teacher.losses(logits, targets) * shares).sum()
-        return loss, self._batch.statistics(self.statistics, logits)
+        def loss(
+            parameters: dict[str, Tensor],
+            images: Tensor,
+            labels: Tensor,
+            weights: Tensor,
+            taught: tuple[Tensor, Tensor] | None,
+        ) -> tuple[Tensor, Tensor]:
+            self._batch.weights = (weights > 0).to(images.dtype) if padded else None
+            with self.compute.autocast(images.device):
+                logits = functional_call(self.module, parameters, (images,))
+            logits = logits.to(images.dtype)
+            total = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
+            if taught is not None and teacher is not None:
+                targets, shares = taught
+                total = total + (teacher.losses(logits, targets) * shares).sum()
+            return total, self._batch.statistics(self.statistics, logits)
+
+        stacked = vmap(loss, in_dims=(0, 0, 0, 0, None if taught is None else 0))
+        found: tuple[Tensor, Tensor] = stacked(parameters, images, labels, weights, taught)
+        return found
 
 
 @dataclass(frozen=True, eq=False)

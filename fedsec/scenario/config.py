@@ -188,6 +188,13 @@ class CellConfig(Section):
         return 1 if self.pooled else self.federation.clients_per_round or self.partition.clients
 
     @property
+    def heard(self) -> int:
+        """Clients whose updates reach the server in a round, at least."""
+        slow = self.federation.stragglers
+        dropped = slow is not None and slow.handling == "drop"
+        return self.cohort - (int(slow.fraction * self.cohort + 1e-9) if slow and dropped else 0)
+
+    @property
     def id(self) -> str:
         """First 12 hexadecimal digits of the SHA-256 of all that the cell's numbers depend on."""
         content = unlabeled(self.model_dump(mode="json"))

@@ -127,7 +127,7 @@ def _notes(cell: Cell) -> Iterator[str]:
         yield from _absences(config)
     if config.federation.algorithm == GROUP_TRANSFER:
         return  # nothing is aggregated, so there is no number of rows to withstand
-    clients, cohort, byzantine = config.partition.clients, config.cohort, config.attack.count(config.partition.clients)
+    clients, cohort, byzantine = config.partition.clients, config.heard, config.attack.count(config.partition.clients)
     if not byzantine:
         return
     part = config.defense[0]

@@ -62,7 +62,7 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
         yield ("defense",), content["defense"], partial(_together, config.defense)
         return
     for index, rule in enumerate(config.defense):
-        yield ("defense", index), [content["defense"][index], config.cohort], partial(bound_of, rule, config.cohort)
+        yield ("defense", index), [content["defense"][index], config.heard], partial(bound_of, rule, config.heard)
     if config.federation.bn == "local":
         yield ("federation", "bn"), content["defense"], partial(_server_evaluates_nothing, config.defense)
 

@@ -1,6 +1,8 @@
 """Both engines, for every model, optimizer and partition, against each other and against a plain PyTorch loop."""
 
 import copy
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ from torch import Tensor, nn
 from fedsec.data.datasets import Normalization, Split
 from fedsec.data.partitions import PARTITIONS
 from fedsec.errors import InputError
-from fedsec.federation import CohortTrainer, LocalTraining, ResidentData
+from fedsec.federation import CohortTrainer, LocalTraining, ResidentData, memory
 from fedsec.federation.batches import BatchPlan, plan_batches
 from fedsec.federation.memory import activation_bytes
+from fedsec.federation.vectorized import CohortWorker
 from fedsec.models import build
 
 SHAPE, CLASSES = (1, 8, 8), 4
@@ -158,6 +161,78 @@ def test_dropout_is_refused_since_it_could_not_be_reproduced() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, CLASSES))
     with pytest.raises(InputError, match="dropout"):
         CohortTrainer(module, resident("iid"))
+
+
+class Single(nn.Module):
+    """Batch normalization of one value a channel and image."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.head = layer, nn.Linear(64, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(images.flatten(1)))
+        return logits
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("engine", ["loop", "vectorized", "auto"])
+def test_both_engines_refuse_a_batch_that_has_no_variance(engine: str, threads: int) -> None:
+    data = resident("iid")
+    trainer = CohortTrainer(Single(nn.BatchNorm1d(64)), data, engine=engine, threads=threads)  # type: ignore[arg-type]
+    start, fine = trainer.start(trainer.module), LocalTraining(epochs=1, batch_size=9, lr=0.1)
+    assert bool(trainer.train(start, plans(data, fine), fine).updates.isfinite().all())
+    # Eighteen images in batches of 17 leave one alone, in some clients' last batch.
+    lonely = LocalTraining(epochs=1, batch_size=17, lr=0.1)
+    with pytest.raises(InputError, match="a batch of 1 has no more in the model's last layers"):
+        trainer.train(start, plans(data, lonely), lonely)
+    data.clients[0] = data.clients[0][:1]
+    with pytest.raises(InputError, match="a batch of 1 has no more"):
+        trainer.gradients(start, [0, 1])
+
+
+def test_layers_that_engines_would_compute_wrongly_are_refused() -> None:
+    class Own(nn.BatchNorm1d):
+        """Might do anything."""
+
+    for layer, problem in ((nn.BatchNorm1d(64, track_running_stats=False), "keeps no running"), (Own(64), "Own")):
+        with pytest.raises(InputError, match=problem):
+            CohortTrainer(Single(layer), resident("iid"))
+
+
+def test_full_batches_need_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, module = resident("iid", examples=900, clients=2), build("resnet4", SHAPE, CLASSES)
+    trainer = CohortTrainer(module, data)
+    start, free = trainer.start(module), 450 * activation_bytes(module, data)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+    with pytest.raises(InputError, match="expected a batch size of at most"):
+        trainer.gradients(start, [0, 1])
+    # Without batch normalization a full batch is taken apart.
+    smooth = build("resnet4", SHAPE, CLASSES, norm={"name": "gn", "groups": 2})
+    apart = CohortTrainer(smooth, data)
+    apart.gradients(apart.start(smooth), [0])
+
+
+def test_on_a_cpu_batch_normalization_is_not_stacked_unless_asked() -> None:
+    data, module, local = resident("iid"), build("resnet4", SHAPE, CLASSES), OPTIMIZERS["sgd"]
+    used = {}
+    for engine in ("auto", "vectorized"):
+        trainer = CohortTrainer(module, data, engine=engine)  # type: ignore[arg-type]
+        trainer.train(trainer.start(module), plans(data, local), local)
+        used[engine] = trainer.used
+    assert used["auto"].startswith("loop")
+    assert used["vectorized"].startswith("vectorized")
+
+
+def test_a_worker_is_gone_with_its_last_reference() -> None:
+    worker = CohortWorker(model("mlp"), resident("iid"))
+    gone = weakref.ref(worker)
+    gc.disable()
+    try:
+        del worker
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_training_leaves_the_thread_count_and_the_callers_module_alone() -> None:

@@ -1,5 +1,6 @@
 """FedProx and its stragglers. That its gradient is the formula's is shown in test_objectives."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,12 @@ import torch
 from torch import nn
 
 from fedsec.data.datasets import Normalization, Split
-from fedsec.defenses import Mean
+from fedsec.defenses import Mean, TrimmedMean
 from fedsec.errors import InputError
 from fedsec.federation import CohortTrainer, FedAvg, Federation, FedProx, LocalTraining, ResidentData, Stragglers
 from fedsec.federation.algorithm import Algorithm
+from fedsec.federation.exchange import Start
+from fedsec.federation.fedavg import plan_client
 from fedsec.seeds import Streams
 
 LOCAL = LocalTraining(epochs=3, batch_size=2, lr=0.5, momentum=0.5)
@@ -30,7 +33,7 @@ def federation(algorithm: Algorithm, clients: int = 6, **more: Any) -> Federatio
         CohortTrainer(module, data),
         split,
         algorithm=algorithm,
-        aggregator=Mean(),
+        aggregator=more.pop("aggregator", None) or Mean(),
         streams=Streams(0),
         rounds=4,
         num_classes=3,
@@ -108,3 +111,30 @@ def test_steps_of_stragglers_cover_everything_from_one_to_all_but_one() -> None:
 def test_bad_settings_say_what_was_expected(build: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         build()
+
+
+def test_a_rule_must_work_with_those_who_are_heard() -> None:
+    slow = FedAvg(local=LOCAL, stragglers=Stragglers(0.5, "drop"))
+    with pytest.raises(InputError, match="leaves none of 3"):
+        federation(slow, aggregator=TrimmedMean(num_trimmed_per_side=2))
+    assert slow.fewest(6) == 3
+    assert replace(slow, stragglers=Stragglers(0.5, "partial")).fewest(6) == 6
+    assert Stragglers(0.3, "drop").count(10) == 3  # 0.3 x 10 is a little less in binary
+
+
+def test_the_proximal_term_is_said_in_one_place() -> None:
+    with pytest.raises(InputError, match=r"expected the proximal term as mu, got local\.proximal 0\.5"):
+        FedProx(local=replace(LOCAL, proximal=0.5))
+    again = FedProx(local=LOCAL, mu=0.2)
+    assert replace(again, server_lr=0.5).local.proximal == 0.2
+
+
+def test_clients_stay_near_the_model_that_each_of_them_received() -> None:
+    near = LocalTraining(steps=3, batch_size=4, lr=0.1, proximal=2.0)
+    fed = federation(FedAvg(local=near))
+    plans = [plan_client(fed.data, client, near, 1, Streams(0)) for client in range(6)]
+    own = fed.parameters + torch.linspace(-0.5, 0.5, 6)[:, None]
+    start = Start(own, fed.statistics)
+    found = CohortTrainer(fed.module, fed.data, engine="vectorized").train(start, plans, near).updates
+    alone = CohortTrainer(fed.module, fed.data, engine="loop").train(start, plans, near).updates
+    torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)

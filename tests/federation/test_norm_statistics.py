@@ -13,13 +13,25 @@ from fedsec.data.datasets import Normalization, Split
 from fedsec.defense import Aggregator
 from fedsec.defenses import Mean, Median
 from fedsec.errors import InputError
-from fedsec.federation import CohortTrainer, FedAvg, Federation, LocalTraining, ResidentData, Threat
+from fedsec.federation import (
+    Algorithm,
+    Centralized,
+    CohortTrainer,
+    FedAvg,
+    Federation,
+    FedProx,
+    FedSGD,
+    LocalTraining,
+    ResidentData,
+    Threat,
+)
 from fedsec.seeds import Streams
 
 # Client 0 has pixels 0 and 2, client 1 has 4, 4, 8 and 8 (as the model sees them). One step on all of them.
 PIXELS = ([0, 2], [4, 4, 8, 8])
 MEANS, VARIANCES = [1.0, 6.0], [2.0, 16 / 3]  # unbiased
 MOMENTUM = 0.25
+ONE_BATCH = LocalTraining(steps=1, batch_size=4, lr=1e-9)
 TEST_PIXELS, TEST_LABELS = [0, 1, 2, 4], [0, 0, 0, 1]
 
 
@@ -48,7 +60,7 @@ def federation(bn: Any, steps: int = 1, aggregator: Aggregator | None = None, **
         module,
         CohortTrainer(module, data, cumulative=bn == "reset"),
         Split(torch.tensor(TEST_PIXELS, dtype=torch.uint8).view(-1, 1, 1, 1), torch.tensor(TEST_LABELS)),
-        algorithm=FedAvg(local=LocalTraining(steps=steps, batch_size=4, lr=1e-9)),
+        algorithm=more.pop("algorithm", None) or FedAvg(local=LocalTraining(steps=steps, batch_size=4, lr=1e-9)),
         aggregator=aggregator or Mean(),
         streams=Streams(0),
         rounds=3,
@@ -140,14 +152,77 @@ def test_statistics_are_no_part_of_what_a_robust_rule_sees() -> None:
     assert fed.parameters.numel() == 3
 
 
-def test_sent_bytes_count_statistics_only_where_they_are_sent() -> None:
-    sizes = {}
+def test_what_is_sent_is_counted() -> None:
+    """Scale, shift and slope are three numbers, the layer's statistics two."""
+    sizes, flops = {}, {}
     for bn in ("average", "reset", "local", "recalibrate"):
         cost = federation(bn).play().cost
         assert cost is not None
-        assert cost.upload_bytes == cost.download_bytes
-        sizes[bn] = cost.upload_bytes
-    assert sizes == {"average": 4 * 5, "reset": 4 * 5, "local": 4 * 3, "recalibrate": 4 * 3}
+        sizes[bn] = cost.upload_bytes, cost.download_bytes
+        flops[bn] = cost.flops
+    both, model = (4 * 5, 4 * 5), (4 * 3, 4 * 3)
+    # Before the evaluation the new model comes once more, and statistics go.
+    assert sizes == {"average": both, "reset": both, "local": model, "recalibrate": (4 * 5, 4 * 6)}
+    rarely = federation("recalibrate", evaluate_every=2).play().cost
+    assert rarely is not None
+    assert (rarely.upload_bytes, rarely.download_bytes) == model
+
+
+@pytest.mark.parametrize("bn", ["average", "reset", "local", "recalibrate"])
+@pytest.mark.parametrize("algorithm", [FedSGD(), FedProx(local=ONE_BATCH), Centralized(local=ONE_BATCH)])
+def test_every_algorithm_goes_with_every_choice(algorithm: Algorithm, bn: str) -> None:
+    fed = federation(bn, algorithm=algorithm)
+    for _ in range(2):
+        fed.play()
+    assert bool(fed.parameters.isfinite().all())
+    if bn == "average":
+        close(fed.statistics, weighted([moved(m, v, 2) for m, v in zip(MEANS, VARIANCES, strict=True)]))
+
+
+@pytest.mark.parametrize("bn", ["average", "local", "recalibrate"])
+def test_a_rejected_client_s_statistics_count_nowhere(bn: str) -> None:
+    fed = federation(bn)
+    honest = fed.local_updates
+
+    def broken(start: Any, clients: Any, round_number: int) -> Any:
+        result = honest(start, clients, round_number)
+        result.updates[0, 0] = torch.nan
+        return result
+
+    fed.local_updates = broken
+    assert fed.play().rejected == (0,)
+    if bn == "local":
+        close(fed.client_statistics, [[0, 1], list(moved(MEANS[1], VARIANCES[1]))])
+    else:
+        close(fed.statistics, [MEANS[1], VARIANCES[1]] if bn == "recalibrate" else list(moved(MEANS[1], VARIANCES[1])))
+
+
+def test_statistics_that_are_not_finite_are_not_measured_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    fed = federation("recalibrate")
+    found = torch.tensor([[torch.inf, 1.0], [MEANS[1], VARIANCES[1]]])
+    monkeypatch.setattr(fed.trainer, "recalibrated", lambda parameters, clients: found)
+    fed.play()
+    close(fed.statistics, [MEANS[1], VARIANCES[1]])
+
+
+def test_what_was_handed_out_does_not_change_any_more() -> None:
+    fed = federation("local")
+    fed.play()
+    kept, weights = fed.state(), fed.weights()
+    before = kept["client_statistics"].clone()
+    fed.play()
+    assert torch.equal(kept["client_statistics"], before)
+    assert torch.equal(weights["client_statistics"], before)
+    assert not torch.equal(fed.client_statistics, before)
+
+
+def test_observers_see_the_model_that_was_sent_whatever_was_evaluated() -> None:
+    seen = []
+    fed = federation("local")
+    fed.observers.append(lambda number, clients, rows: seen.append(fed.module.state_dict()["norm.running_mean"].item()))
+    fed.play()
+    fed.play()
+    assert seen == [0, 0]
 
 
 def test_a_client_whose_statistics_are_not_finite_is_left_out_of_them() -> None:
@@ -171,7 +246,8 @@ def test_a_restored_federation_ends_with_the_same_bits(bn: str) -> None:
     for _ in range(3):
         whole.play()
     half.play()
-    resumed.restore({name: tensor.clone() for name, tensor in half.state().items()}, 1)
+    resumed.restore(half.state(), 1)
+    assert torch.equal(resumed.module.slope, half.module.slope)
     for result in resumed.run():
         last = result
     assert last.round == 3
