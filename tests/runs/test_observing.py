@@ -61,7 +61,7 @@ CASES: dict[str, dict[str, Any]] = {
     "feature maps": {"model": NORMALIZED, "federation": FEDGKT, "attack": FEATURES},
     "feature maps of an extractor that drifted": {
         "model": NORMALIZED,
-        "federation": FEDGKT,
+        "federation": {**FEDGKT, "asynchronous": True},  # which lets a resumed server compute messages anew
         "attack": {**FEATURES, "iterations": 5, "knowledge": {"extractor": "initial"}},
     },
 }
@@ -187,7 +187,7 @@ def interrupt(at: int, number: int, *_: Any) -> None:
         raise Interrupted
 
 
-@pytest.mark.parametrize("case", ROUGH)
+@pytest.mark.parametrize("case", ["updates beside the median", "feature maps of an extractor that drifted"])
 def test_what_leaked_before_an_interruption_is_kept(
     observed: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
