@@ -230,7 +230,8 @@ def _costs(history: list[dict[str, Any]]) -> dict[str, float | None]:
 
 def _leakage(history: list[dict[str, Any]]) -> dict[str, float | None]:
     """What was reconstructed, averaged over the observed rounds; nothing if nothing was."""
-    told = [line["leakage"]["metrics"] for line in history if line.get("leakage")]
+    found = [line["leakage"] for line in history if line.get("leakage")]
+    told = [each["metrics"] for each in found if each["metrics"] is not None]
     if not told:
         return {}
     columns = {name: [metrics[name] for metrics in told] for name in RECONSTRUCTION}

@@ -17,6 +17,7 @@ from fedsec.federation.batches import LocalTraining
 from fedsec.federation.knowledge import KnowledgeFederation
 from fedsec.federation.rounds import RoundLoop
 from fedsec.federation.server import Federation
+from fedsec.federation.stragglers import Stragglers
 from fedsec.inversion.client import batch_statistics, has_batch_statistics, pixel_scale
 from fedsec.inversion.figures import Pair, draw_reconstruction
 from fedsec.metrics.images import Scores, score
@@ -34,6 +35,8 @@ MOST_FEATURES = 8
 @dataclass(eq=False)
 class CuriousServer:
     """Reconstructs what its scenario targets, whenever the federation lets it see a message.
+
+    An update of FedProx is replayed without its proximal term, which is zero where local training starts.
 
     Args:
         config: of the cell; its attack is an inversion.
@@ -75,8 +78,19 @@ class CuriousServer:
         local: LocalTraining | None = getattr(self.federation.algorithm, "local", None)
         if self.target.images is not None:
             raise InputError("attack.target.images: an update is of all images of a client; expected no number")
+        if self.knowledge.bn_statistics == "batch" and not has_batch_statistics(self.federation.module):
+            raise InputError(
+                "attack.knowledge.bn_statistics: the model has no batch normalization; expected none, got batch"
+            )
         if local is None:
             return
+        stragglers: Stragglers | None = getattr(self.federation.algorithm, "stragglers", None)
+        if stragglers is not None and stragglers.handling == "partial":
+            raise InputError(
+                "attack: the server does not know how many of its steps a slow client did, so its update cannot be "
+                "replayed; expected no stragglers, or handling drop"
+            )
+        _seen(local, len(self.federation.data.clients[self.target.client]))
         if self.knowledge.bn_statistics == "batch":
             raise InputError("attack.knowledge.bn_statistics: batch goes with single gradients (fedsgd); expected none")
         if local.optimizer != "sgd" or local.augmentation is not None:
@@ -91,6 +105,9 @@ class CuriousServer:
         federation = self.federation
         assert isinstance(federation, Federation)
         client, row = self.target.client, rows[list(clients).index(self.target.client)]
+        if not bool(row.isfinite().all()) or not bool(row.any()):
+            self._leave(round_number, "its update was zero, or not finite: there is nothing to invert")
+            return
         images, labels = federation.data.client_examples(client)
         local: LocalTraining | None = getattr(federation.algorithm, "local", None)
         model = federation.module
@@ -137,6 +154,9 @@ class CuriousServer:
             federation.clients.load(client)
             extractor = federation.clients.extractor
         chosen = slice(self.target.images or MOST_FEATURES)
+        if not bool(message.features[chosen].isfinite().all()):
+            self._leave(round_number, "its feature maps were not finite: there is nothing to invert")
+            return
         examples = torch.from_numpy(federation.clients.examples[client][chosen]).to(federation.data.device)
         observation = FeatureObservation(
             extractor,
@@ -148,6 +168,9 @@ class CuriousServer:
         )
         images = federation.data.images[federation.data.image_of[examples]]
         self._reconstruct(round_number, observation, images, federation.data.label_of[examples])
+
+    def _leave(self, round_number: int, why: str) -> None:
+        self._found[round_number] = {"client": self.target.client, "metrics": None, "notes": [why]}
 
     def _reconstruct(self, round_number: int, observation: Any, images: Tensor, labels: Tensor) -> None:
         generator = self.streams.torch("attack", "round", round_number)
@@ -206,7 +229,7 @@ def _seen(local: LocalTraining, images: int) -> SeenTraining:
         InputError: batches that run over the seam between two passes, which the attack does not replay.
     """
     batch = local.batch_of(images)
-    if local.steps is not None and images % batch:
+    if local.steps is not None and images % batch and local.steps * batch > images:
         raise InputError(
             f"attack: with local.steps, batches of {batch} run over the seams between passes over {images} images, "
             "which cannot be replayed; expected local.epochs, or batches that divide the images"

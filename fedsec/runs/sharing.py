@@ -29,9 +29,9 @@ from fedsec.threat import DataPoisoning
 
 
 def is_shared(config: CellConfig) -> bool:
-    """Whether a cell shares local training with its neighbors: one round of updates, nobody slow or observed."""
+    """Whether a cell shares local training with its neighbors: one round of updates, nobody slow."""
     federation = config.federation
-    apart = federation.algorithm in ("centralized", "fedgkt") or federation.stragglers or config.attack.inverts
+    apart = federation.algorithm in ("centralized", "fedgkt") or federation.stragglers
     return federation.rounds == 1 and not apart
 
 

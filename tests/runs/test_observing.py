@@ -492,3 +492,63 @@ def test_batches_that_run_over_the_seams_between_passes_are_refused(tmp_path: Pa
     words = r"^attack: with local\.steps, batches of 3 run over the seams between passes over 4 images"
     with pytest.raises(InputError, match=words):
         finish(config(**averaging(steps=4, batch_size=3)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("local", "model"), [({"epochs": 3, "batch_size": 3, "lr": 1e35}, {"name": "mlp", "hidden": [8, 8]})]
+)
+def test_a_client_that_diverges_costs_its_picture_and_not_the_cell(
+    tmp_path: Path, local: dict[str, Any], model: dict[str, Any]
+) -> None:
+    lost = config(model=model, federation={"rounds": 1, "local": local}, attack={**MATCHING, "target": {"client": 3}})
+    folder = finish(lost, tmp_path)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["metrics"]["rejected_updates"] > 0
+    assert "psnr" not in result["metrics"]
+    (line,) = (json.loads(each) for each in (folder / "rounds.jsonl").read_text().splitlines())
+    assert "not finite" in line["leakage"]["notes"][0]
+
+
+def test_one_round_is_not_disturbed_either(tmp_path: Path) -> None:
+    """Rounds that may share their training do so with and without an observer."""
+    once = {"rounds": 1, "local": {"epochs": 2, "batch_size": 3}}
+    models = [
+        (finish(config(federation=once, **more), tmp_path) / "model.safetensors").read_bytes()
+        for more in ({}, {"attack": {**MATCHING, "target": {"client": 3}}})
+    ]
+    assert models[0] == models[1]
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"federation": {**FEDAVG, "stragglers": {"fraction": 0.5, "handling": "partial"}}, "attack": MATCHING},
+            "how many of its steps a slow client did",
+        ),
+        (
+            {"federation": FEDSGD, "attack": {**MATCHING, "knowledge": {"bn_statistics": "batch"}}},
+            "attack.knowledge.bn_statistics: the model has no batch normalization",
+        ),
+        (
+            {
+                "federation": {"rounds": 9, "local": {"steps": 2, "batch_size": 3}},
+                "attack": {**MATCHING, "target": {"client": 1, "rounds": [9]}},
+            },
+            "run over the seams",
+        ),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused_before_the_first_round(
+    tmp_path: Path, sections: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        finish(config(**sections), tmp_path)
+    assert not list(tmp_path.glob("*/rounds.jsonl"))
+
+
+def test_a_first_pass_that_is_broken_off_has_no_seam(tmp_path: Path) -> None:
+    finish(
+        config(federation={"rounds": 1, "local": {"steps": 1, "batch_size": 3}}, attack={**MATCHING, "target": {}}),
+        tmp_path,
+    )
