@@ -374,7 +374,7 @@ def test_the_rate_drops_when_the_loss_has_not_got_better_for_long_enough() -> No
     rates = []
     for _ in range(9):
         found.play()
-        rates.append(found.server.optimizer.param_groups[0]["lr"])
+        rates.append(found.server.optimizer.lr)
     assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001])
 
 
