@@ -5,7 +5,7 @@ parameters, optimizer state and running statistics in place. So what is recorded
 same size, whichever client it belongs to.
 """
 
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,7 +21,8 @@ WARM_UP = 3
 """Steps of one kind before it is recorded: libraries choose their algorithms and allocate what they need. They are
 steps of the training like any other: nothing has to be undone, and a batch size seen but twice is never recorded."""
 KEPT = 8
-"""Recordings kept at a time; the one that was not used for longest goes first."""
+"""Recordings made at most; batches of further sizes run as they are. None is exchanged for another: that waits for the
+device, and destroying one CUDA graph can spoil what others compute (PyTorch 2.12 to 2.14, issue 193402)."""
 
 
 class Recorder(Protocol):
@@ -38,7 +39,7 @@ class Recorder(Protocol):
         """
 
     def forget(self) -> None:
-        """Called before a recording is thrown away."""
+        """Called before all recordings are thrown away."""
 
 
 class CudaGraphs:
@@ -52,6 +53,7 @@ class CudaGraphs:
         self.device = device
         # Graphs of one worker never run at the same time, and nothing lives in their pool between two replays.
         self._pool = torch.cuda.graph_pool_handle()
+        # Its own: on PyTorch's common capture stream all graphs of the process would share one cuBLAS workspace.
         self._side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def warm_up(self, program: Program) -> None:
@@ -63,9 +65,14 @@ class CudaGraphs:
         current.wait_stream(self._side)
 
     def record(self, program: Program) -> Program:
-        graph = torch.cuda.CUDAGraph()
+        graph, side = torch.cuda.CUDAGraph(), self._side
         try:
-            with torch.cuda.device(self.device), torch.cuda.graph(graph, pool=self._pool):
+            # Entered twice: a capture that fails leaves its stream the current one (PyTorch up to 2.11).
+            with (
+                torch.cuda.device(self.device),
+                torch.cuda.stream(side),
+                torch.cuda.graph(graph, pool=self._pool, stream=side),
+            ):
                 program()
         except RuntimeError:
             torch.cuda.synchronize(self.device)
@@ -73,86 +80,97 @@ class CudaGraphs:
         return graph.replay
 
     def forget(self) -> None:
-        """Wait: a graph must not be destroyed while it runs."""
+        """Wait: a graph must not be destroyed while it runs. The next ones get a pool that no dead graph has used."""
         torch.cuda.synchronize(self.device)
+        self._pool = torch.cuda.graph_pool_handle()
 
 
-@dataclass(eq=False)
-class _Slot:
-    """One kind of step: its buffers, how often it ran, and its recording."""
+@dataclass(frozen=True, eq=False)
+class _Recording:
+    """A recorded step and the buffers that it reads its batch from."""
 
     examples: Tensor
     views: Tensor | None
-    runs: int = 0
-    replay: Program | None = None
+    replay: Program
 
-    def fill(self, examples: Tensor, views: Tensor | None) -> None:
+    def run(self, examples: Tensor, views: Tensor | None) -> None:
         self.examples.copy_(examples)
         if self.views is not None and views is not None:
             self.views.copy_(views)
+        self.replay()
 
 
 class CapturedSteps:
-    """Runs local steps, from the fourth of a kind on by replaying its recording.
+    """Runs local steps, from the fourth of a size on by replaying its recording.
 
     Args:
-        step: takes example numbers and views, and changes tensors in place, always the same ones; it must not look at
-            their values, nor depend on anything else that changes.
         recorder: makes the recordings.
 
     Attributes:
         problem: why a step could not be recorded, after which all run as they are; empty if none failed.
     """
 
-    def __init__(self, step: Step, recorder: Recorder) -> None:
-        self.step, self.recorder = step, recorder
-        self.problem = ""
-        self._slots: OrderedDict[Hashable, _Slot] = OrderedDict()
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder, self.problem = recorder, ""
+        self._kind: Hashable = None
+        self._runs: Counter[Hashable] = Counter()
+        self._recordings: dict[Hashable, _Recording] = {}
 
-    def run(self, kind: Hashable, examples: Int64[Tensor, "batch"], views: Int16[Tensor, "batch 5"] | None) -> None:
+    def run(
+        self, step: Step, kind: Hashable, examples: Int64[Tensor, "batch"], views: Int16[Tensor, "batch 5"] | None
+    ) -> None:
         """One step.
 
         Args:
-            kind: all that the step depends on beside the values in its tensors: sizes and addresses of what it reads.
+            step: takes example numbers and views, and changes tensors in place, always the same ones; it must not look
+                at their values, nor depend on anything else that changes. It is not kept: whoever owns both it and
+                this would never be freed.
+            kind: all that the step depends on beside the values in its tensors: settings, sizes and addresses of what
+                it reads. Recordings of another kind are thrown away.
             examples: numbers of the batch's examples.
             views: how they are augmented.
         """
         if self.problem:
-            self.step(examples, views)
+            step(examples, views)
             return
-        slot = self._slot((kind, len(examples), views is None), examples, views)
-        slot.fill(examples, views)
-        slot.runs += 1
-
-        def program() -> None:
-            self.step(slot.examples, slot.views)
-
-        if slot.replay is None and slot.runs > WARM_UP:
-            try:
-                slot.replay = self.recorder.record(program)
-            except RuntimeError as error:
-                # Something in the model waits for the host, such as a branch on a tensor's value.
-                self.problem = f"{type(error).__name__}: {error}".splitlines()[0]
-                self.forget()
-                program()
-                return
-        if slot.replay is None:
-            self.recorder.warm_up(program)
+        if kind != self._kind:
+            self.forget()
+            self._kind = kind
+        size = len(examples), views is None
+        recording = self._recordings.get(size)
+        if recording is not None:
+            recording.run(examples, views)
+        elif len(self._recordings) >= KEPT:
+            step(examples, views)
+        elif self._runs[size] < WARM_UP:
+            self._runs[size] += 1
+            self.recorder.warm_up(lambda: step(examples, views))
         else:
-            slot.replay()
+            self._record(size, step, examples, views)
 
     def forget(self) -> None:
         """Throw all recordings away."""
-        if self._slots:
+        if self._recordings:
             self.recorder.forget()
-            self._slots.clear()
+        self._recordings.clear()
+        self._runs.clear()
 
-    def _slot(self, kind: Hashable, examples: Tensor, views: Tensor | None) -> _Slot:
-        found = self._slots.get(kind)
-        if found is None:
-            found = self._slots[kind] = _Slot(examples.clone(), None if views is None else views.clone())
-            if len(self._slots) > KEPT:
-                self.recorder.forget()
-                self._slots.popitem(last=False)
-        self._slots.move_to_end(kind)
-        return found
+    def _record(self, size: Hashable, step: Step, examples: Tensor, views: Tensor | None) -> None:
+        """Record a step and do it."""
+        mine, seen = examples.clone(), None if views is None else views.clone()
+        try:
+            made = self._recordings[size] = _Recording(mine, seen, self.recorder.record(lambda: step(mine, seen)))
+        except RuntimeError as error:
+            # Something in the model waits for the host, such as a branch on a tensor's value.
+            self.problem = _cause(error)
+            self.recorder.forget()
+            self._recordings.clear()
+            step(examples, views)
+            return
+        made.replay()
+
+
+def _cause(error: BaseException) -> str:
+    """What broke a recording off, in a line: a capture's end has a complaint of its own, and the cause behind it."""
+    cause = error.__context__ or error
+    return f"{type(cause).__name__}: {cause}".splitlines()[0]

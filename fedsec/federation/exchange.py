@@ -67,11 +67,17 @@ def distillation(
 ) -> Float[Tensor, "*batch"]:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)) of each example.
 
+    Classes of which the teacher is certain that it is not them add nothing, whatever the student says: p log p is 0 at
+    0. So any finite logits of a teacher give a finite loss, also those of a client that wants to break the training.
+
     Reference: Hinton, Vinyals, Dean 2015, arXiv:1503.02531
     """
-    targets = torch.log_softmax(teacher / temperature, -1)
+    # Shifted before it is divided: a temperature below 1 could make finite logits infinite.
+    targets = torch.log_softmax((teacher - teacher.amax(-1, keepdim=True)) / temperature, -1)
     found = torch.log_softmax(student / temperature, -1)
-    return temperature**2 * (targets.exp() * (targets - found)).sum(-1)
+    shares = targets.exp()
+    gaps = torch.where(shares > 0, targets - found, 0)  # before the product: zero times infinity is NaN
+    return temperature**2 * (shares * gaps).sum(-1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fedsec.data.images import Split
 from fedsec.errors import InputError
+from fedsec.federation.compute import Compute
 from fedsec.federation.exchange import LocalResult
 from fedsec.federation.fedgkt import FedGKT
 from fedsec.federation.inbox import Inbox
@@ -90,11 +91,11 @@ class KnowledgeFederation(RoundLoop):
         self.defense = compose([]) if defense is None else defense
         self.test_images, self.test_labels = test.images.to(device), test.labels.to(device)
         self.clients = KnowledgeClients(client_module, trainer, algorithm, num_classes, streams)
-        # The trainer's memory format was chosen for the clients' network alone.
-        compute = replace(trainer.compute, memory_format="contiguous")
-        self.server = KnowledgeServer(server_module.to(device), algorithm, self.defense, streams, compute)
+        server_module = server_module.to(device)
+        compute = _compute(trainer, server_module, self._features.to(device))
+        self.server = KnowledgeServer(server_module, algorithm, self.defense, streams, compute)
         self.observers: list[Observer] = []
-        self._joined = nn.Sequential(self.clients.extractor, self.server.module).eval()
+        self._joined = _Joined(self.clients.extractor, self.server.module, compute).eval()
         self._costs = module_costs(client_module, shape)
         self._inbox = self._empty(range(self.num_clients)) if algorithm.asynchronous else None
 
@@ -146,7 +147,7 @@ class KnowledgeFederation(RoundLoop):
                     self.test_labels,
                     self.data.normalization,
                     self.num_classes,
-                    compute=self.server.compute,
+                    compute=self.trainer.compute,
                 )
             )
         return found
@@ -184,7 +185,9 @@ class KnowledgeFederation(RoundLoop):
     @property
     def engine(self) -> str:
         used, reason = self.trainer.used or "not trained yet", self.trainer.reason
-        return f"{used} ({reason})" if reason else used
+        formats = [compute.memory_format for compute in (self.trainer.compute, self.server.compute)]
+        server = f"; server: {formats[1]}" if "channels_last" in formats else ""
+        return (f"{used} ({reason})" if reason else used) + server
 
     @property
     def num_parameters(self) -> int:
@@ -211,6 +214,30 @@ class KnowledgeFederation(RoundLoop):
             download_bytes=known * logits,
             flops=fmean(result.examples.tolist()) * self._costs.training_flops + size * self._costs.forward_flops,
         )
+
+
+class _Joined(nn.Module):
+    """A client's extractor followed by the server's network, which gets feature maps laid out as it wants them."""
+
+    def __init__(self, extractor: nn.Module, server: nn.Module, compute: Compute) -> None:
+        super().__init__()
+        self.extractor, self.server, self.compute = extractor, server, compute
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.server(self.compute.inputs(self.extractor(images)))
+        return logits
+
+
+def _compute(trainer: CohortTrainer, server: nn.Module, features: Tensor) -> Compute:
+    """How the server computes: as the clients do, with a memory format of its own.
+
+    Raises:
+        InputError: channels_last was asked for, and the server's network cannot take it.
+    """
+    found = trainer.compute
+    if found.channels_last and features.device.type == "cuda" and found.precision != "fp32":
+        found = replace(found, memory_format="auto")  # may have been: what suits the clients need not suit the server
+    return found.resolved(server, features)
 
 
 @torch.no_grad()

@@ -84,14 +84,15 @@ class KnowledgeClients:
         examples = torch.from_numpy(self.examples[client]).to(self.data.device)
         drawn = self._views(client, round_number)
         views = None if drawn is None else torch.from_numpy(drawn).to(self.data.device)
-        features, logits = [], []
-        for begin in range(0, len(examples), EVALUATION_BATCH):
-            part = slice(begin, begin + EVALUATION_BATCH)
-            seen = None if views is None else views[part]
-            images, _ = self.data.batch(examples[part], seen, self.algorithm.local.augmentation)
-            features.append(self.extractor(images))
-            logits.append(self._classify(features[-1]))
-        return Knowledge(torch.cat(features), torch.cat(logits), self.data.label_of[examples])
+        parts = []
+        with self.trainer.compute.arithmetic(self.data.device):
+            for begin in range(0, len(examples), EVALUATION_BATCH):
+                part = slice(begin, begin + EVALUATION_BATCH)
+                seen = None if views is None else views[part]
+                images, _ = self.data.batch(examples[part], seen, self.algorithm.local.augmentation)
+                parts.append(self._forward(images))
+        features, logits = (torch.cat(each) for each in zip(*parts, strict=True))
+        return Knowledge(features, logits, self.data.label_of[examples])
 
     def learn(self, client: int, logits: Float[Tensor, "examples classes"]) -> None:
         """Keep the server's logits of a client's last message; none where they are not finite."""
@@ -129,10 +130,20 @@ class KnowledgeClients:
     def _plan(self, client: int, round_number: int) -> BatchPlan:
         """A client's batches: of the views that it last sent, since the server's logits are logits of those."""
         plan = plan_client(self.data, client, self.algorithm.local, round_number, self.streams)
-        last = self._views(client, int(self.heard[client])) if self.heard[client] else None
-        if last is None:
+        if not self.algorithm.to_clients or not self.heard[client]:  # nothing to distill from
             return plan
-        return replace(plan, views=last[np.searchsorted(self.examples[client], plan.examples)])
+        last = self._views(client, int(self.heard[client]))
+        return (
+            plan if last is None else replace(plan, views=last[np.searchsorted(self.examples[client], plan.examples)])
+        )
+
+    def _forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Feature maps and logits, in the parameters' precision, whatever they were computed in."""
+        compute = self.trainer.compute
+        with compute.autocast(images.device):
+            features = self.extractor(compute.inputs(images))
+            logits = self._classify(features)
+        return features.to(self.parameters.dtype), logits.to(self.parameters.dtype)
 
     def _views(self, client: int, round_number: int) -> Int16[np.ndarray, "examples 5"] | None:
         """How each of a client's examples looks in its message of a round; None for images as they are."""

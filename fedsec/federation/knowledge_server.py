@@ -12,6 +12,9 @@ from fedsec.federation.compute import Compute
 from fedsec.federation.exchange import distillation
 from fedsec.federation.fedgkt import FedGKT
 from fedsec.federation.inbox import Inbox
+from fedsec.federation.optimizers import optimizer
+from fedsec.federation.parameters import ParameterLayout
+from fedsec.federation.storage import FlatParameters
 from fedsec.knowledge_defense import Admission, KnowledgeDefense
 from fedsec.metrics.classification import EVALUATION_BATCH
 from fedsec.seeds import Streams
@@ -21,14 +24,20 @@ class KnowledgeServer:
     """The server's network and its optimizer, both kept over the rounds.
 
     Args:
-        module: the network, on the device of the data; trained in place.
+        module: the network, on the device of the data; trained in place, its parameters become views of one vector.
         algorithm: the settings.
         defense: what counts of the clients' messages, and the loss on their labels.
         streams: the experiment's random streams.
-        compute: in which precision; float32 by default.
+        compute: in which precision and memory format, `resolved`; float32 and contiguous by default.
+
+    Attributes:
+        parameters: the network's.
+        optimizer: its state and its rate stay from round to round.
+        best: the best loss of a round so far.
+        waited: rounds since then, or since the rate dropped.
 
     Raises:
-        InputError: the network draws random numbers, or has nothing to train.
+        InputError: the network draws random numbers, has nothing to train, or parameters of several dtypes.
     """
 
     def __init__(
@@ -47,10 +56,10 @@ class KnowledgeServer:
                 f"the server's network draws random numbers while it trains ({', '.join(random[:3])}), which could "
                 "not be reproduced or resumed; set its dropout to 0"
             )
-        self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        if not self.parameters:
-            raise InputError("the server's network has no trainable parameter")
-        self.optimizer = self._optimizer()
+        layout, channels_last = ParameterLayout.of(module), self.compute.channels_last
+        self.parameters = FlatParameters(module, layout, channels_last=channels_last)
+        self.optimizer = optimizer(self.parameters.flat, self.settings)
+        self._gradient = torch.empty_like(self.parameters.flat)
         self.best, self.waited = float("inf"), 0
 
     def train(self, inbox: Inbox, admissions: Mapping[int, Admission], round_number: int) -> None:
@@ -88,7 +97,8 @@ class KnowledgeServer:
                     )
         finally:
             self.module.eval()
-        if not all(bool(tensor.isfinite().all()) for tensor in self.module.state_dict().values()):
+        kept = [self.parameters.flat, *self.module.buffers()]
+        if not bool(torch.stack([tensor.isfinite().all() for tensor in kept]).all()):  # waits for the device once
             raise AggregationError(f"round {round_number}: the server's network is no longer finite after training")
         self._watch(loss)
 
@@ -100,51 +110,33 @@ class KnowledgeServer:
             return torch.cat([self._forward(part) for part in torch.split(features, EVALUATION_BATCH)])
 
     def state(self) -> dict[str, Tensor]:
-        """All that the next rounds depend on, by name; copies."""
+        """All that the next rounds depend on, by name; copies, the same whatever the memory format."""
         found = {f"model.{name}": tensor.clone() for name, tensor in self.module.state_dict().items()}
-        for name, parameter in self.parameters.items():
-            for slot, tensor in self.optimizer.state[parameter].items():
-                found[f"optimizer.{name}.{slot}"] = tensor.clone()
-        found["plateau"] = torch.tensor([self._rate, self.best, self.waited], dtype=torch.float64)
-        return found
+        for name, tensor in self.optimizer.state().items():
+            kept = found[f"optimizer.{name}"] = tensor.clone()
+            if tensor.shape == self.parameters.flat.shape:
+                self.parameters.read(kept, tensor)
+        plateau = [self.optimizer.lr, self.best, self.waited]
+        found["plateau"] = torch.tensor(plateau, dtype=torch.float64)
+        return {name: tensor.contiguous() for name, tensor in found.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave."""
         self.module.load_state_dict({name: state[f"model.{name}"] for name in self.module.state_dict()})
-        for name, parameter in self.parameters.items():
-            for slot, tensor in self.optimizer.state[parameter].items():
-                tensor.copy_(state[f"optimizer.{name}.{slot}"])
-        rate, self.best, waited = state["plateau"].tolist()
-        self.optimizer.param_groups[0]["lr"], self.waited = rate, int(waited)
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        """PyTorch's, with the zeros its state starts from written down: every checkpoint has the same tensors."""
-        settings, parameters = self.settings, list(self.parameters.values())
-        optimizer: torch.optim.Optimizer
-        if settings.optimizer == "adam":
-            optimizer = torch.optim.Adam(parameters, settings.lr, weight_decay=settings.weight_decay)
-        else:
-            optimizer = torch.optim.SGD(
-                parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
-            )
-        for p in parameters:
-            if settings.optimizer == "adam":
-                zeros = {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-                optimizer.state[p] = {"step": torch.tensor(0.0), **zeros}
-            elif settings.momentum:
-                optimizer.state[p] = {"momentum_buffer": torch.zeros_like(p)}
-        return optimizer
-
-    @property
-    def _rate(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])
+        for name, tensor in self.optimizer.state().items():
+            kept = state[f"optimizer.{name}"].to(tensor.device)
+            if tensor.shape == self.parameters.flat.shape:
+                self.parameters.write(kept, tensor)
+            else:
+                tensor.copy_(kept)
+        self.optimizer.lr, self.best, waited = state["plateau"].tolist()
+        self.waited = int(waited)
 
     def _watch(self, loss: float) -> None:
         """Divide the rate by ten after `patience` rounds without a better loss."""
         self.best, self.waited = (loss, 0) if loss < self.best else (self.best, self.waited + 1)
         if self.settings.patience is not None and self.waited >= self.settings.patience:
-            self.optimizer.param_groups[0]["lr"] = self._rate / 10
-            self.waited = 0
+            self.optimizer.lr, self.waited = self.optimizer.lr / 10, 0
 
     def _groups(self, inbox: Inbox, examples: Tensor, teaching: Tensor) -> list[np.ndarray]:
         """Places in the inbox that have any weight: those that are shuffled together, together."""
@@ -187,16 +179,19 @@ class KnowledgeServer:
                 taught = torch.where(share[:, None] > 0, inbox.logits[batch], 0)
                 terms = distillation(logits, taught, self.algorithm.temperature) * share
                 losses = losses + self.algorithm.to_server * terms
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(losses.mean())
-            self.optimizer.step()
+            self.optimizer.step(self._backward(losses.mean()))
             total += losses.detach().sum()
         return (total / sum(len(batch) for batch in batches)).item()
+
+    def _backward(self, loss: Tensor) -> Float[Tensor, "parameters"]:
+        """A loss's gradient; overwritten by the next."""
+        found = torch.autograd.grad(loss, self.parameters.tensors, allow_unused=True, materialize_grads=True)
+        return self.parameters.gather(found, self._gradient)
 
     def _forward(self, features: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         try:
             with self.compute.autocast(features.device):
-                logits: Tensor = self.module(features)
+                logits: Tensor = self.module(self.compute.inputs(features))
         except ValueError as error:
             if "more than 1 value per channel" in str(error):
                 raise InputError(

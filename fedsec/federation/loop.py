@@ -60,7 +60,7 @@ class LoopWorker:
         self._local: LocalTraining | None = None
         self._optimizer: Optimizer | None = None
         self._teacher: Teacher | None = None
-        self._captured = None if recorder is None else CapturedSteps(self._step, recorder)
+        self._captured = None if recorder is None else CapturedSteps(recorder)
 
     @property
     def recording(self) -> bool:
@@ -106,7 +106,7 @@ class LoopWorker:
             if self._captured is None:
                 self._step(chosen, seen)
             else:
-                self._captured.run(kind, chosen, seen)
+                self._captured.run(self._step, kind, chosen, seen)
         update = torch.empty_like(parameters) if out is None else out
         self.parameters.read(update)
         return update.sub_(parameters), self.statistics.clone()

@@ -5,12 +5,31 @@ lies on the device, so that a step is the same program every time and can be cap
 """
 
 from abc import ABC, abstractmethod
+from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.federation.batches import LocalTraining
+
+class Rule(Protocol):
+    """What an optimizer goes by; `LocalTraining` and `ServerTraining` are such."""
+
+    @property
+    def optimizer(self) -> Literal["sgd", "adam"]:
+        """Which one."""
+
+    @property
+    def lr(self) -> float:
+        """Learning rate to begin with."""
+
+    @property
+    def momentum(self) -> float:
+        """Of SGD: heavy-ball, no dampening."""
+
+    @property
+    def weight_decay(self) -> float:
+        """L2 penalty added to the gradient."""
 
 
 class Optimizer(ABC):
@@ -18,15 +37,22 @@ class Optimizer(ABC):
 
     Args:
         rows: what is trained, in place.
-        local: learning rate, momentum and weight decay.
+        rule: learning rate, momentum and weight decay.
+
+    Attributes:
+        lr: learning rate of the steps to come; whoever changes it must throw recorded steps away.
     """
 
-    def __init__(self, rows: Float[Tensor, "*clients parameters"], local: LocalTraining) -> None:
-        self.rows, self.local = rows, local
+    def __init__(self, rows: Float[Tensor, "*clients parameters"], rule: Rule) -> None:
+        self.rows, self.rule, self.lr = rows, rule, rule.lr
 
     @abstractmethod
     def reset(self) -> None:
-        """Forget everything, as a client does that starts a round."""
+        """Forget all past steps, as a client does that starts a round; the learning rate stays."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """All that past steps have left, by name; not copies. What has a value for each parameter is in their shape."""
 
     @abstractmethod
     @torch.no_grad()
@@ -39,28 +65,31 @@ class Optimizer(ABC):
     def _active(self, gradients: Tensor) -> Tensor:
         """The rows that move, after the penalty on them joined the gradients."""
         rows = self.rows[: len(gradients)]
-        if self.local.weight_decay:
-            gradients.add_(rows, alpha=self.local.weight_decay)
+        if self.rule.weight_decay:
+            gradients.add_(rows, alpha=self.rule.weight_decay)
         return rows
 
 
 class SGD(Optimizer):
     """SGD with heavy-ball momentum (no dampening) and weight decay."""
 
-    def __init__(self, rows: Float[Tensor, "*clients parameters"], local: LocalTraining) -> None:
-        super().__init__(rows, local)
-        self.momentum = torch.zeros_like(rows) if local.momentum else None
+    def __init__(self, rows: Float[Tensor, "*clients parameters"], rule: Rule) -> None:
+        super().__init__(rows, rule)
+        self.momentum = torch.zeros_like(rows) if rule.momentum else None
 
     def reset(self) -> None:
         if self.momentum is not None:
             self.momentum.zero_()
 
+    def state(self) -> dict[str, Tensor]:
+        return {} if self.momentum is None else {"momentum": self.momentum}
+
     @torch.no_grad()
     def step(self, gradients: Float[Tensor, "*active parameters"]) -> None:
         rows = self._active(gradients)
         if self.momentum is not None:
-            gradients = self.momentum[: len(gradients)].mul_(self.local.momentum).add_(gradients)
-        rows.add_(gradients, alpha=-self.local.lr)
+            gradients = self.momentum[: len(gradients)].mul_(self.rule.momentum).add_(gradients)
+        rows.add_(gradients, alpha=-self.lr)
 
 
 class Adam(Optimizer):
@@ -71,8 +100,8 @@ class Adam(Optimizer):
 
     BETAS, EPS = (0.9, 0.999), 1e-8
 
-    def __init__(self, rows: Float[Tensor, "*clients parameters"], local: LocalTraining) -> None:
-        super().__init__(rows, local)
+    def __init__(self, rows: Float[Tensor, "*clients parameters"], rule: Rule) -> None:
+        super().__init__(rows, rule)
         self.first, self.second = torch.zeros_like(rows), torch.zeros_like(rows)
         # beta^t for both moments; float64, since 1 - 0.999^t loses three digits when t is small.
         self.powers = torch.ones(2, dtype=torch.float64, device=rows.device)
@@ -83,6 +112,9 @@ class Adam(Optimizer):
             state.zero_()
         self.powers.fill_(1)
 
+    def state(self) -> dict[str, Tensor]:
+        return {"first": self.first, "second": self.second, "powers": self.powers}
+
     @torch.no_grad()
     def step(self, gradients: Float[Tensor, "*active parameters"]) -> None:
         rows, active = self._active(gradients), len(gradients)
@@ -92,11 +124,11 @@ class Adam(Optimizer):
         first.lerp_(gradients, 1 - self.BETAS[0])
         second.mul_(self.BETAS[1]).addcmul_(gradients, gradients, value=1 - self.BETAS[1])
         # lr m / b1 / (sqrt(v / b2) + eps), with the scalars drawn into the denominator: one pass over it less.
-        scale = first_bias / self.local.lr
+        scale = first_bias / self.lr
         denominator = torch.sqrt(second).mul_(scale / second_bias.sqrt()).add_(scale * self.EPS)
         rows.addcdiv_(first, denominator, value=-1)
 
 
-def optimizer(rows: Float[Tensor, "*clients parameters"], local: LocalTraining) -> Optimizer:
-    """The optimizer that local training asks for."""
-    return Adam(rows, local) if local.optimizer == "adam" else SGD(rows, local)
+def optimizer(rows: Float[Tensor, "*clients parameters"], rule: Rule) -> Optimizer:
+    """The optimizer that a training asks for."""
+    return Adam(rows, rule) if rule.optimizer == "adam" else SGD(rows, rule)

@@ -33,16 +33,18 @@ class FlatParameters:
             tensor.data = view
 
     @torch.no_grad()
-    def write(self, vector: Float[Tensor, "parameters"]) -> None:
-        """Take over a vector in the layout's order."""
-        self.flat.copy_(vector)
-        self._exchange(self.layout.views(vector).values(), self._views(self.flat))
+    def write(self, vector: Float[Tensor, "parameters"], into: Float[Tensor, "parameters"] | None = None) -> None:
+        """Take over a vector in the layout's order; or arrange it in another vector of this order."""
+        into = self.flat if into is None else into
+        into.copy_(vector)
+        self._exchange(self.layout.views(vector).values(), self._views(into))
 
     @torch.no_grad()
-    def read(self, out: Float[Tensor, "parameters"]) -> None:
-        """Copy the parameters into a vector in the layout's order."""
-        out.copy_(self.flat)
-        self._exchange(self._views(self.flat), self.layout.views(out).values())
+    def read(self, out: Float[Tensor, "parameters"], of: Float[Tensor, "parameters"] | None = None) -> None:
+        """Copy the parameters, or another vector of this order, into a vector in the layout's order."""
+        of = self.flat if of is None else of
+        out.copy_(of)
+        self._exchange(self._views(of), self.layout.views(out).values())
 
     @torch.no_grad()
     def gather(self, gradients: Sequence[Tensor], out: Float[Tensor, "parameters"]) -> Float[Tensor, "parameters"]:

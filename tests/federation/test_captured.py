@@ -1,6 +1,9 @@
 """Local steps that are recorded and replayed end where steps that are run end, whatever they consist of."""
 
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +18,7 @@ from fedsec.data.augmentation import Augmentation
 from fedsec.data.datasets import Normalization, Split
 from fedsec.federation import LocalTraining, ResidentData, Teacher
 from fedsec.federation.batches import BatchPlan, plan_batches
-from fedsec.federation.captured import KEPT, WARM_UP, CapturedSteps
+from fedsec.federation.captured import KEPT, WARM_UP, CapturedSteps, CudaGraphs
 from fedsec.federation.compute import Compute
 from fedsec.federation.loop import LoopWorker
 
@@ -64,10 +67,11 @@ class Replays:
         recorded: how many programs were recorded.
         replayed: how many times one of them ran again.
         warmed: how many ran before that.
+        forgotten: how often recordings were thrown away.
     """
 
     def __init__(self) -> None:
-        self.recorded = self.replayed = self.warmed = 0
+        self.recorded = self.replayed = self.warmed = self.forgotten = 0
 
     def warm_up(self, program: Program) -> None:
         self.warmed += 1
@@ -95,7 +99,7 @@ class Replays:
         return replay
 
     def forget(self) -> None:
-        pass
+        self.forgotten += 1
 
 
 class Normalized(nn.Sequential):
@@ -225,26 +229,153 @@ def test_what_cannot_be_recorded_runs_step_by_step_and_says_why() -> None:
     assert "capturing" in made.problem
 
 
-def test_recordings_are_bounded_and_the_least_used_goes() -> None:
-    recorder, total = Replays(), torch.zeros(())
+def test_a_rule_that_changes_is_another_program_wherever_the_teacher_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that one teacher gave back may be where the next one lies."""
+    data, place = resident(), teacher()
 
+    def again(given: Teacher) -> Teacher:
+        place.logits.copy_(given.logits), place.known.copy_(given.known)
+        return replace(given, logits=place.logits, known=place.known)
+
+    monkeypatch.setattr("fedsec.federation.loop._copy", again)
+    made, rule = worker(data, Replays()), teacher(2)
+    for changed in (rule, replace(rule, temperature=1.0), replace(rule, temperature=1.0, weight=0.1)):
+        expected = trained(worker(data, None), SGD, changed)
+        for _ in range(2):
+            same(trained(made, SGD, changed), expected)
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_worker_is_freed_with_its_last_reference(stubborn: bool) -> None:
+    """Not when Python next looks for cycles: it holds a model, its gradients and, on a GPU, graphs."""
+    data = resident()
+    made = worker(data, Replays(), Stubborn() if stubborn else None)
+    trained(made, replace(SGD, batch_size=5))
+    assert made.recording != stubborn
+    kept = weakref.ref(made)
+    gc.disable()
+    try:
+        del made
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def counting(total: Tensor) -> Callable[[Tensor, Tensor | None], None]:
     def step(examples: Tensor, views: Tensor | None) -> None:
         total.add_(examples.sum())
 
-    steps = CapturedSteps(step, recorder)
-    for _ in range(WARM_UP + 2):
-        for size in (1, 2):
-            steps.run("kind", torch.ones(size, dtype=torch.int64), None)
-    assert recorder.recorded == 2
-    for size in range(3, KEPT + 2):
-        steps.run("kind", torch.ones(size, dtype=torch.int64), None)
-        steps.run("kind", torch.ones(2, dtype=torch.int64), None)
-    steps.run("kind", torch.ones(2, dtype=torch.int64), None)
-    assert recorder.recorded == 2
-    for _ in range(WARM_UP + 1):
-        steps.run("kind", torch.ones(1, dtype=torch.int64), None)
-    assert recorder.recorded == 3  # its recording had gone
-    assert total == 5 * 3 + sum(range(3, KEPT + 2)) + 2 * KEPT + WARM_UP + 1
+    return step
+
+
+def test_recordings_are_bounded_and_none_is_exchanged_for_another() -> None:
+    """As for clients of many sizes: those that are recorded stay so, the others run as they are, and nothing waits."""
+    recorder, total = Replays(), torch.zeros(())
+    steps, step, rounds = CapturedSteps(recorder), counting(total), WARM_UP + 3
+    for _ in range(rounds):
+        for size in range(1, 32):
+            steps.run(step, "kind", torch.ones(size, dtype=torch.int64), None)
+    assert recorder.recorded == KEPT
+    assert recorder.replayed == 3 * KEPT
+    assert recorder.warmed == 31 * WARM_UP
+    assert recorder.forgotten == 0
+    assert total == rounds * sum(range(1, 32))
+
+
+def test_recordings_of_another_kind_go_all_at_once() -> None:
+    recorder, total = Replays(), torch.zeros(())
+    steps, step = CapturedSteps(recorder), counting(total)
+    for kind in ("one", "other", "one"):
+        for _ in range(WARM_UP + 2):
+            for size in range(1, KEPT + 1):
+                steps.run(step, kind, torch.ones(size, dtype=torch.int64), None)
+    assert (recorder.recorded, recorder.forgotten) == (3 * KEPT, 2)
+    assert total == 3 * (WARM_UP + 2) * sum(range(1, KEPT + 1))
+
+
+class BreaksOff(Replays):
+    """A capture that complains about its own end, as CUDA's does."""
+
+    def record(self, program: Program) -> Program:
+        try:
+            raise ZeroDivisionError("the model's own\nmistake")
+        finally:
+            raise RuntimeError("the capture was invalidated")
+
+
+def test_the_problem_is_what_broke_a_recording_off() -> None:
+    recorder, total = BreaksOff(), torch.zeros(())
+    steps = CapturedSteps(recorder)
+    for _ in range(WARM_UP + 3):
+        steps.run(counting(total), "kind", torch.ones(2, dtype=torch.int64), None)
+    assert steps.problem == "ZeroDivisionError: the model's own"
+    assert recorder.forgotten == 1  # what is left of it goes
+    assert total == 2 * (WARM_UP + 3)
+
+
+class Device:
+    """Stands in for torch.cuda: its current stream, and what a capture is asked for.
+
+    As in PyTorch up to 2.11, a capture that fails complains at its end and leaves its stream the current one.
+    """
+
+    def __init__(self) -> None:
+        self.current: Any = "main"
+        self.captures: list[tuple[Any, Any, Any]] = []
+        self.handles = self.waits = 0
+
+    def graph_pool_handle(self) -> int:
+        self.handles += 1
+        return self.handles
+
+    def synchronize(self, device: Any) -> None:
+        self.waits += 1
+
+    @contextmanager
+    def stream(self, stream: Any) -> Iterator[None]:
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
+
+    @contextmanager
+    def graph(self, graph: Any, pool: Any = None, stream: Any = "common") -> Iterator[None]:
+        before, self.current = self.current, stream
+        self.captures.append((pool, stream, before))
+        try:
+            yield
+        except Exception:
+            raise RuntimeError("the capture was invalidated")  # noqa: B904
+        self.current = before
+
+
+def test_graphs_are_captured_on_a_stream_of_their_own_and_no_pool_is_used_after_its_graphs_went(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = Device()
+    for name in ("graph_pool_handle", "synchronize", "stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, getattr(fake, name))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: "side")
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: type("Graph", (), {"replay": lambda self: None})())
+    recorder = CudaGraphs(torch.device("cuda"))
+
+    def program() -> None:
+        raise ZeroDivisionError
+
+    recorder.record(lambda: None)
+    recorder.record(lambda: None)
+    assert fake.waits == 0
+    with pytest.raises(RuntimeError, match="invalidated") as caught:
+        recorder.record(program)
+    assert isinstance(caught.value.__context__, ZeroDivisionError)
+    assert fake.current == "main"
+    recorder.forget()
+    recorder.record(lambda: None)
+    pools = [pool for pool, _, _ in fake.captures]
+    assert pools[0] == pools[1] == pools[2] != pools[3]
+    assert {stream for _, stream, _ in fake.captures} == {"side"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
@@ -282,3 +413,19 @@ def test_cuda_capture_of_a_model_that_waits_falls_back() -> None:
         rows.append(trainer.train(trainer.start(module), plans(data, local), local).updates)
         assert ("no CUDA graphs" in trainer.reason) == graphs
     torch.testing.assert_close(*rows, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+def test_cuda_graphs_are_made_anew_when_the_rate_changes() -> None:
+    from fedsec.federation import CohortTrainer
+
+    cpu = resident()
+    data = ResidentData.build(Split(cpu.images, cpu.label_of), cpu.clients, cpu.normalization, torch.device("cuda"))
+    module = Normalized()
+    trainers = [CohortTrainer(module, data, engine="loop", compute=Compute(cuda_graphs=g)) for g in (True, False)]
+    for lr in (0.1, 0.05, 0.2, 0.1):
+        local = replace(SGD, lr=lr)
+        for _ in range(2):
+            rows = [trainer.train(trainer.start(module), plans(data, local), local).updates for trainer in trainers]
+            assert "CUDA graphs" in trainers[0].used, trainers[0].reason
+            torch.testing.assert_close(*rows, rtol=1e-3, atol=1e-4)

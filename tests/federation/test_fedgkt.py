@@ -333,6 +333,18 @@ def test_a_direction_that_is_off_teaches_nothing() -> None:
     assert not torch.equal(servers[1.0, 1.0], servers[1.0, 5.0])
 
 
+def test_where_nothing_is_distilled_every_view_is_fresh() -> None:
+    local = replace(LOCAL, augmentation=Augmentation(crop=3, cutout=3))
+    found = federation(FedGKT(local, SERVER, to_clients=0.0))
+    trained, _ = watched(found)
+    found.play(), found.play()
+    for number, (planned, _) in enumerate(trained, 1):
+        for client, plan in enumerate(planned):
+            expected = plan_client(found.data, client, local, number, STREAMS)
+            assert np.array_equal(plan.examples, expected.examples)
+            assert np.array_equal(plan.views, expected.views)
+
+
 def test_asynchronously_the_server_keeps_everybody_s_newest_message() -> None:
     sync, alone = (
         federation(FedGKT(LOCAL, SERVER, asynchronous=flag), clients_per_round=1, rounds=6) for flag in (False, True)
@@ -374,7 +386,7 @@ def test_the_rate_drops_when_the_loss_has_not_got_better_for_long_enough() -> No
     rates = []
     for _ in range(9):
         found.play()
-        rates.append(found.server.optimizer.param_groups[0]["lr"])
+        rates.append(found.server.optimizer.lr)
     assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001])
 
 

@@ -206,6 +206,23 @@ def test_attackers_draw_anew_for_each_client_and_round() -> None:
     assert not any(torch.equal(a, b) for i, a in enumerate(first) for b in first[:i])
 
 
+class Certain(KnowledgePoisoning):
+    """Sends logits as large as numbers go; the gate lets them pass, for they are finite."""
+
+    def corrupt(self, knowledge: Knowledge, *, num_classes: int, generator: torch.Generator) -> Knowledge:
+        logits = torch.full_like(knowledge.logits, -3e38)
+        logits[:, 0] = 3e38
+        return replace(knowledge, logits=logits)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_finite_logits_however_large_do_not_abort_a_run(temperature: float) -> None:
+    found = federation(replace(GKT, temperature=temperature), threat=Threat(frozenset({1}), Certain()))
+    for _ in range(2):
+        assert found.play().rejected == ()
+    assert all(bool(tensor.isfinite().all()) for name, tensor in found.state().items() if tensor.ndim)
+
+
 AUGMENTED = replace(LOCAL, augmentation=Augmentation(crop=2))
 
 

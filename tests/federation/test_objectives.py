@@ -17,6 +17,7 @@ from fedsec.data.datasets import Normalization, Split
 from fedsec.errors import InputError
 from fedsec.federation import CohortTrainer, LocalResult, LocalTraining, ResidentData, Start, Teacher
 from fedsec.federation.batches import BatchPlan, plan_batches
+from fedsec.federation.exchange import distillation
 
 SHAPE, CLASSES, SIZES = (2, 6, 6), 3, (11, 4, 7, 1)
 LOCAL = LocalTraining(epochs=2, batch_size=4, lr=0.1, momentum=0.9, weight_decay=0.01)
@@ -169,6 +170,37 @@ def test_a_teacher_of_nobody_changes_nothing() -> None:
     nobody = Teacher(torch.zeros(sum(SIZES), CLASSES), torch.zeros(sum(SIZES), dtype=torch.bool), weight=5.0)
     for with_it, without in zip(both(module, data, LOCAL, teacher=nobody), both(module, data, LOCAL), strict=True):
         torch.testing.assert_close(with_it.updates, without.updates, rtol=1e-5, atol=1e-7)
+
+
+EXTREME = torch.tensor([[1e30, -1e30, 0], [3e38, -3e38, 3e38], [-3e38, -3e38, 3e38], [200.0, 0, -200], [1, 2, 3]])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_distillation_from_finite_logits_is_finite_and_pulls_towards_the_teacher(temperature: float) -> None:
+    student = torch.tensor([0.5, -1.0, 2.0]).expand(5, 3).clone().requires_grad_()
+    losses = distillation(student, EXTREME, temperature)
+    (gradient,) = torch.autograd.grad(losses.sum(), student)
+    # In float64 nothing overflows, and x log x is PyTorch's.
+    target = F.softmax(EXTREME.double() / temperature, -1)
+    theirs = student.detach().double()
+    cross = (target * F.log_softmax(theirs / temperature, -1)).sum(-1)
+    expected = temperature**2 * (torch.special.xlogy(target, target).sum(-1) - cross)
+    torch.testing.assert_close(losses.detach().double(), expected, rtol=1e-4, atol=1e-5)
+    pull = temperature * (F.softmax(theirs / temperature, -1) - target)
+    torch.testing.assert_close(gradient.double(), pull, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_a_student_far_away_is_pulled_no_harder_than_the_temperature(temperature: float) -> None:
+    student = torch.tensor([[1e30, -1e30, 0], [0, 1e30, 0]], requires_grad=True)
+    teacher = torch.tensor([[1.0, 2, 3], [3e38, 0, -3e38]])
+    losses = distillation(student, teacher, temperature)
+    (gradient,) = torch.autograd.grad(losses.sum(), student)
+    share = F.softmax(teacher[0] / temperature, -1)
+    expected = torch.stack([(2 * share[1] + share[2]) * temperature * 1e30, torch.tensor(temperature * 1e30)])
+    torch.testing.assert_close(losses.detach(), expected, rtol=1e-4, atol=0)
+    pull = temperature * torch.stack([torch.tensor([1.0, 0, 0]) - share, torch.tensor([-1.0, 1, 0])])
+    torch.testing.assert_close(gradient, pull, rtol=1e-4, atol=1e-5)
 
 
 def test_both_engines_see_the_same_augmented_views() -> None:
