@@ -1,7 +1,11 @@
 """Tests run in as many processes as there are cores, each with one thread, or they would get in each other's way."""
 
 import os
+import signal
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
@@ -9,3 +13,11 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 def pytest_make_parametrize_id(val: Any) -> str | None:
     """The class's name for objects that only know their address: all processes must agree about the tests' names."""
     return type(val).__name__ if " at 0x" in repr(val) else None
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Child processes hear of Ctrl-C, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -74,6 +74,7 @@ def process(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_control_c_keeps_the_best_so_far(tmp_path: Path) -> None:
     endless = ("--iterations", "200000", "--attack-option", "plateau=null")
     options = ("--attack", "inverting_gradients", "--dataset", "digits", *endless, "--out", "o")

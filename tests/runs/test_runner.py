@@ -293,6 +293,7 @@ def test_cuda_without_a_gpu_is_bad_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT to a child is POSIX")
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path: Path) -> None:
     path = scenario(tmp_path)
     command = [sys.executable, "-m", "fedsec", "run", str(path), "--out", str(tmp_path), "--device", "cpu"]
