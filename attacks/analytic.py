@@ -37,10 +37,12 @@ class Analytic(Inversion):
     model gives the row of each label, in the order of the labels; elsewhere nothing ties an image to its label. (A
     linear model's first layer is its last, and `Decoupled` unmixes a batch of fewer images than classes exactly.)
 
-    A client's update over several steps is read as one mean gradient, which makes the result approximate.
+    A client's update over several steps is read as one mean gradient, which makes the result approximate. Of an update
+    whose defense the attacker knows, only entries that were kept vote; pixels without any are gray.
 
     Raises:
-        InputError: on use: no linear layer with a bias receives the image itself.
+        InputError: on use: no linear layer with a bias receives the image itself; only signs of its gradient were sent;
+            or a batch is to be unmixed from rows of which the defense dropped entries.
 
     Reference: Phong et al., IEEE TIFS 2018
     """
@@ -60,12 +62,20 @@ def _recover(observation: Observation, name: str, head: str | None, generator: t
     weight, bias = gradient[f"{prefix}weight"].double(), gradient[f"{prefix}bias"].double()
     labels = None if head is None and observation.labels is None else labels_of(observation, generator)
     size, notes = observation.batch_size, []
+    keeps_weight, keeps_bias = _kept(observation, f"{prefix}weight"), _kept(observation, f"{prefix}bias")
+    weight, bias = weight * keeps_weight, bias * keeps_bias
+    _check_kept(observation, keeps_weight, keeps_bias)
     if not bool(bias.abs().max() > 0):
         images = torch.full((size, *observation.input_shape), 0.5, device=bias.device)
         notes.append("the first layer's bias has no gradient, so that nothing can be recovered; gray images instead")
         return Reconstruction(images, labels, notes=tuple(notes))
     if size == 1:
-        images = _pixels(observation, (bias @ weight / (bias @ bias))[None])
+        votes = bias.square() @ keeps_weight
+        images = _pixels(observation, (bias @ weight / votes)[None])
+        unseen = (votes == 0).view(images.shape)
+        if bool(unseen.any()):
+            images = torch.where(unseen, 0.5, images)
+            notes.append(f"{float(unseen.double().mean()):.0%} of the pixels were dropped by the defense: gray")
     elif name == head and labels is not None:
         images = _rows(observation, weight, bias, labels)
         notes.append("images of a batch are mixtures, each dominated by its label's images")
@@ -76,8 +86,32 @@ def _recover(observation: Observation, name: str, head: str | None, generator: t
             notes.append("labels and images are not in the same order")
     if observation.local is not None:
         notes.append("several local steps were read as one mean gradient: approximate")
+    if observation.distortion is not None and any(observation.distortion.noise.values()):
+        notes.append("the gradient carries noise: approximate")
     dtype = gradient[f"{prefix}weight"].dtype
     return Reconstruction(images.clamp(0, 1).to(dtype), labels, notes=tuple(notes))
+
+
+def _kept(observation: Observation, name: str) -> Tensor:
+    """One where a parameter's gradient was kept, zero elsewhere."""
+    row = observation.update[name].double()
+    mask = None if observation.distortion is None else observation.distortion.kept.get(name)
+    return torch.ones_like(row) if mask is None else mask.to(row)
+
+
+def _check_kept(observation: Observation, *kept: Tensor) -> None:
+    if observation.distortion is None:
+        return
+    if observation.distortion.signs:
+        raise InputError(
+            "analytic divides the first layer's gradients by each other, and only their signs were sent; expected "
+            "their values, or an attack that matches updates, such as inverting_gradients"
+        )
+    if observation.batch_size > 1 and not all(bool(each.all()) for each in kept):
+        raise InputError(
+            "analytic unmixes a batch from whole rows of the first layer's gradient, of which the defense dropped "
+            "entries; expected one image, or an attack that matches updates, such as inverting_gradients"
+        )
 
 
 def _first_linear(observation: Observation, generator: torch.Generator) -> str:

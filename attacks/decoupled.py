@@ -38,7 +38,8 @@ class Decoupled(Inversion):
         min over x of  feature_weight ||body(x_i) - h_i||^2 + gradient_weight ||grad - update||^2 + tv_weight TV(x)
 
     with relative squares and a fading last term. Works for fewer images than classes; for more, or where the equations
-    have no solution (noise, pruning, many local steps), the whole update is matched instead, and the notes say so.
+    have no solution (noise, pruning, many local steps), the whole update is matched instead, and the notes say so; so
+    they do at once where the attacker knows that the client's defense dropped values or their scale.
 
     Args:
         iterations: of 20 L-BFGS iterations each, for the pixels, at most; 30 an image and at least 60 by default.
@@ -121,6 +122,7 @@ class Decoupled(Inversion):
     ) -> tuple[Features | None, Tensor, list[str]]:
         """Features, if the batch is small enough, labels, and notes."""
         size, classes = observation.batch_size, observation.num_classes
+        distortion = observation.distortion
         gradient = observation.gradient
         weight_gradient, bias_gradient = gradient[head.weight_name], gradient.get(head.bias_name)
         notes = []
@@ -129,7 +131,7 @@ class Decoupled(Inversion):
         else:
             estimate = recover_labels(observation, generator=generator)
             least = [0] * classes
-            if bias_gradient is not None and observation.local is None:
+            if bias_gradient is not None and observation.local is None and distortion is None:
                 least = [max(0, ceil(-size * each - 1e-4)) for each in bias_gradient.tolist()]
             hypotheses = list(islice(_labelings(estimate.counts, estimate.scores, least), self.hypotheses))
         if size >= classes or size > head.weight.shape[1]:
@@ -137,6 +139,12 @@ class Decoupled(Inversion):
             notes.append(
                 f"the last layer tells at most {limit} images apart, not {size}: features are not recovered, and the "
                 "whole update is matched instead"
+            )
+            return None, hypotheses[0].to(observation.device), notes
+        if distortion is not None and not distortion.exact:
+            notes.append(
+                "the client's defense leaves too little of the last layer for the features' equations: what it kept of "
+                "the whole update is matched instead"
             )
             return None, hypotheses[0].to(observation.device), notes
         features = recover_features(

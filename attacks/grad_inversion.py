@@ -88,7 +88,7 @@ class GradInversion(Inversion):
 
         def loss(guess: Guess) -> tuple[Tensor, Tensor]:
             images = guess.images
-            priors = self.tv * total_variation(images) + self.l2 * images.square().flatten(1).mean(1)
+            priors = self.tv * guess.prior_gain * total_variation(images) + self.l2 * images.square().flatten(1).mean(1)
             if statistics.layers and self.bn:
                 priors = priors + self.bn * statistics(guess.inputs, guess.which)
             if self.restarts > 1 and self.group and guess.progress >= 0.5:

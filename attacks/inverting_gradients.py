@@ -5,7 +5,9 @@ learning?, NeurIPS 2020, arXiv:2003.14053.
 
 Deviations: a learning rate that no longer helps gives its iterations to the next lower one (`plateau`), the restart is
 chosen by its matching loss alone, restarts run together, and in updates of several local steps the order of the labels
-is not taken from the client: each restart tries its own.
+is not taken from the client: each restart tries its own. Under a defense that the attacker knows, updates are compared
+as `fedsec.matching.distorted` says. Noise is met by the likeliest images of any length of the update: the angle, with
+parameters weighted by their noise, and a prior that counts the more, the more noise there is.
 """
 
 from collections.abc import Sequence
@@ -81,7 +83,7 @@ class InvertingGradients(Inversion):
 
         def loss(guess: Guess) -> tuple[Tensor, Tensor]:
             matching = cosine_distance(guess.updates, guess.targets, guess.norms)
-            priors = self.tv * total_variation(guess.images)
+            priors = self.tv * guess.prior_gain * total_variation(guess.images)
             if statistics is not None:
                 priors = priors + self.bn * statistics(guess.inputs, guess.which)
             return matching, priors

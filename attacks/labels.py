@@ -44,6 +44,8 @@ class Labels(Inversion):
         for observation in observations:
             estimate = recover_labels(observation, method=self.method, generator=generator)
             notes = [f"labels read from the last layer by {estimate.method}"]
+            if estimate.method == "signs" and observation.batch_size > 1:
+                notes.append("of signs alone, classes that repeat cannot be told from those that do not")
             if observation.local is not None:
                 notes.append("several local steps were read as one mean gradient, which costs accuracy")
             found.append(Reconstruction(images=None, labels=estimate.labels, notes=tuple(notes)))

@@ -31,6 +31,7 @@ __all__ = [
     "load",
     "nearest",
     "problems",
+    "update_transforms",
 ]
 
 
@@ -110,6 +111,11 @@ def entries(kind: str, *, plugins: bool = True) -> dict[str, Entry]:
 def inversions() -> dict[str, Entry]:
     """The attacks that reconstruct images or labels from an update, by name."""
     return {name: found for name, found in entries("attack").items() if found.base == "Inversion"}
+
+
+def update_transforms() -> dict[str, Entry]:
+    """The defenses that a client applies to its own update, by name."""
+    return {name: found for name, found in entries("defense").items() if found.base == "UpdateTransform"}
 
 
 def entry(kind: str, name: str, *, also: Iterable[str] = ()) -> Entry:

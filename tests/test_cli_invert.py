@@ -65,6 +65,18 @@ def test_an_attack_that_does_not_fit_the_model(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.json"))
 
 
+def test_a_defense_against_who_knows_it_and_who_does_not(tmp_path: Path) -> None:
+    options = ("--batch-size", "1", "--iterations", "120", "--defense", "{name: prune, ratio: 0.9}")
+    psnr = []
+    for flag in ("--adaptive", "--naive"):
+        done = invert(*options, flag, "--out", str(tmp_path), "--json")
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
+        assert (found["attack"], found["adaptive"]) == ("inverting_gradients", flag == "--adaptive")
+        psnr.append(found["metrics"]["psnr"])
+    assert psnr[0] > psnr[1] + 0.3
+
+
 # A process of its own
 
 

@@ -16,6 +16,7 @@ from fedsec.data.images import normalize
 from fedsec.data.normalization import Normalization
 from fedsec.errors import InputError
 from fedsec.threat import LocalTraining, Observation, PixelScale
+from fedsec.update_defense import ClientSide, UpdateTransform
 
 __all__ = [
     "BatchStatistics",
@@ -40,10 +41,12 @@ class Grants:
         statistics: of batch normalization. `known`: mean and variance of the client's batch at every such layer.
             `unknown`: nothing, and the attacker lets its own images make them (train mode). `running`: the attacker
             assumes that the client used the broadcast running averages (eval mode).
+        defense: what the client's defense is, and its settings.
     """
 
     labels: bool = False
     statistics: BatchStatistics = "unknown"
+    defense: bool = True
 
 
 def has_batch_statistics(model: nn.Module) -> bool:
@@ -70,6 +73,8 @@ def observe(
     local: LocalTraining | None = None,
     mode: ClientMode = "train",
     grants: Grants | None = None,
+    defense: UpdateTransform | None = None,
+    noise: torch.Generator | None = None,
     generator: torch.Generator,
 ) -> Observation:
     """Let the client work on its images, and return what the server then holds.
@@ -84,7 +89,10 @@ def observe(
         normalization: how pixels become the model's input.
         local: local training in place of a single gradient; without momentum.
         mode: of the client's batch normalization. Without any, the client computes in eval mode: dropout is off.
-        grants: what else the attacker is told; by default nothing.
+        grants: what else the attacker is told; by default only the defense.
+        defense: what the client does to its update before it sends it. What it holds back in this round would be sent
+            in a later one; nothing is carried over from an earlier one.
+        noise: of the defense, so that it changes neither the batches nor anything else; one seeded with 0 by default.
         generator: shuffles the client's epochs and the labels that are granted.
 
     Raises:
@@ -96,6 +104,11 @@ def observe(
     inputs = normalize(images, normalization)
     granted = _statistics(client, inputs) if batched and grants.statistics == "known" else None
     update = _gradient(client, inputs, labels) if local is None else _train(client, inputs, labels, local, generator)
+    distortion = None
+    if defense is not None:
+        received = deepcopy(model).float().train(batched and mode == "train")
+        update = defense(update, generator=noise, client=ClientSide(received, inputs, labels))
+        distortion = defense.known(update) if grants.defense else None
     assumes_train = {"known": mode == "train", "unknown": True, "running": False}[grants.statistics]
     assumed = deepcopy(model).float().train(batched and assumes_train)
     shuffled = labels[torch.randperm(len(labels), generator=generator).to(labels.device)]
@@ -110,6 +123,7 @@ def observe(
         local=local,
         labels=shuffled if grants.labels else None,
         statistics=granted,
+        distortion=distortion,
     )
 
 

@@ -38,6 +38,9 @@ def invert(
             rich_help_panel=_ATTACK,
         ),
     ] = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive/--naive", help="Whether it knows the client's defense.", rich_help_panel=_ATTACK)
+    ] = True,
     iterations: Annotated[
         int | None,
         typer.Option(min=1, help="Its budget.", show_default="the attack's", rich_help_panel=_ATTACK),
@@ -125,7 +128,11 @@ def invert(
     defense: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Of the update; none is available yet.", show_default=False, rich_help_panel=_CLIENT
+            metavar="NAME|{name: .., ..}",
+            help="Of its update, e.g. prune or '{name: prune, ratio: 0.9}'; repeatable, in order. See `fedsec list "
+            "defenses`.",
+            show_default=False,
+            rich_help_panel=_CLIENT,
         ),
     ] = None,
     local_steps: Annotated[
@@ -206,7 +213,8 @@ def invert(
         attack_options=_options("--attack-option", attack_option or ()),
         model_options=_options("--model-option", model_option or ()),
         normalization=constants(_value("--normalization", normalization)),
-        defense=tuple(defense or ()),
+        defense=tuple(_value("--defense", text) for text in defense or ()),
+        adaptive=adaptive,
         device=device.value,
         lpips=None if lpips is None else lpips.value,
         out=out,

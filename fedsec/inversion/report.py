@@ -14,7 +14,7 @@ from fedsec.inversion.images import Victims
 from fedsec.metrics.images import ImageScore, Scores
 from fedsec.threat import Observation, Reconstruction
 
-__all__ = ["given", "notes_of", "show", "verdict"]
+__all__ = ["defense_words", "given", "notes_of", "show", "verdict"]
 
 RECOGNIZABLE_MARGIN, RECOGNIZABLE_SSIM = 4.0, 0.5
 """An image counts as recognizable if its PSNR is so many dB above both guesses, and its SSIM at least this."""
@@ -24,8 +24,8 @@ MOST_ROWS = 32
 _LEGEND = "PSNR in dB; gray, mean: what a gray image and the mean image would have"
 
 
-def given(observation: Observation, labels_known: bool, statistics: str) -> str:
-    """One line: what the attacker held."""
+def given(observation: Observation, labels_known: bool, statistics: str, defense: str = "") -> str:
+    """One line: what the attacker held; `defense` as `defense_words` says it."""
     size = observation.batch_size
     images = "1 image" if size == 1 else f"{size} images"
     local = observation.local
@@ -45,7 +45,37 @@ def given(observation: Observation, labels_known: bool, statistics: str) -> str:
             "running": "normalization by running averages assumed",
         }
         parts.append(words[statistics])
-    return "the attacker has " + "; ".join(parts)
+    told = "the attacker has " + "; ".join(parts)
+    return f"{told}. {defense}" if defense else told
+
+
+def defense_words(defenses: Sequence[tuple[str, Mapping[str, Any]]], known: bool, *, short: bool = False) -> str:
+    """What the client did to its update, and whether the attacker knew; nothing without a defense.
+
+    Args:
+        defenses: (name, options) in order.
+        known: whether the attacker knew them.
+        short: for a title.
+    """
+    if not defenses:
+        return ""
+    parts = []
+    for name, options in defenses:
+        settings = ", ".join(f"{key}={_plain(value)}" for key, value in options.items())
+        parts.append(f"{name}({settings})" if settings else name)
+    text = ", then ".join(parts)
+    if short:
+        return f"{text} {'known' if known else 'unknown'} to the attacker"
+    return f"The client defended its update by {text}, which the attacker {'knew' if known else 'did not know'}"
+
+
+def _plain(value: Any) -> str:
+    """As in YAML, where that differs from Python."""
+    return (
+        {True: "true", False: "false", None: "null"}[value]
+        if value is None or value is True or value is False
+        else str(value)
+    )
 
 
 def verdict(scores: Scores) -> str:

@@ -31,6 +31,7 @@ from fedsec.runs.cell import environment
 from fedsec.runs.progress import duration
 from fedsec.seeds import Streams
 from fedsec.threat import Inversion, Observation, Reconstruction, Snapshot
+from fedsec.update_defense import UpdateTransform, compose
 
 __all__ = ["Outcome", "invert"]
 
@@ -61,6 +62,7 @@ class _Run:
         settings.check_batch(self.victims.images.shape[1])
         self.model = self._model()
         self.notes = [*self.victims.notes, *_without_effect(settings, self.model)]
+        self.defense = _defense(settings)
         self.name, self.options, self.attack = self._attack()
         self.root = settings.out or self._folder()
         self.lpips, self.lpips_note = _lpips(settings)
@@ -114,6 +116,9 @@ class _Run:
         head = find_head(observation)
         if head is None or head.weight_name not in observation.update:
             return "dlg" if self.settings.labels == "infer" else "inverting_gradients"
+        if self.defense is not None:
+            # The exact method's equations do not survive most defenses; one attack for all makes defenses comparable.
+            return "inverting_gradients"
         small = observation.batch_size < observation.num_classes
         if small and observation.local is None and _is_smooth(self.model):
             return "decoupled"
@@ -172,7 +177,9 @@ class _Run:
                 normalization=settings.normalization,
                 local=settings.local,
                 mode=settings.client_mode,
-                grants=Grants(settings.labels == "known", settings.statistics),
+                grants=Grants(settings.labels == "known", settings.statistics, settings.adaptive),
+                defense=self.defense,
+                noise=self.streams.torch("defense", trial),
                 generator=self.streams.torch("client", trial),
             )
             for trial, (images, labels) in enumerate(pairs)
@@ -225,7 +232,14 @@ class _Run:
             "iterations": max(each.iterations for each in found),
             "interrupted": interrupted,
             "verdict": report.verdict(scores),
-            "given": report.given(observations[0], settings.labels == "known", settings.statistics),
+            "defense": [{"name": name, "options": options} for name, options in settings.defenses],
+            "adaptive": settings.adaptive if settings.defense else None,
+            "given": report.given(
+                observations[0],
+                settings.labels == "known",
+                settings.statistics,
+                report.defense_words(settings.defenses, settings.adaptive),
+            ),
             "measured_with": told["settings"],
             "mean_image": victims.mean_of,
             "source": victims.source,
@@ -291,7 +305,9 @@ class _Run:
     def _title(self, interrupted: bool) -> str:
         size, labels = self.victims.images.shape[1], self.settings.labels
         told = {"known": "labels granted", "infer": "labels inferred"}[labels]
-        return f"{self.name} on {self.settings.model}, batch of {size}, {told}{', interrupted' if interrupted else ''}"
+        defended = report.defense_words(self.settings.defenses, self.settings.adaptive, short=True)
+        parts = [f"batch of {size}", told, *([defended] if defended else []), *(["interrupted"] if interrupted else [])]
+        return f"{self.name} on {self.settings.model}, {', '.join(parts)}"
 
     def _lines(self, outcome: Outcome) -> list[str | None]:
         result, scores = outcome.result, outcome.scores
@@ -319,6 +335,13 @@ class _EnoughError(Exception):
 
 def _enough(snapshot: Snapshot) -> None:
     raise _EnoughError
+
+
+def _defense(settings: Settings) -> UpdateTransform | None:
+    """All defenses of the client's update as one, or None."""
+    if not settings.defenses:
+        return None
+    return compose([registry.load("defense", name)(**options) for name, options in settings.defenses])
 
 
 def _is_smooth(model: nn.Module) -> bool:

@@ -58,7 +58,8 @@ class Settings:
         attack_options: the attack's own.
         model_options: the model's own.
         normalization: how pixels become the model's input.
-        defense: names of defenses of the update; none exists yet.
+        defense: of the client's update, applied in order: names, or mappings of a name and options.
+        adaptive: whether the attacker knows the defense and its settings.
         device: `auto`, `cpu` or `cuda`.
         lpips: backbone of the perceptual distance; downloaded if need be. By default alex, if it is there.
         out: folder of the results; by default below `inversions/`.
@@ -90,7 +91,8 @@ class Settings:
     attack_options: Mapping[str, Any] = field(default_factory=dict)
     model_options: Mapping[str, Any] = field(default_factory=dict)
     normalization: Normalization = field(default_factory=Normalization)
-    defense: tuple[str, ...] = ()
+    defense: tuple[str | Mapping[str, Any], ...] = ()
+    adaptive: bool = True
     device: str = "auto"
     lpips: Network | None = None
     out: Path | None = None
@@ -99,9 +101,9 @@ class Settings:
     def __post_init__(self) -> None:
         self._check_numbers()
         self._check_choices()
-        if self.defense:
-            names = ", ".join(self.defense)
-            raise InputError(f"--defense {names}: no defense of single updates is available yet; known: none")
+        object.__setattr__(self, "defense", tuple(_resolved_defense(each) for each in self.defense))
+        if not self.adaptive and not self.defense:
+            raise InputError("--naive is an attacker who does not know the client's defense; expected --defense too")
         if self.attack is not None:
             self.resolved_attack_options(self.attack)
         elif self.attack_options:
@@ -131,6 +133,15 @@ class Settings:
         if self.local_steps is None:
             return None
         return LocalTraining(lr=self.local_lr or DEFAULT_LR, steps=self.local_steps, batch_size=self.local_batch_size)
+
+    @property
+    def defenses(self) -> tuple[tuple[str, dict[str, Any]], ...]:
+        """(name, all options) of each defense of the update, in order."""
+        return tuple(
+            (each["name"], {key: value for key, value in each.items() if key != "name"})
+            for each in self.defense
+            if isinstance(each, Mapping)
+        )
 
     @property
     def statistics(self) -> BatchStatistics:
@@ -198,7 +209,8 @@ class Settings:
         content["out"] = None if self.out is None else str(self.out)
         for name in ("attack_options", "model_options"):
             content[name] = dict(content[name])
-        content["defense"] = list(self.defense)
+        content["defense"] = [{"name": name, **options} for name, options in self.defenses]
+        content["adaptive"] = self.adaptive if self.defense else None
         return content
 
     def fingerprint(self) -> str:
@@ -240,6 +252,35 @@ class Settings:
             if getattr(self, name) not in known:
                 words = ", ".join(word for word in known if word)
                 raise InputError(f"{_option(name)} must be one of {words}, got {getattr(self, name)!r}")
+
+
+def _resolved_defense(given: str | Mapping[str, Any]) -> dict[str, Any]:
+    """A defense of single updates with all of its options, checked, defaults filled in.
+
+    Raises:
+        InputError: no such defense, one that the server applies, or options that it does not have or take.
+    """
+    if isinstance(given, str):
+        given = {"name": given}
+    name = given.get("name") if isinstance(given, Mapping) else None
+    if not isinstance(name, str):
+        raise InputError(f"--defense {given!r}: expected a name, or a mapping such as {{name: prune, ratio: 0.9}}")
+    ours = registry.update_transforms()
+    if name not in registry.entries("defense"):
+        raise InputError(f"--defense: {registry.unknown('defense', name, ours)}")
+    if name not in ours:
+        summary = registry.entry("defense", name).summary.rstrip(".")
+        raise InputError(
+            f"--defense {name}: is the server's, for updates of many clients ({summary}); expected what a client does "
+            f"to its own: {', '.join(ours)}"
+        )
+    options = {str(key): value for key, value in given.items() if key != "name"}
+    resolved = registry.check("defense", name, options, f"--defense {name}")
+    try:
+        registry.load("defense", name)(**resolved)
+    except InputError as error:
+        raise InputError(f"--defense {name}: {error}") from error
+    return {"name": name, **resolved}
 
 
 def _option(name: str) -> str:

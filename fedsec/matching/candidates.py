@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from fedsec.errors import InputError
 from fedsec.matching.distances import squared_distance, squared_norm
+from fedsec.matching.distorted import Comparison
 from fedsec.matching.layers import LayerGradients
 from fedsec.threat import Observation
 
@@ -40,8 +41,10 @@ class Candidates:
 
     Attributes:
         problems: how many there are.
-        targets: for each updated parameter, the observed updates [observations, ...].
-        scales: squared norms of the observed updates [observations].
+        targets: for each updated parameter, the observed updates [observations, ...]; where a distortion is known, what
+            is compared of them (see `Comparison`), as in `updates`.
+        scales: squared norms of the targets [observations].
+        noise: share of the scales that is known to be noise [observations]; zero without a distortion.
         owner: observation of each problem.
         vectorized: whether problems are computed together.
     """
@@ -52,8 +55,13 @@ class Candidates:
         first = self.observation = observations[0]
         self.problems = len(observations) * restarts
         self.names = list(first.update)
-        self.targets = [torch.stack([each.update[name] for each in observations]) for name in self.names]
+        self._comparison = Comparison.of(observations, self.names)
+        if self._comparison is None:
+            self.targets = [torch.stack([each.update[name] for each in observations]) for name in self.names]
+        else:
+            self.targets = self._comparison.targets
         self.scales = squared_norm(self.targets)
+        self.noise = torch.zeros_like(self.scales) if self._comparison is None else self._comparison.noise
         self.owner: Int64[Tensor, "problems"] = torch.arange(len(observations)).repeat_interleave(restarts)
         self.vectorized = True
         self._layers: LayerGradients | None = None
@@ -81,7 +89,7 @@ class Candidates:
     def updates(
         self, inputs: Float[Tensor, "some batch c h w"], labels: Tensor, which: Int64[Tensor, "some"]
     ) -> list[Tensor]:
-        """The updates that clients would have sent, twice differentiable.
+        """The updates that clients would have sent, as they are compared with `targets`; twice differentiable.
 
         Args:
             inputs: of the model, one batch a problem.
@@ -91,6 +99,11 @@ class Candidates:
         Returns:
             For each updated parameter, [some, ...].
         """
+        updates = self._updates(inputs, labels, which)
+        return updates if self._comparison is None else self._comparison(updates, self.owner[which])
+
+    def _updates(self, inputs: Tensor, labels: Tensor, which: Int64[Tensor, "some"]) -> list[Tensor]:
+        """The updates before they are compared."""
         if len(inputs) > 1 and not self.vectorized:
             return self._one_by_one(inputs, labels, which)
         if self.observation.local is not None:
@@ -131,10 +144,10 @@ class Candidates:
                 self._layers = layers
                 return
         if self.problems > 1:
-            self.vectorized = _agree(lambda: self.updates(tried, labels[:2], torch.arange(2)), expected)
+            self.vectorized = _agree(lambda: self._updates(tried, labels[:2], torch.arange(2)), expected)
 
     def _one_by_one(self, inputs: Tensor, labels: Tensor, which: Int64[Tensor, "some"]) -> list[Tensor]:
-        rows = [self.updates(inputs[i : i + 1], labels[i : i + 1], which[i : i + 1]) for i in range(len(inputs))]
+        rows = [self._updates(inputs[i : i + 1], labels[i : i + 1], which[i : i + 1]) for i in range(len(inputs))]
         return [torch.cat(parts) for parts in zip(*rows, strict=True)]
 
     def _expanded(self, count: int) -> State:

@@ -17,6 +17,7 @@ __all__ = ["Guess", "descend"]
 
 _UNIT = PixelScale()
 _STANDARD = PixelScale((0.5,), (0.25,))
+_LEAST_SIGNAL = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,7 @@ class Guess:
         targets: the observed ones.
         norms: of the targets.
         which: the problems' numbers.
+        noise: share of the targets' squared norms that is known to be noise.
         progress: share of the iterations that is done, in [0, 1].
     """
 
@@ -39,7 +41,16 @@ class Guess:
     targets: list[Tensor]
     norms: Float[Tensor, "problems"]
     which: Int64[Tensor, "problems"]
+    noise: Float[Tensor, "problems"]
     progress: float
+
+    @property
+    def prior_gain(self) -> Float[Tensor, "problems"]:
+        """How much more a prior counts than without noise: 1 / (1 - noise), at most 100; one where none is known.
+
+        That is the observed squared norm over the part of it that is no noise.
+        """
+        return 1 / (1 - self.noise).clamp_min(_LEAST_SIGNAL)
 
 
 Loss = Callable[[Guess], tuple[Tensor, Tensor]]
@@ -100,6 +111,7 @@ def descend(
             images = starts[which].clone().requires_grad_()
             targets, answers = candidates.targets_of(which), known[which]
             norms = candidates.scales[candidates.owner[which]].sqrt()
+            noise = candidates.noise[candidates.owner[which]]
 
             def objective(
                 iteration: int,
@@ -108,11 +120,12 @@ def descend(
                 answers: Tensor = answers,
                 targets: list[Tensor] = targets,
                 norms: Tensor = norms,
+                noise: Tensor = noise,
             ) -> tuple[Tensor, Tensor]:
                 inputs = to_inputs(images)
                 updates = candidates.updates(inputs, answers, which)
                 progress = iteration / descent.iterations
-                matching, priors = loss(Guess(images, inputs, updates, targets, norms, which, progress))
+                matching, priors = loss(Guess(images, inputs, updates, targets, norms, which, noise, progress))
                 return matching + priors, matching
 
             def record(

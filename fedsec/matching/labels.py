@@ -9,6 +9,11 @@ differ in where they take it from. Where a layer has no bias, its gradient is es
 features of random images. A client's update over several steps is read as one mean gradient of the model halfway, which
 costs accuracy.
 
+Under a defense that the attacker knows, columns and biases that were dropped are taken to be what the features of
+random images would make of the rest; the length that clipping hides follows from the classes that are absent, of which
+n_c = 0; and of signs every method makes the same: equally many examples of each class whose sign is negative. That is
+exact for one image, and wrong where classes repeat.
+
 References:
     idlg: Zhao, Mopuri, Bilen, iDLG: improved deep leakage from gradients, 2020, arXiv:2001.02610.
     yin: Yin et al., See through gradients: image batch recovery via GradInversion, CVPR 2021, arXiv:2104.07586.
@@ -30,7 +35,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.matching.head import Head, find_head
-from fedsec.threat import Observation
+from fedsec.threat import Distortion, Observation
 
 __all__ = ["LabelEstimate", "LabelMethod", "labels_of", "recover_labels", "round_counts"]
 
@@ -47,7 +52,7 @@ class LabelEstimate:
         labels: sorted.
         counts: how many of each class; they sum to the batch size.
         scores: the counts before they were rounded, in float32.
-        method: that made them; never "auto".
+        method: that made them; never "auto", and "signs" where only signs were sent.
     """
 
     labels: Int64[Tensor, "batch"]
@@ -103,11 +108,15 @@ def recover_labels(
             f"{observation.num_classes} classes cannot have; use geng"
         )
     view = _View(observation, generator or torch.Generator().manual_seed(0))
-    scores = {"idlg": _idlg, "yin": _yin, "wainakh": _wainakh, "geng": _geng}[method](view)
-    floor = _certain(view) if method in ("geng", "wainakh") else None
+    name: str = method
+    if view.signs:
+        name, scores, floor = "signs", _from_signs(view), None
+    else:
+        scores = {"idlg": _idlg, "yin": _yin, "wainakh": _wainakh, "geng": _geng}[method](view)
+        floor = _certain(view) if method in ("geng", "wainakh") else None
     counts = round_counts(scores, size, floor)
     labels = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-    return LabelEstimate(labels, counts, scores.float(), method)
+    return LabelEstimate(labels, counts, scores.float(), name)
 
 
 def round_counts(
@@ -160,6 +169,9 @@ class _View:
                 self.bias = self.bias + observation.update[head.bias_name].double() / 2
         self._bias_gradient = None if bias_gradient is None else bias_gradient.double()
         self.exact = self.has_bias and observation.local is None
+        self.signs = observation.distortion is not None and observation.distortion.signs
+        if observation.distortion is not None:
+            self._see_through(observation.distortion)
 
     @property
     def bias_gradient(self) -> Float[Tensor, "classes"]:
@@ -177,6 +189,42 @@ class _View:
         if self._random is None:
             self._random = _random_features(self._observation, self._head, self._generator)
         return self._random
+
+    def _see_through(self, distortion: Distortion) -> None:
+        """Put what is likeliest in the place of what a known defense took away."""
+        if not self.signs:
+            self._fill_in(distortion)
+        if distortion.rescaled and self.batch_size > 1:
+            longer = self._shortened()
+            self.weight_gradient = self.weight_gradient * longer
+            if self._bias_gradient is not None:
+                self._bias_gradient = self._bias_gradient * longer
+            self.exact = False
+
+    def _fill_in(self, distortion: Distortion) -> None:
+        """g_W[c] = g_b[c] h in columns that were dropped, with the mean h of random images, and g_b the same way."""
+        whole = torch.ones_like(self.weight_gradient, dtype=torch.bool)
+        mask = distortion.kept.get(self._head.weight_name, whole)
+        bias_mask = distortion.kept.get(self._head.bias_name, whole[:, 0])
+        if self._bias_gradient is not None and not bool(bias_mask.all()):
+            feature = self.random_features().mean(0)
+            likeness = mask * feature
+            squares = (likeness * feature).sum(1)
+            implied = (self.weight_gradient * likeness).sum(1) / squares.clamp_min(torch.finfo(squares.dtype).tiny)
+            self._bias_gradient = torch.where(bias_mask, self._bias_gradient, implied)
+            self.exact = False
+        if not bool(mask.all()) and bool((mask.any(0) == mask.all(0)).all()):
+            # Whole columns were dropped, whatever they held; single entries are dropped because they are small.
+            assumed = self.bias_gradient[:, None] * self.random_features().mean(0)
+            self.weight_gradient = torch.where(mask, self.weight_gradient, assumed)
+
+    def _shortened(self) -> float:
+        """By how much the gradient is too short: g_b[c] = mean_i p_ic where a class is absent, as most positive are."""
+        absent = self.bias_gradient > 0
+        if not bool(absent.any()):
+            return 1.0
+        expected = self.posteriors(self.random_features()).mean(0)
+        return max(1.0, float((expected[absent] / self.bias_gradient[absent]).median()))
 
     def _unit_direction(self) -> Float[Tensor, "features"]:
         """The u with u . h = 1 for the mean h of random images, along which the h differ least."""
@@ -204,6 +252,14 @@ def _idlg(view: _View) -> Float[Tensor, "classes"]:
     else:
         residual = residual * -torch.sign(cubes.sum())
     return _one_hot(residual.argmin(), residual)
+
+
+def _from_signs(view: _View) -> Float[Tensor, "classes"]:
+    """Equally many of each class whose sign is negative, which proves an example; of all classes, if none is."""
+    present = (view.bias_gradient < 0).double()
+    if not bool(present.any()):
+        present = torch.ones_like(present)
+    return view.batch_size * present / present.sum()
 
 
 def _yin(view: _View) -> Float[Tensor, "classes"]:

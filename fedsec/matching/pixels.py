@@ -191,6 +191,7 @@ class _Goal:
         precision, cotangents, floor = torch.zeros_like(values), torch.zeros_like(values), like.new_zeros(trials)
         for trial, each in enumerate(features):
             if each is None:
+                floor[trial] = schedule.gradient_weight * candidates.noise[trial]
                 continue
             values[trial] = each.values
             factor, spread = _sensitivity(each.values, min(max(_SATURATED, each.error), 0.25))

@@ -4,6 +4,7 @@
 `FeatureInversion` are what a curious server does.
 """
 
+from fedsec.threat.distortion import Distortion
 from fedsec.threat.features import FeatureInversion, FeatureObservation
 from fedsec.threat.inversion import Inversion, Snapshot
 from fedsec.threat.knowledge import Knowledge, KnowledgePoisoning
@@ -13,6 +14,7 @@ from fedsec.threat.poisoning import AttackerView, DataPoisoning, UpdatePoisoning
 __all__ = [
     "AttackerView",
     "DataPoisoning",
+    "Distortion",
     "FeatureInversion",
     "FeatureObservation",
     "Inversion",

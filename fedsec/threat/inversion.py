@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fedsec.contract import Sealed, unmodified
 from fedsec.errors import InputError
+from fedsec.threat.distortion import Distortion
 from fedsec.threat.observation import Observation, Reconstruction
 
 __all__ = ["Inversion", "Snapshot", "Watch"]
@@ -122,10 +123,21 @@ def _check_alike(name: str, observations: Sequence[Observation]) -> None:
                 raise InputError(f"{name}: observations attacked together must agree in {field}")
         if (other.labels is None) != (first.labels is None) or (other.statistics is None) != (first.statistics is None):
             raise InputError(f"{name}: observations attacked together must grant the same knowledge")
+        if not _alike(first.distortion, other.distortion):
+            raise InputError(
+                f"{name}: observations attacked together must grant the same knowledge of the clients' defense: all or "
+                "none a distortion, with the same signs and rescaled"
+            )
         if other.update.keys() != first.update.keys() or other.device != first.device:
             raise InputError(f"{name}: observations attacked together must have updates of the same parameters")
         if not _same_model(first.model, other.model):
             raise InputError(f"{name}: observations attacked together must share one model")
+
+
+def _alike(first: Distortion | None, other: Distortion | None) -> bool:
+    if first is None or other is None:
+        return first is other
+    return (first.signs, first.rescaled) == (other.signs, other.rescaled)
 
 
 def _same_model(first: nn.Module, other: nn.Module) -> bool:
@@ -139,6 +151,9 @@ def _same_model(first: nn.Module, other: nn.Module) -> bool:
 def _check_carries(name: str, observation: Observation) -> None:
     if not any(bool(row.any()) for row in observation.update.values()):
         raise InputError(f"{name}: the update is zero everywhere; there is nothing to recover")
+    kept = {} if observation.distortion is None else observation.distortion.kept
+    if not any(bool((row[kept[key]] if key in kept else row).any()) for key, row in observation.update.items()):
+        raise InputError(f"{name}: the defense kept nothing of the update but zeros; there is nothing to recover")
     for key, row in observation.gradient.items():
         if not bool(row.isfinite().all()):
             raise InputError(f"{name}: the gradient of {key!r}, from {observation.local}, is not finite")

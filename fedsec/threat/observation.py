@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from fedsec.errors import InputError
+from fedsec.threat.distortion import Distortion
 
 __all__ = ["LocalTraining", "Observation", "PixelScale", "Reconstruction"]
 
@@ -132,6 +133,7 @@ class Observation:
         labels: of the images, in no particular order; only where the attacker is granted them.
         statistics: by name of a batch-normalization layer, mean and biased variance [channels] of what entered it with
             the client's batch; only where granted.
+        distortion: how a defense that the attacker knows changed the update; only where granted.
 
     Raises:
         InputError: the parts do not go together.
@@ -146,6 +148,7 @@ class Observation:
     local: LocalTraining | None = None
     labels: Int64[Tensor, "batch"] | None = None
     statistics: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    distortion: Distortion | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", deepcopy(self.model).requires_grad_(False))
@@ -166,6 +169,8 @@ class Observation:
             granted = _checked_statistics(dict(self.model.named_modules()), self.statistics)
             kept = {name: (mean.to(self.device), var.to(self.device)) for name, (mean, var) in granted.items()}
             object.__setattr__(self, "statistics", kept)
+        if self.distortion is not None:
+            object.__setattr__(self, "distortion", self.distortion.on(self.update))
 
     @classmethod
     def of_gradient(
@@ -179,6 +184,7 @@ class Observation:
         scale: PixelScale | None = None,
         labels: Int64[Tensor, "batch"] | None = None,
         statistics: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+        distortion: Distortion | None = None,
     ) -> "Observation":
         """From a gradient, as `torch.autograd.grad(loss, model.parameters())` returns it.
 
@@ -191,6 +197,7 @@ class Observation:
             scale: how pixels become the model's input; none by default.
             labels: if granted.
             statistics: if granted.
+            distortion: if granted.
 
         Raises:
             InputError: the parts do not go together.
@@ -198,7 +205,7 @@ class Observation:
         update = gradient if isinstance(gradient, Mapping) else _named(model, gradient)
         shape = tuple(map(int, input_shape))
         scale = scale or PixelScale()
-        return cls(model, update, shape, num_classes, batch_size, scale, None, labels, statistics)  # type: ignore[arg-type]
+        return cls(model, update, shape, num_classes, batch_size, scale, None, labels, statistics, distortion)  # type: ignore[arg-type]
 
     @property
     def device(self) -> torch.device:

@@ -182,6 +182,7 @@ def test_the_observation_has_no_place_for_the_truth() -> None:
         "local",
         "labels",
         "statistics",
+        "distortion",
     }
     seen = see(network(), grants=Grants(labels=True, statistics="known"))
     assert set(vars(seen)) == set(kinds)

@@ -350,6 +350,32 @@ def test_every_image_of_a_file_enters_the_update() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_defense_and_whether_the_attacker_knows_it_are_told() -> None:
+    options = ("--defense", "{name: clip, max_norm: 0.5}", "--defense", "sign", "--out", "o")
+    for flags, known, words in (((), True, "knew"), (("--naive",), False, "did not know")):
+        done = invert("--attack", "guess", *options, *flags)
+        assert done.exit_code == 0, done.output
+        found = result("o")
+        clip = {"name": "clip", "options": {"max_norm": 0.5}}
+        assert found["defense"] == [clip, {"name": "sign", "options": {"scaled": True, "error_feedback": False}}]
+        assert found["adaptive"] is known
+        defended = "The client defended its update by clip(max_norm=0.5), then sign(scaled=true, error_feedback=false)"
+        assert f"{defended}, which the attacker {words}" in " ".join(done.stdout.split())
+        assert found["given"].endswith(words)
+    assert invert("--attack", "guess", "--out", "p").exit_code == 0
+    assert (result("p")["defense"], result("p")["adaptive"]) == ([], None)
+
+
+def test_a_defense_changes_what_an_attack_finds() -> None:
+    psnr = {}
+    for name in ("{name: clip, max_norm: 1e-3}", "{name: gaussian_noise, std: 0.05}"):
+        done = invert(*EXACT, "--defense", name, "--out", "o")
+        assert done.exit_code == 0, done.output
+        psnr[name] = result("o")["metrics"]["psnr"]
+    # A quotient of gradients does not depend on their length.
+    assert psnr["{name: clip, max_norm: 1e-3}"] > 50 > psnr["{name: gaussian_noise, std: 0.05}"] + 20
+
+
 def test_local_steps_are_told() -> None:
     options = ("--local-steps", "3", "--local-lr", "0.05", "--local-batch-size", "1")
     done = invert("--attack", "static", *options, "--labels", "known", "--out", "o")
@@ -387,7 +413,11 @@ def test_batch_normalization_is_told() -> None:
         (["--same-class", "--distinct-classes"], "error: --same-class and --distinct-classes exclude each other"),
         (["--batch-size", "9", "--distinct-classes"], "error: --distinct-classes: a batch of 9 cannot"),
         (["--batch-size", "49"], "error: 1 batch of 49: only 48 images in photos's test split"),
-        (["--defense", "noise"], "error: --defense noise: no defense of single updates is available yet; known: none"),
+        (["--defense", "noise"], "error: --defense: unknown defense 'noise'"),
+        (["--defense", "trimmed_mean"], "error: --defense trimmed_mean: is the server's, for updates of many clients"),
+        (["--defense", "{name: prune, ratio: 2}"], "error: --defense prune: Prune: ratio must lie in [0, 1), not 2"),
+        (["--defense", "{name: prune"], "error: --defense"),
+        (["--naive"], "error: --naive is an attacker who does not know the client's defense; expected --defense too"),
         (["--normalization", "half_"], "error: normalization must be 'unit', 'half' or"),
         (["--normalization", "{mean: [0, 0], std: [1, 1]}"], "error: normalization: mean has 2 values, but the images"),
         (["--attack-option", "x"], "error: --attack-option 'x': expected KEY=VALUE"),
@@ -436,6 +466,7 @@ def test_the_best_attack_is_chosen() -> None:
     assert name(batch_size=7) == "decoupled"
     assert name(batch_size=8) == "inverting_gradients"
     assert name(local_steps=2) == "inverting_gradients"
+    assert name(defense=("prune",)) == name(defense=("prune",), adaptive=False) == "inverting_gradients"
     assert name(model="mlp", model_options={"activation": "tanh"}) == "decoupled"
     assert name(model="mlp", model_options={"activation": "relu"}) == "inverting_gradients"
     assert name(model="lenet", model_options={"activation": "relu"}) == "inverting_gradients"

@@ -49,9 +49,16 @@ pytestmark = pytest.mark.usefixtures("quick_attacks")
         ({"classes": "one"}, "--classes must be one of any, distinct, same, got 'one'"),
         ({"device": "tpu"}, "--device must be one of auto, cpu, cuda, got 'tpu'"),
         (
-            {"defense": ("noise:0.1",)},
-            "--defense noise:0.1: no defense of single updates is available yet; known: none",
+            {"defense": ("prnue",)},
+            r"--defense: unknown defense 'prnue' \(did you mean 'prune'\?\); known: clip, gaussian",
         ),
+        ({"defense": ("median",)}, r"--defense median: is the server's, .*; expected what a client does .*: clip, "),
+        ({"defense": ({"name": "prune", "ratoi": 0.5},)}, r"--defense prune.ratoi: .*\(did you mean 'ratio'\?\)"),
+        ({"defense": ({"name": "prune", "ratio": 1.5},)}, r"--defense prune: Prune: ratio must lie in \[0, 1\)"),
+        ({"defense": ({"ratio": 0.5},)}, "--defense {'ratio': 0.5}: expected a name, or a mapping such as"),
+        ({"defense": (3,)}, "--defense 3: expected a name"),
+        ({"defense": ("clip",)}, "--defense clip.max_norm: is required by defense 'clip'"),
+        ({"adaptive": False}, "--naive is an attacker who does not know the client's defense; expected --defense too"),
         ({"images": (Path("x"),), "train_epochs": 1}, "--train-epochs needs a dataset to train on"),
         ({"image_size": 64}, "--image-size goes with --images; a dataset has its own"),
         ({"images": (Path("x"),), "image_size": 4}, "--image-size must be at least 8, got 4"),
@@ -83,6 +90,15 @@ def test_options_of_the_attack() -> None:
     assert settings.resolved_attack_options("quotient") == {"iterations": 7, "restarts": 1, "stop": "caught"}
 
 
+def test_defenses_are_resolved_in_order() -> None:
+    settings = Settings(defense=({"name": "clip", "max_norm": 2.0}, "sign"), adaptive=False)
+    assert settings.defenses == (("clip", {"max_norm": 2.0}), ("sign", {"scaled": True, "error_feedback": False}))
+    told = settings.as_json()
+    assert told["defense"][0] == {"name": "clip", "max_norm": 2.0}
+    assert told["adaptive"] is False
+    assert Settings().as_json()["adaptive"] is None
+
+
 def test_the_fingerprint_follows_what_changes_the_result() -> None:
     base = Settings().fingerprint()
     assert base == Settings(out=Path("elsewhere"), gif=True, lpips="vgg", device="cpu").fingerprint()
@@ -93,6 +109,9 @@ def test_the_fingerprint_follows_what_changes_the_result() -> None:
         {"local_steps": 1},
         {"images": (Path("a.png"),)},
         {"model_options": {"activation": "relu"}},
+        {"defense": ("prune",)},
+        {"defense": ("prune",), "adaptive": False},
+        {"defense": ({"name": "prune", "ratio": 0.5},)},
     ]
     assert len({base, *(Settings(**change).fingerprint() for change in changes)}) == len(changes) + 1
     assert json.dumps(Settings(images=(Path("a.png"),)).as_json())

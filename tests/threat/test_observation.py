@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from fedsec.errors import InputError
-from fedsec.threat import LocalTraining, Observation, PixelScale
+from fedsec.threat import Distortion, LocalTraining, Observation, PixelScale
 
 SHAPE = (1, 2, 2)
 
@@ -37,6 +37,7 @@ def test_no_field_can_hold_the_truth() -> None:
         "local": LocalTraining | None,
         "labels": Int64[Tensor, "batch"] | None,
         "statistics": Mapping[str, tuple[Tensor, Tensor]] | None,
+        "distortion": Distortion | None,
     }
     # As text: jaxtyping's types are not equal to themselves when written twice.
     assert {field.name: str(field.type) for field in fields(Observation)} == {
@@ -44,6 +45,7 @@ def test_no_field_can_hold_the_truth() -> None:
     }
     assert {field.name for field in fields(LocalTraining)} == {"lr", "steps", "batch_size", "momentum", "weight_decay"}
     assert {field.name for field in fields(PixelScale)} == {"mean", "std"}
+    assert {field.name for field in fields(Distortion)} == {"kept", "noise", "rescaled", "signs"}
     images = torch.zeros(2, *SHAPE)
     with pytest.raises(TypeError, match="unexpected keyword argument 'images'"):
         Observation(**arguments(images=images))

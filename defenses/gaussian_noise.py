@@ -1,0 +1,63 @@
+"""Gaussian noise on every entry of an update.
+
+Without a bound on the update's norm and without accounting this is a heuristic and no differential privacy.
+
+Reference: Zhu, Liu, Han, Deep leakage from gradients, NeurIPS 2019, arXiv:1906.08935 (section 5.1).
+"""
+
+from collections.abc import Mapping
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.threat import Distortion
+from fedsec.update_defense import ClientSide, UpdateTransform
+
+
+class GaussianNoise(UpdateTransform):
+    """Adds independent Gaussian noise to every entry; by itself no differential privacy.
+
+    u + std N(0, 1), with `relative` u + std rms(u) N(0, 1), where rms(u) is over all parameters together
+
+    An attacker who knows it weighs parameters by their noise and trusts its prior the more, the more noise there is.
+
+    Args:
+        std: standard deviation, in the update's own units or, with `relative`, in those of its root mean square; not
+            negative.
+        relative: whether the noise is proportional to the update.
+
+    Raises:
+        InputError: the deviation is out of range.
+
+    Reference: Zhu et al., NeurIPS 2019, arXiv:1906.08935
+    """
+
+    def __init__(self, std: float, relative: bool = False) -> None:
+        if not (isfinite(std) and std >= 0):
+            raise InputError(f"GaussianNoise: std must be finite and not negative, not {std}")
+        self.std, self.relative = std, relative
+
+    def transform(
+        self, update: dict[str, Tensor], *, generator: torch.Generator, client: ClientSide | None
+    ) -> dict[str, Tensor]:
+        std = self.std * (_root_mean_square(update) if self.relative else 1.0)
+        made = {}
+        for name, row in update.items():
+            noise = torch.randn(row.shape, generator=generator)
+            wide = row.to(torch.promote_types(row.dtype, torch.float32))
+            made[name] = (wide + std * noise.to(wide)).to(row)
+        return made
+
+    def known(self, sent: Mapping[str, Tensor]) -> Distortion:
+        std = self.std
+        if self.relative:
+            # The noise adds its own share to the root mean square that an attacker sees.
+            std = self.std / (1 + self.std**2) ** 0.5 * _root_mean_square(sent)
+        return Distortion(noise=dict.fromkeys(sent, std))
+
+
+def _root_mean_square(update: Mapping[str, Tensor]) -> float:
+    square = sum(float(row.double().square().sum()) for row in update.values())
+    return float((square / sum(row.numel() for row in update.values())) ** 0.5)

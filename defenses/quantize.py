@@ -1,0 +1,77 @@
+"""Quantization: every entry of an update is rounded to one of a few levels, by chance so that the mean is right.
+
+Reference: Alistarh, Grubic, Li, Tomioka, Vojnovic, QSGD: communication-efficient SGD via gradient quantization and
+encoding, NeurIPS 2017, arXiv:1610.02132.
+
+Deviations: levels are relative to each tensor's largest magnitude (which QSGD's authors use in their experiments)
+instead of its L2 norm, and nothing is encoded: what is sent has its old dtype.
+"""
+
+from collections.abc import Mapping
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.threat import Distortion
+from fedsec.update_defense import ClientSide, UpdateTransform
+
+
+class Quantize(UpdateTransform):
+    """Rounds every entry to one of 2^bits - 1 levels, symmetric around zero.
+
+    step = max|u| / (2^(bits - 1) - 1) of each tensor; u becomes step (floor(u / step) + b) with P(b = 1) the fraction
+    of u / step that is rounded off, so that its expectation is u. Without `stochastic`, the nearest level.
+
+    An attacker who knows it sees noise. A fraction f has the variance step^2 f (1 - f): step^2 / 6 on average, if
+    fractions are uniform, and at most step |u|, which is less where most entries lie below the first level. The nearest
+    level errs by step^2 / 12.
+
+    Args:
+        bits: 2 to 16; 2 bits are -1, 0 and 1 times the largest magnitude.
+        stochastic: round at random, without bias.
+        error_feedback: add what was rounded off to the client's next update.
+
+    Raises:
+        InputError: bits are out of range.
+
+    Reference: Alistarh et al., NeurIPS 2017, arXiv:1610.02132
+    """
+
+    def __init__(self, bits: int = 8, stochastic: bool = True, error_feedback: bool = False) -> None:
+        if not 2 <= bits <= 16:
+            raise InputError(f"Quantize: bits must lie in [2, 16], not {bits}")
+        self.bits, self.stochastic, self.error_feedback = bits, stochastic, error_feedback
+        self._levels = 2 ** (bits - 1) - 1
+
+    def transform(
+        self, update: dict[str, Tensor], *, generator: torch.Generator, client: ClientSide | None
+    ) -> dict[str, Tensor]:
+        return {name: self._rounded(row, generator) for name, row in update.items()}
+
+    def known(self, sent: Mapping[str, Tensor]) -> Distortion:
+        return Distortion(noise={name: self._deviation(row) for name, row in sent.items()})
+
+    def _rounded(self, row: Tensor, generator: torch.Generator) -> Tensor:
+        # float64: neither half precision's steps nor float32's smallest ones survive the division.
+        wide = row.double()
+        draws = torch.rand(row.shape, generator=generator) if self.stochastic else None
+        largest = wide.abs().max()
+        if not bool(largest > 0):
+            return row
+        step = largest / self._levels
+        places = wide / step
+        levels = places.round() if draws is None else places.floor() + (draws.to(wide) < places - places.floor())
+        # Rounding may have put the largest entry a little beyond its own level.
+        rounded: Tensor = levels.clamp(-self._levels, self._levels) * step
+        return rounded.to(row)
+
+    def _deviation(self, row: Tensor) -> float:
+        """Root mean square of the rounding error, as far as the levels that were sent tell."""
+        magnitudes = row.double().abs()
+        step: float = magnitudes.max().item() / self._levels
+        if not self.stochastic:
+            return step / sqrt(12)
+        # The magnitudes that were sent are unbiased too.
+        return min(step / sqrt(6), sqrt(step * magnitudes.mean().item()))

@@ -1,0 +1,108 @@
+"""What an attacker can tell of a defense: composition, and observations that carry it."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fedsec.attacks import DLG, Labels
+from fedsec.errors import InputError
+from fedsec.threat import Distortion, Observation
+
+
+def mask(*values: bool) -> torch.Tensor:
+    return torch.tensor(values)
+
+
+def test_one_after_the_other() -> None:
+    first = Distortion({"a": mask(True, True, False), "b": mask(True)}, {"a": 3.0, "b": 1.0})
+    second = Distortion({"a": mask(False, True, False), "c": mask(False)}, {"a": 4.0}, rescaled=True)
+    both = first.then(second)
+    assert {name: row.tolist() for name, row in both.kept.items()} == {
+        "a": [False, True, False],
+        "b": [True],
+        "c": [False],
+    }
+    assert both.noise == {"a": 5.0, "b": 1.0}
+    assert (both.rescaled, both.signs) == (True, False)
+    # Noise before a sign is no longer added to anything; noise after it is.
+    assert first.then(Distortion(signs=True)).noise == {}
+    assert Distortion(signs=True).then(first).noise == first.noise
+    assert Distortion().then(first).kept.keys() == first.kept.keys()
+
+
+def test_what_is_whole_and_exact() -> None:
+    assert Distortion(noise={"a": 1.0}).exact
+    assert Distortion({"a": mask(True, True)}).exact
+    assert not Distortion({"a": mask(True, False)}).exact
+    assert not Distortion(signs=True).exact
+    assert not Distortion(rescaled=True).exact
+    assert Distortion({"a": mask(True, False)}).whole("b")
+
+
+def test_it_keeps_copies() -> None:
+    given = mask(True, True)
+    told = Distortion({"a": given})
+    given[0] = False
+    assert told.kept["a"].tolist() == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Distortion({"a": torch.ones(2)}), r"kept\['a'\] must be a tensor of torch.bool, got torch.float32"),
+        (lambda: Distortion({"a": [True]}), "got list"),
+        (lambda: Distortion(noise={"a": -1.0}), "noise of 'a' must be finite and not negative, got -1.0"),
+        (lambda: Distortion(noise={"a": float("nan")}), "must be finite"),
+        (lambda: Distortion(noise={3: 1.0}), "expected names of parameters, got 3"),
+        (
+            lambda: Distortion({"a": mask(True)}).then(Distortion({"a": mask(True, True)})),
+            r"masks of 'a' have shapes \(1,\) on cpu and \(2,\) on cpu; expected the same",
+        ),
+    ],
+)
+def test_malformed(make: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def observation(distortion: Distortion | None, value: float = 1.0) -> Observation:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    for parameter in model.parameters():
+        parameter.data.fill_(0.1)
+    gradient = [torch.full_like(parameter, value) for parameter in model.parameters()]
+    return Observation.of_gradient(
+        model, gradient, input_shape=(1, 2, 2), num_classes=3, batch_size=1, distortion=distortion
+    )
+
+
+def test_an_observation_checks_it() -> None:
+    told = observation(Distortion({"1.bias": mask(True, False, True)})).distortion
+    assert told is not None
+    assert told.kept["1.bias"].tolist() == [True, False, True]
+    assert observation(None).distortion is None
+    with pytest.raises(InputError, match=r"'bias' is none of the update's parameters: 1.weight, 1.bias"):
+        observation(Distortion(noise={"bias": 1.0}))
+    with pytest.raises(InputError, match=r"kept\['1.bias'\] has shape \(2,\), the update \(3,\)"):
+        observation(Distortion({"1.bias": mask(True, False)}))
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        (None, Distortion()),
+        (Distortion(), None),
+        (Distortion(signs=True), Distortion()),
+        (Distortion(rescaled=True), Distortion()),
+    ],
+)
+def test_observations_attacked_together_grant_it_alike(first: Distortion | None, other: Distortion | None) -> None:
+    with pytest.raises(InputError, match="the same knowledge of the clients' defense"):
+        Labels().reconstruct_many([observation(first), observation(other)])
+
+
+def test_nothing_but_what_was_dropped() -> None:
+    nothing = Distortion({"1.weight": torch.zeros(3, 4, dtype=torch.bool), "1.bias": mask(False, False, False)})
+    with pytest.raises(InputError, match="kept nothing of the update but zeros"):
+        DLG(iterations=1).reconstruct(observation(nothing))
