@@ -10,7 +10,7 @@ Byzantine row that the rule no longer has to withstand, and it is reported.
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
@@ -60,11 +60,13 @@ class Cohort:
         updates: finite rows, at least one.
         weights: one for each row, not negative, summing to one.
         num_rejected: how many further rows the gate held back.
+        generator: of rules that draw random numbers, on the CPU; None for the others.
     """
 
     updates: Float[Tensor, "clients parameters"]
     weights: tuple[float, ...]
     num_rejected: int
+    generator: torch.Generator | None = None
 
 
 class Aggregator(Sealed, ABC):
@@ -77,14 +79,20 @@ class Aggregator(Sealed, ABC):
             Byzantine client states its own number of examples.
         needs_global_model: whether the rule evaluates the global model at the server. It then needs running statistics
             of batch normalization there, and cannot be combined with `bn: local`.
+        draws: whether the rule draws random numbers. It then needs a generator at every call.
     """
 
     uses_weights: ClassVar[bool] = False
     needs_global_model: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
 
     @final
     def __call__(
-        self, updates: Float[Tensor, "clients parameters"], weights: Float[Tensor, "clients"] | None = None
+        self,
+        updates: Float[Tensor, "clients parameters"],
+        weights: Float[Tensor, "clients"] | None = None,
+        *,
+        generator: torch.Generator | None = None,
     ) -> Float[Tensor, "parameters"]:
         """Aggregate without working out each client's influence.
 
@@ -92,6 +100,7 @@ class Aggregator(Sealed, ABC):
             updates: one row for each client, of any floating dtype, on any device; left unchanged.
             weights: relative weights of the clients, not negative; equal if not given. Rows that are
                 rejected lose their weight to the others. Ignored unless `uses_weights`.
+            generator: of the random numbers of a rule that `draws`, on the CPU; never twice the same.
 
         Returns:
             The aggregated update, with the dtype and the device of `updates`.
@@ -100,18 +109,23 @@ class Aggregator(Sealed, ABC):
             InputError: the arguments are malformed, or the rule cannot work with so many clients.
             AggregationError: too few finite rows, or too little weight, is left.
         """
-        cohort, _ = self._admit(updates, weights)
+        cohort, _ = self._admit(updates, weights, generator)
         return self._combine(cohort)
 
     @final
     def aggregate(
-        self, updates: Float[Tensor, "clients parameters"], weights: Float[Tensor, "clients"] | None = None
+        self,
+        updates: Float[Tensor, "clients parameters"],
+        weights: Float[Tensor, "clients"] | None = None,
+        *,
+        generator: torch.Generator | None = None,
     ) -> Aggregate:
         """Aggregate as `__call__` does, to the same vector, and work out each client's influence.
 
         Args:
             updates: one row for each client, of any floating dtype, on any device; left unchanged.
             weights: relative weights of the clients, as for `__call__`.
+            generator: likewise.
 
         Returns:
             The vector, the influence of each client and the rejected rows.
@@ -120,7 +134,7 @@ class Aggregator(Sealed, ABC):
             InputError: the arguments are malformed, or the rule cannot work with so many clients.
             AggregationError: too few finite rows, or too little weight, is left.
         """
-        cohort, rejected = self._admit(updates, weights)
+        cohort, rejected = self._admit(updates, weights, generator)
         vector = self._combine(cohort)
         with unmodified(f"{type(self).__name__}.shares", updates=cohort.updates):
             shares = self.shares(cohort).double()
@@ -146,7 +160,16 @@ class Aggregator(Sealed, ABC):
     def shares(self, cohort: Cohort) -> Float[Tensor, "clients"]:
         """Which part of the aggregate each row contributed; not negative, summing to one."""
 
-    def _admit(self, updates: Tensor, weights: Tensor | None) -> tuple[Cohort, tuple[int, ...]]:
+    def state(self) -> dict[str, Tensor]:
+        """What the rule's next call depends on beside its arguments, by name; nothing for most rules."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave."""
+
+    def _admit(
+        self, updates: Tensor, weights: Tensor | None, generator: torch.Generator | None
+    ) -> tuple[Cohort, tuple[int, ...]]:
         """Check the arguments and hold back the rows that are not finite."""
         rule = type(self).__name__
         if updates.ndim != 2 or 0 in updates.shape or not updates.is_floating_point():
@@ -154,6 +177,10 @@ class Aggregator(Sealed, ABC):
                 f"{rule}: updates must be a floating-point matrix with a row for each client and at least one row and "
                 f"column, not {updates.dtype} of shape {tuple(updates.shape)}"
             )
+        if self.draws and generator is None:
+            raise InputError(f"{rule}: draws random numbers; expected a generator, a new one for each call")
+        if generator is not None and generator.device.type != "cpu":
+            raise InputError(f"{rule}: generator must be on the CPU, not on {generator.device}")
         num_clients = len(updates)
         max_rejected = self.max_rejected(num_clients)
         checked = _checked_weights(rule, weights, num_clients)
@@ -172,7 +199,8 @@ class Aggregator(Sealed, ABC):
         total = sum(checked)
         if total <= 0:
             raise AggregationError(f"{rule}: the finite rows have no weight; rows {list(rejected)} were rejected")
-        return Cohort(updates, tuple(weight / total for weight in checked), len(rejected)), rejected
+        shares = tuple(weight / total for weight in checked)
+        return Cohort(updates, shares, len(rejected), generator if self.draws else None), rejected
 
     def _combine(self, cohort: Cohort) -> Tensor:
         rule = type(self).__name__

@@ -1,7 +1,7 @@
 """The federation engine: data on the device, local training of cohorts, the round loop, the algorithms."""
 
 from fedsec.federation.algorithm import Algorithm
-from fedsec.federation.batches import BatchPlan, LocalTraining
+from fedsec.federation.batches import BatchPlan, LocalTraining, Noise
 from fedsec.federation.centralized import Centralized
 from fedsec.federation.exchange import LocalResult, Start, Teacher
 from fedsec.federation.fedavg import FedAvg
@@ -14,6 +14,7 @@ from fedsec.federation.parameters import ParameterLayout, StatisticsLayout
 from fedsec.federation.resident import ResidentData
 from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Threat
 from fedsec.federation.server import Federation
+from fedsec.federation.spending import RunPrivacy, private_run
 from fedsec.federation.stragglers import Stragglers
 
 __all__ = [
@@ -31,16 +32,19 @@ __all__ = [
     "KnowledgeFederation",
     "LocalResult",
     "LocalTraining",
+    "Noise",
     "ParameterLayout",
     "ResidentData",
     "RoundLoop",
     "RoundResult",
+    "RunPrivacy",
     "ServerTraining",
     "Start",
     "StatisticsLayout",
     "Stragglers",
     "Teacher",
     "Threat",
+    "private_run",
 ]
 
 ALGORITHMS: dict[str, type[Algorithm] | type[FedGKT]] = {

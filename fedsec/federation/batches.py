@@ -8,6 +8,7 @@ from jaxtyping import Int16, Int64
 
 from fedsec.data.augmentation import Augmentation
 from fedsec.errors import InputError
+from fedsec.privacy.training import PrivateTraining
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class LocalTraining:
         weight_decay: L2 penalty added to the gradient.
         proximal: FedProx's mu: mu / 2 ||w - w_received||^2 is added to the loss; 0 for none.
         augmentation: of the images, drawn anew for every batch; None for none.
+        private: DP-SGD. Batches are then Poisson samples: a step's batch takes each example independently with
+            probability batch / examples, and `epochs` count steps only. The proximal term and weight decay depend on
+            no example, so they join after the noise. None: ordinary training.
     """
 
     steps: int | None = None
@@ -37,6 +41,7 @@ class LocalTraining:
     weight_decay: float = 0.0
     proximal: float = 0.0
     augmentation: Augmentation | None = None
+    private: PrivateTraining | None = None
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -74,6 +79,19 @@ class LocalTraining:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """What private training adds to a client's gradients in one round.
+
+    Args:
+        multiplier: the client's noise multiplier.
+        seed: of the round's noise, from a stream of its own.
+    """
+
+    multiplier: float
+    seed: int
+
+
+@dataclass(frozen=True)
 class BatchPlan:
     """One client's batches for one round.
 
@@ -81,11 +99,15 @@ class BatchPlan:
         examples: example numbers, padded to the longest batch by repeating valid ones.
         sizes: true size of each batch; what lies beyond it is padding and must not count.
         views: how each of them is augmented; None for images as they are.
+        noise: of private training, whose batches vary in size and may be empty; None for ordinary training.
+        expected: the mean size of private training's batches, by which it divides.
     """
 
     examples: Int64[np.ndarray, "steps batch"]
     sizes: Int64[np.ndarray, "steps"]
     views: Int16[np.ndarray, "steps batch 5"] | None = None
+    noise: Noise | None = None
+    expected: int = 0
 
     @property
     def steps(self) -> int:
@@ -95,7 +117,7 @@ class BatchPlan:
     def first(self, steps: int) -> "BatchPlan":
         """The same plan, broken off after so many steps."""
         views = None if self.views is None else self.views[:steps]
-        return BatchPlan(self.examples[:steps], self.sizes[:steps], views)
+        return replace(self, examples=self.examples[:steps], sizes=self.sizes[:steps], views=views)
 
 
 def plan_batches(
@@ -103,8 +125,10 @@ def plan_batches(
     local: LocalTraining,
     rng: np.random.Generator,
     image_size: tuple[int, int] = (1, 1),
+    *,
+    noise: Noise | None = None,
 ) -> BatchPlan:
-    """Shuffle a client's examples into batches.
+    """Shuffle a client's examples into batches; for private training, draw Poisson samples.
 
     With `epochs`, each pass is a fresh permutation cut into batches, the last one possibly shorter. With
     `steps`, permutations follow each other without a seam, so that every batch is full.
@@ -114,8 +138,14 @@ def plan_batches(
         local: how many batches, and how large.
         rng: the client's own stream for this round.
         image_size: (height, width), for augmentations that need it.
+        noise: of private training.
+
+    Raises:
+        InputError: private training without noise of its own, or noise without private training.
     """
-    plan = _shuffled(examples, local, rng)
+    if (local.private is None) != (noise is None):
+        raise InputError("private training, and nothing else, needs a plan with noise")
+    plan = _shuffled(examples, local, rng) if noise is None else _sampled(examples, local, rng, noise)
     if local.augmentation is None:
         return plan
     return replace(plan, views=local.augmentation.draw(plan.examples.shape, image_size, rng))
@@ -135,3 +165,14 @@ def _shuffled(examples: np.ndarray, local: LocalTraining, rng: np.random.Generat
     sizes = np.full((local.epochs, padded.shape[1] // batch), batch)
     sizes[:, -1] -= missing
     return BatchPlan(padded.reshape(-1, batch), sizes.reshape(-1))
+
+
+def _sampled(examples: np.ndarray, local: LocalTraining, rng: np.random.Generator, noise: Noise) -> BatchPlan:
+    """Poisson samples; privacy accounting holds for no others."""
+    count, expected = len(examples), local.batch_of(len(examples))
+    steps = local.steps_of(count)
+    taken = rng.random((steps, count)) < expected / count
+    sizes = taken.sum(1)
+    # A stable sort puts those that are taken first; what follows is valid padding.
+    order = np.argsort(~taken, axis=1, kind="stable")[:, : max(1, int(sizes.max()))]
+    return BatchPlan(np.asarray(examples)[order], sizes, noise=noise, expected=expected)

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fedsec.federation.algorithm import Algorithm
-from fedsec.federation.batches import BatchPlan, LocalTraining, plan_batches
+from fedsec.federation.batches import BatchPlan, LocalTraining, Noise, plan_batches
 from fedsec.federation.exchange import LocalResult, Start
 from fedsec.federation.local import CohortTrainer
 from fedsec.federation.resident import ResidentData
 from fedsec.federation.stragglers import Stragglers
+from fedsec.privacy.training import PrivateTraining
 from fedsec.seeds import Streams
 
 
@@ -66,6 +67,12 @@ class FedAvg(Algorithm):
 def plan_client(
     data: ResidentData, client: int, local: LocalTraining, round_number: int, streams: Streams
 ) -> BatchPlan:
-    """A client's batches in a round, from its own stream."""
+    """A client's batches in a round, from its own stream, and its noise, from another."""
     rng = streams.numpy("client", client, "round", round_number)
-    return plan_batches(data.clients[client], local, rng, data.image_size)
+    noise = None if local.private is None else noise_of(local.private, client, round_number, streams)
+    return plan_batches(data.clients[client], local, rng, data.image_size, noise=noise)
+
+
+def noise_of(private: PrivateTraining, client: int, round_number: int, streams: Streams) -> Noise:
+    """A client's noise in a round: it depends on the experiment's seed, the client and the round, and nothing else."""
+    return Noise(private.noise_of(client), streams.seed("noise", "client", client, "round", round_number))

@@ -8,12 +8,16 @@ Distributed Learning: Towards Optimal Statistical Rates. ICML 2018, arXiv:1803.0
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.federation.algorithm import Algorithm
+from fedsec.federation.batches import BatchPlan
 from fedsec.federation.exchange import LocalResult, Start
+from fedsec.federation.fedavg import noise_of
 from fedsec.federation.local import CohortTrainer
+from fedsec.privacy.training import PrivateTraining
 from fedsec.seeds import Streams
 
 
@@ -21,8 +25,14 @@ from fedsec.seeds import Streams
 class FedSGD(Algorithm):
     """Distributed gradient descent: one full-batch gradient a client and round, stepped with the server's rate.
 
+    Args:
+        private: DP-SGD with every example in the batch (sampling rate 1): each one's gradient is clipped, and noise
+            joins their sum; None for none.
+
     Reference: McMahan et al. 2017, arXiv:1602.05629; Yin et al. 2018, arXiv:1803.01498
     """
+
+    private: PrivateTraining | None = None
 
     def updates(
         self,
@@ -33,9 +43,19 @@ class FedSGD(Algorithm):
         streams: Streams,
     ) -> LocalResult:
         """The negative gradient of each client's mean loss at the sent parameters."""
-        found = trainer.gradients(start, clients)
+        if self.private is None:
+            found = trainer.gradients(start, clients)
+        else:
+            plans = [self._plan(trainer, client, round_number, streams) for client in clients]
+            found = trainer.private_gradients(start, plans, self.private)
         found.updates.neg_()
         return found
+
+    def _plan(self, trainer: CohortTrainer, client: int, round_number: int, streams: Streams) -> BatchPlan:
+        assert self.private is not None
+        examples = trainer.data.clients[client]
+        noise = noise_of(self.private, client, round_number, streams)
+        return BatchPlan(examples[None], np.array([len(examples)]), noise=noise, expected=len(examples))
 
     def step(
         self, start: Float[Tensor, "parameters"], vector: Float[Tensor, "parameters"], total: float

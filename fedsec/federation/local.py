@@ -26,8 +26,10 @@ from fedsec.federation.compute import Compute
 from fedsec.federation.exchange import LocalResult, Start, Teacher
 from fedsec.federation.loop import MICROBATCH, LoopWorker
 from fedsec.federation.parameters import ParameterLayout, StatisticsLayout
+from fedsec.federation.private import PrivateMethod, check_noise
 from fedsec.federation.resident import ResidentData
 from fedsec.federation.vectorized import CohortWorker
+from fedsec.privacy.training import GradSampleMode, PrivateTraining
 
 EngineName = Literal["auto", "vectorized", "loop"]
 CPU_CHUNK_BYTES = 12 * 2**20
@@ -78,6 +80,7 @@ class CohortTrainer:
         compute: Compute | None = None,
     ) -> None:
         self.module, self.data, self.engine, self.threads = module, data, engine, max(1, threads)
+        self._asked: EngineName = engine
         self.layout, self.statistics, self.cumulative = (
             ParameterLayout.of(module),
             StatisticsLayout.of(module),
@@ -107,6 +110,8 @@ class CohortTrainer:
                 self.engine, self._problem = "loop", problem
         self._bytes_per_example = memory.activation_bytes(module, data)
         self._checked: set[tuple[int, int, LocalTraining | None]] = set()
+        self._methods: dict[GradSampleMode, PrivateMethod] = {}
+        self._private_notes: list[str] = []
         self._loops: SimpleQueue[LoopWorker] = SimpleQueue()
         self._cohorts: SimpleQueue[CohortWorker] = SimpleQueue()
         self._workers: list[LoopWorker] = []
@@ -124,6 +129,7 @@ class CohortTrainer:
         notes = [self._problem, self.compute.note(self.data.device)]
         if self.used.startswith("vectorized") and self.compute.channels_last:
             notes.append("stacked models are laid out contiguously")
+        notes += self._private_notes
         problems = {worker.problem for worker in self._workers} - {""}
         notes += [f"no CUDA graphs: {problem}" for problem in sorted(problems)]
         return "; ".join(note for note in notes if note)
@@ -143,7 +149,12 @@ class CohortTrainer:
             plans: each client's batches.
             local: what clients do with them.
             teacher: logits to distill from beside the labels.
+
+        Raises:
+            InputError: a step needs more memory than there is; or private training of a model that allows none, in the
+                vectorized engine, or with plans that are not made for it.
         """
+        method = self._privately(local.private, plans)
         size = self.chunk_size(plans)
         check_batch(min(int(plan.sizes.min()) for plan in plans), self._smallest)
         self._check_memory(max(plan.examples.shape[1] for plan in plans), len(plans), local)
@@ -154,11 +165,14 @@ class CohortTrainer:
             updates = start.parameters.new_empty(len(plans), self.layout.size)
 
             def alone(worker: LoopWorker, place: int) -> Tensor:
-                return worker.train(*fresh.of(place), plans[place], local, teacher, out=updates[place])[1]
+                return worker.train(*fresh.of(place), plans[place], local, teacher, method=method, out=updates[place])[
+                    1
+                ]
 
             statistics = torch.stack(self._parallel(self._loops, alone, range(len(plans))))
             graphs = "CUDA graphs" if all(worker.recording for worker in self._workers) else ""
-            self._say("loop", graphs, "channels_last" if self.compute.channels_last else "")
+            how = graphs if method is None else f"private steps by {method.way.words}"
+            self._say("loop", how, "channels_last" if self.compute.channels_last else "")
             return LocalResult(updates, statistics, np.array([int(plan.sizes.sum()) for plan in plans]))
 
         def together(worker: CohortWorker, places: range) -> LocalResult:
@@ -184,6 +198,62 @@ class CohortTrainer:
         statistics = torch.stack([row for _, row in rows])
         return LocalResult(torch.stack([row for row, _ in rows]), statistics, self.data.sizes(clients))
 
+    def private_gradients(self, start: Start, plans: Sequence[BatchPlan], private: PrivateTraining) -> LocalResult:
+        """Clipped and noisy gradients at `start` of the plans' one batch each, one row a client.
+
+        Raises:
+            InputError: see `train`.
+        """
+        method = self._privately(private, plans)
+        assert method is not None
+        self._say("loop", "full-batch gradients", f"private by {method.way.words}")
+
+        def one(worker: LoopWorker, plan: BatchPlan) -> tuple[Tensor, Tensor]:
+            return worker.private_gradient(start.parameters, start.statistics, plan, private, method)
+
+        rows = self._parallel(self._loops, one, plans)
+        statistics = torch.stack([row for _, row in rows])
+        sizes = np.array([int(plan.sizes.sum()) for plan in plans])
+        return LocalResult(torch.stack([row for row, _ in rows]), statistics, sizes)
+
+    def private_method(self, mode: GradSampleMode = "auto") -> PrivateMethod:
+        """How private training forms its gradients; decided once. Ask before a run to have problems told early.
+
+        Raises:
+            InputError: the model cannot be trained privately, or not in this mode.
+        """
+        if mode not in self._methods:
+            with self.compute.arithmetic(self.data.device):
+                self._methods[mode] = PrivateMethod.of(
+                    self.module, self.data, self.compute, mode, self._bytes_per_example
+                )
+        return self._methods[mode]
+
+    def _privately(self, private: PrivateTraining | None, plans: Sequence[BatchPlan]) -> PrivateMethod | None:
+        """The method for private training, and the guards around it."""
+        self._private_notes = []
+        noisy = [plan.noise is not None for plan in plans]
+        if private is None:
+            if any(noisy):
+                raise InputError("these plans are made for private training; expected LocalTraining with private")
+            return None
+        if self._asked == "vectorized":
+            raise InputError(
+                "engine: private training takes its clients one after another, since per-example gradients fill the "
+                "vectorized engine; expected auto or loop"
+            )
+        if not all(noisy):
+            raise InputError("private training needs Poisson samples and noise; these plans have none")
+        check_noise(plans)
+        method = self.private_method(private.grad_sample_mode)
+        if self.engine != "loop":
+            self._private_notes.append("not vectorized: private training needs per-example gradients")
+        if self.data.device.type == "cuda" and self.compute.cuda_graphs:
+            self._private_notes.append("no CUDA graphs: private batches vary in size")
+        if method.way.reason:
+            self._private_notes.append(method.way.reason)
+        return method
+
     def recalibrated(
         self, parameters: Float[Tensor, "parameters"], clients: Sequence[int]
     ) -> Float[Tensor, "clients statistics"]:
@@ -193,7 +263,7 @@ class CohortTrainer:
 
     def chunk_size(self, plans: Sequence[BatchPlan]) -> int:
         """How many of these clients train at once; 1 means the loop engine."""
-        if self.engine == "loop":
+        if self.engine == "loop" or any(plan.noise is not None for plan in plans):
             return 1
         batch: int = max(plan.examples.shape[1] for plan in plans)
         per_client = 2 * batch * self._bytes_per_example + self._fixed_bytes
@@ -230,8 +300,12 @@ class CohortTrainer:
         if kind in self._checked:
             return
         example = self._bytes_per_example // (2 if self.compute.precision == "bf16" else 1)
-        training = local or LocalTraining(steps=1, batch_size=1)
-        step = memory.StepMemory.of(self.layout.size, training, example, rows=clients)
+        training, rows = local or LocalTraining(steps=1, batch_size=1), clients
+        if training.private is not None:
+            method = self._methods[training.private.grad_sample_mode]
+            # The noise, drawn and in the worker's order, and one more sum beside that of the part before.
+            example, rows, batch = method.example, rows + 3, min(batch, method.microbatch)
+        step = memory.StepMemory.of(self.layout.size, training, example, rows=rows)
         step.check(batch, self.data.device, memory.free_bytes(self.data.device))
         self._checked.add(kind)
 

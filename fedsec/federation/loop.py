@@ -16,8 +16,10 @@ from fedsec.federation.compute import Compute
 from fedsec.federation.exchange import Teacher
 from fedsec.federation.optimizers import Optimizer, optimizer
 from fedsec.federation.parameters import ParameterLayout, StatisticsLayout
+from fedsec.federation.private import PrivateGradients, PrivateMethod
 from fedsec.federation.resident import ResidentData
 from fedsec.federation.storage import FlatParameters
+from fedsec.privacy.training import PrivateTraining
 
 MICROBATCH = 256
 """Examples a full-batch gradient takes at a time: the sum is the same, and the activations stay in the cache."""
@@ -61,6 +63,7 @@ class LoopWorker:
         self._optimizer: Optimizer | None = None
         self._teacher: Teacher | None = None
         self._captured = None if recorder is None else CapturedSteps(recorder)
+        self._private: PrivateGradients | None = None
 
     @property
     def recording(self) -> bool:
@@ -80,6 +83,7 @@ class LoopWorker:
         local: LocalTraining,
         teacher: Teacher | None = None,
         *,
+        method: PrivateMethod | None = None,
         out: Float[Tensor, "parameters"] | None = None,
     ) -> tuple[Float[Tensor, "parameters"], Float[Tensor, "statistics"]]:
         """One client's update, its parameters after local training minus those before, and its running statistics.
@@ -92,6 +96,7 @@ class LoopWorker:
             plan: its batches.
             local: what it does with them.
             teacher: logits to distill from beside the labels.
+            method: how private training forms its gradients; only for that.
             out: where the update goes; by default a new vector.
         """
         self._prepare(local, teacher)
@@ -100,6 +105,15 @@ class LoopWorker:
             self._center.copy_(self.parameters.flat)
         examples = self.data.put(plan.examples)
         views = None if plan.views is None else self.data.put(plan.views)
+        if local.private is not None:
+            self._train_privately(plan, local.private, method, examples, views)
+        else:
+            self._train_openly(plan, examples, views)
+        update = torch.empty_like(parameters) if out is None else out
+        self.parameters.read(update)
+        return update.sub_(parameters), self.statistics.clone()
+
+    def _train_openly(self, plan: BatchPlan, examples: Tensor, views: Tensor | None) -> None:
         kind = self._kind()
         for step, size in enumerate(plan.sizes.tolist()):
             chosen, seen = examples[step, :size], None if views is None else views[step, :size]
@@ -107,9 +121,45 @@ class LoopWorker:
                 self._step(chosen, seen)
             else:
                 self._captured.run(self._step, kind, chosen, seen)
-        update = torch.empty_like(parameters) if out is None else out
-        self.parameters.read(update)
-        return update.sub_(parameters), self.statistics.clone()
+
+    def _train_privately(
+        self,
+        plan: BatchPlan,
+        private: PrivateTraining,
+        method: PrivateMethod | None,
+        examples: Tensor,
+        views: Tensor | None,
+    ) -> None:
+        assert self._local is not None
+        gradients, generator = self._privately(method), PrivateGradients.generator(plan)
+        for step, size in enumerate(plan.sizes.tolist()):
+            chosen, seen = examples[step, :size], None if views is None else views[step, :size]
+            found = gradients(
+                chosen,
+                seen,
+                self._local.augmentation,
+                self._teacher,
+                plan,
+                private.max_grad_norm,
+                generator,
+                self._gradient,
+            )
+            self._descend(found)
+
+    def private_gradient(
+        self,
+        parameters: Float[Tensor, "parameters"],
+        statistics: Float[Tensor, "statistics"],
+        plan: BatchPlan,
+        private: PrivateTraining,
+        method: PrivateMethod,
+    ) -> tuple[Float[Tensor, "parameters"], Float[Tensor, "statistics"]]:
+        """The clipped and noisy gradient of the one batch of a plan, and the running statistics."""
+        self._load(parameters, statistics)
+        examples = torch.from_numpy(plan.examples[0, : plan.sizes[0]]).to(self.data.device)
+        noise, norm = PrivateGradients.generator(plan), private.max_grad_norm
+        found = self._privately(method)(examples, None, None, None, plan, norm, noise, self._gradient)
+        return self._ordered(found, parameters), self.statistics.clone()
 
     def gradient(
         self, parameters: Float[Tensor, "parameters"], statistics: Float[Tensor, "statistics"], examples: Tensor
@@ -123,10 +173,7 @@ class LoopWorker:
             loss = F.cross_entropy(self._logits(images), labels, reduction="sum") / len(examples)
             total.add_(self._backward(loss))
         self._running.remember(self.statistics, self._seen)
-        gradient = torch.empty_like(parameters)
-        self.parameters.flat.copy_(total)  # whose order it has
-        self.parameters.read(gradient)
-        return gradient, self.statistics.clone()
+        return self._ordered(total, parameters), self.statistics.clone()
 
     @torch.no_grad()
     def recalibrate(self, parameters: Float[Tensor, "parameters"], examples: Tensor) -> Float[Tensor, "statistics"]:
@@ -172,13 +219,30 @@ class LoopWorker:
     def _step(self, examples: Int64[Tensor, "batch"], views: Int16[Tensor, "batch 5"] | None) -> None:
         """One local step: a program over tensors that stay where they are, which waits for no value of theirs."""
         assert self._local is not None
-        assert self._optimizer is not None
         images, labels = self.data.batch(examples, views, self._local.augmentation)
-        gradient = self._backward(self._loss(images, labels, examples))
+        self._descend(self._backward(self._loss(images, labels, examples)))
+        self._running.remember(self.statistics, self._seen)
+
+    def _descend(self, gradient: Float[Tensor, "parameters"]) -> None:
+        """What follows a gradient, ordinary or private; it is overwritten."""
+        assert self._local is not None
+        assert self._optimizer is not None
         if self._local.proximal:
             gradient.add_(self.parameters.flat - self._center, alpha=self._local.proximal)
         self._optimizer.step(gradient)
-        self._running.remember(self.statistics, self._seen)
+
+    def _privately(self, method: PrivateMethod | None) -> PrivateGradients:
+        assert method is not None
+        if self._private is None or self._private.method is not method:
+            self._private = PrivateGradients(self.module, self.parameters, self.data, self.compute, method)
+        return self._private
+
+    def _ordered(self, gradient: Tensor, like: Tensor) -> Float[Tensor, "parameters"]:
+        """A gradient in the order of the worker's own parameters -> in the federation's; parameters are lost."""
+        found = torch.empty_like(like)
+        self.parameters.flat.copy_(gradient)
+        self.parameters.read(found)
+        return found
 
     def _backward(self, loss: Tensor) -> Float[Tensor, "parameters"]:
         """A loss's gradient, in the order of the worker's own parameters; overwritten by the next."""

@@ -3,7 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
+import numpy as np
 from torch import Tensor
 
 from fedsec.errors import InputError
@@ -13,6 +15,9 @@ from fedsec.seeds import Streams
 from fedsec.threat import DataPoisoning, KnowledgePoisoning, UpdatePoisoning
 
 Attack = DataPoisoning | UpdatePoisoning | KnowledgePoisoning
+Sampling = Literal["fixed", "poisson"]
+"""fixed: so many clients each round, drawn without replacement. poisson: each client takes part independently of the
+others, so many on average and sometimes nobody; accounts of user-level privacy hold for this one."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,9 @@ class RoundResult:
         dropped: clients that were sampled, but were too slow to be waited for.
         client_accuracy: test accuracy of each client that has a model of its own, in the order of `clients`.
         cost: what the round cost its clients.
+        spent: clients that were sampled, but have no privacy budget left for a round.
+        epsilon: the largest epsilon that any client has spent so far, where they train privately.
+        user_epsilon: what the released models have spent of every client's privacy, where the server hides clients.
     """
 
     round: int
@@ -77,6 +85,9 @@ class RoundResult:
     dropped: tuple[int, ...] = ()
     client_accuracy: tuple[float, ...] | None = None
     cost: EdgeCost | None = None
+    spent: tuple[int, ...] = ()
+    epsilon: float | None = None
+    user_epsilon: float | None = None
 
 
 class RoundLoop(ABC):
@@ -89,6 +100,7 @@ class RoundLoop(ABC):
         clients_per_round: clients sampled each round without replacement; None for all.
         threat: Byzantine clients.
         evaluate_every: rounds between evaluations; the last round is always evaluated.
+        sampling: how a round's clients are drawn, see `Sampling`.
 
     Attributes:
         round: how many rounds are done.
@@ -106,7 +118,9 @@ class RoundLoop(ABC):
         clients_per_round: int | None = None,
         threat: Threat | None = None,
         evaluate_every: int = 1,
+        sampling: Sampling = "fixed",
     ) -> None:
+        self.sampling = sampling
         self.data, self.streams, self.rounds, self.evaluate_every = data, streams, rounds, evaluate_every
         self.num_clients = len(data.clients)
         self.clients_per_round = self.num_clients if clients_per_round is None else clients_per_round
@@ -115,12 +129,19 @@ class RoundLoop(ABC):
             raise InputError(f"rounds and evaluate_every must be at least 1, got {rounds} and {evaluate_every}")
         if not 1 <= self.clients_per_round <= self.num_clients:
             raise InputError(f"clients_per_round must lie in [1, {self.num_clients}], got {clients_per_round}")
+        if sampling not in get_args(Sampling):
+            raise InputError(f"sampling must be fixed or poisson, got {sampling!r}")
         self.round = 0
 
     def run(self) -> Iterator[RoundResult]:
         """Play the remaining rounds, yielding after each."""
-        while self.round < self.rounds:
+        while self.round < self.rounds and not self.over:
             yield self.play()
+
+    @property
+    def over(self) -> bool:
+        """Whether the run ends here, although rounds remain."""
+        return False
 
     @abstractmethod
     def play(self) -> RoundResult:
@@ -154,7 +175,7 @@ class RoundLoop(ABC):
 
     def sample(self, round_number: int) -> list[int]:
         """The clients of a round, in ascending order."""
-        return sample_clients(self.num_clients, self.clients_per_round, round_number, self.streams)
+        return sample_clients(self.num_clients, self.clients_per_round, round_number, self.streams, self.sampling)
 
     def over_honest(self, clients: Sequence[int], each: Sequence[Classification]) -> Classification:
         """The mean figures of clients that have models of their own: what an attacker's can do is nobody's loss.
@@ -171,11 +192,16 @@ class RoundLoop(ABC):
         return round_number % self.evaluate_every == 0 or round_number == self.rounds
 
 
-def sample_clients(num_clients: int, clients_per_round: int, round_number: int, streams: Streams) -> list[int]:
-    """The clients of a round, drawn without replacement from the `sampling` stream, in ascending order."""
+def sample_clients(
+    num_clients: int, clients_per_round: int, round_number: int, streams: Streams, sampling: Sampling = "fixed"
+) -> list[int]:
+    """The clients of a round, drawn from the `sampling` stream, in ascending order."""
     if clients_per_round == num_clients:
         return list(range(num_clients))
     rng = streams.numpy("sampling", round_number)
+    if sampling == "poisson":
+        taken: list[int] = np.flatnonzero(rng.random(num_clients) < clients_per_round / num_clients).tolist()
+        return taken
     return sorted(rng.choice(num_clients, clients_per_round, replace=False).tolist())
 
 

@@ -15,11 +15,16 @@ from fedsec.errors import AggregationError, InputError
 from fedsec.federation.algorithm import Algorithm
 from fedsec.federation.exchange import LocalResult, Start
 from fedsec.federation.local import CohortTrainer
-from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Threat, checked_state
+from fedsec.federation.releasing import Releases, tagged, untagged
+from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Sampling, Threat, checked_state
+from fedsec.federation.sending import Sending, check_sending
+from fedsec.federation.spending import RunPrivacy
 from fedsec.metrics.classification import Classification, average, evaluate
 from fedsec.models.costs import module_costs
+from fedsec.privacy import PrivateAggregator
 from fedsec.seeds import Streams
 from fedsec.threat import AttackerView, KnowledgePoisoning, UpdatePoisoning
+from fedsec.update_defense import UpdateTransform
 
 LocalUpdates = Callable[[Start, Sequence[int], int], LocalResult]
 Observer = Callable[[int, Sequence[int], Float[Tensor, "clients parameters"]], None]
@@ -60,6 +65,9 @@ class Federation(RoundLoop):
         evaluate_every: rounds between evaluations; the last round is always evaluated.
         local_updates: replaces the algorithm's local training (used to share it between experiments).
         bn: what happens to running statistics, see `NormStatistics`.
+        privacy: the account of private training, from `private_run` along with the algorithm; None where there is none.
+        transforms: the clients' defenses of their updates, in order, before anything is sent.
+        sampling: how a round's clients are drawn, see `Sampling`.
 
     Attributes:
         parameters: of the global model.
@@ -87,6 +95,9 @@ class Federation(RoundLoop):
         evaluate_every: int = 1,
         local_updates: LocalUpdates | None = None,
         bn: NormStatistics = "average",
+        privacy: RunPrivacy | None = None,
+        transforms: Sequence[UpdateTransform] = (),
+        sampling: Sampling = "fixed",
     ) -> None:
         super().__init__(
             trainer.data,
@@ -95,10 +106,11 @@ class Federation(RoundLoop):
             clients_per_round=clients_per_round,
             threat=threat,
             evaluate_every=evaluate_every,
+            sampling=sampling,
         )
         self.module = module.to(trainer.data.device)
         self.trainer, self.algorithm, self.aggregator = trainer, algorithm, aggregator
-        self.num_classes, self.bn = num_classes, bn
+        self.num_classes, self.bn, self.privacy = num_classes, bn, privacy
         self.test_images, self.test_labels = test.images.to(trainer.data.device), test.labels.to(trainer.data.device)
         self.local_updates = local_updates or self._train
         self.observers: list[Observer] = []
@@ -117,6 +129,16 @@ class Federation(RoundLoop):
         if (bn == "reset") != trainer.cumulative:
             raise InputError("bn: reset goes with a cumulative trainer, and only reset does")
         aggregator.max_rejected(algorithm.fewest(self.clients_per_round))  # raises where it cannot work with so few
+        self.releases: Releases | None = None
+        if isinstance(aggregator, PrivateAggregator):
+            leaving = bn != "local" and bool(trainer.statistics.size)
+            cohort = self.clients_per_round, rounds, sampling
+            self.releases = Releases(aggregator, self.num_clients, *cohort, statistics=leaving)
+        check_sending(transforms, private=privacy is not None)
+        self.sending = Sending(transforms, trainer.layout, trainer.data, streams)
+        if privacy is not None:
+            privacy.check(algorithm, self.num_clients)
+            trainer.private_method(privacy.private.grad_sample_mode)  # raises where the model cannot be private
         start = trainer.start(self.module)
         self.parameters, self.statistics = start.parameters, start.statistics
         held = self.num_clients if bn == "local" else 0
@@ -124,14 +146,25 @@ class Federation(RoundLoop):
         self._costs = module_costs(module, tuple(self.test_images.shape[1:]))
 
     def state(self) -> dict[str, Tensor]:
-        state = {"parameters": self.parameters, "statistics": self.statistics}
+        return {**self._model_state(), **({} if self.privacy is None else self.privacy.state())}
+
+    def _model_state(self) -> dict[str, Tensor]:
+        state = {"parameters": self.parameters, "statistics": self.statistics, **self.sending.state()}
+        state |= tagged(self.aggregator.state(), "rule")
         # A copy: rounds write into it, client by client.
         return {**state, "client_statistics": self.client_statistics.clone()} if self.bn == "local" else state
 
     def restore(self, state: Mapping[str, Tensor], round_number: int) -> None:
-        kept = checked_state(state, self.state())
+        spent = {} if self.privacy is None else {name: state[name] for name in self.privacy.state() if name in state}
+        kept = checked_state({name: each for name, each in state.items() if name not in spent}, self._model_state())
+        if self.privacy is not None:
+            self.privacy.restore(spent)
         self.parameters, self.statistics = kept["parameters"], kept["statistics"]
-        self.client_statistics = kept.get("client_statistics", self.client_statistics)
+        self.sending.restore(kept)
+        self.aggregator.restore(untagged(kept, "rule"))
+        if self.releases is not None:
+            self.releases.restore(round_number)
+        self.client_statistics = kept.get("client_statistics", self.client_statistics).clone()
         self._load(self.statistics)
         self.round = round_number
 
@@ -154,28 +187,41 @@ class Federation(RoundLoop):
 
         Raises:
             AggregationError: the rule cannot work with what the clients sent; names the round and the clients.
+            InputError: the privacy budget is spent.
         """
+        if self.over:
+            raise InputError(f"the privacy budget ends this run after {self.round} rounds; `over` says so")
         number = self.round + 1
         sampled = self.sample(number)
-        clients = self.algorithm.heard(sampled, number, self.streams)
+        heard = self.algorithm.heard(sampled, number, self.streams)
+        clients = heard if self.privacy is None else self.privacy.admitted(heard)
+        if not clients:
+            return self._idle(sampled, heard)
+        drawn = self._generator(number)
         result = self.local_updates(self.start(clients), clients, number)
         rows = result.updates
+        self.sending(rows, clients, number, self.module)
         byzantine = [position for position, client in enumerate(clients) if client in self.threat.byzantine]
         self._poison(rows, byzantine, number)
         for observer in self.observers:
             observer(number, clients, rows)
         coefficients = self._coefficients(clients)
         try:
-            aggregate = self.aggregator.aggregate(rows, coefficients if self.aggregator.uses_weights else None)
+            weights = coefficients if self.aggregator.uses_weights else None
+            aggregate = self.aggregator.aggregate(rows, weights, generator=drawn)
         except AggregationError as error:
             raise AggregationError(f"round {number}, clients {clients}: {error}") from error
         self.parameters = self.algorithm.step(self.parameters, aggregate.vector, coefficients.sum().item())
         self._settle(result.statistics, clients, coefficients, aggregate)
         self._load(self.statistics)
         self.round = number
+        if self.privacy is not None:
+            self.privacy.spend(clients, number, self.streams)
+        if self.releases is not None:
+            self.releases.spend()
         rejected = set(aggregate.rejected)
-        heard = [client for place, client in enumerate(clients) if place not in rejected]
-        test, accuracies = self._test(clients, heard) if self.evaluated(number) else (None, None)
+        counted = [client for place, client in enumerate(clients) if place not in rejected]
+        test, accuracies = self._test(clients, counted) if self.evaluated(number) else (None, None)
         return RoundResult(
             round=number,
             clients=tuple(clients),
@@ -183,9 +229,58 @@ class Federation(RoundLoop):
             rejected=tuple(clients[i] for i in aggregate.rejected),
             influence=tuple(aggregate.influence.tolist()),
             test=test,
-            dropped=tuple(client for client in sampled if client not in set(clients)),
+            dropped=tuple(client for client in sampled if client not in set(heard)),
             client_accuracy=accuracies,
             cost=None if self.algorithm.pooled else self._cost(result, clients, number),
+            spent=tuple(client for client in heard if client not in set(clients)),
+            epsilon=self._epsilon(),
+            user_epsilon=self._user_epsilon(),
+        )
+
+    @property
+    def over(self) -> bool:
+        """Whether the next round's clients (some, or all there are: `when_spent`) have no privacy budget for it."""
+        if self.privacy is None or self.round >= self.rounds:
+            return False
+        return self.privacy.ends(self.algorithm.heard(self.sample(self.round + 1), self.round + 1, self.streams))
+
+    def evaluated(self, round_number: int) -> bool:
+        """Whether a round ends with an evaluation: one that turns out to be the last one does."""
+        return super().evaluated(round_number) or (round_number == self.round and self.over)
+
+    def _epsilon(self) -> float | None:
+        return None if self.privacy is None else self.privacy.epsilon().value
+
+    def _user_epsilon(self) -> float | None:
+        return None if self.releases is None else self.releases.epsilon().value
+
+    def _generator(self, round_number: int) -> torch.Generator | None:
+        return self.streams.torch("noise", "server", "round", round_number) if self.aggregator.draws else None
+
+    def _idle(self, sampled: Sequence[int], heard: Sequence[int]) -> RoundResult:
+        """A round in which nobody takes part, for lack of privacy budget or by chance: the model stays as it is.
+
+        But for noise, where that nobody took part is nobody's business.
+        """
+        self.round += 1
+        if isinstance(self.aggregator, PrivateAggregator) and self.releases is not None:
+            drawn = self._generator(self.round)
+            assert drawn is not None
+            self.parameters = self.algorithm.step(self.parameters, self.aggregator.nobody(self.parameters, drawn), 1.0)
+            self._load(self.statistics)
+            self.releases.spend()
+        test = self.evaluate() if self.evaluated(self.round) else None
+        return RoundResult(
+            round=self.round,
+            clients=(),
+            byzantine=(),
+            rejected=(),
+            influence=(),
+            test=test,
+            dropped=tuple(client for client in sampled if client not in set(heard)),
+            spent=tuple(heard),
+            epsilon=self._epsilon(),
+            user_epsilon=self._user_epsilon(),
         )
 
     def start(self, clients: Sequence[int]) -> Start:

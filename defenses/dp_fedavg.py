@@ -1,0 +1,154 @@
+"""User-level differential privacy by the server: clipped updates, noise on their sum, a clipping bound that may adapt.
+
+Reference: McMahan, Ramage, Talwar, Zhang: Learning differentially private recurrent language models. ICLR 2018,
+arXiv:1710.06963 (the fixed denominator, uniform weights). The adaptive bound: Andrew, Thakkar, McMahan, Ramaswamy:
+Differentially private learning with adaptive clipping. NeurIPS 2021, arXiv:1905.03871 (algorithm 1, in geometric form).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.defense import Cohort
+from fedsec.errors import InputError
+from fedsec.privacy import PrivateAggregator, calibrate
+
+_COHORT_OVER_COUNT_NOISE = 20
+"""Andrew et al. set the count's noise to a twentieth of the expected cohort."""
+
+
+class DpFedAvg(PrivateAggregator):
+    """The server clips whole updates and adds noise to their sum, so that no client can be told from its absence.
+
+    (sum_i u_i min(1, S / ||u_i||) + N(0, (z S)^2 I)) / m, with m the *expected* number of clients in a round.
+
+    With `quantile`, S follows that quantile of the updates' norms: S <- S exp(-clip_lr (b - quantile)), where b is a
+    noisy share of updates that were not clipped; z then pays for both, as z_u = (z^-2 - (2 s)^-2)^-1/2 for the updates
+    and s for the count.
+
+    What is guaranteed: (epsilon, delta)-differential privacy of all models that the server releases, towards everybody
+    but the server, which sees the updates themselves. The unit is one client with all its data, added or removed.
+    Clients must be sampled independently of each other (`sampling: poisson`), or all take part in every round. Weights
+    are ignored: all clients count alike.
+
+    Args:
+        noise_multiplier: z, the noise's standard deviation over the bound.
+        target_epsilon: in its place: the noise is calibrated so that the run spends no more.
+        clip_norm: S, the largest norm of an update; with `quantile` the first one.
+        quantile: share of updates that should not be clipped, in (0, 1); null: the bound stays.
+        clip_lr: how fast the bound follows.
+        count_noise: s, standard deviation of the noise on the count; null: a twentieth of the expected clients, or z
+            where that is more.
+        delta: of the guarantee; null: n^-1.1 for n clients.
+        accountant: rdp, an upper bound; prv, a tighter one, slower; gdp, an approximation that may underestimate.
+
+    Raises:
+        InputError: neither noise nor target, both, or a number out of range.
+
+    Reference: McMahan et al., ICLR 2018, arXiv:1710.06963; Andrew et al., NeurIPS 2021, arXiv:1905.03871
+    """
+
+    def __init__(
+        self,
+        noise_multiplier: float | None = None,
+        target_epsilon: float | None = None,
+        clip_norm: float = 1.0,
+        quantile: float | None = None,
+        clip_lr: float = 0.2,
+        count_noise: float | None = None,
+        delta: float | None = None,
+        accountant: Literal["rdp", "prv", "gdp"] = "rdp",
+    ) -> None:
+        if (noise_multiplier is None) == (target_epsilon is None):
+            raise InputError("DpFedAvg needs noise_multiplier or target_epsilon, and not both")
+        for what, value in (("noise_multiplier", noise_multiplier), ("count_noise", count_noise)):
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise InputError(f"DpFedAvg: {what} must be finite and not negative, not {value}")
+        for what, value in (("target_epsilon", target_epsilon), ("clip_norm", clip_norm), ("clip_lr", clip_lr)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InputError(f"DpFedAvg: {what} must be positive and finite, not {value}")
+        for what, value in (("quantile", quantile), ("delta", delta)):
+            if value is not None and not 0 < value < 1:
+                raise InputError(f"DpFedAvg: {what} must lie in (0, 1), not {value}")
+        if accountant not in ("rdp", "prv", "gdp"):
+            raise InputError(f"DpFedAvg: accountant must be rdp, prv or gdp, not {accountant!r}")
+        self.noise_multiplier, self.target_epsilon, self.clip_norm = noise_multiplier, target_epsilon, float(clip_norm)
+        self.quantile, self.clip_lr, self.count_noise = quantile, clip_lr, count_noise
+        self.delta, self.accountant = delta, accountant
+        self.expected_clients: float | None = None
+        self._used = torch.zeros(0)
+
+    def calibrated(self, num_clients: int, sample_rate: float, rounds: int) -> float:
+        self.expected_clients = num_clients * sample_rate
+        if self.noise_multiplier is None:
+            assert self.target_epsilon is not None
+            delta = self.delta_of(num_clients)
+            self.noise_multiplier = calibrate(self.target_epsilon, delta, sample_rate, rounds, self.accountant)
+        self._noises(self.expected_clients)  # raises where the count takes all
+        return self.noise_multiplier
+
+    def delta_of(self, num_clients: int) -> float:
+        return min(0.5, math.pow(num_clients, -1.1)) if self.delta is None else self.delta
+
+    def max_rejected(self, num_clients: int) -> int:
+        """All but one row may be lost: they count as if their clients had sent zeros."""
+        return num_clients - 1
+
+    def combine(self, cohort: Cohort) -> Float[Tensor, "parameters"]:
+        assert cohort.generator is not None
+        norms = torch.linalg.vector_norm(cohort.updates, dim=1, dtype=torch.float64)
+        # What the rule says of this round's clients must not depend on the bound of the next.
+        self._used = self._factors(norms)
+        total = self._used.to(cohort.updates) @ cohort.updates
+        expected = self.expected_clients or len(cohort.updates) + cohort.num_rejected
+        return self._released(total, norms, expected, cohort.generator)
+
+    def shares(self, cohort: Cohort) -> Float[Tensor, "clients"]:
+        return self._used / self._used.sum()
+
+    def nobody(self, like: Float[Tensor, "parameters"], generator: torch.Generator) -> Float[Tensor, "parameters"]:
+        if self.expected_clients is None:
+            raise InputError("DpFedAvg: a round without clients needs to know how many were expected; call prepare")
+        none = torch.zeros(0, dtype=torch.float64, device=like.device)
+        return self._released(torch.zeros_like(like), none, self.expected_clients, generator)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"clip_norm": torch.tensor([self.clip_norm], dtype=torch.float64)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.clip_norm = float(state["clip_norm"])
+
+    def _released(
+        self, total: Tensor, norms: Float[Tensor, "clients"], expected: float, generator: torch.Generator
+    ) -> Float[Tensor, "parameters"]:
+        noise, count_noise = self._noises(expected)
+        drawn = torch.randn(total.shape, generator=generator).to(total)
+        vector = total.add(drawn, alpha=noise * self.clip_norm) / expected
+        if self.quantile is not None:
+            # Counted from one half, a client moves the sum by no more than one half.
+            below = float((norms <= self.clip_norm).double().sub(0.5).sum())
+            below += count_noise * float(torch.randn((), generator=generator, dtype=torch.float64))
+            self.clip_norm *= math.exp(-self.clip_lr * (below / expected + 0.5 - self.quantile))
+        return vector
+
+    def _factors(self, norms: Float[Tensor, "clients"]) -> Float[Tensor, "clients"]:
+        return self.clip_norm / norms.clamp_min(self.clip_norm)
+
+    def _noises(self, expected: float) -> tuple[float, float]:
+        """Noise multipliers of the updates and of the count, which together cost what z alone does."""
+        noise = self.noise_multiplier
+        if noise is None:
+            raise InputError("DpFedAvg: target_epsilon needs to know the run; call prepare")
+        if self.quantile is None or noise == 0:
+            return noise, 0.0
+        count = max(expected / _COHORT_OVER_COUNT_NOISE, noise) if self.count_noise is None else self.count_noise
+        if 2 * count <= noise:
+            raise InputError(
+                f"DpFedAvg: count_noise {count:g} would spend more than noise_multiplier {noise:g} allows; expected "
+                f"more than {noise / 2:g}"
+            )
+        return (noise**-2 - (2 * count) ** -2) ** -0.5, count

@@ -1,0 +1,109 @@
+"""What clients do to their updates before they send them, and what they hold back for the next time."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fedsec.errors import InputError
+from fedsec.federation.parameters import ParameterLayout
+from fedsec.federation.resident import ResidentData
+from fedsec.seeds import Streams
+from fedsec.threat import Distortion
+from fedsec.update_defense import ClientSide, UpdateTransform, with_feedback
+
+
+class Sending:
+    """The clients' defenses of their updates, applied in order, each client for itself.
+
+    Args:
+        transforms: in the order in which they apply.
+        layout: of the updates.
+        data: the clients'.
+        streams: the experiment's; each client draws from its own in each round.
+
+    Attributes:
+        carried: what each client holds back, for each transform with error feedback: [transforms, clients, parameters].
+    """
+
+    def __init__(
+        self, transforms: Sequence[UpdateTransform], layout: ParameterLayout, data: ResidentData, streams: Streams
+    ) -> None:
+        self.transforms, self.layout, self.data, self.streams = tuple(transforms), layout, data, streams
+        memories = sum(each.error_feedback for each in self.transforms)
+        self.carried = torch.zeros(memories, len(data.clients), layout.size, device=data.device)
+
+    def __call__(
+        self, rows: Float[Tensor, "clients parameters"], clients: Sequence[int], round_number: int, module: nn.Module
+    ) -> None:
+        """Replace a round's updates by what the clients send.
+
+        Args:
+            rows: one update a client; overwritten.
+            clients: of the round.
+            round_number: from 1.
+            module: the model that the clients received.
+        """
+        if not self.transforms:
+            return
+        was_training = module.training
+        module.train()  # as the clients had it
+        for row, client in zip(rows, clients, strict=True):
+            self._send(row, client, round_number, module)
+        module.train(was_training)
+
+    def known(self, row: Float[Tensor, "parameters"]) -> Distortion:
+        """What an attacker who knows the defenses can tell from what a client sent."""
+        found, sent = Distortion(), self.layout.views(row)
+        for each in self.transforms:
+            found = found.then(each.known(sent))
+        return found
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next rounds depend on; nothing without error feedback."""
+        # A copy: rounds write into it, client by client.
+        return {"carried": self.carried.clone()} if len(self.carried) else {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave."""
+        self.carried = state.get("carried", self.carried).clone()
+
+    def _send(self, row: Tensor, client: int, round_number: int, module: nn.Module) -> None:
+        generator = self.streams.torch("defense", "client", client, "round", round_number)
+        side = self._side(client, module) if any(each.needs_client for each in self.transforms) else None
+        sent: Mapping[str, Tensor] = self.layout.views(row)
+        memories = iter(self.carried[:, client])
+        for each in self.transforms:
+            if not each.error_feedback:
+                sent = each(sent, generator=generator, client=side)
+                continue
+            memory = next(memories)
+            sent, kept = with_feedback(each, sent, self.layout.views(memory), generator=generator, client=side)
+            memory.copy_(self._flat(kept))
+        row.copy_(self._flat(sent))
+
+    def _side(self, client: int, module: nn.Module) -> ClientSide:
+        examples = torch.from_numpy(self.data.clients[client]).to(self.data.device)
+        return ClientSide(module, *self.data.batch(examples))
+
+    def _flat(self, named: Mapping[str, Tensor]) -> Float[Tensor, "parameters"]:
+        return torch.cat([named[name].reshape(-1) for name in self.layout.shapes])
+
+
+def check_sending(transforms: Sequence[UpdateTransform], *, private: bool) -> None:
+    """Refuse defenses of updates that would void another one's claim.
+
+    Args:
+        transforms: of the clients.
+        private: whether they train with DP-SGD.
+
+    Raises:
+        InputError: an update that is differentially private goes through something that looks at the data again.
+    """
+    looking = [type(each).__name__ for each in transforms if each.needs_client]
+    if private and looking:
+        raise InputError(
+            f"{looking[0]} chooses by the client's data what of the update is sent, which no noise of DP-SGD covers: "
+            "epsilon would be void; expected defenses that see the update alone"
+        )

@@ -1,0 +1,24 @@
+"""Differential privacy by example: accountants, calibration, clipped sums, and what a private client is told.
+
+Importing it loads neither Opacus nor anything else that is heavy; the accountants do, when first asked.
+"""
+
+from fedsec.privacy.accounting import Accountant, Epsilon, Spending, epsilon
+from fedsec.privacy.aggregation import PrivateAggregator
+from fedsec.privacy.calibration import calibrate
+from fedsec.privacy.ledger import Ledger
+from fedsec.privacy.local import LocalDefense
+from fedsec.privacy.training import GradSampleMode, PrivateTraining
+
+__all__ = [
+    "Accountant",
+    "Epsilon",
+    "GradSampleMode",
+    "Ledger",
+    "LocalDefense",
+    "PrivateAggregator",
+    "PrivateTraining",
+    "Spending",
+    "calibrate",
+    "epsilon",
+]
