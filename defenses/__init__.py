@@ -1,20 +1,51 @@
 """Defenses, one a file; `DEFENSES` maps the name used in scenario files to the class."""
 
+from fedsec.defenses.clip import ClipUpdate
+from fedsec.defenses.dp_fedavg import DpFedAvg
+from fedsec.defenses.dp_sgd import DpSgd
+from fedsec.defenses.gaussian_noise import GaussianNoise
 from fedsec.defenses.knowledge_screening import KnowledgeScreening
 from fedsec.defenses.mean import Mean
 from fedsec.defenses.median import Median
+from fedsec.defenses.prune import Prune
+from fedsec.defenses.quantize import Quantize
 from fedsec.defenses.robust_loss import RobustLoss
+from fedsec.defenses.sign import Sign
+from fedsec.defenses.soteria import Soteria
 from fedsec.defenses.trimmed_mean import TrimmedMean
 
 if __name__ != "fedsec.defenses":
     raise ImportError(f"this package is fedsec.defenses; do not import it as {__name__}")
 
-__all__ = ["DEFENSES", "KnowledgeScreening", "Mean", "Median", "RobustLoss", "TrimmedMean"]
+__all__ = [
+    "DEFENSES",
+    "ClipUpdate",
+    "DpFedAvg",
+    "DpSgd",
+    "GaussianNoise",
+    "KnowledgeScreening",
+    "Mean",
+    "Median",
+    "Prune",
+    "Quantize",
+    "RobustLoss",
+    "Sign",
+    "Soteria",
+    "TrimmedMean",
+]
 
 DEFENSES = {
     "mean": Mean,
     "median": Median,
     "trimmed_mean": TrimmedMean,
+    "dp_fedavg": DpFedAvg,
     "robust_loss": RobustLoss,
     "knowledge_screening": KnowledgeScreening,
+    "clip": ClipUpdate,
+    "gaussian_noise": GaussianNoise,
+    "prune": Prune,
+    "quantize": Quantize,
+    "sign": Sign,
+    "soteria": Soteria,
+    "dp_sgd": DpSgd,
 }

@@ -51,7 +51,12 @@ _GROUPS: dict[str, dict[str, str]] = {
         "Inversion": "by a curious server, on updates (also with `fedsec invert`)",
         "FeatureInversion": "by FedGKT's curious server, on feature maps (in scenarios only)",
     },
-    "defense": {"KnowledgeDefense": "for FedGKT's server, which aggregates nothing"},
+    "defense": {
+        "PrivateAggregator": "aggregation rules that hide whole clients, one a scenario",
+        "LocalDefense": "by clients, in their own training (one, before all others)",
+        "UpdateTransform": "by clients, on their own update (any number, before the server's rule)",
+        "KnowledgeDefense": "for FedGKT's server, which aggregates nothing",
+    },
 }
 """Kind -> interface -> heading of the table in which `fedsec list` shows what implements it."""
 _REST = {"attack": "others", "defense": "aggregation rules, one a scenario"}
@@ -215,12 +220,14 @@ def _threat(config: "CellConfig") -> str:
     """Who attacks in a cell, and whom."""
     if config.pooled:
         return "centralized"
-    target, clients = config.attack.target, config.partition.clients
+    target, clients = config.curious.target if config.curious else None, config.partition.clients
+    byzantine = f"{config.attack.count(clients)} of {clients} Byzantine"
     if target is None:
-        return f"{config.attack.count(clients)} of {clients} Byzantine"
+        return byzantine
     rounds = f"round{'s' if len(target.rounds) > 1 else ''} {', '.join(map(str, target.rounds))}"
     images = f"{target.images} images of " if target.images else ""
-    return f"inverts {images}client {target.client} in {rounds}"
+    beside = f"{byzantine}, " if config.inversion else ""
+    return f"{beside}inverts {images}client {target.client} in {rounds}"
 
 
 def _print_table(

@@ -27,6 +27,8 @@ from fedsec.checking import (
     seeded,
 )
 from fedsec.checking_knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
+from fedsec.checking_local import check_local_defense, check_private_aggregator
+from fedsec.checking_updates import check_update_transform
 from fedsec.defense import Aggregator
 from fedsec.errors import AggregationError, InputError
 from fedsec.threat import AttackerView, DataPoisoning, Inversion, Observation, UpdatePoisoning
@@ -38,7 +40,10 @@ __all__ = [
     "check_inversion",
     "check_knowledge_defense",
     "check_knowledge_poisoning",
+    "check_local_defense",
+    "check_private_aggregator",
     "check_update_poisoning",
+    "check_update_transform",
 ]
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)

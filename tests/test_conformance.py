@@ -13,6 +13,7 @@ from fedsec.attacks import ATTACKS
 from fedsec.defenses import DEFENSES
 from fedsec.knowledge_defense import KnowledgeDefense
 from fedsec.models import build
+from fedsec.privacy import LocalDefense, PrivateAggregator
 from fedsec.testing import (
     check_aggregator,
     check_data_poisoning,
@@ -20,9 +21,13 @@ from fedsec.testing import (
     check_inversion,
     check_knowledge_defense,
     check_knowledge_poisoning,
+    check_local_defense,
+    check_private_aggregator,
     check_update_poisoning,
+    check_update_transform,
 )
 from fedsec.threat import DataPoisoning, FeatureInversion, Inversion, KnowledgePoisoning
+from fedsec.update_defense import UpdateTransform
 
 
 def victim(name: str | None) -> nn.Module | None:
@@ -72,6 +77,29 @@ DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("robust_loss", {"q": 1.0}, {}),
     ("knowledge_screening", {}, {}),
     ("knowledge_screening", {"agreement": False, "threshold": None, "consistency": None}, {}),
+    ("dp_sgd", {"noise_multiplier": 1.0}, {}),
+    ("dp_sgd", {"noise_multiplier": 0.0, "max_grad_norm": 0.1, "delta": 1e-5}, {}),
+    ("dp_sgd", {"target_epsilon": 2.0, "max_grad_norm": 3.0}, {}),
+    ("dp_sgd", {"noise_multiplier": 2.0, "target_epsilon": 1.0, "accountant": "gdp", "when_spent": "run"}, {}),
+    ("clip", {"max_norm": 1.0}, {}),
+    ("clip", {"max_norm": 1e3}, {"changes": False}),
+    ("gaussian_noise", {"std": 0.1}, {}),
+    ("gaussian_noise", {"std": 0.5, "relative": True}, {}),
+    ("gaussian_noise", {"std": 0.0}, {"changes": False}),
+    ("prune", {}, {}),
+    ("prune", {"per_tensor": False, "error_feedback": True}, {}),
+    ("prune", {"ratio": 0.0}, {"changes": False}),
+    ("quantize", {}, {}),
+    ("quantize", {"bits": 2, "error_feedback": True}, {}),
+    ("quantize", {"bits": 4, "stochastic": False}, {}),
+    ("sign", {}, {}),
+    ("sign", {"error_feedback": True}, {}),
+    ("sign", {"scaled": False}, {}),
+    ("soteria", {}, {}),
+    ("soteria", {"ratio": 0.3, "layer": "3"}, {}),
+    ("dp_fedavg", {"noise_multiplier": 1.0}, {}),
+    ("dp_fedavg", {"noise_multiplier": 0.5, "quantile": 0.5, "clip_norm": 0.1, "delta": 1e-3}, {}),
+    ("dp_fedavg", {"target_epsilon": 8.0, "accountant": "prv"}, {}),
 ]
 
 
@@ -99,6 +127,12 @@ def test_defense(name: str, options: dict[str, Any], needs: dict[str, Any]) -> N
     defense = DEFENSES[name](**options)
     if isinstance(defense, KnowledgeDefense):
         check_knowledge_defense(defense, **needs)
+    elif isinstance(defense, PrivateAggregator):
+        check_private_aggregator(defense, **needs)
+    elif isinstance(defense, LocalDefense):
+        check_local_defense(defense, **needs)
+    elif isinstance(defense, UpdateTransform):
+        check_update_transform(defense, **needs)
     else:
         check_aggregator(defense, **needs)
 

@@ -35,7 +35,8 @@ before = set(sys.modules)
 from fedsec.attacks import DLG, IDLG, Analytic, Decoupled, GradInversion, InvertingGradients, Labels
 from fedsec.attacks import FeaturePoison, InvertFeatures, LabelFlip, LogitPoison, SignFlip
 from fedsec.threat import Observation
-from fedsec.defenses import KnowledgeScreening, Mean, Median, RobustLoss, TrimmedMean
+from fedsec.defenses import DpSgd, KnowledgeScreening, Mean, Median, RobustLoss, TrimmedMean
+from fedsec.defenses import ClipUpdate, GaussianNoise, Prune, Quantize, Sign, Soteria
 assert Median()(torch.tensor([[1.0, 2.0], [3.0, 5.0], [9.0, 0.0]])).tolist() == [3.0, 2.0]
 images, labels = torch.zeros(3, 1, 4, 4), torch.tensor([0, 1, 9])
 flipped = LabelFlip().poison(images, labels, num_classes=10, generator=torch.Generator())[1]
@@ -48,6 +49,7 @@ attacks = Analytic(), Decoupled(iterations=2), InvertingGradients(iterations=2),
 assert [attack.reconstruct(seen).labels.tolist() for attack in attacks if not isinstance(attack, DLG)] == [[2]] * 4
 assert torch.allclose(attacks[0].reconstruct(seen).images, image, atol=1e-4)
 assert attacks[3].reconstruct(seen).images.shape == image.shape
+assert DpSgd(1.0).noisy_mean(torch.ones(2, 3), 2.0, torch.Generator()).shape == (3,)
 print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
 """
 
@@ -109,7 +111,15 @@ def test_packages_refuse_their_folder_name(package: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(("fedsec.attacks.", "fedsec.defenses."))])
 def test_methods_import_only_the_interfaces(name: str) -> None:
-    interfaces = ("fedsec.threat", "fedsec.matching", "fedsec.defense", "fedsec.knowledge_defense", "fedsec.errors")
+    interfaces = (
+        "fedsec.threat",
+        "fedsec.matching",
+        "fedsec.defense",
+        "fedsec.knowledge_defense",
+        "fedsec.update_defense",
+        "fedsec.privacy",
+        "fedsec.errors",
+    )
     for module in imported(name, at_import_time=False):
         if module.partition(".")[0] == "fedsec":
             allowed = module == "fedsec" or any(module == base or module.startswith(base + ".") for base in interfaces)
@@ -130,6 +140,12 @@ def test_matching_is_as_light_as_the_attacks_that_use_it(name: str) -> None:
         else:
             light = root in {"torch", "numpy", "scipy", "jaxtyping"} or root in sys.stdlib_module_names
             assert light, f"{name} imports {module}"
+
+
+def test_opacus_is_loaded_only_when_it_is_asked() -> None:
+    for name in MODULES:
+        loaded = {module.partition(".")[0] for module in imported(name, at_import_time=True)}
+        assert "opacus" not in loaded, f"{name} imports it"
 
 
 @pytest.mark.parametrize("package", ["attacks", "defenses"])

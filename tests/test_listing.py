@@ -45,7 +45,14 @@ def test_attacks_are_grouped_by_whom_they_come_from(width: int, capsys: pytest.C
 def test_defenses_are_grouped_by_what_they_defend(width: int, capsys: pytest.CaptureFixture[str]) -> None:
     show_entries("defenses", registry.entries("defense").values())
     rules, server = "aggregation rules, one a scenario", "for FedGKT's server, which aggregates nothing"
-    found = blocks(capsys.readouterr().out, [rules, server])
+    training = "by clients, in their own training (one, before all others)"
+    sending = "by clients, on their own update (any number, before the server's rule)"
+    private = "aggregation rules that hide whole clients, one a scenario"
+    found = blocks(capsys.readouterr().out, [rules, private, training, sending, server])
+    assert "dp_sgd" in found[training]
+    assert "soteria" in found[sending]
+    assert "dp_fedavg" in found[private]
+    assert "soteria" not in found[rules]
     assert "trimmed_mean" in found[rules]
     assert "robust_loss" in found[server]
     assert "trimmed_mean" not in found[server]

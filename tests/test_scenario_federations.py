@@ -73,6 +73,7 @@ def test_group_knowledge_transfer_has_defaults(load: Load) -> None:
 GIVEN = {
     "weighting": "samples",
     "server_lr": 1.0,
+    "sampling": "fixed",
     "bn": "average",
     "mu": 0,
     "stragglers": {"fraction": 0.5},
@@ -146,6 +147,29 @@ def test_an_inversion_has_a_target_and_no_byzantine_clients(load: Load) -> None:
     assert features.attack.target.rounds == [2, 10]
 
 
+def test_an_inversion_beside_an_attack_is_filled_in_as_one_alone(load: Load) -> None:
+    config = only(load("attack: {name: sign_flip, fraction: 0.2}\ninversion: {name: dlg, target: {client: 3}}"))
+    alone = only(load("attack: {name: dlg, target: {client: 3}}"))
+    assert config.inversion == config.curious == alone.curious == alone.attack
+    assert config.attack.count(10) == 2
+    assert (alone.inversion, only(load("seed: 1")).curious) == (None, None)
+
+
+def test_the_rule_that_is_not_named_is_the_mean(load: Load) -> None:
+    clip = "{name: clip, max_norm: 1}"
+    for text, names in (
+        (clip, ["clip", "mean"]),
+        (f"[{clip}]", ["clip", "mean"]),
+        (f"[{clip}, sign, median]", ["clip", "sign", "median"]),
+        ("{name: dp_sgd, noise_multiplier: 1}", ["dp_sgd", "mean"]),
+        ("[]", ["mean"]),
+    ):
+        assert [part.name for part in only(load(f"defense: {text}")).defense] == names
+    ids = {only(load(f"defense: {text}")).id for text in (f"[{clip}, sign]", f"[sign, {clip}]", clip)}
+    assert len(ids) == 3
+    assert only(load(f"defense: {clip}")).id == only(load(f"defense: [{clip}, mean]")).id
+
+
 def test_a_poisoning_has_no_target_but_its_own_option_of_that_name(load: Load) -> None:
     text = "attack: {name: label_flip, mode: pair, source: 0, target: 1, fraction: 0.5}"
     attack = only(load(text)).attack
@@ -204,6 +228,15 @@ FITS = [
     "attack: {target: 3, source: 1, mode: pair, fraction: 0.1}\nmatrix: {attack: [label_flip]}",
     "attack: {name: label_flip, source: 1, mode: pair, fraction: 0.1}\nmatrix: {attack.target: [2, 3]}",
     "attack: dlg\nmatrix: {attack.target.rounds: [[1], [1, 2]], attack.knowledge.labels: [true, false]}",
+    "defense: [{name: dp_sgd, target_epsilon: 5}, {name: clip, max_norm: 1}, {name: prune, error_feedback: true}]",
+    "defense: [sign, {name: gaussian_noise, std: 0.1, label: noisy}, median]",
+    "federation: {algorithm: centralized}\ndefense: {name: dp_sgd, noise_multiplier: 1}",
+    "federation: {clients_per_round: 3, sampling: poisson}\ndefense: {name: dp_fedavg, noise_multiplier: 1}",
+    "defense: [{name: dp_sgd, noise_multiplier: 1}, {name: dp_fedavg, noise_multiplier: 1, quantile: 0.5}]",
+    "attack: {name: sign_flip, fraction: 0.2}\ninversion: {name: dlg, target: {client: 9, rounds: [10]}}",
+    GKT + "\nattack: {name: logit_poison, fraction: 0.2}\ninversion: feature_inversion",
+    "attack: dlg\ndefense: soteria\nmatrix: {attack.knowledge.defense: [true, false]}",
+    "attack: dlg\nmatrix: {defense: [mean, [{name: clip, max_norm: 1}, median]]}",
 ]
 
 
@@ -356,7 +389,7 @@ MISTAKES = [
         "federation: {algorithm: fedprox}\ndefense: robust_loss",
         "defense: defends fedgkt's server and aggregates no updates; expected a rule such as mean, got 'robust_loss'",
     ),
-    ("defense: [mean, robust_loss]", "defense: expected exactly one aggregation rule, got 2"),
+    ("defense: [mean, robust_loss]", "defense[1].name: defends fedgkt's server and aggregates no updates"),
     *(
         (
             f"{GKT}\ndefense: {defense}",
@@ -400,6 +433,86 @@ MISTAKES = [
         "expect[0].label_accuracy: is a fraction; expected a number bet",
     ),
     ("expect: [{accuracy_worst_client: '> 50'}]", "expect[0].accuracy_worst_client: is a fraction; expected a number"),
+    # Defenses of clients, and who comes after whom
+    (
+        "defense: [mean, {name: clip, max_norm: 1}]",
+        "defense[0].name: the server's rule acts last; expected mean at the end of the list",
+    ),
+    ("defense: [median, {name: clip, max_norm: 1}, mean]", "defense: expected exactly one aggregation rule, got 2"),
+    (
+        "defense: [{name: dp_sgd, noise_multiplier: 1}, {name: dp_sgd, noise_multiplier: 2}]",
+        "defense: expected at most one defense of clients' training, got 2",
+    ),
+    (
+        "defense: [{name: clip, max_norm: 1}, {name: dp_sgd, noise_multiplier: 1}, median]",
+        "defense[1].name: acts while clients train; expected dp_sgd at the beginning of the list",
+    ),
+    *(
+        (
+            f"federation: {{algorithm: centralized}}\ndefense: {defense}",
+            f"defense{place}: centralized training exchanges nothing; expected mean, got {name!r}",
+        )
+        for defense, place, name in (
+            ("prune", "", "prune"),
+            ("median", "", "median"),
+            ("[{name: dp_sgd, noise_multiplier: 1}, sign]", "[1].name", "sign"),
+            ("{name: dp_fedavg, noise_multiplier: 1}", ".name", "dp_fedavg"),
+        )
+    ),
+    *(
+        (f"{GKT}\ndefense: {defense}", f"{why}; expected none or defenses of knowledge, got {name!r}")
+        for defense, why, name in (
+            ("prune", "defense: changes updates, and fedgkt exchanges none", "prune"),
+            (
+                "{name: dp_sgd, noise_multiplier: 1}",
+                "defense.name: hides examples in updates, and fedgkt's clients send feature maps of single examples, "
+                "so its claim would be void",
+                "dp_sgd",
+            ),
+            (
+                "[robust_loss, {name: dp_fedavg, noise_multiplier: 1}]",
+                "defense[1].name: aggregates updates, and fedgkt exchanges none",
+                "dp_fedavg",
+            ),
+        )
+    ),
+    ("defense: {name: clip}", "defense.max_norm: is required"),
+    (
+        "federation: {weighting: population}\ndefense: {name: dp_fedavg, noise_multiplier: 1}",
+        "federation.weighting: population rescales an average; expected defense mean, got 'dp_fedavg'",
+    ),
+    # How clients are drawn
+    ("federation: {sampling: uniform}", "federation.sampling: expected one of fixed, poisson or null, got 'uniform'"),
+    (
+        gkt("sampling: poisson"),
+        "federation.sampling: goes with fedavg, fedprox, fedsgd or centralized; expected no such key with fedgkt",
+    ),
+    # An inversion beside an attack
+    *(
+        (
+            f"{first}\ninversion: {{name: {name}{size}}}",
+            f"inversion.name: {name!r} reconstructs nothing; expected an inversion such as inverting_gradients",
+        )
+        for first in ("seed: 1", "attack: dlg")
+        for name, size in (("sign_flip", ", fraction: 0.1"), ("none", ""))
+    ),
+    ("attack: dlg\ninversion: idlg", "inversion: attack is an inversion already; expected one of the two"),
+    (
+        "inversion: {name: dlg, target: {client: 10}}",
+        "inversion.target.client: expected less than partition.clients = 10, got 10",
+    ),
+    (
+        "attack: {name: sign_flip, fraction: 0.1}\ninversion: {name: dlg, target: {rounds: [1, 11]}}",
+        "inversion.target.rounds: expected at most federation.rounds = 10, got 11",
+    ),
+    ("inversion: {name: dlg, fraction: 0.1}", "inversion.fraction: 'dlg' is what a curious server does to one client"),
+    (
+        GKT + "\ninversion: dlg",
+        "inversion: 'dlg' reconstructs images from updates, so it goes with fedavg, fedprox or fedsgd; expected "
+        "another inversion with fedgkt",
+    ),
+    ("inversion: {name: dlg, knowledge: {defense: 1}}", "inversion.knowledge.defense: expected true or false, got 1"),
+    ("inversion: dlgg", "inversion: unknown attack 'dlgg' (did you mean 'dlg'?)"),
 ]
 
 
@@ -434,6 +547,22 @@ def test_what_contradicts_itself_is_refused_in_words(load: Load, text: str, mess
         (
             GKT + "\ndefense: [{name: robust_loss, q: 0.5}, {name: robust_loss}]",
             "sample.yaml:4: defense: RobustLoss and RobustLoss each bring a loss of their own",
+        ),
+        (
+            "seed: 1\ndefense: [{name: dp_sgd, noise_multiplier: 1}, soteria]",
+            "sample.yaml:3: defense: Soteria chooses by the client's data what of the update is sent, which no noise "
+            "of DP-SGD covers: epsilon would be void",
+        ),
+        (
+            "federation: {clients_per_round: 3}\ndefense: {name: dp_fedavg, noise_multiplier: 1}",
+            "sample.yaml:3: defense: DpFedAvg: its account holds for clients that are drawn independently of each "
+            "other, not for exactly 3 of 10; expected federation.sampling: poisson, or all clients",
+        ),
+        ("defense: [{name: prune, ratio: 1.5}]", "sample.yaml:2: defense[0]: Prune: ratio must lie in [0, 1), not 1.5"),
+        ("defense: dp_sgd", "sample.yaml:2: defense: DpSgd needs noise_multiplier, target_epsilon, or both"),
+        (
+            "inversion: {name: inverting_gradients, iterations: 0}",
+            "sample.yaml:2: inversion: ",
         ),
     ],
 )
@@ -477,6 +606,11 @@ def test_clients_own_statistics_are_refused_where_the_server_evaluates(
         ("federation: {mu: null, stragglers: null, server: null, distillation: null, asynchronous: null}", True),
         ("federation: {weighting: null, server_lr: null}", True),
         ("engine: {precision: fp32, memory_format: auto, cuda_graphs: true}", True),
+        ("federation: {sampling: fixed}", True),
+        ("inversion: null", True),
+        ("federation: {sampling: poisson}", False),
+        ("inversion: dlg", False),
+        ("defense: [{name: clip, max_norm: 1}]", False),
         ("federation: {bn: reset}", False),
         ("federation: {algorithm: fedprox}", False),
         ("federation: {stragglers: {fraction: 0.5}}", False),
@@ -490,6 +624,13 @@ def test_clients_own_statistics_are_refused_where_the_server_evaluates(
 def test_ids_change_only_with_what_is_not_as_it_was(load: Load, text: str, same: bool) -> None:
     # The id of `dataset: digits` from before there were such keys.
     assert (only(load(text)).id == "5423a4e3a207") == same
+
+
+def test_further_keys_left_ids_of_others_alone(load: Load) -> None:
+    assert only(load("model: resnet8\nfederation: {algorithm: fedgkt}")).id == "346876dd6b7d"
+    assert only(load("attack: dlg")).id == only(load("attack: {name: dlg, knowledge: {defense: true}}")).id
+    assert only(load("attack: dlg")).id == "1da172ab85db"
+    assert only(load("attack: {name: dlg, knowledge: {defense: false}}")).id != "1da172ab85db"
 
 
 def test_every_key_of_an_algorithm_counts(load: Load) -> None:

@@ -186,6 +186,12 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
         "less than 1",
     ),
     ("a negative seed", "dataset: digits\nseed: -1\n", "seed:", "of at least 0"),
+    (
+        "a client's own defense out of range",
+        "dataset: digits\ndefense: {name: prune, ratio: 1}\n",
+        "defense:",
+        "ratio must lie in [0, 1), not 1",
+    ),
     ("half trimmed", "dataset: digits\ndefense: {name: trimmed_mean, trim_per_side: 0.5}\n", "defense:", "in [0, 0.5)"),
     ("a negative alpha", "dataset: digits\npartition: {name: dirichlet, alpha: -1}\n", "partition:", "alpha"),
     ("no hidden layer", "dataset: digits\nmodel: {name: mlp, hidden: []}\n", "model:", "hidden must name at least one"),
@@ -275,7 +281,12 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
         "defense:",
         "expected exactly one aggregation rule",
     ),
-    ("no aggregator", "dataset: digits\ndefense: []\n", "defense:", "expected exactly one aggregation rule, got 0"),
+    (
+        "an aggregator first",
+        "dataset: digits\ndefense: [mean, sign]\n",
+        "defense[0].name:",
+        "the server's rule acts last",
+    ),
     # The matrix
     ("no matrix", "dataset: digits\nmatrix: mean\n", "matrix:", "expected a mapping from keys to lists of values"),
     (

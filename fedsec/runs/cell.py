@@ -20,6 +20,7 @@ from safetensors.torch import save
 from fedsec.errors import InputError
 from fedsec.federation.rounds import RoundResult
 from fedsec.federation.server import Federation
+from fedsec.privacy import Epsilon
 from fedsec.runs.experiment import Experiment, build_experiment, finite
 from fedsec.runs.sharing import SharedUpdates, is_shared
 from fedsec.runs.store import write_atomic, write_json
@@ -89,13 +90,18 @@ def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_ro
     experiment = cell_experiment(config, settings)
     federation = experiment.federation
     curious = None
-    if config.attack.inverts:
+    if config.curious is not None:
         # What draws and scores pictures takes a second to import; most workers never need it.
         from fedsec.runs.observing import CuriousServer
 
         curious = CuriousServer(config, experiment.dataset, federation, folder)
     _write_partition(folder, experiment)
     history = _resume(folder, experiment)
+    if not history and federation.over:
+        raise InputError(
+            "defense: the privacy budget does not pay for a single round; expected a larger target_epsilon, more noise "
+            "or fewer local steps"
+        )
     last_save, save_cost = time.perf_counter(), 0.0
     with (folder / "rounds.jsonl").open("a") as log:
         before = time.perf_counter()
@@ -179,8 +185,32 @@ def _line(result: RoundResult, seconds: float) -> dict[str, Any]:
         "dropped": list(result.dropped),
         "client_accuracy": None if result.client_accuracy is None else list(result.client_accuracy),
         "cost": None if result.cost is None else asdict(result.cost),
+        **_spent(result),
         "seconds": round(seconds, 4),
     }
+
+
+def _spent(result: RoundResult) -> dict[str, Any]:
+    """What was spent of privacy so far, where something claims any; an infinite epsilon is no number in JSON."""
+    told: dict[str, Any] = {}
+    if result.epsilon is not None:
+        told |= {"epsilon": finite(result.epsilon), "spent": list(result.spent)}
+    if result.user_epsilon is not None:
+        told["user_epsilon"] = finite(result.user_epsilon)
+    return told
+
+
+def _guarantees(experiment: Experiment) -> list[dict[str, Any]]:
+    """Epsilon, delta, unit and accountant of every claim of the run."""
+    federation = experiment.federation
+    if not isinstance(federation, Federation):
+        return []
+    accounts: list[tuple[str, Epsilon]] = []
+    if federation.privacy is not None:
+        accounts.append(("example", federation.privacy.epsilon()))
+    if federation.releases is not None:
+        accounts.append(("client", federation.releases.epsilon()))
+    return [{"unit": unit, **asdict(each), "value": finite(each.value)} for unit, each in accounts]
 
 
 def _record(
@@ -193,7 +223,8 @@ def _record(
         for line in history
         for attackers in [set(line["byzantine_in_round"])]
     ]
-    majorities = [line["round"] for line in history if 2 * len(line["byzantine_in_round"]) >= len(line["clients"])]
+    # A round may have no clients at all.
+    majorities = [line["round"] for line in history if 0 < len(line["clients"]) <= 2 * len(line["byzantine_in_round"])]
     return {
         "id": experiment.config.id,
         "cell": axes,
@@ -208,9 +239,11 @@ def _record(
             "rounds_with_byzantine_majority": len(majorities) if experiment.threat.byzantine else 0,
             "accuracy_worst_client": _worst_client(last),
             **_costs(history),
+            **{name: last[name] for name in ("epsilon", "user_epsilon") if name in last},
             **_leakage(history),
         },
         "error": None,
+        "privacy": _guarantees(experiment),
         "seconds": round(sum(line["seconds"] for line in history), 3),
         "byzantine": sorted(experiment.threat.byzantine),
         "parameters": experiment.federation.num_parameters,

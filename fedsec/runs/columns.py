@@ -8,13 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from fedsec.runs.layout import Layout, Reading, headers
-from fedsec.runs.missing import COSTS, algorithm_of, inverted, lpips_advice, without_weights
+from fedsec.runs.missing import COSTS, algorithm_of, claims, inverted, lpips_advice, without_weights
 from fedsec.runs.summary import ATTACK, DEFENSE, Group, Record, Summary, summarize, value_of
 from fedsec.scenario.expectations import RECONSTRUCTION
 from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER
 
 _WORST_CLIENT = "accuracy_worst_client"
-_UNMEASURED, _NONE = "n/a", "-"
+_UNMEASURED, _NONE, _INFINITE = "n/a", "-", "inf"
 _Sizes = tuple[tuple[str, float], ...]
 _BYTES: _Sizes = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1))
 _NUMBERS: _Sizes = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1))
@@ -65,6 +65,12 @@ _LEAKAGE = (
 )
 
 
+_EPSILONS = (
+    _Column("epsilon (example)", "epsilon", lambda value: f"{value:.3g}"),
+    _Column("epsilon (client)", "user_epsilon", lambda value: f"{value:.3g}"),
+)
+
+
 def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table]:
     """The tables that say something beside the accuracy, ready to print: costs, leakage, both or none.
 
@@ -90,11 +96,31 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
         ]
         parts += ["worst client: the lowest accuracy of an honest client's own model"] if own_models else []
         made.append(_draw("accuracy and costs at the edge", summary, columns, parts, width))
+    epsilons = [column for column in _EPSILONS if any(claims(record, column.metric) for record in done)]
+    spent = guarantees(done)
     if any(map(inverted, done)):
-        made.append(
-            _draw("leakage: what a curious server reconstructs", summary, [_ACCURACY, *_LEAKAGE], _HINTS, width)
-        )
+        columns = [_ACCURACY, *epsilons, *_LEAKAGE]
+        made.append(_draw("leakage: what a curious server reconstructs", summary, columns, [*spent, *_HINTS], width))
+    elif epsilons:
+        made.append(_draw("privacy: what was spent", summary, [_ACCURACY, *epsilons], spent, width))
     return made
+
+
+def guarantees(records: Sequence[Record]) -> list[str]:
+    """What epsilons mean: the unit, delta and accountant of each kind of claim, and the accountants' remarks."""
+    kinds: dict[str, list[str]] = {}
+    remarks = []
+    for record in records:
+        for claim in record.get("privacy") or []:
+            told = f"at delta {claim['delta']:.2g} by {claim['accountant']}"
+            kinds.setdefault(claim["unit"], []).append(told)
+            remarks += [claim["note"]] if claim["note"] else []
+    parts = [
+        f"epsilon ({unit}): the largest of all clients, {' or '.join(dict.fromkeys(told))}; the unit is one {unit}, "
+        "added or removed"
+        for unit, told in kinds.items()
+    ]
+    return [*parts, *dict.fromkeys(remarks)]
 
 
 _HINTS = (
@@ -157,6 +183,8 @@ def _told(group: Group, column: _Column) -> Reading:
         return Reading(next(state for state in _STATES if state in states))
     if column.metric in COSTS and any(algorithm_of(record) == CENTRALIZED for record in group.records):
         return Reading(_NONE)
+    if any(claims(record, column.metric) and value_of(record, column.metric) is None for record in group.records):
+        return Reading(_INFINITE)
     mean = replace(group, metric=column.metric).mean
     if mean is None:
         expected = column.metric in RECONSTRUCTION and any(map(inverted, group.records))

@@ -1,6 +1,7 @@
 """From a resolved cell configuration to a federation that is ready to run."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,13 +26,16 @@ from fedsec.federation.local import CohortTrainer
 from fedsec.federation.resident import ResidentData
 from fedsec.federation.rounds import Attack, RoundLoop, Threat, poison_data
 from fedsec.federation.server import Federation, LocalUpdates
+from fedsec.federation.spending import private_run
 from fedsec.federation.stragglers import Stragglers
 from fedsec.knowledge_defense import compose
 from fedsec.models import build
 from fedsec.models.split import feature_shape
-from fedsec.scenario import AttackConfig, CellConfig, DatasetConfig, DefenseConfig, LocalConfig, ModelConfig
+from fedsec.privacy import LocalDefense
+from fedsec.scenario import AttackConfig, CellConfig, DatasetConfig, LocalConfig, ModelConfig
 from fedsec.scenario.sections import NamedSection
 from fedsec.seeds import Streams
+from fedsec.update_defense import UpdateTransform
 
 
 @dataclass
@@ -97,11 +101,19 @@ class _Parts:
         settings = self.config.federation
         module = self._model(self.config.model, self.dataset.input_shape, "init")
         bn = settings.bn or "average"
+        defenses = [_build("defense", part) for part in self.config.defense]
+        algorithm, privacy = make_algorithm(self.config), None
+        for private in (made for made in defenses if isinstance(made, LocalDefense)):
+            sizes = self.data.sizes(range(len(self.data.clients)))
+            algorithm, privacy = private_run(private, algorithm, sizes, settings.rounds)
         return Federation(
             module,
             self._trainer(module, cumulative=bn == "reset"),
-            algorithm=make_algorithm(self.config),
-            aggregator=_aggregator(self.config.defense),
+            algorithm=algorithm,
+            aggregator=_rule(defenses),
+            transforms=[made for made in defenses if isinstance(made, UpdateTransform)],
+            privacy=privacy,
+            sampling=settings.sampling or "fixed",
             local_updates=local_updates,
             bn=bn,
             **self._common(),
@@ -225,12 +237,12 @@ def _attack(config: AttackConfig) -> Attack | None:
     return attack
 
 
-def _aggregator(defense: tuple[DefenseConfig, ...]) -> Aggregator:
-    made = [_build("defense", part) for part in defense]
-    aggregators = [rule for rule in made if isinstance(rule, Aggregator)]
-    if len(aggregators) != 1 or len(made) != 1:
-        raise InputError(f"defense: exactly one aggregation rule is needed, got {[part.name for part in defense]}")
-    return aggregators[0]
+def _rule(defenses: Sequence[object]) -> Aggregator:
+    rules = [made for made in defenses if isinstance(made, Aggregator)]
+    if len(rules) != 1:
+        names = [type(made).__name__ for made in defenses]
+        raise InputError(f"defense: exactly one aggregation rule is needed, got {', '.join(names)}")
+    return rules[0]
 
 
 def _build(kind: str, part: NamedSection) -> Any:

@@ -73,7 +73,7 @@ def draw_curves(root: Path, records: Sequence[Record]) -> list[Path]:
     if not panels:
         return []
     defenses = list(dict.fromkeys(name for panel in panels.values() for name in panel))
-    looks = {name: _look(index) for index, name in enumerate(defenses)}
+    looks = {name: look(index) for index, name in enumerate(defenses)}
     draw = _draw_rounds if any(len(c.rounds) > 1 for panel in panels.values() for c in panel.values()) else _draw_points
     return [
         save(figure, root / ("accuracy.png" if number == 1 else f"accuracy-{number}.png"))
@@ -143,7 +143,8 @@ def _curve(root: Path, group: Group) -> _Curve | None:
     return _Curve(np.array(rounds), 100 * np.array([[found[number] for number in rounds] for found in histories]))
 
 
-def _look(index: int) -> dict[str, Any]:
+def look(index: int) -> dict[str, Any]:
+    """How the one of this number is drawn: color, marker and dashes tell it from the others."""
     again = index // len(_COLORS)
     return {
         "color": _COLORS[index % len(_COLORS)],

@@ -9,6 +9,8 @@ from fedsec.scenario.expectations import RECONSTRUCTION
 from fedsec.scenario.federation_config import CENTRALIZED
 
 COSTS = ("upload_bytes", "download_bytes", "edge_flops")
+UNITS = {"epsilon": "example", "user_epsilon": "client"}
+"""Metric -> whose privacy it is about."""
 
 
 def algorithm_of(record: Record) -> str | None:
@@ -22,6 +24,12 @@ def inverted(record: Record) -> bool:
     attack = _section(record, "attack")
     told = record.get("metrics") or {}
     return bool(attack and attack.get("target")) or any(told.get(name) is not None for name in RECONSTRUCTION)
+
+
+def claims(record: Record, metric: str) -> bool:
+    """Whether something in this cell claims the epsilon that a metric is."""
+    unit = UNITS.get(metric)
+    return unit is not None and any(claim["unit"] == unit for claim in record.get("privacy") or [])
 
 
 def without_weights(record: Record) -> bool:
@@ -51,6 +59,9 @@ def why(record: Record, metric: str) -> str:
         return "clients have a model of their own only with federation.bn local and with fedgkt"
     if metric in COSTS and algorithm_of(record) == CENTRALIZED:
         return "centralized training has no clients"
+    if metric in UNITS and not claims(record, metric):
+        by = "dp_sgd" if metric == "epsilon" else "dp_fedavg"
+        return f"nothing claims privacy of one {UNITS[metric]} without {by}"
     if metric in (record.get("metrics") or {}):
         return f"{metric} is no finite number"
     return f"{metric} was not measured"

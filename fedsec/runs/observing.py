@@ -25,7 +25,7 @@ from fedsec.metrics.lpips import Lpips, MissingWeightsError
 from fedsec.scenario import CellConfig
 from fedsec.scenario.expectations import RECONSTRUCTION
 from fedsec.seeds import Streams
-from fedsec.threat import FeatureObservation, Knowledge, Observation, Reconstruction
+from fedsec.threat import Distortion, FeatureObservation, Knowledge, Observation, Reconstruction
 from fedsec.threat import LocalTraining as SeenTraining
 
 MOST_FEATURES = 8
@@ -55,10 +55,11 @@ class CuriousServer:
     _found: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        attack = self.config.attack
+        attack = self.config.curious
+        assert attack is not None
         assert attack.target is not None
         assert attack.knowledge is not None
-        self.target, self.knowledge = attack.target, attack.knowledge
+        self.name, self.target, self.knowledge = attack.name, attack.target, attack.knowledge
         self.attack: Any = registry.load("attack", attack.name)(**attack.options)
         self.streams = Streams(self.config.seed)
         self.lpips = _lpips()
@@ -129,9 +130,22 @@ class CuriousServer:
             local=None if local is None else _seen(local, len(images)),
             labels=self._shuffled(labels, round_number) if self.knowledge.labels else None,
             statistics=granted,
+            distortion=self._distortion(row, local),
         )
         model.train(was_training)
         self._reconstruct(round_number, observation, images, labels)
+
+    def _distortion(self, row: Tensor, local: LocalTraining | None) -> Distortion | None:
+        """What the server can tell of the client's defenses; None where it has none, or is not told of them."""
+        federation = self.federation
+        assert isinstance(federation, Federation)
+        if not self.knowledge.defense:
+            return None
+        found = federation.sending.known(row) if federation.sending.transforms else None
+        if federation.privacy is None:
+            return found
+        private = federation.privacy.known(federation.trainer.layout.shapes, self.target.client, local)
+        return private if found is None else private.then(found)
 
     def _watch_knowledge(self, federation: KnowledgeFederation) -> None:
         if federation.algorithm.local.augmentation is not None:
@@ -214,7 +228,7 @@ class CuriousServer:
         ]
         folder = self.folder / "leakage" / f"round-{round_number:04d}"
         folder.mkdir(parents=True, exist_ok=True)
-        title = f"{self.config.attack.name}, client {self.target.client}, round {round_number}"
+        title = f"{self.name}, client {self.target.client}, round {round_number}"
         draw_reconstruction(folder, [pairs], title)
 
     def _shuffled(self, labels: Tensor, round_number: int) -> Tensor:

@@ -15,6 +15,7 @@ from fedsec.runs.partition_figure import draw_partitions
 from fedsec.runs.store import write_atomic
 from fedsec.runs.summary import Group, Record, Summary, display, summarize
 from fedsec.runs.table import table
+from fedsec.runs.tradeoff_figure import draw_tradeoff
 
 __all__ = [
     "Group",
@@ -23,6 +24,7 @@ __all__ = [
     "check",
     "draw_curves",
     "draw_partitions",
+    "draw_tradeoff",
     "remarks",
     "summarize",
     "table",
@@ -30,7 +32,7 @@ __all__ = [
     "write_results",
 ]
 
-_FIELDS = ("id", "cell", "status", "metrics", "error", "seconds")
+_FIELDS = ("id", "cell", "status", "metrics", "privacy", "error", "seconds")
 
 
 def write_results(root: Path, records: Sequence[Record]) -> None:

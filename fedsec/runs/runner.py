@@ -174,7 +174,11 @@ class _Run:
         return {**common, "config": config, **more}
 
     def _report(self, records: list[dict[str, Any]], failures: int, interrupted: bool) -> RunResult:
-        for stale in [*self.root.glob("accuracy*.png"), *self.root.glob("partition*.png")]:
+        for stale in [
+            *self.root.glob("accuracy*.png"),
+            *self.root.glob("partition*.png"),
+            *self.root.glob("tradeoff.png"),
+        ]:
             stale.unlink()
         report.write_results(self.root, records)
         done = [record for record in records if record["status"] == "done"]
@@ -182,6 +186,7 @@ class _Run:
         if done:
             report.draw_partitions(self.root, done)
             report.draw_curves(self.root, done)
+            report.draw_tradeoff(self.root, done)
             self.console.print(report.table(records, width=self.console.width))
             if any(cell.config.federation.rounds > 1 for cell in self.scenario.cells()):
                 worst = report.table(records, "accuracy_min_last5", width=self.console.width)
@@ -279,7 +284,10 @@ def _clear(root: Path) -> None:
     for path in root.iterdir():
         if path.is_dir() and (path.name == "shared" or (path / "config.yaml").exists()):
             shutil.rmtree(path)
-        elif any(path.match(ours) for ours in ("results.json", "results.csv", "accuracy*.png", "partition*.png")):
+        elif any(
+            path.match(ours)
+            for ours in ("results.json", "results.csv", "accuracy*.png", "partition*.png", "tradeoff.png")
+        ):
             path.unlink()
 
 

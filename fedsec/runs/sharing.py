@@ -48,7 +48,8 @@ class SharingKeys:
         federation = {k: dump["federation"][k] for k in ("algorithm", "local", "mu", "bn")}
         depends = {k: dump[k] for k in ("dataset", "partition", "model", "engine", "seed")}
         versions = [version("fedsec"), version("torch")]
-        self._common: list[Any] = [depends, federation, device, versions]
+        private = [part for part, held in zip(dump["defense"], config.defense, strict=True) if held.role == "local"]
+        self._common: list[Any] = [depends, federation, private, device, versions]
         self._attack = {k: dump["attack"][k] for k in ("name", "options")}
 
     def __call__(self, client: int, *, poisoned: bool) -> str:
@@ -126,7 +127,8 @@ def shared_work(
         poisons = count > 0 and issubclass(registry.load("attack", config.attack.name), DataPoisoning)
         streams, keys = Streams(config.seed), SharingKeys(config, device)
         threat = Threat.draw(None, count, clients, streams)
-        for client in sample_clients(clients, config.cohort, 1, streams):
+        sampling = config.federation.sampling or "fixed"
+        for client in sample_clients(clients, config.cohort, 1, streams, sampling):
             poisoned = poisons and client in threat.byzantine
             seen.setdefault(keys(client, poisoned=poisoned), (index, client))
     return [work for key, work in seen.items() if folder is None or not row_path(folder, key).exists()]

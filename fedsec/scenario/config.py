@@ -94,8 +94,12 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "local", "augmentation"): None,
     ("attack", "target"): None,
     ("attack", "knowledge"): None,
+    ("attack", "knowledge", "defense"): True,
+    ("inversion",): None,
+    ("federation", "sampling"): ("fixed", None),  # None: of algorithms that have no such key
 }
-"""Values that say nothing: cells that have them keep the id from before there were such keys."""
+"""Values (each of several, in a tuple) that say nothing: cells that have them keep the id from before there were such
+keys."""
 
 
 class CellConfig(Section):
@@ -106,6 +110,9 @@ class CellConfig(Section):
     model: ModelConfig = Field(default_factory=ModelConfig)
     federation: FederationConfig = Field(default_factory=FederationConfig)
     attack: AttackConfig = Field(default_factory=AttackConfig)
+    inversion: AttackConfig | None = Field(
+        default=None, description="What a curious server reconstructs, beside an attack by Byzantine clients."
+    )
     defense: tuple[DefenseConfig, ...] = Field(default_factory=lambda: (DefenseConfig(),))
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="Root of all random streams.")
     engine: EngineConfig = Field(default_factory=EngineConfig)
@@ -144,8 +151,8 @@ class CellConfig(Section):
         if self.federation.algorithm == GROUP_TRANSFER and self.model.name == "mlp":
             message = f"has no feature extractor that a client of {GROUP_TRANSFER} could share the work by"
             yield ("model", "name"), f"{message}; expected a network such as resnet8, got {shown(self.model.name)}"
-        if self.federation.weighting == "population" and [part.name for part in self.defense] != ["mean"]:
-            got = shown(self.defense[0].name)
+        if self.federation.weighting == "population" and self.defense and self.defense[-1].name != "mean":
+            got = shown(self.defense[-1].name)
             yield ("federation", "weighting"), f"population rescales an average; expected defense mean, got {got}"
         stragglers, cohort = self.federation.stragglers, self.cohort
         if stragglers and stragglers.fraction and int(stragglers.fraction * cohort + 1e-9) == 0:
@@ -155,6 +162,7 @@ class CellConfig(Section):
 
     def _contradictions_of_the_attack(self) -> Iterable[Problem]:
         attack, federation, clients = self.attack, self.federation, self.partition.clients
+        yield from self._contradictions_of_the_inversion()
         what, algorithms = ALGORITHMS_OF.get(attack.interface, ("", ()))
         if self.pooled and attack.name != NO_ATTACK:
             message = f"centralized training has no clients to attack; expected none, got {shown(attack.name)}"
@@ -168,14 +176,35 @@ class CellConfig(Section):
         if attack.fraction and byzantine == 0:
             share = f"{attack.fraction:g} of {clients} clients"
             yield ("attack", "fraction"), f"{share} is less than one client; expected 0, or at least {1 / clients:.3g}"
-        if (target := attack.target) is None:
+
+    def _contradictions_of_the_inversion(self) -> Iterable[Problem]:
+        beside, federation, clients = self.inversion, self.federation, self.partition.clients
+        where = "attack" if beside is None else "inversion"
+        if beside is not None and not beside.inverts:
+            message = f"{shown(beside.name)} reconstructs nothing; expected an inversion such as inverting_gradients"
+            yield (where, "name"), message
+            return
+        if beside is not None and self.attack.inverts:
+            yield (where,), "attack is an inversion already; expected one of the two"
+            return
+        if beside is not None:
+            what, algorithms = ALGORITHMS_OF[beside.interface]
+            if federation.algorithm not in algorithms:
+                message = f"{beside.name!r} {what}, so it goes with {either(algorithms)}"
+                yield (where, "name"), f"{message}; expected another inversion with {federation.algorithm}"
+        if (curious := self.curious) is None or (target := curious.target) is None:
             return
         if target.client >= clients:
             message = f"expected less than partition.clients = {clients}, got {target.client}"
-            yield ("attack", "target", "client"), message
+            yield (where, "target", "client"), message
         if target.rounds[-1] > federation.rounds:
             message = f"expected at most federation.rounds = {federation.rounds}, got {target.rounds[-1]}"
-            yield ("attack", "target", "rounds"), message
+            yield (where, "target", "rounds"), message
+
+    @property
+    def curious(self) -> AttackConfig | None:
+        """What a curious server does; None where it is not."""
+        return self.attack if self.attack.inverts else self.inversion
 
     @property
     def pooled(self) -> bool:
@@ -202,8 +231,8 @@ class CellConfig(Section):
         for (*sections, key), neutral in _NEUTRAL.items():
             inner: Any = content
             for section in sections:
-                inner = inner[section] or {}
-            if key in inner and inner[key] == neutral:
+                inner = inner.get(section) or {}
+            if key in inner and inner[key] in (neutral if isinstance(neutral, tuple) else (neutral,)):
                 del inner[key]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -22,6 +22,8 @@ METRICS = (
     "accuracy_min_last5",
     "accuracy_worst_client",
     "loss",
+    "epsilon",
+    "user_epsilon",
     "byzantine_influence",
     "rejected_updates",
     "rounds_with_byzantine_majority",
@@ -121,7 +123,7 @@ def read_expectations(
         if not wrong and not chosen and not narrowed:
             found.append((path, f"matches no cell: {_told(selector)}; {_choices(cells, selector)}"))
         for metric, bound in metrics.items():
-            untouched = [cell for cell in cells if cell.id in chosen and not cell.config.attack.inverts]
+            untouched = [cell for cell in cells if cell.id in chosen and cell.config.curious is None]
             if metric in RECONSTRUCTION and untouched and not narrowed:
                 message = f"is measured of what an inversion reconstructs, and {untouched[0]} has none"
                 found.append(((*path, metric), f"{message}; expected a selector such as attack: dlg"))

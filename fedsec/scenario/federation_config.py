@@ -17,6 +17,7 @@ BELONGS: dict[str, tuple[str, ...]] = {
     "weighting": _AVERAGING,
     "server_lr": _AVERAGING,
     "bn": _AVERAGING,
+    "sampling": _AVERAGING,
     "mu": ("fedprox",),
     "stragglers": _ITERATED,
     "server": (GROUP_TRANSFER,),
@@ -148,6 +149,11 @@ class FederationConfig(Section):
     label: Label | None = Field(default=None, description="How tables call it.")
     rounds: Count = Field(default=10, description="Rounds of communication; 1 with long local training is one-shot.")
     clients_per_round: Count | None = Field(default=None, description="Clients sampled each round; all by default.")
+    sampling: Literal["fixed", "poisson"] | None = Field(
+        default="fixed",
+        description="fixed: exactly clients_per_round clients; poisson: each independently of the others, so many on "
+        "average, as user-level privacy needs it; not for fedgkt.",
+    )
     weighting: Literal["samples", "uniform", "population"] | None = Field(
         default="samples",
         description="How much a client counts in the mean: by its number of images, all alike, or the unbiased "

@@ -22,6 +22,7 @@ SECTIONS = tuple(CellConfig.model_fields)
 MOST_CELLS = 10_000
 BARE: dict[KeyPath, str] = {
     ("defense",): "name",
+    ("inversion",): "name",
     ("federation", "server", "model"): "name",
     **{
         (section,): kind.shorthand

@@ -123,14 +123,14 @@ def passes(epochs: int | Sequence[int], rounds: int) -> int:
 def _notes(cell: Cell) -> Iterator[str]:
     """Where the defense may not withstand a round's Byzantine clients, or a curious server has nothing to look at."""
     config = cell.config
-    if config.attack.target is not None:
+    if config.curious is not None:
         yield from _absences(config)
     if config.federation.algorithm == GROUP_TRANSFER:
         return  # nothing is aggregated, so there is no number of rows to withstand
     clients, cohort, byzantine = config.partition.clients, config.heard, config.attack.count(config.partition.clients)
     if not byzantine:
         return
-    part = config.defense[0]
+    part = config.defense[-1]
     bound = bound_of(part, cohort)
     if part.name == "mean":
         return  # it withstands nobody, whatever it says about lost rows
@@ -148,9 +148,10 @@ def _absences(config: CellConfig) -> Iterator[str]:
     """The rounds of interest in which the client of interest takes no part."""
     from fedsec.federation.rounds import sample_clients
 
-    target, streams = config.attack.target, Streams(config.seed)
+    target, streams = config.curious.target if config.curious else None, Streams(config.seed)
+    clients, cohort, sampling = config.partition.clients, config.cohort, config.federation.sampling or "fixed"
     for number in target.rounds if target else ():
-        if target and target.client not in sample_clients(config.partition.clients, config.cohort, number, streams):
+        if target and target.client not in sample_clients(clients, cohort, number, streams, sampling):
             yield (
                 f"client {target.client} is not sampled in round {number} with seed {config.seed}; nothing of it can "
                 "be reconstructed then"

@@ -48,6 +48,8 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
     content = config.model_dump(mode="json")
     if config.attack.name != NO_ATTACK:
         yield ("attack",), content["attack"], partial(_build, "attack", config.attack)
+    if config.inversion is not None:
+        yield ("inversion",), content["inversion"], partial(_build, "attack", config.inversion)
     yield ("partition",), content["partition"], partial(_build, "partition", config.partition)
     networks = [content["model"], config.dataset.name, config.federation.server is not None]
     yield ("model",), networks, partial(_model, config)
@@ -61,10 +63,15 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
             yield ("defense", index), content["defense"][index], partial(_build, "defense", part)
         yield ("defense",), content["defense"], partial(_together, config.defense)
         return
-    for index, rule in enumerate(config.defense):
-        yield ("defense", index), [content["defense"][index], config.heard], partial(bound_of, rule, config.heard)
+    for index, part in enumerate(config.defense):
+        where, key = ("defense", index), content["defense"][index]
+        if part.role == "rule":
+            yield where, [key, config.heard], partial(bound_of, part, config.heard)
+        else:
+            yield where, key, partial(_build, "defense", part)
+    yield ("defense",), [content["defense"], content["federation"], config.cohort], partial(_promises, config)
     if config.federation.bn == "local":
-        yield ("federation", "bn"), content["defense"], partial(_server_evaluates_nothing, config.defense)
+        yield ("federation", "bn"), content["defense"], partial(_server_evaluates_nothing, config.defense[-1])
 
 
 def _build(kind: str, part: NamedSection) -> Any:
@@ -77,13 +84,29 @@ def bound_of(rule: DefenseConfig, cohort: int) -> int:
     return bound
 
 
-def _server_evaluates_nothing(rules: Sequence[DefenseConfig]) -> None:
-    for rule in rules:
-        if registry.load("defense", rule.name).needs_global_model:
-            raise InputError(
-                f"local keeps no single set of statistics, and {rule.name} evaluates the global model; expected "
-                "average, reset or recalibrate"
-            )
+def _server_evaluates_nothing(rule: DefenseConfig) -> None:
+    if registry.load("defense", rule.name).needs_global_model:
+        raise InputError(
+            f"local keeps no single set of statistics, and {rule.name} evaluates the global model; expected "
+            "average, reset or recalibrate"
+        )
+
+
+def _promises(config: CellConfig) -> None:
+    """What one defense claims must hold beside the others, and for the way clients are drawn."""
+    from fedsec.federation.releasing import check_sampling
+    from fedsec.federation.sending import check_sending
+    from fedsec.privacy import PrivateAggregator
+
+    try:
+        built = [_build("defense", part) for part in config.defense]
+    except FAILURES:
+        return  # complained about already
+    roles = [part.role for part in config.defense]
+    transforms = [made for made, role in zip(built, roles, strict=True) if role == "update"]
+    check_sending(transforms, private="local" in roles)
+    if isinstance(built[-1], PrivateAggregator):
+        check_sampling(built[-1], config.partition.clients, config.cohort, config.federation.sampling or "fixed")
 
 
 def _together(defenses: Sequence[DefenseConfig]) -> None:

@@ -206,7 +206,7 @@ def _top_level(content: Mapping[str, Any], path: Path) -> Iterable[Problem]:
         yield ("name",), f"expected lower-case letters, digits, _ and - only, got {shown(name)}{whose}"
     if not isinstance(content.get("description", ""), str):
         yield ("description",), f"expected text, got {shown(content['description'])}"
-    for section in ("partition", "model", "attack", "defense"):
+    for section in ("partition", "model", "attack", "inversion", "defense"):
         if isinstance(content.get(section), Mapping) and "options" in content[section]:
             yield (section, "options"), "unknown key; expected the options beside the name"
 

@@ -20,6 +20,7 @@ _NAMED: dict[str, type[NamedSection]] = {
     "partition": config.PartitionConfig,
     "model": config.ModelConfig,
     "attack": config.AttackConfig,
+    "inversion": config.AttackConfig,
     "defense": config.DefenseConfig,
 }
 _LISTED = {"type": "array", "minItems": 1}
@@ -34,7 +35,7 @@ def scenario_schema(*, plugins: bool = True) -> Schema:
     known = {kind: registry.entries(kind, plugins=plugins) for kind in registry.KINDS}
     sections = {
         "dataset": _dataset(list(known["dataset"])),
-        **{key: _named(kind, known[key]) for key, kind in _NAMED.items()},
+        **{key: _named(kind, known[kind.kind]) for key, kind in _NAMED.items()},
         "federation": _federation(list(known["algorithm"])),
         "seed": _fields(CellConfig)["seed"],
         "engine": _or_bare(_object(_fields(config.EngineConfig), config.EngineConfig), "name"),

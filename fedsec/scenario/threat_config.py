@@ -52,6 +52,11 @@ class KnowledgeConfig(Section):
     bn_statistics: Literal["none", "batch"] = Field(
         default="none", description="batch: the statistics of each batch normalization on the client's batch."
     )
+    defense: bool = Field(
+        default=True,
+        description="Whether it knows how clients defend their updates, and attacks accordingly: what a defense is "
+        "worth shows against who knows it.",
+    )
     extractor: Literal["known", "initial"] | None = Field(
         default=None,
         description="For feature maps: the client's extractor itself, or only what it started from (default known).",
@@ -144,8 +149,14 @@ def _fill_in_knowledge(data: dict[str, Any], entry: registry.Entry) -> list[Prob
     return found
 
 
+Role = Literal["local", "update", "rule", "knowledge"]
+"""Who acts, in the order in which defenses act: clients in their training, clients on their updates, the server on all
+updates; or a server that learns from feature maps and logits, and aggregates nothing."""
+_ROLES: dict[str, Role] = {"LocalDefense": "local", "UpdateTransform": "update", "KnowledgeDefense": "knowledge"}
+
+
 class DefenseConfig(NamedSection):
-    """How the server aggregates updates, or which knowledge it learns from."""
+    """What clients do in their training or to their updates, or how the server aggregates them."""
 
     kind = "defense"
     nothing = (NO_DEFENSE,)
@@ -154,13 +165,13 @@ class DefenseConfig(NamedSection):
     label: Label | None = Field(default=None, description="How tables call it.")
 
     @property
-    def screens_knowledge(self) -> bool:
-        """Whether it defends a server that learns from feature maps and logits, and aggregates nothing."""
-        return self.name != NO_DEFENSE and registry.entry("defense", self.name).base == "KnowledgeDefense"
+    def role(self) -> Role:
+        """Who acts."""
+        return "rule" if self.name == NO_DEFENSE else _ROLES.get(registry.entry("defense", self.name).base, "rule")
 
 
 def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[DefenseConfig, ...]:
-    """The defenses without `none`, if they are what the algorithm's server can use.
+    """The defenses without `none`, if they are what the algorithm can use; the mean follows where no rule is named.
 
     Raises:
         PydanticCustomError: they are not; for validators.
@@ -171,17 +182,37 @@ def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[Defens
     for index, part in enumerate(defenses):
         if part.name == NO_DEFENSE:
             found.append(((index, "name"), f"{algorithm} has to combine updates somehow; expected mean, got 'none'"))
-        elif part.screens_knowledge:
+        elif part.role == "knowledge":
             message = f"defends {GROUP_TRANSFER}'s server and aggregates no updates; expected a rule such as mean"
             found.append(((index, "name"), f"{message}, got {shown(part.name)}"))
-    if len(defenses) != 1:
-        found.append(((), f"expected exactly one aggregation rule, got {len(defenses)}"))
-    elif algorithm == CENTRALIZED and defenses[0].name != "mean":
-        message = f"centralized training aggregates nothing; expected mean, got {shown(defenses[0].name)}"
-        found = [((0, "name"), message)]
+    rules = [index for index, part in enumerate(defenses) if part.role == "rule"]
+    private = [index for index, part in enumerate(defenses) if part.role == "local"]
+    if len(rules) > 1:
+        found.append(((), f"expected exactly one aggregation rule, got {len(rules)}"))
+    elif rules and rules[0] != len(defenses) - 1 and not found:
+        message = f"the server's rule acts last; expected {defenses[rules[0]].name} at the end of the list"
+        found.append(((rules[0], "name"), message))
+    if len(private) > 1:
+        found.append(((), f"expected at most one defense of clients' training, got {len(private)}"))
+    elif private and private[0] != 0:
+        message = f"acts while clients train; expected {defenses[private[0]].name} at the beginning of the list"
+        found.append(((private[0], "name"), message))
+    if algorithm == CENTRALIZED and not found:
+        for index, part in enumerate(defenses):
+            if part.role == "update" or (part.role == "rule" and part.name != "mean"):
+                message = f"centralized training exchanges nothing; expected mean, got {shown(part.name)}"
+                found.append(((index, "name"), message))
     if found:
         raise wrong(*found)
-    return defenses
+    return defenses if rules else (*defenses, DefenseConfig())
+
+
+_WITHOUT_UPDATES: dict[Role, str] = {
+    "rule": f"aggregates updates, and {GROUP_TRANSFER} exchanges none",
+    "update": f"changes updates, and {GROUP_TRANSFER} exchanges none",
+    "local": f"hides examples in updates, and {GROUP_TRANSFER}'s clients send feature maps of single examples, so its "
+    "claim would be void",
+}
 
 
 def _knowledge_defenses(defenses: tuple[DefenseConfig, ...]) -> tuple[DefenseConfig, ...]:
@@ -189,8 +220,8 @@ def _knowledge_defenses(defenses: tuple[DefenseConfig, ...]) -> tuple[DefenseCon
     for index, part in enumerate(defenses):
         if part.name == NO_DEFENSE and len(defenses) > 1:
             found.append(((index, "name"), "stands beside other defenses; expected none alone, or not at all"))
-        elif part.name != NO_DEFENSE and not part.screens_knowledge:
-            message = f"aggregates updates, and {GROUP_TRANSFER} exchanges none; expected none or defenses of knowledge"
+        elif part.name != NO_DEFENSE and part.role != "knowledge":
+            message = f"{_WITHOUT_UPDATES[part.role]}; expected none or defenses of knowledge"
             found.append(((index, "name"), f"{message}, got {shown(part.name)}"))
     if found:
         raise wrong(*found)

@@ -145,7 +145,7 @@ def test_names_appear_as_they_are(tmp_path: Path) -> None:
 
 
 def test_looks_are_distinct() -> None:
-    looks = [tuple(figures._look(number).items()) for number in range(14)]
+    looks = [tuple(figures.look(number).items()) for number in range(14)]
     assert len(set(looks)) == 14
 
 

@@ -1,0 +1,147 @@
+"""The picture of the trade: what each defense costs in accuracy, and what a curious server still sees."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedsec.runs.figures import look, plain, save
+from fedsec.runs.missing import inverted
+from fedsec.runs.summary import DEFENSE, Group, Record, summarize
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_PANELS = 12
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """A way to say how much leaks: its name, its baseline, and whether more of it is more leakage."""
+
+    metric: str
+    title: str
+    baseline: str | None
+    rising: bool
+
+
+_LPIPS = _Measure("lpips", "LPIPS of reconstructions (more leaks to the left)", None, False)
+_SSIM = _Measure("ssim", "SSIM of reconstructions (more leaks to the right)", "ssim_gray", True)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One defense: its name, leakage and accuracy (in percent), with half widths of their intervals over seeds."""
+
+    name: str
+    leakage: tuple[float, float]
+    accuracy: tuple[float, float]
+
+
+def draw_tradeoff(root: Path, records: Sequence[Record]) -> list[Path]:
+    """Draw accuracy against leakage into `tradeoff.png`, a point for each defense with its epsilon beside the name.
+
+    Leakage is LPIPS where all cells have it, else SSIM, whose dotted line is what a gray image scores. A panel for each
+    setting and attack; the staircase joins defenses that no other beats in both.
+
+    Args:
+        root: the run's folder.
+        records: the cells' records.
+
+    Returns:
+        The file written; none if nothing was reconstructed, or there is nothing to compare.
+    """
+    from matplotlib.figure import Figure
+
+    done = [record for record in records if record.get("status") == "done" and inverted(record)]
+    summary = summarize(done)
+    measured = [group for group in summary.groups if _of(group, "ssim") is not None]
+    measure = _LPIPS if measured and all(_of(group, "lpips") is not None for group in measured) else _SSIM
+    panels: dict[str, list[Group]] = {}
+    for group in measured:
+        panels.setdefault(_setting(group), []).append(group)
+    panels = {name: groups for name, groups in panels.items() if len(groups) > 1}
+    if not panels:
+        return []
+    shown = list(panels.items())[:_PANELS]
+    across = min(2, len(shown))
+    down = -(-len(shown) // across)
+    figure = Figure(figsize=(8.0 * across, 4.6 * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False)
+    for position, axes in enumerate(grid.flat):
+        axes.set_visible(position < len(shown))
+    for (name, groups), axes in zip(shown, grid.flat, strict=False):
+        _draw(axes, name, groups, measure)
+    return [save(figure, root / "tradeoff.png")]
+
+
+def front(points: Sequence[tuple[float, float]], *, rising: bool) -> list[int]:
+    """Places of the points (leakage, accuracy) that none beats: leaks no more, is no worse, and better in one.
+
+    Args:
+        points: of which more accuracy is better.
+        rising: whether more of the first number is more leakage.
+    """
+    sign = 1 if rising else -1
+    best = []
+    for place, (leakage, accuracy) in enumerate(points):
+        beaten = any(
+            sign * other <= sign * leakage and more >= accuracy and (other, more) != (leakage, accuracy)
+            for other, more in points
+        )
+        if not beaten:
+            best.append(place)
+    return sorted(best, key=lambda place: points[place])
+
+
+def _draw(axes: "Axes", name: str, groups: Sequence[Group], measure: _Measure) -> None:
+    points = [_point(group, measure) for group in groups]
+    places = [(point.leakage[0], point.accuracy[0]) for point in points]
+    best = front(places, rising=measure.rising)
+    stairs = np.array([places[place] for place in best])
+    axes.step(*stairs.T, where="post" if measure.rising else "pre", color="0.75", linewidth=1, zorder=1)
+    for number, point in enumerate(points):
+        style: Mapping[str, Any] = {**look(number), "linestyle": "none"}
+        (x, dx), (y, dy) = point.leakage, point.accuracy
+        bars: dict[str, Any] = {"xerr": _within(x, dx, 0.0, 1.0), "yerr": _within(y, dy, 0.0, 100.0)}
+        axes.errorbar([x], [y], **bars, elinewidth=0.8, markersize=6, label=plain(point.name), **style)
+    if measure.baseline and (gray := [found for group in groups if (found := _of(group, measure.baseline))]):
+        axes.axvline(float(np.mean(gray)), color="0.6", linestyle=":", linewidth=1, label="a gray image", zorder=0)
+    axes.set_xlabel(measure.title, fontsize=9)
+    axes.set_ylabel("accuracy (%)", fontsize=9)
+    axes.set_title(plain(name), fontsize=9)
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9)
+    axes.margins(0.08)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
+
+
+def _within(mean: float, half_width: float, low: float, high: float) -> list[list[float]]:
+    """Lengths of an interval's arms, cut where no value can lie."""
+    return [[min(half_width, max(0.0, mean - low))], [min(half_width, max(0.0, high - mean))]]
+
+
+def _point(group: Group, measure: _Measure) -> _Point:
+    name = group.axes.get(DEFENSE, "")
+    for metric, unit in (("epsilon", "example"), ("user_epsilon", "client")):
+        if (spent := _of(group, metric)) is not None:
+            name += f"\nepsilon {spent:.3g} ({unit})"
+    leakage, accuracy = (replace(group, metric=metric) for metric in (measure.metric, "accuracy"))
+    assert leakage.mean is not None
+    assert accuracy.mean is not None
+    return _Point(
+        name,
+        (leakage.mean, leakage.half_width or 0.0),
+        (100 * accuracy.mean, 100 * (accuracy.half_width or 0.0)),
+    )
+
+
+def _of(group: Group, metric: str) -> float | None:
+    return replace(group, metric=metric).mean
+
+
+def _setting(group: Group) -> str:
+    return ", ".join(f"{axis}={value}" for axis, value in group.axes.items() if axis != DEFENSE)
