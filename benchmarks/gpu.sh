@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 PIECES=(
   device agreement inversion_agreement cohort resnet quickstart inversion_lenet inversion_resnet18 inversion_decoupled
-  byzantine_fmnist resnet_cifar10 fedgkt_cifar10
+  byzantine_fmnist resnet_cifar10 fedgkt_cifar10 privacy_cifar10
 )
 LIMIT=450
 out=gpu-results
@@ -79,7 +79,7 @@ run_piece() {
       ;;
     agreement)
       if tiny; then set -- -n0 tests/federation/test_captured.py tests/federation/test_compute.py; else
-        set -- tests/federation tests/test_conformance.py tests/metrics
+        set -- tests/federation tests/privacy tests/test_conformance.py tests/metrics
       fi
       "${python[@]}" -m pytest -q "$@"
       ;;
@@ -107,7 +107,7 @@ run_piece() {
       ;;
     inversion_decoupled) invert "$1" --trials 20 ;;
     byzantine_fmnist) reproduce "$1" --workers 2 ;;
-    resnet_cifar10 | fedgkt_cifar10) reproduce "$1" --workers 1 ;;
+    resnet_cifar10 | fedgkt_cifar10 | privacy_cifar10) reproduce "$1" --workers 1 ;;
   esac
 }
 
