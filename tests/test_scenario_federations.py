@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from fedsec.defenses import Median
 from fedsec.errors import ScenarioError
+from fedsec.federation.rounds import sample_clients
 from fedsec.scenario import CellConfig, FederationConfig, Scenario, load_scenario
 from fedsec.scenario.federation_config import BELONGS
 from fedsec.scenario.plan import passes, plan, rehearse
 from fedsec.scenario.schema import scenario_schema
+from fedsec.seeds import Streams
 
 Load = Callable[..., Scenario]
 GKT = "model: resnet4\nfederation: {algorithm: fedgkt, server: {model: resnet7}}"
@@ -202,7 +204,8 @@ FITS = [
     "attack: {name: sign_flip, fraction: 0.2}",
     "federation: {algorithm: fedprox}\nattack: {name: sign_flip, fraction: 0.2}",
     "federation: {algorithm: fedsgd}\nattack: dlg",
-    "federation: {algorithm: fedprox, mu: 1}\nattack: {name: dlg, knowledge: {labels: true, bn_statistics: batch}}",
+    "federation: {algorithm: fedprox, mu: 1}\nattack: {name: dlg, knowledge: {labels: true, bn_statistics: running}}",
+    "federation: {algorithm: fedsgd}\nattack: {name: dlg, knowledge: {bn_statistics: batch}}",
     GKT + "\nattack: {name: label_flip, fraction: 0.2}",
     GKT + "\nattack: {name: feature_poison, num_byzantine: 2}",
     GKT + "\nattack: {name: logit_poison, fraction: 0.2}",
@@ -350,7 +353,10 @@ MISTAKES = [
         )
     ),
     ("attack: {name: dlg, target: {images: 0}}", "attack.target.images: expected an integer of at least 1"),
-    ("attack: {name: dlg, knowledge: {bn_statistics: all}}", "bn_statistics: expected one of none, batch, got 'all'"),
+    (
+        "attack: {name: dlg, knowledge: {bn_statistics: all}}",
+        "bn_statistics: expected one of none, running, batch, got 'all'",
+    ),
     (
         "attack: {name: dlg, knowledge: {extractor: known}}",
         "attack.knowledge.extractor: 'dlg' sees updates and no feature maps; expected no such key",
@@ -362,6 +368,43 @@ MISTAKES = [
     (
         GKT + "\nattack: {name: feature_inversion, knowledge: {bn_statistics: batch}}",
         "attack.knowledge.bn_statistics: 'feature_inversion' sees feature maps and no batch statistics; expected none",
+    ),
+    *(
+        (f"federation: {federation}\n{attack}: {{name: dlg{more}}}", f"{attack}{where}{message}")
+        for attack in ("attack", "inversion")
+        for federation, more, where, message in (
+            (
+                "{algorithm: fedsgd}",
+                ", target: {images: 2}",
+                ".target.images: ",
+                "an update is of all images of a client; expected no number",
+            ),
+            ("{}", ", target: {images: 2}", ".target.images: ", "an update is of all images of a client"),
+            (
+                "{algorithm: fedprox}",
+                ", knowledge: {bn_statistics: batch}",
+                ".knowledge.bn_statistics: ",
+                "batch goes with single gradients (fedsgd); expected none or running",
+            ),
+            (
+                "{local: {optimizer: adam}}",
+                "",
+                ": ",
+                "replaying a client's local training needs plain SGD on images as they are; expected local optimizer "
+                "sgd and no augmentation, got 'adam'",
+            ),
+            ("{local: {augmentation: standard}}", "", ": ", "replaying a client's local training needs plain SGD"),
+            (
+                "{stragglers: {fraction: 0.5, handling: partial}}",
+                "",
+                ": ",
+                "the server does not know how many of its steps a slow client did",
+            ),
+        )
+    ),
+    (
+        gkt("local: {augmentation: standard}") + "\nattack: feature_inversion",
+        "attack: feature maps of augmented views are no feature maps of the client's images",
     ),
     (
         GKT + "\nattack: {name: feature_poison}",
@@ -572,6 +615,33 @@ def test_what_does_not_fit_is_found_before_the_run(load: Load, text: str, messag
         rehearse(scenario)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+POISSON = "federation: {clients_per_round: 4, sampling: poisson, rounds: %d, stragglers: {fraction: %s}}\n"
+
+
+def test_a_rule_is_tried_on_the_smallest_round_that_poisson_sampling_draws(load: Load) -> None:
+    """Of a coordinate's two values trimming keeps none, and of four it keeps two."""
+    sizes = [len(sample_clients(10, 4, number, Streams(0), "poisson")) for number in range(1, 51)]
+    first = next(number for number, size in enumerate(sizes, start=1) if 0 < size < 3)
+    assert 1 < first < 50
+    trimming = "defense: {name: trimmed_mean, num_trimmed_per_side: 1}"
+    rehearse(load(POISSON % (first - 1, 0) + trimming))
+    rehearse(load(POISSON % (50, 0) + "defense: median"))
+    with pytest.raises(ScenarioError) as caught:
+        rehearse(load(POISSON % (first, 0) + trimming))
+    begin = (
+        f"sample.yaml:3: defense: Poisson sampling draws {sizes[first - 1]} of 10 clients in round {first} with seed 0:"
+    )
+    assert begin in str(caught.value)
+
+
+def test_who_is_dropped_is_not_there_for_the_rule_either(load: Load) -> None:
+    sizes = [len(sample_clients(10, 4, number, Streams(0), "poisson")) for number in range(1, 51)]
+    rounds = next(number for number, size in enumerate(sizes, start=1) if 0 < size < 3) - 1
+    assert 3 in sizes[:rounds]  # of whom one is slow
+    with pytest.raises(ScenarioError, match="Poisson sampling draws 3 of 10"):
+        rehearse(load(POISSON % (rounds, 0.34) + "defense: {name: trimmed_mean, num_trimmed_per_side: 1}"))
 
 
 def test_the_extractor_is_asked_for_although_another_algorithm_needs_none(load: Load) -> None:

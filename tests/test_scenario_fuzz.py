@@ -442,7 +442,8 @@ dataset: {name: digits, normalization: {mean: [0.5], std: 0.5}, train_size: 300}
 partition: {name: dirichlet, alpha: 0.5, clients: 6}
 model: {name: mlp, hidden: [8]}
 federation: {algorithm: fedavg, rounds: 2, clients_per_round: 5, weighting: samples,
-  local: {steps: 3, batch_size: 4, optimizer: sgd, lr: 0.1, momentum: 0.5, weight_decay: 0.0}}
+  local: {steps: 3, batch_size: 4, optimizer: sgd, lr: 0.1, momentum: 0.5, weight_decay: 0.0,
+          augmentation: {flip: true, cutout: 3, crop: 1}}}
 engine: {name: auto, memory_gib: 1}
 matrix:
   attack: [none, {name: label_flip, fraction: 0.4, mode: mirror, label: flipped}]
@@ -453,23 +454,23 @@ expect:
 """
 PROXIMAL = """\
 dataset: {name: digits, train_size: 300}
-federation: {algorithm: fedprox, rounds: 2, mu: 0.1, bn: recalibrate, stragglers: {fraction: 0.5, handling: partial},
-  local: {epochs: 1, augmentation: {flip: true, cutout: 3}}}
+federation: {algorithm: fedprox, rounds: 2, mu: 0.1, bn: recalibrate, stragglers: {fraction: 0.5, handling: drop},
+  local: {epochs: 1}}
 engine: {name: loop, precision: bf16, memory_format: channels_last, cuda_graphs: false}
-attack: {name: dlg, target: {rounds: [1, 2], images: 4}, knowledge: {labels: true, bn_statistics: batch}}
-matrix: {attack.target.client: [0, 1], federation.local.augmentation.crop: [0, 2]}
+attack: {name: dlg, target: {rounds: [1, 2]}, knowledge: {labels: true, bn_statistics: running}}
+matrix: {attack.target.client: [0, 1], federation.local.lr: [0.1, 0.2]}
 expect:
   - {attack: {target: {client: 1}}, psnr: "> 0", label_accuracy: "0 .. 1"}
 """
 TRANSFER = """\
 dataset: {name: digits, train_size: 300}
 model: {name: resnet4, norm: {name: gn, groups: 4}}
-federation: {algorithm: fedgkt, rounds: 2, local: {epochs: 1, augmentation: standard}, asynchronous: true,
+federation: {algorithm: fedgkt, rounds: 2, local: {epochs: 1}, asynchronous: true,
   server: {model: {name: resnet7, norm: bn}, epochs: [2, 1], batch_size: 32, optimizer: sgd, lr: 0.1, momentum: 0.9,
            weight_decay: 0.0, order: mixed, patience: 2},
   distillation: {temperature: 2.0, to_clients: 0.5, to_server: 0.0}}
 matrix:
-  attack: [none, {name: feature_inversion, target: {rounds: [2]}, knowledge: {extractor: initial}},
+  attack: [none, {name: feature_inversion, target: {rounds: [2], images: 3}, knowledge: {extractor: initial}},
            {name: feature_poison, num_byzantine: 1}]
   defense: [none, [robust_loss, knowledge_screening]]
 expect:

@@ -55,7 +55,7 @@ def evaluate(
     *,
     compute: Arithmetic | None = None,
 ) -> Classification:
-    """Classify a resident test set in evaluation mode; one synchronization at the end.
+    """Classify a resident test set in evaluation mode; results wait on the device until the end.
 
     Args:
         module: the model, on the images' device.

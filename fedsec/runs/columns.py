@@ -9,6 +9,7 @@ from rich.text import Text
 
 from fedsec.runs.layout import Layout, Reading, headers
 from fedsec.runs.missing import COSTS, algorithm_of, claims, inverted, lpips_advice, without_weights
+from fedsec.runs.strongest import attacker, strongest
 from fedsec.runs.summary import ATTACK, DEFENSE, Group, Record, Summary, summarize, value_of
 from fedsec.scenario.expectations import RECONSTRUCTION
 from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER
@@ -22,12 +23,30 @@ _NUMBERS: _Sizes = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1))
 
 @dataclass(frozen=True)
 class _Column:
-    """One metric: what stands above it, how its values are written, and the baseline that stands beside them."""
+    """One metric: what stands above it, how its values are written, and what stands beside them.
+
+    Args:
+        header: above the column.
+        metric: whose means over seeds it holds.
+        write: of a mean, and of half the width of its interval.
+        baseline: a metric that stands beside it, in parentheses.
+        interval: whether its values differ by chance, so that an interval belongs to them.
+    """
 
     header: str
     metric: str
     write: Callable[[float], str]
     baseline: str | None = None
+    interval: bool = True
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is told of a mean over seeds; `value` is a word where there is none."""
+
+    value: str
+    interval: str = ""
+    baseline: str = ""
 
 
 def scaled(value: float, sizes: _Sizes) -> str:
@@ -52,22 +71,23 @@ def _percent(value: float) -> str:
 
 _ACCURACY = _Column("accuracy (%)", "accuracy", _percent)
 _COSTS = (
-    _Column("upload", "upload_bytes", lambda value: scaled(value, _BYTES)),
-    _Column("download", "download_bytes", lambda value: scaled(value, _BYTES)),
-    _Column("FLOPs", "edge_flops", lambda value: scaled(value, _NUMBERS)),
+    _Column("upload", "upload_bytes", lambda value: scaled(value, _BYTES), interval=False),
+    _Column("download", "download_bytes", lambda value: scaled(value, _BYTES), interval=False),
+    _Column("FLOPs", "edge_flops", lambda value: scaled(value, _NUMBERS), interval=False),
 )
+_LPIPS = _Column("LPIPS", "lpips", lambda value: f"{value:.3f}")
 _LEAKAGE = (
     _Column("PSNR (gray)", "psnr", lambda value: f"{value:.1f}", baseline="psnr_gray"),
     _Column("SSIM (gray)", "ssim", lambda value: f"{value:.3f}", baseline="ssim_gray"),
-    _Column("LPIPS", "lpips", lambda value: f"{value:.3f}"),
+    _LPIPS,
     _Column("recovered (%)", "recovered", _percent),
     _Column("labels (%)", "label_accuracy", _percent),
 )
 
 
 _EPSILONS = (
-    _Column("epsilon (example)", "epsilon", lambda value: f"{value:.3g}"),
-    _Column("epsilon (client)", "user_epsilon", lambda value: f"{value:.3g}"),
+    _Column("epsilon (example)", "epsilon", lambda value: f"{value:.3g}", interval=False),
+    _Column("epsilon (client)", "user_epsilon", lambda value: f"{value:.3g}", interval=False),
 )
 
 
@@ -75,7 +95,8 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
     """The tables that say something beside the accuracy, ready to print: costs, leakage, both or none.
 
     A row is a setting: cells that differ only in their seed, whose values are averaged. Costs are shown where cells
-    differ in them, with FedGKT, and where clients have models of their own; leakage where a server is curious.
+    differ in them, with FedGKT, and where clients have models of their own; leakage where a server is curious, and once
+    more of the strongest attackers where several were tried.
 
     Args:
         records: the cells' records, in file order.
@@ -99,8 +120,14 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
     epsilons = [column for column in _EPSILONS if any(claims(record, column.metric) for record in done)]
     spent = guarantees(done)
     if any(map(inverted, done)):
-        columns = [_ACCURACY, *epsilons, *_LEAKAGE]
-        made.append(_draw("leakage: what a curious server reconstructs", summary, columns, [*spent, *_HINTS], width))
+        # Without weights no cell has LPIPS, and `remarks` says how to get it.
+        seen = any(value_of(record, _LPIPS.metric) is not None for record in done)
+        columns = [_ACCURACY, *epsilons, *(column for column in _LEAKAGE if seen or column is not _LPIPS)]
+        hints = [*spent, *_HINTS, *(["LPIPS: lower is closer"] if seen else [])]
+        made.append(_draw("leakage: what a curious server reconstructs", summary, columns, hints, width))
+        if best := strongest(done):
+            title = "leakage: the best attacker of each row"
+            made.append(_draw(title, summarize(best), columns, [*_BEST, *hints], width, last=attacker(best[0])))
     elif epsilons:
         made.append(_draw("privacy: what was spent", summary, [_ACCURACY, *epsilons], spent, width))
     return made
@@ -123,10 +150,10 @@ def guarantees(records: Sequence[Record]) -> list[str]:
     return [*parts, *dict.fromkeys(remarks)]
 
 
+_BEST = ("of the attackers above the one with the highest mean PSNR over seeds",)
 _HINTS = (
     "in parentheses what a gray image scores, the baseline that looks at nothing",
-    "PSNR in dB; LPIPS: lower is closer; recovered: images with a mean squared error below 0.01; labels: found in any "
-    "order",
+    "PSNR in dB; recovered: images with a mean squared error below 0.01; labels: found in any order",
 )
 
 
@@ -142,25 +169,55 @@ def _differ(summary: Summary) -> bool:
     return any(len(texts) > 1 for texts in told)
 
 
-def _draw(title: str, summary: Summary, columns: Sequence[_Column], parts: Sequence[str], width: int) -> Table:
+def _draw(
+    title: str,
+    summary: Summary,
+    columns: Sequence[_Column],
+    parts: Sequence[str],
+    width: int,
+    *,
+    last: str | None = None,
+) -> Table:
+    """One table.
+
+    Args:
+        title: above it.
+        summary: whose groups are its rows.
+        columns: the metrics.
+        parts: of the legend, after what the numbers are.
+        width: columns of the terminal.
+        last: an axis that stands beside a row's names, whether or not it has several values.
+    """
     groups = _ordered(summary)
     axes = [*summary.further, *(axis for axis in (ATTACK, DEFENSE) if axis in summary.axes)]
     # What all cells have in common takes room that the numbers need.
-    axes = [axis for axis in axes if len({group.axes.get(axis) for group in groups}) > 1]
+    axes = [axis for axis in axes if axis != last and len({group.axes.get(axis) for group in groups}) > 1]
+    axes += [] if last is None else [last]
     keys = [[group.axes.get(axis, "") for group in groups] for axis in axes]
-    readings = [_aligned([_told(group, column) for group in groups]) for column in columns]
-    layout = Layout((*headers(axes), *(column.header for column in columns)), (*keys, *readings), len(keys))
-    if layout.narrowest > width:
-        layout = layout.stacked()
-    shown = {reading.value.strip() for column in readings for reading in column}
+    told = [[_told(group, column) for group in groups] for column in columns]
+    intervals = any(each.interval for column in told for each in column)
+
+    def layout(*, bare: bool) -> Layout:
+        readings = [_aligned([replace(each, interval="") if bare else each for each in column]) for column in told]
+        leading = len(keys) - (last is not None)
+        made = Layout((*headers(axes), *(column.header for column in columns)), (*keys, *readings), leading)
+        return made.stacked() if made.narrowest > width else made
+
+    chosen = layout(bare=False)
+    if narrow := intervals and chosen.narrowest > width:
+        chosen = layout(bare=True)
+    shown = {each.value for column in told for each in column}
     seeds = max((group.n for group in groups), default=0)
+    over = f"means over {seeds} seeds"
+    if intervals:
+        over += "; for their intervals a wider terminal" if narrow else " ± half width of the 95% t-interval"
     legend = [
-        *([f"means over {seeds} seeds"] if seeds > 1 else []),
+        *([over] if seeds > 1 else []),
         *parts,
         *([f"{_UNMEASURED}: not measured"] if _UNMEASURED in shown else []),
         *([f"{_NONE}: there is none"] if _NONE in shown else []),
     ]
-    return layout.draw(title, Text("; ".join(legend), style="dim"), width)
+    return chosen.draw(title, Text("; ".join(legend), style="dim"), width)
 
 
 def _ordered(summary: Summary) -> list[Group]:
@@ -176,24 +233,37 @@ def _ordered(summary: Summary) -> list[Group]:
 _STATES = ("failed", "pending")
 
 
-def _told(group: Group, column: _Column) -> Reading:
-    """The mean over seeds with its baseline, or a word for why there is none."""
+def _told(group: Group, column: _Column) -> _Told:
+    """The mean over seeds with its interval and baseline, or a word for why there is none."""
     states = {record.get("status") for record in group.records}
     if "done" not in states:
-        return Reading(next(state for state in _STATES if state in states))
+        return _Told(next(state for state in _STATES if state in states))
     if column.metric in COSTS and any(algorithm_of(record) == CENTRALIZED for record in group.records):
-        return Reading(_NONE)
+        return _Told(_NONE)
     if any(claims(record, column.metric) and value_of(record, column.metric) is None for record in group.records):
-        return Reading(_INFINITE)
-    mean = replace(group, metric=column.metric).mean
-    if mean is None:
+        return _Told(_INFINITE)
+    measured = replace(group, metric=column.metric)
+    if measured.mean is None:
         expected = column.metric in RECONSTRUCTION and any(map(inverted, group.records))
-        return Reading(_UNMEASURED if expected or column.metric == _ACCURACY.metric else _NONE)
+        return _Told(_UNMEASURED if expected or column.metric == _ACCURACY.metric else _NONE)
+    interval = measured.half_width if column.interval else None
     baseline = replace(group, metric=column.baseline).mean if column.baseline else None
-    return Reading(column.write(mean), "" if baseline is None else f"({column.write(baseline)})")
+    return _Told(
+        column.write(measured.mean),
+        "" if interval is None else f"±{column.write(interval)}",
+        "" if baseline is None else f"({column.write(baseline)})",
+    )
 
 
-def _aligned(readings: Sequence[Reading]) -> list[Reading]:
+def _aligned(told: Sequence[_Told]) -> list[Reading]:
     """The cells of one column, padded so that they end below each other."""
-    value, aside = (max((len(getattr(each, part)) for each in readings), default=0) for part in ("value", "aside"))
-    return [Reading(f"{each.value:>{value}}", f"{each.aside:>{aside}}") for each in readings]
+    value, interval, baseline = (
+        max((len(getattr(each, part)) for each in told), default=0) for part in ("value", "interval", "baseline")
+    )
+    return [
+        Reading(
+            f"{each.value:>{value}}" + (f" {each.interval:<{interval}}" if interval else ""),
+            f"{each.baseline:>{baseline}}",
+        )
+        for each in told
+    ]

@@ -19,11 +19,16 @@ def algorithm_of(record: Record) -> str | None:
     return None if federation is None else federation.get("algorithm")
 
 
+def curious(record: Record) -> Mapping[str, Any] | None:
+    """What a cell's configuration says of its curious server; None where it has none, or there is no configuration."""
+    sections = (_section(record, "inversion"), _section(record, "attack"))
+    return next((section for section in sections if section and section.get("target")), None)
+
+
 def inverted(record: Record) -> bool:
     """Whether a curious server reconstructs images in this cell."""
-    attack = _section(record, "attack")
     told = record.get("metrics") or {}
-    return bool(attack and attack.get("target")) or any(told.get(name) is not None for name in RECONSTRUCTION)
+    return curious(record) is not None or any(told.get(name) is not None for name in RECONSTRUCTION)
 
 
 def claims(record: Record, metric: str) -> bool:
@@ -74,9 +79,10 @@ def _why_not_measured(record: Record, metric: str) -> str:
     if any(metrics.get(name) is not None for name in RECONSTRUCTION):
         what = "no labels" if metric == "label_accuracy" else "labels only, no images"
         return f"the attack recovers {what}"
-    target = (_section(record, "attack") or {}).get("target")
-    if not target:
+    server = curious(record)
+    if server is None:
         return "nothing is reconstructed without an inversion"
+    target = server["target"]
     if any(name in metrics for name in RECONSTRUCTION):
         return f"the attack reconstructed nothing of client {target['client']}"
     rounds = ", ".join(map(str, target["rounds"]))

@@ -17,7 +17,6 @@ from fedsec.federation.batches import LocalTraining
 from fedsec.federation.knowledge import KnowledgeFederation
 from fedsec.federation.rounds import RoundLoop
 from fedsec.federation.server import Federation
-from fedsec.federation.stragglers import Stragglers
 from fedsec.inversion.client import batch_statistics, has_batch_statistics, pixel_scale
 from fedsec.inversion.figures import Pair, draw_reconstruction
 from fedsec.metrics.images import Scores, score
@@ -60,6 +59,7 @@ class CuriousServer:
         assert attack.target is not None
         assert attack.knowledge is not None
         self.name, self.target, self.knowledge = attack.name, attack.target, attack.knowledge
+        self.key = "attack" if self.config.inversion is None else "inversion"
         self.attack: Any = registry.load("attack", attack.name)(**attack.options)
         self.streams = Streams(self.config.seed)
         self.lpips = _lpips()
@@ -76,29 +76,16 @@ class CuriousServer:
 
     def _check_updates(self) -> None:
         assert isinstance(self.federation, Federation)
-        local: LocalTraining | None = getattr(self.federation.algorithm, "local", None)
-        if self.target.images is not None:
-            raise InputError("attack.target.images: an update is of all images of a client; expected no number")
         if self.knowledge.bn_statistics == "batch" and not has_batch_statistics(self.federation.module):
             raise InputError(
-                "attack.knowledge.bn_statistics: the model has no batch normalization; expected none, got batch"
+                f"{self.key}.knowledge.bn_statistics: the model has no batch normalization; expected none, got batch"
             )
-        if local is None:
-            return
-        stragglers: Stragglers | None = getattr(self.federation.algorithm, "stragglers", None)
-        if stragglers is not None and stragglers.handling == "partial":
-            raise InputError(
-                "attack: the server does not know how many of its steps a slow client did, so its update cannot be "
-                "replayed; expected no stragglers, or handling drop"
-            )
-        _seen(local, len(self.federation.data.clients[self.target.client]))
-        if self.knowledge.bn_statistics == "batch":
-            raise InputError("attack.knowledge.bn_statistics: batch goes with single gradients (fedsgd); expected none")
-        if local.optimizer != "sgd" or local.augmentation is not None:
-            raise InputError(
-                "attack: replaying a client's local training needs plain SGD on images as they are; expected local "
-                f"optimizer sgd and no augmentation, got {local.optimizer} and {local.augmentation}"
-            )
+        local: LocalTraining | None = getattr(self.federation.algorithm, "local", None)
+        if local is not None:
+            try:
+                _seen(local, len(self.federation.data.clients[self.target.client]))
+            except InputError as error:
+                raise InputError(f"{self.key}: {error}") from error
 
     def _see_updates(self, round_number: int, clients: Sequence[int], rows: Tensor) -> None:
         if round_number not in self.target.rounds or self.target.client not in clients:
@@ -117,7 +104,8 @@ class CuriousServer:
         if batched and self.knowledge.bn_statistics == "batch":
             granted = batch_statistics(model, images, federation.data.normalization)
         was_training = model.training
-        model.train(batched)
+        # Who assumes running statistics looks at the model in eval mode.
+        model.train(batched and self.knowledge.bn_statistics != "running")
         # FedSGD sends the direction to move along, the opposite of its gradient.
         update = federation.trainer.layout.views(row if local is not None else -row)
         observation = Observation(
@@ -148,11 +136,6 @@ class CuriousServer:
         return private if found is None else private.then(found)
 
     def _watch_knowledge(self, federation: KnowledgeFederation) -> None:
-        if federation.algorithm.local.augmentation is not None:
-            raise InputError(
-                "attack: feature maps of augmented views are no feature maps of the client's images; expected local "
-                "training without augmentation"
-            )
         # Before any training, and before a kept state is restored: what the server handed out.
         self._initial = deepcopy(federation.clients.extractor)
         federation.observers.append(self._see_knowledge)
@@ -245,7 +228,7 @@ def _seen(local: LocalTraining, images: int) -> SeenTraining:
     batch = local.batch_of(images)
     if local.steps is not None and images % batch and local.steps * batch > images:
         raise InputError(
-            f"attack: with local.steps, batches of {batch} run over the seams between passes over {images} images, "
+            f"with local.steps, batches of {batch} run over the seams between passes over {images} images, "
             "which cannot be replayed; expected local.epochs, or batches that divide the images"
         )
     return SeenTraining(local.lr, local.steps_of(images), batch, local.momentum, local.weight_decay)

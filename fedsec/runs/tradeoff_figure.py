@@ -9,7 +9,8 @@ import numpy as np
 
 from fedsec.runs.figures import look, plain, save
 from fedsec.runs.missing import inverted
-from fedsec.runs.summary import DEFENSE, Group, Record, summarize
+from fedsec.runs.strongest import INVERSION, attacker, strongest
+from fedsec.runs.summary import ATTACK, DEFENSE, Group, Record, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,8 +44,10 @@ class _Point:
 def draw_tradeoff(root: Path, records: Sequence[Record]) -> list[Path]:
     """Draw accuracy against leakage into `tradeoff.png`, a point for each defense with its epsilon beside the name.
 
-    Leakage is LPIPS where all cells have it, else SSIM, whose dotted line is what a gray image scores. A panel for each
-    setting and attack; the staircase joins defenses that no other beats in both.
+    Leakage is LPIPS where all cells have it, else SSIM, whose dotted line is what a gray image scores. Where several
+    attackers were tried on the same messages, each defense is judged by the strongest. A panel for each setting and
+    attack; settings of one defense each, which make no panel, stand in one together. The staircase joins defenses that
+    no other beats in both.
 
     Args:
         root: the run's folder.
@@ -56,13 +59,11 @@ def draw_tradeoff(root: Path, records: Sequence[Record]) -> list[Path]:
     from matplotlib.figure import Figure
 
     done = [record for record in records if record.get("status") == "done" and inverted(record)]
-    summary = summarize(done)
+    best = strongest(done)
+    summary = summarize(best or done)
     measured = [group for group in summary.groups if _of(group, "ssim") is not None]
     measure = _LPIPS if measured and all(_of(group, "lpips") is not None for group in measured) else _SSIM
-    panels: dict[str, list[Group]] = {}
-    for group in measured:
-        panels.setdefault(_setting(group), []).append(group)
-    panels = {name: groups for name, groups in panels.items() if len(groups) > 1}
+    panels = _panels(measured, attacker(best[0]) if best else None)
     if not panels:
         return []
     shown = list(panels.items())[:_PANELS]
@@ -72,8 +73,8 @@ def draw_tradeoff(root: Path, records: Sequence[Record]) -> list[Path]:
     grid = figure.subplots(down, across, squeeze=False)
     for position, axes in enumerate(grid.flat):
         axes.set_visible(position < len(shown))
-    for (name, groups), axes in zip(shown, grid.flat, strict=False):
-        _draw(axes, name, groups, measure)
+    for (title, groups), axes in zip(shown, grid.flat, strict=False):
+        _draw(axes, title, groups, measure)
     return [save(figure, root / "tradeoff.png")]
 
 
@@ -96,8 +97,42 @@ def front(points: Sequence[tuple[float, float]], *, rising: bool) -> list[int]:
     return sorted(best, key=lambda place: points[place])
 
 
-def _draw(axes: "Axes", name: str, groups: Sequence[Group], measure: _Measure) -> None:
-    points = [_point(group, measure) for group in groups]
+def _panels(groups: Sequence[Group], rivals: str | None) -> dict[str, dict[str, Group]]:
+    """Title -> name of a point -> its cells.
+
+    Args:
+        groups: all that is drawn.
+        rivals: the axis of attackers of which only the strongest are left, and named beside the defense.
+    """
+    by_attack: dict[str, list[Group]] = {}
+    for group in groups:
+        whose = [axis for axis in group.axes if axis.partition(".")[0] in (ATTACK, INVERSION) and axis != rivals]
+        by_attack.setdefault(_named(whose, group), []).append(group)
+    panels: dict[str, dict[str, Group]] = {}
+    for members in by_attack.values():
+        axes = [axis for axis in members[0].axes if axis not in (DEFENSE, rivals)]
+        titles = [_named(axes, group) for group in members]
+        inner = list[str]()
+        if any(titles.count(title) < 2 for title in titles):
+            # Who is alone in its setting is compared with the others: what sets it apart is part of its defense.
+            inner = [axis for axis in axes if len({group.axes.get(axis) for group in members}) > 1]
+        for group in members:
+            name = group.axes.get(DEFENSE, "")
+            if inner:
+                name += f" ({', '.join(group.axes[axis] for axis in inner if axis in group.axes)})"
+            if rivals is not None:
+                name += f"\nby {group.axes.get(rivals, '')}"
+            panels.setdefault(_named([axis for axis in axes if axis not in inner], group), {})[name] = group
+    best = [] if rivals is None else ["the best attacker of each defense"]
+    return {", ".join(filter(None, [title, *best])): points for title, points in panels.items() if len(points) > 1}
+
+
+def _named(axes: Sequence[str], group: Group) -> str:
+    return ", ".join(f"{axis}={group.axes[axis]}" for axis in axes if axis in group.axes)
+
+
+def _draw(axes: "Axes", title: str, groups: Mapping[str, Group], measure: _Measure) -> None:
+    points = [_point(name, group, measure) for name, group in groups.items()]
     places = [(point.leakage[0], point.accuracy[0]) for point in points]
     best = front(places, rising=measure.rising)
     stairs = np.array([places[place] for place in best])
@@ -107,11 +142,11 @@ def _draw(axes: "Axes", name: str, groups: Sequence[Group], measure: _Measure) -
         (x, dx), (y, dy) = point.leakage, point.accuracy
         bars: dict[str, Any] = {"xerr": _within(x, dx, 0.0, 1.0), "yerr": _within(y, dy, 0.0, 100.0)}
         axes.errorbar([x], [y], **bars, elinewidth=0.8, markersize=6, label=plain(point.name), **style)
-    if measure.baseline and (gray := [found for group in groups if (found := _of(group, measure.baseline))]):
+    if measure.baseline and (gray := [found for group in groups.values() if (found := _of(group, measure.baseline))]):
         axes.axvline(float(np.mean(gray)), color="0.6", linestyle=":", linewidth=1, label="a gray image", zorder=0)
     axes.set_xlabel(measure.title, fontsize=9)
     axes.set_ylabel("accuracy (%)", fontsize=9)
-    axes.set_title(plain(name), fontsize=9)
+    axes.set_title(plain(title), fontsize=9)
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=9)
@@ -124,8 +159,7 @@ def _within(mean: float, half_width: float, low: float, high: float) -> list[lis
     return [[min(half_width, max(0.0, mean - low))], [min(half_width, max(0.0, high - mean))]]
 
 
-def _point(group: Group, measure: _Measure) -> _Point:
-    name = group.axes.get(DEFENSE, "")
+def _point(name: str, group: Group, measure: _Measure) -> _Point:
     for metric, unit in (("epsilon", "example"), ("user_epsilon", "client")):
         if (spent := _of(group, metric)) is not None:
             name += f"\nepsilon {spent:.3g} ({unit})"
@@ -141,7 +175,3 @@ def _point(group: Group, measure: _Measure) -> _Point:
 
 def _of(group: Group, metric: str) -> float | None:
     return replace(group, metric=metric).mean
-
-
-def _setting(group: Group) -> str:
-    return ", ".join(f"{axis}={value}" for axis, value in group.axes.items() if axis != DEFENSE)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -200,6 +200,8 @@ class CellConfig(Section):
         if target.rounds[-1] > federation.rounds:
             message = f"expected at most federation.rounds = {federation.rounds}, got {target.rounds[-1]}"
             yield (where, "target", "rounds"), message
+        for path, message in _unseen(curious, federation):
+            yield (where, *path), message
 
     @property
     def curious(self) -> AttackConfig | None:
@@ -218,10 +220,14 @@ class CellConfig(Section):
 
     @property
     def heard(self) -> int:
-        """Clients whose updates reach the server in a round, at least."""
+        """Clients whose updates reach the server in a round; on average, where Poisson sampling draws them."""
+        return self.heard_of(self.cohort)
+
+    def heard_of(self, cohort: int) -> int:
+        """How many of so many clients drawn are heard: all but the stragglers that are dropped."""
         slow = self.federation.stragglers
         dropped = slow is not None and slow.handling == "drop"
-        return self.cohort - (int(slow.fraction * self.cohort + 1e-9) if slow and dropped else 0)
+        return cohort - (int(slow.fraction * cohort + 1e-9) if slow and dropped else 0)
 
     @property
     def id(self) -> str:
@@ -235,6 +241,42 @@ class CellConfig(Section):
             if key in inner and inner[key] in (neutral if isinstance(neutral, tuple) else (neutral,)):
                 del inner[key]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _unseen(curious: AttackConfig, federation: FederationConfig) -> Iterator[Problem]:
+    """Why a curious server could make nothing of a message, whatever the data."""
+    local, target, knowledge = federation.local, curious.target, curious.knowledge
+    augmented = local is not None and local.augmentation is not None
+    if curious.interface == "FeatureInversion":
+        if augmented:
+            yield (
+                (),
+                "feature maps of augmented views are no feature maps of the client's images; expected local training "
+                "without augmentation",
+            )
+        return
+    if target is not None and target.images is not None:
+        yield ("target", "images"), "an update is of all images of a client; expected no number"
+    if local is None:
+        return
+    if knowledge is not None and knowledge.bn_statistics == "batch":
+        yield (
+            ("knowledge", "bn_statistics"),
+            "batch goes with single gradients (fedsgd); expected none or running",
+        )
+    if federation.stragglers is not None and federation.stragglers.handling == "partial":
+        yield (
+            (),
+            "the server does not know how many of its steps a slow client did, so its update cannot be replayed; "
+            "expected no stragglers, or handling drop",
+        )
+    if local.optimizer != "sgd" or augmented:
+        got = shown(local.optimizer) if local.optimizer != "sgd" else "augmentation"
+        yield (
+            (),
+            "replaying a client's local training needs plain SGD on images as they are; expected local optimizer sgd "
+            f"and no augmentation, got {got}",
+        )
 
 
 def unlabeled(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -138,9 +138,11 @@ def _notes(cell: Cell) -> Iterator[str]:
     if cohort == clients and byzantine > bound:
         yield f"{label} withstands {bound} Byzantine of {clients} clients, and there are {byzantine} ({cell})"
     elif cohort < clients and (chance := _chance(clients, byzantine, cohort, bound)) > 1e-3:
+        # Poisson sampling draws more clients or fewer, around the same number.
+        about = "about " if config.federation.sampling == "poisson" else ""
         yield (
             f"{label} withstands {bound} Byzantine of a round's {cohort} clients; with {byzantine} among all {clients} "
-            f"a round has more with probability {chance:.2g}"
+            f"a round has more with probability {about}{chance:.2g}"
         )
 
 

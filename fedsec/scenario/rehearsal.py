@@ -13,6 +13,7 @@ from fedsec.scenario.reader import KeyPath
 from fedsec.scenario.scenario import Scenario, origin
 from fedsec.scenario.sections import NamedSection
 from fedsec.scenario.threat_config import NO_ATTACK, DefenseConfig
+from fedsec.seeds import Streams
 from fedsec.words import Problem
 
 FAILURES = (ArithmeticError, RuntimeError, TypeError, ValueError)
@@ -67,6 +68,9 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
         where, key = ("defense", index), content["defense"][index]
         if part.role == "rule":
             yield where, [key, config.heard], partial(bound_of, part, config.heard)
+            if config.federation.sampling == "poisson" and config.cohort < config.partition.clients:
+                drawn = [config.heard, config.partition.clients, config.cohort, config.federation.rounds, config.seed]
+                yield where, [key, drawn], partial(_smallest_round, part, config)
         else:
             yield where, key, partial(_build, "defense", part)
     yield ("defense",), [content["defense"], content["federation"], config.cohort], partial(_promises, config)
@@ -82,6 +86,29 @@ def bound_of(rule: DefenseConfig, cohort: int) -> int:
     """How many Byzantine clients of a cohort a rule withstands."""
     bound: int = _build("defense", rule).max_rejected(cohort)
     return bound
+
+
+def _smallest_round(rule: DefenseConfig, config: CellConfig) -> None:
+    """Check a rule against the fewest clients that Poisson sampling draws; a round without any asks for no rule."""
+    from fedsec.federation.rounds import sample_clients
+
+    try:
+        bound_of(rule, config.heard)
+    except FAILURES:
+        return  # complained about already
+    streams, clients = Streams(config.seed), config.partition.clients
+    sizes = [
+        (size, number)
+        for number in range(1, config.federation.rounds + 1)
+        if (size := len(sample_clients(clients, config.cohort, number, streams, "poisson")))
+    ]
+    size, number = min(sizes, default=(config.heard, 0))
+    try:
+        bound_of(rule, config.heard_of(size))
+    except FAILURES as error:
+        raise InputError(
+            f"Poisson sampling draws {size} of {clients} clients in round {number} with seed {config.seed}: {error}"
+        ) from error
 
 
 def _server_evaluates_nothing(rule: DefenseConfig) -> None:

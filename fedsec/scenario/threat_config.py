@@ -49,8 +49,10 @@ class KnowledgeConfig(Section):
     """What a curious server knows beside the message."""
 
     labels: bool = Field(default=False, description="Whether it knows the images' labels.")
-    bn_statistics: Literal["none", "batch"] = Field(
-        default="none", description="batch: the statistics of each batch normalization on the client's batch."
+    bn_statistics: Literal["none", "running", "batch"] = Field(
+        default="none",
+        description="none: its own images make the statistics of batch normalization; running: it takes the broadcast "
+        "averages for them; batch: it has those of the client's batch.",
     )
     defense: bool = Field(
         default=True,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fedsec.runs import columns, missing, report
+from fedsec.runs.strongest import strongest
 
 LEAKED = {"psnr": 21.04, "ssim": 0.712, "lpips": 0.25, "mse": 0.008, "psnr_gray": 12.2, "ssim_gray": 0.031}
 LEAKED |= {"label_accuracy": 0.875, "recovered": 0.5}
@@ -91,9 +92,120 @@ def test_one_seed_s_values_are_averaged_with_the_others() -> None:
     ]
     records[3]["metrics"]["upload_bytes"] = 4e6
     (text,) = printed(records)
-    assert re.search(r"none +60\.0 +2\.00 MB +5 B +7", text)
-    assert re.search(r"flip +60\.0 +3\.00 MB +5 B +7", text)
-    assert "means over 3 seeds" in text
+    # Student's t for two degrees of freedom is 4.303, and 4.303 * 0.1 / sqrt(3) is 0.248. Costs have no chance in them.
+    assert re.search(r"none +60\.0 ±24\.8 +2\.00 MB +5 B +7", text)
+    assert re.search(r"flip +60\.0 ±24\.8 +3\.00 MB +5 B +7", text)
+    assert "means over 3 seeds ± half width of the 95% t-interval" in " ".join(text.split())
+
+
+def test_leakage_has_intervals_where_there_is_room_for_them() -> None:
+    records = [
+        record(
+            {"defense": defense, "seed": seed},
+            config=inverting(),
+            **{**LEAKED, "psnr": 20.0 + seed + 10 * place, "epsilon": 3.0},
+        )
+        | {"privacy": [{"unit": "example", "delta": 1e-5, "accountant": "rdp", "value": 3.0, "note": ""}]}
+        for place, defense in enumerate(("none", "gaussian_noise, and a long name"))
+        for seed in range(3)
+    ]
+    records[1]["metrics"]["ssim"] = 0.7
+    (text,) = printed(records, width=150)
+    assert re.search(r"^none .* 90\.0 ±0\.0 +3 +21\.0 ±2\.5 \(12\.2\) +0\.708 ±0\.017 \(0\.031\) ", text, re.MULTILINE)
+    assert re.search(r"^gaussian_noise.* 31\.0 ±2\.5 \(12\.2\) +0\.712 ±0\.000 \(0\.031\) ", text, re.MULTILINE)
+    assert "means over 3 seeds ± half width of the 95% t-interval" in " ".join(text.split())
+    (text,) = printed(records, width=80)
+    assert "±" not in text
+    assert "means over 3 seeds; for their intervals a wider terminal" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_without_weights_there_is_no_column_of_lpips() -> None:
+    (text,) = printed([record(config=inverting(), **{**LEAKED, "lpips": None})])
+    assert "LPIPS" not in text
+    assert "(12.2)" in text
+
+
+# The best attacker
+
+
+def rivals(**more: Any) -> list[dict[str, Any]]:
+    """Two attackers on two defenses and two seeds: on b the first sees more on average, on a the second."""
+    seen = {("one", "a"): (10, 20), ("two", "a"): (16, 16), ("one", "b"): (30, 10), ("two", "b"): (15, 15)}
+    return [
+        record({"attack": attack, "defense": defense, "seed": seed}, config=inverting(), **{**LEAKED, "psnr": psnr})
+        for (attack, defense), values in seen.items()
+        for seed, psnr in enumerate(values)
+    ]
+
+
+def test_the_best_attacker_of_each_defense_has_the_highest_mean() -> None:
+    best = strongest(rivals())
+    assert [(each["cell"]["attack"], each["cell"]["defense"]) for each in best] == [("two", "a")] * 2 + [
+        ("one", "b")
+    ] * 2
+    _, text = printed(rivals(), width=120)
+    lines = text.splitlines()
+    assert lines[0] == "leakage: the best attacker of each row"
+    assert re.match(r"defense +attack +accuracy", lines[1])
+    assert re.match(r"a +two +90\.0 ±0\.0 +16\.0 ±0\.0 +\(12\.2\)", lines[3])
+    assert re.match(r"b +one +90\.0 ±0\.0 +20\.0 ±127\.1 +\(12\.2\)", lines[4])
+    assert "of the attackers above the one with the highest mean PSNR over seeds" in " ".join(text.split())
+
+
+def test_an_attacker_that_reconstructs_nothing_is_never_the_best() -> None:
+    records = rivals()
+    for each in records:
+        if each["cell"]["attack"] == "two":
+            each["metrics"]["psnr"] = None
+    assert strongest(records) == []
+    records[2]["metrics"]["psnr"] = 1.0  # of "two", on a
+    assert {each["cell"]["attack"] for each in strongest(records)} == {"one"}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"target": {"client": 3, "rounds": [2]}},
+        {"target": {"client": 0, "rounds": [1]}},
+        {"knowledge": {"labels": True}},
+    ],
+)
+def test_attackers_who_see_or_know_something_else_are_no_rivals(part: dict[str, Any]) -> None:
+    records = rivals()
+    for each in records:
+        if each["cell"]["attack"] == "two":
+            each["config"]["attack"] |= part
+    assert strongest(records) == []
+
+
+def test_one_setting_needs_no_table_of_its_best_attacker() -> None:
+    assert strongest([each for each in rivals() if each["cell"]["defense"] == "a"]) == []
+
+
+def test_beside_byzantine_clients_inversions_are_the_rivals() -> None:
+    server = inverting()["attack"]
+    records = [
+        record(
+            {"attack": attack, "inversion": name, "defense": "mean"},
+            config={"attack": {"name": attack, "target": None}, "inversion": {**server, "name": name}},
+            **{**LEAKED, "psnr": psnr},
+        )
+        for (attack, name), psnr in {
+            ("none", "dlg"): 20.0,
+            ("none", "idlg"): 10.0,
+            ("flip", "dlg"): 20.0,
+            ("flip", "idlg"): 30.0,
+        }.items()
+    ]
+    best = strongest(records)
+    assert [(each["cell"]["attack"], each["cell"]["inversion"]) for each in best] == [("none", "dlg"), ("flip", "idlg")]
+    _, text = printed(records, width=100)
+    assert re.search(r"^attack +inversion +accuracy", text, re.MULTILINE)
+    assert re.search(r"^flip +idlg +90\.0 +30\.0", text, re.MULTILINE)
+
+
+# What is shown, and what not
 
 
 def test_costs_that_all_cells_share_are_not_shown() -> None:
@@ -191,7 +303,7 @@ def test_both_tables_fit_and_lose_nothing(attacks: list[str], further: int, widt
 def test_a_row_s_names_are_stacked_where_there_is_no_room_for_them() -> None:
     cells = [{"attack": name, "defense": rule, "partition.alpha": 0.1} for name in ("a" * 19, "b") for rule in "xy"]
     cells[0]["partition.alpha"] = 0.9
-    (text,) = printed([record(cell, config=inverting(), **LEAKED) for cell in cells])
+    (text,) = printed([record(cell, config=inverting(client=place), **LEAKED) for place, cell in enumerate(cells)])
     assert text.splitlines()[1:7] == [
         "                      accuracy   PSNR     SSIM              recovered   labels",
         "cell                  (%)        (gray)   (gray)    LPIPS   (%)         (%)",
@@ -237,6 +349,11 @@ def test_bytes(value: float, text: str) -> None:
         (record(config=inverting(), label_accuracy=1.0), "lpips", "the attack recovers labels only, no images"),
         (record(config=inverting(), psnr=12.0), "label_accuracy", "the attack recovers no labels"),
         (record(config=inverting(), psnr=None), "psnr", "the attack reconstructed nothing of client 3"),
+        (
+            record(config={"attack": {"name": "sign_flip"}, "inversion": inverting(rounds=[2, 4])["attack"]}),
+            "psnr",
+            "client 3 took no part in rounds 2, 4, so nothing of it could be reconstructed",
+        ),
         (
             record(config=inverting(rounds=[2, 4])),
             "psnr",

@@ -161,6 +161,37 @@ def test_a_panel_for_each_setting_and_attack(tmp_path: Path) -> None:
     assert [axes.get_title() for axes in panels] == [f"attack={attack}, model=\\$x\\$" for attack in ("dlg", "idlg")]
 
 
+def test_settings_of_one_defense_each_stand_in_one_panel(tmp_path: Path) -> None:
+    """Larger batches are a defense too, compared with all the others."""
+    records = [
+        leaking("mean", 0, 0.9, 0.8, axes={"partition": "4 images", "model": "mlp"}),
+        leaking("clip", 0, 0.8, 0.8, axes={"partition": "4 images", "model": "mlp"}),
+        leaking("mean", 0, 0.9, 0.5, axes={"partition": "16 images", "model": "mlp"}),
+    ]
+    (axes,) = drawn(tmp_path, records)
+    assert axes.get_title() == "attack=dlg, model=mlp"
+    assert {name: x for name, (x, _) in points(axes).items()} == {
+        "mean (4 images)": 0.8,
+        "clip (4 images)": 0.8,
+        "mean (16 images)": 0.5,
+    }
+
+
+def test_each_defense_is_judged_by_its_best_attacker(tmp_path: Path) -> None:
+    seen = {
+        ("dlg", "mean"): (30, 0.9),
+        ("idlg", "mean"): (20, 0.6),
+        ("dlg", "clip"): (8, 0.3),
+        ("idlg", "clip"): (9, 0.2),
+    }
+    records = [
+        leaking(defense, 0, 0.9, ssim, attack=attack, psnr=psnr) for (attack, defense), (psnr, ssim) in seen.items()
+    ]
+    (axes,) = drawn(tmp_path, records)
+    assert axes.get_title() == "the best attacker of each defense"
+    assert {name: x for name, (x, _) in points(axes).items()} == {"mean\nby dlg": 0.9, "clip\nby idlg": 0.2}
+
+
 @pytest.mark.parametrize(
     "records",
     [
