@@ -203,7 +203,7 @@ def show_plan(scenario: "Scenario") -> None:
     form = "clients x rounds x steps x batch"
     if any(work and work.server for work in made.work):
         form += " + what fedgkt's server trains on"
-    say(f"work: {form}; {rounded(made.total)} example gradients in all, without evaluations")
+    say(f"work: {form}; {rounded(made.total)} example gradients in all, without evaluations and inversions")
     if any(made.shared):
         needed = sum(cell.config.cohort for cell, shared in zip(cells, made.shared, strict=True) if shared)
         say(

@@ -561,9 +561,10 @@ def test_notes_tell_when_attackers_may_outnumber_a_defense(load: Load) -> None:
     text = "dataset: digits\npartition: {clients: 100}\nattack: {name: label_flip, fraction: 0.4}\ndefense: median\n"
     (note,) = plan(load(text + "federation: {clients_per_round: 10}")).notes
     assert note.startswith("median withstands 4 Byzantine of a round's 10 clients; with 40 among all 100")
-    assert "probability about" not in note
+    assert note.endswith("a round has more with probability 0.36")
+    # Of 200,000 simulated draws, 0.307 had as many Byzantine clients as others, or more.
     (note,) = plan(load(text + "federation: {clients_per_round: 10, sampling: poisson}")).notes
-    assert "a round has more with probability about 0." in note
+    assert note.endswith("a round has too many with probability 0.31")
     assert not plan(load(text)).notes
     (note,) = plan(load(text.replace("0.4", "0.6"))).notes
     assert "median withstands 49 Byzantine of 100 clients, and there are 60" in note

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fedsec.defenses import Median
 from fedsec.errors import ScenarioError
 from fedsec.federation.rounds import sample_clients
+from fedsec.federation.stragglers import Stragglers
 from fedsec.scenario import CellConfig, FederationConfig, Scenario, load_scenario
 from fedsec.scenario.federation_config import BELONGS
 from fedsec.scenario.plan import passes, plan, rehearse
@@ -209,7 +210,10 @@ FITS = [
     GKT + "\nattack: {name: label_flip, fraction: 0.2}",
     GKT + "\nattack: {name: feature_poison, num_byzantine: 2}",
     GKT + "\nattack: {name: logit_poison, fraction: 0.2}",
-    GKT + "\nattack: {name: feature_inversion, knowledge: {extractor: initial, labels: true}}",
+    GKT + "\nattack: {name: feature_inversion, knowledge: {extractor: initial}}",
+    "attack: dlg\ninversion: none",
+    "attack: dlg\ninversion: {name: none}",
+    "attack: {name: sign_flip, fraction: 0.1}\nmatrix: {inversion: [none, dlg]}",
     GKT + "\ndefense: none",
     GKT + "\ndefense: []",
     GKT + "\ndefense: {name: none, label: undefended}",
@@ -364,6 +368,14 @@ MISTAKES = [
     (
         GKT + "\nattack: {name: feature_inversion, knowledge: {extractor: 0}}",
         "attack.knowledge.extractor: expected one of known, initial or null, got 0",
+    ),
+    (
+        GKT + "\nattack: {name: feature_inversion, knowledge: {labels: true}}",
+        "attack.knowledge.labels: clients send labels with their feature maps; expected no such key",
+    ),
+    (
+        GKT + "\nattack: {name: feature_inversion, knowledge: {defense: false}}",
+        "attack.knowledge.defense: clients do nothing to their feature maps that could be known; expected no such key",
     ),
     (
         GKT + "\nattack: {name: feature_inversion, knowledge: {bn_statistics: batch}}",
@@ -534,10 +546,10 @@ MISTAKES = [
     *(
         (
             f"{first}\ninversion: {{name: {name}{size}}}",
-            f"inversion.name: {name!r} reconstructs nothing; expected an inversion such as inverting_gradients",
+            f"inversion.name: {name!r} reconstructs nothing; expected none or an inversion such as inverting_gradients",
         )
         for first in ("seed: 1", "attack: dlg")
-        for name, size in (("sign_flip", ", fraction: 0.1"), ("none", ""))
+        for name, size in (("sign_flip", ", fraction: 0.1"), ("none", ", label: x"))
     ),
     ("attack: dlg\ninversion: idlg", "inversion: attack is an inversion already; expected one of the two"),
     (
@@ -749,6 +761,17 @@ def test_a_plan_tells_when_the_target_is_absent(load: Load) -> None:
     notes = plan(load(text % 1)).notes
     assert 1 <= len(notes) <= 3
     assert all(note.startswith("client 3 is not sampled in round ") for note in notes)
+
+
+def test_a_plan_tells_when_the_target_is_dropped(load: Load) -> None:
+    text = "attack: {name: dlg, target: {client: 3, rounds: [1, 2, 3, 4, 5, 6]}}\n"
+    text += "federation: {stragglers: {fraction: 0.5}}"
+    dropped = [number for number in range(1, 7) if 3 in Stragglers(0.5, "drop").among(range(10), number, Streams(0))]
+    assert 0 < len(dropped) < 6
+    assert plan(load(text)).notes == tuple(
+        f"client 3 is a straggler, and dropped, in round {number} with seed 0; nothing of it can be reconstructed then"
+        for number in dropped
+    )
 
 
 @pytest.mark.parametrize("defense", ["none", "robust_loss"])

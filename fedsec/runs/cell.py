@@ -262,13 +262,14 @@ def _costs(history: list[dict[str, Any]]) -> dict[str, float | None]:
 
 
 def _leakage(history: list[dict[str, Any]]) -> dict[str, float | None]:
-    """What was reconstructed, averaged over the observed rounds; nothing if nothing was."""
+    """What was reconstructed, averaged over the observed rounds, and in how many; nothing if nothing was."""
     found = [line["leakage"] for line in history if line.get("leakage")]
     told = [each["metrics"] for each in found if each["metrics"] is not None]
     if not told:
         return {}
     columns = {name: [metrics[name] for metrics in told] for name in RECONSTRUCTION}
-    return {name: None if None in values else fmean(values) for name, values in columns.items()}
+    means = {name: None if None in values else fmean(values) for name, values in columns.items()}
+    return {**means, "rounds_reconstructed": len(told)}
 
 
 def _worst_client(line: dict[str, Any]) -> float | None:

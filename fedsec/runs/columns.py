@@ -8,14 +8,25 @@ from rich.table import Table
 from rich.text import Text
 
 from fedsec.runs.layout import Layout, Reading, headers
-from fedsec.runs.missing import COSTS, algorithm_of, claims, inverted, lpips_advice, without_weights
-from fedsec.runs.strongest import attacker, strongest
+from fedsec.runs.missing import (
+    COSTS,
+    UNITS,
+    algorithm_of,
+    claims,
+    inverted,
+    lpips_advice,
+    rounds_of_interest,
+    without_weights,
+)
+from fedsec.runs.strongest import attackers, strongest
 from fedsec.runs.summary import ATTACK, DEFENSE, Group, Record, Summary, summarize, value_of
 from fedsec.scenario.expectations import RECONSTRUCTION
 from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER
 
 _WORST_CLIENT = "accuracy_worst_client"
-_UNMEASURED, _NONE, _INFINITE = "n/a", "-", "inf"
+_UNMEASURED, _NONE, _INFINITE, _SENT = "n/a", "-", "inf", "sent"
+_MOST_LINES = 4
+"""Where names would be broken into more lines than this they stand below the table, and numbers in it."""
 _Sizes = tuple[tuple[str, float], ...]
 _BYTES: _Sizes = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1))
 _NUMBERS: _Sizes = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1))
@@ -31,6 +42,8 @@ class _Column:
         write: of a mean, and of half the width of its interval.
         baseline: a metric that stands beside it, in parentheses.
         interval: whether its values differ by chance, so that an interval belongs to them.
+        unit: stands beside each value.
+        otherwise: what to tell of cells that make no claim about this metric.
     """
 
     header: str
@@ -38,15 +51,25 @@ class _Column:
     write: Callable[[float], str]
     baseline: str | None = None
     interval: bool = True
+    unit: str = ""
+    otherwise: "_Column | None" = None
 
 
 @dataclass(frozen=True)
 class _Told:
-    """What is told of a mean over seeds; `value` is a word where there is none."""
+    """What is told of a mean over seeds; `value` is a word where there is none.
+
+    Args:
+        value: the mean.
+        interval: half the width of its interval.
+        aside: its baseline, or its unit.
+        note: over how many cells it is taken, where that is not all of them.
+    """
 
     value: str
     interval: str = ""
-    baseline: str = ""
+    aside: str = ""
+    note: str = ""
 
 
 def scaled(value: float, sizes: _Sizes) -> str:
@@ -85,9 +108,8 @@ _LEAKAGE = (
 )
 
 
-_EPSILONS = (
-    _Column("epsilon (example)", "epsilon", lambda value: f"{value:.3g}", interval=False),
-    _Column("epsilon (client)", "user_epsilon", lambda value: f"{value:.3g}", interval=False),
+_EPSILONS = tuple(
+    _Column(f"epsilon ({unit})", metric, lambda value: f"{value:.3g}", interval=False) for metric, unit in UNITS.items()
 )
 
 
@@ -117,7 +139,7 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
         ]
         parts += ["worst client: the lowest accuracy of an honest client's own model"] if own_models else []
         made.append(_draw("accuracy and costs at the edge", summary, columns, parts, width))
-    epsilons = [column for column in _EPSILONS if any(claims(record, column.metric) for record in done)]
+    epsilons = _epsilons(done)
     spent = guarantees(done)
     if any(map(inverted, done)):
         # Without weights no cell has LPIPS, and `remarks` says how to get it.
@@ -127,10 +149,22 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
         made.append(_draw("leakage: what a curious server reconstructs", summary, columns, hints, width))
         if best := strongest(done):
             title = "leakage: the best attacker of each row"
-            made.append(_draw(title, summarize(best), columns, [*_BEST, *hints], width, last=attacker(best[0])))
+            made.append(_draw(title, summarize(best), columns, [*_BEST, *hints], width, last=attackers(best[0])))
     elif epsilons:
         made.append(_draw("privacy: what was spent", summary, [_ACCURACY, *epsilons], spent, width))
     return made
+
+
+_WHOSE = {"example": "the largest of all clients", "client": "the same for all clients"}
+
+
+def _epsilons(records: Sequence[Record]) -> list[_Column]:
+    """A column for each unit of privacy; one for both, if no cell has both."""
+    found = [column for column in _EPSILONS if any(claims(record, column.metric) for record in records)]
+    if len(found) < 2 or any(all(claims(record, column.metric) for column in found) for record in records):
+        return found
+    example, client = (replace(each, header="epsilon", unit=f"({UNITS[each.metric]})") for each in found)
+    return [replace(example, otherwise=client)]
 
 
 def guarantees(records: Sequence[Record]) -> list[str]:
@@ -143,8 +177,8 @@ def guarantees(records: Sequence[Record]) -> list[str]:
             kinds.setdefault(claim["unit"], []).append(told)
             remarks += [claim["note"]] if claim["note"] else []
     parts = [
-        f"epsilon ({unit}): the largest of all clients, {' or '.join(dict.fromkeys(told))}; the unit is one {unit}, "
-        "added or removed"
+        f"epsilon ({unit}): {_WHOSE[unit]}, {' or '.join(dict.fromkeys(told))}; the unit is one {unit}, added or "
+        "removed"
         for unit, told in kinds.items()
     ]
     return [*parts, *dict.fromkeys(remarks)]
@@ -160,7 +194,16 @@ _HINTS = (
 def remarks(records: Sequence[Record]) -> list[str]:
     """What to say about values that the tables lack though they could have been measured."""
     done = [record for record in records if record.get("status") == "done"]
-    return [f"note: {lpips_advice()}"] if any(map(without_weights, done)) else []
+    notes = [f"note: {lpips_advice()}"] if any(map(without_weights, done)) else []
+    watched = [(asked, record) for record in done if (asked := rounds_of_interest(record))]
+    fewer = [record for asked, record in watched if (value_of(record, "rounds_reconstructed") or 0) < asked]
+    if fewer:
+        notes.append(
+            f"note: in {len(fewer)} of {len(watched)} cells not all rounds of interest were reconstructed (the client "
+            "took no part, sent nothing that could be inverted, or training was over before); their leakage is the "
+            "mean over the others, which rounds.jsonl has one by one"
+        )
+    return notes
 
 
 def _differ(summary: Summary) -> bool:
@@ -176,7 +219,7 @@ def _draw(
     parts: Sequence[str],
     width: int,
     *,
-    last: str | None = None,
+    last: Sequence[str] = (),
 ) -> Table:
     """One table.
 
@@ -186,38 +229,48 @@ def _draw(
         columns: the metrics.
         parts: of the legend, after what the numbers are.
         width: columns of the terminal.
-        last: an axis that stands beside a row's names, whether or not it has several values.
+        last: axes that stand beside a row's names, whether or not they have several values.
     """
     groups = _ordered(summary)
     axes = [*summary.further, *(axis for axis in (ATTACK, DEFENSE) if axis in summary.axes)]
     # What all cells have in common takes room that the numbers need.
-    axes = [axis for axis in axes if axis != last and len({group.axes.get(axis) for group in groups}) > 1]
-    axes += [] if last is None else [last]
+    axes = [axis for axis in axes if axis not in last and len({group.axes.get(axis) for group in groups}) > 1]
+    axes += last
     keys = [[group.axes.get(axis, "") for group in groups] for axis in axes]
     told = [[_told(group, column) for group in groups] for column in columns]
     intervals = any(each.interval for column in told for each in column)
 
+    names = list[str]()
+
     def layout(*, bare: bool) -> Layout:
         readings = [_aligned([replace(each, interval="") if bare else each for each in column]) for column in told]
-        leading = len(keys) - (last is not None)
-        made = Layout((*headers(axes), *(column.header for column in columns)), (*keys, *readings), leading)
-        return made.stacked() if made.narrowest > width else made
+        leading = len(keys) - len(last)
+        return Layout((*headers(axes), *(column.header for column in columns)), (*keys, *readings), leading)
 
     chosen = layout(bare=False)
+    if chosen.narrowest > width:
+        chosen = chosen.stacked()
     if narrow := intervals and chosen.narrowest > width:
         chosen = layout(bare=True)
+        chosen = chosen.stacked() if chosen.narrowest > width else chosen
+    if chosen.broken(width) > _MOST_LINES:
+        chosen, names = layout(bare=narrow).numbered()
     shown = {each.value for column in told for each in column}
-    seeds = max((group.n for group in groups), default=0)
+    seeds = max((len(group.records) for group in groups), default=0)
     over = f"means over {seeds} seeds"
     if intervals:
         over += "; for their intervals a wider terminal" if narrow else " ± half width of the 95% t-interval"
     legend = [
         *([over] if seeds > 1 else []),
         *parts,
+        *(["k of n: over so many seeds only"] if any(each.note for column in told for each in column) else []),
+        *([f"{_SENT}: by the clients themselves"] if _SENT in shown else []),
+        *([f"{_INFINITE}: no bound at all"] if _INFINITE in shown else []),
         *([f"{_UNMEASURED}: not measured"] if _UNMEASURED in shown else []),
         *([f"{_NONE}: there is none"] if _NONE in shown else []),
     ]
-    return chosen.draw(title, Text("; ".join(legend), style="dim"), width)
+    caption = Text("".join(f"{name}\n" for name in names))
+    return chosen.draw(title, caption.append("; ".join(legend), style="dim"), width)
 
 
 def _ordered(summary: Summary) -> list[Group]:
@@ -235,6 +288,8 @@ _STATES = ("failed", "pending")
 
 def _told(group: Group, column: _Column) -> _Told:
     """The mean over seeds with its interval and baseline, or a word for why there is none."""
+    if column.otherwise is not None and not any(claims(record, column.metric) for record in group.records):
+        return _told(group, column.otherwise)
     states = {record.get("status") for record in group.records}
     if "done" not in states:
         return _Told(next(state for state in _STATES if state in states))
@@ -242,6 +297,8 @@ def _told(group: Group, column: _Column) -> _Told:
         return _Told(_NONE)
     if any(claims(record, column.metric) and value_of(record, column.metric) is None for record in group.records):
         return _Told(_INFINITE)
+    if column.metric == "label_accuracy" and any(algorithm_of(record) == GROUP_TRANSFER for record in group.records):
+        return _Told(_SENT)
     measured = replace(group, metric=column.metric)
     if measured.mean is None:
         expected = column.metric in RECONSTRUCTION and any(map(inverted, group.records))
@@ -251,19 +308,21 @@ def _told(group: Group, column: _Column) -> _Told:
     return _Told(
         column.write(measured.mean),
         "" if interval is None else f"±{column.write(interval)}",
-        "" if baseline is None else f"({column.write(baseline)})",
+        column.unit if baseline is None else f"({column.write(baseline)})",
+        "" if measured.n == len(group.records) else f"{measured.n} of {len(group.records)}",
     )
 
 
 def _aligned(told: Sequence[_Told]) -> list[Reading]:
     """The cells of one column, padded so that they end below each other."""
-    value, interval, baseline = (
-        max((len(getattr(each, part)) for each in told), default=0) for part in ("value", "interval", "baseline")
+    value, interval, aside = (
+        max((len(getattr(each, part)) for each in told), default=0) for part in ("value", "interval", "aside")
     )
     return [
         Reading(
             f"{each.value:>{value}}" + (f" {each.interval:<{interval}}" if interval else ""),
-            f"{each.baseline:>{baseline}}",
+            f"{each.aside:>{aside}}",
+            each.note,
         )
         for each in told
     ]

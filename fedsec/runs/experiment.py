@@ -33,6 +33,7 @@ from fedsec.models import build
 from fedsec.models.split import feature_shape
 from fedsec.privacy import LocalDefense
 from fedsec.scenario import AttackConfig, CellConfig, DatasetConfig, LocalConfig, ModelConfig
+from fedsec.scenario.federation_config import GROUP_TRANSFER
 from fedsec.scenario.sections import NamedSection
 from fedsec.seeds import Streams
 from fedsec.update_defense import UpdateTransform
@@ -82,7 +83,7 @@ def build_experiment(
     threat = Threat.draw(_attack(config.attack), config.attack.count(len(clients)), len(clients), streams)
     poison_data(data, threat, dataset.num_classes, streams)
     parts = _Parts(config, dataset, data, streams, threat, threads)
-    federation = parts.knowledge() if config.federation.algorithm == "fedgkt" else parts.updates(local_updates)
+    federation = parts.knowledge() if config.federation.algorithm == GROUP_TRANSFER else parts.updates(local_updates)
     return Experiment(config, dataset, threat, federation, counts)
 
 

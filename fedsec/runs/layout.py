@@ -105,6 +105,26 @@ class Layout:
         ]
         return Layout(("cell", *self.headers[self.keys :]), (names, *self.columns[self.keys :]), 1, apart=True)
 
+    def broken(self, width: int) -> int:
+        """How many lines the longest name of a row takes beyond its own in a table so wide."""
+        lines = [
+            sum(-(-len(line) // narrow) - 1 for line in str(cell).splitlines() if line)
+            for narrow, column in zip(self.widths(width)[: self.keys], self.columns, strict=False)
+            for cell in column
+        ]
+        return max(lines, default=0)
+
+    def numbered(self) -> tuple["Layout", list[str]]:
+        """The same with numbers in place of what names the rows, and the names on a line each, to stand below."""
+        axes = [header.replace("\n", "").rpartition(".")[2] for header in self.headers[: self.keys]]
+        names = [
+            ", ".join(_named(axis, cell) for axis, cell in zip(axes, row, strict=True) if cell)
+            for row in zip(*self.columns[: self.keys], strict=True)
+        ]
+        numbers = [str(place) for place in range(1, len(names) + 1)]
+        made = Layout(("cell", *self.headers[self.keys :]), (numbers, *self.columns[self.keys :]), 1)
+        return made, [f"{number}: {' '.join(name.split())}" for number, name in zip(numbers, names, strict=True)]
+
     def draw(self, title: str, caption: Text, width: int) -> Table:
         """A table ready to print.
 

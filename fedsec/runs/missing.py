@@ -31,6 +31,12 @@ def inverted(record: Record) -> bool:
     return curious(record) is not None or any(told.get(name) is not None for name in RECONSTRUCTION)
 
 
+def rounds_of_interest(record: Record) -> int:
+    """In how many rounds the curious server of a cell was to look; 0 where there is none."""
+    server = curious(record)
+    return 0 if server is None else len(server["target"]["rounds"])
+
+
 def claims(record: Record, metric: str) -> bool:
     """Whether something in this cell claims the epsilon that a metric is."""
     unit = UNITS.get(metric)

@@ -150,7 +150,11 @@ class CuriousServer:
         if exact:
             federation.clients.load(client)
             extractor = federation.clients.extractor
-        chosen = slice(self.target.images or MOST_FEATURES)
+        asked = self.target.images or MOST_FEATURES
+        notes = []
+        if self.target.images and asked > len(message.features):
+            notes = [f"the client has {len(message.features)} images, not {asked}"]
+        chosen = slice(asked)
         if not bool(message.features[chosen].isfinite().all()):
             self._leave(round_number, "its feature maps were not finite: there is nothing to invert")
             return
@@ -164,12 +168,20 @@ class CuriousServer:
             exact=exact,
         )
         images = federation.data.images[federation.data.image_of[examples]]
-        self._reconstruct(round_number, observation, images, federation.data.label_of[examples])
+        self._reconstruct(round_number, observation, images, federation.data.label_of[examples], notes)
+
+    def _deceived(self) -> list[str]:
+        """What else its reader should know."""
+        if self.target.client not in self.federation.threat.byzantine:
+            return []
+        return [f"client {self.target.client} is Byzantine: what it sent need not be what it trained"]
 
     def _leave(self, round_number: int, why: str) -> None:
         self._found[round_number] = {"client": self.target.client, "metrics": None, "notes": [why]}
 
-    def _reconstruct(self, round_number: int, observation: Any, images: Tensor, labels: Tensor) -> None:
+    def _reconstruct(
+        self, round_number: int, observation: Any, images: Tensor, labels: Tensor, notes: Sequence[str] = ()
+    ) -> None:
         generator = self.streams.torch("attack", "round", round_number)
         begun = time.perf_counter()
         found: Reconstruction = self.attack.reconstruct(observation, generator=generator)
@@ -180,7 +192,7 @@ class CuriousServer:
             originals,
             labels=None if found.labels is None else found.labels.cpu(),
             true_labels=labels.cpu(),
-            mean_image=(self.dataset.train.images.float().mean(0) / 255),
+            mean_image=None,
             lpips=self.lpips,
         )
         told = scores.metrics
@@ -191,7 +203,7 @@ class CuriousServer:
             "iterations": found.iterations,
             "seconds": round(seconds, 3),
             "lpips": scores.lpips,
-            "notes": list(found.notes),
+            "notes": [*notes, *found.notes, *self._deceived()],
         }
         self._draw(round_number, originals, found, scores)
 

@@ -78,10 +78,12 @@ def run(
     root = Path(out) / scenario.name
     with _locked(root):
         remove_unfinished(root)
+        rehearse(scenario)
+        chosen = _device(device)
+        # Only what can be run takes the place of what was.
         if fresh:
             _clear(root)
-        rehearse(scenario)
-        return _Run(scenario, root, _device(device), workers, console).finish()
+        return _Run(scenario, root, chosen, workers, console).finish()
 
 
 @dataclass

@@ -24,6 +24,7 @@ from fedsec.federation.rounds import Threat, sample_clients
 from fedsec.runs.store import write_atomic
 from fedsec.scenario import CellConfig
 from fedsec.scenario.config import unlabeled
+from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER
 from fedsec.seeds import Streams
 from fedsec.threat import DataPoisoning
 
@@ -31,7 +32,7 @@ from fedsec.threat import DataPoisoning
 def is_shared(config: CellConfig) -> bool:
     """Whether a cell shares local training with its neighbors: one round of updates, nobody slow."""
     federation = config.federation
-    apart = federation.algorithm in ("centralized", "fedgkt") or federation.stragglers
+    apart = federation.algorithm in (CENTRALIZED, GROUP_TRANSFER) or federation.stragglers
     return federation.rounds == 1 and not apart
 
 

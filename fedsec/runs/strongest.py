@@ -25,7 +25,8 @@ def strongest(records: Sequence[Record]) -> list[Record]:
     rivals: dict[str, list[Group]] = {}
     for group in summary.groups:
         if (found := curious(group.records[0])) is not None:
-            setting = {axis: text for axis, text in group.axes.items() if axis != attacker(group.records[0])}
+            own = attackers(group.records[0])
+            setting = {axis: text for axis, text in group.axes.items() if axis not in own}
             alike = [setting, found.get("target"), found.get("knowledge")]
             rivals.setdefault(json.dumps(alike, sort_keys=True), []).append(group)
     measured = [[group for group in groups if group.mean is not None] for groups in rivals.values()]
@@ -36,6 +37,7 @@ def strongest(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if id(record) in kept]
 
 
-def attacker(record: Record) -> str:
-    """The axis of who reconstructs; beside an inversion the attack is what Byzantine clients do."""
-    return INVERSION if (record.get("config") or {}).get(INVERSION) else ATTACK
+def attackers(record: Record) -> list[str]:
+    """The axes of who reconstructs, and how; beside an inversion the attack is what Byzantine clients do."""
+    root = INVERSION if (record.get("config") or {}).get(INVERSION) else ATTACK
+    return [axis for axis in record["cell"] if axis.partition(".")[0] == root]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedsec.runs.figures import look, plain, save
-from fedsec.runs.missing import inverted
-from fedsec.runs.strongest import INVERSION, attacker, strongest
+from fedsec.runs.missing import UNITS, inverted
+from fedsec.runs.strongest import INVERSION, attackers, strongest
 from fedsec.runs.summary import ATTACK, DEFENSE, Group, Record, summarize
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def draw_tradeoff(root: Path, records: Sequence[Record]) -> list[Path]:
     summary = summarize(best or done)
     measured = [group for group in summary.groups if _of(group, "ssim") is not None]
     measure = _LPIPS if measured and all(_of(group, "lpips") is not None for group in measured) else _SSIM
-    panels = _panels(measured, attacker(best[0]) if best else None)
+    panels = _panels(measured, attackers(best[0]) if best else ())
     if not panels:
         return []
     shown = list(panels.items())[:_PANELS]
@@ -97,20 +97,20 @@ def front(points: Sequence[tuple[float, float]], *, rising: bool) -> list[int]:
     return sorted(best, key=lambda place: points[place])
 
 
-def _panels(groups: Sequence[Group], rivals: str | None) -> dict[str, dict[str, Group]]:
+def _panels(groups: Sequence[Group], rivals: Sequence[str]) -> dict[str, dict[str, Group]]:
     """Title -> name of a point -> its cells.
 
     Args:
         groups: all that is drawn.
-        rivals: the axis of attackers of which only the strongest are left, and named beside the defense.
+        rivals: the axes of attackers of which only the strongest are left, and named beside the defense.
     """
     by_attack: dict[str, list[Group]] = {}
     for group in groups:
-        whose = [axis for axis in group.axes if axis.partition(".")[0] in (ATTACK, INVERSION) and axis != rivals]
+        whose = [axis for axis in group.axes if axis.partition(".")[0] in (ATTACK, INVERSION) and axis not in rivals]
         by_attack.setdefault(_named(whose, group), []).append(group)
     panels: dict[str, dict[str, Group]] = {}
     for members in by_attack.values():
-        axes = [axis for axis in members[0].axes if axis not in (DEFENSE, rivals)]
+        axes = [axis for axis in members[0].axes if axis not in (DEFENSE, *rivals)]
         titles = [_named(axes, group) for group in members]
         inner = list[str]()
         if any(titles.count(title) < 2 for title in titles):
@@ -120,10 +120,10 @@ def _panels(groups: Sequence[Group], rivals: str | None) -> dict[str, dict[str, 
             name = group.axes.get(DEFENSE, "")
             if inner:
                 name += f" ({', '.join(group.axes[axis] for axis in inner if axis in group.axes)})"
-            if rivals is not None:
-                name += f"\nby {group.axes.get(rivals, '')}"
+            if rivals:
+                name += f"\nby {', '.join(group.axes[axis] for axis in rivals if axis in group.axes)}"
             panels.setdefault(_named([axis for axis in axes if axis not in inner], group), {})[name] = group
-    best = [] if rivals is None else ["the best attacker of each defense"]
+    best = ["the best attacker of each defense"] if rivals else []
     return {", ".join(filter(None, [title, *best])): points for title, points in panels.items() if len(points) > 1}
 
 
@@ -160,7 +160,7 @@ def _within(mean: float, half_width: float, low: float, high: float) -> list[lis
 
 
 def _point(name: str, group: Group, measure: _Measure) -> _Point:
-    for metric, unit in (("epsilon", "example"), ("user_epsilon", "client")):
+    for metric, unit in UNITS.items():
         if (spent := _of(group, metric)) is not None:
             name += f"\nepsilon {spent:.3g} ({unit})"
     leakage, accuracy = (replace(group, metric=metric) for metric in (measure.metric, "accuracy"))

@@ -126,6 +126,12 @@ class CellConfig(Section):
             data.setdefault("defense", [])
         return data, []
 
+    @field_validator("inversion", mode="before")
+    @classmethod
+    def _nothing(cls, value: Any) -> Any:
+        """`none`, as attacks and defenses have it, is nothing at all."""
+        return None if value in (NO_ATTACK, {"name": NO_ATTACK}) else value
+
     @field_validator("defense", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
@@ -181,7 +187,8 @@ class CellConfig(Section):
         beside, federation, clients = self.inversion, self.federation, self.partition.clients
         where = "attack" if beside is None else "inversion"
         if beside is not None and not beside.inverts:
-            message = f"{shown(beside.name)} reconstructs nothing; expected an inversion such as inverting_gradients"
+            message = f"{shown(beside.name)} reconstructs nothing; expected none or an inversion such as "
+            message += "inverting_gradients"
             yield (where, "name"), message
             return
         if beside is not None and self.attack.inverts:

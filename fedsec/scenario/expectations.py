@@ -31,6 +31,7 @@ METRICS = (
     "download_bytes",
     "edge_flops",
     *RECONSTRUCTION,
+    "rounds_reconstructed",
 )
 """Scalar metrics of a finished cell; bytes and floating-point operations are means over clients and rounds."""
 

@@ -1,9 +1,11 @@
 """What a scenario will do, before it does it: an estimate of the work, and notes on the threat."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import exp, inf, lgamma
+from functools import partial
+from math import exp, inf, lgamma, log, log1p, sqrt
 
+from fedsec.errors import InputError
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.federation_config import GROUP_TRANSFER
 from fedsec.scenario.rehearsal import bound_of, rehearse
@@ -137,27 +139,43 @@ def _notes(cell: Cell) -> Iterator[str]:
     label = part.label or part.name
     if cohort == clients and byzantine > bound:
         yield f"{label} withstands {bound} Byzantine of {clients} clients, and there are {byzantine} ({cell})"
-    elif cohort < clients and (chance := _chance(clients, byzantine, cohort, bound)) > 1e-3:
-        # Poisson sampling draws more clients or fewer, around the same number.
-        about = "about " if config.federation.sampling == "poisson" else ""
+        return
+    if cohort == clients:
+        return
+    if config.federation.sampling == "poisson":
+        chance = _poisson_chance(clients, byzantine, config.cohort, partial(bound_of, part))
+        withstood = "too many"
+    else:
+        chance = _chance(clients, byzantine, cohort, bound)
+        withstood = "more"
+    if chance > 1e-3:
         yield (
             f"{label} withstands {bound} Byzantine of a round's {cohort} clients; with {byzantine} among all {clients} "
-            f"a round has more with probability {about}{chance:.2g}"
+            f"a round has {withstood} with probability {chance:.2g}"
         )
 
 
 def _absences(config: CellConfig) -> Iterator[str]:
     """The rounds of interest in which the client of interest takes no part."""
     from fedsec.federation.rounds import sample_clients
+    from fedsec.federation.stragglers import Stragglers
 
     target, streams = config.curious.target if config.curious else None, Streams(config.seed)
     clients, cohort, sampling = config.partition.clients, config.cohort, config.federation.sampling or "fixed"
+    slow = config.federation.stragglers
+    dropping = Stragglers(slow.fraction, "drop") if slow and slow.handling == "drop" else None
     for number in target.rounds if target else ():
-        if target and target.client not in sample_clients(clients, cohort, number, streams, sampling):
-            yield (
-                f"client {target.client} is not sampled in round {number} with seed {config.seed}; nothing of it can "
-                "be reconstructed then"
-            )
+        drawn = sample_clients(clients, cohort, number, streams, sampling)
+        if target and target.client not in drawn:
+            why = "not sampled"
+        elif target and dropping is not None and target.client in dropping.among(drawn, number, streams):
+            why = "a straggler, and dropped,"
+        else:
+            continue
+        yield (
+            f"client {target.client} is {why} in round {number} with seed {config.seed}; nothing of it can be "
+            "reconstructed then"
+        )
 
 
 def _chance(clients: int, byzantine: int, cohort: int, bound: int) -> float:
@@ -165,6 +183,20 @@ def _chance(clients: int, byzantine: int, cohort: int, bound: int) -> float:
     fewest = max(bound + 1, cohort - (clients - byzantine))
     ways = [_log_ways(byzantine, k) + _log_ways(clients - byzantine, cohort - k) for k in range(fewest, cohort + 1)]
     return sum(exp(way - _log_ways(clients, cohort)) for way in ways)
+
+
+def _poisson_chance(clients: int, byzantine: int, mean: int, bound: Callable[[int], int]) -> float:
+    """P[more Byzantine clients than `bound` of a round's], each client drawn independently of the others."""
+    rate, total = mean / clients, 0.0
+    spread = 6 * sqrt(mean * (1 - rate)) + 6
+    for size in range(max(1, int(mean - spread)), min(clients, int(mean + spread)) + 1):
+        log_chance = _log_ways(clients, size) + size * log(rate) + (clients - size) * log1p(-rate)
+        try:
+            withstood = bound(size)
+        except InputError:
+            continue  # too few for the rule, which `rehearse` looks for
+        total += exp(log_chance) * _chance(clients, byzantine, size, withstood)
+    return total
 
 
 def _log_ways(n: int, k: int) -> float:

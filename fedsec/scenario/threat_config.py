@@ -145,6 +145,11 @@ def _fill_in_knowledge(data: dict[str, Any], entry: registry.Entry) -> list[Prob
         if knowledge.get("bn_statistics") == "batch":
             message = f"{entry.name!r} sees feature maps and no batch statistics; expected none, got 'batch'"
             found.append((("knowledge", "bn_statistics"), message))
+        if knowledge.get("labels") is True:
+            found.append((("knowledge", "labels"), "clients send labels with their feature maps; expected no such key"))
+        if knowledge.get("defense") is False:
+            message = "clients do nothing to their feature maps that could be known; expected no such key"
+            found.append((("knowledge", "defense"), message))
     elif knowledge.get("extractor") is not None:
         message = f"{entry.name!r} sees updates and no feature maps; expected no such key"
         found.append((("knowledge", "extractor"), message))

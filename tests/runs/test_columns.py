@@ -13,7 +13,8 @@ from fedsec.runs import columns, missing, report
 from fedsec.runs.strongest import strongest
 
 LEAKED = {"psnr": 21.04, "ssim": 0.712, "lpips": 0.25, "mse": 0.008, "psnr_gray": 12.2, "ssim_gray": 0.031}
-LEAKED |= {"label_accuracy": 0.875, "recovered": 0.5}
+LEAKED |= {"label_accuracy": 0.875, "recovered": 0.5, "rounds_reconstructed": 1}
+LABELS = {"label_accuracy": 1.0, "rounds_reconstructed": 1}
 ADVICE = "LPIPS needs weights: `fedsec invert --lpips alex` downloads them, or put URL into FOLDER"
 
 
@@ -120,10 +121,73 @@ def test_leakage_has_intervals_where_there_is_room_for_them() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+def claiming(defense: str, **epsilons: float | None) -> dict[str, Any]:
+    units = {"epsilon": "example", "user_epsilon": "client"}
+    claims = [
+        {"unit": units[metric], "delta": 1e-5, "accountant": "rdp", "value": value, "note": ""}
+        for metric, value in epsilons.items()
+    ]
+    return record({"defense": defense}, config=running("fedavg"), **epsilons) | {"privacy": claims}
+
+
+def test_epsilons_of_both_units_share_a_column_unless_a_cell_has_both() -> None:
+    records = [
+        record({"defense": "none"}, config=running("fedavg")),
+        claiming("each", epsilon=99.94),
+        claiming("all", user_epsilon=7.0),
+        claiming("nothing", user_epsilon=None),
+    ]
+    (text,) = printed(records)
+    assert text.splitlines()[1:7] == [
+        "defense   accuracy (%)   epsilon",
+        "─" * 39,
+        "none      90.0              -",
+        "each      90.0           99.9 (example)",
+        "all       90.0              7  (client)",
+        "nothing   90.0            inf",
+    ]
+    (text,) = printed([*records, claiming("both", epsilon=2.0, user_epsilon=3.0)])
+    assert re.search(r"^defense +accuracy \(%\) +epsilon \(example\) +epsilon \(client\)$", text, re.MULTILINE)
+    assert re.search(r"^both +90\.0 +2 +3$", text, re.MULTILINE)
+    assert re.search(r"^all +90\.0 +- +7$", text, re.MULTILINE)
+
+
 def test_without_weights_there_is_no_column_of_lpips() -> None:
     (text,) = printed([record(config=inverting(), **{**LEAKED, "lpips": None})])
     assert "LPIPS" not in text
     assert "(12.2)" in text
+
+
+def test_a_mean_over_fewer_seeds_says_so() -> None:
+    records = [record({"defense": "mean", "seed": seed}, config=inverting(), **LEAKED) for seed in range(3)]
+    records += [record({"defense": "clip", "seed": seed}, config=inverting()) for seed in range(3)]
+    assert report.remarks(records[:3]) == []
+    for name in LEAKED:
+        records[1]["metrics"][name] = None
+    (text,) = printed(records, width=120)
+    assert re.search(r"^mean +90\.0 ±0\.0 +21\.0 ±0\.0 \(12\.2\)", text, re.MULTILINE)
+    assert re.search(r"^ +2 of 3 +2 of 3 +2 of 3 +2 of 3 +2 of 3$", text, re.MULTILINE)
+    assert "k of n: over so many seeds only" in " ".join(text.split())
+    assert "means over 3 seeds" in text
+    (note,) = report.remarks(records)
+    assert note.startswith("note: in 4 of 6 cells not all rounds of interest were reconstructed")
+
+
+def test_rounds_of_interest_that_never_came_are_noted() -> None:
+    config = inverting(rounds=[1, 5, 9])
+    whole = record({"defense": "mean"}, config=config, **{**LEAKED, "rounds_reconstructed": 3})
+    assert report.remarks([whole]) == []
+    ended = record({"defense": "dp_sgd"}, config=config, **{**LEAKED, "rounds_reconstructed": 1})
+    (note,) = report.remarks([whole, ended, record({"defense": "x"}, config=running("fedavg"))])
+    assert note.startswith("note: in 1 of 2 cells not all rounds of interest were reconstructed")
+
+
+def test_labels_that_clients_send_are_no_finding() -> None:
+    config = {**inverting(), "federation": {"algorithm": "fedgkt"}}
+    _, text = printed([record(config=config, **{**LEAKED, **costing(1, 1, 1)})], width=100)
+    assert re.search(r" 50\.0 +sent$", text, re.MULTILINE)
+    assert "87.5" not in text
+    assert "sent: by the clients themselves" in " ".join(text.split())
 
 
 # The best attacker
@@ -241,7 +305,7 @@ def test_leakage_reads_as_it_should() -> None:
     records = [
         record({"attack": "none", "defense": "mean"}, config=running("fedsgd")),
         record({"attack": "dlg", "defense": "mean"}, config=inverting(), **LEAKED),
-        record({"attack": "labels", "defense": "mean"}, config=inverting(), label_accuracy=1.0, psnr=None, mse=None),
+        record({"attack": "labels", "defense": "mean"}, config=inverting(), **{**LABELS, "psnr": None, "mse": None}),
         record({"attack": "idlg", "defense": "mean"}, config=inverting(), **{**LEAKED, "lpips": None}),
     ]
     (text,) = printed(records, width=100)
@@ -320,6 +384,24 @@ def test_a_name_too_long_is_broken_before_any_number() -> None:
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("(0.031)") == text.count("0.250") == 2
     assert text.count("a") - text.partition("─")[0].count("a") >= 60
+
+
+def test_names_that_would_be_crushed_stand_below_the_table() -> None:
+    name = "inverting_gradients(iterations=400, restarts=2, tv=0.001, target=client=0, rounds=[1, 20])"
+    cells = [
+        {"attack": name, "defense": f"prune(ratio={ratio})", "partition": "dirichlet(alpha=0.1)" if ratio else "iid"}
+        for ratio in (0, 0.9, 0.99)
+    ]
+    cells.append({**cells[0], "attack": "dlg"})
+    records = [record(cell, config=inverting(client=place), **LEAKED) for place, cell in enumerate(cells)]
+    (text,) = printed(records)
+    assert re.search(r"^2 +90\.0 +21\.0 \(12\.2\) ", text, re.MULTILINE)
+    words = " ".join(text.split())
+    assert f"3: partition=dirichlet(alpha=0.1), {name}, prune(ratio=0.9) 4: " in words
+    assert len(text.splitlines()) < 30
+    assert max(map(len, text.splitlines())) <= 80
+    assert not printed(records, width=200)[0].startswith("1:")
+    assert "2: partition" not in printed(records, width=200)[0]
 
 
 @given(st.floats(0, 1e14))

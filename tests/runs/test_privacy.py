@@ -182,11 +182,13 @@ def test_a_table_tells_what_was_spent_of_whose_privacy(whole: RunResult) -> None
     assert told["silent"] == ["inf", "-"]
     assert told["hidden"] == ["-", f"{hidden(4):.3g}"]
     words = " ".join(text.split())
-    for unit, delta in (("example", DELTA), ("client", 6**-1.1)):
-        assert (
-            f"epsilon ({unit}): the largest of all clients, at delta {delta:.2g} by rdp; the unit is one {unit}, added "
-            "or removed"
-        ) in words
+    for unit, whose, delta in (
+        ("example", "the largest of all clients", DELTA),
+        ("client", "the same for all clients", 6**-1.1),
+    ):
+        told_of_it = f"epsilon ({unit}): {whose}, at delta {delta:.2g} by rdp; the unit is one {unit}, added or removed"
+        assert told_of_it in words
+    assert "inf: no bound at all" in words
 
 
 def test_nobody_is_told_of_privacy_that_nobody_claims(records: dict[str, dict[str, Any]]) -> None:
@@ -229,7 +231,11 @@ def left(folder: Path) -> tuple[Any, ...]:
         {name: value for name, value in line.items() if name not in ("seconds", "leakage")} for line in lines(folder)
     ]
     result = json.loads((folder / "result.json").read_text())
-    numbers = {name: value for name, value in result["metrics"].items() if name not in RECONSTRUCTION}
+    numbers = {
+        name: value
+        for name, value in result["metrics"].items()
+        if name not in (*RECONSTRUCTION, "rounds_reconstructed")
+    }
     return rounds, numbers, result["privacy"], (folder / "model.safetensors").read_bytes()
 
 

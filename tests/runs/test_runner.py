@@ -114,6 +114,15 @@ def test_finished_cells_are_not_run_again(whole: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in whole.glob("*/result.json")} == before
 
 
+def test_fresh_forgets_nothing_if_what_would_take_its_place_cannot_be_run(whole: Path) -> None:
+    before = sorted(whole.rglob("*"))
+    assert len(before) > 20
+    for options in ({"overrides": ["matrix.defense=[trimmed_mean]"]}, {"device": "cuda:9"}):
+        with pytest.raises(InputError):
+            run(scenario(whole.parent), out=whole.parent, fresh=True, **{"device": "cpu", **options})
+        assert sorted(whole.rglob("*")) == before
+
+
 def test_fresh_runs_again_and_leaves_foreign_files(tmp_path: Path) -> None:
     path = scenario(tmp_path)
     root = run(path, overrides=ONE_CELL, out=tmp_path, workers=1, device="cpu").root
