@@ -523,3 +523,32 @@ def test_a_first_pass_that_is_broken_off_has_no_seam(tmp_path: Path) -> None:
         config(federation={"rounds": 1, "local": {"steps": 1, "batch_size": 3}}, attack={**MATCHING, "target": {}}),
         tmp_path,
     )
+
+
+def test_what_a_byzantine_target_sent_is_marked(tmp_path: Path) -> None:
+    """Five of six clients are Byzantine, and each is looked at once."""
+    notes = []
+    for client in range(6):
+        made = config(
+            federation={**FEDSGD, "rounds": 1},
+            attack={"name": "sign_flip", "num_byzantine": 5},
+            inversion={"name": "labels", "target": {"client": client}},
+        )
+        (leakage,) = leakages(finish(made, tmp_path))
+        notes.append([note for note in leakage["notes"] if "Byzantine" in note])
+    assert sorted(map(len, notes)) == [0, 1, 1, 1, 1, 1]
+    place = next(place for place, each in enumerate(notes) if each)
+    assert notes[place] == [f"client {place} is Byzantine: what it sent need not be what it trained"]
+
+
+def test_more_images_than_a_client_has_are_not_promised(tmp_path: Path) -> None:
+    for asked, expected in ((4, []), (9, ["the client has 4 images, not 9"])):
+        target = {"client": 1, "rounds": [1], "images": asked}
+        made = config(
+            model=NORMALIZED,
+            federation={**FEDGKT, "rounds": 1},
+            attack={"name": "feature_inversion", "iterations": 2, "target": target},
+        )
+        (leakage,) = leakages(finish(made, tmp_path))
+        assert leakage["images"] == 4
+        assert [note for note in leakage["notes"] if "images" in note] == expected
