@@ -48,6 +48,12 @@ Round = Callable[[int], str]
 """Plays a round of this number and says how."""
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait for what a GPU still has to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def fedsec_rounds(module: nn.Module, data: ResidentData, threads: int, modes: tuple[str, ...]) -> dict[str, Round]:
     """Ordinary rounds, and private ones in each mode that the model allows."""
     rounds: dict[str, Round] = {}
@@ -59,6 +65,7 @@ def fedsec_rounds(module: nn.Module, data: ResidentData, threads: int, modes: tu
         def play(number: int, trainer: CohortTrainer = trainer, local: LocalTraining = local) -> str:
             plans = [plan_client(data, client, local, number, Streams(0)) for client in range(CLIENTS)]
             trainer.train(trainer.start(module), plans, local)
+            synchronize(data.device)
             return trainer.used
 
         rounds[name] = play
@@ -66,7 +73,7 @@ def fedsec_rounds(module: nn.Module, data: ResidentData, threads: int, modes: tu
 
 
 def opacus_round(module: nn.Module, data: ResidentData) -> Round:
-    """A round as a user of Opacus writes it."""
+    """A round as a user of Opacus writes it; on a GPU the loader takes its batches from there."""
     from opacus import PrivacyEngine
     from torch.utils.data import DataLoader, TensorDataset
 
@@ -95,6 +102,7 @@ def opacus_round(module: nn.Module, data: ResidentData) -> Round:
                 F.cross_entropy(model(images), labels).backward()
                 optimizer.step()
             torch.cat([each.detach().flatten() for each in model.parameters()])
+        synchronize(data.device)
         return f"PrivacyEngine, {len(loader)} steps"
 
     return play
@@ -125,6 +133,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=2, help="rounds before them (default 2)")
     parser.add_argument("--threads", type=int, default=1, help="threads of fedsec's trainers (default 1)")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default cpu)")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     options = parser.parse_args()
     if min(options.turns, options.warmup, options.threads) < 1:
@@ -135,13 +144,13 @@ def main() -> None:
     for name in options.models:
         shape, more = MODELS[name]
         torch.manual_seed(0)
-        module = build(name, shape, 10, **more)
+        module = build(name, shape, 10, **more).to(options.device)
         count = CLIENTS * EXAMPLES
         images = torch.randint(0, 256, (count, *shape), dtype=torch.uint8)
         clients = list(np.arange(count).reshape(CLIENTS, EXAMPLES))
         normalization = Normalization((0.5,) * shape[0], (0.25,) * shape[0])
         split = Split(images, torch.arange(count) % 10)
-        data = ResidentData.build(split, clients, normalization, torch.device("cpu"))
+        data = ResidentData.build(split, clients, normalization, torch.device(options.device))
         rounds = fedsec_rounds(module, data, options.threads, tuple(options.modes))
         rounds["plain Opacus"] = opacus_round(module, data)
         times, words = measure(rounds, options.turns, options.warmup)
@@ -153,8 +162,9 @@ def main() -> None:
             numbers = f"{min(found):.0f} | {statistics.median(found):.0f} | {ratio:.2f}"
             print(f"| {name} | {contender} | {numbers} | {words[contender]} |", flush=True)
     packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "opacus"))
+    where = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
     print(f"\n{options.turns} turns after {options.warmup} to warm up; {options.threads} threads; {packages}; ", end="")
-    print(f"Python {platform.python_version()}, {platform.machine()}.")
+    print(f"Python {platform.python_version()}, {where}.")
 
 
 if __name__ == "__main__":

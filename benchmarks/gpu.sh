@@ -13,7 +13,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
 PIECES=(
-  device agreement inversion_agreement cohort resnet quickstart inversion_lenet inversion_resnet18 inversion_decoupled
+  device agreement inversion_agreement cohort resnet dp quickstart inversion_lenet inversion_resnet18 inversion_decoupled
   byzantine_fmnist resnet_cifar10 fedgkt_cifar10 privacy_cifar10
 )
 LIMIT=450
@@ -96,6 +96,11 @@ run_piece() {
       set -- --device "$device"
       tiny && set -- "$@" --model resnet8 --clients 2 --images 20 --rounds 1
       "${python[@]}" benchmarks/gpu_resnet.py "$@"
+      ;;
+    dp)
+      set -- --device "$device"
+      tiny && set -- "$@" --models cnn --modes auto --turns 1 --warmup 1
+      "${python[@]}" benchmarks/dp.py "$@"
       ;;
     quickstart) reproduce quickstart --workers 1 ;;
     inversion_lenet)
