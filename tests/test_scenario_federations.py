@@ -614,6 +614,10 @@ def test_what_contradicts_itself_is_refused_in_words(load: Load, text: str, mess
             "other, not for exactly 3 of 10; expected federation.sampling: poisson, or all clients",
         ),
         ("defense: [{name: prune, ratio: 1.5}]", "sample.yaml:2: defense[0]: Prune: ratio must lie in [0, 1), not 1.5"),
+        (
+            "model: {name: resnet4, norm: bn}\ndefense: [{name: dp_sgd, noise_multiplier: 1}, median]",
+            "sample.yaml:3: defense[0]: DP-SGD: layer 'stem.1' (BatchNorm2d) makes an example's loss depend on the",
+        ),
         ("defense: dp_sgd", "sample.yaml:2: defense: DpSgd needs noise_multiplier, target_epsilon, or both"),
         (
             "inversion: {name: inverting_gradients, iterations: 0}",

@@ -74,6 +74,8 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
         else:
             yield where, key, partial(_build, "defense", part)
     yield ("defense",), [content["defense"], content["federation"], config.cohort], partial(_promises, config)
+    if config.defense[0].role == "local":
+        yield ("defense", 0), [networks, "private"], partial(_independent, config)
     if config.federation.bn == "local":
         yield ("federation", "bn"), content["defense"], partial(_server_evaluates_nothing, config.defense[-1])
 
@@ -136,6 +138,24 @@ def _promises(config: CellConfig) -> None:
         check_sampling(built[-1], config.partition.clients, config.cohort, config.federation.sampling or "fixed")
 
 
+def _independent(config: CellConfig) -> None:
+    """Refuse a network whose examples depend on each other, as DP-SGD will when it trains."""
+    import torch
+
+    from fedsec.privacy.clipping import check_independent
+
+    try:
+        meta = _model(config)
+    except FAILURES:
+        return  # complained about already
+    if meta is None or sum(weight.numel() for weight in meta.parameters()) > _MOST_WEIGHTS:
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        shape = registry.load("dataset", config.dataset.name).input_shape
+        check_independent(_model(config, device="cpu").train(), torch.rand(2, *shape))
+
+
 def _together(defenses: Sequence[DefenseConfig]) -> None:
     """Compose the defenses of knowledge that can be built each for itself; the others are complained about already."""
     from fedsec.knowledge_defense import compose
@@ -149,8 +169,8 @@ def _together(defenses: Sequence[DefenseConfig]) -> None:
     compose(built)
 
 
-def _model(config: CellConfig) -> Any:
-    """The model without memory for its weights; None where only the data tell its shape."""
+def _model(config: CellConfig, device: str = "meta") -> Any:
+    """The model, by default without memory for its weights; None where only the data tell its shape."""
     source = registry.load("dataset", config.dataset.name)
     if source.input_shape is None or source.num_classes is None:
         return None
@@ -158,7 +178,7 @@ def _model(config: CellConfig) -> Any:
 
     from fedsec.models import build
 
-    with torch.device("meta"):
+    with torch.device(device):
         module = build(config.model.name, source.input_shape, source.num_classes, **config.model.options)
     if config.federation.server is not None:
         from fedsec.models.split import split
