@@ -128,6 +128,8 @@ def test_memory_bounds_the_chunk() -> None:
     assert sizes[0] == 1
     assert sizes[-1] == 9
     assert sizes == sorted(sizes)
+    # Who asks for the vectorized engine gets it, with the fewest clients that make a cohort.
+    assert CohortTrainer(module, data, engine="vectorized", memory_gib=1e-6).chunk_size(cohort) == 2
 
 
 class Stubborn(nn.Module):
