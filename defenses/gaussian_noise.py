@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import Distortion
-from fedsec.update_defense import ClientSide, UpdateTransform
+from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform, whole_columns
 
 
 class GaussianNoise(UpdateTransform):
@@ -50,14 +50,40 @@ class GaussianNoise(UpdateTransform):
             made[name] = (wide + std * noise.to(wide)).to(row)
         return made
 
-    def known(self, sent: Mapping[str, Tensor]) -> Distortion:
-        std = self.std
-        if self.relative:
-            # The noise adds its own share to the root mean square that an attacker sees.
-            std = self.std / (1 + self.std**2) ** 0.5 * _root_mean_square(sent)
+    def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
+        if not self.relative:
+            return Distortion(noise=later.reduced(dict.fromkeys(sent, self.std)))
+        if later.signs:
+            return Distortion()
+        # The noise adds its own share to the root mean square that an attacker sees.
+        std = self.std / (1 + self.std**2) ** 0.5 * _root_mean_square_before(sent, later)
         return Distortion(noise=dict.fromkeys(sent, std))
 
 
 def _root_mean_square(update: Mapping[str, Tensor]) -> float:
     square = sum(float(row.double().square().sum()) for row in update.values())
     return float((square / sum(row.numel() for row in update.values())) ** 0.5)
+
+
+def _root_mean_square_before(sent: Mapping[str, Tensor], later: Distortion) -> float:
+    """Root mean square before others dropped entries and added noise, as far as what they left tells.
+
+    Columns were dropped whatever they held; single entries because they are small: they are taken for uniform between
+    zero and the least that was kept.
+    """
+    square, unseen, thresholds = 0.0, 0, []
+    for name, row in sent.items():
+        kept = later.kept.get(name, torch.ones_like(row, dtype=torch.bool))
+        values = row[kept].double()
+        added = later.noise.get(name, 0.0) ** 2
+        seen, dropped = max(0.0, float(values.square().sum()) - added * len(values)), row.numel() - len(values)
+        square += seen
+        if not len(values):
+            unseen += dropped
+        elif whole_columns(kept):
+            square += dropped * seen / len(values)
+        else:
+            thresholds.append(float(values.abs().min()))
+            square += dropped * thresholds[-1] ** 2 / 3
+    square += unseen * min(thresholds, default=0.0) ** 2 / 3
+    return float((square / sum(row.numel() for row in sent.values())) ** 0.5)

@@ -7,8 +7,8 @@ from gradients, NeurIPS 2019, arXiv:1906.08935 (section 5.2).
 Deviation: deep gradient compression's momentum correction, clipping and warm-up belong to training and are left out.
 """
 
-from collections.abc import Mapping
-from math import floor
+from collections.abc import Mapping, Sequence
+from math import floor, sqrt
 
 import torch
 from jaxtyping import Bool
@@ -16,14 +16,14 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import Distortion
-from fedsec.update_defense import ClientSide, UpdateTransform
+from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform
 
 
 class Prune(UpdateTransform):
     """Zeroes the smallest entries of an update, by magnitude.
 
     Exactly floor(ratio n) of n entries go, of equal ones the first. An attacker who knows it compares only the entries
-    that were sent.
+    that were sent; where what was sent was then rounded to few levels, with zeros of its own, it compares all.
 
     Args:
         ratio: share of the entries that is zeroed, in [0, 1).
@@ -47,10 +47,23 @@ class Prune(UpdateTransform):
         largest = self._largest(update)
         return {name: row * largest[name] for name, row in update.items()}
 
-    def known(self, sent: Mapping[str, Tensor]) -> Distortion:
+    def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
         # The attacker can count: where noise came after pruning and nothing is zero, the largest are the likeliest.
         largest = self._largest(sent)
-        return Distortion(kept={name: largest[name] & (row != 0) for name, row in sent.items()})
+        kept = {name: largest[name] & (row != 0) for name, row in sent.items()}
+        noise = dict[str, float]()
+        for group in [[name] for name in sent] if self.per_tensor else [list(sent)]:
+            number = sum(int(largest[name].sum()) for name in group)
+            zeros = number - sum(int(kept[name].sum()) for name in group)
+            if zeros == 0 or any(name in later.kept and not bool(later.kept[name].all()) for name in group):
+                continue
+            # Fewer are left than were sent: some of the zeros were, and nobody can tell which.
+            kept |= {name: torch.ones_like(kept[name]) for name in group}
+            if any(later.noise.get(name, 0.0) for name in group):
+                # Rounded to zero. Only the entries that were rounded up would remain, so zeros count as rounded, too.
+                level = _below([sent[name] for name in group], number) * sqrt(self.ratio)
+                noise |= dict.fromkeys(group, level)
+        return Distortion(kept, noise)
 
     def _largest(self, update: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
         """All entries but the share with the smallest magnitudes."""
@@ -66,3 +79,15 @@ class Prune(UpdateTransform):
         kept = torch.ones_like(row, dtype=torch.bool)
         kept[row.abs().argsort(stable=True)[:number]] = False
         return kept
+
+
+def _below(rows: Sequence[Tensor], number: int) -> float:
+    """Root mean square of entries that were pruned before rounding took some of those that were kept to zero.
+
+    They are taken for uniform up to a threshold, which is below both the first level and the mean of what was kept.
+    """
+    magnitudes = torch.cat([row.detach().flatten() for row in rows]).double().abs()
+    if not bool(magnitudes.any()):
+        return 0.0
+    first, mean = float(magnitudes[magnitudes > 0].min()), float(magnitudes.sum()) / number
+    return min(first, mean) / 2 / sqrt(3)

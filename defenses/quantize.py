@@ -8,14 +8,14 @@ instead of its L2 norm, and nothing is encoded: what is sent has its old dtype.
 """
 
 from collections.abc import Mapping
-from math import sqrt
+from math import log, sqrt
 
 import torch
 from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import Distortion
-from fedsec.update_defense import ClientSide, UpdateTransform
+from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform
 
 
 class Quantize(UpdateTransform):
@@ -50,8 +50,11 @@ class Quantize(UpdateTransform):
     ) -> dict[str, Tensor]:
         return {name: self._rounded(row, generator) for name, row in update.items()}
 
-    def known(self, sent: Mapping[str, Tensor]) -> Distortion:
-        return Distortion(noise={name: self._deviation(row) for name, row in sent.items()})
+    def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
+        if later.signs:
+            # Of a sign nothing is left of rounding but the zeros, which say no more than that an entry was small.
+            return Distortion(kept={name: row != 0 for name, row in sent.items()})
+        return Distortion(noise={name: self._deviation(row, name, later) for name, row in sent.items()})
 
     def _rounded(self, row: Tensor, generator: torch.Generator) -> Tensor:
         # float64: neither half precision's steps nor float32's smallest ones survive the division.
@@ -67,11 +70,19 @@ class Quantize(UpdateTransform):
         rounded: Tensor = levels.clamp(-self._levels, self._levels) * step
         return rounded.to(row)
 
-    def _deviation(self, row: Tensor) -> float:
+    def _deviation(self, row: Tensor, name: str, later: Distortion) -> float:
         """Root mean square of the rounding error, as far as the levels that were sent tell."""
-        magnitudes = row.double().abs()
-        step: float = magnitudes.max().item() / self._levels
+        kept = later.kept.get(name)
+        magnitudes = (row if kept is None else row[kept]).detach().double().abs()
+        if not magnitudes.numel():
+            return 0.0
+        # Noise that came later makes all magnitudes larger, and the largest of many by several deviations.
+        added, square = later.noise.get(name, 0.0) ** 2, float(magnitudes.square().mean())
+        signal = max(0.0, square - added)
+        largest = sqrt(max(signal, float(magnitudes.max()) ** 2 - 2 * log(magnitudes.numel()) * added))
+        step = largest / self._levels
         if not self.stochastic:
-            return step / sqrt(12)
+            return float(step / sqrt(12))
         # The magnitudes that were sent are unbiased too.
-        return min(step / sqrt(6), sqrt(step * magnitudes.mean().item()))
+        mean = float(magnitudes.mean()) * (sqrt(signal / square) if square else 0.0)
+        return float(min(step / sqrt(6), sqrt(step * mean)))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import Distortion
-from fedsec.update_defense import ClientSide, UpdateTransform
+from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform
 
 
 class Sign(UpdateTransform):
@@ -47,5 +47,5 @@ class Sign(UpdateTransform):
         # float64: the sum of half-precision magnitudes may overflow.
         return {name: (row.double().abs().mean() * row.sign()).to(row) for name, row in update.items()}
 
-    def known(self, sent: Mapping[str, Tensor]) -> Distortion:
+    def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
         return Distortion(signs=True)

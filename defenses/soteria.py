@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fedsec.errors import InputError
 from fedsec.threat import Distortion
-from fedsec.update_defense import ClientSide, UpdateTransform
+from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform
 
 _AT_ONCE = 64
 """Entries whose gradients are computed together; bounds the memory."""
@@ -67,7 +67,7 @@ class Soteria(UpdateTransform):
         row[:, dropped] = 0
         return {**update, name: row}
 
-    def known(self, sent: Mapping[str, Tensor]) -> Distortion:
+    def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
         name = self._defended(sent)
         # The attacker can count: where noise came after, the shortest columns are the likeliest to have been dropped.
         lengths = torch.linalg.vector_norm(sent[name].double(), dim=0)

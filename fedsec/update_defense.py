@@ -20,14 +20,17 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from fedsec.contract import Sealed, unmodified
 from fedsec.errors import InputError
 from fedsec.threat.distortion import Distortion
 
-__all__ = ["ClientSide", "UpdateTransform", "compose", "with_feedback"]
+__all__ = ["UNDISTORTED", "ClientSide", "UpdateTransform", "compose", "each_known", "with_feedback"]
+
+UNDISTORTED = Distortion()
+"""Nothing was done to an update."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +128,15 @@ class UpdateTransform(Sealed, ABC):
         """
 
     @abstractmethod
-    def known(self, sent: Mapping[str, Tensor]) -> Distortion:
+    def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
         """What an attacker who knows the defense and its settings can tell from what was sent.
 
         Args:
             sent: as this transform made it, or as others after it changed that.
+            later: what those others did to it, as far as is known.
+
+        Returns:
+            What this transform did, in the units of what was sent; not what was done later.
         """
 
 
@@ -149,11 +156,10 @@ class _Pipeline(UpdateTransform):
             update = each(update, generator=generator, client=client)
         return update
 
-    def known(self, sent: Mapping[str, Tensor]) -> Distortion:
-        # Nobody but the client saw what the earlier ones made: each reads what it can off the final update.
+    def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
         result = Distortion()
-        for each in self.members:
-            result = result.then(each.known(sent))
+        for each in each_known(self.members, sent, later):
+            result = result.joined(each)
         return result
 
 
@@ -161,6 +167,31 @@ def compose(transforms: Sequence[UpdateTransform]) -> UpdateTransform:
     """Several transforms as one, applied in order; none at all sends the update as it is."""
     members = [part for each in transforms for part in (each.members if isinstance(each, _Pipeline) else (each,))]
     return members[0] if len(members) == 1 else _Pipeline(members)
+
+
+def each_known(
+    transforms: Sequence[UpdateTransform], sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED
+) -> list[Distortion]:
+    """What each of several transforms did, all in the units of what was sent; see `UpdateTransform.known`.
+
+    Nobody but the client saw what the earlier ones made: each reads what it can off the final update, the last one
+    first, so that those before it know what was done to theirs.
+
+    Args:
+        transforms: in the order in which they were applied.
+        sent: what the last of them made, or as others changed that.
+        later: what those others did.
+    """
+    found: list[Distortion] = []
+    for each in reversed(transforms):
+        found.append(each.known(sent, later))
+        later = found[-1].joined(later)
+    return found[::-1]
+
+
+def whole_columns(kept: Bool[Tensor, "..."]) -> bool:
+    """Whether a mask drops columns of a matrix, whatever they held, instead of single entries, for they are small."""
+    return kept.ndim == 2 and not bool(kept.all()) and bool((kept.any(0) == kept.all(0)).all())
 
 
 def with_feedback(

@@ -10,7 +10,7 @@ from fedsec.defenses import ClipUpdate, GaussianNoise, Prune, Quantize, Sign
 from fedsec.errors import InputError
 from fedsec.testing import check_update_transform
 from fedsec.threat import Distortion
-from fedsec.update_defense import ClientSide, UpdateTransform, compose, with_feedback
+from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform, compose, with_feedback
 
 Change = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 
@@ -24,7 +24,7 @@ class Custom(UpdateTransform):
     ) -> Mapping[str, Tensor]:
         return self.change(update)
 
-    def known(self, sent: Mapping[str, Tensor]) -> Distortion:
+    def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
         return Distortion()
 
 

@@ -11,7 +11,7 @@ from fedsec.federation.parameters import ParameterLayout
 from fedsec.federation.resident import ResidentData
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion
-from fedsec.update_defense import ClientSide, UpdateTransform, with_feedback
+from fedsec.update_defense import ClientSide, UpdateTransform, compose, with_feedback
 
 
 class Sending:
@@ -55,10 +55,7 @@ class Sending:
 
     def known(self, row: Float[Tensor, "parameters"]) -> Distortion:
         """What an attacker who knows the defenses can tell from what a client sent."""
-        found, sent = Distortion(), self.layout.views(row)
-        for each in self.transforms:
-            found = found.then(each.known(sent))
-        return found
+        return compose(self.transforms).known(self.layout.views(row))
 
     def state(self) -> dict[str, Tensor]:
         """What the next rounds depend on; nothing without error feedback."""

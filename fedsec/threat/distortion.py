@@ -5,11 +5,11 @@ leakage, ICLR 2022, arXiv:2111.04706.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import hypot, isfinite
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fedsec.errors import InputError
@@ -29,6 +29,10 @@ class Distortion:
             sent; a parameter that is missing has none.
         rescaled: the length of what was sent says nothing (clipping).
         signs: only signs were sent, times a positive number for each parameter.
+        carried: by parameter, the standard deviation, coordinate by coordinate, of what earlier updates left to be sent
+            with this one (error feedback), in the units of what was sent; a parameter that is missing has none.
+        ceiling: an estimate of the largest standard deviation that noise of earlier defenses can have in what was sent,
+            where its length was cut to an unknown part; zero where nothing can be said of it, None where none was cut.
 
     Raises:
         InputError: a mask that is not boolean, noise that is negative or not finite, or the name of no parameter.
@@ -38,9 +42,11 @@ class Distortion:
     noise: Mapping[str, float] = field(default_factory=dict)
     rescaled: bool = False
     signs: bool = False
+    carried: Mapping[str, Float[Tensor, "..."]] = field(default_factory=dict)
+    ceiling: float | None = None
 
     def __post_init__(self) -> None:
-        for name in (*self.kept, *self.noise):
+        for name in (*self.kept, *self.noise, *self.carried):
             if not isinstance(name, str):
                 raise InputError(f"Distortion: expected names of parameters, got {name!r}")
         for name, mask in self.kept.items():
@@ -50,19 +56,51 @@ class Distortion:
         for name, deviation in self.noise.items():
             if not (isfinite(deviation) and deviation >= 0):
                 raise InputError(f"Distortion: noise of {name!r} must be finite and not negative, got {deviation}")
+        for name, row in self.carried.items():
+            if not isinstance(row, Tensor) or not bool((row.isfinite() & (row >= 0)).all()):
+                raise InputError(f"Distortion: carried[{name!r}] must be finite deviations, none of them negative")
+        if self.ceiling is not None and not (isfinite(self.ceiling) and self.ceiling >= 0):
+            raise InputError(f"Distortion: ceiling must be finite and not negative, got {self.ceiling}")
         object.__setattr__(self, "kept", {name: mask.detach().clone() for name, mask in self.kept.items()})
+        object.__setattr__(self, "carried", {name: row.detach().clone() for name, row in self.carried.items()})
         object.__setattr__(self, "noise", {name: float(deviation) for name, deviation in self.noise.items()})
 
     def then(self, other: "Distortion") -> "Distortion":
-        """This distortion and another one after it.
+        """This distortion and another one after it, which changed this one's noise too.
 
-        What either drops is dropped, variances add, and noise that went into a sign is no longer added to anything.
+        What either drops is dropped, and variances add, but for what `other` leaves of the noise before it.
 
         Args:
             other: what was done next, to the same parameters.
 
         Raises:
             InputError: masks of one parameter differ in shape or device.
+        """
+        return replace(self, noise=other.reduced(self.noise), carried={} if other.signs else self.carried).joined(other)
+
+    def reduced(self, noise: Mapping[str, float]) -> dict[str, float]:
+        """What is left in what was sent of noise that went in before.
+
+        Noise that went into a sign is no longer added to anything. An update that was shortened to a limit was so by a
+        factor that depends on the unknown length of its signal: the noise is then taken for as much of itself as what
+        was sent can hold, or left out where that cannot be said.
+
+        Args:
+            noise: by parameter, the standard deviation before this distortion.
+        """
+        if self.signs or self.ceiling == 0:
+            return {}
+        most = max(noise.values(), default=0.0)
+        factor = 1.0 if self.ceiling is None or most <= self.ceiling else self.ceiling / most
+        return {name: factor * deviation for name, deviation in noise.items()}
+
+    def joined(self, other: "Distortion") -> "Distortion":
+        """This distortion and another one, both in the units of what was sent in the end.
+
+        What either drops is dropped, and variances add.
+
+        Raises:
+            InputError: masks or deviations of one parameter differ in shape or device.
         """
         kept = dict(self.kept)
         for name, mask in other.kept.items():
@@ -72,10 +110,20 @@ class Distortion:
                     f"{tuple(mask.shape)} on {mask.device}; expected the same"
                 )
             kept[name] = kept[name] & mask if name in kept else mask
-        before = {} if other.signs else self.noise
-        names = dict.fromkeys((*before, *other.noise))
-        noise = {name: hypot(before.get(name, 0.0), other.noise.get(name, 0.0)) for name in names}
-        return Distortion(kept, noise, self.rescaled or other.rescaled, self.signs or other.signs)
+        names = dict.fromkeys((*self.noise, *other.noise))
+        noise = {name: hypot(self.noise.get(name, 0.0), other.noise.get(name, 0.0)) for name in names}
+        carried = dict(self.carried)
+        for name, row in other.carried.items():
+            carried[name] = torch.hypot(carried[name], row) if name in carried else row
+        ceilings = [each for each in (self.ceiling, other.ceiling) if each is not None]
+        return Distortion(
+            kept,
+            noise,
+            self.rescaled or other.rescaled,
+            self.signs or other.signs,
+            carried,
+            min(ceilings, default=None),
+        )
 
     def on(self, update: Mapping[str, Tensor]) -> "Distortion":
         """The same with its masks where an update lies, checked against it.
@@ -83,7 +131,7 @@ class Distortion:
         Raises:
             InputError: a name that the update does not have, or a mask of another shape.
         """
-        for name in (*self.kept, *self.noise):
+        for name in (*self.kept, *self.noise, *self.carried):
             if name not in update:
                 raise InputError(f"Distortion: {name!r} is none of the update's parameters: {', '.join(update)}")
         for name, mask in self.kept.items():
@@ -91,8 +139,15 @@ class Distortion:
                 raise InputError(
                     f"Distortion: kept[{name!r}] has shape {tuple(mask.shape)}, the update {tuple(update[name].shape)}"
                 )
+        for name, row in self.carried.items():
+            if row.shape != update[name].shape:
+                raise InputError(
+                    f"Distortion: carried[{name!r}] has shape {tuple(row.shape)}, the update "
+                    f"{tuple(update[name].shape)}"
+                )
         kept = {name: mask.to(update[name].device) for name, mask in self.kept.items()}
-        return Distortion(kept, self.noise, self.rescaled, self.signs)
+        carried = {name: row.to(update[name]) for name, row in self.carried.items()}
+        return replace(self, kept=kept, carried=carried)
 
     def whole(self, name: str) -> bool:
         """Whether a parameter's update carries all of its values, but for noise and scale."""

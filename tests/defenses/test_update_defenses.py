@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fedsec.defenses import ClipUpdate, GaussianNoise, Prune, Quantize, Sign, Soteria
 from fedsec.errors import InputError
+from fedsec.threat import Distortion
 from fedsec.update_defense import ClientSide, UpdateTransform, compose
 
 
@@ -50,8 +51,8 @@ def test_what_was_pruned_is_seen_through_noise_and_scale() -> None:
     for later in ([], [GaussianNoise(0.01)], [Sign()], [ClipUpdate(0.1)], [Quantize(8)]):
         chain = compose([prune, *later])
         assert chain.known(chain(vector(3.0, -1.0, 0.5, -2.0))).kept["w"].tolist() == [True, False, False, True]
-    # An entry that is zero by itself tells nothing either way.
-    assert prune.known(vector(0.0, 0.0, 0.0, 1.0)).kept["w"].tolist() == [False, False, False, True]
+    # Two are left, and one of them is zero: so was all that was dropped.
+    assert prune.known(vector(0.0, 0.0, 0.0, 1.0)).kept["w"].tolist() == [True] * 4
     assert prune.known(made).noise == {}
 
 
@@ -107,6 +108,78 @@ def test_noise_and_its_known_deviation() -> None:
             assert float((row - update[name]).std()) == pytest.approx(wanted, rel=0.05)
             assert float((row - update[name]).mean()) == pytest.approx(0, abs=5 * wanted / math.sqrt(5000))
             assert transform.known(made).noise[name] == pytest.approx(wanted, rel=0.05)
+
+
+def heavy_tailed(seed: int = 7, size: int = 4000) -> Tensor:
+    """Root mean square 1."""
+    first, second = torch.randn(2, size, generator=torch.Generator().manual_seed(seed))
+    found = first * second.abs()
+    return found / found.square().mean().sqrt()
+
+
+@pytest.mark.parametrize("later", [[], [GaussianNoise(0.001)], [Prune(0.5)]], ids=["last", "noise", "prune"])
+def test_noise_shrinks_with_an_update_that_is_clipped(later: list[UpdateTransform]) -> None:
+    for share in (0.1, 0.3, 0.5):
+        deviation = math.sqrt(share / (1 - share))
+        noisy = GaussianNoise(deviation)({"w": heavy_tailed()})
+        factor = 1 / float(noisy["w"].norm())
+        chain = compose([ClipUpdate(1.0), *later])
+        sent = chain(noisy)
+        told = compose([GaussianNoise(deviation), *chain.members]) if later else None  # type: ignore[attr-defined]
+        by_server = Distortion(noise={"w": deviation}, rescaled=True).then(chain.known(sent)).noise["w"]
+        added = 0.001 if later and isinstance(later[0], GaussianNoise) else 0.0
+        # A signal's own small entries make it look larger; before clipping it was 60 times as large.
+        assert 0.8 < by_server / math.hypot(factor * deviation, added) < 2.5
+        if told is not None:
+            assert told.known(sent).noise["w"] == pytest.approx(by_server)
+
+
+def test_noise_is_told_as_it_is_where_nothing_was_clipped() -> None:
+    noisy = GaussianNoise(0.3)({"w": heavy_tailed()})
+    clip = ClipUpdate(1.1 * float(noisy["w"].norm()))
+    assert compose([GaussianNoise(0.3), clip]).known(clip(noisy)).noise == {"w": 0.3}
+    assert clip.known(clip(noisy)).rescaled
+
+
+def test_noise_is_given_up_where_all_may_be_noise() -> None:
+    """A Gaussian signal looks like noise; taken for it, it would be given no weight."""
+    signal = {"w": torch.randn(4000, generator=torch.Generator().manual_seed(1))}
+    chain = compose([GaussianNoise(0.1), ClipUpdate(1.0)])
+    told = chain.known(chain(signal))
+    assert told.noise == {}
+    assert told.rescaled
+    for few in (signal["w"][:20], torch.tensor(2.0)):
+        assert chain.known(chain({"w": few})).noise == {}
+
+
+@pytest.mark.parametrize("draw", [heavy_tailed, lambda: torch.randn(4000)], ids=["heavy-tailed", "gaussian"])
+@pytest.mark.parametrize(
+    ("prune", "off"),
+    # Of the second parameter nothing is left by the last.
+    [(Prune(0.5), 0.15), (Prune(0.9), 0.25), (Prune(0.9, per_tensor=False), 0.4)],
+    ids=["half", "most", "all"],
+)
+def test_relative_noise_is_not_read_off_pruned_zeros(draw, prune: Prune, off: float) -> None:  # type: ignore[no-untyped-def]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        update = {"a": draw(), "b": 0.01 * draw()}
+    rms = math.sqrt(sum(float(row.square().mean()) for row in update.values()) / 2)
+    chain = compose([GaussianNoise(0.1, relative=True), prune])
+    assert chain.known(chain(update)).noise["a"] == pytest.approx(0.1 * rms, rel=off)
+
+
+def test_zeros_of_rounding_are_not_taken_for_pruned() -> None:
+    update = {"w": heavy_tailed()}
+    chain = compose([Prune(0.5), Quantize(2)])
+    told = chain.known(chain(update))
+    assert bool(told.kept["w"].all())
+    measured = float((chain(update)["w"] - update["w"]).square().mean().sqrt())
+    assert told.noise["w"] == pytest.approx(measured, rel=0.5)
+    # Of a sign, rounding leaves its zeros alone.
+    signs = compose([Quantize(2), Sign()])
+    sent = signs(update)
+    assert torch.equal(signs.known(sent).kept["w"], sent["w"] != 0)
+    assert signs.known(sent).noise == {}
 
 
 class Split(nn.Module):

@@ -19,7 +19,7 @@ from fedsec.federation.sending import Sending, check_sending
 from fedsec.models import build
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion
-from fedsec.update_defense import ClientSide, UpdateTransform
+from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform
 
 SHAPE, CLASSES, SIZES = (1, 8, 8), 3, (4, 6, 5, 3)
 LOCAL = LocalTraining(steps=2, batch_size=3, lr=0.1)
@@ -101,7 +101,7 @@ class Recorded(UpdateTransform):
             self.weights.append(torch.cat([each.detach().flatten() for each in client.model.parameters()]))
         return {name: self.factor * row + self.shift for name, row in update.items()}
 
-    def known(self, sent: Any) -> Distortion:
+    def known(self, sent: Any, later: Distortion = UNDISTORTED) -> Distortion:
         return Distortion()
 
 

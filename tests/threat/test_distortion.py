@@ -32,6 +32,25 @@ def test_one_after_the_other() -> None:
     assert Distortion().then(first).kept.keys() == first.kept.keys()
 
 
+def test_noise_before_an_update_was_cut() -> None:
+    first = Distortion(noise={"a": 4.0, "b": 2.0})
+    assert first.then(Distortion(rescaled=True, ceiling=1.0)).noise == {"a": 1.0, "b": 0.5}
+    assert first.then(Distortion(rescaled=True, ceiling=5.0)).noise == first.noise
+    assert first.then(Distortion(rescaled=True, ceiling=0.0)).noise == {}
+    # Both in the units of what was sent: nothing is cut any more, and the lower ceiling counts for what came before.
+    both = Distortion(noise={"a": 3.0}, ceiling=2.0).joined(Distortion(noise={"a": 4.0}, ceiling=1.0))
+    assert (both.noise, both.ceiling) == ({"a": 5.0}, 1.0)
+    assert both.joined(Distortion()).ceiling == 1.0
+    assert Distortion().joined(Distortion()).ceiling is None
+
+
+def test_what_was_carried_adds_up() -> None:
+    first = Distortion(carried={"a": torch.tensor([3.0, 0.0]), "b": torch.tensor([1.0])})
+    both = first.joined(Distortion(carried={"a": torch.tensor([4.0, 1.0])}))
+    assert {name: row.tolist() for name, row in both.carried.items()} == {"a": [5.0, 1.0], "b": [1.0]}
+    assert first.then(Distortion(signs=True)).carried == {}
+
+
 def test_what_is_whole_and_exact() -> None:
     assert Distortion(noise={"a": 1.0}).exact
     assert Distortion({"a": mask(True, True)}).exact
@@ -55,6 +74,8 @@ def test_it_keeps_copies() -> None:
         (lambda: Distortion({"a": [True]}), "got list"),
         (lambda: Distortion(noise={"a": -1.0}), "noise of 'a' must be finite and not negative, got -1.0"),
         (lambda: Distortion(noise={"a": float("nan")}), "must be finite"),
+        (lambda: Distortion(ceiling=-1.0), "ceiling must be finite and not negative, got -1.0"),
+        (lambda: Distortion(carried={"a": torch.tensor([-1.0])}), r"carried\['a'\] must be finite deviations"),
         (lambda: Distortion(noise={3: 1.0}), "expected names of parameters, got 3"),
         (
             lambda: Distortion({"a": mask(True)}).then(Distortion({"a": mask(True, True)})),

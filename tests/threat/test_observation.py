@@ -45,7 +45,14 @@ def test_no_field_can_hold_the_truth() -> None:
     }
     assert {field.name for field in fields(LocalTraining)} == {"lr", "steps", "batch_size", "momentum", "weight_decay"}
     assert {field.name for field in fields(PixelScale)} == {"mean", "std"}
-    assert {field.name for field in fields(Distortion)} == {"kept", "noise", "rescaled", "signs"}
+    assert {field.name for field in fields(Distortion)} == {
+        "kept",
+        "noise",
+        "rescaled",
+        "signs",
+        "carried",
+        "ceiling",
+    }
     images = torch.zeros(2, *SHAPE)
     with pytest.raises(TypeError, match="unexpected keyword argument 'images'"):
         Observation(**arguments(images=images))
