@@ -65,6 +65,22 @@ class Prune(UpdateTransform):
                 noise |= dict.fromkeys(group, level)
         return Distortion(kept, noise)
 
+    def remembered(self, sent: Mapping[str, Tensor], own: Distortion, waited: Mapping[str, Tensor]) -> Distortion:
+        """Noise by age: after w messages without it an entry is the sum of w + 1 updates, of which one is looked for.
+
+        If they are independent and of equal size, w / (w + 1) of its square is that of the others.
+        """
+        carried = {}
+        for name, row in sent.items():
+            age = waited[name].flatten().long()
+            if not bool(age.any()):
+                continue
+            squares = (row.detach().flatten().double() * own.kept[name].flatten()).square()
+            counts = age.bincount(weights=own.kept[name].flatten().double())
+            means = age.bincount(weights=squares) / counts.clamp_min(1)
+            carried[name] = (means[age] * age / (age + 1)).sqrt().view(row.shape).to(row)
+        return Distortion(carried=carried)
+
     def _largest(self, update: Mapping[str, Tensor]) -> dict[str, Bool[Tensor, "..."]]:
         """All entries but the share with the smallest magnitudes."""
         if self.per_tensor:

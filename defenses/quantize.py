@@ -56,6 +56,10 @@ class Quantize(UpdateTransform):
             return Distortion(kept={name: row != 0 for name, row in sent.items()})
         return Distortion(noise={name: self._deviation(row, name, later) for name, row in sent.items()})
 
+    def remembered(self, sent: Mapping[str, Tensor], own: Distortion, waited: Mapping[str, Tensor]) -> Distortion:
+        # What the last message rounded off was as large as what this one does.
+        return Distortion(noise={name: own.noise.get(name, 0.0) for name in sent if bool(waited[name].any())})
+
     def _rounded(self, row: Tensor, generator: torch.Generator) -> Tensor:
         # float64: neither half precision's steps nor float32's smallest ones survive the division.
         wide = row.double()

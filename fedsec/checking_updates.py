@@ -115,6 +115,11 @@ def _check_feedback(transform: UpdateTransform, client: ClientSide) -> None:
     if not transform.error_feedback:
         expect(not carried, "nothing is carried without error feedback")
         return
+    for messages in (0, 1, 255):
+        waited = {name: torch.full(row.shape, messages, dtype=torch.uint8) for name, row in sent.items()}
+        told = transform.remembered(sent, transform.known(sent), waited).on(sent)
+        if messages == 0:
+            expect(not any(told.noise.values()) and not told.carried, "a first message holds nothing of earlier ones")
     expect(bool(carried), "something is carried with error feedback")
     for name, row in total.items() if carried.keys() == total.keys() else ():  # not so in compositions
         wanted = torch.stack([update[name] for update in updates]).sum(0)

@@ -139,6 +139,20 @@ class UpdateTransform(Sealed, ABC):
             What this transform did, in the units of what was sent; not what was done later.
         """
 
+    def remembered(self, sent: Mapping[str, Tensor], own: Distortion, waited: Mapping[str, Tensor]) -> Distortion:
+        """What an attacker can tell of what earlier updates left in this one, for those with `error_feedback`.
+
+        Args:
+            sent: as in `known`.
+            own: what `known` gave for it.
+            waited: by parameter, how many of the client's messages in a row, until now, held something of a coordinate
+                back, as far as the server could tell: all of them, where `known` has no mask.
+
+        Returns:
+            The noise that this adds; none by default.
+        """
+        return Distortion()
+
 
 @final
 class _Pipeline(UpdateTransform):

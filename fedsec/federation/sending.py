@@ -1,6 +1,8 @@
 """What clients do to their updates before they send them, and what they hold back for the next time."""
 
+import weakref
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import torch
 from jaxtyping import Float
@@ -11,7 +13,7 @@ from fedsec.federation.parameters import ParameterLayout
 from fedsec.federation.resident import ResidentData
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion
-from fedsec.update_defense import ClientSide, UpdateTransform, compose, with_feedback
+from fedsec.update_defense import ClientSide, UpdateTransform, each_known, with_feedback
 
 
 class Sending:
@@ -25,6 +27,8 @@ class Sending:
 
     Attributes:
         carried: what each client holds back, for each transform with error feedback: [transforms, clients, parameters].
+        waited: likewise, how many messages in a row held something of a coordinate back, as far as what was sent tells;
+            255 for more. The server counts along.
     """
 
     def __init__(
@@ -33,6 +37,8 @@ class Sending:
         self.transforms, self.layout, self.data, self.streams = tuple(transforms), layout, data, streams
         memories = sum(each.error_feedback for each in self.transforms)
         self.carried = torch.zeros(memories, len(data.clients), layout.size, device=data.device)
+        self.waited = torch.zeros_like(self.carried, dtype=torch.uint8)
+        self._round: tuple[weakref.ref[Tensor], Tensor] | None = None
 
     def __call__(
         self, rows: Float[Tensor, "clients parameters"], clients: Sequence[int], round_number: int, module: nn.Module
@@ -47,6 +53,8 @@ class Sending:
         """
         if not self.transforms:
             return
+        if len(self.carried):
+            self._round = weakref.ref(rows), self.waited[:, list(clients)]
         was_training = module.training
         module.train()  # as the clients had it
         for row, client in zip(rows, clients, strict=True):
@@ -55,16 +63,26 @@ class Sending:
 
     def known(self, row: Float[Tensor, "parameters"]) -> Distortion:
         """What an attacker who knows the defenses can tell from what a client sent."""
-        return compose(self.transforms).known(self.layout.views(row))
+        sent = self.layout.views(row)
+        each_told = each_known(self.transforms, sent)
+        found = reduce(Distortion.joined, each_told, Distortion())
+        waited = self._waited_before(row)
+        if waited is not None:
+            memories = [place for place, each in enumerate(self.transforms) if each.error_feedback]
+            for place, held in zip(memories, waited, strict=True):
+                told = self.transforms[place].remembered(sent, each_told[place], self.layout.views(held))
+                found = found.joined(told)
+        return found
 
     def state(self) -> dict[str, Tensor]:
         """What the next rounds depend on; nothing without error feedback."""
         # A copy: rounds write into it, client by client.
-        return {"carried": self.carried.clone()} if len(self.carried) else {}
+        return {"carried": self.carried.clone(), "waited": self.waited.clone()} if len(self.carried) else {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave."""
         self.carried = state.get("carried", self.carried).clone()
+        self.waited = state.get("waited", self.waited).clone()
 
     def _send(self, row: Tensor, client: int, round_number: int, module: nn.Module) -> None:
         generator = self.streams.torch("defense", "client", client, "round", round_number)
@@ -79,6 +97,30 @@ class Sending:
             sent, kept = with_feedback(each, sent, self.layout.views(memory), generator=generator, client=side)
             memory.copy_(self._flat(kept))
         row.copy_(self._flat(sent))
+        if len(self.carried) and bool(row.isfinite().all()):
+            self._count(row, client)
+
+    def _count(self, row: Tensor, client: int) -> None:
+        """Note what a client's message, the last that it sent, held back."""
+        sent = self.layout.views(row)
+        told = [
+            own
+            for own, each in zip(each_known(self.transforms, sent), self.transforms, strict=True)
+            if each.error_feedback
+        ]
+        for own, waited in zip(told, self.waited[:, client], strict=True):
+            nothing = torch.zeros(1, dtype=torch.bool, device=row.device)
+            # A zero may have been rounded off, whatever is said to have been kept.
+            flushed = self._flat({name: own.kept.get(name, nothing) & (each != 0) for name, each in sent.items()})
+            waited.copy_(torch.where(flushed, 0, waited + (waited < 255)))
+
+    def _waited_before(self, row: Tensor) -> Tensor | None:
+        """What `waited` was before the last round's message with these values; None where there is no such message."""
+        rows = self._round[0]() if self._round is not None else None
+        if self._round is None or rows is None:
+            return None
+        places = [place for place, each in enumerate(rows) if torch.equal(each, row)]
+        return self._round[1][:, places[0]] if places else None
 
     def _side(self, client: int, module: nn.Module) -> ClientSide:
         examples = torch.from_numpy(self.data.clients[client]).to(self.data.device)

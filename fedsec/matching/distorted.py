@@ -27,6 +27,13 @@ Measured on LeNet and CIFAR-10 with Inverting Gradients: of 0.03, 0.1, 0.3 and 1
 _LEAST_NOISE = 1e-2
 """Of the noisiest parameter's: no model is exact, and parameters without noise must not be all that counts."""
 
+_LEAST_CARRIED = 0.1
+"""Likewise where coordinates differ by what earlier updates left in them: how much that is, is a guess.
+
+Measured with Inverting Gradients on an MLP's gradients of one digit, 90 % pruned with error feedback, in rounds 2, 5
+and 20: 22.0, 14.3 and 15.0 dB with 0.01, 32.2, 24.7 and 14.7 dB with 0.1, 28.9, 20.2 and 14.8 dB with 0.3; 22.2, 18.8
+and 14.1 dB for those who are not told, 22.0, 13.9 and 13.1 dB from the coordinates alone that carry nothing else."""
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -35,7 +42,8 @@ class Comparison:
     Attributes:
         kept: for each parameter, one where the update was kept and zero elsewhere [observations, ...]; None for
             everywhere.
-        factors: for each parameter, its weight by its noise [observations, 1, ...], or None.
+        factors: for each parameter, its weight by its noise, [observations, 1, ...] or, where that differs by
+            coordinate, [observations, ...]; None for one.
         signs: whether only signs were sent.
         rescaled: whether lengths say nothing.
         targets: for each parameter, what the candidates' updates should become [observations, ...].
@@ -56,7 +64,7 @@ class Comparison:
         if not told:
             return None
         kept: list[Tensor | None] = []
-        targets, deviations = [], []
+        targets, deviations = list[Tensor](), list[Tensor]()
         for name in names:
             rows = torch.stack([each.update[name] for each in observations])
             mask = None
@@ -64,20 +72,24 @@ class Comparison:
                 full = torch.ones_like(rows[0], dtype=torch.bool)
                 mask = torch.stack([each.kept.get(name, full) for each in told]).to(rows)
                 rows = rows * mask
-            spread = rows.new_tensor([each.noise.get(name, 0.0) for each in told])
+            spread = rows.new_tensor([each.noise.get(name, 0.0) for each in told]).view(-1, *[1] * (rows.ndim - 1))
+            if any(name in each.carried for each in told):
+                none = torch.zeros_like(rows[0])
+                spread = torch.hypot(spread, torch.stack([each.carried.get(name, none) for each in told]))
             if told[0].signs:
                 scale = _mean_magnitude(rows, mask).clamp_min(torch.finfo(rows.dtype).tiny)
-                rows, spread = rows / scale, spread / scale.flatten()
+                rows, spread = rows / scale, spread / scale
             kept.append(mask)
             targets.append(rows)
             deviations.append(spread)
-        factors = _factors(torch.stack(deviations), targets)
+        floor = _LEAST_CARRIED if any(each.carried for each in told) else _LEAST_NOISE
+        factors = _factors(deviations, kept, floor)
         weighted = [row if factor is None else row * factor for row, factor in zip(targets, factors, strict=True)]
         squares = squared_norm(weighted)
         energy = torch.zeros_like(squares)
         for row, mask, factor, spread in zip(targets, kept, factors, deviations, strict=True):
-            count = mask.flatten(1).sum(1) if mask is not None else row[0].numel()
-            energy += count * (spread if factor is None else spread * factor.flatten()).square()
+            squares_told = (spread if factor is None else spread * factor).square()
+            energy += (torch.ones_like(row) if mask is None else mask).mul(squares_told).flatten(1).sum(1)
         if told[0].rescaled:
             weighted = _directions(weighted)
         noise = (energy / squares.clamp_min(torch.finfo(squares.dtype).tiny)).clamp(0, 1)
@@ -116,15 +128,29 @@ def _mean_magnitude(rows: Tensor, mask: Tensor | None) -> Float[Tensor, "some ..
     return (totals / counts).view(-1, *[1] * (rows.ndim - 1))
 
 
-def _factors(deviations: Float[Tensor, "parameters observations"], targets: Sequence[Tensor]) -> list[Tensor | None]:
-    """One over each parameter's noise, at most one; None where all have the same or none."""
-    most = deviations.amax(0)
-    least = deviations.clamp_min(1e-30).amin(0)
-    if bool((deviations == most).all()):
-        return [None] * len(targets)
-    floor = (_LEAST_NOISE * most).clamp_min(1e-30)
-    factors = least.maximum(floor) / deviations.maximum(floor)
-    return [row.view(-1, *[1] * (goal.ndim - 1)) for row, goal in zip(factors, targets, strict=True)]
+def _factors(deviations: Sequence[Tensor], kept: Sequence[Tensor | None], smallest: float) -> list[Tensor | None]:
+    """One over each parameter's, or coordinate's, noise, at most one; None where all have the same or none."""
+    ranges = [_range(spread, mask) for spread, mask in zip(deviations, kept, strict=True)]
+    most = torch.stack([high for _, high in ranges]).amax(0)
+    least = torch.stack([low for low, _ in ranges]).amin(0)
+    if bool((least == most).all()):
+        return [None] * len(deviations)
+    floor = (smallest * most).clamp_min(1e-30)
+    found: list[Tensor | None] = []
+    for spread in deviations:
+        shape = (-1, *[1] * (spread.ndim - 1))
+        found.append(least.maximum(floor).view(shape) / spread.maximum(floor.view(shape)))
+    return found
+
+
+def _range(spread: Tensor, mask: Tensor | None) -> tuple[Float[Tensor, "observations"], Float[Tensor, "observations"]]:
+    """Least and largest deviation of each observation; of coordinates, only those that were kept count."""
+    flat = spread.flatten(1)
+    if mask is None or flat.shape[1] == 1:
+        return flat.amin(1), flat.amax(1)
+    dropped = mask.flatten(1) == 0
+    # Where nothing was kept, nothing is said: neither the least nor the largest.
+    return flat.masked_fill(dropped, torch.inf).amin(1), flat.masked_fill(dropped, 0).amax(1)
 
 
 def _directions(rows: Sequence[Tensor]) -> list[Tensor]:

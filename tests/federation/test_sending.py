@@ -1,6 +1,6 @@
 """What clients do to their updates on the way to the server: their own rows, in order, with their own memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedsec.attacks import SignFlip
 from fedsec.data.datasets import Normalization, Split
 from fedsec.defense import Aggregator
-from fedsec.defenses import ClipUpdate, DpSgd, GaussianNoise, Mean, Prune, Soteria
+from fedsec.defenses import ClipUpdate, DpSgd, GaussianNoise, Mean, Prune, Quantize, Soteria
 from fedsec.errors import InputError
 from fedsec.federation import CohortTrainer, FedAvg, Federation, LocalTraining, ResidentData, Threat, private_run
 from fedsec.federation.sending import Sending, check_sending
@@ -206,12 +206,13 @@ def test_memories_are_kept_and_restored_to_the_bit() -> None:
     first = federation(with_memory(), clients_per_round=3)
     first.play(), first.play()
     state = {name: tensor.clone() for name, tensor in first.state().items()}
-    assert state["carried"].shape == (2, 4, first.num_parameters)
+    assert state["carried"].shape == state["waited"].shape == (2, 4, first.num_parameters)
     resumed = federation(with_memory(), clients_per_round=3)
     resumed.restore(state, 2)
     list(resumed.run())
     assert torch.equal(resumed.parameters, whole.parameters)
     assert torch.equal(resumed.sending.carried, whole.sending.carried)
+    assert torch.equal(resumed.sending.waited, whole.sending.waited)
     forgetful = federation(with_memory(), clients_per_round=3)
     forgetful.restore({**state, "carried": torch.zeros_like(state["carried"])}, 2)
     list(forgetful.run())
@@ -341,3 +342,109 @@ def test_what_is_known_adds_up_over_the_defenses() -> None:
     assert found.noise == pytest.approx(dict.fromkeys(run.trainer.layout.shapes, 0.5))
     pruned = Sending([Prune(0.5)], run.trainer.layout, data, Streams(0)).known(torch.arange(run.num_parameters) + 1.0)
     assert all(int(mask.sum()) == mask.numel() - mask.numel() // 2 for mask in pruned.kept.values())
+
+
+# What the server remembers of earlier messages
+
+
+def told(
+    transforms: Sequence[UpdateTransform], rounds: int, *, resume_after: int | None = None, **settings: Any
+) -> list[dict[int, tuple[Tensor, Tensor, Distortion]]]:
+    """In each round: client -> its own update, what it sent, and what the server was told of it."""
+    run = federation(transforms, **settings)
+    found: list[dict[int, tuple[Tensor, Tensor, Distortion]]] = []
+    own: list[Tensor] = []
+
+    def watch(run: Federation) -> None:
+        honest = run.local_updates
+
+        def kept(*arguments: Any) -> Any:
+            result = honest(*arguments)
+            own[:] = [result.updates.clone()]
+            return result
+
+        run.local_updates = kept  # type: ignore[method-assign]
+        run.observers.append(
+            lambda _, clients, rows: found.append(
+                {
+                    client: (update, row.clone(), run.sending.known(row))
+                    for client, update, row in zip(clients, own[0], rows, strict=True)
+                }
+            )
+        )
+
+    watch(run)
+    for number in range(rounds):
+        if number == resume_after:
+            state = run.state()
+            run = federation(transforms, **settings)
+            run.restore(state, number)
+            watch(run)
+        run.play()
+    return found
+
+
+def joined(rows: Mapping[str, Tensor]) -> Tensor:
+    return torch.cat([row.flatten() for row in rows.values()])
+
+
+def test_the_server_counts_how_long_a_coordinate_was_held_back() -> None:
+    run = federation([Prune(0.9, error_feedback=True)], clients_per_round=2)
+    waits: dict[int, Tensor] = {}
+    for rows in received(run, 4):
+        for client, row in rows.items():
+            waited = waits.get(client, torch.zeros(len(row)))
+            waits[client] = torch.where(row != 0, 0.0, waited + 1)
+    for client, waited in waits.items():
+        assert torch.equal(run.sending.waited[0, client].float(), waited)
+    assert float(torch.stack(list(waits.values())).max()) >= 2
+    assert not run.sending.waited[0, sorted(set(range(4)) - waits.keys())].any()
+
+
+def test_what_earlier_rounds_left_in_a_message_is_told_by_coordinate() -> None:
+    rounds = told([Prune(0.8, error_feedback=True)], 4)
+    for number, rows in enumerate(rounds):
+        for update, sent, each in rows.values():
+            assert (not each.carried) == (number == 0)
+            if number == 0:
+                continue
+            kept, carried = joined(each.kept), joined(each.carried)
+            error = (sent - update)[kept]
+            fresh = carried[kept] == 0
+            assert float(error[fresh].abs().max()) < 1e-6
+            old = error[~fresh] / carried[kept][~fresh]
+            assert 0.5 < float(old.square().mean().sqrt()) < 2
+    assert any(bool((joined(each.kept) & (joined(each.carried) == 0)).any()) for *_, each in rounds[-1].values())
+
+
+def test_a_resumed_server_remembers() -> None:
+    transforms = [Prune(0.8, error_feedback=True), GaussianNoise(1e-6)]
+    whole, resumed = (told(transforms, 4, clients_per_round=3, resume_after=after) for after in (None, 2))
+    for rows, again in zip(whole, resumed, strict=True):
+        assert rows.keys() == again.keys()
+        for client, (_, sent, each) in rows.items():
+            assert torch.equal(sent, again[client][1])
+            assert each.carried.keys() == again[client][2].carried.keys()
+            assert all(torch.equal(row, again[client][2].carried[name]) for name, row in each.carried.items())
+
+
+def test_a_row_of_no_client_has_no_past() -> None:
+    run = federation([Prune(0.8, error_feedback=True)])
+    rows = received(run, 2)[-1]
+    assert not run.sending.known(rows[0] + 1.0).carried
+    assert not run.sending.known(rows[0]).carried  # the round is over, and nobody holds its rows any more
+
+
+@pytest.mark.parametrize("stochastic", [True, False])
+def test_an_error_that_comes_back_is_noise(stochastic: bool) -> None:
+    quantize = Quantize(4, stochastic, error_feedback=True)
+    first, *others = told([quantize], 3)
+    names = dict(model().named_parameters())
+    for rows in (first, *others):
+        for update, sent, each in rows.values():
+            assert not each.carried
+            once = quantize.known(federation().trainer.layout.views(sent)).noise
+            twice = 1 if rows is first else 2**0.5
+            assert each.noise == pytest.approx({name: twice * deviation for name, deviation in once.items()})
+            noise = joined({name: torch.full_like(row, each.noise[name]) for name, row in names.items()})
+            assert 0.5 < float(((sent - update) / noise).square().mean().sqrt()) < 2

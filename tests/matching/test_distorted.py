@@ -58,6 +58,13 @@ def compared(
     return losses.detach(), torch.autograd.grad(losses.sum(), images)[0]
 
 
+def left(seed: int) -> dict[str, Tensor]:
+    """What earlier updates left; in some coordinates nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    row = dict(network().named_parameters())["3.weight"]
+    return {"3.weight": 0.5 * torch.randint(3, row.shape, generator=generator).to(row)}
+
+
 def slow(seed: int, problem: int, told: Distortion, distance: str = "squared") -> tuple[Tensor, Tensor]:
     """The same for one candidate: kept coordinates are gathered one by one, and everything else is spelled out."""
     seen = observe(seed, None)
@@ -68,6 +75,8 @@ def slow(seed: int, problem: int, told: Distortion, distance: str = "squared") -
     mine = torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
     left, right = [], []
     least = min(told.noise.values(), default=1.0)
+    # A tenth of the largest, whatever is said to carry less.
+    most = max((float(row.max()) for row in told.carried.values()), default=0.0)
     for (name, row), update in zip(seen.update.items(), mine, strict=True):
         places = [i for i in range(row.numel()) if name not in told.kept or bool(told.kept[name].flatten()[i])]
         if not places:
@@ -76,7 +85,10 @@ def slow(seed: int, problem: int, told: Distortion, distance: str = "squared") -
         if told.signs:
             goal = goal / goal.abs().mean()
             found = found / (found.abs() + 0.03 * found.abs().mean())
-        weight = least / told.noise[name] if told.noise else 1.0
+        weight: float | Tensor = least / told.noise[name] if told.noise else 1.0
+        if told.carried:
+            held = told.carried[name].flatten()[places] if name in told.carried else torch.zeros_like(goal)
+            weight = 0.1 * most / held.clamp_min(0.1 * most)
         left.append(found * weight)
         right.append(goal * weight)
     one, other = torch.cat(left), torch.cat(right)
@@ -100,9 +112,10 @@ NOISE = {"0.weight": 0.1, "0.bias": 0.2, "3.weight": 0.05, "3.bias": 0.4}
         lambda seed: Distortion(masks(seed), rescaled=True),
         lambda seed: Distortion(masks(seed, ("3.weight",)), signs=True),
         lambda seed: Distortion(masks(seed), NOISE),
+        lambda seed: Distortion(masks(seed), carried=left(seed)),
         lambda seed: Distortion(noise={name: (1 + seed) * value for name, value in NOISE.items()}, rescaled=True),
     ],
-    ids=["kept", "kept and rescaled", "kept and signs", "kept and noise", "noise and rescaled"],
+    ids=["kept", "kept and rescaled", "kept and signs", "kept and noise", "kept and carried", "noise and rescaled"],
 )
 def test_against_the_slow_way(make, distance: str) -> None:  # type: ignore[no-untyped-def]
     told = [make(0), make(1)]

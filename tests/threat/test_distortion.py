@@ -105,6 +105,10 @@ def test_an_observation_checks_it() -> None:
     assert observation(None).distortion is None
     with pytest.raises(InputError, match=r"'bias' is none of the update's parameters: 1.weight, 1.bias"):
         observation(Distortion(noise={"bias": 1.0}))
+    with pytest.raises(InputError, match="'bias' is none of the update's parameters"):
+        observation(Distortion(carried={"bias": torch.ones(3)}))
+    with pytest.raises(InputError, match=r"carried\['1.bias'\] has shape \(2,\), the update \(3,\)"):
+        observation(Distortion(carried={"1.bias": torch.ones(2)}))
     with pytest.raises(InputError, match=r"kept\['1.bias'\] has shape \(2,\), the update \(3,\)"):
         observation(Distortion({"1.bias": mask(True, False)}))
 
