@@ -51,6 +51,18 @@ class Soteria(UpdateTransform):
             raise InputError(f"Soteria: ratio must lie in [0, 1), not {ratio}")
         self.ratio, self.layer = ratio, layer
 
+    def check_model(self, model: nn.Module) -> None:
+        """Refuse a model without the linear layer.
+
+        Raises:
+            InputError: there is none, or none of this name.
+        """
+        linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+        if not linear or (self.layer is not None and self.layer not in linear):
+            found = "no linear layer" if self.layer is None else f"no linear layer {self.layer!r}"
+            known = ", ".join(map(repr, linear)) or "a model with one"
+            raise InputError(f"Soteria: the model has {found}; expected {known}")
+
     def transform(
         self, update: dict[str, Tensor], *, generator: torch.Generator, client: ClientSide | None
     ) -> dict[str, Tensor]:

@@ -115,6 +115,16 @@ class UpdateTransform(Sealed, ABC):
             made = self.transform(rows, generator=generator, client=client)
         return _checked(f"{name}.transform", made, rows)
 
+    def check_model(self, model: nn.Module) -> None:  # noqa: B027  (most have nothing to refuse)
+        """Refuse a model whose updates cannot be defended; asked once, before any training.
+
+        Args:
+            model: its weights may be on the `meta` device.
+
+        Raises:
+            InputError: it lacks what the defense is about.
+        """
+
     @abstractmethod
     def transform(
         self, update: dict[str, Tensor], *, generator: torch.Generator, client: ClientSide | None

@@ -618,6 +618,10 @@ def test_what_contradicts_itself_is_refused_in_words(load: Load, text: str, mess
             "model: {name: resnet4, norm: bn}\ndefense: [{name: dp_sgd, noise_multiplier: 1}, median]",
             "sample.yaml:3: defense[0]: DP-SGD: layer 'stem.1' (BatchNorm2d) makes an example's loss depend on the",
         ),
+        (
+            "defense: {name: soteria, layer: nope}",
+            "sample.yaml:2: defense: Soteria: the model has no linear layer 'nope'; expected 'layers.1', 'layers.3'",
+        ),
         ("defense: dp_sgd", "sample.yaml:2: defense: DpSgd needs noise_multiplier, target_epsilon, or both"),
         (
             "inversion: {name: inverting_gradients, iterations: 0}",

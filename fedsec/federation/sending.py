@@ -1,6 +1,5 @@
 """What clients do to their updates before they send them, and what they hold back for the next time."""
 
-import weakref
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
@@ -38,7 +37,7 @@ class Sending:
         memories = sum(each.error_feedback for each in self.transforms)
         self.carried = torch.zeros(memories, len(data.clients), layout.size, device=data.device)
         self.waited = torch.zeros_like(self.carried, dtype=torch.uint8)
-        self._round: tuple[weakref.ref[Tensor], Tensor] | None = None
+        self._before: dict[int, Tensor] = {}  # what `waited` was before each client's last message
 
     def __call__(
         self, rows: Float[Tensor, "clients parameters"], clients: Sequence[int], round_number: int, module: nn.Module
@@ -54,19 +53,19 @@ class Sending:
         if not self.transforms:
             return
         if len(self.carried):
-            self._round = weakref.ref(rows), self.waited[:, list(clients)]
+            self._before = {client: self.waited[:, client].clone() for client in clients}
         was_training = module.training
         module.train()  # as the clients had it
         for row, client in zip(rows, clients, strict=True):
             self._send(row, client, round_number, module)
         module.train(was_training)
 
-    def known(self, row: Float[Tensor, "parameters"]) -> Distortion:
-        """What an attacker who knows the defenses can tell from what a client sent."""
+    def known(self, row: Float[Tensor, "parameters"], client: int) -> Distortion:
+        """What an attacker who knows the defenses, and saw all earlier messages, can tell from a client's last one."""
         sent = self.layout.views(row)
         each_told = each_known(self.transforms, sent)
         found = reduce(Distortion.joined, each_told, Distortion())
-        waited = self._waited_before(row)
+        waited = self._before.get(client)
         if waited is not None:
             memories = [place for place, each in enumerate(self.transforms) if each.error_feedback]
             for place, held in zip(memories, waited, strict=True):
@@ -113,14 +112,6 @@ class Sending:
             # A zero may have been rounded off, whatever is said to have been kept.
             flushed = self._flat({name: own.kept.get(name, nothing) & (each != 0) for name, each in sent.items()})
             waited.copy_(torch.where(flushed, 0, waited + (waited < 255)))
-
-    def _waited_before(self, row: Tensor) -> Tensor | None:
-        """What `waited` was before the last round's message with these values; None where there is no such message."""
-        rows = self._round[0]() if self._round is not None else None
-        if self._round is None or rows is None:
-            return None
-        places = [place for place, each in enumerate(rows) if torch.equal(each, row)]
-        return self._round[1][:, places[0]] if places else None
 
     def _side(self, client: int, module: nn.Module) -> ClientSide:
         examples = torch.from_numpy(self.data.clients[client]).to(self.data.device)

@@ -135,6 +135,8 @@ class Federation(RoundLoop):
             cohort = self.clients_per_round, rounds, sampling
             self.releases = Releases(aggregator, self.num_clients, *cohort, statistics=leaving)
         check_sending(transforms, private=privacy is not None)
+        for each in transforms:
+            each.check_model(module)
         self.sending = Sending(transforms, trainer.layout, trainer.data, streams)
         if privacy is not None:
             privacy.check(algorithm, self.num_clients)

@@ -129,7 +129,7 @@ class CuriousServer:
         assert isinstance(federation, Federation)
         if not self.knowledge.defense:
             return None
-        found = federation.sending.known(row) if federation.sending.transforms else None
+        found = federation.sending.known(row, self.target.client) if federation.sending.transforms else None
         if federation.privacy is None:
             return found
         private = federation.privacy.known(federation.trainer.layout.shapes, self.target.client, local)

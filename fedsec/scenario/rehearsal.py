@@ -74,6 +74,8 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
         else:
             yield where, key, partial(_build, "defense", part)
     yield ("defense",), [content["defense"], content["federation"], config.cohort], partial(_promises, config)
+    if any(part.role == "update" for part in config.defense):
+        yield ("defense",), [content["defense"], networks], partial(_defensible, config)
     if config.defense[0].role == "local":
         yield ("defense", 0), [networks, "private"], partial(_independent, config)
     if config.federation.bn == "local":
@@ -154,6 +156,17 @@ def _independent(config: CellConfig) -> None:
         torch.manual_seed(0)
         shape = registry.load("dataset", config.dataset.name).input_shape
         check_independent(_model(config, device="cpu").train(), torch.rand(2, *shape))
+
+
+def _defensible(config: CellConfig) -> None:
+    """Ask the clients' defenses whether they can do anything for the network."""
+    try:
+        model = _model(config)
+        built = [_build("defense", part) for part in config.defense if part.role == "update"]
+    except FAILURES:
+        return  # complained about already
+    for made in built if model is not None else ():
+        made.check_model(model)
 
 
 def _together(defenses: Sequence[DefenseConfig]) -> None:

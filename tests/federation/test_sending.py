@@ -337,10 +337,12 @@ def test_what_is_known_adds_up_over_the_defenses() -> None:
     run = federation()
     data = run.data
     sending = Sending([ClipUpdate(1.0), GaussianNoise(0.3), GaussianNoise(0.4)], run.trainer.layout, data, Streams(0))
-    found = sending.known(torch.ones(run.num_parameters))
+    found = sending.known(torch.ones(run.num_parameters), 0)
     assert found.rescaled
     assert found.noise == pytest.approx(dict.fromkeys(run.trainer.layout.shapes, 0.5))
-    pruned = Sending([Prune(0.5)], run.trainer.layout, data, Streams(0)).known(torch.arange(run.num_parameters) + 1.0)
+    pruned = Sending([Prune(0.5)], run.trainer.layout, data, Streams(0)).known(
+        torch.arange(run.num_parameters) + 1.0, 0
+    )
     assert all(int(mask.sum()) == mask.numel() - mask.numel() // 2 for mask in pruned.kept.values())
 
 
@@ -367,7 +369,7 @@ def told(
         run.observers.append(
             lambda _, clients, rows: found.append(
                 {
-                    client: (update, row.clone(), run.sending.known(row))
+                    client: (update, row.clone(), run.sending.known(row, client))
                     for client, update, row in zip(clients, own[0], rows, strict=True)
                 }
             )
@@ -428,11 +430,12 @@ def test_a_resumed_server_remembers() -> None:
             assert all(torch.equal(row, again[client][2].carried[name]) for name, row in each.carried.items())
 
 
-def test_a_row_of_no_client_has_no_past() -> None:
-    run = federation([Prune(0.8, error_feedback=True)])
+def test_who_took_no_part_yet_has_no_past() -> None:
+    run = federation([Prune(0.8, error_feedback=True)], clients_per_round=2)
     rows = received(run, 2)[-1]
-    assert not run.sending.known(rows[0] + 1.0).carried
-    assert not run.sending.known(rows[0]).carried  # the round is over, and nobody holds its rows any more
+    row = next(iter(rows.values()))
+    for client in range(4):
+        assert client in rows or not run.sending.known(row, client).carried
 
 
 @pytest.mark.parametrize("stochastic", [True, False])
@@ -448,3 +451,8 @@ def test_an_error_that_comes_back_is_noise(stochastic: bool) -> None:
             assert each.noise == pytest.approx({name: twice * deviation for name, deviation in once.items()})
             noise = joined({name: torch.full_like(row, each.noise[name]) for name, row in names.items()})
             assert 0.5 < float(((sent - update) / noise).square().mean().sqrt()) < 2
+
+
+def test_a_model_that_a_defense_can_do_nothing_for_is_refused() -> None:
+    with pytest.raises(InputError, match="Soteria: the model has no linear layer 'head'; expected '"):
+        federation([Soteria(layer="head")])
