@@ -8,6 +8,7 @@ state between rounds: an interrupted run needs no generator in its checkpoint.
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,8 +42,67 @@ class Streams:
         """A 63-bit integer seed of the named stream, for libraries that take one."""
         return int(self.sequence(*name).generate_state(1, np.uint64)[0] >> 1)
 
+    def key(self, *name: Key) -> int:
+        """128 bits that are the named stream's alone, for `noise_generator`."""
+        return int.from_bytes(self.sequence(*name).generate_state(4).astype("<u4").tobytes(), "little")
+
+    def noise(self, *name: Key, device: str = "cpu") -> "torch.Generator":
+        """A torch generator of private noise at the start of the named stream; see `noise_generator`."""
+        return noise_generator(self.key(*name), device)
+
     def torch(self, *name: Key) -> "torch.Generator":
         """A CPU torch generator at the start of the named stream."""
         import torch
 
         return torch.Generator().manual_seed(self.seed(*name))
+
+
+STATE_WORDS = 624
+"""Of the Mersenne Twister, 32 bits each."""
+STATE_BEGINS = 24
+"""Where PyTorch's CPU generator keeps them in the bytes of its state, each in eight bytes."""
+
+
+def noise_generator(key: int, device: str = "cpu") -> "torch.Generator":
+    """A generator of private noise, which different keys never share.
+
+    `torch.Generator.manual_seed` keeps 32 bits of a seed on a CPU, so that among a hundred thousand streams some are
+    equal, and their noise cancels in a difference. Here NumPy's `SeedSequence` fills all 624 words of the Mersenne
+    Twister. CUDA's generator takes the key's last 64 bits.
+
+    Args:
+        key: not negative; from `Streams.key`.
+        device: of the generator.
+
+    Raises:
+        RuntimeError: this PyTorch keeps the state of its generator in another form.
+    """
+    import torch
+
+    generator = torch.Generator(device).manual_seed(key % 2**64)
+    if generator.device.type != "cpu":
+        return generator
+    _check_layout()
+    words = np.random.SeedSequence(key).generate_state(STATE_WORDS)
+    words[0] |= np.uint32(1 << 31)  # of the first word that bit alone counts; a state of zeros would stay zero
+    state = generator.get_state()
+    _words(state.numpy())[:] = words
+    return generator.set_state(state)
+
+
+def _words(state: np.ndarray) -> np.ndarray:
+    return state[STATE_BEGINS : STATE_BEGINS + 8 * STATE_WORDS].view("<u8")
+
+
+@cache
+def _check_layout() -> None:
+    """Compare a seeded state with NumPy's, which seeds the same generator in the same way."""
+    import torch
+
+    state = torch.Generator().manual_seed(5489).get_state().numpy()
+    expected = np.random.RandomState(5489).get_state(legacy=False)["state"]["key"]
+    if len(state) < STATE_BEGINS + 8 * STATE_WORDS or not np.array_equal(_words(state), expected):
+        raise RuntimeError(
+            f"PyTorch {torch.__version__} keeps the state of its CPU generator in another form than fedsec knows, and "
+            "private noise cannot be seeded; expected 624 words of 64 bits after 24 bytes"
+        )
