@@ -84,11 +84,11 @@ class Noise:
 
     Args:
         multiplier: the client's noise multiplier.
-        seed: of the round's noise, from a stream of its own.
+        key: of the round's noise, 128 bits from a stream of its own; see `fedsec.seeds.noise_generator`.
     """
 
     multiplier: float
-    seed: int
+    key: int
 
 
 @dataclass(frozen=True)

@@ -74,5 +74,10 @@ def plan_client(
 
 
 def noise_of(private: PrivateTraining, client: int, round_number: int, streams: Streams) -> Noise:
-    """A client's noise in a round: it depends on the experiment's seed, the client and the round, and nothing else."""
-    return Noise(private.noise_of(client), streams.seed("noise", "client", client, "round", round_number))
+    """A client's noise in a round: it depends on the experiment's seed, the client, the round, and how loud it is.
+
+    Runs of one seed with other noise or another bound must not draw the same numbers: they would cancel between them.
+    """
+    multiplier = private.noise_of(client)
+    loud = f"multiplier {multiplier!r}", f"bound {float(private.max_grad_norm)!r}"
+    return Noise(multiplier, streams.key("noise", "client", client, "round", round_number, *loud))

@@ -22,6 +22,7 @@ from fedsec.federation.storage import FlatParameters
 from fedsec.privacy.clipping import twin
 from fedsec.privacy.modes import Way, choose
 from fedsec.privacy.training import GradSampleMode
+from fedsec.seeds import noise_generator
 
 PRIVATE_MICROBATCH = 256
 """Examples whose clipped gradients are summed at a time, at most; sums over parts are exact."""
@@ -113,7 +114,7 @@ class PrivateGradients:
         """
         if plan.noise is None:
             raise InputError("private training needs a plan with noise; ordinary batches would void its guarantee")
-        return torch.Generator().manual_seed(plan.noise.seed)
+        return noise_generator(plan.noise.key)
 
     def __call__(
         self,
@@ -182,8 +183,8 @@ def check_noise(plans: Sequence[BatchPlan]) -> None:
     """Refuse noise that several clients of a cohort share: its difference would cancel it.
 
     Raises:
-        InputError: two plans have equal noise seeds.
+        InputError: two plans have equal keys of their noise.
     """
-    seeds = [plan.noise.seed for plan in plans if plan.noise is not None and plan.noise.multiplier]
-    if len(set(seeds)) < len(seeds):
+    keys = [plan.noise.key for plan in plans if plan.noise is not None and plan.noise.multiplier]
+    if len(set(keys)) < len(keys):
         raise InputError("DP-SGD: two clients of a round draw the same noise, which would cancel in a difference")

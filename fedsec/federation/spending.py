@@ -52,7 +52,7 @@ class RunPrivacy:
             raise InputError(f"a ledger of {len(ledger.spent)} clients, and the costs of {len(rounds)}")
         self.ledger, self.rounds, self.sizes, self.private = ledger, tuple(rounds), tuple(sizes), private
         self.budget, self.when_spent = budget, when_spent
-        self._seeds: set[int] = set()
+        self._keys: set[int] = set()
 
     def check(self, algorithm: Algorithm, num_clients: int) -> None:
         """Refuse an algorithm that this account is not of.
@@ -92,10 +92,10 @@ class RunPrivacy:
             InputError: noise that this run has drawn before, as when a round is played twice.
         """
         for client in clients:
-            seed = noise_of(self.private, client, round_number, streams).seed
-            if seed in self._seeds:
+            key = noise_of(self.private, client, round_number, streams).key
+            if key in self._keys:
                 raise InputError(f"DP-SGD: client {client} drew the noise of round {round_number} before")
-            self._seeds.add(seed)
+            self._keys.add(key)
             cost = self.rounds[client]
             self.ledger.spend(client, cost.sample_rate, cost.noise_multiplier, cost.steps)
 
@@ -125,7 +125,9 @@ class RunPrivacy:
 
     def state(self) -> dict[str, Tensor]:
         """The ledger, and which noise was drawn."""
-        return {**self.ledger.state(), "spent_seeds": torch.tensor(sorted(self._seeds), dtype=torch.int64)}
+        drawn = b"".join(key.to_bytes(16, "little") for key in sorted(self._keys))
+        keys = np.frombuffer(drawn, dtype="<i8").astype(np.int64).reshape(-1, 2)
+        return {**self.ledger.state(), "spent_keys": torch.from_numpy(keys)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over exactly what `state` gave.
@@ -133,11 +135,12 @@ class RunPrivacy:
         Raises:
             InputError: it is no such state.
         """
-        seeds = state.get("spent_seeds")
-        if seeds is None or seeds.dtype != torch.int64 or seeds.ndim != 1:
-            raise InputError(f"a kept run of DP-SGD has spent_seeds, int64 numbers; got {sorted(state)}")
+        keys = state.get("spent_keys")
+        if keys is None or keys.dtype != torch.int64 or keys.ndim != 2 or keys.shape[1] != 2:
+            raise InputError(f"a kept run of DP-SGD has spent_keys, pairs of int64 numbers; got {sorted(state)}")
         self.ledger.restore(state)
-        self._seeds = set(seeds.tolist())
+        rows = keys.cpu().numpy().astype("<i8")
+        self._keys = {int.from_bytes(row.tobytes(), "little") for row in rows}
 
 
 def private_run(
