@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedsec.defense import Cohort
 from fedsec.errors import InputError
-from fedsec.privacy import PrivateAggregator, calibrate
+from fedsec.privacy import PrivateAggregator, calibrate, check_accountant, check_delta, default_delta
 
 _COHORT_OVER_COUNT_NOISE = 20
 """Andrew et al. set the count's noise to a twentieth of the expected cohort."""
@@ -46,6 +46,10 @@ class DpFedAvg(PrivateAggregator):
         delta: of the guarantee; null: n^-1.1 for n clients.
         accountant: rdp, an upper bound; prv, a tighter one, slower; gdp, an approximation that may underestimate.
 
+    Attributes:
+        bound: S of the next round; `prepare` sets it back to `clip_norm`.
+        expected_clients: m; None before `prepare`.
+
     Raises:
         InputError: neither noise nor target, both, or a number out of range.
 
@@ -71,28 +75,37 @@ class DpFedAvg(PrivateAggregator):
         for what, value in (("target_epsilon", target_epsilon), ("clip_norm", clip_norm), ("clip_lr", clip_lr)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise InputError(f"DpFedAvg: {what} must be positive and finite, not {value}")
-        for what, value in (("quantile", quantile), ("delta", delta)):
-            if value is not None and not 0 < value < 1:
-                raise InputError(f"DpFedAvg: {what} must lie in (0, 1), not {value}")
-        if accountant not in ("rdp", "prv", "gdp"):
-            raise InputError(f"DpFedAvg: accountant must be rdp, prv or gdp, not {accountant!r}")
+        if quantile is not None and not 0 < quantile < 1:
+            raise InputError(f"DpFedAvg: quantile must lie in (0, 1), not {quantile}")
+        if delta is not None:
+            check_delta(delta)
+        check_accountant(accountant)
         self.noise_multiplier, self.target_epsilon, self.clip_norm = noise_multiplier, target_epsilon, float(clip_norm)
         self.quantile, self.clip_lr, self.count_noise = quantile, clip_lr, count_noise
         self.delta, self.accountant = delta, accountant
         self.expected_clients: float | None = None
+        self.bound = self.clip_norm
+        self._noise = noise_multiplier
         self._used = torch.zeros(0)
 
     def calibrated(self, num_clients: int, sample_rate: float, rounds: int) -> float:
-        self.expected_clients = num_clients * sample_rate
-        if self.noise_multiplier is None:
+        self.expected_clients, self.bound = num_clients * sample_rate, self.clip_norm
+        noise = self.noise_multiplier
+        if noise is None:
             assert self.target_epsilon is not None
             delta = self.delta_of(num_clients)
-            self.noise_multiplier = calibrate(self.target_epsilon, delta, sample_rate, rounds, self.accountant)
+            noise = calibrate(self.target_epsilon, delta, sample_rate, rounds, self.accountant)
+        self._noise = noise
         self._noises(self.expected_clients)  # raises where the count takes all
-        return self.noise_multiplier
+        return noise
+
+    def stream(self) -> tuple[str, ...]:
+        # How the bound moves decides how much of the noise goes to the count, and so what the updates' is.
+        moving = self.quantile, self.clip_lr, self.count_noise
+        return (*super().stream(), f"bound {self.clip_norm!r}", *(repr(each) for each in moving if self.quantile))
 
     def delta_of(self, num_clients: int) -> float:
-        return min(0.5, math.pow(num_clients, -1.1)) if self.delta is None else self.delta
+        return default_delta(num_clients) if self.delta is None else self.delta
 
     def max_rejected(self, num_clients: int) -> int:
         """All but one row may be lost: they count as if their clients had sent zeros."""
@@ -117,30 +130,30 @@ class DpFedAvg(PrivateAggregator):
         return self._released(torch.zeros_like(like), none, self.expected_clients, generator)
 
     def state(self) -> dict[str, Tensor]:
-        return {"clip_norm": torch.tensor([self.clip_norm], dtype=torch.float64)}
+        return {"clip_norm": torch.tensor([self.bound], dtype=torch.float64)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        self.clip_norm = float(state["clip_norm"])
+        self.bound = float(state["clip_norm"])
 
     def _released(
         self, total: Tensor, norms: Float[Tensor, "clients"], expected: float, generator: torch.Generator
     ) -> Float[Tensor, "parameters"]:
         noise, count_noise = self._noises(expected)
         drawn = torch.randn(total.shape, generator=generator).to(total)
-        vector = total.add(drawn, alpha=noise * self.clip_norm) / expected
+        vector = total.add(drawn, alpha=noise * self.bound) / expected
         if self.quantile is not None:
             # Counted from one half, a client moves the sum by no more than one half.
-            below = float((norms <= self.clip_norm).double().sub(0.5).sum())
+            below = float((norms <= self.bound).double().sub(0.5).sum())
             below += count_noise * float(torch.randn((), generator=generator, dtype=torch.float64))
-            self.clip_norm *= math.exp(-self.clip_lr * (below / expected + 0.5 - self.quantile))
+            self.bound *= math.exp(-self.clip_lr * (below / expected + 0.5 - self.quantile))
         return vector
 
     def _factors(self, norms: Float[Tensor, "clients"]) -> Float[Tensor, "clients"]:
-        return self.clip_norm / norms.clamp_min(self.clip_norm)
+        return self.bound / norms.clamp_min(self.bound)
 
     def _noises(self, expected: float) -> tuple[float, float]:
         """Noise multipliers of the updates and of the count, which together cost what z alone does."""
-        noise = self.noise_multiplier
+        noise = self._noise
         if noise is None:
             raise InputError("DpFedAvg: target_epsilon needs to know the run; call prepare")
         if self.quantile is None or noise == 0:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.errors import InputError
-from fedsec.privacy import LocalDefense, PrivateTraining, calibrate
+from fedsec.privacy import LocalDefense, PrivateTraining, calibrate, check_accountant, check_delta, default_delta
 
 
 class DpSgd(LocalDefense):
@@ -66,10 +66,9 @@ class DpSgd(LocalDefense):
             raise InputError(f"DpSgd: target_epsilon must be positive and finite, not {target_epsilon}")
         if noise_multiplier == 0 and target_epsilon is not None:
             raise InputError("DpSgd: without noise no round stays within target_epsilon; expected more than 0")
-        if delta is not None and not 0 < delta < 1:
-            raise InputError(f"DpSgd: delta must lie in (0, 1), not {delta}")
-        if accountant not in ("rdp", "prv", "gdp"):
-            raise InputError(f"DpSgd: accountant must be rdp, prv or gdp, not {accountant!r}")
+        if delta is not None:
+            check_delta(delta)
+        check_accountant(accountant)
         if when_spent not in ("client", "run"):
             raise InputError(f"DpSgd: when_spent must be client or run, not {when_spent!r}")
         PrivateTraining(noise_multiplier or 0.0, max_grad_norm, grad_sample_mode)  # checks the others
@@ -86,10 +85,7 @@ class DpSgd(LocalDefense):
         return PrivateTraining(noise, self.max_grad_norm, self.grad_sample_mode)
 
     def delta_of(self, largest: int) -> float:
-        if self.delta is not None:
-            return self.delta
-        # One example alone would make delta 1, which promises nothing.
-        return min(0.5, math.pow(largest, -1.1))
+        return default_delta(largest) if self.delta is None else self.delta
 
     def perturb(
         self,
@@ -100,7 +96,11 @@ class DpSgd(LocalDefense):
         noise = self.noise_multiplier if noise_multiplier is None else noise_multiplier
         if noise is None:
             raise InputError("DpSgd: with target_epsilon alone, expected the noise_multiplier that `private` gave")
-        norms = torch.linalg.vector_norm(per_example, dim=1)
-        total: Tensor = (self.max_grad_norm / norms.clamp_min(self.max_grad_norm)) @ per_example
+        norms = torch.linalg.vector_norm(per_example, dim=1, dtype=torch.float64)
+        finite = norms.isfinite()
+        if not bool(finite.all()):  # zero times NaN is NaN: such examples are left out
+            per_example, norms = per_example[finite], norms[finite]
+        weights = (self.max_grad_norm / norms.clamp_min(self.max_grad_norm)).to(per_example)
+        total: Tensor = weights @ per_example
         drawn = torch.randn(total.shape, generator=generator, dtype=torch.float32)
         return total.add(drawn.to(total), alpha=noise * self.max_grad_norm)

@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from fedsec.defense import Aggregate, Aggregator
 from fedsec.errors import InputError
-from fedsec.federation.rounds import Sampling
+from fedsec.federation.rounds import Sampling, Threat
+from fedsec.federation.stragglers import Stragglers
 from fedsec.privacy import Epsilon, Ledger, PrivateAggregator
+from fedsec.threat import UpdatePoisoning
 
 
 class Releases:
@@ -21,6 +26,7 @@ class Releases:
         rounds: of the run.
         sampling: how they are drawn.
         statistics: whether running statistics of batch normalization leave the clients.
+        stragglers: of the algorithm.
 
     Raises:
         InputError: something that would void the guarantee, or a target that no noise reaches.
@@ -35,8 +41,9 @@ class Releases:
         sampling: Sampling,
         *,
         statistics: bool,
+        stragglers: Stragglers | None = None,
     ) -> None:
-        check_sampling(rule, num_clients, clients_per_round, sampling)
+        check_sampling(rule, num_clients, clients_per_round, sampling, stragglers=stragglers)
         if statistics:
             raise InputError(
                 f"{type(rule).__name__}: running statistics of batch normalization would leave the clients without "
@@ -62,17 +69,76 @@ class Releases:
             self.spend()
 
 
-def check_sampling(rule: PrivateAggregator, num_clients: int, clients_per_round: int, sampling: Sampling) -> None:
-    """Refuse a way to draw clients that user-level accounts do not hold for.
+def check_sampling(
+    rule: PrivateAggregator,
+    num_clients: int,
+    clients_per_round: int,
+    sampling: Sampling,
+    *,
+    stragglers: Stragglers | None = None,
+) -> None:
+    """Refuse a way to draw and hear clients that user-level accounts do not hold for.
+
+    Args:
+        rule: which claims an account.
+        num_clients: of the federation.
+        clients_per_round: how many take part in a round, on average.
+        sampling: how they are drawn.
+        stragglers: of the algorithm; None for none.
 
     Raises:
-        InputError: neither independent draws nor all clients.
+        InputError: neither independent draws nor all clients, or stragglers: a fixed share of a round's clients is
+            slow, so that what is heard of one client depends on who else was drawn.
     """
+    if stragglers is not None and stragglers.fraction:
+        raise InputError(
+            f"{type(rule).__name__}: its account holds for clients that are heard whoever else takes part, and a fixed "
+            f"share of stragglers ({stragglers.handling}) depends on the others; expected no stragglers"
+        )
     if clients_per_round < num_clients and sampling != "poisson":
         raise InputError(
             f"{type(rule).__name__}: its account holds for clients that are drawn independently of each other, not for "
             f"exactly {clients_per_round} of {num_clients}; expected federation.sampling: poisson, or all clients"
         )
+
+
+def check_threat(rule: PrivateAggregator, threat: Threat) -> None:
+    """Refuse attackers who craft their updates from other clients': one client then moves many rows.
+
+    Raises:
+        InputError: they do.
+    """
+    attack = threat.attack
+    if threat.byzantine and isinstance(attack, UpdatePoisoning) and attack.knowledge == "omniscient":
+        raise InputError(
+            f"{type(rule).__name__}: {type(attack).__name__} crafts its updates from all others', so that one client "
+            "moves many rows and no account holds; expected an attack that knows its own clients, or another rule"
+        )
+
+
+def aggregated(
+    rule: Aggregator,
+    rows: Float[Tensor, "clients parameters"],
+    coefficients: Float[Tensor, "clients"],
+    generator: torch.Generator | None,
+) -> Aggregate:
+    """A round's aggregate; of a private rule that lost every row, what it gives for a round without clients.
+
+    Args:
+        rule: of the server.
+        rows: what it received.
+        coefficients: of the clients, for rules that use weights.
+        generator: of rules that draw.
+
+    Raises:
+        AggregationError: the rule cannot work with these rows.
+    """
+    if isinstance(rule, PrivateAggregator) and not bool(rows.isfinite().all(1).any()):
+        # That a round lost everybody is as private as that nobody was drawn for it.
+        assert generator is not None
+        influence = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+        return Aggregate(rule.nobody(torch.zeros_like(rows[0]), generator), influence, tuple(range(len(rows))))
+    return rule.aggregate(rows, coefficients if rule.uses_weights else None, generator=generator)
 
 
 def tagged(state: Mapping[str, Tensor], tag: str) -> dict[str, Tensor]:

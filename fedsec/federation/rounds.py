@@ -65,7 +65,8 @@ class RoundResult:
         clients: numbers of the clients that took part.
         byzantine: those of them that are Byzantine.
         rejected: those whose update was not finite and was therefore thrown away.
-        influence: how much of each client (in the order of `clients`) went into the aggregate; sums to one.
+        influence: how much of each client (in the order of `clients`) went into the aggregate; sums to one,
+            or to zero where all were rejected.
         test: figures on the test set, where this round is evaluated; where clients have models of their own, the mean
             over the honest ones of this round.
         dropped: clients that were sampled, but were too slow to be waited for.

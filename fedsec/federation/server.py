@@ -14,8 +14,9 @@ from fedsec.defense import Aggregate, Aggregator
 from fedsec.errors import AggregationError, InputError
 from fedsec.federation.algorithm import Algorithm
 from fedsec.federation.exchange import LocalResult, Start
+from fedsec.federation.fedavg import FedAvg
 from fedsec.federation.local import CohortTrainer
-from fedsec.federation.releasing import Releases, tagged, untagged
+from fedsec.federation.releasing import Releases, aggregated, check_threat, tagged, untagged
 from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Sampling, Threat, checked_state
 from fedsec.federation.sending import Sending, check_sending
 from fedsec.federation.spending import RunPrivacy
@@ -133,7 +134,9 @@ class Federation(RoundLoop):
         if isinstance(aggregator, PrivateAggregator):
             leaving = bn != "local" and bool(trainer.statistics.size)
             cohort = self.clients_per_round, rounds, sampling
-            self.releases = Releases(aggregator, self.num_clients, *cohort, statistics=leaving)
+            slow = algorithm.stragglers if isinstance(algorithm, FedAvg) else None
+            check_threat(aggregator, self.threat)
+            self.releases = Releases(aggregator, self.num_clients, *cohort, statistics=leaving, stragglers=slow)
         check_sending(transforms, private=privacy is not None)
         for each in transforms:
             each.check_model(module)
@@ -202,6 +205,11 @@ class Federation(RoundLoop):
         drawn = self._generator(number)
         result = self.local_updates(self.start(clients), clients, number)
         rows = result.updates
+        # Before anything leaves a client: what goes wrong later does not take back what was sent.
+        if self.privacy is not None:
+            self.privacy.spend(clients, number, self.streams)
+        if self.releases is not None:
+            self.releases.spend()
         self.sending(rows, clients, number, self.module)
         byzantine = [position for position, client in enumerate(clients) if client in self.threat.byzantine]
         self._poison(rows, byzantine, number)
@@ -209,18 +217,13 @@ class Federation(RoundLoop):
             observer(number, clients, rows)
         coefficients = self._coefficients(clients)
         try:
-            weights = coefficients if self.aggregator.uses_weights else None
-            aggregate = self.aggregator.aggregate(rows, weights, generator=drawn)
+            aggregate = aggregated(self.aggregator, rows, coefficients, drawn)
         except AggregationError as error:
             raise AggregationError(f"round {number}, clients {clients}: {error}") from error
         self.parameters = self.algorithm.step(self.parameters, aggregate.vector, coefficients.sum().item())
         self._settle(result.statistics, clients, coefficients, aggregate)
         self._load(self.statistics)
         self.round = number
-        if self.privacy is not None:
-            self.privacy.spend(clients, number, self.streams)
-        if self.releases is not None:
-            self.releases.spend()
         rejected = set(aggregate.rejected)
         counted = [client for place, client in enumerate(clients) if place not in rejected]
         test, accuracies = self._test(clients, counted) if self.evaluated(number) else (None, None)
@@ -257,7 +260,10 @@ class Federation(RoundLoop):
         return None if self.releases is None else self.releases.epsilon().value
 
     def _generator(self, round_number: int) -> torch.Generator | None:
-        return self.streams.torch("noise", "server", "round", round_number) if self.aggregator.draws else None
+        rule, name = self.aggregator, ("noise", "server", "round", round_number)
+        if isinstance(rule, PrivateAggregator):
+            return self.streams.noise(*name, *rule.stream())
+        return self.streams.torch(*name) if rule.draws else None
 
     def _idle(self, sampled: Sequence[int], heard: Sequence[int]) -> RoundResult:
         """A round in which nobody takes part, for lack of privacy budget or by chance: the model stays as it is.
@@ -268,9 +274,9 @@ class Federation(RoundLoop):
         if isinstance(self.aggregator, PrivateAggregator) and self.releases is not None:
             drawn = self._generator(self.round)
             assert drawn is not None
+            self.releases.spend()
             self.parameters = self.algorithm.step(self.parameters, self.aggregator.nobody(self.parameters, drawn), 1.0)
             self._load(self.statistics)
-            self.releases.spend()
         test = self.evaluate() if self.evaluated(self.round) else None
         return RoundResult(
             round=self.round,

@@ -3,7 +3,15 @@
 Importing it loads neither Opacus nor anything else that is heavy; the accountants do, when first asked.
 """
 
-from fedsec.privacy.accounting import Accountant, Epsilon, Spending, epsilon
+from fedsec.privacy.accounting import (
+    Accountant,
+    Epsilon,
+    Spending,
+    check_accountant,
+    check_delta,
+    default_delta,
+    epsilon,
+)
 from fedsec.privacy.aggregation import PrivateAggregator
 from fedsec.privacy.calibration import calibrate
 from fedsec.privacy.ledger import Ledger
@@ -20,5 +28,8 @@ __all__ = [
     "PrivateTraining",
     "Spending",
     "calibrate",
+    "check_accountant",
+    "check_delta",
+    "default_delta",
     "epsilon",
 ]

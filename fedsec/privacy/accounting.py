@@ -67,7 +67,8 @@ class Epsilon:
 
     Attributes:
         value: epsilon; infinite where there is no guarantee.
-        delta: the probability with which it may fail.
+        delta: what is left over: with a unit, outcomes may be likelier than exp(epsilon) times what they are without it
+            by delta in all.
         accountant: which one gave the number; not always the one that was asked for.
         note: what a reader must know about it; empty if nothing.
     """
@@ -113,6 +114,15 @@ def check_delta(delta: float) -> None:
     """
     if not 0 < delta < 1:
         raise InputError(f"delta must lie in (0, 1), got {delta}")
+
+
+def default_delta(units: int) -> float:
+    """n^-1.1, and at most one half: with a single unit it would be 1, which promises nothing.
+
+    Args:
+        units: n, what a guarantee is of: examples of a client, or clients.
+    """
+    return min(0.5, math.pow(units, -1.1))
 
 
 def check_accountant(accountant: str) -> None:

@@ -15,8 +15,9 @@ from fedsec.privacy.accounting import Accountant, Spending
 class PrivateAggregator(Aggregator):
     """Bounds what a client adds to the aggregate and hides it in noise; the unit of privacy is a client.
 
-    The engine calls `prepare` once before the first round. In a loop of one's own that is optional: without it a
-    round's own number of clients takes the place of the expected one.
+    The engine calls `prepare` before the first round; so must a loop of one's own that claims an epsilon. Without it a
+    sum is divided by the number of rows that are given, which a client changes by taking part: that proves nothing, and
+    `round_cost` stays None.
 
     Attributes:
         accountant: by which epsilon is computed.
@@ -29,7 +30,7 @@ class PrivateAggregator(Aggregator):
 
     @final
     def prepare(self, num_clients: int, sample_rate: float, rounds: int) -> None:
-        """Get ready for a run.
+        """Get ready for a run; what an earlier one calibrated or adapted is forgotten.
 
         Args:
             num_clients: of the federation.
@@ -50,7 +51,15 @@ class PrivateAggregator(Aggregator):
 
     @abstractmethod
     def calibrated(self, num_clients: int, sample_rate: float, rounds: int) -> float:
-        """The noise multiplier of each round of a run; see `prepare`, which checks the arguments."""
+        """Begin a run: the noise multiplier of each of its rounds; see `prepare`, which checks the arguments."""
+
+    def stream(self) -> tuple[str, ...]:
+        """What the noise's stream is named after, beside the seed and the round.
+
+        Rules of one seed that differ in noise or bound must not draw the same numbers: a combination of what they
+        release would be without noise. A subclass adds its bound.
+        """
+        return () if self.round_cost is None else (f"multiplier {self.round_cost.noise_multiplier!r}",)
 
     @abstractmethod
     def delta_of(self, num_clients: int) -> float:

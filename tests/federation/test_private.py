@@ -1,5 +1,6 @@
 """Private local training: what is added, to what, and what stays as it is without privacy."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from fedsec.data.augmentation import Augmentation
 from fedsec.data.datasets import Normalization, Split
 from fedsec.defenses import DpSgd, Mean
-from fedsec.errors import InputError
+from fedsec.errors import AggregationError, InputError
 from fedsec.federation import (
     Algorithm,
     BatchPlan,
@@ -33,6 +34,7 @@ from fedsec.federation import (
 )
 from fedsec.federation.batches import plan_batches
 from fedsec.federation.compute import Compute
+from fedsec.federation.exchange import LocalResult
 from fedsec.federation.fedavg import plan_client
 from fedsec.federation.memory import StepMemory, activation_bytes
 from fedsec.models import build
@@ -96,7 +98,7 @@ def test_a_step_is_what_the_paper_says(optimizer: str) -> None:
     found = CohortTrainer(module, data).train(Start(flat(module), torch.zeros(0)), [plan], local).updates[0]
 
     before = flat(module)
-    noise = torch.Generator().manual_seed(STREAMS.seed("noise", "client", 1, "round", 4))
+    noise = STREAMS.noise("noise", "client", 1, "round", 4, "multiplier 1.1", "bound 0.5")
     parameters = list(module.parameters())
     if local.optimizer == "adam":
         optimizer_: torch.optim.Optimizer = torch.optim.Adam(parameters, local.lr, weight_decay=local.weight_decay)
@@ -184,16 +186,23 @@ def test_samples_follow_each_other_as_before_and_may_be_empty() -> None:
     assert whole.sizes.tolist() == [4] * 5
 
 
-def test_noise_depends_on_seed_client_and_round_and_on_nothing_else() -> None:
+def test_noise_depends_on_seed_client_round_and_loudness_and_on_nothing_else() -> None:
     data, local = resident((20, 20)), LocalTraining(steps=1, batch_size=5, lr=1.0, private=PrivateTraining(5.0, 0.01))
     first = trained(local, data)
     assert torch.equal(first, trained(local, data))
-    seeds = {plan_client(data, c, local, n, s).noise for c in (0, 1) for n in (1, 2) for s in (Streams(0), Streams(1))}
-    assert len(seeds) == 8
+    louder = replace(local, private=PrivateTraining(50.0, 0.01))
+    wider = replace(local, private=PrivateTraining(5.0, 0.02))
+    plans = [
+        plan_client(data, client, each, number, streams)
+        for client in (0, 1)
+        for number in (1, 2)
+        for streams in (Streams(0), Streams(1))
+        for each in (local, louder, wider)
+    ]
+    assert len({plan.noise.key for plan in plans if plan.noise is not None}) == 24
     assert float((first[0] - first[1]).norm()) > float(first[0].norm())  # independent: sqrt 2
     assert float((first - trained(local, data, round_number=2)).norm()) > float(first.norm())
     # Batches come from another stream, which is asked for the same numbers whatever the noise.
-    louder = replace(local, private=PrivateTraining(50.0, 0.01))
     assert np.array_equal(
         plan_client(data, 0, local, 1, STREAMS).examples, plan_client(data, 0, louder, 1, STREAMS).examples
     )
@@ -205,6 +214,30 @@ def test_two_clients_with_the_same_noise_are_refused() -> None:
     trainer = CohortTrainer(model(), data)
     with pytest.raises(InputError, match="the same noise"):
         trainer.train(trainer.start(model()), [plan, plan], local)
+
+
+def test_runs_of_one_seed_with_other_noise_cannot_be_combined_into_a_noiseless_one() -> None:
+    """With common numbers, twice the update at sigma 5 less the one at sigma 10 would be the gradient without noise."""
+    data, local = resident((20,)), LocalTraining(steps=1, batch_size=20, lr=1.0)
+
+    def at(noise: float, bound: float) -> Tensor:
+        return trained(replace(local, private=PrivateTraining(noise, bound)), data)[0]
+
+    clear = at(0.0, 0.01)
+    assert float((2 * at(5.0, 0.01) - at(10.0, 0.01) - clear).norm()) > 10 * float(clear.norm())
+    # Two bounds that clip everything: the same directions, other lengths.
+    assert float((2 * at(5.0, 0.01) - at(5.0, 0.02) - (2 * clear - at(0.0, 0.02))).norm()) > 10 * float(clear.norm())
+
+
+def test_noise_of_keys_that_share_their_low_bits_differs() -> None:
+    data, local = resident((20, 20)), LocalTraining(steps=1, batch_size=5, private=PRIVATE)
+    trainer = CohortTrainer(model(), data)
+    noises = Noise(1.0, 9), Noise(1.0, 9 + 2**32)
+    empty = [BatchPlan(data.clients[0][None, :1], np.array([0]), noise=noise, expected=5) for noise in noises]
+    rows = trainer.train(trainer.start(model()), empty, local).updates
+    assert abs(float(torch.corrcoef(rows)[0, 1])) < 0.1
+    with pytest.raises(InputError, match="the same noise"):
+        trainer.train(trainer.start(model()), [empty[1], empty[1]], local)
 
 
 def test_plans_and_training_must_both_be_private_or_neither() -> None:
@@ -460,6 +493,34 @@ def test_a_round_is_not_played_twice() -> None:
         run.play()
 
 
+def test_noise_that_was_drawn_is_remembered_over_interruptions() -> None:
+    run = federation(FedAvg(local=LOCAL), DpSgd(1.0))
+    run.play()
+    state = run.state()
+    assert state["spent_keys"].shape == (3, 2)
+    again = federation(FedAvg(local=LOCAL), DpSgd(1.0))
+    again.restore(state, 1)
+    assert torch.equal(again.state()["spent_keys"], state["spent_keys"])
+    again.play()
+    again.restore(state, 0)
+    with pytest.raises(InputError, match="drew the noise of round 1 before"):
+        again.play()
+
+
+def test_updates_that_were_sent_are_paid_for_although_they_cannot_be_aggregated() -> None:
+    run = federation(FedAvg(local=LOCAL), DpSgd(1.0))
+
+    def broken(start: Start, clients: Sequence[int], number: int) -> LocalResult:
+        found = run._train(start, clients, number)
+        found.updates.fill_(torch.nan)
+        return found
+
+    run.local_updates = broken
+    with pytest.raises(AggregationError, match="round 1"):
+        run.play()
+    assert privacy_of(run).ledger.spent == ((Spending(1.0, 0.25, 2),),) * 3
+
+
 def test_accounts_of_other_algorithms_are_refused() -> None:
     made, privacy = private_run(DpSgd(1.0), FedAvg(local=LOCAL), (20, 20, 20), 3)
     with pytest.raises(InputError, match="private already"):
@@ -468,8 +529,8 @@ def test_accounts_of_other_algorithms_are_refused() -> None:
         privacy.check(FedAvg(local=LOCAL), 3)
     with pytest.raises(InputError, match="of 3 clients"):
         privacy.check(made, 4)
-    other = {name: each for name, each in federation(made_open(), DpSgd(1.0)).state().items() if name != "spent_seeds"}
-    with pytest.raises(InputError, match="spent_seeds"):
+    other = {name: each for name, each in federation(made_open(), DpSgd(1.0)).state().items() if name != "spent_keys"}
+    with pytest.raises(InputError, match="spent_keys"):
         federation(made_open(), DpSgd(1.0)).restore(other, 0)
 
 

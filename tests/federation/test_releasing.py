@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from fedsec.data.datasets import Normalization, Split
-from fedsec.defense import Aggregator
+from fedsec.defense import Aggregator, Cohort
 from fedsec.defenses import ClipUpdate, DpFedAvg, Mean
-from fedsec.errors import InputError
+from fedsec.errors import AggregationError, InputError
 from fedsec.federation import CohortTrainer, FedAvg, Federation, LocalTraining, ResidentData, RoundResult, Stragglers
-from fedsec.federation.releasing import Releases
-from fedsec.federation.rounds import sample_clients
+from fedsec.federation.exchange import LocalResult, Start
+from fedsec.federation.releasing import Releases, check_sampling
+from fedsec.federation.rounds import Threat, sample_clients
 from fedsec.models import build
 from fedsec.privacy import Spending, epsilon
 from fedsec.seeds import Streams
+from fedsec.threat import AttackerView, UpdatePoisoning
 
 SHAPE, CLASSES = (1, 8, 8), 3
 
@@ -40,6 +42,7 @@ def federation(
     norm: str | None = None,
     bn: Literal["average", "local", "recalibrate"] = "average",
     stragglers: Stragglers | None = None,
+    threat: Threat | None = None,
     server_lr: float = 1.0,
     evaluate_every: int = 1,
     transforms: Sequence[Any] = (),
@@ -69,6 +72,7 @@ def federation(
         sampling=sampling,
         bn=bn,
         evaluate_every=evaluate_every,
+        threat=threat,
         transforms=transforms,
     )
 
@@ -180,9 +184,46 @@ def test_without_a_private_rule_a_round_without_anybody_changes_nothing() -> Non
 
 
 def test_clients_may_all_be_too_slow_in_no_round_but_an_empty_one() -> None:
-    results = list(rare(adaptive(), stragglers=Stragglers(0.5, "drop")).run())
+    results = list(rare(stragglers=Stragglers(0.5, "drop")).run())
     assert any(len(result.dropped) for result in results)
     assert all(result.clients or not result.dropped for result in results)
+
+
+@pytest.mark.parametrize("lost", [[0, 1, 2, 3, 4, 5], [1]])
+def test_a_round_that_loses_every_row_is_one_without_anybody(lost: list[int]) -> None:
+    def broken(start: Start, clients: Sequence[int], number: int) -> LocalResult:
+        found = run._train(start, clients, number)
+        found.updates[lost] = torch.nan
+        return found
+
+    rule = DpFedAvg(noise_multiplier=2.0, clip_norm=1e-3)
+    run = federation(rule, rounds=2)
+    run.local_updates = broken
+    before = run.parameters.clone()
+    result = run.play()
+    assert result.clients == tuple(range(6))
+    assert result.rejected == tuple(lost)
+    assert result.user_epsilon == epsilon([Spending(2.0, 1.0, 1)], 6**-1.1).value
+    silence = rule.nobody(before, Streams(0).noise("noise", "server", "round", 1, *rule.stream()))
+    assert torch.equal(run.parameters, before + silence) == (len(lost) == 6)
+    if len(lost) == 6:
+        assert result.influence == (0.0,) * 6
+    assert run.play().round == 2
+
+
+class Refusing(DpFedAvg):
+    """Gives up after the updates have arrived."""
+
+    def combine(self, cohort: Cohort) -> Tensor:
+        raise AggregationError("no")
+
+
+def test_a_round_that_cannot_be_aggregated_is_paid_for() -> None:
+    run = federation(Refusing(noise_multiplier=1.0))
+    with pytest.raises(AggregationError, match="round 1"):
+        run.play()
+    assert run.releases is not None
+    assert run.releases.epsilon() == epsilon([Spending(1.0, 1.0, 1)], 6**-1.1)
 
 
 # What is released
@@ -266,6 +307,42 @@ def test_a_target_that_no_noise_reaches_is_refused_before_the_first_round() -> N
         federation(DpFedAvg(target_epsilon=1e-5, delta=1e-12), rounds=1000)
 
 
+@pytest.mark.parametrize("handling", ["drop", "partial"])
+def test_stragglers_are_refused(handling: Any) -> None:
+    """Who is heard would depend on who else was drawn."""
+    slow = Stragglers(0.1, handling)
+    with pytest.raises(
+        InputError, match=rf"DpFedAvg: its account .* stragglers \({handling}\).*expected no stragglers"
+    ):
+        federation(DpFedAvg(noise_multiplier=1.0), stragglers=slow)
+    with pytest.raises(InputError, match="expected no stragglers"):
+        check_sampling(DpFedAvg(noise_multiplier=1.0), 10, 1, "poisson", stragglers=slow)
+    check_sampling(DpFedAvg(noise_multiplier=1.0), 10, 1, "poisson")
+    federation(DpFedAvg(noise_multiplier=1.0), stragglers=Stragglers(0.0, handling))
+    federation(stragglers=slow)  # which claims nothing
+
+
+class Copying(UpdatePoisoning):
+    """Sends the sum of what the honest clients sent."""
+
+    def __init__(self, knowledge: Any) -> None:
+        self.knowledge = knowledge
+
+    def forge(self, view: AttackerView) -> Tensor:
+        rows = view.honest if len(view.honest) else view.own
+        return rows.sum(0).expand_as(view.own).clone()
+
+
+def test_attackers_who_see_honest_updates_are_refused() -> None:
+    private = DpFedAvg(noise_multiplier=1.0)
+    seeing = Threat(frozenset({1}), Copying("omniscient"))
+    with pytest.raises(InputError, match=r"DpFedAvg: Copying crafts its updates from all others'"):
+        federation(private, threat=seeing)
+    for threat in (Threat(frozenset({1}), Copying("own")), Threat(frozenset(), Copying("omniscient"))):
+        federation(private, threat=threat).play()
+    federation(threat=seeing).play()  # which claims nothing
+
+
 # Interruptions
 
 
@@ -277,7 +354,7 @@ def test_a_resumed_run_has_the_same_bits_epsilon_and_bound() -> None:
     for _ in range(5):
         first.play()
     state = {name: tensor.clone() for name, tensor in first.state().items()}
-    assert state["rule.clip_norm"].item() == first.aggregator.clip_norm != 0.1  # type: ignore[attr-defined]
+    assert state["rule.clip_norm"].item() == first.aggregator.bound != 0.1  # type: ignore[attr-defined]
     rule = adaptive()
     resumed = rare(rule)
     resumed.restore(state, 5)
@@ -285,7 +362,7 @@ def test_a_resumed_run_has_the_same_bits_epsilon_and_bound() -> None:
     assert [result.user_epsilon for result in again] == [result.user_epsilon for result in results[5:]]
     assert [result.clients for result in again] == [result.clients for result in results[5:]]
     assert torch.equal(resumed.parameters, whole.parameters)
-    assert rule.clip_norm == whole_rule.clip_norm
+    assert rule.bound == whole_rule.bound
     # Restoring is starting over, whatever was spent meanwhile.
     resumed.restore(state, 5)
     assert resumed.play().user_epsilon == results[5].user_epsilon
