@@ -40,6 +40,8 @@ def check_local_defense(defense: LocalDefense) -> None:
     for device in devices():
         for dtype in (torch.float32, torch.float64):
             _check_mean(defense, private.noise_of(0), private.max_grad_norm, device, dtype)
+        for dtype in (torch.bfloat16, torch.float16):
+            _check_half(defense, private.max_grad_norm, device, dtype)
     for rows, batch in ((torch.zeros(3), 1.0), (torch.zeros(2, 3).long(), 1.0), (torch.zeros(2, 3), 0.0)):
         wrong = partial(defense.noisy_mean, rows, batch, seeded(1), noise_multiplier=1.0)
         expect_error(InputError, wrong, f"{rows.dtype} of {tuple(rows.shape)}, expected batch {batch}")
@@ -64,9 +66,25 @@ def _check_mean(defense: LocalDefense, noise: float, norm: float, device: str, d
             others = torch.cat([changed[:place], changed[place + 1 :]])
             moved = 5 * float((mean(changed, 0.0) - mean(others, 0.0)).double().norm())
             expect(moved <= norm * (1 + 1e-3), f"an example may move the sum by {norm}, not by {moved}")
+    for wrong in (torch.nan, torch.inf):
+        broken = rows.clone()
+        broken[2, 7] = wrong
+        expect(bool(mean(broken, 0.0).isfinite().all()), "an example that is not finite must be left out")
+        expect(torch.equal(mean(broken[2:3], 1.0), mean(rows[:0], 1.0)), "examples that are not finite leave noise")
     nothing = mean(rows[:0], 1.0)
     expect(math.isclose(float(nothing.double().std()), norm / 5, rel_tol=0.05), "noise of deviation C over the batch")
     expect(not torch.equal(nothing, mean(rows[:0], 1.0, seed=2)), "other generators must give other noise")
+
+
+def _check_half(defense: LocalDefense, norm: float, device: str, dtype: torch.dtype) -> None:
+    """Rounding the mean moves entries up and down; rounding norms or weights makes all of them longer."""
+    rows = random_matrix(6, 4000, dtype=torch.float32, device=device).to(dtype)
+    for place in range(6):
+        for scale in (1e-3, 1.0, 100.0):
+            found = defense.noisy_mean(rows[place : place + 1] * scale, 1.0, seeded(1), noise_multiplier=0.0)
+            expect(found.dtype == dtype, f"the mean of {dtype} must be {dtype}")
+            length = float(found.double().norm())
+            expect(length <= norm * (1 + 1e-3), f"an example of {dtype} may have a length of {norm}, not {length}")
 
 
 def check_private_aggregator(rule: PrivateAggregator) -> None:

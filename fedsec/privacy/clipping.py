@@ -7,7 +7,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -43,11 +43,11 @@ class ClippedSum(ABC):
         self.module, self.precision = module, precision
         self.parameters = [each for each in module.parameters() if each.requires_grad]
 
-    @abstractmethod
+    @final
     def __call__(
         self, images: Float[Tensor, "batch ..."], targets: Sequence[Tensor], criterion: Criterion, max_grad_norm: float
     ) -> list[Tensor]:
-        """The sum, by trainable parameter in the module's order.
+        """The sum, by trainable parameter in the module's order; examples whose norm is not finite add nothing.
 
         Args:
             images: at least one.
@@ -58,6 +58,20 @@ class ClippedSum(ABC):
         Raises:
             UnsupportedError: it cannot be had in this way.
         """
+        found, squares = self.total(images, targets, criterion, max_grad_norm)
+        finite = squares.isfinite()
+        if bool(finite.all()):
+            return found
+        if not bool(finite.any()):
+            return [torch.zeros_like(each) for each in self.parameters]
+        # No weight would do: zero times NaN is NaN. Whether an example is left out depends on nothing but itself.
+        return self(images[finite], [each[finite] for each in targets], criterion, max_grad_norm)
+
+    @abstractmethod
+    def total(
+        self, images: Float[Tensor, "batch ..."], targets: Sequence[Tensor], criterion: Criterion, max_grad_norm: float
+    ) -> tuple[list[Tensor], Float[Tensor, "batch"]]:
+        """The sum, worth nothing unless all norms are finite, and the squared norms; arguments as above."""
 
 
 def clip_weights(squares: Float[Tensor, "batch"], max_grad_norm: float) -> Float[Tensor, "batch"]:
@@ -98,14 +112,14 @@ class BookKeeping(ClippedSum):
             if type(layer) not in RULES:
                 raise UnsupportedError(f"layer {name!r} ({type(layer).__name__}) has no rule")
             known.update(map(id, own))
-            layer.register_forward_hook(self._remember)
+            layer.register_forward_hook(self._remember, with_kwargs=True)
         # A parameter that torch's parametrizations compute is none of a layer's own.
         if known != set(map(id, self.parameters)):
             raise UnsupportedError("some trainable parameters belong to no layer with a rule")
 
-    def __call__(
+    def total(
         self, images: Float[Tensor, "batch ..."], targets: Sequence[Tensor], criterion: Criterion, max_grad_norm: float
-    ) -> list[Tensor]:
+    ) -> tuple[list[Tensor], Float[Tensor, "batch"]]:
         self._calls.clear()
         try:
             with torch.enable_grad():
@@ -118,39 +132,36 @@ class BookKeeping(ClippedSum):
             outputs = [output for _, _, output, _ in self._calls]
             gradients = torch.autograd.grad(loss, outputs, allow_unused=True)
             with torch.no_grad():
-                pending = self._pending(gradients)
+                pending = self._pending(gradients, len(images))
                 self.numbers = sum(each.numbers for each in pending.values())
                 squares = sum((each.squares() for each in pending.values()), start=loss.new_zeros(len(images)))
-                weights = clip_weights(squares, max_grad_norm)
-                return [
+                weights = clip_weights(squares, max_grad_norm).to(loss.dtype)
+                total = [
                     pending[id(each)].total(weights).reshape(each.shape)
                     if id(each) in pending
                     else torch.zeros_like(each)
                     for each in self.parameters
                 ]
+                return total, squares
         finally:
             self._calls.clear()
 
-    def _remember(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self._calls.append((layer, inputs[0].detach(), output, output._version))
+    def _remember(self, layer: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
+        given = inputs[0] if inputs else named["input"]  # as all layers with rules call it
+        self._calls.append((layer, given.detach(), output, output._version))
 
-    def _pending(self, gradients: Sequence[Tensor | None]) -> dict[int, Pending]:
+    def _pending(self, gradients: Sequence[Tensor | None], batch: int) -> dict[int, Pending]:
         """Per-example gradients by parameter; of one used in several places they are formed and added up."""
         found: dict[int, list[Pending]] = {}
         for (layer, inputs, output, _), gradient in zip(self._calls, gradients, strict=True):
             if gradient is None:
                 continue
             dtype = next(layer.parameters()).dtype  # under autocast, activations have another
-            if inputs.dtype.is_complex or len(inputs) != len(output):
+            if inputs.dtype.is_complex or inputs.ndim < 2 or not len(inputs) == len(output) == batch:
                 raise UnsupportedError(f"a {type(layer).__name__} does not keep the batch as its first axis")
             for parameter, each in RULES[type(layer)](layer, inputs.to(dtype), gradient.to(dtype)):
                 found.setdefault(id(parameter), []).append(each)
         return {key: uses[0] if len(uses) == 1 else _added(uses) for key, uses in found.items()}
-
-
-def _total(pending: Pending | None, weights: Float[Tensor, "batch"], parameter: Tensor) -> Tensor:
-    """A parameter's clipped sum; zero if the loss does not depend on it."""
-    return torch.zeros_like(parameter) if pending is None else pending.total(weights).reshape(parameter.shape)
 
 
 def _added(uses: Sequence[Pending]) -> Pending:
@@ -162,9 +173,9 @@ class Functional(ClippedSum):
 
     words = "torch.func"
 
-    def __call__(
+    def total(
         self, images: Float[Tensor, "batch ..."], targets: Sequence[Tensor], criterion: Criterion, max_grad_norm: float
-    ) -> list[Tensor]:
+    ) -> tuple[list[Tensor], Float[Tensor, "batch"]]:
         fixed = {name: each.detach() for name, each in self.module.named_parameters() if not each.requires_grad}
         fixed |= dict(self.module.named_buffers())
         trained = {name: each.detach() for name, each in self.module.named_parameters() if each.requires_grad}
@@ -182,7 +193,8 @@ class Functional(ClippedSum):
         self.numbers = 2 * sum(each.shape[1] for each in flat)
         squares = torch.stack([each.square().sum(1) for each in flat]).sum(0)
         weights = clip_weights(squares, max_grad_norm)
-        return [(weights @ each).view(given.shape) for each, given in zip(flat, trained.values(), strict=True)]
+        total = [(weights @ each).view(given.shape) for each, given in zip(flat, trained.values(), strict=True)]
+        return total, squares
 
 
 class OneByOne(ClippedSum):
@@ -190,10 +202,10 @@ class OneByOne(ClippedSum):
 
     words = "one example at a time"
 
-    def __call__(
+    def total(
         self, images: Float[Tensor, "batch ..."], targets: Sequence[Tensor], criterion: Criterion, max_grad_norm: float
-    ) -> list[Tensor]:
-        total = [torch.zeros_like(each) for each in self.parameters]
+    ) -> tuple[list[Tensor], Float[Tensor, "batch"]]:
+        total, every = [torch.zeros_like(each) for each in self.parameters], []
         for place in range(len(images)):
             row = slice(place, place + 1)
             with torch.enable_grad():
@@ -203,9 +215,10 @@ class OneByOne(ClippedSum):
             found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
             squares = torch.stack([each.square().sum() for each in found]).sum()
             weight = clip_weights(squares[None], max_grad_norm)[0]
+            every.append(squares)
             for sum_, each in zip(total, found, strict=True):
                 sum_.add_(each * weight)
-        return total
+        return total, torch.stack(every)
 
 
 @torch.no_grad()

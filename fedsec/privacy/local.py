@@ -97,6 +97,8 @@ class LocalDefense(Sealed, ABC):
     ) -> Float[Tensor, "parameters"]:
         """A private step's gradient from per-example gradients, for a training loop of one's own.
 
+        Half precision is computed in float32; only the noisy mean is rounded to it.
+
         Args:
             per_example: gradients of a Poisson sample's examples, one a row, over all parameters; maybe none.
             expected_batch: the mean size of the samples, sampling rate x examples; not this one's size.
@@ -114,14 +116,16 @@ class LocalDefense(Sealed, ABC):
             )
         if not expected_batch > 0:
             raise InputError(f"{name}: expected_batch must be positive, got {expected_batch}")
-        with unmodified(f"{name}.perturb", per_example=per_example):
-            total = self.perturb(per_example.detach(), generator, noise_multiplier)
-        if total.shape != per_example.shape[1:] or total.dtype != per_example.dtype:
+        # Norms and weights in half precision let gradients pass that are longer than the bound.
+        rows = per_example.detach().to(torch.promote_types(per_example.dtype, torch.float32))
+        with unmodified(f"{name}.perturb", per_example=rows):
+            total = self.perturb(rows, generator, noise_multiplier)
+        if total.shape != rows.shape[1:] or total.dtype != rows.dtype:
             raise InputError(
-                f"{name}.perturb gave {total.dtype} of shape {tuple(total.shape)}; expected {per_example.dtype} of "
-                f"shape {tuple(per_example.shape[1:])}"
+                f"{name}.perturb gave {total.dtype} of shape {tuple(total.shape)}; expected {rows.dtype} of "
+                f"shape {tuple(rows.shape[1:])}"
             )
-        return total / expected_batch
+        return (total / expected_batch).to(per_example.dtype)
 
     @abstractmethod
     def perturb(
@@ -130,4 +134,4 @@ class LocalDefense(Sealed, ABC):
         generator: torch.Generator,
         noise_multiplier: float | None,
     ) -> Float[Tensor, "parameters"]:
-        """The noisy sum of bounded rows."""
+        """The noisy sum of bounded rows, of float32 or float64; those that are not finite add nothing."""

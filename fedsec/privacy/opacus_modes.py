@@ -42,9 +42,9 @@ class OpacusSum(ClippedSum):
         except Exception as error:  # whatever Opacus finds wrong with a model
             raise UnsupportedError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
 
-    def __call__(
+    def total(
         self, images: Float[Tensor, "batch ..."], targets: Sequence[Tensor], criterion: Criterion, max_grad_norm: float
-    ) -> list[Tensor]:
+    ) -> tuple[list[Tensor], Float[Tensor, "batch"]]:
         try:
             with torch.enable_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of PyTorch about the kind of hooks Opacus uses
@@ -61,7 +61,8 @@ class OpacusSum(ClippedSum):
         self.numbers = 2 * sum(each.shape[1] for each in rows)
         squares = torch.stack([each.square().sum(1) for each in rows]).sum(0)
         weights = clip_weights(squares, max_grad_norm)
-        return [(weights @ each).view(given.shape) for each, given in zip(rows, self.parameters, strict=True)]
+        total = [(weights @ each).view(given.shape) for each, given in zip(rows, self.parameters, strict=True)]
+        return total, squares
 
 
 class OpacusGhost(ClippedSum):
@@ -80,9 +81,9 @@ class OpacusGhost(ClippedSum):
         except Exception as error:
             raise UnsupportedError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
 
-    def __call__(
+    def total(
         self, images: Float[Tensor, "batch ..."], targets: Sequence[Tensor], criterion: Criterion, max_grad_norm: float
-    ) -> list[Tensor]:
+    ) -> tuple[list[Tensor], Float[Tensor, "batch"]]:
         try:
             with torch.enable_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -96,7 +97,8 @@ class OpacusGhost(ClippedSum):
                 for each in self.parameters:
                     each.grad = None
                 torch.autograd.backward((weights * losses).sum())
-            return [torch.zeros_like(each) if each.grad is None else each.grad.detach() for each in self.parameters]
+            total = [torch.zeros_like(each) if each.grad is None else each.grad.detach() for each in self.parameters]
+            return total, norms.detach().square()
         except Exception as error:
             raise UnsupportedError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
         finally:

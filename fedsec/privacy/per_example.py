@@ -70,7 +70,12 @@ class Outer(Pending):
         self.outputs, self.inputs = outputs, inputs
 
     def squares(self) -> Float[Tensor, "batch"]:
-        return self.outputs.square().sum(1) * self.inputs.square().sum(1)
+        # In float64, which holds every product: an overflow in one and an underflow in the other would hide a gradient.
+        left, right = (
+            torch.linalg.vector_norm(each, dim=1, dtype=torch.float64) for each in (self.outputs, self.inputs)
+        )
+        squares: Tensor = (left * right).square()
+        return squares
 
     def total(self, weights: Float[Tensor, "batch"]) -> Float[Tensor, "*shape"]:
         return (self.outputs * weights[:, None]).T @ self.inputs
@@ -239,7 +244,8 @@ def group_norm(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> list[tuple[
     """Of a group normalization's scale and shift."""
     assert isinstance(layer, nn.GroupNorm)
     normalized = F.group_norm(inputs, layer.num_groups, eps=layer.eps)
-    return _affine(layer, (outputs * normalized).flatten(2).sum(2), outputs.flatten(2).sum(2))
+    scale, shift = (each.reshape(*inputs.shape[:2], -1).sum(2) for each in (outputs * normalized, outputs))
+    return _affine(layer, scale, shift)
 
 
 def layer_norm(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> list[tuple[Tensor, Pending]]:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -133,7 +134,7 @@ def test_both_rules_for_matrices_are_covered() -> None:
     for name in ("gram", "few words", "stride, dilation"):
         tried = BookKeeping(twin(zoo()[name]))
         pending = tried._pending
-        tried._pending = lambda g, p=pending: kinds.update(type(e) for e in p(g).values()) or p(g)  # type: ignore[assignment,func-returns-value]
+        tried._pending = lambda g, n, p=pending: kinds.update(type(e) for e in p(g, n).values()) or p(g, n)  # type: ignore[assignment,func-returns-value]
         images, labels = batch(2, (4, 9, 9))
         tried(images, (labels,), criterion, 1.0)
     assert kinds == {per_example.Formed, per_example.Products, per_example.Outer}
@@ -155,7 +156,7 @@ def test_all_modes_agree_on_the_models(name: str) -> None:
     _, norms = oracle(module, images, labels, 1.0)
     norm = float(norms.median())
     expected, _ = oracle(module, images, labels, norm)
-    for mode in ("auto", "ghost", "hooks", "functorch", "ew"):
+    for mode in MODES:
         way = choose(module, mode, images[:3], (labels[:3],), criterion)  # type: ignore[arg-type]
         assert way.words == ("book-keeping" if mode == "auto" else f"Opacus's {mode}")
         sums = way.make(twin(module), torch.enable_grad)
@@ -169,6 +170,125 @@ def test_norms_are_bounded_whatever_the_scale() -> None:
         found = BookKeeping(twin(module))(images * 30, (labels,), criterion, norm)
         size = float(torch.cat([each.flatten() for each in found]).norm())
         assert size == pytest.approx(norm, rel=1e-4)
+
+
+MODES = ("auto", "ghost", "hooks", "functorch", "ew")
+
+
+@pytest.mark.parametrize("broken", [[1], [0, 3], [0, 1, 2, 3]])
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_an_example_that_is_not_finite_adds_nothing(name: str, broken: list[int]) -> None:
+    """In every way; the others' sum is what it is without it, and a batch of such examples is empty."""
+    shape = (1, 12, 12)
+    torch.manual_seed(0)
+    module, (images, labels) = build(name, shape, 4), batch(4, shape)
+    finite = [place for place in range(4) if place not in broken]
+    expected = [torch.zeros_like(each, dtype=torch.float64) for each in module.parameters()]
+    if finite:
+        expected, _ = oracle(module, images[finite], labels[finite], 0.5)
+    images = images.clone()
+    images[broken, 0, 3, 3] = torch.tensor([torch.nan, torch.inf, -torch.inf, torch.nan])[: len(broken)]
+    made = [choose(module, mode, batch(3, shape)[0], (labels[:3],), criterion).make for mode in MODES]  # type: ignore[arg-type]
+    for make in (*made, Functional, OneByOne):
+        found = make(twin(module), nullcontext)(images, (labels,), criterion, 0.5)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-5)
+
+
+def test_lengths_of_outer_products_neither_overflow_nor_vanish() -> None:
+    outputs, inputs = torch.tensor([[0.0], [1e-25], [1e-25], [2.0]]), torch.tensor([[1e30], [1e30], [1e-25], [3.0]])
+    found = per_example.Outer(outputs, inputs).squares().sqrt()
+    torch.testing.assert_close(found, torch.tensor([0.0, 1e5, 1e-50, 6.0], dtype=torch.float64), rtol=1e-5, atol=0)
+
+
+def test_an_overflow_times_nothing_is_nothing() -> None:
+    """A huge image whose true gradient is zero leaves the others' sum alone, and is not left out for it."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.Hardtanh(), nn.Linear(5, 4))
+    images, labels = batch(3, (4, 3, 3))
+    images[1] *= 1e30
+    expected, _ = oracle(module, images, labels, 0.5)
+    agree(BookKeeping(twin(module))(images, (labels,), criterion, 0.5), expected)
+
+
+class Folded(nn.Module):
+    """A linear layer on the halves of an image, folded into the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(18, 5), nn.Linear(10, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.head(self.inner(images.reshape(-1, 18)).tanh().reshape(len(images), -1))
+        return out
+
+
+class SequenceFirst(nn.Module):
+    """Words, then examples."""
+
+    def __init__(self, words: int) -> None:
+        super().__init__()
+        self.words, self.inner, self.head = words, nn.Linear(36 // words, 5), nn.Linear(5, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.head(self.inner(images.reshape(len(images), self.words, -1).transpose(0, 1)).tanh().mean(0))
+        return out
+
+
+class Constant(nn.Module):
+    """A branch that sees no image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch, self.head = nn.Linear(3, 36), nn.Linear(36, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.head(images.flatten(1) * self.branch(torch.ones(1, 3)))
+        return out
+
+
+class Named(nn.Module):
+    """Calls its layers by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.norm, self.head = nn.Linear(36, 6), nn.GroupNorm(2, 6), nn.Linear(6, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.head(input=self.norm(input=self.inner(input=images.flatten(1))).tanh())
+        return out
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Named(), "book-keeping"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(36, 6), nn.GroupNorm(3, 6), nn.Linear(6, 4)), "book-keeping"),
+        (Folded(), "torch.func"),
+        (SequenceFirst(4), "torch.func"),
+        (SequenceFirst(3), "torch.func"),  # as many words as there are trial images
+        (Constant(), "torch.func"),
+    ],
+)
+def test_auto_has_a_way_for_every_layout(module: nn.Module, words: str) -> None:
+    images, labels = batch(6, (4, 3, 3))
+    way = choose(module, "auto", images[:3], (labels[:3],), criterion)
+    assert way.words == words, way.reason
+    batch_first = (isinstance(module, SequenceFirst) and module.words == 3) or words == "book-keeping"
+    assert batch_first != ("a Linear does not keep the batch as its first axis" in way.reason)
+    norm = float(oracle(module, images, labels, 1.0)[1].median())
+    expected, _ = oracle(module, images, labels, norm)
+    agree(way.make(twin(module), nullcontext)(images, (labels,), criterion, norm), expected)
+
+
+def test_auto_survives_whatever_a_rule_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
+        raise IndexError("out of range")
+
+    monkeypatch.setitem(per_example.RULES, nn.Linear, fail)  # type: ignore[arg-type]
+    images, labels = batch(3, (4, 3, 3))
+    way = choose(nn.Sequential(nn.Flatten(), nn.Linear(36, 4)), "auto", images, (labels,), criterion)
+    assert way.words == "torch.func"
+    assert "no book-keeping: IndexError: out of range" in way.reason
 
 
 @pytest.mark.parametrize(("module", "reason"), [(Scaled(), "has no rule"), (Scaled(in_place=True), "in place")])
@@ -206,10 +326,11 @@ def test_the_slowest_way_always_works() -> None:
 def test_a_way_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(per_example.Outer, "squares", lambda self: self.outputs.square().sum(1))
     images, labels = batch(3, (4, 3, 3))
-    module = nn.Sequential(nn.Flatten(), nn.Linear(36, 4))
-    way = choose(module, "auto", images * 20, (labels,), criterion)
-    assert way.words == "torch.func"
-    assert "no book-keeping: it is off by" in way.reason
+    module = nn.Sequential(nn.Flatten(), nn.Linear(36, 4, bias=False))
+    for scale in (20, 0.05):  # norms above one, and all below
+        way = choose(module, "auto", images * scale, (labels,), criterion)
+        assert way.words == "torch.func"
+        assert "no book-keeping: it is off by" in way.reason
 
 
 def test_a_mode_that_cannot_be_had_is_refused() -> None:
