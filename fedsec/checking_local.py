@@ -120,22 +120,36 @@ def check_private_aggregator(rule: PrivateAggregator) -> None:
         rule.restore(start)
         expect(not torch.equal(rule(updates, generator=seeded(2)), found.vector), "others must give other noise")
         rule.restore(start)
-        # Nobody's update, however long, moves the released vector by more than anybody's: the noise cancels.
-        louder = updates.clone()
-        louder[3] *= 1e6
-        vectors = []
-        for rows in (updates, louder):
-            rule.restore(start)
-            vectors.append(rule(rows, generator=seeded(1)))
-        reach = float((vectors[0] - vectors[1]).norm())
-        rule.restore(start)
-        alone = float((rule(louder[3:4], generator=seeded(1)) - _nobody(rule, updates[0], start)).norm())
-        expect(reach <= 2 * alone * (1 + 1e-3), f"a client may move the vector by {alone}, not by {reach}")
-        rule.restore(start)
+        _check_reach(rule, updates, start)
         broken = updates.clone()
         broken[7, 5] = torch.nan
         expect(rule.aggregate(broken, generator=seeded(1)).rejected == (7,), "rows that are not finite are rejected")
         rule.restore(start)
+
+
+def _check_reach(rule: PrivateAggregator, updates: torch.Tensor, start: dict[str, torch.Tensor]) -> None:
+    """A client moves the release by no more than a bound, however long its update, and the noise is as charged."""
+    noise = _nobody(rule, updates[0], start)
+
+    def moved(row: torch.Tensor, others: torch.Tensor) -> float:
+        rule.restore(start)
+        with_it = rule(torch.cat([others, row]), generator=seeded(1))
+        rule.restore(start)
+        without = rule(others, generator=seeded(1)) if len(others) else noise
+        return float((with_it - without).double().norm())
+
+    # Equal generators give equal noise, which cancels.
+    bound = moved(updates[3:4] * 1e3, updates[:0])
+    for scale in (1.0, 1e3, 1e6):
+        for others in (updates[:0], updates[:3]):
+            reach = moved(updates[3:4] * scale, others)
+            told = f"an update {scale:g} times as long may move the release by {bound:.4g}, not by {reach:.4g}"
+            expect(reach <= bound * (1 + 1e-3), told)
+    assert rule.round_cost is not None
+    # What else a rule releases (a count, to adapt its bound) is paid for by more noise here, never by less.
+    charged, found = rule.round_cost.noise_multiplier, float(noise.double().std()) / bound
+    expect(found >= 0.93 * charged, f"the noise over a client's bound is {found:.4g}, and {charged:.4g} is charged")
+    rule.restore(start)
 
 
 def _nobody(rule: PrivateAggregator, like: torch.Tensor, start: dict[str, torch.Tensor]) -> torch.Tensor:

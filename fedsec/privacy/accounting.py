@@ -30,6 +30,9 @@ PRV_LARGEST = 20.0
 """Epsilon by rdp above which prv is not tried: its grid grows with epsilon, until it hangs or fails."""
 PRV_POINTS = 2**22
 """Grid points above which prv is not tried; so many take seconds."""
+PRV_SMALLEST_DELTA = 1e-10
+"""Delta below which prv is not tried: rounding in its convolutions then shows, and its bound is none. Without sampling,
+where the truth is known, it fell short by 0.013 after 400 steps at 1e-13 and by 0.2 after 50,000 at 1e-12."""
 PRV_ERROR = 0.01
 """Opacus's default for how far prv's bound may lie above the true epsilon."""
 GDP_NOTE = "gdp is a central limit theorem's approximation and may underestimate epsilon (arXiv:2106.02848)"
@@ -195,6 +198,8 @@ def _tried(compute: Any, **given: Any) -> float:
 def _prv(history: tuple[Spending, ...], delta: float, bound: Epsilon) -> Epsilon:
     if not bound.value <= PRV_LARGEST:
         return _instead(bound, "prv", f"epsilon is about {bound.value:.3g}, beyond {PRV_LARGEST:g}")
+    if delta < PRV_SMALLEST_DELTA:
+        return _instead(bound, "prv", f"delta lies below {PRV_SMALLEST_DELTA:g}, where its rounding shows")
     points = _prv_points(history, delta)
     if points > PRV_POINTS:
         return _instead(bound, "prv", f"its grid would have {points:.3g} points")
@@ -208,7 +213,7 @@ def _prv(history: tuple[Spending, ...], delta: float, bound: Epsilon) -> Epsilon
             value = float(accountant.get_epsilon(delta=delta, eps_error=PRV_ERROR))
     except (ValueError, RuntimeError, ArithmeticError, IndexError, MemoryError) as error:
         return _instead(bound, "prv", f"{type(error).__name__}: {error}".splitlines()[0])
-    if not value <= bound.value + 2 * PRV_ERROR:  # neither bound may lie below the truth, so the smaller one is right
+    if not value <= bound.value:  # neither may lie below the truth, so the smaller one is right
         return _instead(bound, "prv", f"it gave {value:.4g}, more than rdp's bound")
     return Epsilon(max(0.0, value), delta, "prv")
 

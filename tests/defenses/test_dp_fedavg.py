@@ -10,6 +10,7 @@ from torch import Tensor
 from fedsec.defenses import DpFedAvg
 from fedsec.errors import InputError
 from fedsec.privacy import Spending, epsilon
+from fedsec.testing import check_private_aggregator
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -173,6 +174,38 @@ def test_delta_is_less_than_one_over_the_number_of_clients() -> None:
     assert rule.delta_of(1000) == 1000**-1.1 < 1 / 1000
     assert rule.delta_of(1) == 0.5
     assert DpFedAvg(noise_multiplier=1.0, delta=1e-6).delta_of(1000) == 1e-6
+
+
+class Unbounded(DpFedAvg):
+    """Does not clip."""
+
+    def _factors(self, norms: Tensor) -> Tensor:
+        return torch.ones_like(norms)
+
+
+class NearlyBounded(DpFedAvg):
+    """Clips only what is a thousand times too long."""
+
+    def _factors(self, norms: Tensor) -> Tensor:
+        return torch.where(norms > 1000 * self.bound, self.bound / norms, 1.0)
+
+
+class Silent(DpFedAvg):
+    """Charges for noise that it does not add."""
+
+    def _noises(self, expected: float) -> tuple[float, float]:
+        noise, count = super()._noises(expected)
+        return 1e-6 * noise, count
+
+
+@pytest.mark.parametrize("quantile", [None, 0.5])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [(Unbounded, "times as long may move"), (NearlyBounded, "may move the release"), (Silent, "is charged")],
+)
+def test_rules_that_do_not_hide_a_client_fail_their_check(kind: type[DpFedAvg], message: str, quantile: Any) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_private_aggregator(kind(noise_multiplier=1.0, quantile=quantile))
 
 
 # Refusals

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,6 +73,51 @@ def test_without_sampling_epsilon_is_known_exactly(mu: float) -> None:
     exact = gaussian(mu, 1e-5)
     assert exact <= epsilon([spending], 1e-5, "prv").value <= exact + 2 * accounting.PRV_ERROR
     assert exact <= epsilon([spending], 1e-5, "rdp").value <= 1.25 * exact
+
+
+def sampled(noise: float, rate: float, delta: float) -> float:
+    """Exact epsilon of one Poisson-sampled Gaussian step: the larger one of adding an example and of removing it."""
+    x = np.linspace(-40 * noise, 40 * noise + 1, 400_001)
+    without = norm.pdf(x, 0, noise)
+    with_it = (1 - rate) * without + rate * norm.pdf(x, 1, noise)
+
+    def found(one: np.ndarray, other: np.ndarray) -> float:
+        def failing(e: float) -> float:
+            return float(np.trapezoid(np.maximum(one - math.exp(e) * other, 0), x)) - delta
+
+        return float(brentq(failing, 0, 20)) if failing(0) > 0 else 0.0
+
+    return max(found(with_it, without), found(without, with_it))
+
+
+@pytest.mark.parametrize(
+    ("noise", "rate", "delta"),
+    [(1.0, 0.1, 1e-5), (0.6, 0.02, 1e-6), (2.0, 0.5, 1e-3), (0.8, 0.9, 1e-8), (4.0, 0.3, 1e-2)],
+)
+def test_a_sampled_step_costs_what_its_hockey_stick_divergence_says(noise: float, rate: float, delta: float) -> None:
+    exact = sampled(noise, rate, delta)
+    assert exact <= epsilon([Spending(noise, rate, 1)], delta, "prv").value <= exact + 2 * accounting.PRV_ERROR
+    assert exact <= epsilon([Spending(noise, rate, 1)], delta, "rdp").value
+    assert sampled(noise, 1.0, 1e-5) == pytest.approx(gaussian(1 / noise, 1e-5), abs=1e-4)
+
+
+def test_prv_never_exceeds_rdp() -> None:
+    """Budgets and the largest of many epsilons rely on it."""
+    for spending in (Spending(30.0, 1.0, 1), Spending(1.0, 0.01, 3), Spending(5.0, 0.001, 2), Spending(0.7, 0.2, 40)):
+        for delta in (1e-2, 1e-5, 1e-9):
+            bound = epsilon([spending], delta, "rdp")
+            assert epsilon([spending], delta, "prv").value <= bound.value
+
+
+def test_prv_gives_way_where_delta_drowns_in_rounding() -> None:
+    spending = Spending(1.0, 1.0, 1)
+    found = epsilon([spending], 0.9e-10, "prv")
+    assert found.accountant == "rdp"
+    assert "by rdp instead of prv: delta lies below 1e-10" in found.note
+    assert found.value >= gaussian(1.0, 0.9e-10)
+    edge = epsilon([spending], 1e-10, "prv")
+    assert edge.accountant == "prv"
+    assert edge.value >= gaussian(1.0, 1e-10)
 
 
 def test_little_spending_uses_orders_beyond_opacus_and_stays_a_bound() -> None:

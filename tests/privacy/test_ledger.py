@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fedsec.errors import InputError
-from fedsec.privacy import Accountant, Ledger, Spending, calibrate, epsilon
+from fedsec.privacy import Accountant, Epsilon, Ledger, Spending, accounting, calibrate, epsilon
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,43 @@ def test_a_budget_is_kept_to_the_last_step() -> None:
     assert steps == 25
     assert ledger.epsilon(0).value == budget
     assert ledger.affords(0, 0.1, 1.0, 1, None)
+
+
+def test_few_of_many_clients_are_accounted_by_prv(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest epsilon and who affords a round are as if all were computed; rdp says who need not be."""
+    ledger = Ledger(12, 1e-4, "prv")
+    for client in range(12):
+        ledger.spend(client, 10 / (40 + 23 * client), 1.5, 5 + client)
+    every = [ledger.epsilon(client) for client in range(12)]
+    asked: list[str] = []
+    plain = accounting._epsilon
+
+    def counted(history: tuple[Spending, ...], delta: float, accountant: Accountant) -> Epsilon:
+        asked.append(accountant)
+        return plain(history, delta, accountant)
+
+    monkeypatch.setattr(accounting, "_epsilon", counted)
+    assert ledger.maximum() == max(every, key=lambda one: one.value)
+    assert 1 <= asked.count("prv") < 6
+    for client in range(12):
+        after = epsilon([*ledger.spent[client], Spending(1.5, 0.1, 2)], 1e-4, "prv").value
+        for budget in (0.95 * after, after, 2 * after):
+            asked.clear()
+            assert ledger.affords(client, 0.1, 1.5, 2, budget) == (budget >= after)
+            assert ("prv" in asked) == (budget <= after)
+
+
+def test_the_largest_by_prv_need_not_be_the_largest_by_rdp(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"rdp": {1.0: 5.0, 2.0: 4.5, 3.0: 4.2, 4.0: 3.9}, "prv": {1.0: 4.0, 2.0: 4.4, 3.0: 4.1, 4.0: 3.8}}
+
+    def told(history: tuple[Spending, ...], delta: float, accountant: Accountant) -> Epsilon:
+        return Epsilon(known[accountant][history[0].noise_multiplier], delta, accountant)
+
+    monkeypatch.setattr(accounting, "_epsilon", told)
+    ledger = Ledger(4, 1e-4, "prv")
+    for client, noise in enumerate((4.0, 1.0, 3.0, 2.0)):
+        ledger.spend(client, 0.1, noise, 1)
+    assert ledger.maximum() == Epsilon(4.4, 1e-4, "prv")
 
 
 def test_a_ledger_is_restored_exactly() -> None:
