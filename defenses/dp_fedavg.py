@@ -32,8 +32,9 @@ class DpFedAvg(PrivateAggregator):
 
     What is guaranteed: (epsilon, delta)-differential privacy of all models that the server releases, towards everybody
     but the server, which sees the updates themselves. The unit is one client with all its data, added or removed.
-    Clients must be sampled independently of each other (`sampling: poisson`), or all take part in every round. Weights
-    are ignored: all clients count alike.
+    Clients must be sampled independently of each other (`sampling: poisson`), or all take part in every round, without
+    stragglers. Weights are ignored: all clients count alike. Not covered: what else the server knows (participants,
+    influences, clients' own accuracies and statistics).
 
     Args:
         noise_multiplier: z, the noise's standard deviation over the bound.
@@ -101,8 +102,9 @@ class DpFedAvg(PrivateAggregator):
 
     def stream(self) -> tuple[str, ...]:
         # How the bound moves decides how much of the noise goes to the count, and so what the updates' is.
-        moving = self.quantile, self.clip_lr, self.count_noise
-        return (*super().stream(), f"bound {self.clip_norm!r}", *(repr(each) for each in moving if self.quantile))
+        moving = () if self.quantile is None else (self.quantile, self.clip_lr, self.count_noise)
+        named = [f"{each and float(each)!r}" for each in moving]
+        return (*super().stream(), f"bound {self.clip_norm!r}", *named)
 
     def delta_of(self, num_clients: int) -> float:
         return default_delta(num_clients) if self.delta is None else self.delta
@@ -116,9 +118,11 @@ class DpFedAvg(PrivateAggregator):
         norms = torch.linalg.vector_norm(cohort.updates, dim=1, dtype=torch.float64)
         # What the rule says of this round's clients must not depend on the bound of the next.
         self._used = self._factors(norms)
-        total = self._used.to(cohort.updates) @ cohort.updates
+        # In half precision rounded factors would let updates pass that are longer than the bound.
+        rows = cohort.updates.to(torch.promote_types(cohort.updates.dtype, torch.float32))
+        total = self._used.to(rows) @ rows
         expected = self.expected_clients or len(cohort.updates) + cohort.num_rejected
-        return self._released(total, norms, expected, cohort.generator)
+        return self._released(total, norms, expected, cohort.generator).to(cohort.updates)
 
     def shares(self, cohort: Cohort) -> Float[Tensor, "clients"]:
         return self._used / self._used.sum()

@@ -23,7 +23,8 @@ class DpSgd(LocalDefense):
 
     What is guaranteed: (epsilon, delta)-differential privacy of everything a client sends over the whole run, towards
     everybody, the server included. The unit is one example of one client (not a client, nor a person with several
-    examples), added to or removed from its data. Clients' data are disjoint, so the federation's epsilon is the largest
+    examples), added to or removed from its data while the number of its examples stays public (zero-out); replacing one
+    costs more. Clients' data are disjoint, so the federation's epsilon is the largest
     client's. Clients that the run leaves out for lack of budget are known by that, which depends on sizes alone.
 
     What voids it: batches that are no Poisson samples, noise that is drawn twice, layers that couple examples (batch

@@ -1,6 +1,7 @@
 """What local training asks of a model's batch normalization, told before anything is trained."""
 
 import copy
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,24 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fedsec.errors import InputError
 
 _KNOWN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+NormStatistics = Literal["average", "local", "reset", "recalibrate"]
+"""What happens to the running statistics of batch normalization, which no gradient trains. In train mode a batch is
+normalized by its own mean and variance, so the choice matters where the model is evaluated:
+
+average: clients start from the server's statistics, move them by the layers' momentum, and the server averages what it
+    gets back, as federated averaging does with everything.
+reset: clients forget them at the start of each round and keep the plain average over the round's batches; the server
+    averages those. They describe the last round alone, not an exponential memory of all.
+local: they never leave a client (SiloBN, Andreux et al. 2020; FedBN keeps scale and shift at home too). The global
+    model is evaluated with each of the round's clients' statistics; its accuracy is their mean.
+recalibrate: none are exchanged while training. Before an evaluation the round's clients pass their images through the
+    new global model once, and the server averages the statistics they find.
+
+Averages use the algorithm's coefficients and leave out rejected clients; they are not robust, whatever the rule for the
+parameters is: under attack prefer `recalibrate`, or group normalization. Attacks on updates leave statistics alone:
+Byzantine clients send those that their own training made, so results under attack are on the mild side.
+"""
 
 
 def check_layers(module: nn.Module) -> None:

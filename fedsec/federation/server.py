@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from fedsec.data.datasets import Split
 from fedsec.defense import Aggregate, Aggregator
 from fedsec.errors import AggregationError, InputError
 from fedsec.federation.algorithm import Algorithm
+from fedsec.federation.batch_norm import NormStatistics
 from fedsec.federation.exchange import LocalResult, Start
 from fedsec.federation.fedavg import FedAvg
 from fedsec.federation.local import CohortTrainer
@@ -30,23 +31,6 @@ from fedsec.update_defense import UpdateTransform
 LocalUpdates = Callable[[Start, Sequence[int], int], LocalResult]
 Observer = Callable[[int, Sequence[int], Float[Tensor, "clients parameters"]], None]
 """Called with the round, its clients and what the server received, while `module` is still the model that was sent."""
-NormStatistics = Literal["average", "local", "reset", "recalibrate"]
-"""What happens to the running statistics of batch normalization, which no gradient trains. In train mode a batch is
-normalized by its own mean and variance, so the choice matters where the model is evaluated:
-
-average: clients start from the server's statistics, move them by the layers' momentum, and the server averages what it
-    gets back, as federated averaging does with everything.
-reset: clients forget them at the start of each round and keep the plain average over the round's batches; the server
-    averages those. They describe the last round alone, not an exponential memory of all.
-local: they never leave a client (SiloBN, Andreux et al. 2020; FedBN keeps scale and shift at home too). The global
-    model is evaluated with each of the round's clients' statistics; its accuracy is their mean.
-recalibrate: none are exchanged while training. Before an evaluation the round's clients pass their images through the
-    new global model once, and the server averages the statistics they find.
-
-Averages use the algorithm's coefficients and leave out rejected clients; they are not robust, whatever the rule for the
-parameters is: under attack prefer `recalibrate`, or group normalization. Attacks on updates leave statistics alone:
-Byzantine clients send those that their own training made, so results under attack are on the mild side.
-"""
 
 
 class Federation(RoundLoop):

@@ -35,6 +35,8 @@ PRV_SMALLEST_DELTA = 1e-10
 where the truth is known, it fell short by 0.013 after 400 steps at 1e-13 and by 0.2 after 50,000 at 1e-12."""
 PRV_ERROR = 0.01
 """Opacus's default for how far prv's bound may lie above the true epsilon."""
+LARGE_DELTA = 1e-2
+"""Delta above which a guarantee is told to be weak, whoever chose it; that of ten clients is 0.079 by default."""
 GDP_NOTE = "gdp is a central limit theorem's approximation and may underestimate epsilon (arXiv:2106.02848)"
 
 
@@ -89,14 +91,18 @@ def epsilon(history: Iterable[Spending], delta: float, accountant: Accountant = 
         history: what was done.
         delta: in (0, 1).
         accountant: `rdp`, `prv` or `gdp`. Where prv's or gdp's numbers are out of reach, rdp's stand in, and the note
-            says so.
+            says so. It also says where delta is too large to promise much.
 
     Raises:
         InputError: an unknown accountant, or delta out of range.
     """
     check_delta(delta)
     check_accountant(accountant)
-    return _epsilon(merged(history), delta, accountant)
+    found = _epsilon(merged(history), delta, accountant)
+    if delta <= LARGE_DELTA or not 0 < found.value < math.inf:
+        return found
+    large = f"delta {delta:.2g} is large: publishing each unit outright with that probability would pass as well"
+    return replace(found, note="; ".join(note for note in (found.note, large) if note))
 
 
 def merged(history: Iterable[Spending]) -> tuple[Spending, ...]:

@@ -59,7 +59,7 @@ class PrivateAggregator(Aggregator):
         Rules of one seed that differ in noise or bound must not draw the same numbers: a combination of what they
         release would be without noise. A subclass adds its bound.
         """
-        return () if self.round_cost is None else (f"multiplier {self.round_cost.noise_multiplier!r}",)
+        return () if self.round_cost is None else (f"multiplier {float(self.round_cost.noise_multiplier)!r}",)
 
     @abstractmethod
     def delta_of(self, num_clients: int) -> float:

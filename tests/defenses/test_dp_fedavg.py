@@ -35,6 +35,18 @@ def test_long_updates_are_shortened_and_the_sum_is_over_the_expected_number() ->
     torch.testing.assert_close(found.influence, torch.tensor([0.2, 1.0]) / 1.2, check_dtype=False)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_does_not_stretch_the_bound(dtype: torch.dtype) -> None:
+    """Rounding the vector moves entries up and down; rounding factors makes all of them longer."""
+    rule = prepared(clients=1, noise_multiplier=0.0, clip_norm=1.0)
+    rows = torch.randn(20, 4000, generator=seeded()).to(dtype)
+    lengths = [
+        float(rule(row[None] * (1 + place / 7), generator=seeded()).double().norm()) for place, row in enumerate(rows)
+    ]
+    assert max(lengths) < 1.001
+    assert min(lengths) > 0.999
+
+
 def test_without_a_run_the_round_s_own_number_counts_and_lost_rows_with_it() -> None:
     rule = DpFedAvg(noise_multiplier=0.0, clip_norm=1.0)
     torch.testing.assert_close(rule(ROWS, generator=seeded()), torch.tensor([0.9, 0.4]) / 2)
@@ -269,6 +281,7 @@ def test_rules_that_differ_in_noise_or_bound_draw_other_noise() -> None:
         {"noise_multiplier": 1.0, "quantile": 0.5, "count_noise": 4.0},
     ]
     assert len({prepared(**each).stream() for each in options}) == len(options)
+    assert prepared(noise_multiplier=2, clip_norm=1).stream() == prepared(noise_multiplier=2.0).stream()
     adapted = prepared(noise_multiplier=1.0, quantile=0.5)
     before = adapted.stream()
     adapted(ROWS, generator=seeded())

@@ -97,8 +97,15 @@ def test_a_step_is_what_the_paper_says(optimizer: str) -> None:
     assert len(set(plan.sizes.tolist())) > 1
     found = CohortTrainer(module, data).train(Start(flat(module), torch.zeros(0)), [plan], local).updates[0]
 
-    before = flat(module)
     noise = STREAMS.noise("noise", "client", 1, "round", 4, "multiplier 1.1", "bound 0.5")
+    torch.testing.assert_close(found, by_hand(module, data, plan, local, noise), rtol=1e-3, atol=2e-5)
+
+
+def by_hand(
+    module: nn.Module, data: ResidentData, plan: BatchPlan, local: LocalTraining, noise: torch.Generator
+) -> Tensor:
+    """A client's update by one example at a time and torch.optim; changes the module."""
+    before = flat(module)
     parameters = list(module.parameters())
     if local.optimizer == "adam":
         optimizer_: torch.optim.Optimizer = torch.optim.Adam(parameters, local.lr, weight_decay=local.weight_decay)
@@ -106,19 +113,21 @@ def test_a_step_is_what_the_paper_says(optimizer: str) -> None:
         optimizer_ = torch.optim.SGD(parameters, local.lr, local.momentum, weight_decay=local.weight_decay)
     for step, size in enumerate(plan.sizes.tolist()):
         total = torch.zeros_like(before)
-        for example in plan.examples[step, :size].tolist():
-            images, labels = data.batch(torch.tensor([example]))
+        for place in range(size):
+            view = None if plan.views is None else torch.from_numpy(plan.views[step, place][None])
+            images, labels = data.batch(torch.tensor([plan.examples[step, place]]), view, local.augmentation)
             row = torch.cat(
                 [g.flatten() for g in torch.autograd.grad(F.cross_entropy(module(images), labels), parameters)]
             )
             total += row * min(1.0, 0.5 / float(row.norm()))
         total += 1.1 * 0.5 * torch.randn(len(total), generator=noise)
-        gradient = total / 5 if local.batch_size == 5 else total / 7
+        assert local.batch_size is not None
+        gradient = total / local.batch_size
         gradient += local.proximal * (flat(module) - before)
         for each, part in zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True):
             each.grad = part.view_as(each)
         optimizer_.step()
-    torch.testing.assert_close(found, flat(module) - before, rtol=1e-3, atol=2e-5)
+    return flat(module) - before
 
 
 def flat(module: nn.Module) -> Tensor:
@@ -314,14 +323,20 @@ def test_memory_formats_draw_the_same_noise(memory_format: str) -> None:
     torch.testing.assert_close(found, trained(local, data, "cnn"), rtol=1e-3, atol=1e-5)
 
 
-def test_augmented_views_are_those_of_the_sampled_examples() -> None:
-    data = resident()
+def test_augmented_views_are_those_of_the_sampled_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each example in its own view, also where a batch is cut into parts."""
+    data, module = resident(), model()
     local = LocalTraining(steps=6, batch_size=5, augmentation=Augmentation(crop=2), private=PRIVATE)
     plan = plan_client(data, 0, local, 1, STREAMS)
     assert plan.views is not None
     assert plan.views.shape[:2] == plan.examples.shape
     assert plan.first(2).noise == plan.noise
-    assert not torch.allclose(trained(local, data), trained(replace(local, augmentation=None), data), atol=1e-4)
+    monkeypatch.setattr("fedsec.federation.private.PRIVATE_MICROBATCH", 2)
+    found = CohortTrainer(module, data).train(Start(flat(module), torch.zeros(0)), [plan], local).updates[0]
+    key = STREAMS.noise("noise", "client", 0, "round", 1, "multiplier 1.1", "bound 0.5")
+    clear = by_hand(model(), data, replace(plan, views=None), replace(local, augmentation=None), key.clone_state())
+    torch.testing.assert_close(found, by_hand(module, data, plan, local, key), rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(found, clear, atol=1e-4)
 
 
 def test_a_teachers_term_is_clipped_with_the_examples_own_loss() -> None:

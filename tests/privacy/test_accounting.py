@@ -101,6 +101,17 @@ def test_a_sampled_step_costs_what_its_hockey_stick_divergence_says(noise: float
     assert sampled(noise, 1.0, 1e-5) == pytest.approx(gaussian(1 / noise, 1e-5), abs=1e-4)
 
 
+def test_large_deltas_are_told_of() -> None:
+    for accountant in ACCOUNTANTS:
+        large, small = (epsilon([Spending(2.0, 0.5, 3)], delta, accountant).note for delta in (0.0101, 0.01))
+        assert large.endswith(
+            "delta 0.01 is large: publishing each unit outright with that probability would pass as well"
+        )
+        assert "large" not in small
+    assert epsilon([], 0.3).note == ""
+    assert epsilon([Spending(0.0, 0.5, 1)], 0.3).note == "steps without noise give no guarantee"
+
+
 def test_prv_never_exceeds_rdp() -> None:
     """Budgets and the largest of many epsilons rely on it."""
     for spending in (Spending(30.0, 1.0, 1), Spending(1.0, 0.01, 3), Spending(5.0, 0.001, 2), Spending(0.7, 0.2, 40)):

@@ -128,7 +128,8 @@ def test_results_tell_epsilon_delta_unit_and_accountant(
     whole: RunResult, records: dict[str, dict[str, Any]], logs: dict[str, list[dict[str, Any]]]
 ) -> None:
     def claim(unit: str, value: float | None, delta: float) -> dict[str, Any]:
-        return {"unit": unit, "value": value, "delta": delta, "accountant": "rdp", "note": ""}
+        note = epsilon([Spending(1.0, 1.0, 1)], delta).note  # so few examples make delta large
+        return {"unit": unit, "value": value, "delta": delta, "accountant": "rdp", "note": note}
 
     by_example, by_client = claim("example", spent(4, 4), DELTA), claim("client", hidden(4), 6**-1.1)
     expected: dict[str, list[dict[str, Any]]] = {
