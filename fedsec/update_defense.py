@@ -115,7 +115,7 @@ class UpdateTransform(Sealed, ABC):
             made = self.transform(rows, generator=generator, client=client)
         return _checked(f"{name}.transform", made, rows)
 
-    def check_model(self, model: nn.Module) -> None:  # noqa: B027  (most have nothing to refuse)
+    def check_model(self, model: nn.Module) -> None:
         """Refuse a model whose updates cannot be defended; asked once, before any training.
 
         Args:

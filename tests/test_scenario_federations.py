@@ -613,6 +613,10 @@ def test_what_contradicts_itself_is_refused_in_words(load: Load, text: str, mess
             "sample.yaml:3: defense: DpFedAvg: its account holds for clients that are drawn independently of each "
             "other, not for exactly 3 of 10; expected federation.sampling: poisson, or all clients",
         ),
+        (
+            "federation: {stragglers: {fraction: 0.2}}\ndefense: {name: dp_fedavg, noise_multiplier: 1}",
+            "sample.yaml:3: defense: DpFedAvg: ",
+        ),
         ("defense: [{name: prune, ratio: 1.5}]", "sample.yaml:2: defense[0]: Prune: ratio must lie in [0, 1), not 1.5"),
         (
             "model: {name: resnet4, norm: bn}\ndefense: [{name: dp_sgd, noise_multiplier: 1}, median]",

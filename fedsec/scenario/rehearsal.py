@@ -127,6 +127,7 @@ def _promises(config: CellConfig) -> None:
     """What one defense claims must hold beside the others, and for the way clients are drawn."""
     from fedsec.federation.releasing import check_sampling
     from fedsec.federation.sending import check_sending
+    from fedsec.federation.stragglers import Stragglers
     from fedsec.privacy import PrivateAggregator
 
     try:
@@ -136,8 +137,16 @@ def _promises(config: CellConfig) -> None:
     roles = [part.role for part in config.defense]
     transforms = [made for made, role in zip(built, roles, strict=True) if role == "update"]
     check_sending(transforms, private="local" in roles)
-    if isinstance(built[-1], PrivateAggregator):
-        check_sampling(built[-1], config.partition.clients, config.cohort, config.federation.sampling or "fixed")
+    if not isinstance(built[-1], PrivateAggregator):
+        return
+    federation, slow = config.federation, config.federation.stragglers
+    check_sampling(
+        built[-1],
+        config.partition.clients,
+        config.cohort,
+        federation.sampling or "fixed",
+        stragglers=None if slow is None else Stragglers(slow.fraction, slow.handling),
+    )
 
 
 def _independent(config: CellConfig) -> None:
