@@ -53,12 +53,13 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=1200, help="of each attack (default 1200)")
     parser.add_argument("--folder", default="inversions", help="where runs go (default inversions)")
     options = parser.parse_args()
-    done = (
-        {(row["row"], row["adaptive"]) for row in csv.DictReader(options.out.open())} if options.out.exists() else set()
-    )
+    rows = list(csv.DictReader(options.out.open())) if options.out.exists() else []
+    if any(int(row["images"]) != options.trials for row in rows):
+        parser.error(f"{options.out} has rows of other trials than {options.trials}")
+    done = {(row["row"], row["adaptive"]) for row in rows}
     with options.out.open("a", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        if not done:
+        if file.tell() == 0:
             writer.writeheader()
         for name, defense in DEFENSES.items():
             for adaptive in (False, True):

@@ -15,7 +15,7 @@ from fedsec.threat import Distortion
 from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform, whole_columns
 
 _SURELY_SHORTER = 0.95
-"""An update that is shorter than this share of the limit was not shortened to it, whatever rounding and noise did."""
+"""An update that is shorter than this share of the limit was not shortened to it, whatever rounding of numbers did."""
 
 _ENOUGH = 256
 """Entries of a parameter from which its magnitudes tell how much noise there can be."""
@@ -73,7 +73,8 @@ class ClipUpdate(UpdateTransform):
 
     def _ceiling(self, sent: Mapping[str, Tensor], later: Distortion) -> float | None:
         """How much noise of earlier defenses is left; None where the update was not shortened."""
-        cut = later.signs or later.rescaled or not all(later.whole(name) for name in sent)
+        # What noise came after is known by its size only, and its square may be most of what was sent.
+        cut = later.signs or later.rescaled or any(later.noise.values()) or not all(map(later.whole, sent))
         added = sum(row.numel() * later.noise.get(name, 0.0) ** 2 for name, row in sent.items())
         energy = sum(float(row.double().square().sum()) for row in sent.values()) - added
         if not cut and energy < (_SURELY_SHORTER * self.max_norm) ** 2:

@@ -102,7 +102,8 @@ class DpFedAvg(PrivateAggregator):
 
     def stream(self) -> tuple[str, ...]:
         # How the bound moves decides how much of the noise goes to the count, and so what the updates' is.
-        moving = () if self.quantile is None else (self.quantile, self.clip_lr, self.count_noise)
+        counted = (self.quantile, self.clip_lr, self.count_noise, self.expected_clients)
+        moving = () if self.quantile is None else counted
         named = [f"{each and float(each)!r}" for each in moving]
         return (*super().stream(), f"bound {self.clip_norm!r}", *named)
 

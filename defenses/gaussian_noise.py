@@ -52,12 +52,14 @@ class GaussianNoise(UpdateTransform):
 
     def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
         if not self.relative:
-            return Distortion(noise=later.reduced(dict.fromkeys(sent, self.std)))
+            noise = later.reduced(dict.fromkeys(sent, self.std))
+            return Distortion(noise=noise, ceiling=later.left(noise))
         if later.signs:
             return Distortion()
         # The noise adds its own share to the root mean square that an attacker sees.
         std = self.std / (1 + self.std**2) ** 0.5 * _root_mean_square_before(sent, later)
-        return Distortion(noise=dict.fromkeys(sent, std))
+        noise = dict.fromkeys(sent, std)
+        return Distortion(noise=noise, ceiling=later.left(noise))
 
 
 def _root_mean_square(update: Mapping[str, Tensor]) -> float:

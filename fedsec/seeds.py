@@ -46,9 +46,9 @@ class Streams:
         """128 bits that are the named stream's alone, for `noise_generator`."""
         return int.from_bytes(self.sequence(*name).generate_state(4).astype("<u4").tobytes(), "little")
 
-    def noise(self, *name: Key, device: str = "cpu") -> "torch.Generator":
-        """A torch generator of private noise at the start of the named stream; see `noise_generator`."""
-        return noise_generator(self.key(*name), device)
+    def noise(self, *name: Key) -> "torch.Generator":
+        """A CPU torch generator of private noise at the start of the named stream; see `noise_generator`."""
+        return noise_generator(self.key(*name))
 
     def torch(self, *name: Key) -> "torch.Generator":
         """A CPU torch generator at the start of the named stream."""
@@ -63,26 +63,23 @@ STATE_BEGINS = 24
 """Where PyTorch's CPU generator keeps them in the bytes of its state, each in eight bytes."""
 
 
-def noise_generator(key: int, device: str = "cpu") -> "torch.Generator":
-    """A generator of private noise, which different keys never share.
+def noise_generator(key: int) -> "torch.Generator":
+    """A CPU generator of private noise, which different keys never share.
 
     `torch.Generator.manual_seed` keeps 32 bits of a seed on a CPU, so that among a hundred thousand streams some are
     equal, and their noise cancels in a difference. Here NumPy's `SeedSequence` fills all 624 words of the Mersenne
-    Twister. CUDA's generator takes the key's last 64 bits.
+    Twister.
 
     Args:
         key: not negative; from `Streams.key`.
-        device: of the generator.
 
     Raises:
         RuntimeError: this PyTorch keeps the state of its generator in another form.
     """
     import torch
 
-    generator = torch.Generator(device).manual_seed(key % 2**64)
-    if generator.device.type != "cpu":
-        return generator
     _check_layout()
+    generator = torch.Generator()
     words = np.random.SeedSequence(key).generate_state(STATE_WORDS)
     words[0] |= np.uint32(1 << 31)  # of the first word that bit alone counts; a state of zeros would stay zero
     state = generator.get_state()

@@ -215,7 +215,9 @@ def each_known(
 
 def whole_columns(kept: Bool[Tensor, "..."]) -> bool:
     """Whether a mask drops columns of a matrix, whatever they held, instead of single entries, for they are small."""
-    return kept.ndim == 2 and not bool(kept.all()) and bool((kept.any(0) == kept.all(0)).all())
+    if kept.ndim != 2 or len(kept) < 2:  # a single row has an entry a column
+        return False
+    return not bool(kept.all()) and bool((kept.any(0) == kept.all(0)).all())
 
 
 def with_feedback(

@@ -565,6 +565,14 @@ def test_notes_tell_when_attackers_may_outnumber_a_defense(load: Load) -> None:
     # Of 200,000 simulated draws, 0.307 had as many Byzantine clients as others, or more.
     (note,) = plan(load(text + "federation: {clients_per_round: 10, sampling: poisson}")).notes
     assert note.endswith("a round has too many with probability 0.31")
+    # Of which the slower half is dropped; 200,000 draws give 0.400. All drawn is no sampling at all.
+    half = "stragglers: {fraction: 0.5, handling: drop}"
+    (note,) = plan(load(text + f"federation: {{clients_per_round: 10, sampling: poisson, {half}}}")).notes
+    assert note.startswith("median withstands 2 Byzantine of a round's 5 clients")
+    assert note.endswith("a round has too many with probability 0.4")
+    every = text.replace("0.4", "0.49") + f"federation: {{clients_per_round: 100, sampling: poisson, {half}}}"
+    (note,) = plan(load(every)).notes
+    assert "a round has more with probability" in note
     assert not plan(load(text)).notes
     (note,) = plan(load(text.replace("0.4", "0.6"))).notes
     assert "median withstands 49 Byzantine of 100 clients, and there are 60" in note

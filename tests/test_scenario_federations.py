@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedsec.attacks import SignFlip
 from fedsec.defenses import Median
 from fedsec.errors import ScenarioError
 from fedsec.federation.rounds import sample_clients
@@ -212,6 +213,7 @@ FITS = [
     GKT + "\nattack: {name: logit_poison, fraction: 0.2}",
     GKT + "\nattack: {name: feature_inversion, knowledge: {extractor: initial}}",
     "attack: dlg\ninversion: none",
+    "attack: dlg\nfederation: {stragglers: {fraction: 0, handling: partial}}",
     "attack: dlg\ninversion: {name: none}",
     "attack: {name: sign_flip, fraction: 0.1}\nmatrix: {inversion: [none, dlg]}",
     GKT + "\ndefense: none",
@@ -639,6 +641,24 @@ def test_what_does_not_fit_is_found_before_the_run(load: Load, text: str, messag
         rehearse(scenario)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_each_number_of_clients_is_tried(load: Load) -> None:
+    text = "federation: {clients_per_round: 10}\ndefense: {name: dp_fedavg, noise_multiplier: 1}\n"
+    text += "matrix: {partition.clients: %s}"
+    for clients in ("[10, 100]", "[100, 10]"):
+        with pytest.raises(ScenarioError, match="not for exactly 10 of 100"):
+            rehearse(load(text % clients))
+
+
+def test_attackers_who_see_all_updates_are_refused_beside_user_level_accounts(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "attack: {name: sign_flip, fraction: 0.2}\ndefense: {name: dp_fedavg, noise_multiplier: 1}"
+    rehearse(load(text))
+    monkeypatch.setattr(SignFlip, "knowledge", "omniscient")
+    with pytest.raises(ScenarioError, match="defense: DpFedAvg: SignFlip crafts its updates from all"):
+        rehearse(load(text))
 
 
 POISSON = "federation: {clients_per_round: 4, sampling: poisson, rounds: %d, stragglers: {fraction: %s}}\n"

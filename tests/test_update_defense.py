@@ -10,7 +10,7 @@ from fedsec.defenses import ClipUpdate, GaussianNoise, Prune, Quantize, Sign
 from fedsec.errors import InputError
 from fedsec.testing import check_update_transform
 from fedsec.threat import Distortion
-from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform, compose, with_feedback
+from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform, compose, whole_columns, with_feedback
 
 Change = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 
@@ -179,3 +179,11 @@ def test_a_memory_that_does_not_fit() -> None:
         with_feedback(prune, {"w": torch.ones(2)}, {"w": torch.ones(3)})
     with pytest.raises(InputError, match="carried has '0/w', which belongs to no member"):
         with_feedback(prune, {"w": torch.ones(2)}, {"0/w": torch.ones(2)})
+
+
+def test_a_matrix_of_one_row_is_pruned_by_entries() -> None:
+    """Each of its columns is an entry, so that a mask says nothing of columns dropped whatever they hold."""
+    row = torch.tensor([True, False, True])
+    assert not whole_columns(row[None])
+    assert whole_columns(row.expand(2, 3))
+    assert not whole_columns(torch.tensor([[True, False], [True, True]]))

@@ -80,8 +80,8 @@ class Sending:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave."""
-        self.carried = state.get("carried", self.carried).clone()
-        self.waited = state.get("waited", self.waited).clone()
+        if len(self.carried):
+            self.carried, self.waited = state["carried"].clone(), state["waited"].clone()
 
     def _send(self, row: Tensor, client: int, round_number: int, module: nn.Module) -> None:
         generator = self.streams.torch("defense", "client", client, "round", round_number)

@@ -18,7 +18,7 @@ from fedsec.runs.missing import (
     rounds_of_interest,
     without_weights,
 )
-from fedsec.runs.strongest import attackers, strongest
+from fedsec.runs.strongest import strongest
 from fedsec.runs.summary import ATTACK, DEFENSE, Group, Record, Summary, summarize, value_of
 from fedsec.scenario.expectations import RECONSTRUCTION
 from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER
@@ -147,9 +147,10 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
         columns = [_ACCURACY, *epsilons, *(column for column in _LEAKAGE if seen or column is not _LPIPS)]
         hints = [*spent, *_HINTS, *(["LPIPS: lower is closer"] if seen else [])]
         made.append(_draw("leakage: what a curious server reconstructs", summary, columns, hints, width))
-        if best := strongest(done):
+        best = strongest(records)
+        if best.records:
             title = "leakage: the best attacker of each row"
-            made.append(_draw(title, summarize(best), columns, [*_BEST, *hints], width, last=attackers(best[0])))
+            made.append(_draw(title, summarize(best.records), columns, [*_BEST, *hints], width, last=best.axes))
     elif epsilons:
         made.append(_draw("privacy: what was spent", summary, [_ACCURACY, *epsilons], spent, width))
     return made

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from fedsec.runs.missing import curious
 from fedsec.runs.summary import ATTACK, Group, Record, summarize
@@ -9,35 +10,52 @@ from fedsec.runs.summary import ATTACK, Group, Record, summarize
 INVERSION = "inversion"
 
 
-def strongest(records: Sequence[Record]) -> list[Record]:
+@dataclass(frozen=True)
+class Strongest:
+    """The winners, where several attackers looked at the same.
+
+    Args:
+        records: of the strongest attackers' cells, setting by setting in file order; none if there is nothing to tell.
+        axes: of who reconstructs, and how; what is fixed in a comparison is none of them.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    axes: list[str] = field(default_factory=list)
+
+
+def strongest(records: Sequence[Record]) -> Strongest:
     """Of cells that differ only in who reconstructs, those of the attacker with the highest mean PSNR over seeds.
 
-    Attackers stand against each other if they look at the same client in the same rounds and know the same.
+    Attackers stand against each other if they look at the same client in the same rounds and know the same. Who was
+    measured on fewer seeds than another, as where cells failed, is out.
 
     Args:
         records: the cells' records.
 
     Returns:
-        The records of the strongest, in file order; none where no attackers stand against each other, or all of them
-        do in one setting.
+        The strongest; nobody where no attackers stand against each other, or all of them do in one setting.
     """
-    summary = summarize([record for record in records if record.get("status") == "done"], "psnr")
     rivals: dict[str, list[Group]] = {}
-    for group in summary.groups:
-        if (found := curious(group.records[0])) is not None:
-            own = attackers(group.records[0])
-            setting = {axis: text for axis, text in group.axes.items() if axis not in own}
-            alike = [setting, found.get("target"), found.get("knowledge")]
-            rivals.setdefault(json.dumps(alike, sort_keys=True), []).append(group)
-    measured = [[group for group in groups if group.mean is not None] for groups in rivals.values()]
+    for group in summarize(records, "psnr").groups:
+        configured = [record for record in group.records if curious(record) is not None]
+        if not configured:
+            continue
+        found, own = curious(configured[0]) or {}, _attackers(configured[0])
+        setting = {axis: text for axis, text in group.axes.items() if axis not in own}
+        alike = [setting, found.get("target"), found.get("knowledge")]
+        rivals.setdefault(json.dumps(alike, sort_keys=True), []).append(group)
+    measured = [[group for group in groups if group.n] for groups in rivals.values()]
+    measured = [groups for groups in measured if groups]
     if len(measured) < 2 or all(len(groups) < 2 for groups in measured):
-        return []
-    best = [max(groups, key=lambda group: group.mean or 0.0) for groups in measured if groups]
-    kept = {id(record) for group in best for record in group.records}
-    return [record for record in records if id(record) in kept]
+        return Strongest()
+    best = [max(groups, key=lambda group: (group.n, group.mean or 0.0)) for groups in measured]
+    axes = [
+        axis for axis in best[0].axes if any(len({one.axes.get(axis) for one in groups}) > 1 for groups in measured)
+    ]
+    return Strongest([record for group in best for record in group.records], axes)
 
 
-def attackers(record: Record) -> list[str]:
-    """The axes of who reconstructs, and how; beside an inversion the attack is what Byzantine clients do."""
+def _attackers(record: Record) -> list[str]:
+    """The axes of who reconstructs; beside an inversion the attack is what Byzantine clients do."""
     root = INVERSION if (record.get("config") or {}).get(INVERSION) else ATTACK
     return [axis for axis in record["cell"] if axis.partition(".")[0] == root]

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedsec.runs.figures import look, plain, save
 from fedsec.runs.missing import UNITS, inverted
-from fedsec.runs.strongest import INVERSION, attackers, strongest
+from fedsec.runs.strongest import INVERSION, strongest
 from fedsec.runs.summary import ATTACK, DEFENSE, Group, Record, summarize
 
 if TYPE_CHECKING:
@@ -59,11 +59,12 @@ def draw_tradeoff(root: Path, records: Sequence[Record]) -> list[Path]:
     from matplotlib.figure import Figure
 
     done = [record for record in records if record.get("status") == "done" and inverted(record)]
-    best = strongest(done)
-    summary = summarize(best or done)
+    best = strongest(records)
+    kept = {id(record) for record in best.records or done}
+    summary = summarize([record for record in done if id(record) in kept])
     measured = [group for group in summary.groups if _of(group, "ssim") is not None]
     measure = _LPIPS if measured and all(_of(group, "lpips") is not None for group in measured) else _SSIM
-    panels = _panels(measured, attackers(best[0]) if best else ())
+    panels = _panels(measured, best.axes)
     if not panels:
         return []
     shown = list(panels.items())[:_PANELS]

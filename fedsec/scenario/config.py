@@ -271,7 +271,8 @@ def _unseen(curious: AttackConfig, federation: FederationConfig) -> Iterator[Pro
             ("knowledge", "bn_statistics"),
             "batch goes with single gradients (fedsgd); expected none or running",
         )
-    if federation.stragglers is not None and federation.stragglers.handling == "partial":
+    slow = federation.stragglers
+    if slow is not None and slow.fraction and slow.handling == "partial":
         yield (
             (),
             "the server does not know how many of its steps a slow client did, so its update cannot be replayed; "

@@ -142,8 +142,8 @@ def _notes(cell: Cell) -> Iterator[str]:
         return
     if cohort == clients:
         return
-    if config.federation.sampling == "poisson":
-        chance = _poisson_chance(clients, byzantine, config.cohort, partial(bound_of, part))
+    if config.federation.sampling == "poisson" and config.cohort < clients:
+        chance = _poisson_chance(config, byzantine, partial(bound_of, part))
         withstood = "too many"
     else:
         chance = _chance(clients, byzantine, cohort, bound)
@@ -185,17 +185,19 @@ def _chance(clients: int, byzantine: int, cohort: int, bound: int) -> float:
     return sum(exp(way - _log_ways(clients, cohort)) for way in ways)
 
 
-def _poisson_chance(clients: int, byzantine: int, mean: int, bound: Callable[[int], int]) -> float:
-    """P[more Byzantine clients than `bound` of a round's], each client drawn independently of the others."""
+def _poisson_chance(config: CellConfig, byzantine: int, bound: Callable[[int], int]) -> float:
+    """P[more Byzantine clients than `bound` among those heard], each client drawn independently of the others."""
+    clients, mean = config.partition.clients, config.cohort
     rate, total = mean / clients, 0.0
     spread = 6 * sqrt(mean * (1 - rate)) + 6
     for size in range(max(1, int(mean - spread)), min(clients, int(mean + spread)) + 1):
         log_chance = _log_ways(clients, size) + size * log(rate) + (clients - size) * log1p(-rate)
+        heard = config.heard_of(size)
         try:
-            withstood = bound(size)
+            withstood = bound(heard)
         except InputError:
             continue  # too few for the rule, which `rehearse` looks for
-        total += exp(log_chance) * _chance(clients, byzantine, size, withstood)
+        total += exp(log_chance) * _chance(clients, byzantine, heard, withstood)
     return total
 
 

@@ -73,7 +73,8 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
                 yield where, [key, drawn], partial(_smallest_round, part, config)
         else:
             yield where, key, partial(_build, "defense", part)
-    yield ("defense",), [content["defense"], content["federation"], config.cohort], partial(_promises, config)
+    promised = [content[section] for section in ("defense", "federation", "attack")]
+    yield ("defense",), [*promised, config.partition.clients], partial(_promises, config)
     if any(part.role == "update" for part in config.defense):
         yield ("defense",), [content["defense"], networks], partial(_defensible, config)
     if config.defense[0].role == "local":
@@ -125,7 +126,8 @@ def _server_evaluates_nothing(rule: DefenseConfig) -> None:
 
 def _promises(config: CellConfig) -> None:
     """What one defense claims must hold beside the others, and for the way clients are drawn."""
-    from fedsec.federation.releasing import check_sampling
+    from fedsec.federation.releasing import check_sampling, check_threat
+    from fedsec.federation.rounds import Threat
     from fedsec.federation.sending import check_sending
     from fedsec.federation.stragglers import Stragglers
     from fedsec.privacy import PrivateAggregator
@@ -140,6 +142,12 @@ def _promises(config: CellConfig) -> None:
     if not isinstance(built[-1], PrivateAggregator):
         return
     federation, slow = config.federation, config.federation.stragglers
+    if (byzantine := config.attack.count(config.partition.clients)) and not config.attack.inverts:
+        try:
+            attack = _build("attack", config.attack)
+        except FAILURES:
+            return  # complained about already
+        check_threat(built[-1], Threat(frozenset(range(byzantine)), attack))
     check_sampling(
         built[-1],
         config.partition.clients,

@@ -76,7 +76,10 @@ class Distortion:
         Raises:
             InputError: masks of one parameter differ in shape or device.
         """
-        return replace(self, noise=other.reduced(self.noise), carried={} if other.signs else self.carried).joined(other)
+        noise = other.reduced(self.noise)
+        joined = replace(self, noise=noise, carried={} if other.signs else self.carried).joined(other)
+        ceilings = [each for each in (self.ceiling, other.left(noise)) if each is not None]
+        return replace(joined, ceiling=min(ceilings, default=None))
 
     def reduced(self, noise: Mapping[str, float]) -> dict[str, float]:
         """What is left in what was sent of noise that went in before.
@@ -93,6 +96,11 @@ class Distortion:
         most = max(noise.values(), default=0.0)
         factor = 1.0 if self.ceiling is None or most <= self.ceiling else self.ceiling / most
         return {name: factor * deviation for name, deviation in noise.items()}
+
+    def left(self, noise: Mapping[str, float]) -> float | None:
+        """The ceiling for what went in before `noise` did, which takes its part of it."""
+        most = max(noise.values(), default=0.0)
+        return None if self.ceiling is None else max(0.0, self.ceiling**2 - most**2) ** 0.5
 
     def joined(self, other: "Distortion") -> "Distortion":
         """This distortion and another one, both in the units of what was sent in the end.

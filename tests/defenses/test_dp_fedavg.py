@@ -279,6 +279,8 @@ def test_rules_that_differ_in_noise_or_bound_draw_other_noise() -> None:
         {"noise_multiplier": 1.0, "quantile": 0.5},
         {"noise_multiplier": 1.0, "quantile": 0.4},
         {"noise_multiplier": 1.0, "quantile": 0.5, "count_noise": 4.0},
+        {"noise_multiplier": 1.0, "quantile": 0.5, "clip_lr": 0.1},
+        {"noise_multiplier": 1.0, "quantile": 0.5, "clients": 8},  # whose count takes another part of the noise
     ]
     assert len({prepared(**each).stream() for each in options}) == len(options)
     assert prepared(noise_multiplier=2, clip_norm=1).stream() == prepared(noise_multiplier=2.0).stream()

@@ -91,3 +91,54 @@ def test_what_is_told_of_two_defenses_is_right(client: ClientSide, first: str, s
         found.append(errors(update, sent, chain.known(sent)))
     right = all(0.5 <= calibration <= 2 and exact < 1e-4 for calibration, exact in found)
     assert right != ((first, second) in UNTOLD), found
+
+
+CHAINS: dict[str, list[UpdateTransform]] = {
+    "rounded after clipping": [GaussianNoise(1.0), ClipUpdate(1.0), Quantize(2)],
+    "rounded finely after clipping": [GaussianNoise(1.0), ClipUpdate(1.0), Quantize(4)],
+    "noise after clipping": [GaussianNoise(1.0), ClipUpdate(1.0), GaussianNoise(0.1)],
+    "less noise after clipping": [GaussianNoise(0.3), ClipUpdate(1.0), GaussianNoise(0.1)],
+    "noise twice before clipping": [GaussianNoise(0.3), GaussianNoise(0.3), ClipUpdate(10.0)],
+    "noise of its own size twice before clipping": [GaussianNoise(0.3, relative=True)] * 2 + [ClipUpdate(10.0)],
+    "noise, clipped, twice": [GaussianNoise(0.3), ClipUpdate(20.0), GaussianNoise(0.1), ClipUpdate(10.0)],
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_no_more_noise_is_told_than_what_was_sent_can_hold(client: ClientSide, name: str) -> None:
+    """An attacker who takes everything for noise would give up."""
+    chain = compose(CHAINS[name])
+    for seed in range(4):
+        update = drawn(client, seed)
+        sent = chain(update, client=client, generator=torch.Generator().manual_seed(100 + seed))
+        told = chain.known(sent)
+        held = sum(float(row.double().square().sum()) for row in sent.values())
+        assert sum(row.numel() * told.noise.get(each, 0.0) ** 2 for each, row in sent.items()) < 1.5 * held, told.noise
+
+
+@pytest.mark.parametrize("before", [[], [GaussianNoise(0.3)]], ids=["alone", "after another"])
+def test_noise_of_the_training_shrinks_with_the_update_too(client: ClientSide, before: list[UpdateTransform]) -> None:
+    chain = compose([*before, ClipUpdate(10.0)])
+    for seed in range(4):
+        update = drawn(client, seed)
+        generator = torch.Generator().manual_seed(100 + seed)
+        noisy = {name: row + 0.3 * torch.randn(row.shape, generator=generator) for name, row in update.items()}
+        sent = chain(noisy, client=client, generator=generator)
+        told = Distortion(noise=dict.fromkeys(sent, 0.3)).then(chain.known(sent))
+        true = 0.3 * (1 + len(before)) ** 0.5 * float(sent["3.weight"].norm() / noisy["3.weight"].norm())
+        assert 0.4 * true < max(told.noise.values()) < 2.2 * true
+        assert told.ceiling is not None
+        assert max(told.noise.values()) < 2.5 * true
+
+
+@pytest.mark.parametrize("first", [GaussianNoise(0.3), GaussianNoise(0.2)])
+def test_noises_before_clipping_share_what_is_left_for_them(client: ClientSide, first: UpdateTransform) -> None:
+    clip = ClipUpdate(10.0)
+    chain = compose([first, GaussianNoise(0.3), GaussianNoise(0.3), clip])
+    for seed in range(4):
+        sent = chain(drawn(client, seed), client=client, generator=torch.Generator().manual_seed(100 + seed))
+        ceiling, told = clip.known(sent).ceiling, max(chain.known(sent).noise.values())
+        assert ceiling is not None
+        assert 0 < told <= 1.001 * ceiling
+        more = Distortion(noise=dict.fromkeys(sent, 0.3)).then(chain.known(sent))
+        assert max(more.noise.values()) <= 1.001 * ceiling

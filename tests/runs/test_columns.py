@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fedsec.runs import columns, missing, report
-from fedsec.runs.strongest import strongest
+from fedsec.runs.strongest import Strongest, strongest
 
 LEAKED = {"psnr": 21.04, "ssim": 0.712, "lpips": 0.25, "mse": 0.008, "psnr_gray": 12.2, "ssim_gray": 0.031}
 LEAKED |= {"label_accuracy": 0.875, "recovered": 0.5, "rounds_reconstructed": 1}
@@ -204,7 +204,7 @@ def rivals(**more: Any) -> list[dict[str, Any]]:
 
 
 def test_the_best_attacker_of_each_defense_has_the_highest_mean() -> None:
-    best = strongest(rivals())
+    best = strongest(rivals()).records
     assert [(each["cell"]["attack"], each["cell"]["defense"]) for each in best] == [("two", "a")] * 2 + [
         ("one", "b")
     ] * 2
@@ -222,9 +222,26 @@ def test_an_attacker_that_reconstructs_nothing_is_never_the_best() -> None:
     for each in records:
         if each["cell"]["attack"] == "two":
             each["metrics"]["psnr"] = None
-    assert strongest(records) == []
+    assert strongest(records).records == []
     records[2]["metrics"]["psnr"] = 1.0  # of "two", on a
-    assert {each["cell"]["attack"] for each in strongest(records)} == {"one"}
+    assert {each["cell"]["attack"] for each in strongest(records).records} == {"one"}
+
+
+def test_who_was_measured_on_fewer_seeds_is_not_the_best() -> None:
+    """A mean over the easy seeds alone would be one of other pictures."""
+    records = rivals()
+    assert records[5]["cell"] == {"attack": "one", "defense": "b", "seed": 1}
+    records[5] |= {"status": "failed", "metrics": {}, "config": None}
+    best = strongest(records).records
+    assert [(each["cell"]["attack"], each["cell"]["defense"]) for each in best] == [("two", "a")] * 2 + [
+        ("two", "b")
+    ] * 2
+    records[7] |= {"status": "pending", "metrics": {}}
+    best = strongest(records).records
+    assert [(each["cell"]["attack"], each["status"]) for each in best[2:]] == [("one", "done"), ("one", "failed")]
+    _, text = printed(records, width=120)
+    assert re.search(r"^b +one +90\.0 +30\.0 ", text, re.MULTILINE)
+    assert re.search(r"^ +1 of 2 +1 of 2 ", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -240,11 +257,11 @@ def test_attackers_who_see_or_know_something_else_are_no_rivals(part: dict[str, 
     for each in records:
         if each["cell"]["attack"] == "two":
             each["config"]["attack"] |= part
-    assert strongest(records) == []
+    assert strongest(records).records == []
 
 
 def test_one_setting_needs_no_table_of_its_best_attacker() -> None:
-    assert strongest([each for each in rivals() if each["cell"]["defense"] == "a"]) == []
+    assert strongest([each for each in rivals() if each["cell"]["defense"] == "a"]) == Strongest()
 
 
 def test_beside_byzantine_clients_inversions_are_the_rivals() -> None:
@@ -262,7 +279,7 @@ def test_beside_byzantine_clients_inversions_are_the_rivals() -> None:
             ("flip", "idlg"): 30.0,
         }.items()
     ]
-    best = strongest(records)
+    best = strongest(records).records
     assert [(each["cell"]["attack"], each["cell"]["inversion"]) for each in best] == [("none", "dlg"), ("flip", "idlg")]
     _, text = printed(records, width=100)
     assert re.search(r"^attack +inversion +accuracy", text, re.MULTILINE)

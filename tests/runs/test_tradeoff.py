@@ -192,6 +192,22 @@ def test_each_defense_is_judged_by_its_best_attacker(tmp_path: Path) -> None:
     assert {name: x for name, (x, _) in points(axes).items()} == {"mean\nby dlg": 0.9, "clip\nby idlg": 0.2}
 
 
+def test_attackers_who_know_something_else_have_a_panel_of_their_own(tmp_path: Path) -> None:
+    records = [
+        leaking(defense, 0, 0.9, 0.5, attack="", psnr=10 * place, axes={"attack.name": name, "attack.knowledge": known})
+        for defense in ("mean", "clip")
+        for place, (name, known) in enumerate((name, known) for name in ("dlg", "idlg") for known in ("naive", "told"))
+    ]
+    for each in records:
+        del each["cell"]["attack"]
+        each["config"]["attack"]["knowledge"] = {"defense": each["cell"]["attack.knowledge"] == "told"}
+    panels = drawn(tmp_path, records)
+    assert [axes.get_title() for axes in panels] == [
+        f"attack.knowledge={known}, the best attacker of each defense" for known in ("naive", "told")
+    ]
+    assert all(set(points(axes)) == {"mean\nby idlg", "clip\nby idlg"} for axes in panels)
+
+
 @pytest.mark.parametrize(
     "records",
     [
