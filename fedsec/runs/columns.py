@@ -232,7 +232,7 @@ def _draw(
         width: columns of the terminal.
         last: axes that stand beside a row's names, whether or not they have several values.
     """
-    groups = _ordered(summary)
+    groups = _ordered(summary, last)
     axes = [*summary.further, *(axis for axis in (ATTACK, DEFENSE) if axis in summary.axes)]
     # What all cells have in common takes room that the numbers need.
     axes = [axis for axis in axes if axis not in last and len({group.axes.get(axis) for group in groups}) > 1]
@@ -243,19 +243,19 @@ def _draw(
 
     names = list[str]()
 
-    def layout(*, bare: bool) -> Layout:
+    def layout(*, bare: bool, leading: int) -> Layout:
         readings = [_aligned([replace(each, interval="") if bare else each for each in column]) for column in told]
-        leading = len(keys) - len(last)
         return Layout((*headers(axes), *(column.header for column in columns)), (*keys, *readings), leading)
 
-    chosen = layout(bare=False)
-    if chosen.narrowest > width:
-        chosen = chosen.stacked()
+    def fitting(*, bare: bool) -> Layout:
+        plain = layout(bare=bare, leading=len(keys) - len(last))
+        return plain if plain.narrowest <= width else layout(bare=bare, leading=len(keys)).stacked()
+
+    chosen = fitting(bare=False)
     if narrow := intervals and chosen.narrowest > width:
-        chosen = layout(bare=True)
-        chosen = chosen.stacked() if chosen.narrowest > width else chosen
+        chosen = fitting(bare=True)
     if chosen.broken(width) > _MOST_LINES:
-        chosen, names = layout(bare=narrow).numbered()
+        chosen, names = layout(bare=narrow, leading=len(keys)).numbered()
     shown = {each.value for column in told for each in column}
     seeds = max((len(group.records) for group in groups), default=0)
     over = f"means over {seeds} seeds"
@@ -274,11 +274,11 @@ def _draw(
     return chosen.draw(title, caption.append("; ".join(legend), style="dim"), width)
 
 
-def _ordered(summary: Summary) -> list[Group]:
-    """The groups setting by setting, in each those without an attack first."""
+def _ordered(summary: Summary, last: Sequence[str]) -> list[Group]:
+    """The groups setting by setting, in each those without an attack first; `last` says nothing of a setting."""
 
     def setting(group: Group) -> tuple[str, ...]:
-        return tuple(group.axes.get(axis, "") for axis in summary.further)
+        return tuple(group.axes.get(axis, "") for axis in summary.further if axis not in last)
 
     settings = list(dict.fromkeys(map(setting, summary.groups)))
     return sorted(summary.groups, key=lambda group: (settings.index(setting(group)), group.attacked))

@@ -98,7 +98,7 @@ class Layout:
         """The same with all that names a row in one column, below each other."""
         if self.keys < 2:
             return self
-        axes = [header.replace("\n", "").rpartition(".")[2] for header in self.headers[: self.keys]]
+        axes = [_axis(header) for header in self.headers[: self.keys]]
         names = [
             "\n".join(_named(axis, cell) for axis, cell in zip(axes, row, strict=True) if cell)
             for row in zip(*self.columns[: self.keys], strict=True)
@@ -116,7 +116,7 @@ class Layout:
 
     def numbered(self) -> tuple["Layout", list[str]]:
         """The same with numbers in place of what names the rows, and the names on a line each, to stand below."""
-        axes = [header.replace("\n", "").rpartition(".")[2] for header in self.headers[: self.keys]]
+        axes = [_axis(header) for header in self.headers[: self.keys]]
         names = [
             ", ".join(_named(axis, cell) for axis, cell in zip(axes, row, strict=True) if cell)
             for row in zip(*self.columns[: self.keys], strict=True)
@@ -157,6 +157,11 @@ class Layout:
 def headers(axes: Iterable[str]) -> list[str]:
     """The names of axes as headers, a part of a key path on each line."""
     return [axis.replace(".", ".\n") for axis in axes]
+
+
+def _axis(header: str) -> str:
+    """The last part of an axis's key path that says something: of `attack.name` the attack."""
+    return header.replace("\n", "").removesuffix(".name").rpartition(".")[2]
 
 
 def _named(axis: str, value: str | Reading) -> str:

@@ -13,6 +13,7 @@ from fedsec.runs.expectations import check
 from fedsec.runs.figures import draw_curves
 from fedsec.runs.partition_figure import draw_partitions
 from fedsec.runs.store import write_atomic
+from fedsec.runs.strongest import trained_once
 from fedsec.runs.summary import Group, Record, Summary, display, summarize
 from fedsec.runs.table import table
 from fedsec.runs.tradeoff_figure import draw_tradeoff
@@ -29,6 +30,7 @@ __all__ = [
     "summarize",
     "table",
     "tables",
+    "trained_once",
     "write_results",
 ]
 

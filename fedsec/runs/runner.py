@@ -187,11 +187,12 @@ class _Run:
         unmet: list[str] = []
         if done:
             report.draw_partitions(self.root, done)
-            report.draw_curves(self.root, done)
+            report.draw_curves(self.root, report.trained_once(done))
             report.draw_tradeoff(self.root, done)
-            self.console.print(report.table(records, width=self.console.width))
+            trained = report.trained_once(records)
+            self.console.print(report.table(trained, width=self.console.width))
             if any(cell.config.federation.rounds > 1 for cell in self.scenario.cells()):
-                worst = report.table(records, "accuracy_min_last5", width=self.console.width)
+                worst = report.table(trained, "accuracy_min_last5", width=self.console.width)
                 self.console.print(worst)
             for several in report.tables(records, width=self.console.width):
                 self.console.print(several)

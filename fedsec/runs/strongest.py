@@ -55,6 +55,33 @@ def strongest(records: Sequence[Record]) -> Strongest:
     return Strongest([record for group in best for record in group.records], axes)
 
 
+def trained_once(records: Sequence[Record]) -> list[Record]:
+    """Cells as their training sees them: of those that differ only in who looks at the messages, the first.
+
+    Args:
+        records: the cells' records.
+
+    Returns:
+        Records whose cells have no axis of who reconstructs; all of them as they are where some cell has no curious
+        server, or no two cells differ in nothing else.
+    """
+    settings: dict[str, list[tuple[Group, list[str]]]] = {}
+    for group in summarize(records).groups:
+        configured = [record for record in group.records if curious(record) is not None]
+        if not configured:
+            return list(records)
+        own = _attackers(configured[0])
+        setting = {axis: text for axis, text in group.axes.items() if axis not in own}
+        settings.setdefault(json.dumps(setting, sort_keys=True), []).append((group, own))
+    if all(len(alike) < 2 for alike in settings.values()):
+        return list(records)
+    return [
+        {**record, "cell": {axis: value for axis, value in record["cell"].items() if axis not in own}}
+        for (group, own), *_ in settings.values()
+        for record in group.records
+    ]
+
+
 def _attackers(record: Record) -> list[str]:
     """The axes of who reconstructs; beside an inversion the attack is what Byzantine clients do."""
     root = INVERSION if (record.get("config") or {}).get(INVERSION) else ATTACK

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fedsec.runs import columns, missing, report
-from fedsec.runs.strongest import Strongest, strongest
+from fedsec.runs.strongest import Strongest, strongest, trained_once
 
 LEAKED = {"psnr": 21.04, "ssim": 0.712, "lpips": 0.25, "mse": 0.008, "psnr_gray": 12.2, "ssim_gray": 0.031}
 LEAKED |= {"label_accuracy": 0.875, "recovered": 0.5, "rounds_reconstructed": 1}
@@ -215,6 +215,33 @@ def test_the_best_attacker_of_each_defense_has_the_highest_mean() -> None:
     assert re.match(r"a +two +90\.0 ±0\.0 +16\.0 ±0\.0 +\(12\.2\)", lines[3])
     assert re.match(r"b +one +90\.0 ±0\.0 +20\.0 ±127\.1 +\(12\.2\)", lines[4])
     assert "of the attackers above the one with the highest mean PSNR over seeds" in " ".join(text.split())
+
+
+def test_in_a_narrow_terminal_the_best_attacker_is_part_of_the_name() -> None:
+    records = rivals()
+    for each in records:
+        each["cell"] = {"attack.name": f"an_attacker_of_a_long_name_{each['cell']['attack']}", **each["cell"]}
+        del each["cell"]["attack"]
+    _, text = printed(records)
+    assert max(map(len, text.splitlines())) <= 80
+    lines = text.splitlines()
+    below = next(place for place, line in enumerate(lines) if line.startswith("───")) + 1
+    assert lines[below].startswith("a ")
+    assert lines[below + 1].startswith("an_attacker_of_a_")
+    assert "(0.031)" in text
+
+
+def test_tables_of_accuracy_have_each_training_once() -> None:
+    records = rivals()
+    once = trained_once(records)
+    assert [each["cell"] for each in once] == [{"defense": name, "seed": seed} for name in "ab" for seed in (0, 1)]
+    assert [each["id"] for each in once] == [each["id"] for each in records if each["cell"]["attack"] == "one"]
+    plain = record({"attack": "none", "defense": "a", "seed": 0}, config=running("fedavg"))
+    assert trained_once([*records, plain]) == [*records, plain]
+    assert trained_once(records[:4:2]) != []
+    alone = [each for each in records if each["cell"]["attack"] == "one"]
+    assert trained_once(alone) == alone
+    assert trained_once([]) == []
 
 
 def test_an_attacker_that_reconstructs_nothing_is_never_the_best() -> None:
