@@ -22,8 +22,9 @@ from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform
 class Prune(UpdateTransform):
     """Zeroes the smallest entries of an update, by magnitude.
 
-    Exactly floor(ratio n) of n entries go, of equal ones the first. An attacker who knows it compares only the entries
-    that were sent; where what was sent was then rounded to few levels, with zeros of its own, it compares all.
+    Exactly floor(ratio n) of n entries go, of equal ones the first. An attacker who knows it compares the entries that
+    were sent, and of the others as much as exceeds the smallest that was; where what was sent was then rounded to few
+    levels, with zeros of its own, it compares all.
 
     Args:
         ratio: share of the entries that is zeroed, in [0, 1).
@@ -63,7 +64,19 @@ class Prune(UpdateTransform):
                 # Rounded to zero. Only the entries that were rounded up would remain, so zeros count as rounded, too.
                 level = _below([sent[name] for name in group], number) * sqrt(self.ratio)
                 noise |= dict.fromkeys(group, level)
-        return Distortion(kept, noise)
+        return Distortion(kept, noise, limit={} if self.error_feedback else self._limits(sent, kept, later))
+
+    def _limits(self, sent: Mapping[str, Tensor], kept: Mapping[str, Tensor], later: Distortion) -> dict[str, float]:
+        """By parameter, the least magnitude that was kept, which nothing that was dropped exceeds."""
+        if later.signs or later.rescaled:
+            return {}
+        found = dict[str, float]()
+        for group in [[name] for name in sent] if self.per_tensor else [list(sent)]:
+            least = [sent[name][kept[name]].abs().min() for name in group if bool(kept[name].any())]
+            changed = any(name in each for name in group for each in (later.kept, later.noise))
+            if least and not changed and not all(bool(kept[name].all()) for name in group):
+                found |= dict.fromkeys(group, float(torch.stack(least).min()))
+        return found
 
     def remembered(self, sent: Mapping[str, Tensor], own: Distortion, waited: Mapping[str, Tensor]) -> Distortion:
         """Noise by age: after w messages without it an entry is the sum of w + 1 updates, of which one is looked for.

@@ -1,8 +1,8 @@
 """What is compared where a defense that the attacker knows has distorted the observed updates.
 
-The same is done to candidate updates and to observed ones: coordinates that were dropped count nothing, parameters
-count by how little noise they carry, only directions are compared where lengths say nothing, and signs are compared
-with a smooth sign of the candidates' values.
+The same is done to candidate updates and to observed ones: coordinates that were dropped count nothing, or as far as
+they exceed what can have been dropped; parameters count by how little noise they carry; only directions are compared
+where lengths say nothing, and signs are compared with a smooth sign of the candidates' values.
 
 Reference: the attacker who knows the defense: Balunović et al., ICLR 2022, arXiv:2111.04706.
 """
@@ -42,6 +42,8 @@ class Comparison:
     Attributes:
         kept: for each parameter, one where the update was kept and zero elsewhere [observations, ...]; None for
             everywhere.
+        limits: for each parameter, the largest magnitude that is not seen where the update was not kept
+            [observations, 1, ...]; None where nothing is known of what was dropped.
         factors: for each parameter, its weight by its noise, [observations, 1, ...] or, where that differs by
             coordinate, [observations, ...]; None for one.
         signs: whether only signs were sent.
@@ -51,6 +53,7 @@ class Comparison:
     """
 
     kept: list[Tensor | None]
+    limits: list[Tensor | None]
     factors: list[Tensor | None]
     signs: bool
     rescaled: bool
@@ -63,7 +66,7 @@ class Comparison:
         told = [each.distortion for each in observations if each.distortion is not None]
         if not told:
             return None
-        kept: list[Tensor | None] = []
+        kept, limits = list[Tensor | None](), list[Tensor | None]()
         targets, deviations = list[Tensor](), list[Tensor]()
         for name in names:
             rows = torch.stack([each.update[name] for each in observations])
@@ -80,6 +83,11 @@ class Comparison:
                 scale = _mean_magnitude(rows, mask).clamp_min(torch.finfo(rows.dtype).tiny)
                 rows, spread = rows / scale, spread / scale
             kept.append(mask)
+            known = mask is not None and all(
+                name in each.limit and not each.rescaled and not each.signs for each in told
+            )
+            most = rows.new_tensor([each.limit.get(name, 0.0) for each in told]).view(-1, *[1] * (rows.ndim - 1))
+            limits.append(most if known else None)
             targets.append(rows)
             deviations.append(spread)
         floor = _LEAST_CARRIED if any(each.carried for each in told) else _LEAST_NOISE
@@ -93,7 +101,7 @@ class Comparison:
         if told[0].rescaled:
             weighted = _directions(weighted)
         noise = (energy / squares.clamp_min(torch.finfo(squares.dtype).tiny)).clamp(0, 1)
-        return cls(kept, factors, told[0].signs, told[0].rescaled, weighted, noise)
+        return cls(kept, limits, factors, told[0].signs, told[0].rescaled, weighted, noise)
 
     def __call__(self, updates: Sequence[Tensor], owner: Int64[Tensor, "some"]) -> list[Tensor]:
         """Candidates' updates as they are compared, twice differentiable almost everywhere.
@@ -103,10 +111,12 @@ class Comparison:
             owner: whose observation each of them should reach, in rising order.
         """
         made = []
-        for row, mask, factor in zip(updates, self.kept, self.factors, strict=True):
+        for row, mask, limit, factor in zip(updates, self.kept, self.limits, self.factors, strict=True):
             if mask is not None:
                 mask = _rows(mask, owner)
-                row = row * mask
+                # What was dropped was no larger than what was kept: only what exceeds that is a difference.
+                beyond = 0.0 if limit is None else row - row.clamp(-_rows(limit, owner), _rows(limit, owner))
+                row = row * mask + beyond * (1 - mask)
             if self.signs:
                 size = row.abs()
                 row = row / (size + _SOFTNESS * _mean_magnitude(size, mask) + torch.finfo(row.dtype).tiny)

@@ -31,6 +31,8 @@ class Distortion:
         signs: only signs were sent, times a positive number for each parameter.
         carried: by parameter, the standard deviation, coordinate by coordinate, of what earlier updates left to be sent
             with this one (error feedback), in the units of what was sent; a parameter that is missing has none.
+        limit: by parameter, the largest magnitude of an entry that was dropped, in the units of what was sent; of a
+            parameter that is missing nothing is known of what was dropped.
         ceiling: an estimate of the largest standard deviation that noise of earlier defenses can have in what was sent,
             where its length was cut to an unknown part; zero where nothing can be said of it, None where none was cut.
 
@@ -44,9 +46,10 @@ class Distortion:
     signs: bool = False
     carried: Mapping[str, Float[Tensor, "..."]] = field(default_factory=dict)
     ceiling: float | None = None
+    limit: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (*self.kept, *self.noise, *self.carried):
+        for name in (*self.kept, *self.noise, *self.carried, *self.limit):
             if not isinstance(name, str):
                 raise InputError(f"Distortion: expected names of parameters, got {name!r}")
         for name, mask in self.kept.items():
@@ -56,6 +59,9 @@ class Distortion:
         for name, deviation in self.noise.items():
             if not (isfinite(deviation) and deviation >= 0):
                 raise InputError(f"Distortion: noise of {name!r} must be finite and not negative, got {deviation}")
+        for name, most in self.limit.items():
+            if not (isfinite(most) and most >= 0):
+                raise InputError(f"Distortion: limit of {name!r} must be finite and not negative, got {most}")
         for name, row in self.carried.items():
             if not isinstance(row, Tensor) or not bool((row.isfinite() & (row >= 0)).all()):
                 raise InputError(f"Distortion: carried[{name!r}] must be finite deviations, none of them negative")
@@ -63,6 +69,7 @@ class Distortion:
             raise InputError(f"Distortion: ceiling must be finite and not negative, got {self.ceiling}")
         object.__setattr__(self, "kept", {name: mask.detach().clone() for name, mask in self.kept.items()})
         object.__setattr__(self, "carried", {name: row.detach().clone() for name, row in self.carried.items()})
+        object.__setattr__(self, "limit", {name: float(most) for name, most in self.limit.items()})
         object.__setattr__(self, "noise", {name: float(deviation) for name, deviation in self.noise.items()})
 
     def then(self, other: "Distortion") -> "Distortion":
@@ -131,7 +138,15 @@ class Distortion:
             self.signs or other.signs,
             carried,
             min(ceilings, default=None),
+            {**self._limits_beside(other), **other._limits_beside(self)},
         )
+
+    def _limits_beside(self, other: "Distortion") -> dict[str, float]:
+        """Limits that still hold where another distortion leaves a parameter and its units alone."""
+        if other.rescaled or other.signs:
+            return {}
+        touched = {*other.kept, *other.noise, *other.carried}
+        return {name: most for name, most in self.limit.items() if name not in touched}
 
     def on(self, update: Mapping[str, Tensor]) -> "Distortion":
         """The same with its masks where an update lies, checked against it.
@@ -139,7 +154,7 @@ class Distortion:
         Raises:
             InputError: a name that the update does not have, or a mask of another shape.
         """
-        for name in (*self.kept, *self.noise, *self.carried):
+        for name in (*self.kept, *self.noise, *self.carried, *self.limit):
             if name not in update:
                 raise InputError(f"Distortion: {name!r} is none of the update's parameters: {', '.join(update)}")
         for name, mask in self.kept.items():

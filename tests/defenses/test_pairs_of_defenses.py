@@ -88,7 +88,10 @@ def test_what_is_told_of_two_defenses_is_right(client: ClientSide, first: str, s
     for seed in range(2):
         update = drawn(client, seed)
         sent = chain(update, client=client, generator=torch.Generator().manual_seed(100 + seed))
-        found.append(errors(update, sent, chain.known(sent)))
+        told = chain.known(sent)
+        found.append(errors(update, sent, told))
+        for name, most in told.limit.items():
+            assert bool((update[name][~told.kept[name]].abs() <= most).all())
     right = all(0.5 <= calibration <= 2 and exact < 1e-4 for calibration, exact in found)
     assert right != ((first, second) in UNTOLD), found
 

@@ -45,6 +45,24 @@ def test_pruning_drops_the_smallest() -> None:
     assert [row.tolist() for row in over_all.values()] == [[0.0, 0.0], [10.0, 20.0]]
 
 
+@pytest.mark.parametrize("per_tensor", [True, False])
+def test_nothing_that_was_pruned_is_larger_than_what_was_kept(per_tensor: bool) -> None:
+    generator = torch.Generator().manual_seed(1)
+    update = {"a": torch.randn(40, generator=generator), "b": 0.5 * torch.randn(5, 8, generator=generator)}
+    prune = Prune(0.8, per_tensor)
+    sent = prune(update)
+    told = prune.known(sent)
+    least = {name: float(row[row != 0].abs().min()) for name, row in sent.items()}
+    assert told.limit == (least if per_tensor else dict.fromkeys(update, min(least.values())))
+    assert all(float(update[name][~told.kept[name]].abs().max()) < told.limit[name] for name in update)
+    # What was held back before may have any size, and so may what was made smaller, rounded or hidden.
+    assert not Prune(0.8, per_tensor, error_feedback=True).known(sent).limit
+    for later in (ClipUpdate(1e-3), Quantize(4), GaussianNoise(0.1), Sign()):
+        chain = compose([prune, later])
+        assert not chain.known(chain(update)).limit
+    assert not Prune(0.0).known(update).limit
+
+
 def test_what_was_pruned_is_seen_through_noise_and_scale() -> None:
     prune = Prune(0.5)
     made = prune(vector(3.0, -1.0, 0.5, -2.0))

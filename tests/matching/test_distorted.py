@@ -91,6 +91,11 @@ def slow(seed: int, problem: int, told: Distortion, distance: str = "squared") -
             weight = 0.1 * most / held.clamp_min(0.1 * most)
         left.append(found * weight)
         right.append(goal * weight)
+        if name in told.limit and not told.rescaled and not told.signs:
+            dropped = [i for i in range(row.numel()) if i not in places]
+            sizes = update.flatten()[dropped].abs() - told.limit[name]
+            left.append(torch.stack([size if size > 0 else 0 * size for size in sizes]))
+            right.append(torch.zeros_like(left[-1]))
     one, other = torch.cat(left), torch.cat(right)
     if told.rescaled:
         one, other = one / one.norm(), other / other.norm()
@@ -101,6 +106,7 @@ def slow(seed: int, problem: int, told: Distortion, distance: str = "squared") -
     return result.detach(), torch.autograd.grad(result, images)[0]
 
 
+LIMIT = {"3.weight": 0.05}
 NOISE = {"0.weight": 0.1, "0.bias": 0.2, "3.weight": 0.05, "3.bias": 0.4}
 
 
@@ -111,11 +117,24 @@ NOISE = {"0.weight": 0.1, "0.bias": 0.2, "3.weight": 0.05, "3.bias": 0.4}
         lambda seed: Distortion(masks(seed)),
         lambda seed: Distortion(masks(seed), rescaled=True),
         lambda seed: Distortion(masks(seed, ("3.weight",)), signs=True),
+        lambda seed: Distortion(masks(seed), limit={"3.weight": 0.05, "3.bias": 0.01 * seed}),
+        lambda seed: Distortion(masks(seed), limit=LIMIT, rescaled=True),
+        lambda seed: Distortion(masks(seed, ("3.weight",)), limit=LIMIT, signs=True),
         lambda seed: Distortion(masks(seed), NOISE),
         lambda seed: Distortion(masks(seed), carried=left(seed)),
         lambda seed: Distortion(noise={name: (1 + seed) * value for name, value in NOISE.items()}, rescaled=True),
     ],
-    ids=["kept", "kept and rescaled", "kept and signs", "kept and noise", "kept and carried", "noise and rescaled"],
+    ids=[
+        "kept",
+        "kept and rescaled",
+        "kept and signs",
+        "dropped up to a limit",
+        "limit and rescaled",
+        "limit and signs",
+        "kept and noise",
+        "kept and carried",
+        "noise and rescaled",
+    ],
 )
 def test_against_the_slow_way(make, distance: str) -> None:  # type: ignore[no-untyped-def]
     told = [make(0), make(1)]

@@ -68,12 +68,30 @@ def test_it_keeps_copies() -> None:
 
 
 @pytest.mark.parametrize(
+    ("other", "left"),
+    [
+        (Distortion(), {"a": 1.0, "b": 2.0}),
+        (Distortion({"a": mask(True, True)}), {"b": 2.0}),
+        (Distortion(noise={"b": 0.1}), {"a": 1.0}),
+        (Distortion(carried={"b": torch.ones(2)}), {"a": 1.0}),
+        (Distortion({"c": mask(False)}, limit={"c": 3.0}), {"a": 1.0, "b": 2.0, "c": 3.0}),
+        (Distortion(rescaled=True), {}),
+        (Distortion(signs=True), {}),
+    ],
+)
+def test_limits_hold_where_nothing_else_was_done(other: Distortion, left: dict[str, float]) -> None:
+    told = Distortion({"a": mask(True, False), "b": mask(True, False)}, limit={"a": 1.0, "b": 2.0})
+    assert told.joined(other).limit == other.joined(told).limit == told.then(other).limit == left
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Distortion({"a": torch.ones(2)}), r"kept\['a'\] must be a tensor of torch.bool, got torch.float32"),
         (lambda: Distortion({"a": [True]}), "got list"),
         (lambda: Distortion(noise={"a": -1.0}), "noise of 'a' must be finite and not negative, got -1.0"),
         (lambda: Distortion(noise={"a": float("nan")}), "must be finite"),
+        (lambda: Distortion(limit={"a": -1.0}), "limit of 'a' must be finite and not negative, got -1.0"),
         (lambda: Distortion(ceiling=-1.0), "ceiling must be finite and not negative, got -1.0"),
         (lambda: Distortion(carried={"a": torch.tensor([-1.0])}), r"carried\['a'\] must be finite deviations"),
         (lambda: Distortion(noise={3: 1.0}), "expected names of parameters, got 3"),

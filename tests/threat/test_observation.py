@@ -52,6 +52,7 @@ def test_no_field_can_hold_the_truth() -> None:
         "signs",
         "carried",
         "ceiling",
+        "limit",
     }
     images = torch.zeros(2, *SHAPE)
     with pytest.raises(TypeError, match="unexpected keyword argument 'images'"):
