@@ -105,8 +105,14 @@ class Prune(UpdateTransform):
     def _largest_of(self, row: Tensor) -> Bool[Tensor, "n"]:
         # A ratio such as 0.7 is a little off in binary; 0.7 of 10 entries are seven.
         number = floor(self.ratio * row.numel() + 1e-9)
-        kept = torch.ones_like(row, dtype=torch.bool)
-        kept[row.abs().argsort(stable=True)[:number]] = False
+        if not number:
+            return torch.ones_like(row, dtype=torch.bool)
+        # Many times faster than sorting.
+        magnitudes = row.abs()
+        largest = magnitudes.kthvalue(number).values
+        kept = magnitudes > largest
+        equal = (magnitudes == largest).nonzero().flatten()
+        kept[equal[number - int((magnitudes < largest).sum()) :]] = True
         return kept
 
 

@@ -27,7 +27,8 @@ class Sending:
     Attributes:
         carried: what each client holds back, for each transform with error feedback: [transforms, clients, parameters].
         waited: likewise, how many messages in a row held something of a coordinate back, as far as what was sent tells;
-            255 for more. The server counts along.
+            255 for more. The server counts along, for the clients that it watches.
+        watched: those clients; nobody, unless somebody asks to.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Sending:
         memories = sum(each.error_feedback for each in self.transforms)
         self.carried = torch.zeros(memories, len(data.clients), layout.size, device=data.device)
         self.waited = torch.zeros_like(self.carried, dtype=torch.uint8)
+        self.watched: set[int] = set()
         self._before: dict[int, Tensor] = {}  # what `waited` was before each client's last message
 
     def __call__(
@@ -53,7 +55,7 @@ class Sending:
         if not self.transforms:
             return
         if len(self.carried):
-            self._before = {client: self.waited[:, client].clone() for client in clients}
+            self._before = {client: self.waited[:, client].clone() for client in self.watched.intersection(clients)}
         was_training = module.training
         module.train()  # as the clients had it
         for row, client in zip(rows, clients, strict=True):
@@ -61,7 +63,10 @@ class Sending:
         module.train(was_training)
 
     def known(self, row: Float[Tensor, "parameters"], client: int) -> Distortion:
-        """What an attacker who knows the defenses, and saw all earlier messages, can tell from a client's last one."""
+        """What an attacker who knows the defenses can tell from a client's last message.
+
+        Of a client that it watched from the beginning it knows the earlier messages, too.
+        """
         sent = self.layout.views(row)
         each_told = each_known(self.transforms, sent)
         found = reduce(Distortion.joined, each_told, Distortion())
@@ -96,7 +101,7 @@ class Sending:
             sent, kept = with_feedback(each, sent, self.layout.views(memory), generator=generator, client=side)
             memory.copy_(self._flat(kept))
         row.copy_(self._flat(sent))
-        if len(self.carried) and bool(row.isfinite().all()):
+        if client in self.watched and len(self.carried) and bool(row.isfinite().all()):
             self._count(row, client)
 
     def _count(self, row: Tensor, client: int) -> None:

@@ -65,6 +65,7 @@ class CuriousServer:
         self.lpips = _lpips()
         if isinstance(self.federation, Federation):
             self._check_updates()
+            self.federation.sending.watched.add(self.target.client)
             self.federation.observers.append(self._see_updates)
         else:
             assert isinstance(self.federation, KnowledgeFederation)

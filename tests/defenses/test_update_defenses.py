@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fedsec.defenses import ClipUpdate, GaussianNoise, Prune, Quantize, Sign, Soteria
@@ -43,6 +45,15 @@ def test_pruning_drops_the_smallest() -> None:
     by_tensor, over_all = Prune(0.5)(update), Prune(0.5, per_tensor=False)(update)
     assert [row.tolist() for row in by_tensor.values()] == [[0.0, 2.0], [0.0, 20.0]]
     assert [row.tolist() for row in over_all.values()] == [[0.0, 0.0], [10.0, 20.0]]
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=12), st.floats(0, 0.99))
+@settings(deadline=None)
+def test_the_smallest_go_and_of_equal_ones_the_first(values: list[int], ratio: float) -> None:
+    number = math.floor(ratio * len(values) + 1e-9)
+    gone = sorted(range(len(values)), key=lambda place: abs(values[place]))[:number]  # a stable sort
+    kept = Prune(ratio)._largest_of(torch.tensor(values, dtype=torch.float32))
+    assert [place for place in range(len(values)) if not kept[place]] == sorted(gone)
 
 
 @pytest.mark.parametrize("per_tensor", [True, False])

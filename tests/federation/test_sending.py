@@ -54,7 +54,7 @@ def federation(
         (FedAvg(local=LOCAL), None) if defense is None else private_run(defense, FedAvg(local=LOCAL), SIZES, rounds)
     )
     module = model(name)
-    return Federation(
+    made = Federation(
         module,
         CohortTrainer(module, data),
         split(6),
@@ -68,6 +68,8 @@ def federation(
         privacy=privacy,
         transforms=transforms,
     )
+    made.sending.watched.update(range(len(clients)))
+    return made
 
 
 def received(run: Federation, rounds: int = 1) -> list[dict[int, Tensor]]:
@@ -428,6 +430,14 @@ def test_a_resumed_server_remembers() -> None:
             assert torch.equal(sent, again[client][1])
             assert each.carried.keys() == again[client][2].carried.keys()
             assert all(torch.equal(row, again[client][2].carried[name]) for name, row in each.carried.items())
+
+
+def test_the_server_counts_for_those_it_watches() -> None:
+    run = federation([Prune(0.8, error_feedback=True)])
+    run.sending.watched = {2}
+    row = received(run, 2)[-1][2]
+    assert [bool(run.sending.waited[0, client].any()) for client in range(4)] == [False, False, True, False]
+    assert [bool(run.sending.known(row, client).carried) for client in range(4)] == [False, False, True, False]
 
 
 def test_who_took_no_part_yet_has_no_past() -> None:
