@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _PANELS = 12
+_LINE = 0.2
+"""The height of a line of the legend, in inches."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,7 @@ def draw_tradeoff(root: Path, records: Sequence[Record]) -> list[Path]:
 
     done = [record for record in records if record.get("status") == "done" and inverted(record)]
     best = strongest(records)
-    kept = {id(record) for record in best.records or done}
-    summary = summarize([record for record in done if id(record) in kept])
+    summary = summarize([record for record in best.records if record.get("status") == "done"] or done)
     measured = [group for group in summary.groups if _of(group, "ssim") is not None]
     measure = _LPIPS if measured and all(_of(group, "lpips") is not None for group in measured) else _SSIM
     panels = _panels(measured, best.axes)
@@ -70,7 +71,9 @@ def draw_tradeoff(root: Path, records: Sequence[Record]) -> list[Path]:
     shown = list(panels.items())[:_PANELS]
     across = min(2, len(shown))
     down = -(-len(shown) // across)
-    figure = Figure(figsize=(8.0 * across, 4.6 * down), layout="constrained")
+    lines = [sum(_point(*each, measure).name.count("\n") + 1 for each in groups.items()) for _, groups in shown]
+    height = max(4.6, _LINE * (max(lines) + 4))  # the legend must not be cut off
+    figure = Figure(figsize=(8.0 * across, height * down), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)
     for position, axes in enumerate(grid.flat):
         axes.set_visible(position < len(shown))

@@ -177,6 +177,18 @@ def test_settings_of_one_defense_each_stand_in_one_panel(tmp_path: Path) -> None
     }
 
 
+def test_a_long_legend_has_room(tmp_path: Path) -> None:
+    heights = []
+    for number in (3, 20):
+        records = [leaking(f"defense {place}", 0, 0.9, 0.5, epsilon=1.0) for place in range(number)]
+        (axes,) = drawn(tmp_path, records)
+        figure = axes.figure
+        figure.draw_without_rendering()
+        heights.append(figure.get_figheight())
+        assert axes.get_legend().get_window_extent().y0 >= 0
+    assert heights[0] < heights[1]
+
+
 def test_each_defense_is_judged_by_its_best_attacker(tmp_path: Path) -> None:
     seen = {
         ("dlg", "mean"): (30, 0.9),
