@@ -7,7 +7,7 @@ that the file has already are left out. Run it with
 
     uv run python benchmarks/defenses.py docs/results/inversion_defenses.csv
 
-which takes an hour on one core; `--trials 2 --iterations 20` shows that it works.
+which takes a quarter of an hour on one core; `--trials 2 --iterations 20` shows that it works.
 """
 
 import argparse

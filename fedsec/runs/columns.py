@@ -298,7 +298,8 @@ def _told(group: Group, column: _Column) -> _Told:
         return _Told(_NONE)
     if any(claims(record, column.metric) and value_of(record, column.metric) is None for record in group.records):
         return _Told(_INFINITE)
-    if column.metric == "label_accuracy" and any(algorithm_of(record) == GROUP_TRANSFER for record in group.records):
+    told_labels = any(algorithm_of(record) == GROUP_TRANSFER and inverted(record) for record in group.records)
+    if column.metric == "label_accuracy" and told_labels:
         return _Told(_SENT)
     measured = replace(group, metric=column.metric)
     if measured.mean is None:

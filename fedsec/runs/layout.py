@@ -98,11 +98,7 @@ class Layout:
         """The same with all that names a row in one column, below each other."""
         if self.keys < 2:
             return self
-        axes = [_axis(header) for header in self.headers[: self.keys]]
-        names = [
-            "\n".join(_named(axis, cell) for axis, cell in zip(axes, row, strict=True) if cell)
-            for row in zip(*self.columns[: self.keys], strict=True)
-        ]
+        names = self._names("\n")
         return Layout(("cell", *self.headers[self.keys :]), (names, *self.columns[self.keys :]), 1, apart=True)
 
     def broken(self, width: int) -> int:
@@ -116,11 +112,7 @@ class Layout:
 
     def numbered(self) -> tuple["Layout", list[str]]:
         """The same with numbers in place of what names the rows, and the names on a line each, to stand below."""
-        axes = [_axis(header) for header in self.headers[: self.keys]]
-        names = [
-            ", ".join(_named(axis, cell) for axis, cell in zip(axes, row, strict=True) if cell)
-            for row in zip(*self.columns[: self.keys], strict=True)
-        ]
+        names = self._names(", ")
         numbers = [str(place) for place in range(1, len(names) + 1)]
         made = Layout(("cell", *self.headers[self.keys :]), (numbers, *self.columns[self.keys :]), 1)
         return made, [f"{number}: {' '.join(name.split())}" for number, name in zip(numbers, names, strict=True)]
@@ -147,6 +139,14 @@ class Layout:
             drawn.add_row(*(Text(_breakable(cell)) if isinstance(cell, str) else cell for cell in cells))
             above = row
         return drawn
+
+    def _names(self, separator: str) -> list[str]:
+        """What names each row, in one text."""
+        axes = [_axis(header) for header in self.headers[: self.keys]]
+        return [
+            separator.join(_named(axis, cell) for axis, cell in zip(axes, row, strict=True) if cell)
+            for row in zip(*self.columns[: self.keys], strict=True)
+        ]
 
     def _ranges(self) -> list[tuple[int, int]]:
         columns = zip(self.headers, self.columns, strict=True)

@@ -184,8 +184,10 @@ def test_rounds_of_interest_that_never_came_are_noted() -> None:
 
 def test_labels_that_clients_send_are_no_finding() -> None:
     config = {**inverting(), "federation": {"algorithm": "fedgkt"}}
-    _, text = printed([record(config=config, **{**LEAKED, **costing(1, 1, 1)})], width=100)
-    assert re.search(r" 50\.0 +sent$", text, re.MULTILINE)
+    looked = record({"attack": "x"}, config=config, **{**LEAKED, **costing(1, 1, 1)})
+    _, text = printed([record({"attack": "none"}, config=running("fedgkt")), looked], width=100)
+    assert re.search(r"^x .* 50\.0 +sent$", text, re.MULTILINE)
+    assert re.search(r"^none .* - +-$", text, re.MULTILINE)  # nobody looked
     assert "87.5" not in text
     assert "sent: by the clients themselves" in " ".join(text.split())
 
