@@ -14,7 +14,7 @@ import torch
 
 from fedsec.errors import InputError
 from fedsec.matching.budget import check_budget
-from fedsec.matching.newton import match, match_as_published
+from fedsec.matching.lbfgs_search import match, match_as_published
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
 

@@ -12,7 +12,7 @@ import torch
 
 from fedsec.matching.budget import check_budget
 from fedsec.matching.labels import labels_of
-from fedsec.matching.newton import match
+from fedsec.matching.lbfgs_search import match
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from fedsec.errors import InputError
+from fedsec.matching.adam_search import Guess, descend
 from fedsec.matching.budget import check_budget
 from fedsec.matching.descent import Descent
 from fedsec.matching.distances import cosine_distance, total_variation
-from fedsec.matching.first_order import Guess, descend
 from fedsec.matching.labels import labels_of
 from fedsec.matching.statistics import StatisticsPrior
 from fedsec.threat import Inversion, Observation, Reconstruction

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from fedsec.data.images import Split
 from fedsec.data.normalization import Normalization
+from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import InputError
-from fedsec.federation import CohortTrainer, LocalTraining, ResidentData
-from fedsec.federation.fedavg import plan_client
+from fedsec.federation.algorithms.fedavg import plan_client
 from fedsec.models import build
 from fedsec.privacy import PrivateTraining
 from fedsec.seeds import Streams

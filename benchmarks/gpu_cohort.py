@@ -16,9 +16,9 @@ import torch
 
 from fedsec.data import normalization
 from fedsec.data.datasets import Split
-from fedsec.federation import CohortTrainer, LocalTraining, ResidentData
-from fedsec.federation.batches import plan_batches
-from fedsec.federation.compute import Compute
+from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
+from fedsec.engine.batches import plan_batches
+from fedsec.engine.precision import Compute
 from fedsec.models import build
 
 LOCAL = LocalTraining(steps=10, batch_size=20, lr=0.01, momentum=0.9)

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from fedsec.data import normalization
 from fedsec.data.datasets import Split
-from fedsec.federation import BatchPlan, CohortTrainer, LocalTraining, ResidentData
-from fedsec.federation.batches import plan_batches
-from fedsec.federation.compute import Compute
+from fedsec.engine import BatchPlan, CohortTrainer, LocalTraining, ResidentData
+from fedsec.engine.batches import plan_batches
+from fedsec.engine.precision import Compute
 from fedsec.models import build
 
 CENTRAL_BATCH = 128

@@ -10,9 +10,9 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from fedsec.defense.updates import UNDISTORTED, ClientSide, UpdateTransform, whole_columns
 from fedsec.errors import InputError
 from fedsec.threat import Distortion
-from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform, whole_columns
 
 _SURELY_SHORTER = 0.95
 """An update that is shorter than this share of the limit was not shortened to it, whatever rounding of numbers did."""

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.defense import Cohort
+from fedsec.defense import Cohort, PrivateAggregator
 from fedsec.errors import InputError
-from fedsec.privacy import PrivateAggregator, calibrate, check_accountant, check_delta, default_delta
+from fedsec.privacy import calibrate, check_accountant, check_delta, default_delta
 
 _COHORT_OVER_COUNT_NOISE = 20
 """Andrew et al. set the count's noise to a twentieth of the expected cohort."""

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fedsec.defense import LocalDefense
 from fedsec.errors import InputError
-from fedsec.privacy import LocalDefense, PrivateTraining, calibrate, check_accountant, check_delta, default_delta
+from fedsec.privacy import PrivateTraining, calibrate, check_accountant, check_delta, default_delta
 
 
 class DpSgd(LocalDefense):

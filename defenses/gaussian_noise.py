@@ -11,9 +11,9 @@ from math import isfinite
 import torch
 from torch import Tensor
 
+from fedsec.defense.updates import UNDISTORTED, ClientSide, UpdateTransform, whole_columns
 from fedsec.errors import InputError
 from fedsec.threat import Distortion
-from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform, whole_columns
 
 
 class GaussianNoise(UpdateTransform):

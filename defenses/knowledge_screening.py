@@ -24,8 +24,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from fedsec.defense.knowledge import Admission, KnowledgeDefense
 from fedsec.errors import InputError
-from fedsec.knowledge_defense import Admission, KnowledgeDefense
 from fedsec.threat import Knowledge
 
 _LEAST_DEVIATION = 0.25

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from fedsec.defense.updates import UNDISTORTED, ClientSide, UpdateTransform
 from fedsec.errors import InputError
 from fedsec.threat import Distortion
-from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform
 
 
 class Prune(UpdateTransform):

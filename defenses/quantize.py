@@ -13,9 +13,9 @@ from math import log, sqrt
 import torch
 from torch import Tensor
 
+from fedsec.defense.updates import UNDISTORTED, ClientSide, UpdateTransform
 from fedsec.errors import InputError
 from fedsec.threat import Distortion
-from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform
 
 
 class Quantize(UpdateTransform):

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from fedsec.defense.knowledge import KnowledgeDefense
 from fedsec.errors import InputError
-from fedsec.knowledge_defense import KnowledgeDefense
 
 
 class RobustLoss(KnowledgeDefense):

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from fedsec.defense.updates import UNDISTORTED, ClientSide, UpdateTransform
 from fedsec.errors import InputError
 from fedsec.threat import Distortion
-from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform
 
 
 class Sign(UpdateTransform):

@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fedsec.defense.updates import UNDISTORTED, ClientSide, UpdateTransform
 from fedsec.errors import InputError
 from fedsec.threat import Distortion
-from fedsec.update_defense import UNDISTORTED, ClientSide, UpdateTransform
 
 _AT_ONCE = 64
 """Entries whose gradients are computed together; bounds the memory."""

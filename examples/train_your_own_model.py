@@ -11,7 +11,8 @@ from fedsec.data import load, normalization
 from fedsec.data.partitions import Dirichlet
 from fedsec.defense import Aggregator
 from fedsec.defenses import Mean, Median
-from fedsec.federation import CohortTrainer, FedAvg, Federation, LocalTraining, ResidentData, Threat
+from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
+from fedsec.federation import FedAvg, Federation, Threat
 from fedsec.seeds import Streams
 
 CLIENTS, ROUNDS = 12, 8

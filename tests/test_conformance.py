@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from fedsec.attacks import ATTACKS
+from fedsec.defense import LocalDefense, PrivateAggregator
+from fedsec.defense.knowledge import KnowledgeDefense
+from fedsec.defense.updates import UpdateTransform
 from fedsec.defenses import DEFENSES
-from fedsec.knowledge_defense import KnowledgeDefense
 from fedsec.models import build
-from fedsec.privacy import LocalDefense, PrivateAggregator
 from fedsec.testing import (
     check_aggregator,
     check_data_poisoning,
@@ -27,7 +28,6 @@ from fedsec.testing import (
     check_update_transform,
 )
 from fedsec.threat import DataPoisoning, FeatureInversion, Inversion, KnowledgePoisoning
-from fedsec.update_defense import UpdateTransform
 
 
 def victim(name: str | None) -> nn.Module | None:

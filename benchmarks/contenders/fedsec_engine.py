@@ -9,8 +9,8 @@ from workload import BATCH, CLASSES, LR, MOMENTUM, STEPS, Clock, Workload, argum
 from fedsec.data import normalization
 from fedsec.data.datasets import Split
 from fedsec.defenses import Mean
-from fedsec.federation import BatchPlan, CohortTrainer, LocalTraining, ResidentData, Start
-from fedsec.federation.local import tune_allocator
+from fedsec.engine import BatchPlan, CohortTrainer, LocalTraining, ResidentData, Start
+from fedsec.engine.trainer import tune_allocator
 from fedsec.models import build
 
 

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 import numpy as np
 from torch import Tensor
 
+from fedsec.engine.resident_data import ResidentData
 from fedsec.errors import InputError
-from fedsec.federation.resident import ResidentData
 from fedsec.metrics.classification import Classification, average
 from fedsec.seeds import Streams
 from fedsec.threat import DataPoisoning, KnowledgePoisoning, UpdatePoisoning

@@ -14,9 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedsec.data.images import normalize
 from fedsec.data.normalization import Normalization
+from fedsec.defense.updates import ClientSide, UpdateTransform
 from fedsec.errors import InputError
 from fedsec.threat import LocalTraining, Observation, PixelScale
-from fedsec.update_defense import ClientSide, UpdateTransform
 
 __all__ = [
     "BatchStatistics",

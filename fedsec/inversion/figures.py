@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from fedsec.files import write_atomic
 from fedsec.metrics.images import ImageScore, assign
-from fedsec.runs.figures import plain, save
-from fedsec.runs.store import write_atomic
+from fedsec.report.figures import plain, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

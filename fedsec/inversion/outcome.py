@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from fedsec.files import read_json, write_atomic, write_json
 from fedsec.inversion import figures
 from fedsec.inversion.images import Victims
 from fedsec.metrics.images import Scores
-from fedsec.runs.store import read_json, write_atomic, write_json
 from fedsec.threat import Reconstruction, Snapshot
 
 __all__ = ["Outcome", "clear", "from_snapshot", "write"]

@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from fedsec.files import write_atomic
 from fedsec.inversion.figures import Frame, glance
-from fedsec.runs.progress import duration
-from fedsec.runs.store import write_atomic
+from fedsec.report.progress import duration
 from fedsec.threat import Snapshot
 
 __all__ = ["Progress"]

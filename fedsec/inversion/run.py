@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from fedsec import registry
+from fedsec.defense.updates import UpdateTransform, compose
 from fedsec.errors import InputError
 from fedsec.inversion import report
 from fedsec.inversion.client import Grants, has_batch_statistics, observe
@@ -24,14 +24,14 @@ from fedsec.metrics.classification import evaluate
 from fedsec.metrics.images import Scores, merge, score
 from fedsec.metrics.lpips import BACKBONES, Lpips, MissingWeightsError
 from fedsec.models import build
-from fedsec.models.foreign import load_model
 from fedsec.models.training import Training, train, trained
+from fedsec.models.user_models import load_model
+from fedsec.plugins import registry
+from fedsec.report.progress import duration
 from fedsec.runs.cell import Settings as Place
 from fedsec.runs.cell import environment
-from fedsec.runs.progress import duration
 from fedsec.seeds import Streams
 from fedsec.threat import Inversion, Observation, Reconstruction, Snapshot
-from fedsec.update_defense import UpdateTransform, compose
 
 __all__ = ["Outcome", "invert"]
 

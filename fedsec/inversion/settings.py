@@ -8,11 +8,11 @@ from math import ceil, isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from fedsec import registry
 from fedsec.data.normalization import Normalization
 from fedsec.errors import InputError
 from fedsec.inversion.client import BatchStatistics, ClientMode
 from fedsec.metrics.lpips import Network
+from fedsec.plugins import registry
 from fedsec.threat import LocalTraining
 
 __all__ = ["DEFAULT_BATCH", "DEFAULT_DATASET", "DEFAULT_MODEL", "Classes", "Labels", "Settings"]

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.errors import InputError
-from fedsec.matching.capture import captured
+from fedsec.matching.cuda_graphs import captured
 
 __all__ = ["Descent", "Objective"]
 

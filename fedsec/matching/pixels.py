@@ -20,7 +20,7 @@ from fedsec.matching.distances import squared_distance, squared_norm
 from fedsec.matching.features import Features
 from fedsec.matching.head import Head
 from fedsec.matching.lbfgs import LBFGS
-from fedsec.matching.newton import INNER
+from fedsec.matching.lbfgs_search import INNER
 from fedsec.matching.tracker import Tracker
 from fedsec.threat import Observation, Reconstruction
 from fedsec.threat.inversion import Watch

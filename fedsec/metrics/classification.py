@@ -33,7 +33,7 @@ class Classification:
 
 
 class Arithmetic(Protocol):
-    """How forward passes are computed; `fedsec.federation.compute.Compute` is one."""
+    """How forward passes are computed; `fedsec.engine.precision.Compute` is one."""
 
     def arithmetic(self, device: torch.device) -> AbstractContextManager[Any]:
         """Lasts while the process's switches are set."""

@@ -12,19 +12,15 @@ from fedsec.privacy.accounting import (
     default_delta,
     epsilon,
 )
-from fedsec.privacy.aggregation import PrivateAggregator
 from fedsec.privacy.calibration import calibrate
 from fedsec.privacy.ledger import Ledger
-from fedsec.privacy.local import LocalDefense
-from fedsec.privacy.training import GradSampleMode, PrivateTraining
+from fedsec.privacy.private_training import GradSampleMode, PrivateTraining
 
 __all__ = [
     "Accountant",
     "Epsilon",
     "GradSampleMode",
     "Ledger",
-    "LocalDefense",
-    "PrivateAggregator",
     "PrivateTraining",
     "Spending",
     "calibrate",

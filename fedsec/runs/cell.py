@@ -19,11 +19,11 @@ from safetensors.torch import save
 
 from fedsec.errors import InputError
 from fedsec.federation.rounds import RoundResult
-from fedsec.federation.server import Federation
+from fedsec.federation.updates import Federation
+from fedsec.files import write_atomic, write_json
 from fedsec.privacy import Epsilon
 from fedsec.runs.experiment import Experiment, build_experiment, finite
 from fedsec.runs.sharing import SharedUpdates, is_shared
-from fedsec.runs.store import write_atomic, write_json
 from fedsec.scenario import CellConfig
 from fedsec.scenario.expectations import RECONSTRUCTION
 
@@ -92,7 +92,7 @@ def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_ro
     curious = None
     if config.curious is not None:
         # What draws and scores pictures takes a second to import; most workers never need it.
-        from fedsec.runs.observing import CuriousServer
+        from fedsec.runs.curious_server import CuriousServer
 
         curious = CuriousServer(config, experiment.dataset, federation, folder)
     _write_partition(folder, experiment)

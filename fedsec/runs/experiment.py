@@ -11,32 +11,31 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedsec import registry
 from fedsec.data import Dataset, load, normalization
 from fedsec.data.augmentation import Augmentation
 from fedsec.data.partitions import Partition, class_counts
-from fedsec.defense import Aggregator
+from fedsec.defense import Aggregator, LocalDefense
+from fedsec.defense.knowledge import compose
+from fedsec.defense.updates import UpdateTransform
+from fedsec.engine.local_training import LocalTraining
+from fedsec.engine.precision import Compute
+from fedsec.engine.resident_data import ResidentData
+from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
-from fedsec.federation.algorithm import Algorithm
-from fedsec.federation.batches import LocalTraining
-from fedsec.federation.compute import Compute
-from fedsec.federation.fedgkt import FedGKT, ServerTraining
-from fedsec.federation.knowledge import KnowledgeFederation
-from fedsec.federation.local import CohortTrainer
-from fedsec.federation.resident import ResidentData
+from fedsec.federation.algorithms.algorithm import Algorithm
+from fedsec.federation.example_privacy import private_run
+from fedsec.federation.knowledge.fedgkt import FedGKT, ServerTraining
+from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import Attack, RoundLoop, Threat, poison_data
-from fedsec.federation.server import Federation, LocalUpdates
-from fedsec.federation.spending import private_run
 from fedsec.federation.stragglers import Stragglers
-from fedsec.knowledge_defense import compose
+from fedsec.federation.updates import Federation, LocalUpdates
 from fedsec.models import build
 from fedsec.models.split import feature_shape
-from fedsec.privacy import LocalDefense
+from fedsec.plugins import registry
 from fedsec.scenario import AttackConfig, CellConfig, DatasetConfig, LocalConfig, ModelConfig
 from fedsec.scenario.federation_config import GROUP_TRANSFER
-from fedsec.scenario.sections import NamedSection
+from fedsec.scenario.named_sections import NamedSection
 from fedsec.seeds import Streams
-from fedsec.update_defense import UpdateTransform
 
 
 @dataclass

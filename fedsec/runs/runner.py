@@ -12,11 +12,11 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from fedsec.errors import BusyError, InputError
-from fedsec.runs import report
+from fedsec.files import read_json, remove_unfinished, write_atomic
+from fedsec.report import run_report as report
+from fedsec.report.progress import Progress
+from fedsec.report.summary import describe
 from fedsec.runs.pool import WorkerPool
-from fedsec.runs.progress import Progress
-from fedsec.runs.store import read_json, remove_unfinished, write_atomic
-from fedsec.runs.summary import describe
 from fedsec.scenario import Cell, Scenario, load_scenario
 from fedsec.scenario.plan import rehearse
 

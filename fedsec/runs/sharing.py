@@ -19,9 +19,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from fedsec.federation.exchange import LocalResult, Start
+from fedsec.engine.messages import LocalResult, Start
 from fedsec.federation.rounds import Threat, sample_clients
-from fedsec.runs.store import write_atomic
+from fedsec.files import write_atomic
 from fedsec.scenario import CellConfig
 from fedsec.scenario.config import unlabeled
 from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER
@@ -117,7 +117,7 @@ def shared_work(
     configs: Sequence[CellConfig], folder: Path | None = None, device: str = "cpu"
 ) -> list[tuple[int, int]]:
     """The distinct (index of a cell, client) trainings that the given cells need and `folder` does not hold yet."""
-    from fedsec import registry
+    from fedsec.plugins import registry
 
     seen: dict[str, tuple[int, int]] = {}
     for index, config in enumerate(configs):

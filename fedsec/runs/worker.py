@@ -25,7 +25,7 @@ def main() -> None:
 
     import torch
 
-    from fedsec.federation.local import tune_allocator
+    from fedsec.engine.trainer import tune_allocator
     from fedsec.runs.cell import Settings, cell_experiment, run_cell
     from fedsec.scenario import CellConfig
 

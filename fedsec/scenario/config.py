@@ -10,10 +10,10 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fedsec.data.normalization import PRESETS, normalization
 from fedsec.errors import InputError
+from fedsec.plugins.wording import Problem, shown, wrong
 from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER, FederationConfig, ModelConfig
-from fedsec.scenario.sections import Count, Label, NamedSection, Section, either, entry_name
+from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name
 from fedsec.scenario.threat_config import ALGORITHMS_OF, NO_ATTACK, AttackConfig, DefenseConfig, fitting
-from fedsec.words import Problem, shown, wrong
 
 
 class DatasetConfig(Section):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedsec.registry import keys_hint
+from fedsec.plugins.registry import keys_hint
+from fedsec.plugins.wording import Problem, shown
 from fedsec.scenario.matrix import SECTIONS, display
 from fedsec.scenario.threat_config import NO_DEFENSE
-from fedsec.words import Problem, shown
 
 if TYPE_CHECKING:
     from fedsec.scenario.scenario import Cell

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from fedsec.scenario.sections import Count, Label, NamedSection, Section, either, entry_name, known_entry
-from fedsec.words import Problem, shown, wrong
+from fedsec.plugins.wording import Problem, shown, wrong
+from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name, known_entry
 
 GROUP_TRANSFER = "fedgkt"
 CENTRALIZED = "centralized"

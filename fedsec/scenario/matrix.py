@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedsec.registry import keys_hint
+from fedsec.plugins.registry import keys_hint
+from fedsec.plugins.signatures import as_yaml
+from fedsec.plugins.wording import Problem, shown
 from fedsec.scenario.config import CellConfig
+from fedsec.scenario.named_sections import Section
 from fedsec.scenario.reader import KeyPath
-from fedsec.scenario.sections import Section
 from fedsec.scenario.threat_config import NO_ATTACK
-from fedsec.signatures import as_yaml
-from fedsec.words import Problem, shown
 
 SECTIONS = tuple(CellConfig.model_fields)
 MOST_CELLS = 10_000

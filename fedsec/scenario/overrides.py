@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedsec.errors import ScenarioError
+from fedsec.plugins.wording import shown
 from fedsec.scenario.matrix import BARE
 from fedsec.scenario.reader import Document, KeyPath, read_text
-from fedsec.words import shown
 
 
 def apply(document: Document, overrides: Sequence[str]) -> list[KeyPath]:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from fedsec.errors import ScenarioError
-from fedsec.words import shown
+from fedsec.plugins.wording import shown
 
 KeyPath = tuple[str | int, ...]
 

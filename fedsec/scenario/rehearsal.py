@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from fedsec import registry
 from fedsec.errors import InputError
+from fedsec.plugins import registry
+from fedsec.plugins.wording import Problem
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.federation_config import ServerModelConfig
+from fedsec.scenario.named_sections import NamedSection
 from fedsec.scenario.reader import KeyPath
 from fedsec.scenario.scenario import Scenario, origin
-from fedsec.scenario.sections import NamedSection
 from fedsec.scenario.threat_config import NO_ATTACK, DefenseConfig
 from fedsec.seeds import Streams
-from fedsec.words import Problem
 
 FAILURES = (ArithmeticError, RuntimeError, TypeError, ValueError)
 """What constructors and networks raise about options and shapes."""
@@ -126,11 +126,11 @@ def _server_evaluates_nothing(rule: DefenseConfig) -> None:
 
 def _promises(config: CellConfig) -> None:
     """What one defense claims must hold beside the others, and for the way clients are drawn."""
-    from fedsec.federation.releasing import check_sampling, check_threat
+    from fedsec.defense import PrivateAggregator
+    from fedsec.federation.client_defenses import check_sending
     from fedsec.federation.rounds import Threat
-    from fedsec.federation.sending import check_sending
     from fedsec.federation.stragglers import Stragglers
-    from fedsec.privacy import PrivateAggregator
+    from fedsec.federation.user_privacy import check_sampling, check_threat
 
     try:
         built = [_build("defense", part) for part in config.defense]
@@ -161,7 +161,7 @@ def _independent(config: CellConfig) -> None:
     """Refuse a network whose examples depend on each other, as DP-SGD will when it trains."""
     import torch
 
-    from fedsec.privacy.clipping import check_independent
+    from fedsec.privacy.gradients.clipping import check_independent
 
     try:
         meta = _model(config)
@@ -188,7 +188,7 @@ def _defensible(config: CellConfig) -> None:
 
 def _together(defenses: Sequence[DefenseConfig]) -> None:
     """Compose the defenses of knowledge that can be built each for itself; the others are complained about already."""
-    from fedsec.knowledge_defense import compose
+    from fedsec.defense.knowledge import compose
 
     built = []
     for part in defenses:

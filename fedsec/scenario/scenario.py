@@ -11,13 +11,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedsec.errors import ScenarioError
-from fedsec.registry import keys_hint
+from fedsec.plugins.registry import keys_hint
+from fedsec.plugins.wording import Problem, shown, translate
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.expectations import Expectation, read_expectations
 from fedsec.scenario.matrix import SECTIONS, Axis, Draft, display, drafts, read_axes, without_effect
 from fedsec.scenario.overrides import apply
 from fedsec.scenario.reader import Document, KeyPath, read_file
-from fedsec.words import Problem, shown, translate
 
 KEYS = ("name", "description", *SECTIONS, "matrix", "expect")
 _NAME = re.compile(r"[a-z0-9_-]{1,100}")

@@ -4,10 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from fedsec import registry
+from fedsec.plugins import registry
+from fedsec.plugins.wording import Problem, shown, wrong
 from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER
-from fedsec.scenario.sections import Count, Label, NamedSection, Section, known_entry
-from fedsec.words import Problem, shown, wrong
+from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, known_entry
 
 NO_ATTACK = "none"
 NO_DEFENSE = "none"

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from fedsec.contract import Sealed, unmodified
 from fedsec.errors import InputError
 from fedsec.threat.inversion import Snapshot, Watch
 from fedsec.threat.observation import PixelScale, Reconstruction
+from fedsec.threat.sealed import Sealed, unmodified
 
 __all__ = ["FeatureInversion", "FeatureObservation"]
 

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from fedsec.contract import Sealed, unmodified
 from fedsec.errors import InputError
 from fedsec.threat.distortion import Distortion
 from fedsec.threat.observation import Observation, Reconstruction
+from fedsec.threat.sealed import Sealed, unmodified
 
 __all__ = ["Inversion", "Snapshot", "Watch"]
 

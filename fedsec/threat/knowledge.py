@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from fedsec.contract import Sealed, unmodified
 from fedsec.errors import InputError
+from fedsec.threat.sealed import Sealed, unmodified
 
 __all__ = ["Knowledge", "KnowledgePoisoning"]
 

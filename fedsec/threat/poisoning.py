@@ -6,6 +6,7 @@ clients are Byzantine, and how many, is the scenario's business and no parameter
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, final
 
@@ -13,9 +14,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from fedsec.contract import Sealed, unmodified
-from fedsec.defense import Aggregator
 from fedsec.errors import InputError
+from fedsec.threat.sealed import Sealed, unmodified
 
 __all__ = ["AttackerView", "DataPoisoning", "UpdatePoisoning"]
 
@@ -83,7 +83,7 @@ class AttackerView:
     num_byzantine: int
     round: int
     generator: torch.Generator
-    defense: Aggregator | None = None
+    defense: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         columns = len(self.parameters)

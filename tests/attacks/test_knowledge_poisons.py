@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsec import registry
 from fedsec.attacks import FeaturePoison, LogitPoison
 from fedsec.errors import InputError
+from fedsec.plugins import registry
 from fedsec.threat import Knowledge, KnowledgePoisoning
 
 

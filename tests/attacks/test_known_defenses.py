@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsec.attacks import DLG, Analytic, Decoupled, GradInversion, InvertingGradients, Labels
+from fedsec.defense.updates import ClientSide, UpdateTransform
 from fedsec.defenses import ClipUpdate, GaussianNoise, Prune, Sign, Soteria
 from fedsec.errors import InputError
 from fedsec.threat import Observation
-from fedsec.update_defense import ClientSide, UpdateTransform
 
 
 def defend(seen: Observation, defense: UpdateTransform, images: Tensor, labels: Tensor) -> tuple[Observation, ...]:

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedsec.defense import LocalDefense
 from fedsec.defenses import DpSgd
 from fedsec.errors import InputError
-from fedsec.privacy import LocalDefense, PrivateTraining, Spending, calibrate, epsilon
+from fedsec.privacy import PrivateTraining, Spending, calibrate, epsilon
 
 
 def test_noise_alone_has_no_budget() -> None:

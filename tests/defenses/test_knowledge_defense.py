@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fedsec.defense.knowledge import Admission, KnowledgeDefense, compose
 from fedsec.defenses import RobustLoss
 from fedsec.errors import InputError
-from fedsec.knowledge_defense import Admission, KnowledgeDefense, compose
 from fedsec.testing import check_knowledge_defense
 from fedsec.threat import Knowledge
 

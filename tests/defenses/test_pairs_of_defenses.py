@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fedsec.defense.updates import ClientSide, UpdateTransform, compose
 from fedsec.defenses import ClipUpdate, GaussianNoise, Prune, Quantize, Sign, Soteria
 from fedsec.threat import Distortion
-from fedsec.update_defense import ClientSide, UpdateTransform, compose
 
 # Of updates with root mean square 1 or so and 2,000 entries, norm 45.
 MEMBERS: dict[str, UpdateTransform] = {

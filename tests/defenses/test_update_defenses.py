@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from fedsec.defense.updates import ClientSide, UpdateTransform, compose
 from fedsec.defenses import ClipUpdate, GaussianNoise, Prune, Quantize, Sign, Soteria
 from fedsec.errors import InputError
 from fedsec.threat import Distortion
-from fedsec.update_defense import ClientSide, UpdateTransform, compose
 
 
 def vector(*values: float) -> dict[str, Tensor]:

@@ -12,19 +12,9 @@ from fedsec.attacks import LogitPoison, SignFlip
 from fedsec.data.datasets import Normalization, Split
 from fedsec.defense import Aggregator
 from fedsec.defenses import Mean, Median
+from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import InputError
-from fedsec.federation import (
-    Algorithm,
-    Centralized,
-    CohortTrainer,
-    FedAvg,
-    Federation,
-    FedProx,
-    FedSGD,
-    LocalTraining,
-    ResidentData,
-    Threat,
-)
+from fedsec.federation import Algorithm, Centralized, FedAvg, Federation, FedProx, FedSGD, Threat
 from fedsec.seeds import Streams
 
 # Client 0 has pixels 0 and 2, client 1 has 4, 4, 8 and 8 (as the model sees them). One step on all of them.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedsec import registry
+from fedsec.plugins import registry
 
 ATTACKS = '''
 import time

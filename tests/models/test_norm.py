@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fedsec import registry
 from fedsec.errors import InputError
 from fedsec.models import build
 from fedsec.models.norm import normalization
+from fedsec.plugins import registry
 
 
 @pytest.mark.parametrize("spec", ["bn", {"name": "bn"}])

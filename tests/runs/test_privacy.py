@@ -13,10 +13,11 @@ from rich.console import Console
 from fedsec.errors import InputError
 from fedsec.federation import Federation
 from fedsec.privacy import Spending, epsilon
-from fedsec.runs import RunResult, cell, report, run
+from fedsec.report import run_report as report
+from fedsec.runs import RunResult, cell, run
 from fedsec.runs.cell import OnRound, Settings, run_cell
+from fedsec.runs.curious_server import CuriousServer
 from fedsec.runs.experiment import build_experiment
-from fedsec.runs.observing import CuriousServer
 from fedsec.runs.sharing import SharingKeys, shared_work
 from fedsec.scenario import CellConfig, load_scenario
 from fedsec.scenario.expectations import RECONSTRUCTION

@@ -1,0 +1,256 @@
+"""`fedsec invert`: its options as typed. Whatever is heavy is imported when it runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedsec.cli.options import BnStatistics, ClientMode, Device, Labels, LpipsNetwork
+from fedsec.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["invert"]
+
+_INTERRUPTED = 130
+_ATTACK, _CLIENT, _LOCAL, _OUTPUT = "The attack", "The client", "The client's local training", "Results"
+
+
+def invert(
+    attack: Annotated[
+        str | None,
+        typer.Option(
+            help="See `fedsec list attacks`.",
+            show_default="decoupled where it applies, else inverting_gradients or dlg",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None,
+    labels: Annotated[
+        Labels, typer.Option(help="Whether the attacker is granted the labels.", rich_help_panel=_ATTACK)
+    ] = Labels.infer,
+    bn_statistics: Annotated[
+        BnStatistics | None,
+        typer.Option(
+            help="What it has of batch normalization: the batch's statistics, nothing, or running averages only.",
+            show_default="unknown; running with --client-mode eval",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive/--naive", help="Whether it knows the client's defense.", rich_help_panel=_ATTACK)
+    ] = True,
+    iterations: Annotated[
+        int | None,
+        typer.Option(min=1, help="Its budget.", show_default="the attack's", rich_help_panel=_ATTACK),
+    ] = None,
+    restarts: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Random starts; the matching loss picks one.",
+            show_default="the attack's",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None,
+    attack_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Another option of the attack; repeatable.",
+            show_default=False,
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|PACKAGE.MODULE:FACTORY",
+            help="See `fedsec list models`; or your own, whose code this runs.",
+            rich_help_panel=_CLIENT,
+        ),
+    ] = "lenet",
+    model_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="An option of the model; repeatable.", show_default=False, rich_help_panel=_CLIENT
+        ),
+    ] = None,
+    train_epochs: Annotated[
+        int, typer.Option(min=0, help="Train the model before it is attacked.", rich_help_panel=_CLIENT)
+    ] = 0,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Whose test images are attacked.", show_default="photos", rich_help_panel=_CLIENT
+        ),
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH...",
+            help="Your own files and folders in its place; in order.",
+            show_default=False,
+            rich_help_panel=_CLIENT,
+        ),
+    ] = None,
+    more: Annotated[list[Path] | None, typer.Argument(hidden=True, metavar="PATH")] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="To which they are resized, in pixels.", show_default="32", rich_help_panel=_CLIENT),
+    ] = None,
+    num_classes: Annotated[
+        int | None,
+        typer.Option(help="Of the model attacked with them.", show_default="10", rich_help_panel=_CLIENT),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images of the client.", show_default="2", rich_help_panel=_CLIENT)
+    ] = None,
+    same_class: Annotated[
+        bool, typer.Option("--same-class", help="All images of a batch from one class.", rich_help_panel=_CLIENT)
+    ] = False,
+    distinct_classes: Annotated[
+        bool,
+        typer.Option(
+            "--distinct-classes", help="All from different ones (as photos do by default).", rich_help_panel=_CLIENT
+        ),
+    ] = False,
+    normalization: Annotated[
+        str,
+        typer.Option(
+            metavar="SPEC", help="Of pixels: unit, half, or {mean: [..], std: [..]}.", rich_help_panel=_CLIENT
+        ),
+    ] = "unit",
+    client_mode: Annotated[
+        ClientMode, typer.Option(help="Of its batch normalization.", rich_help_panel=_CLIENT)
+    ] = ClientMode.train,
+    defense: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|{name: .., ..}",
+            help="Of its update, e.g. prune or '{name: prune, ratio: 0.9}'; repeatable, in order. See `fedsec list "
+            "defenses`.",
+            show_default=False,
+            rich_help_panel=_CLIENT,
+        ),
+    ] = None,
+    local_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="SGD steps; the update is what they change.", show_default="a gradient", rich_help_panel=_LOCAL
+        ),
+    ] = None,
+    local_lr: Annotated[
+        float | None, typer.Option(help="Learning rate.", show_default="0.01", rich_help_panel=_LOCAL)
+    ] = None,
+    local_batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images in a step.", show_default="all", rich_help_panel=_LOCAL)
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Disjoint batches, attacked together.", rich_help_panel=_OUTPUT)
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.", rich_help_panel=_OUTPUT)] = 0,
+    device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=_OUTPUT)] = Device.auto,
+    lpips: Annotated[
+        LpipsNetwork | None,
+        typer.Option(
+            help="Backbone of LPIPS; downloaded if need be.",
+            show_default="alex, if it is there",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the results.",
+            show_default="inversions/<attack>-<model>-<hash>",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    gif: Annotated[bool, typer.Option("--gif", help="Animate the recovery.", rich_help_panel=_OUTPUT)] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print result.json and nothing else.", rich_help_panel=_OUTPUT)
+    ] = False,
+) -> None:
+    """Show what a server sees: recover a client's images and labels from its update.
+
+    Without options: two embedded photographs, an untrained LeNet, the best attack for it, nothing to download.
+
+    Exit codes: 0 done (whatever was recovered), 2 bad input, 130 interrupted (the best so far is kept).
+    """
+    if more and not images:
+        raise InputError(f"unexpected argument {str(more[0])!r}; image files go with --images")
+    if images and dataset is not None:
+        raise InputError("--images and --dataset exclude each other: the images are the client's, or the dataset's are")
+    if same_class and distinct_classes:
+        raise InputError("--same-class and --distinct-classes exclude each other")
+    from fedsec.data.normalization import normalization as constants
+    from fedsec.inversion import run
+    from fedsec.inversion.settings import DEFAULT_DATASET, Settings
+
+    settings = Settings(
+        attack=attack,
+        model=model,
+        dataset=dataset or DEFAULT_DATASET,
+        images=(*(images or ()), *(more or ())),
+        image_size=image_size,
+        num_classes=num_classes,
+        batch_size=batch_size,
+        classes="same" if same_class else "distinct" if distinct_classes else None,
+        labels=labels.value,
+        local_steps=local_steps,
+        local_lr=local_lr,
+        local_batch_size=local_batch_size,
+        client_mode=client_mode.value,
+        bn_statistics=None if bn_statistics is None else bn_statistics.value,
+        train_epochs=train_epochs,
+        trials=trials,
+        seed=seed,
+        iterations=iterations,
+        restarts=restarts,
+        attack_options=_options("--attack-option", attack_option or ()),
+        model_options=_options("--model-option", model_option or ()),
+        normalization=constants(_value("--normalization", normalization)),
+        defense=tuple(_value("--defense", text) for text in defense or ()),
+        adaptive=adaptive,
+        device=device.value,
+        lpips=None if lpips is None else lpips.value,
+        out=out,
+        gif=gif,
+    )
+    outcome = run.invert(settings, console=_console(as_json))
+    if as_json:
+        typer.echo((outcome.root / "result.json").read_text(), nl=False)
+    if outcome.interrupted:
+        raise typer.Exit(_INTERRUPTED)
+
+
+def _options(option: str, texts: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"{option} {text!r}: expected KEY=VALUE")
+        if key.strip() in found:
+            raise InputError(f"{option} {key.strip()}: is given twice")
+        found[key.strip()] = _value(f"{option} {key.strip()}", value)
+    return found
+
+
+def _value(name: str, text: str) -> Any:
+    """One value in YAML, as everywhere on the command line."""
+    from fedsec.scenario.reader import read_text
+
+    return read_text(text, name).value
+
+
+def _console(as_json: bool) -> "Console":
+    """Standard output belongs to the JSON; then progress shows on a terminal's standard error or nowhere."""
+    from rich.console import Console
+
+    if not as_json:
+        return Console()
+    console = Console(stderr=True)
+    return console if console.is_terminal else Console(quiet=True)

@@ -1,0 +1,161 @@
+"""Trimmed means of the columns of a chunk, and whose values they are made of."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from fedsec.defense.selection_network import selection_network
+
+
+class Scratch:
+    """Buffers of one thread, allocated once and used again for every chunk of columns."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def rows(self, name: str, count: int, like: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, ...]:
+        """`count` uninitialized rows, as long as the last dimension of `like` and on its device."""
+        dtype = dtype or like.dtype
+        columns = like.shape[-1]
+        buffer = self._buffers.get((name, dtype))
+        if buffer is None or buffer.shape[0] < count or buffer.shape[1] < columns or buffer.device != like.device:
+            buffer = torch.empty(count, columns, dtype=dtype, device=like.device)
+            self._buffers[name, dtype] = buffer
+        return buffer[:count, :columns].unbind(0)
+
+
+def middle_mean(chunk: Float[Tensor, "clients columns"], trim: int, scratch: Scratch) -> Float[Tensor, "columns"]:
+    """Mean of each column without its `trim` smallest and `trim` largest values.
+
+    Args:
+        chunk: finite values; every column is trimmed for itself.
+        trim: how many values to drop at each end, `0 <= 2 * trim < clients`.
+        scratch: this thread's buffers; the result may live there until the next call.
+
+    Returns:
+        One value a column, always finite, in the dtype of `chunk`.
+    """
+    network = selection_network(chunk.shape[0], trim)
+    kept = network(chunk.unbind(0), scratch.rows("network", network.num_buffers, chunk))
+    (total,) = scratch.rows("total", 1, chunk, accumulator_dtype(chunk.dtype))
+    return _mean(kept, total.zero_(), chunk.dtype, in_place=True)
+
+
+@lru_cache(maxsize=32)
+def compiled_middle_mean(clients: int, trim: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """`middle_mean` for one number of rows as a single fused kernel made by `torch.compile`.
+
+    The first call compiles (seconds to a minute; PyTorch keeps the kernel on disk) and, on CPU, needs
+    a C++ compiler. The results are the same to the last bit.
+    """
+    network = selection_network(clients, trim)
+
+    class Fused(torch.nn.Module):
+        def forward(self, chunk: Tensor) -> Tensor:
+            rows = [chunk[client] for client in range(clients)]
+            kept = network(rows, [None] * network.num_buffers)
+            total = torch.zeros_like(rows[0], dtype=accumulator_dtype(dtype))
+            return _mean(kept, total, dtype, in_place=False)
+
+    # Traced first, because Dynamo's cache and its limit on recompilations belong to a code object:
+    # a traced module has its own, while all instances of `forward` would share one.
+    compiled: Callable[[Tensor], Tensor] = torch.compile(torch.fx.symbolic_trace(Fused()), dynamic=True)
+    return compiled
+
+
+def weighted_sum(
+    chunk: Float[Tensor, "clients columns"], weights: Sequence[float], scratch: Scratch
+) -> Float[Tensor, "columns"]:
+    """Sum of the rows, each times its weight, for non-negative weights that sum to one.
+
+    The weight is applied before the addition, so that huge finite rows do not overflow on the way.
+
+    Args:
+        chunk: finite values.
+        weights: one for each client.
+        scratch: this thread's buffers; the result may live there until the next call.
+
+    Returns:
+        One value a column, always finite, in the dtype of `chunk`.
+    """
+    (total,) = scratch.rows("total", 1, chunk, accumulator_dtype(chunk.dtype))
+    total.zero_()
+    for row, weight in zip(chunk.unbind(0), weights, strict=True):
+        total.add_(row, alpha=weight)
+    return _finite(total, chunk.dtype)
+
+
+def middle_share(chunk: Float[Tensor, "clients columns"], trim: int, scratch: Scratch) -> Float64[Tensor, "clients"]:
+    """How much of what `middle_mean` averages came from each client.
+
+    A column keeps `clients - 2 * trim` values, which count equally; clients that tie for a kept value
+    share it equally.
+
+    Args:
+        chunk: finite values.
+        trim: how many values are dropped at each end, `0 <= 2 * trim < clients`.
+        scratch: this thread's buffers.
+
+    Returns:
+        Shares that sum to one.
+    """
+    clients, columns = chunk.shape
+    kept = clients - 2 * trim
+    if trim == 0:
+        return torch.full((clients,), 1 / clients, dtype=torch.float64, device=chunk.device)
+    network = selection_network(clients, trim, edges_only=True)
+    edges = network(chunk.unbind(0), scratch.rows("network", network.num_buffers, chunk))
+    lowest, highest = edges[0], edges[-1]
+    above, below, per_column = scratch.rows("share", 3, chunk, torch.float32)
+    per_column.zero_()
+    counts = []
+    for row in chunk.unbind(0):
+        inside = torch.ge(row, lowest, out=above).mul_(torch.le(row, highest, out=below))
+        per_column.add_(inside)
+        counts.append(inside.sum())
+    shares = torch.stack(counts).double()
+    # Without ties that reach into the trimmed ranks, every column has exactly the kept values inside.
+    tied = (per_column != kept).nonzero().flatten()
+    if len(tied):
+        chunk, lowest, highest = chunk[:, tied], lowest[tied], highest[tied]
+        shares -= ((chunk >= lowest) & (chunk <= highest)).sum(1)
+        shares += _shares_among_ties(chunk, trim, lowest, highest)
+    return shares / (kept * columns)
+
+
+def _shares_among_ties(chunk: Tensor, trim: int, lowest: Tensor, highest: Tensor) -> Tensor:
+    # Of the values equal to an edge, those among the trimmed ranks are not kept.
+    kept_lowest = (chunk <= lowest).sum(0) - trim
+    kept_highest = (chunk >= highest).sum(0) - trim
+    one_value = lowest == highest
+    kept_lowest.masked_fill_(one_value, len(chunk) - 2 * trim)
+    kept_highest.masked_fill_(one_value, 0)
+    shares = ((chunk > lowest) & (chunk < highest)).sum(1).double()
+    for edge, kept in ((lowest, kept_lowest), (highest, kept_highest)):
+        at_edge = chunk == edge
+        shares += torch.where(at_edge, kept.double() / at_edge.sum(0), 0.0).sum(1)
+    return shares
+
+
+def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which to add values of `dtype`: 16 bits are too few for a sum."""
+    return torch.float32 if dtype.itemsize < 4 else dtype
+
+
+def _mean(rows: Sequence[Tensor], total: Tensor, dtype: torch.dtype, in_place: bool) -> Tensor:
+    # A power of two scales exactly: the sum cannot overflow, and nothing is lost.
+    scale = 2.0 ** -(len(rows) - 1).bit_length()
+    for row in rows:
+        total = torch.add(total, row, alpha=scale, out=total if in_place else None)
+    if scale * len(rows) != 1:
+        total = torch.mul(total, 1 / (scale * len(rows)), out=total if in_place else None)
+    return _finite(total, dtype)
+
+
+def _finite(total: Tensor, dtype: torch.dtype) -> Tensor:
+    # Only rounding can carry a mean of finite values beyond the largest finite one.
+    largest = torch.finfo(dtype).max
+    return torch.clamp(total, -largest, largest).to(dtype)

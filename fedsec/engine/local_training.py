@@ -1,0 +1,75 @@
+"""What a client does with the model it receives."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedsec.data.augmentation import Augmentation
+from fedsec.errors import InputError
+from fedsec.privacy.private_training import PrivateTraining
+
+
+@dataclass(frozen=True)
+class LocalTraining:
+    """What a client does with the model it receives.
+
+    Args:
+        steps: number of optimizer steps, or
+        epochs: number of passes over the client's examples (exactly one of the two).
+        batch_size: examples in a batch (at most the client's own number), or
+        batch_fraction: the batch as a share of the client's examples (exactly one of the two).
+        optimizer: `sgd` or `adam`; its state starts afresh each round, as in FedAvg.
+        lr: learning rate.
+        momentum: heavy-ball momentum of SGD, as in PyTorch (no dampening).
+        weight_decay: L2 penalty added to the gradient.
+        proximal: FedProx's mu: mu / 2 ||w - w_received||^2 is added to the loss; 0 for none.
+        augmentation: of the images, drawn anew for every batch; None for none.
+        private: DP-SGD. Batches are then Poisson samples: a step's batch takes each example independently with
+            probability batch / examples, and `epochs` count steps only. The proximal term and weight decay depend on
+            no example, so they join after the noise. None: ordinary training.
+    """
+
+    steps: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    batch_fraction: float | None = None
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    proximal: float = 0.0
+    augmentation: Augmentation | None = None
+    private: PrivateTraining | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise InputError("local training needs either steps or epochs, and not both")
+        if (self.batch_size is None) == (self.batch_fraction is None):
+            raise InputError("local training needs either batch_size or batch_fraction, and not both")
+        for name in ("steps", "epochs", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"local {name} must be at least 1, got {value}")
+        if self.batch_fraction is not None and not 0 < self.batch_fraction <= 1:
+            raise InputError(f"local batch_fraction must lie in (0, 1], got {self.batch_fraction}")
+        if self.optimizer not in ("sgd", "adam"):
+            raise InputError(f"local optimizer must be sgd or adam, got {self.optimizer!r}")
+        if self.optimizer == "adam" and self.momentum:
+            raise InputError("local momentum belongs to sgd; adam has its own")
+        if not self.lr > 0 or not 0 <= self.momentum < 1 or not self.weight_decay >= 0:
+            raise InputError("local training needs lr > 0, 0 <= momentum < 1 and weight_decay >= 0")
+        if not self.proximal >= 0:
+            raise InputError(f"the proximal term's mu must not be negative, got {self.proximal}")
+
+    def batch_of(self, examples: int) -> int:
+        """Batch size of a client with this many examples."""
+        if self.batch_fraction is not None:
+            return max(1, int(self.batch_fraction * examples + 1e-9))
+        assert self.batch_size is not None
+        return min(self.batch_size, examples)
+
+    def steps_of(self, examples: int) -> int:
+        """Number of local steps of a client with this many examples."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return self.epochs * -(-examples // self.batch_of(examples))

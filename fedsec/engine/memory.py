@@ -1,0 +1,136 @@
+"""How much memory local training takes, estimated before it starts: too little is bad input, not a crash in round 7."""
+
+import copy
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fedsec.engine.local_training import LocalTraining
+from fedsec.engine.resident_data import ResidentData
+from fedsec.errors import InputError
+
+PASSING = (5, 4)
+"""Activations that exist at a time over those that autograd keeps, as a ratio: gradients and workspaces come and
+go. Rough, and on the low side, since what would just fit must not be refused."""
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """What one client's local step takes.
+
+    Args:
+        parameters: of the model.
+        vectors: of that length which live at the same time: weights, gradient, optimizer state, what is sent.
+        example: bytes that autograd keeps for one example.
+    """
+
+    parameters: int
+    vectors: int
+    example: int
+
+    @classmethod
+    def of(cls, parameters: int, local: LocalTraining, example: int, *, rows: int = 0) -> "StepMemory":
+        """The estimate for some local training.
+
+        Args:
+            parameters: of the model.
+            local: its optimizer and proximal term.
+            example: bytes that autograd keeps for one example, see `activation_bytes`.
+            rows: updates that are collected meanwhile.
+        """
+        state = 3 if local.optimizer == "adam" else int(local.momentum > 0)  # Adam's denominator is one more
+        # What was received and the weights; the gradient by parameters and as a vector.
+        return cls(parameters, 4 + state + 2 * int(local.proximal > 0) + rows, example)
+
+    @property
+    def fixed(self) -> int:
+        """Bytes that do not depend on the batch."""
+        return 4 * self.parameters * self.vectors
+
+    def needed(self, batch: int) -> int:
+        """Bytes of a step at this batch size."""
+        more, kept = PASSING
+        return self.fixed - (-more * batch * self.example // kept)
+
+    def largest_batch(self, free: int) -> int:
+        """The largest batch size whose step fits; 0 or less if not even one example does."""
+        more, kept = PASSING
+        return kept * (free - self.fixed) // (more * self.example)
+
+    def check(self, batch: int, device: torch.device, free: int | None) -> None:
+        """Refuse what cannot fit.
+
+        Args:
+            batch: examples in a batch.
+            device: where it is to run, for the message.
+            free: bytes that are free there; None if that is not known.
+
+        Raises:
+            InputError: a step needs more; says how much, of what, and what would fit.
+        """
+        if free is None or self.needed(batch) <= free:
+            return
+        fits = self.largest_batch(free)
+        cure = (
+            f"expected a batch size of at most {fits}"
+            if fits > 0
+            else "not even one example fits: take a smaller model"
+        )
+        raise InputError(
+            f"local training needs about {_gib(self.needed(batch))} at batch size {batch} ({_gib(self.fixed)} for "
+            f"{self.vectors} vectors of {self.parameters:,} parameters, the rest for activations, "
+            f"{PASSING[0] / PASSING[1]:g} times what autograd keeps), and {_gib(free)} are free on {device}; {cure}"
+        )
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that a process can still get on a device; None where nobody says (a CPU elsewhere than on Linux).
+
+    Limits of containers are not looked at.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    source = Path("/proc/meminfo")
+    if device.type != "cpu" or not source.exists():
+        return None
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", source.read_text(), re.MULTILINE)
+    return None if found is None else 1024 * int(found[1])
+
+
+def activation_bytes(module: nn.Module, data: ResidentData) -> int:
+    """Bytes that autograd keeps for one example's backward pass: those of a batch of two, by halves.
+
+    Measured by a forward pass. Only where a GPU has no room even for that it is done on the meta device, which computes
+    nothing, but takes seconds to import.
+    """
+    try:
+        images, _ = data.batch(torch.from_numpy(data.clients[0][:1]).to(data.device).repeat(2))
+        return _kept(module, images)
+    except torch.OutOfMemoryError:
+        return _kept(module, torch.empty(2, *data.images.shape[1:], device="meta"))
+
+
+def _kept(module: nn.Module, images: Tensor) -> int:
+    module = copy.deepcopy(module).to(images.device)
+    # By storage, which tells tensors apart on the meta device too, where all lie at address zero.
+    parameters = {p.untyped_storage()._cdata for p in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()._cdata
+        if storage not in parameters:
+            kept[storage] = max(kept.get(storage, 0), tensor.numel() * tensor.element_size())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = module(images)
+    del output
+    return max(1, sum(kept.values()) // 2)
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"

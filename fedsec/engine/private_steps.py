@@ -1,0 +1,190 @@
+"""Private local steps: clipped per-example gradients, noise from a stream of its own, the expected batch size.
+
+Abadi et al.: Deep Learning with Differential Privacy. CCS 2016, arXiv:1607.00133. What follows a noisy gradient
+(proximal term, weight decay, momentum, Adam) is what follows an ordinary one, and reveals no more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int16, Int64
+from torch import Tensor, nn
+
+from fedsec.data.augmentation import Augmentation
+from fedsec.engine.batches import BatchPlan
+from fedsec.engine.flat_parameters import FlatParameters
+from fedsec.engine.messages import Teacher
+from fedsec.engine.precision import Compute
+from fedsec.engine.resident_data import ResidentData
+from fedsec.errors import InputError
+from fedsec.privacy.gradients.clipping import twin
+from fedsec.privacy.gradients.modes import Way, choose
+from fedsec.privacy.private_training import GradSampleMode
+from fedsec.seeds import noise_generator
+
+PRIVATE_MICROBATCH = 256
+"""Examples whose clipped gradients are summed at a time, at most; sums over parts are exact."""
+PRIVATE_BYTES = {"cpu": 2**29, "cuda": 2**32}
+"""Memory that a part may take by estimate. A constant: what is free at the time must not decide how sums are cut."""
+
+
+@dataclass(frozen=True)
+class PrivateMethod:
+    """How all workers of a trainer form clipped sums.
+
+    Args:
+        way: to per-example gradients.
+        microbatch: examples at a time.
+        example: bytes that one takes meanwhile.
+    """
+
+    way: Way
+    microbatch: int
+    example: int
+
+    @classmethod
+    def of(
+        cls, module: nn.Module, data: ResidentData, compute: Compute, mode: GradSampleMode, activations: int
+    ) -> "PrivateMethod":
+        """Choose, by trying it on a few images of the first client.
+
+        Args:
+            module: the architecture and some weights.
+            data: the federation's resident data.
+            compute: how numbers are computed, `resolved`.
+            mode: see `PrivateTraining`.
+            activations: bytes that autograd keeps for one example.
+
+        Raises:
+            InputError: the model cannot be trained privately, or not in this mode.
+        """
+        copied = twin(module).to(data.device).train()
+        some = torch.from_numpy(data.clients[0][:3]).to(data.device)
+        images, labels = data.batch(some.repeat(3)[:3])
+        # Alike images would hide how examples depend on each other.
+        images = compute.inputs(images + 0.1 * torch.arange(len(images), device=data.device).view(-1, 1, 1, 1))
+        dtype = next(copied.parameters()).dtype
+        way = choose(
+            copied,
+            mode,
+            images,
+            (labels,),
+            lambda logits, labels: F.cross_entropy(logits.to(dtype), labels, reduction="none"),
+            precision=lambda: compute.autocast(data.device),
+            exact=compute.precision != "bf16",
+        )
+        example = 2 * activations + 4 * way.numbers  # activations and the gradients at them
+        fit = PRIVATE_BYTES.get(data.device.type, PRIVATE_BYTES["cpu"]) // max(1, example)
+        return cls(way, max(1, min(PRIVATE_MICROBATCH, fit)), example)
+
+
+class PrivateGradients:
+    """One worker's noisy gradients.
+
+    Args:
+        module: whose trainable parameters lie in `parameters`.
+        parameters: the worker's.
+        data: the federation's resident data.
+        compute: how numbers are computed.
+        method: how clipped sums are formed.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        parameters: FlatParameters,
+        data: ResidentData,
+        compute: Compute,
+        method: PrivateMethod,
+    ) -> None:
+        self.parameters, self.data, self.compute, self.method = parameters, data, compute, method
+        self._sum = method.way.make(twin(module), lambda: compute.autocast(data.device))
+        self._noise = torch.empty_like(parameters.flat)
+
+    @staticmethod
+    def generator(plan: BatchPlan) -> torch.Generator:
+        """The noise of one client's round, on the CPU whatever the device, so that all devices draw the same.
+
+        It is PyTorch's generator, fit for experiments that must be reproducible, and no cryptographic one.
+
+        Raises:
+            InputError: the plan is none of private training.
+        """
+        if plan.noise is None:
+            raise InputError("private training needs a plan with noise; ordinary batches would void its guarantee")
+        return noise_generator(plan.noise.key)
+
+    def __call__(
+        self,
+        examples: Int64[Tensor, "batch"],
+        views: Int16[Tensor, "batch 5"] | None,
+        augmentation: Augmentation | None,
+        teacher: Teacher | None,
+        plan: BatchPlan,
+        max_grad_norm: float,
+        generator: torch.Generator,
+        out: Float[Tensor, "parameters"],
+    ) -> Float[Tensor, "parameters"]:
+        """(sum of clipped gradients + noise) / expected batch, in the order of the worker's own parameters.
+
+        Args:
+            examples: the step's Poisson sample; none is noise alone.
+            views: how they are augmented.
+            augmentation: likewise.
+            teacher: distillation belongs to an example's own loss, and is clipped with it.
+            plan: says how much noise, and the expected batch.
+            max_grad_norm: C.
+            generator: of the noise.
+            out: where the gradient goes.
+        """
+        assert plan.noise is not None
+        size = self.method.microbatch
+        total: list[Tensor] = []
+        for begin in range(0, len(examples), size):
+            part = examples[begin : begin + size]
+            seen = None if views is None else views[begin : begin + size]
+            images, labels = self.data.batch(part, seen, augmentation)
+            found = self._clipped(self.compute.inputs(images), labels, part, teacher, max_grad_norm)
+            total = [a.add_(b) for a, b in zip(total, found, strict=True)] if total else found
+        if total:
+            self.parameters.gather(total, out)
+        else:
+            out.zero_()
+        if plan.noise.multiplier:
+            self._draw(generator)
+            out.add_(self._noise, alpha=plan.noise.multiplier * max_grad_norm)
+        return out.div_(plan.expected)
+
+    def _clipped(
+        self, images: Tensor, labels: Tensor, examples: Tensor, teacher: Teacher | None, max_grad_norm: float
+    ) -> list[Tensor]:
+        targets: Sequence[Tensor] = (labels,)
+        if teacher is not None:
+            shares = teacher.weight * teacher.known[examples].to(self.parameters.flat.dtype)
+            targets = (labels, teacher.logits[examples], shares)
+
+        def losses(logits: Tensor, labels: Tensor, *taught: Tensor) -> Tensor:
+            logits = logits.to(self.parameters.flat.dtype)
+            own = F.cross_entropy(logits, labels, reduction="none")
+            return own if teacher is None else own + taught[1] * teacher.losses(logits, taught[0])
+
+        return self._sum(images, targets, losses, max_grad_norm)
+
+    def _draw(self, generator: torch.Generator) -> None:
+        """Standard normal noise: number for number the same in every memory format."""
+        flat = self.parameters.flat
+        drawn = torch.randn(flat.shape, generator=generator, dtype=flat.dtype).to(flat.device)
+        self.parameters.gather(list(self.parameters.layout.views(drawn).values()), self._noise)
+
+
+def check_noise(plans: Sequence[BatchPlan]) -> None:
+    """Refuse noise that several clients of a cohort share: its difference would cancel it.
+
+    Raises:
+        InputError: two plans have equal keys of their noise.
+    """
+    keys = [plan.noise.key for plan in plans if plan.noise is not None and plan.noise.multiplier]
+    if len(set(keys)) < len(keys):
+        raise InputError("DP-SGD: two clients of a round draw the same noise, which would cancel in a difference")

@@ -1,0 +1,18 @@
+"""Centralized training under the federation's interface: the upper bound."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fedsec.federation.algorithms.fedavg import FedAvg
+
+
+@dataclass(frozen=True)
+class Centralized(FedAvg):
+    """All examples pooled at one place and trained on directly: the upper bound for any federation.
+
+    Unlike in FedAvg nothing is averaged; a round is one stretch of the same local training.
+
+    Reference: none (the usual baseline)
+    """
+
+    pooled: ClassVar[bool] = True

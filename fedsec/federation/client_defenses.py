@@ -1,0 +1,144 @@
+"""What clients do to their updates before they send them, and what they hold back for the next time."""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fedsec.defense.updates import ClientSide, UpdateTransform, each_known, with_feedback
+from fedsec.engine.parameters import ParameterLayout
+from fedsec.engine.resident_data import ResidentData
+from fedsec.errors import InputError
+from fedsec.seeds import Streams
+from fedsec.threat import Distortion
+
+
+class Sending:
+    """The clients' defenses of their updates, applied in order, each client for itself.
+
+    Args:
+        transforms: in the order in which they apply.
+        layout: of the updates.
+        data: the clients'.
+        streams: the experiment's; each client draws from its own in each round.
+
+    Attributes:
+        carried: what each client holds back, for each transform with error feedback: [transforms, clients, parameters].
+        waited: likewise, how many messages in a row held something of a coordinate back, as far as what was sent tells;
+            255 for more. The server counts along, for the clients that it watches.
+        watched: those clients; nobody, unless somebody asks to.
+    """
+
+    def __init__(
+        self, transforms: Sequence[UpdateTransform], layout: ParameterLayout, data: ResidentData, streams: Streams
+    ) -> None:
+        self.transforms, self.layout, self.data, self.streams = tuple(transforms), layout, data, streams
+        memories = sum(each.error_feedback for each in self.transforms)
+        self.carried = torch.zeros(memories, len(data.clients), layout.size, device=data.device)
+        self.waited = torch.zeros_like(self.carried, dtype=torch.uint8)
+        self.watched: set[int] = set()
+        self._before: dict[int, Tensor] = {}  # what `waited` was before each client's last message
+
+    def __call__(
+        self, rows: Float[Tensor, "clients parameters"], clients: Sequence[int], round_number: int, module: nn.Module
+    ) -> None:
+        """Replace a round's updates by what the clients send.
+
+        Args:
+            rows: one update a client; overwritten.
+            clients: of the round.
+            round_number: from 1.
+            module: the model that the clients received.
+        """
+        if not self.transforms:
+            return
+        if len(self.carried):
+            self._before = {client: self.waited[:, client].clone() for client in self.watched.intersection(clients)}
+        was_training = module.training
+        module.train()  # as the clients had it
+        for row, client in zip(rows, clients, strict=True):
+            self._send(row, client, round_number, module)
+        module.train(was_training)
+
+    def known(self, row: Float[Tensor, "parameters"], client: int) -> Distortion:
+        """What an attacker who knows the defenses can tell from a client's last message.
+
+        Of a client that it watched from the beginning it knows the earlier messages, too.
+        """
+        sent = self.layout.views(row)
+        each_told = each_known(self.transforms, sent)
+        found = reduce(Distortion.joined, each_told, Distortion())
+        waited = self._before.get(client)
+        if waited is not None:
+            memories = [place for place, each in enumerate(self.transforms) if each.error_feedback]
+            for place, held in zip(memories, waited, strict=True):
+                told = self.transforms[place].remembered(sent, each_told[place], self.layout.views(held))
+                found = found.joined(told)
+        return found
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next rounds depend on; nothing without error feedback."""
+        # A copy: rounds write into it, client by client.
+        return {"carried": self.carried.clone(), "waited": self.waited.clone()} if len(self.carried) else {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave."""
+        if len(self.carried):
+            self.carried, self.waited = state["carried"].clone(), state["waited"].clone()
+
+    def _send(self, row: Tensor, client: int, round_number: int, module: nn.Module) -> None:
+        generator = self.streams.torch("defense", "client", client, "round", round_number)
+        side = self._side(client, module) if any(each.needs_client for each in self.transforms) else None
+        sent: Mapping[str, Tensor] = self.layout.views(row)
+        memories = iter(self.carried[:, client])
+        for each in self.transforms:
+            if not each.error_feedback:
+                sent = each(sent, generator=generator, client=side)
+                continue
+            memory = next(memories)
+            sent, kept = with_feedback(each, sent, self.layout.views(memory), generator=generator, client=side)
+            memory.copy_(self._flat(kept))
+        row.copy_(self._flat(sent))
+        if client in self.watched and len(self.carried) and bool(row.isfinite().all()):
+            self._count(row, client)
+
+    def _count(self, row: Tensor, client: int) -> None:
+        """Note what a client's message, the last that it sent, held back."""
+        sent = self.layout.views(row)
+        told = [
+            own
+            for own, each in zip(each_known(self.transforms, sent), self.transforms, strict=True)
+            if each.error_feedback
+        ]
+        for own, waited in zip(told, self.waited[:, client], strict=True):
+            nothing = torch.zeros(1, dtype=torch.bool, device=row.device)
+            # A zero may have been rounded off, whatever is said to have been kept.
+            flushed = self._flat({name: own.kept.get(name, nothing) & (each != 0) for name, each in sent.items()})
+            waited.copy_(torch.where(flushed, 0, waited + (waited < 255)))
+
+    def _side(self, client: int, module: nn.Module) -> ClientSide:
+        examples = torch.from_numpy(self.data.clients[client]).to(self.data.device)
+        return ClientSide(module, *self.data.batch(examples))
+
+    def _flat(self, named: Mapping[str, Tensor]) -> Float[Tensor, "parameters"]:
+        return torch.cat([named[name].reshape(-1) for name in self.layout.shapes])
+
+
+def check_sending(transforms: Sequence[UpdateTransform], *, private: bool) -> None:
+    """Refuse defenses of updates that would void another one's claim.
+
+    Args:
+        transforms: of the clients.
+        private: whether they train with DP-SGD.
+
+    Raises:
+        InputError: an update that is differentially private goes through something that looks at the data again.
+    """
+    looking = [type(each).__name__ for each in transforms if each.needs_client]
+    if private and looking:
+        raise InputError(
+            f"{looking[0]} chooses by the client's data what of the update is sent, which no noise of DP-SGD covers: "
+            "epsilon would be void; expected defenses that see the update alone"
+        )

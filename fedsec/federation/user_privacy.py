@@ -1,0 +1,151 @@
+"""What a federation spends of its clients' privacy by the models that its server releases."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.defense import Aggregate, Aggregator, PrivateAggregator
+from fedsec.errors import InputError
+from fedsec.federation.rounds import Sampling, Threat
+from fedsec.federation.stragglers import Stragglers
+from fedsec.privacy import Epsilon, Ledger
+from fedsec.threat import UpdatePoisoning
+
+
+class Releases:
+    """The account of user-level privacy: one for all clients, since each round costs all of them the same.
+
+    A client that is not drawn in a round pays for it too: that it was not is part of what the sampling rate covers.
+
+    Args:
+        rule: bounds and hides each client's part; prepared here.
+        num_clients: of the federation.
+        clients_per_round: how many take part in a round, on average.
+        rounds: of the run.
+        sampling: how they are drawn.
+        statistics: whether running statistics of batch normalization leave the clients.
+        stragglers: of the algorithm.
+
+    Raises:
+        InputError: something that would void the guarantee, or a target that no noise reaches.
+    """
+
+    def __init__(
+        self,
+        rule: PrivateAggregator,
+        num_clients: int,
+        clients_per_round: int,
+        rounds: int,
+        sampling: Sampling,
+        *,
+        statistics: bool,
+        stragglers: Stragglers | None = None,
+    ) -> None:
+        check_sampling(rule, num_clients, clients_per_round, sampling, stragglers=stragglers)
+        if statistics:
+            raise InputError(
+                f"{type(rule).__name__}: running statistics of batch normalization would leave the clients without "
+                "noise, and void epsilon; expected norm: gn, or bn: local"
+            )
+        rule.prepare(num_clients, clients_per_round / num_clients, rounds)
+        assert rule.round_cost is not None
+        self.cost = rule.round_cost
+        self.ledger = Ledger(1, rule.delta_of(num_clients), rule.accountant)
+
+    def spend(self) -> None:
+        """Charge one round."""
+        self.ledger.spend(0, self.cost.sample_rate, self.cost.noise_multiplier, self.cost.steps)
+
+    def epsilon(self) -> Epsilon:
+        """What every client has spent so far."""
+        return self.ledger.maximum()
+
+    def restore(self, rounds: int) -> None:
+        """Start again after so many rounds."""
+        self.ledger = Ledger(1, self.ledger.delta, self.ledger.accountant)
+        for _ in range(rounds):
+            self.spend()
+
+
+def check_sampling(
+    rule: PrivateAggregator,
+    num_clients: int,
+    clients_per_round: int,
+    sampling: Sampling,
+    *,
+    stragglers: Stragglers | None = None,
+) -> None:
+    """Refuse a way to draw and hear clients that user-level accounts do not hold for.
+
+    Args:
+        rule: which claims an account.
+        num_clients: of the federation.
+        clients_per_round: how many take part in a round, on average.
+        sampling: how they are drawn.
+        stragglers: of the algorithm; None for none.
+
+    Raises:
+        InputError: neither independent draws nor all clients, or stragglers: a fixed share of a round's clients is
+            slow, so that what is heard of one client depends on who else was drawn.
+    """
+    if stragglers is not None and stragglers.fraction:
+        raise InputError(
+            f"{type(rule).__name__}: its account holds for clients that are heard whoever else takes part, and a fixed "
+            f"share of stragglers ({stragglers.handling}) depends on the others; expected no stragglers"
+        )
+    if clients_per_round < num_clients and sampling != "poisson":
+        raise InputError(
+            f"{type(rule).__name__}: its account holds for clients that are drawn independently of each other, not for "
+            f"exactly {clients_per_round} of {num_clients}; expected federation.sampling: poisson, or all clients"
+        )
+
+
+def check_threat(rule: PrivateAggregator, threat: Threat) -> None:
+    """Refuse attackers who craft their updates from other clients': one client then moves many rows.
+
+    Raises:
+        InputError: they do.
+    """
+    attack = threat.attack
+    if threat.byzantine and isinstance(attack, UpdatePoisoning) and attack.knowledge == "omniscient":
+        raise InputError(
+            f"{type(rule).__name__}: {type(attack).__name__} crafts its updates from all others', so that one client "
+            "moves many rows and no account holds; expected an attack that knows its own clients, or another rule"
+        )
+
+
+def aggregated(
+    rule: Aggregator,
+    rows: Float[Tensor, "clients parameters"],
+    coefficients: Float[Tensor, "clients"],
+    generator: torch.Generator | None,
+) -> Aggregate:
+    """A round's aggregate; of a private rule that lost every row, what it gives for a round without clients.
+
+    Args:
+        rule: of the server.
+        rows: what it received.
+        coefficients: of the clients, for rules that use weights.
+        generator: of rules that draw.
+
+    Raises:
+        AggregationError: the rule cannot work with these rows.
+    """
+    if isinstance(rule, PrivateAggregator) and not bool(rows.isfinite().all(1).any()):
+        # That a round lost everybody is as private as that nobody was drawn for it.
+        assert generator is not None
+        influence = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+        return Aggregate(rule.nobody(torch.zeros_like(rows[0]), generator), influence, tuple(range(len(rows))))
+    return rule.aggregate(rows, coefficients if rule.uses_weights else None, generator=generator)
+
+
+def tagged(state: Mapping[str, Tensor], tag: str) -> dict[str, Tensor]:
+    """A part's state, by names that no other part has."""
+    return {f"{tag}.{name}": tensor for name, tensor in state.items()}
+
+
+def untagged(state: Mapping[str, Tensor], tag: str) -> dict[str, Tensor]:
+    """The part that `tagged` named so."""
+    return {name.removeprefix(f"{tag}."): tensor for name, tensor in state.items() if name.startswith(f"{tag}.")}

@@ -1,0 +1,270 @@
+"""Sums of clipped per-example gradients: sum_i g_i min(1, C / ||g_i||), the norm over all parameters together.
+
+Three ways that take any criterion, from the fastest to the most general; Opacus's are in `opacus_modes`.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from fedsec.errors import InputError
+from fedsec.privacy.gradients.per_example import RULES, Formed, Pending
+
+Criterion = Callable[..., Float[Tensor, "batch"]]
+"""(logits, *targets) -> each example's loss, which must depend on nothing but its own row of logits and targets."""
+Precision = Callable[[], AbstractContextManager[Any]]
+
+
+class UnsupportedError(Exception):
+    """A way of forming per-example gradients cannot handle a model; the text says why."""
+
+
+class ClippedSum(ABC):
+    """A way to the sum of a batch's clipped gradients.
+
+    Args:
+        module: its trainable parameters are read where they lie; it may be given hooks, so use a `twin`.
+        precision: a context for forward passes.
+    """
+
+    words: ClassVar[str]
+    """What it is called in messages."""
+    numbers: int = 0
+    """Gradient numbers that the last call held for each example: memory beside the activations."""
+
+    def __init__(self, module: nn.Module, precision: Precision = nullcontext) -> None:
+        self.module, self.precision = module, precision
+        self.parameters = [each for each in module.parameters() if each.requires_grad]
+
+    @final
+    def __call__(
+        self, images: Float[Tensor, "batch ..."], targets: Sequence[Tensor], criterion: Criterion, max_grad_norm: float
+    ) -> list[Tensor]:
+        """The sum, by trainable parameter in the module's order; examples whose norm is not finite add nothing.
+
+        Args:
+            images: at least one.
+            targets: what the criterion needs beside the logits; a row for each image.
+            criterion: gives each example's loss.
+            max_grad_norm: C.
+
+        Raises:
+            UnsupportedError: it cannot be had in this way.
+        """
+        found, squares = self.total(images, targets, criterion, max_grad_norm)
+        finite = squares.isfinite()
+        if bool(finite.all()):
+            return found
+        if not bool(finite.any()):
+            return [torch.zeros_like(each) for each in self.parameters]
+        # No weight would do: zero times NaN is NaN. Whether an example is left out depends on nothing but itself.
+        return self(images[finite], [each[finite] for each in targets], criterion, max_grad_norm)
+
+    @abstractmethod
+    def total(
+        self, images: Float[Tensor, "batch ..."], targets: Sequence[Tensor], criterion: Criterion, max_grad_norm: float
+    ) -> tuple[list[Tensor], Float[Tensor, "batch"]]:
+        """The sum, worth nothing unless all norms are finite, and the squared norms; arguments as above."""
+
+
+def clip_weights(squares: Float[Tensor, "batch"], max_grad_norm: float) -> Float[Tensor, "batch"]:
+    """min(1, C / ||g_i||) from squared norms."""
+    return max_grad_norm / squares.sqrt().clamp_min(max_grad_norm)
+
+
+def twin(module: nn.Module) -> nn.Module:
+    """A copy of a module's structure over the very same parameters and buffers, which can be given hooks."""
+    shared = {id(each): each.data for each in [*module.parameters(), *module.buffers()]}
+    memo: dict[int, Any] = {}
+    for each in module.parameters():
+        # Tied parameters stay tied.
+        memo[id(each)] = nn.Parameter(shared[id(each)], requires_grad=each.requires_grad)
+    for buffer in module.buffers():
+        memo[id(buffer)] = buffer
+    return copy.deepcopy(module, memo)
+
+
+class BookKeeping(ClippedSum):
+    """One forward pass, one backward pass to the layers' outputs; norms and sums from inputs and output gradients.
+
+    For models whose trainable parameters all belong to linear layers, 2-d convolutions, group or layer normalizations.
+
+    Reference: Bu, Wang, Zha, Karypis, ICML 2023, arXiv:2210.00038
+    """
+
+    words = "book-keeping"
+
+    def __init__(self, module: nn.Module, precision: Precision = nullcontext) -> None:
+        super().__init__(module, precision)
+        self._calls: list[tuple[nn.Module, Tensor, Tensor, int]] = []
+        known: set[int] = set()
+        for name, layer in module.named_modules():
+            own = [each for each in layer.parameters(recurse=False) if each.requires_grad]
+            if not own:
+                continue
+            if type(layer) not in RULES:
+                raise UnsupportedError(f"layer {name!r} ({type(layer).__name__}) has no rule")
+            known.update(map(id, own))
+            layer.register_forward_hook(self._remember, with_kwargs=True)
+        # A parameter that torch's parametrizations compute is none of a layer's own.
+        if known != set(map(id, self.parameters)):
+            raise UnsupportedError("some trainable parameters belong to no layer with a rule")
+
+    def total(
+        self, images: Float[Tensor, "batch ..."], targets: Sequence[Tensor], criterion: Criterion, max_grad_norm: float
+    ) -> tuple[list[Tensor], Float[Tensor, "batch"]]:
+        self._calls.clear()
+        try:
+            with torch.enable_grad():
+                with self.precision():
+                    logits = self.module(images)
+                loss = criterion(logits, *targets).sum()
+            changed = [layer for layer, _, output, version in self._calls if output._version != version]
+            if changed:
+                raise UnsupportedError(f"the output of a {type(changed[0]).__name__} is changed in place")
+            outputs = [output for _, _, output, _ in self._calls]
+            gradients = torch.autograd.grad(loss, outputs, allow_unused=True)
+            with torch.no_grad():
+                pending = self._pending(gradients, len(images))
+                self.numbers = sum(each.numbers for each in pending.values())
+                squares = sum((each.squares() for each in pending.values()), start=loss.new_zeros(len(images)))
+                weights = clip_weights(squares, max_grad_norm).to(loss.dtype)
+                total = [
+                    pending[id(each)].total(weights).reshape(each.shape)
+                    if id(each) in pending
+                    else torch.zeros_like(each)
+                    for each in self.parameters
+                ]
+                return total, squares
+        finally:
+            self._calls.clear()
+
+    def _remember(self, layer: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
+        given = inputs[0] if inputs else named["input"]  # as all layers with rules call it
+        self._calls.append((layer, given.detach(), output, output._version))
+
+    def _pending(self, gradients: Sequence[Tensor | None], batch: int) -> dict[int, Pending]:
+        """Per-example gradients by parameter; of one used in several places they are formed and added up."""
+        found: dict[int, list[Pending]] = {}
+        for (layer, inputs, output, _), gradient in zip(self._calls, gradients, strict=True):
+            if gradient is None:
+                continue
+            dtype = next(layer.parameters()).dtype  # under autocast, activations have another
+            if inputs.dtype.is_complex or inputs.ndim < 2 or not len(inputs) == len(output) == batch:
+                raise UnsupportedError(f"a {type(layer).__name__} does not keep the batch as its first axis")
+            for parameter, each in RULES[type(layer)](layer, inputs.to(dtype), gradient.to(dtype)):
+                found.setdefault(id(parameter), []).append(each)
+        return {key: uses[0] if len(uses) == 1 else _added(uses) for key, uses in found.items()}
+
+
+def _added(uses: Sequence[Pending]) -> Pending:
+    return Formed(torch.stack([each.formed() for each in uses]).sum(0))
+
+
+class Functional(ClippedSum):
+    """`vmap` over the gradient of one example: for any model that it can run, whatever its layers."""
+
+    words = "torch.func"
+
+    def total(
+        self, images: Float[Tensor, "batch ..."], targets: Sequence[Tensor], criterion: Criterion, max_grad_norm: float
+    ) -> tuple[list[Tensor], Float[Tensor, "batch"]]:
+        fixed = {name: each.detach() for name, each in self.module.named_parameters() if not each.requires_grad}
+        fixed |= dict(self.module.named_buffers())
+        trained = {name: each.detach() for name, each in self.module.named_parameters() if each.requires_grad}
+
+        def loss(parameters: dict[str, Tensor], image: Tensor, *target: Tensor) -> Tensor:
+            with self.precision():
+                logits = functional_call(self.module, (parameters, fixed), (image[None],))
+            return criterion(logits, *(each[None] for each in target))[0]
+
+        try:
+            rows = vmap(grad(loss), in_dims=(None, 0, *(0 for _ in targets)))(trained, images, *targets)
+        except Exception as error:  # whatever a user's module does under vmap
+            raise UnsupportedError(f"vmap: {type(error).__name__}: {error}".splitlines()[0]) from error
+        flat = [rows[name].reshape(len(images), -1) for name in trained]
+        self.numbers = 2 * sum(each.shape[1] for each in flat)
+        squares = torch.stack([each.square().sum(1) for each in flat]).sum(0)
+        weights = clip_weights(squares, max_grad_norm)
+        total = [(weights @ each).view(given.shape) for each, given in zip(flat, trained.values(), strict=True)]
+        return total, squares
+
+
+class OneByOne(ClippedSum):
+    """One backward pass for each example: slow, and right wherever examples do not depend on each other."""
+
+    words = "one example at a time"
+
+    def total(
+        self, images: Float[Tensor, "batch ..."], targets: Sequence[Tensor], criterion: Criterion, max_grad_norm: float
+    ) -> tuple[list[Tensor], Float[Tensor, "batch"]]:
+        total, every = [torch.zeros_like(each) for each in self.parameters], []
+        for place in range(len(images)):
+            row = slice(place, place + 1)
+            with torch.enable_grad():
+                with self.precision():
+                    logits = self.module(images[row])
+                loss = criterion(logits, *(each[row] for each in targets)).sum()
+            found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
+            squares = torch.stack([each.square().sum() for each in found]).sum()
+            weight = clip_weights(squares[None], max_grad_norm)[0]
+            every.append(squares)
+            for sum_, each in zip(total, found, strict=True):
+                sum_.add_(each * weight)
+        return total, torch.stack(every)
+
+
+@torch.no_grad()
+def check_independent(module: nn.Module, images: Float[Tensor, "two ..."], precision: Precision = nullcontext) -> None:
+    """Refuse a model in which examples depend on each other: clipping bounds nothing there.
+
+    Args:
+        module: in train mode. Its buffers may change.
+        images: two different ones, to see whether what the second is makes a difference to the first.
+        precision: a context for forward passes.
+
+    Raises:
+        InputError: a layer normalizes over the batch, or is seen to couple examples; names it.
+    """
+    cure = "its gradients cannot be clipped by example; expected norm: gn"
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) or getattr(layer, "track_running_stats", False):
+            kind = type(layer).__name__
+            raise InputError(f"DP-SGD: layer {name!r} ({kind}) makes an example's loss depend on the others'; {cure}")
+    outputs: list[list[tuple[str, Tensor]]] = []
+    for other in (images, torch.stack([images[0], -images[1] - 1])):
+        seen: list[tuple[str, Tensor]] = []
+        handles = [
+            layer.register_forward_hook(_recorder(name, seen)) for name, layer in module.named_modules() if name != ""
+        ]
+        try:
+            with precision():
+                seen.append(("", module(other)))
+        finally:
+            for handle in handles:
+                handle.remove()
+        outputs.append(seen)
+    for (name, first), (_, second) in zip(*outputs, strict=False):
+        if first.shape == second.shape and len(first) == 2 and not _close(first[0], second[0]):
+            where = f"layer {name!r}" if name else "the model"
+            raise InputError(f"DP-SGD: {where} makes what it gives for an example depend on the others; {cure}")
+
+
+def _recorder(name: str, seen: list[tuple[str, Tensor]]) -> Callable[..., None]:
+    def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            seen.append((name, output.detach().clone()))
+
+    return hook
+
+
+def _close(first: Tensor, second: Tensor) -> bool:
+    scale = float(first.abs().max()) if first.numel() else 0.0
+    return bool(torch.allclose(first, second, rtol=0, atol=1e-4 * scale + 1e-12, equal_nan=True))

@@ -1,0 +1,330 @@
+"""The tables of several metrics beside each other: what a round costs clients, and what a curious server sees."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from rich.table import Table
+from rich.text import Text
+
+from fedsec.report.best_inversions import strongest
+from fedsec.report.missing_values import (
+    COSTS,
+    UNITS,
+    algorithm_of,
+    claims,
+    inverted,
+    lpips_advice,
+    rounds_of_interest,
+    without_weights,
+)
+from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, Summary, summarize, value_of
+from fedsec.report.table_layout import Layout, Reading, headers
+from fedsec.scenario.expectations import RECONSTRUCTION
+from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER
+
+_WORST_CLIENT = "accuracy_worst_client"
+_UNMEASURED, _NONE, _INFINITE, _SENT = "n/a", "-", "inf", "sent"
+_MOST_LINES = 4
+"""Where names would be broken into more lines than this they stand below the table, and numbers in it."""
+_Sizes = tuple[tuple[str, float], ...]
+_BYTES: _Sizes = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1))
+_NUMBERS: _Sizes = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1))
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One metric: what stands above it, how its values are written, and what stands beside them.
+
+    Args:
+        header: above the column.
+        metric: whose means over seeds it holds.
+        write: of a mean, and of half the width of its interval.
+        baseline: a metric that stands beside it, in parentheses.
+        interval: whether its values differ by chance, so that an interval belongs to them.
+        unit: stands beside each value.
+        otherwise: what to tell of cells that make no claim about this metric.
+    """
+
+    header: str
+    metric: str
+    write: Callable[[float], str]
+    baseline: str | None = None
+    interval: bool = True
+    unit: str = ""
+    otherwise: "_Column | None" = None
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is told of a mean over seeds; `value` is a word where there is none.
+
+    Args:
+        value: the mean.
+        interval: half the width of its interval.
+        aside: its baseline, or its unit.
+        note: over how many cells it is taken, where that is not all of them.
+    """
+
+    value: str
+    interval: str = ""
+    aside: str = ""
+    note: str = ""
+
+
+def scaled(value: float, sizes: _Sizes) -> str:
+    """Three digits of a number and its unit, as in `1.85 MB`.
+
+    Args:
+        value: at least 0.
+        sizes: units from the largest to the smallest, which is not divided any further.
+    """
+    for unit, size in sizes:
+        # What rounds to 1000 of a unit is 1 of the next.
+        if value >= 0.9995 * size or size == 1:
+            number = value / size
+            digits = f"{number:#.3g}".rstrip(".") if size > 1 and number < 999.5 else f"{number:,.0f}"
+            return f"{digits} {unit}".rstrip()
+    raise AssertionError("the smallest unit takes everything")
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+_ACCURACY = _Column("accuracy (%)", "accuracy", _percent)
+_COSTS = (
+    _Column("upload", "upload_bytes", lambda value: scaled(value, _BYTES), interval=False),
+    _Column("download", "download_bytes", lambda value: scaled(value, _BYTES), interval=False),
+    _Column("FLOPs", "edge_flops", lambda value: scaled(value, _NUMBERS), interval=False),
+)
+_LPIPS = _Column("LPIPS", "lpips", lambda value: f"{value:.3f}")
+_LEAKAGE = (
+    _Column("PSNR (gray)", "psnr", lambda value: f"{value:.1f}", baseline="psnr_gray"),
+    _Column("SSIM (gray)", "ssim", lambda value: f"{value:.3f}", baseline="ssim_gray"),
+    _LPIPS,
+    _Column("recovered (%)", "recovered", _percent),
+    _Column("labels (%)", "label_accuracy", _percent),
+)
+
+
+_EPSILONS = tuple(
+    _Column(f"epsilon ({unit})", metric, lambda value: f"{value:.3g}", interval=False) for metric, unit in UNITS.items()
+)
+
+
+def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table]:
+    """The tables that say something beside the accuracy, ready to print: costs, leakage, both or none.
+
+    A row is a setting: cells that differ only in their seed, whose values are averaged. Costs are shown where cells
+    differ in them, with FedGKT, and where clients have models of their own; leakage where a server is curious, and once
+    more of the strongest attackers where several were tried.
+
+    Args:
+        records: the cells' records, in file order.
+        width: the columns of the terminal; those of the current one by default.
+    """
+    width = shutil.get_terminal_size().columns if width is None else width
+    done = [record for record in records if record.get("status") == "done"]
+    summary = summarize(records)
+    made = []
+    own_models = any(value_of(record, _WORST_CLIENT) is not None for record in done)
+    distilled = any(algorithm_of(record) == GROUP_TRANSFER for record in done)
+    if own_models or distilled or _differ(summary):
+        worst = [_Column("worst client (%)", _WORST_CLIENT, _percent)] if own_models else []
+        columns = [_ACCURACY, *worst, *_COSTS]
+        parts = [
+            "upload, download and FLOPs of local training of one client in one round, averaged over both",
+            "a multiply-add counts two, forward and backward pass",
+        ]
+        parts += ["worst client: the lowest accuracy of an honest client's own model"] if own_models else []
+        made.append(_draw("accuracy and costs at the edge", summary, columns, parts, width))
+    epsilons = _epsilons(done)
+    spent = guarantees(done)
+    if any(map(inverted, done)):
+        # Without weights no cell has LPIPS, and `remarks` says how to get it.
+        seen = any(value_of(record, _LPIPS.metric) is not None for record in done)
+        columns = [_ACCURACY, *epsilons, *(column for column in _LEAKAGE if seen or column is not _LPIPS)]
+        hints = [*spent, *_HINTS, *(["LPIPS: lower is closer"] if seen else [])]
+        made.append(_draw("leakage: what a curious server reconstructs", summary, columns, hints, width))
+        best = strongest(records)
+        if best.records:
+            title = "leakage: the best attacker of each row"
+            made.append(_draw(title, summarize(best.records), columns, [*_BEST, *hints], width, last=best.axes))
+    elif epsilons:
+        made.append(_draw("privacy: what was spent", summary, [_ACCURACY, *epsilons], spent, width))
+    return made
+
+
+_WHOSE = {"example": "the largest of all clients", "client": "the same for all clients"}
+
+
+def _epsilons(records: Sequence[Record]) -> list[_Column]:
+    """A column for each unit of privacy; one for both, if no cell has both."""
+    found = [column for column in _EPSILONS if any(claims(record, column.metric) for record in records)]
+    if len(found) < 2 or any(all(claims(record, column.metric) for column in found) for record in records):
+        return found
+    example, client = (replace(each, header="epsilon", unit=f"({UNITS[each.metric]})") for each in found)
+    return [replace(example, otherwise=client)]
+
+
+def guarantees(records: Sequence[Record]) -> list[str]:
+    """What epsilons mean: the unit, delta and accountant of each kind of claim, and the accountants' remarks."""
+    kinds: dict[str, list[str]] = {}
+    remarks = []
+    for record in records:
+        for claim in record.get("privacy") or []:
+            told = f"at delta {claim['delta']:.2g} by {claim['accountant']}"
+            kinds.setdefault(claim["unit"], []).append(told)
+            remarks += [claim["note"]] if claim["note"] else []
+    parts = [
+        f"epsilon ({unit}): {_WHOSE[unit]}, {' or '.join(dict.fromkeys(told))}; the unit is one {unit}, added or "
+        "removed"
+        for unit, told in kinds.items()
+    ]
+    return [*parts, *dict.fromkeys(remarks)]
+
+
+_BEST = ("of the attackers above the one with the highest mean PSNR over seeds",)
+_HINTS = (
+    "in parentheses what a gray image scores, the baseline that looks at nothing",
+    "PSNR in dB; recovered: images with a mean squared error below 0.01; labels: found in any order",
+)
+
+
+def remarks(records: Sequence[Record]) -> list[str]:
+    """What to say about values that the tables lack though they could have been measured."""
+    done = [record for record in records if record.get("status") == "done"]
+    notes = [f"note: {lpips_advice()}"] if any(map(without_weights, done)) else []
+    watched = [(asked, record) for record in done if (asked := rounds_of_interest(record))]
+    fewer = [record for asked, record in watched if (value_of(record, "rounds_reconstructed") or 0) < asked]
+    if fewer:
+        notes.append(
+            f"note: in {len(fewer)} of {len(watched)} cells not all rounds of interest were reconstructed (the client "
+            "took no part, sent nothing that could be inverted, or training was over before); their leakage is the "
+            "mean over the others, which rounds.jsonl has one by one"
+        )
+    return notes
+
+
+def _differ(summary: Summary) -> bool:
+    """Whether the costs of any two settings differ, as far as the printed digits tell them apart."""
+    told = ({_told(group, column).value for group in summary.groups} - {_NONE, *_STATES} for column in _COSTS)
+    return any(len(texts) > 1 for texts in told)
+
+
+def _draw(
+    title: str,
+    summary: Summary,
+    columns: Sequence[_Column],
+    parts: Sequence[str],
+    width: int,
+    *,
+    last: Sequence[str] = (),
+) -> Table:
+    """One table.
+
+    Args:
+        title: above it.
+        summary: whose groups are its rows.
+        columns: the metrics.
+        parts: of the legend, after what the numbers are.
+        width: columns of the terminal.
+        last: axes that stand beside a row's names, whether or not they have several values.
+    """
+    groups = _ordered(summary, last)
+    axes = [*summary.further, *(axis for axis in (ATTACK, DEFENSE) if axis in summary.axes)]
+    # What all cells have in common takes room that the numbers need.
+    axes = [axis for axis in axes if axis not in last and len({group.axes.get(axis) for group in groups}) > 1]
+    axes += last
+    keys = [[group.axes.get(axis, "") for group in groups] for axis in axes]
+    told = [[_told(group, column) for group in groups] for column in columns]
+    intervals = any(each.interval for column in told for each in column)
+
+    names = list[str]()
+
+    def layout(*, bare: bool, leading: int) -> Layout:
+        readings = [_aligned([replace(each, interval="") if bare else each for each in column]) for column in told]
+        return Layout((*headers(axes), *(column.header for column in columns)), (*keys, *readings), leading)
+
+    def fitting(*, bare: bool) -> Layout:
+        plain = layout(bare=bare, leading=len(keys) - len(last))
+        return plain if plain.narrowest <= width else layout(bare=bare, leading=len(keys)).stacked()
+
+    chosen = fitting(bare=False)
+    if narrow := intervals and chosen.narrowest > width:
+        chosen = fitting(bare=True)
+    if chosen.broken(width) > _MOST_LINES:
+        chosen, names = layout(bare=narrow, leading=len(keys)).numbered()
+    shown = {each.value for column in told for each in column}
+    seeds = max((len(group.records) for group in groups), default=0)
+    over = f"means over {seeds} seeds"
+    if intervals:
+        over += "; for their intervals a wider terminal" if narrow else " ± half width of the 95% t-interval"
+    legend = [
+        *([over] if seeds > 1 else []),
+        *parts,
+        *(["k of n: over so many seeds only"] if any(each.note for column in told for each in column) else []),
+        *([f"{_SENT}: by the clients themselves"] if _SENT in shown else []),
+        *([f"{_INFINITE}: no bound at all"] if _INFINITE in shown else []),
+        *([f"{_UNMEASURED}: not measured"] if _UNMEASURED in shown else []),
+        *([f"{_NONE}: there is none"] if _NONE in shown else []),
+    ]
+    caption = Text("".join(f"{name}\n" for name in names))
+    return chosen.draw(title, caption.append("; ".join(legend), style="dim"), width)
+
+
+def _ordered(summary: Summary, last: Sequence[str]) -> list[Group]:
+    """The groups setting by setting, in each those without an attack first; `last` says nothing of a setting."""
+
+    def setting(group: Group) -> tuple[str, ...]:
+        return tuple(group.axes.get(axis, "") for axis in summary.further if axis not in last)
+
+    settings = list(dict.fromkeys(map(setting, summary.groups)))
+    return sorted(summary.groups, key=lambda group: (settings.index(setting(group)), group.attacked))
+
+
+_STATES = ("failed", "pending")
+
+
+def _told(group: Group, column: _Column) -> _Told:
+    """The mean over seeds with its interval and baseline, or a word for why there is none."""
+    if column.otherwise is not None and not any(claims(record, column.metric) for record in group.records):
+        return _told(group, column.otherwise)
+    states = {record.get("status") for record in group.records}
+    if "done" not in states:
+        return _Told(next(state for state in _STATES if state in states))
+    if column.metric in COSTS and any(algorithm_of(record) == CENTRALIZED for record in group.records):
+        return _Told(_NONE)
+    if any(claims(record, column.metric) and value_of(record, column.metric) is None for record in group.records):
+        return _Told(_INFINITE)
+    told_labels = any(algorithm_of(record) == GROUP_TRANSFER and inverted(record) for record in group.records)
+    if column.metric == "label_accuracy" and told_labels:
+        return _Told(_SENT)
+    measured = replace(group, metric=column.metric)
+    if measured.mean is None:
+        expected = column.metric in RECONSTRUCTION and any(map(inverted, group.records))
+        return _Told(_UNMEASURED if expected or column.metric == _ACCURACY.metric else _NONE)
+    interval = measured.half_width if column.interval else None
+    baseline = replace(group, metric=column.baseline).mean if column.baseline else None
+    return _Told(
+        column.write(measured.mean),
+        "" if interval is None else f"±{column.write(interval)}",
+        column.unit if baseline is None else f"({column.write(baseline)})",
+        "" if measured.n == len(group.records) else f"{measured.n} of {len(group.records)}",
+    )
+
+
+def _aligned(told: Sequence[_Told]) -> list[Reading]:
+    """The cells of one column, padded so that they end below each other."""
+    value, interval, aside = (
+        max((len(getattr(each, part)) for each in told), default=0) for part in ("value", "interval", "aside")
+    )
+    return [
+        Reading(
+            f"{each.value:>{value}}" + (f" {each.interval:<{interval}}" if interval else ""),
+            f"{each.aside:>{aside}}",
+            each.note,
+        )
+        for each in told
+    ]

@@ -1,0 +1,273 @@
+"""Pictures of accuracy: over the rounds, or at the end where there is only one round."""
+
+import io
+import json
+import math
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsec.files import write_atomic
+from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, half_widths, summarize
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette for color-blind readers, without its yellow, which is too faint on white. Lines also differ in
+# their marker, and from the eighth on in their dashes.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
+_PANELS = 12
+_LINES = 12
+"""Settings without attack or defense stand beside each other in one panel, as long as they are no more than this."""
+_CHARACTER = 0.085
+"""The width of a character of the legend, in inches."""
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One defense in one panel: `accuracies` is `[seeds, rounds]`, in percent."""
+
+    rounds: NDArray[np.int64]
+    accuracies: NDArray[np.float64]
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        return np.asarray(self.accuracies.mean(axis=0))
+
+    @property
+    def band(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The 95% interval's ends, kept within 0 to 100; the mean itself for a single seed."""
+        width = half_widths(self.accuracies) if len(self.accuracies) > 1 else np.zeros(len(self.rounds))
+        return np.clip(self.mean - width, 0, 100), np.clip(self.mean + width, 0, 100)
+
+
+_Panel = dict[str, _Curve]
+_Key = TypeVar("_Key")
+
+
+def draw_curves(root: Path, records: Sequence[Record]) -> list[Path]:
+    """Draw the accuracy of every finished cell into `accuracy.png`.
+
+    One panel for each attack (the one without first), one line for each defense: the mean over seeds, with its 95%
+    interval as a band. Where there are neither attacks nor defenses to compare, one panel with a line for each setting.
+    Where no cell was evaluated more than once, points with intervals take the place of lines. More than 12 panels
+    continue in `accuracy-2.png` and so on.
+
+    Args:
+        root: the run's folder, which holds `<cell id>/rounds.jsonl`.
+        records: the cells' records.
+
+    Returns:
+        The files written; none if no cell has finished.
+    """
+    panels = _panels(root, records)
+    if not panels:
+        return []
+    defenses = list(dict.fromkeys(name for panel in panels.values() for name in panel))
+    looks = {name: look(index) for index, name in enumerate(defenses)}
+    draw = _draw_rounds if any(len(c.rounds) > 1 for panel in panels.values() for c in panel.values()) else _draw_points
+    return [
+        save(figure, root / ("accuracy.png" if number == 1 else f"accuracy-{number}.png"))
+        for number, figure in enumerate(draw(panels, looks), start=1)
+    ]
+
+
+def save(figure: "Figure", path: Path) -> Path:
+    """Write a figure as PNG, atomically."""
+    png = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a label in a script the font lacks
+        figure.savefig(png, format="png", dpi=150)
+    write_atomic(path, png.getvalue())
+    return path
+
+
+def plain(text: str) -> str:
+    """`text` as matplotlib shall show it: no mathematics between dollar signs."""
+    return text.replace("$", r"\$")
+
+
+def history(root: Path, cell_id: str) -> dict[int, float]:
+    """Round -> accuracy of one cell, from its `rounds.jsonl`; rounds that were not evaluated are left out."""
+    found: dict[int, float] = {}
+    try:
+        lines = (root / cell_id / "rounds.jsonl").read_text().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        try:
+            entry: Any = json.loads(line)
+            found[int(entry["round"])] = float(entry["accuracy"])
+        except (ValueError, TypeError, KeyError):
+            continue
+    return found
+
+
+def _panels(root: Path, records: Sequence[Record]) -> dict[tuple[str, str], _Panel]:
+    """(setting, attack) -> defense -> curve, without-attack first in each setting."""
+    summary = summarize([record for record in records if record.get("status") == "done"])
+    panels: dict[tuple[str, str], _Panel] = {}
+    attacked: dict[tuple[str, str], bool] = {}
+    for group in summary.groups:
+        curve = _curve(root, group)
+        if curve is None:
+            continue
+        setting = ", ".join(f"{axis}={group.axes[axis]}" for axis in summary.further if axis in group.axes)
+        key = setting, group.axes.get(ATTACK, "") if group.attacked else "no attack"
+        panels.setdefault(key, {})[group.axes.get(DEFENSE, summary.metric)] = curve
+        attacked[key] = group.attacked
+    alone = all(len(panel) == 1 for panel in panels.values()) and not any(attacked.values())
+    if alone and 1 < len(panels) <= _LINES:
+        return {("", ""): {setting: next(iter(panel.values())) for (setting, _), panel in panels.items()}}
+    settings = list(dict.fromkeys(setting for setting, _ in panels))
+    return {key: panels[key] for key in sorted(panels, key=lambda key: (settings.index(key[0]), attacked[key]))}
+
+
+def _curve(root: Path, group: Group) -> _Curve | None:
+    """The rounds that every seed of the group was evaluated in; the final accuracy where no history was kept."""
+    histories = [found for record in group.records if (found := history(root, record["id"]))]
+    if not histories:
+        return _Curve(np.array([1]), 100 * np.array(group.values)[:, None]) if group.values else None
+    rounds = sorted(set.intersection(*(set(found) for found in histories)))
+    if not rounds:
+        return None
+    return _Curve(np.array(rounds), 100 * np.array([[found[number] for number in rounds] for found in histories]))
+
+
+def look(index: int) -> dict[str, Any]:
+    """How the one of this number is drawn: color, marker and dashes tell it from the others."""
+    again = index // len(_COLORS)
+    return {
+        "color": _COLORS[index % len(_COLORS)],
+        "marker": _MARKERS[(index + again) % len(_MARKERS)],
+        "linestyle": _DASHES[again % len(_DASHES)],
+        "markerfacecolor": "white" if again % 2 else _COLORS[index % len(_COLORS)],
+    }
+
+
+def _draw_rounds(panels: Mapping[tuple[str, str], _Panel], looks: Mapping[str, dict[str, Any]]) -> Iterator["Figure"]:
+    from matplotlib.ticker import MaxNLocator
+
+    keys = list(panels)
+    limits = _limits(panels)
+    attacks = len({attack for _, attack in keys})
+    # A row for each setting, where the attacks fit side by side.
+    across = attacks if len(keys) % attacks == 0 and 1 < attacks <= 5 else 3
+    pages = _pages(keys, across, size=(3.4 if across < 4 else 2.7, 2.7), looks=looks, labels=("round", "accuracy (%)"))
+    for figure, page in pages:
+        for key, axes in page:
+            for name, curve in panels[key].items():
+                _draw_line(axes, curve, looks[name], list(looks).index(name))
+            axes.set_title(_heading(*key), fontsize=9)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+            axes.grid(color="0.9", linewidth=0.6)
+            axes.set_ylim(*limits)
+        yield figure
+
+
+def _draw_line(axes: "Axes", curve: _Curve, look: Mapping[str, Any], index: int) -> None:
+    spacing = max(1, len(curve.rounds) // 8)
+    first = index % spacing  # markers of lines that coincide stand beside each other
+    axes.plot(curve.rounds, curve.mean, markersize=3.5, markevery=(first, spacing), linewidth=1.4, **look)
+    if len(curve.accuracies) > 1:
+        axes.fill_between(curve.rounds, *curve.band, color=look["color"], alpha=0.15, linewidth=0)
+
+
+def _draw_points(panels: Mapping[tuple[str, str], _Panel], looks: Mapping[str, dict[str, Any]]) -> Iterator["Figure"]:
+    """A row for each attack, a point for each defense; one panel for each setting."""
+    settings = list(dict.fromkeys(setting for setting, _ in panels))
+    attacks = list(dict.fromkeys(attack for _, attack in panels))
+    limits = _limits(panels)
+    height = (0.16 * len(looks) + 0.14) * len(attacks) + 0.35
+    for figure, page in _pages(settings, 2, size=(4.2, height), looks=looks, labels=("accuracy (%)", "")):
+        for setting, axes in page:
+            for row, attack in enumerate(attacks):
+                if row % 2 == 0:
+                    axes.axhspan(row - 0.5, row + 0.5, color="0.96", linewidth=0, zorder=0)
+                for name, curve in panels.get((setting, attack), {}).items():
+                    place = row + (list(looks).index(name) - (len(looks) - 1) / 2) * 0.8 / len(looks)
+                    (low, high), mean = curve.band, curve.mean
+                    axes.errorbar(mean, [place], xerr=[mean - low, high - mean], markersize=4.5, **looks[name])
+            axes.set_title(_heading(setting), fontsize=9)
+            axes.set_yticks(range(len(attacks)), [_heading(attack) for attack in attacks], fontsize=9)
+            axes.tick_params(axis="y", length=0)
+            axes.set_ylim(len(attacks) - 0.5, -0.5)
+            axes.set_xlim(*limits)
+            axes.grid(axis="x", color="0.88", linewidth=0.6)
+        yield figure
+
+
+def _pages(
+    keys: Sequence[_Key],
+    across: int,
+    *,
+    size: tuple[float, float],
+    looks: Mapping[str, dict[str, Any]],
+    labels: tuple[str, str],
+) -> Iterator[tuple["Figure", list[tuple[_Key, "Axes"]]]]:
+    """Figures with a panel of the given size (inches) for each key, axes shared and labeled, and one legend below."""
+    from matplotlib.figure import Figure
+
+    across = min(across, len(keys))
+    most = across * max(1, _PANELS // across)
+    for start in range(0, len(keys), most):
+        page = keys[start : start + most]
+        down = math.ceil(len(page) / across)
+        width = max(size[0] * across + 0.6, 5.5)
+        rows = _legend_rows(list(looks), width) if len(looks) > 1 else 0
+        figure = Figure(figsize=(width, size[1] * down + 0.3 + 0.22 * rows), layout="constrained")
+        grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+        for position, axes in enumerate(grid.flat):
+            axes.set_visible(position < len(page))
+            axes.set_axisbelow(True)
+            axes.tick_params(labelsize=9)
+            if position + across >= len(page):  # the lowest of its column, also where the last row ends early
+                axes.tick_params(labelbottom=True)
+                axes.set_xlabel(labels[0], fontsize=9)
+            if position % across == 0:
+                axes.set_ylabel(labels[1], fontsize=9)
+        _add_legend(figure, looks, rows)
+        yield figure, list(zip(page, grid.flat, strict=False))
+
+
+def _heading(*parts: str) -> str:
+    """The parts below each other, long ones wrapped, at their options for choice."""
+    wrapped = (textwrap.wrap(part.replace("(", " (", 1), 34) for part in parts)
+    return plain("\n".join(line for lines in wrapped for line in lines))
+
+
+def _limits(panels: Mapping[tuple[str, str], _Panel]) -> tuple[float, float]:
+    """The range of all bands and a margin; at least five points, so that noise does not fill the picture."""
+    ends = [end for panel in panels.values() for curve in panel.values() for end in curve.band]
+    low, high = float(min(map(np.min, ends))), float(max(map(np.max, ends)))
+    margin = max(0.04 * (high - low), (5 - (high - low)) / 2)
+    return max(low - margin, -1), min(high + margin, 101)
+
+
+def _legend_rows(names: Sequence[str], width: float) -> int:
+    """Over how few rows the legend's entries, which fill its columns one by one, fit the width (inches)."""
+    for rows in range(1, len(names)):
+        columns = (names[start : start + rows] for start in range(0, len(names), rows))
+        if sum(max(map(len, column)) * _CHARACTER + 0.65 for column in columns) <= width:
+            return rows
+    return len(names)
+
+
+def _add_legend(figure: "Figure", looks: Mapping[str, dict[str, Any]], rows: int) -> None:
+    from matplotlib.lines import Line2D
+
+    if rows:
+        # A leading blank, since matplotlib before 3.10 leaves out labels that start with an underscore.
+        labels = [" " + plain(name) for name in looks]
+        handles = [Line2D([], [], markersize=4.5, **look) for look in looks.values()]
+        columns = math.ceil(len(looks) / rows)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)

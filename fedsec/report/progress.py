@@ -1,0 +1,195 @@
+"""What a run shows while it works: a live display on a terminal, plain lines elsewhere."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fedsec.report.summary import Record, describe
+
+if TYPE_CHECKING:
+    from fedsec.scenario import Cell
+
+QUIET_SECONDS = 10.0
+"""Without a terminal, a running cell is heard of at most this often."""
+
+
+@dataclass
+class _Running:
+    name: str
+    round: int
+    rounds: int
+    accuracy: float | None
+    heard: float
+    said: float
+    rounds_here: int = 0
+
+    @property
+    def reading(self) -> str:
+        accuracy = "" if self.accuracy is None else f", accuracy {100 * self.accuracy:.1f}%"
+        return f"round {self.round}/{self.rounds}{accuracy}"
+
+
+class Progress:
+    """Shows how far a run has come; a context manager.
+
+    On a terminal: one bar for the whole run with the time left, one line for each running cell with its round and its
+    accuracy so far. Elsewhere: a line when a cell starts and ends, and at most one every ten seconds in between.
+
+    Args:
+        console: where to show it; a quiet one shows nothing.
+        cells: all cells of the run, finished ones included.
+        clock: seconds since any fixed moment.
+    """
+
+    def __init__(
+        self, console: Console, cells: Sequence["Cell"], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console
+        self._clock = clock
+        self._cells = len(cells)
+        self._rounds_done = {cell.id: 0 for cell in cells}
+        self._rounds_total = sum(cell.config.federation.rounds for cell in cells)
+        self._finished: set[str] = set()
+        self._failed = 0
+        self._running: dict[str, _Running] = {}
+        self._shared: tuple[int, int] | None = None
+        self._timed, self._busy = 0, 0.0  # rounds whose duration is known, and the sum of their durations
+        self._lanes = 1  # the most cells that ran at once
+        self._since = clock()
+        self._begun = self._since
+        self._lock = threading.RLock()
+        self._live: Live | None = None
+        if console.is_terminal and not (console.quiet or console.is_dumb_terminal or console.is_jupyter):
+            self._live = Live(console=console, get_renderable=self._render, transient=True, refresh_per_second=5)
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def start(self, cell: "Cell") -> None:
+        """A worker has taken up the cell."""
+        with self._lock:
+            name = describe(cell.axes)
+            rounds = cell.config.federation.rounds
+            now = self._clock()
+            self._running[cell.id] = _Running(name, self._rounds_done[cell.id], rounds, None, now, now)
+            self._lanes = max(self._lanes, len(self._running))
+        self._say(f"{name}: started")
+
+    def update(self, cell: "Cell", round: int, rounds: int, accuracy: float | None) -> None:
+        """The cell has finished a round (counted from one); `accuracy` is a fraction, None where none was measured."""
+        now = self._clock()
+        with self._lock:
+            running = self._running.setdefault(cell.id, _Running(describe(cell.axes), 0, rounds, None, now, now))
+            running.round, running.rounds = round, rounds
+            running.accuracy = running.accuracy if accuracy is None else accuracy
+            self._rounds_done[cell.id] = round
+            running.rounds_here += 1
+            if running.rounds_here > 1 or rounds == 1:  # the first of several includes starting a process, loading data
+                self._timed += 1
+                self._busy += now - running.heard
+            running.heard = now
+            due = now - running.said >= QUIET_SECONDS and round < rounds
+            if due:
+                running.said = now
+        if due:
+            self._say(f"{running.name}: {running.reading}{self._left()}")
+
+    def done(self, cell: "Cell", record: Record) -> None:
+        """The cell has finished or failed. Cells that an earlier run finished come here without a start."""
+        with self._lock:
+            running = self._running.pop(cell.id, None)
+            self._finished.add(cell.id)
+            self._rounds_done[cell.id] = cell.config.federation.rounds
+            failed = record["status"] == "failed"
+            self._failed += failed
+            number = len(self._finished)
+        if running is None:
+            return
+        if failed:
+            text = f"{running.name}: failed: {record.get('error')}"
+            if self._live:
+                self._console.print(Text(text, style="red"))
+        else:
+            accuracy = (record.get("metrics") or {}).get("accuracy")
+            measured = "" if accuracy is None else f"accuracy {100 * accuracy:.1f}%"
+            text = f"{running.name}: {measured or 'done'} in {duration(record.get('seconds') or 0.0)}"
+        self._say(f"{text} ({number} of {self._cells} cells{self._left()})")
+
+    def shared(self, done: int, total: int) -> None:
+        """Local training that several cells share: how many clients of all have been trained."""
+        now = self._clock()
+        with self._lock:
+            first = self._shared is None
+            self._shared = (done, total)
+            due = total > 0 and (first or done == total or now - self._since >= QUIET_SECONDS)
+            if due:
+                self._since = now
+            if first or done == total:
+                self._begun = now
+        if due and total:
+            self._say(f"local training shared by cells: {done} of {total} clients")
+
+    def _say(self, text: str) -> None:
+        if not self._live:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _seconds_left(self) -> float | None:
+        """At the pace so far; None while there is none to go by."""
+        with self._lock:
+            if self._shared and self._shared[0] < self._shared[1]:
+                done, total = self._shared
+                return (self._clock() - self._begun) * (total - done) / done if done else None
+            rounds = self._rounds_total - sum(self._rounds_done.values())
+            lanes = min(self._lanes, self._cells - len(self._finished))
+            return self._busy / self._timed * rounds / lanes if self._timed and lanes else None
+
+    def _left(self) -> str:
+        seconds = self._seconds_left()
+        return f", about {duration(seconds)} left" if seconds and seconds >= 1 else ""
+
+    def _render(self) -> RenderableType:
+        with self._lock:
+            bars = Table.grid(padding=(0, 2))
+            finished = f"{len(self._finished)} of {self._cells} cells"
+            if self._failed:
+                finished += f", {self._failed} failed"
+            done, total = sum(self._rounds_done.values()), max(self._rounds_total, 1)
+            bars.add_row("", ProgressBar(total, done, width=30), Text(f"{finished}{self._left()}"))
+            if self._shared and self._shared[0] < self._shared[1]:
+                trained, clients = self._shared
+                bars.add_row(
+                    "", ProgressBar(clients, trained, width=30), Text(f"shared training: client {trained} of {clients}")
+                )
+            rows = Table.grid(padding=(0, 2))
+            room = max(1, self._console.height - 4)
+            for running in list(self._running.values())[:room]:
+                accuracy = "" if running.accuracy is None else f"{100 * running.accuracy:.1f}%"
+                rows.add_row("", Text(running.name), Text(f"round {running.round}/{running.rounds}"), Text(accuracy))
+            if len(self._running) > room:
+                rows.add_row("", Text(f"and {len(self._running) - room} more"), "", "")
+        return Group(bars, rows)
+
+
+def duration(seconds: float) -> str:
+    """A span of time as people say it: `8 s`, `3 min`, `2 h 5 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

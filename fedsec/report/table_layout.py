@@ -1,0 +1,182 @@
+"""How the tables of a run are laid out: columns as wide as their contents, readings that need little room."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from fedsec.report.summary import ATTACK, DEFENSE
+
+_GAP = 3  # characters between columns
+_NARROWEST_NAME = 8  # characters of a column whose names are broken
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A table cell: value and an aside beside each other where the column is wide enough, else one below the other.
+
+    Args:
+        value: what was measured.
+        aside: what to see it against, in parentheses.
+        note: below, where something is amiss.
+        style: of the value.
+    """
+
+    value: str
+    aside: str = ""
+    note: str = ""
+    style: str = ""
+
+    @property
+    def narrowest(self) -> int:
+        """The width that breaks no word."""
+        return max(len(self.value), len(self.aside), *(len(word) for word in self.note.split()), 0)
+
+    @property
+    def widest(self) -> int:
+        """The width that breaks no line."""
+        side_by_side = len(self.value) + 1 + len(self.aside) if self.aside else len(self.value)
+        return max(side_by_side, len(self.note))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(self.narrowest, self.widest)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        fits = len(self.value) + 1 + len(self.aside) <= options.max_width
+        line = Text(self.value, style=self.style, no_wrap=True)
+        if self.aside.strip():
+            line.append(" " if fits else "\n" + " " * (len(self.value) - len(self.aside)))
+            line.append(self.aside, style="not bold dim")
+        yield line
+        if self.note:
+            yield Text(self.note, style="bold red")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Columns of equal length, by header.
+
+    Args:
+        headers: above the columns; their lines stand below each other.
+        columns: the cells of each.
+        keys: how many of them lead and name the row.
+        apart: whether a blank line stands between rows.
+    """
+
+    headers: tuple[str, ...]
+    columns: tuple[Sequence[str | Reading], ...]
+    keys: int
+    apart: bool = False
+
+    @property
+    def narrowest(self) -> int:
+        """The width that breaks no word."""
+        return sum(narrow for narrow, _ in self._ranges()) + _GAP * (len(self.headers) - 1)
+
+    def widths(self, width: int) -> list[int]:
+        """As wide as the contents, or narrowed where that saves most; if need be, names are broken before numbers."""
+        ranges = self._ranges()
+        widths = [natural for _, natural in ranges]
+        excess = sum(widths) + _GAP * (len(widths) - 1) - width
+        slack = [natural - narrow for narrow, natural in ranges]
+        for column in sorted(range(len(widths)), key=slack.__getitem__, reverse=True):
+            saved = max(0, min(excess, slack[column]))
+            widths[column] -= saved
+            excess -= saved
+        for column in sorted(range(self.keys), key=widths.__getitem__, reverse=True):
+            saved = max(0, min(excess, widths[column] - _NARROWEST_NAME))
+            widths[column] -= saved
+            excess -= saved
+        return widths
+
+    def stacked(self) -> "Layout":
+        """The same with all that names a row in one column, below each other."""
+        if self.keys < 2:
+            return self
+        names = self._names("\n")
+        return Layout(("cell", *self.headers[self.keys :]), (names, *self.columns[self.keys :]), 1, apart=True)
+
+    def broken(self, width: int) -> int:
+        """How many lines the longest name of a row takes beyond its own in a table so wide."""
+        lines = [
+            sum(-(-len(line) // narrow) - 1 for line in str(cell).splitlines() if line)
+            for narrow, column in zip(self.widths(width)[: self.keys], self.columns, strict=False)
+            for cell in column
+        ]
+        return max(lines, default=0)
+
+    def numbered(self) -> tuple["Layout", list[str]]:
+        """The same with numbers in place of what names the rows, and the names on a line each, to stand below."""
+        names = self._names(", ")
+        numbers = [str(place) for place in range(1, len(names) + 1)]
+        made = Layout(("cell", *self.headers[self.keys :]), (numbers, *self.columns[self.keys :]), 1)
+        return made, [f"{number}: {' '.join(name.split())}" for number, name in zip(numbers, names, strict=True)]
+
+    def draw(self, title: str, caption: Text, width: int) -> Table:
+        """A table ready to print.
+
+        Args:
+            title: above it.
+            caption: below it.
+            width: columns of the terminal.
+        """
+        drawn = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+        drawn.box, drawn.show_edge, drawn.pad_edge = box.SIMPLE_HEAD, False, False
+        for header, columns in zip(self.headers, self.widths(width), strict=True):
+            drawn.add_column(Text(_breakable(header)), overflow="fold", width=columns)
+        above: tuple[str | Reading, ...] = ()
+        for row in zip(*self.columns, strict=True):
+            # A name that stands above already is left out, and a new one to the left of the last starts a block.
+            same = next((i for i in range(self.keys) if row[: i + 1] != above[: i + 1]), self.keys)
+            if above and (self.apart or same < self.keys - 1):
+                drawn.add_section()
+            cells = ["" if i < same else cell for i, cell in enumerate(row)]
+            drawn.add_row(*(Text(_breakable(cell)) if isinstance(cell, str) else cell for cell in cells))
+            above = row
+        return drawn
+
+    def _names(self, separator: str) -> list[str]:
+        """What names each row, in one text."""
+        axes = [_axis(header) for header in self.headers[: self.keys]]
+        return [
+            separator.join(_named(axis, cell) for axis, cell in zip(axes, row, strict=True) if cell)
+            for row in zip(*self.columns[: self.keys], strict=True)
+        ]
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        columns = zip(self.headers, self.columns, strict=True)
+        ranges = [[_range(cell) for cell in (header, *column)] for header, column in columns]
+        return [(max(narrow for narrow, _ in column), max(wide for _, wide in column)) for column in ranges]
+
+
+def headers(axes: Iterable[str]) -> list[str]:
+    """The names of axes as headers, a part of a key path on each line."""
+    return [axis.replace(".", ".\n") for axis in axes]
+
+
+def _axis(header: str) -> str:
+    """The last part of an axis's key path that says something: of `attack.name` the attack."""
+    return header.replace("\n", "").removesuffix(".name").rpartition(".")[2]
+
+
+def _named(axis: str, value: str | Reading) -> str:
+    """A value on an axis; attacks and defenses are known by their names."""
+    return f"{value}" if axis in (ATTACK, DEFENSE) else f"{axis}={value}"
+
+
+def _breakable(text: str) -> str:
+    """`text` with a place where a narrow column may break it: before its options."""
+    return re.sub(r"(?<=\S)\(", " (", text, count=1)
+
+
+def _range(cell: str | Reading) -> tuple[int, int]:
+    """The narrowest width that breaks no word, and the width that breaks no line."""
+    if isinstance(cell, Reading):
+        return cell.narrowest, cell.widest
+    text = _breakable(cell)
+    return max(map(len, text.split()), default=0), max(map(len, text.splitlines()), default=0)

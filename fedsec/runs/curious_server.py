@@ -1,0 +1,254 @@
+"""A curious server: it reconstructs one client's images from what it receives, and disturbs nothing."""
+
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedsec.data.images import Dataset
+from fedsec.engine.local_training import LocalTraining
+from fedsec.errors import InputError
+from fedsec.federation.knowledge.rounds import KnowledgeFederation
+from fedsec.federation.rounds import RoundLoop
+from fedsec.federation.updates import Federation
+from fedsec.inversion.client import batch_statistics, has_batch_statistics, pixel_scale
+from fedsec.inversion.figures import Pair, draw_reconstruction
+from fedsec.metrics.images import Scores, score
+from fedsec.metrics.lpips import Lpips, MissingWeightsError
+from fedsec.plugins import registry
+from fedsec.scenario import CellConfig
+from fedsec.scenario.expectations import RECONSTRUCTION
+from fedsec.seeds import Streams
+from fedsec.threat import Distortion, FeatureObservation, Knowledge, Observation, Reconstruction
+from fedsec.threat import LocalTraining as SeenTraining
+
+MOST_FEATURES = 8
+"""Images reconstructed from feature maps unless the scenario says otherwise; each is independent of the others."""
+
+
+@dataclass(eq=False)
+class CuriousServer:
+    """Reconstructs what its scenario targets, whenever the federation lets it see a message.
+
+    An update of FedProx is replayed without its proximal term, which is zero where local training starts.
+
+    Args:
+        config: of the cell; its attack is an inversion.
+        dataset: for the mean image and the classes' names.
+        federation: observed from now on.
+        folder: where pictures go.
+
+    Raises:
+        InputError: the client's training is of a kind that the attack cannot replay.
+    """
+
+    config: CellConfig
+    dataset: Dataset
+    federation: RoundLoop
+    folder: Path
+    _found: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        attack = self.config.curious
+        assert attack is not None
+        assert attack.target is not None
+        assert attack.knowledge is not None
+        self.name, self.target, self.knowledge = attack.name, attack.target, attack.knowledge
+        self.key = "attack" if self.config.inversion is None else "inversion"
+        self.attack: Any = registry.load("attack", attack.name)(**attack.options)
+        self.streams = Streams(self.config.seed)
+        self.lpips = _lpips()
+        if isinstance(self.federation, Federation):
+            self._check_updates()
+            self.federation.sending.watched.add(self.target.client)
+            self.federation.observers.append(self._see_updates)
+        else:
+            assert isinstance(self.federation, KnowledgeFederation)
+            self._watch_knowledge(self.federation)
+
+    def take(self, round_number: int) -> dict[str, Any] | None:
+        """What was reconstructed in a round, as plain data; None if nothing was."""
+        return self._found.pop(round_number, None)
+
+    def _check_updates(self) -> None:
+        assert isinstance(self.federation, Federation)
+        if self.knowledge.bn_statistics == "batch" and not has_batch_statistics(self.federation.module):
+            raise InputError(
+                f"{self.key}.knowledge.bn_statistics: the model has no batch normalization; expected none, got batch"
+            )
+        local: LocalTraining | None = getattr(self.federation.algorithm, "local", None)
+        if local is not None:
+            try:
+                _seen(local, len(self.federation.data.clients[self.target.client]))
+            except InputError as error:
+                raise InputError(f"{self.key}: {error}") from error
+
+    def _see_updates(self, round_number: int, clients: Sequence[int], rows: Tensor) -> None:
+        if round_number not in self.target.rounds or self.target.client not in clients:
+            return
+        federation = self.federation
+        assert isinstance(federation, Federation)
+        client, row = self.target.client, rows[list(clients).index(self.target.client)]
+        if not bool(row.isfinite().all()) or not bool(row.any()):
+            self._leave(round_number, "its update was zero, or not finite: there is nothing to invert")
+            return
+        images, labels = federation.data.client_examples(client)
+        local: LocalTraining | None = getattr(federation.algorithm, "local", None)
+        model = federation.module
+        batched = has_batch_statistics(model)
+        granted = None
+        if batched and self.knowledge.bn_statistics == "batch":
+            granted = batch_statistics(model, images, federation.data.normalization)
+        was_training = model.training
+        # Who assumes running statistics looks at the model in eval mode.
+        model.train(batched and self.knowledge.bn_statistics != "running")
+        # FedSGD sends the direction to move along, the opposite of its gradient.
+        update = federation.trainer.layout.views(row if local is not None else -row)
+        observation = Observation(
+            model,
+            update,
+            self.dataset.input_shape,
+            self.dataset.num_classes,
+            len(images),
+            scale=pixel_scale(federation.data.normalization),
+            local=None if local is None else _seen(local, len(images)),
+            labels=self._shuffled(labels, round_number) if self.knowledge.labels else None,
+            statistics=granted,
+            distortion=self._distortion(row, local),
+        )
+        model.train(was_training)
+        self._reconstruct(round_number, observation, images, labels)
+
+    def _distortion(self, row: Tensor, local: LocalTraining | None) -> Distortion | None:
+        """What the server can tell of the client's defenses; None where it has none, or is not told of them."""
+        federation = self.federation
+        assert isinstance(federation, Federation)
+        if not self.knowledge.defense:
+            return None
+        found = federation.sending.known(row, self.target.client) if federation.sending.transforms else None
+        if federation.privacy is None:
+            return found
+        private = federation.privacy.known(federation.trainer.layout.shapes, self.target.client, local)
+        return private if found is None else private.then(found)
+
+    def _watch_knowledge(self, federation: KnowledgeFederation) -> None:
+        # Before any training, and before a kept state is restored: what the server handed out.
+        self._initial = deepcopy(federation.clients.extractor)
+        federation.observers.append(self._see_knowledge)
+
+    def _see_knowledge(self, round_number: int, client: int, message: Knowledge) -> None:
+        if round_number not in self.target.rounds or client != self.target.client:
+            return
+        federation = self.federation
+        assert isinstance(federation, KnowledgeFederation)
+        exact = self.knowledge.extractor != "initial"
+        extractor = self._initial
+        if exact:
+            federation.clients.load(client)
+            extractor = federation.clients.extractor
+        asked = self.target.images or MOST_FEATURES
+        notes = []
+        if self.target.images and asked > len(message.features):
+            notes = [f"the client has {len(message.features)} images, not {asked}"]
+        chosen = slice(asked)
+        if not bool(message.features[chosen].isfinite().all()):
+            self._leave(round_number, "its feature maps were not finite: there is nothing to invert")
+            return
+        examples = torch.from_numpy(federation.clients.examples[client][chosen]).to(federation.data.device)
+        observation = FeatureObservation(
+            extractor,
+            message.features[chosen],
+            self.dataset.input_shape,
+            scale=pixel_scale(federation.data.normalization),
+            labels=message.labels[chosen],
+            exact=exact,
+        )
+        images = federation.data.images[federation.data.image_of[examples]]
+        self._reconstruct(round_number, observation, images, federation.data.label_of[examples], notes)
+
+    def _deceived(self) -> list[str]:
+        """What else its reader should know."""
+        if self.target.client not in self.federation.threat.byzantine:
+            return []
+        return [f"client {self.target.client} is Byzantine: what it sent need not be what it trained"]
+
+    def _leave(self, round_number: int, why: str) -> None:
+        self._found[round_number] = {"client": self.target.client, "metrics": None, "notes": [why]}
+
+    def _reconstruct(
+        self, round_number: int, observation: Any, images: Tensor, labels: Tensor, notes: Sequence[str] = ()
+    ) -> None:
+        generator = self.streams.torch("attack", "round", round_number)
+        begun = time.perf_counter()
+        found: Reconstruction = self.attack.reconstruct(observation, generator=generator)
+        seconds = time.perf_counter() - begun
+        originals = images.cpu().float() / 255
+        scores = score(
+            None if found.images is None else found.images.cpu(),
+            originals,
+            labels=None if found.labels is None else found.labels.cpu(),
+            true_labels=labels.cpu(),
+            mean_image=None,
+            lpips=self.lpips,
+        )
+        told = scores.metrics
+        self._found[round_number] = {
+            "client": self.target.client,
+            "images": len(images),
+            "metrics": {name: told[name] for name in RECONSTRUCTION},
+            "iterations": found.iterations,
+            "seconds": round(seconds, 3),
+            "lpips": scores.lpips,
+            "notes": [*notes, *found.notes, *self._deceived()],
+        }
+        self._draw(round_number, originals, found, scores)
+
+    def _draw(self, round_number: int, originals: Tensor, found: Reconstruction, scores: Scores) -> None:
+        if found.images is None:
+            return
+        classes = self.dataset.classes
+        pairs = [
+            Pair(
+                original,
+                found.images[each.reconstruction].cpu(),
+                classes[each.true_label],
+                None if each.label is None else classes[each.label],
+                each,
+            )
+            for original, each in zip(originals, scores.images, strict=True)
+        ]
+        folder = self.folder / "leakage" / f"round-{round_number:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        title = f"{self.name}, client {self.target.client}, round {round_number}"
+        draw_reconstruction(folder, [pairs], title)
+
+    def _shuffled(self, labels: Tensor, round_number: int) -> Tensor:
+        order = torch.randperm(len(labels), generator=self.streams.torch("attack", "labels", round_number))
+        return labels[order.to(labels.device)]
+
+
+def _seen(local: LocalTraining, images: int) -> SeenTraining:
+    """A client's training as the server prescribed it.
+
+    Raises:
+        InputError: batches that run over the seam between two passes, which the attack does not replay.
+    """
+    batch = local.batch_of(images)
+    if local.steps is not None and images % batch and local.steps * batch > images:
+        raise InputError(
+            f"with local.steps, batches of {batch} run over the seams between passes over {images} images, "
+            "which cannot be replayed; expected local.epochs, or batches that divide the images"
+        )
+    return SeenTraining(local.lr, local.steps_of(images), batch, local.momentum, local.weight_decay)
+
+
+def _lpips() -> Lpips | None:
+    try:
+        return Lpips.load("alex", download=False)
+    except MissingWeightsError:
+        return None

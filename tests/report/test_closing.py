@@ -1,0 +1,91 @@
+"""What a run says at its end, from fabricated records."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fedsec.report import columns
+from fedsec.report import missing_values as missing
+from fedsec.report import run_report as report
+from fedsec.runs.runner import _Run
+from fedsec.scenario import load_scenario
+
+Closing = tuple[_Run, list[dict[str, Any]], Console]
+ADVICE = "LPIPS needs weights: put URL into FOLDER"
+CURIOUS = """\
+name: curious
+dataset: digits
+federation: {algorithm: fedsgd, rounds: 2}
+matrix:
+  attack: [none, {name: dlg, target: {rounds: [1, 2]}}]
+expect:
+  - {attack: dlg, lpips: "> 0.5"}
+  - {attack: dlg, psnr: "< 12"}
+"""
+
+
+@pytest.fixture
+def closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Closing]:
+    """A run of two cells, the second of which is inverted twice, and its records; no picture of accuracy is drawn."""
+    for module in (columns, missing):
+        monkeypatch.setattr(module, "lpips_advice", lambda: ADVICE)
+    for name in ("draw_curves", "draw_partitions"):
+        monkeypatch.setattr(report, name, lambda *_: [])
+    path = tmp_path / "curious.yaml"
+    path.write_text(CURIOUS)
+    scenario = load_scenario(path)
+    console = Console(width=80, record=True, quiet=False, file=(tmp_path / "shown").open("w"))
+    leaked = {"psnr": 20.0, "ssim": 0.5, "lpips": None, "psnr_gray": 10.0, "ssim_gray": 0.1, "recovered": 0.0}
+    records = [
+        {
+            "id": cell.id,
+            "cell": cell.axes,
+            "status": "done",
+            "metrics": {"accuracy": 0.5, "accuracy_min_last5": 0.5, "rounds_with_byzantine_majority": 0, **metrics},
+            "error": None,
+            "seconds": 1.0,
+            "config": cell.resolved,
+        }
+        for cell, metrics in zip(scenario.cells(), ({}, {**leaked, "label_accuracy": 1.0}), strict=True)
+    ]
+    root = tmp_path / "runs"
+    for number in (1, 2):
+        folder = root / records[1]["id"] / "leakage" / f"round-{number:04d}"
+        folder.mkdir(parents=True)
+        (folder / "reconstruction.png").write_bytes(b"")
+        (folder / "reconstruction-2.png").write_bytes(b"")
+    yield _Run(scenario, root, "cpu", 1, console), records, console
+    console.file.close()
+
+
+def test_a_run_ends_with_what_leaked_and_where_to_see_it(
+    closing: Closing,
+) -> None:
+    run, records, console = closing
+    result = run._report(records, 0, False)
+    shown = console.export_text()
+    assert "leakage: what a curious server reconstructs" in shown
+    assert f"note: {ADVICE}\n" in shown
+    folder = run.root / records[1]["id"] / "leakage"
+    pictures = [line for line in shown.splitlines() if line.startswith("reconstruction: ")]
+    assert pictures == [
+        f"reconstruction: {records[1]['cell']['attack']}: {folder}/round-000{number}/reconstruction.png"
+        for number in (1, 2)
+    ]
+    assert result.unmet == [
+        f"attack=dlg: lpips > 0.5 (no value: {ADVICE})",
+        "attack=dlg: psnr < 12, measured 20",
+    ]
+    assert "expectations: 0 of 2 met" in shown
+
+
+def test_many_pictures_are_summed_up(closing: Closing, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, records, console = closing
+    monkeypatch.setattr("fedsec.runs.runner._MOST_PICTURES", 1)
+    run._name_reconstructions(records)
+    shown = console.export_text()
+    assert shown.count("reconstruction: ") == 1
+    assert f"and 1 more in {run.root}/*/leakage/" in shown

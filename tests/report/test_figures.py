@@ -1,0 +1,210 @@
+"""The pictures: what is drawn, from what, and into which files."""
+
+import json
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedsec.report import figures, partition_figure
+from fedsec.report import run_report as report
+from fedsec.report.summary import half_widths
+
+ATTACKED = "label_flip(fraction=0.4)"
+
+
+def write_cells(root: Path, rounds: int, seeds: int = 3, **axes: list[Any]) -> list[dict[str, Any]]:
+    """Cells whose accuracy in round r is (r + seed) / 100, and 0.5 higher for the median."""
+    records = []
+    for number, values in enumerate(product(*axes.values(), range(seeds))):
+        cell = dict(zip([*axes, "seed"], values, strict=True))
+        folder = root / str(number)
+        folder.mkdir(parents=True)
+        accuracy = [(r + cell["seed"]) / 100 + 0.5 * (cell.get("defense") == "median") for r in range(1, rounds + 1)]
+        lines = [json.dumps({"round": r, "accuracy": value}) for r, value in enumerate(accuracy, 1)]
+        (folder / "rounds.jsonl").write_text("\n".join(lines) + "\n")
+        metrics = {"accuracy": accuracy[-1]}
+        records.append({"id": str(number), "cell": cell, "status": "done", "metrics": metrics, "error": None})
+    return records
+
+
+def is_png(path: Path) -> bool:
+    return path.read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def drawn(root: Path, records: list[dict[str, Any]]) -> list[Any]:
+    """The figures that `draw_curves` would save."""
+    saved: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", lambda figure, path: saved.append(figure) or path)
+        report.draw_curves(root, records)
+    return saved
+
+
+def test_curves_show_means_and_intervals_by_attack(tmp_path: Path) -> None:
+    records = write_cells(tmp_path, 6, attack=[ATTACKED, "none"], defense=["mean", "median"])
+    (figure,) = drawn(tmp_path, records)
+    panels = figure.axes
+    assert [axes.get_title() for axes in panels] == ["no attack", "label_flip (fraction=0.4)"]
+    mean, median = panels[0].lines
+    assert mean.get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
+    assert mean.get_ydata() == pytest.approx([2, 3, 4, 5, 6, 7])
+    assert median.get_ydata() == pytest.approx([52, 53, 54, 55, 56, 57])
+    edges = panels[0].collections[1].get_paths()[0].vertices[:, 1]
+    width = float(half_widths(np.array([1.0, 2.0, 3.0])))
+    assert edges.max() == pytest.approx(57 + width)
+    assert edges.min() == pytest.approx(52 - width)
+    assert {text.get_text().strip() for text in figure.legends[0].get_texts()} == {"mean", "median"}
+    assert mean.get_color() != median.get_color()
+    assert mean.get_marker() != median.get_marker()
+
+
+@pytest.mark.parametrize(("models", "panels", "lines"), [(3, 1, 3), (12, 1, 12), (13, 13, 1)])
+def test_settings_without_attack_and_defense_share_a_panel(
+    tmp_path: Path, models: int, panels: int, lines: int
+) -> None:
+    drawings = drawn(tmp_path, write_cells(tmp_path, 4, seeds=1, model=[f"m{number}" for number in range(models)]))
+    found = [axes for figure in drawings for axes in figure.axes if axes.lines]
+    assert len(found) == panels
+    assert {len(axes.lines) for axes in found} == {lines}
+    if panels == 1:
+        labels = [text.get_text().strip() for text in drawings[0].legends[0].get_texts()]
+        assert labels == [f"model=m{number}" for number in range(models)]
+
+
+def test_one_round_is_drawn_as_points(tmp_path: Path) -> None:
+    records = write_cells(tmp_path, 1, attack=[ATTACKED, "none"], defense=["mean", "median"])
+    (figure,) = drawn(tmp_path, records)
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["no attack", "label_flip (fraction=0.4)"]
+    points = sorted((float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in axes.lines)
+    assert [x for x, _ in points] == pytest.approx([2, 2, 52, 52])
+    assert len({y for _, y in points}) == 4
+    assert [round(y) for _, y in sorted(points, key=lambda point: point[1])] == [0, 0, 1, 1]
+
+
+def test_a_cell_without_history_counts_with_its_final_accuracy(tmp_path: Path) -> None:
+    records = write_cells(tmp_path, 1, attack=["none"], defense=["mean"])
+    for entry in records:
+        (tmp_path / entry["id"] / "rounds.jsonl").unlink()
+    (figure,) = drawn(tmp_path, records)
+    assert figure.axes[0].lines[0].get_xdata() == pytest.approx([2])
+
+
+def test_histories_may_be_cut_short_and_evaluated_rarely(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    log = tmp_path / "a" / "rounds.jsonl"
+    log.write_text('{"round": 1, "accuracy": null}\n{"round": 2, "accuracy": 0.25}\n\n{"round": 3, "accura')
+    assert figures.history(tmp_path, "a") == {2: 0.25}
+    assert figures.history(tmp_path, "missing") == {}
+
+
+def test_only_rounds_that_all_seeds_have_are_averaged(tmp_path: Path) -> None:
+    records = write_cells(tmp_path, 4, attack=["none"], defense=["mean"])
+    (tmp_path / "0" / "rounds.jsonl").write_text('{"round": 2, "accuracy": 0.5}\n{"round": 3, "accuracy": 0.5}\n')
+    (figure,) = drawn(tmp_path, records)
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [2, 3]
+
+
+def test_failed_cells_are_left_out_and_nothing_gives_no_file(tmp_path: Path) -> None:
+    records = write_cells(tmp_path, 3, attack=["none"], defense=["mean", "median"])
+    for entry in records[:3]:
+        entry.update(status="failed", metrics={})
+    (figure,) = drawn(tmp_path, records)
+    assert len(figure.axes[0].lines) == 1
+    for entry in records:
+        entry.update(status="failed", metrics={})
+    assert report.draw_curves(tmp_path, records) == []
+    assert not (tmp_path / "accuracy.png").exists()
+
+
+@pytest.mark.parametrize(("rounds", "settings", "defenses"), [(4, 5, 12), (1, 3, 12), (4, 1, 1)])
+def test_large_matrices_are_drawn_without_a_warning(tmp_path: Path, rounds: int, settings: int, defenses: int) -> None:
+    names = ["_hidden", "100 $ off $", *(f"defense_{number}" for number in range(defenses))][:defenses]
+    records = write_cells(
+        tmp_path,
+        rounds,
+        1,
+        **{"partition.alpha": list(range(settings))},
+        attack=["none", ATTACKED, "sign"],
+        defense=names,
+    )
+    paths = report.draw_curves(tmp_path, records)
+    assert [path.name for path in paths] == ["accuracy.png", "accuracy-2.png"][: 2 if settings == 5 else 1]
+    assert all(map(is_png, paths))
+
+
+def test_names_appear_as_they_are(tmp_path: Path) -> None:
+    names = ["_hidden", "100 $ off $"]
+    (figure,) = drawn(tmp_path, write_cells(tmp_path, 2, attack=["none", "$x$"], defense=names))
+    assert [text.get_text().strip() for text in figure.legends[0].get_texts()] == ["_hidden", r"100 \$ off \$"]
+    assert figure.axes[1].get_title() == r"\$x\$"
+
+
+def test_looks_are_distinct() -> None:
+    looks = [tuple(figures.look(number).items()) for number in range(14)]
+    assert len(set(looks)) == 14
+
+
+def write_partition(root: Path, name: str, counts: list[list[int]], seed: int = 0, **options: Any) -> dict[str, Any]:
+    folder = root / name
+    folder.mkdir(parents=True)
+    partition = {"name": "dirichlet", "clients": len(counts), "options": options}
+    classes = [f"class {number}" for number in range(len(counts[0]))]
+    content = {"counts": counts, "classes": classes, "partition": partition, "seed": seed}
+    (folder / "partition.json").write_text(json.dumps(content))
+    return {"id": name, "cell": {}, "status": "done", "metrics": {}}
+
+
+def test_partitions_are_drawn_once_for_each_setting(tmp_path: Path) -> None:
+    records = [
+        write_partition(tmp_path, "a", [[3, 0], [1, 4]], alpha=0.5),
+        write_partition(tmp_path, "same cell with another attack", [[3, 0], [1, 4]], alpha=0.5),
+        write_partition(tmp_path, "another seed", [[2, 2], [2, 2]], seed=1, alpha=0.5),
+        write_partition(tmp_path, "another alpha", [[2, 2], [2, 2]], alpha=9.0),
+        write_partition(tmp_path, "centralized", [[4, 4]], alpha=9.0),
+        {"id": "failed early", "cell": {}, "status": "failed", "metrics": {}},
+    ]
+    paths = report.draw_partitions(tmp_path, records)
+    assert [path.name for path in paths] == ["partition.png", "partition-2.png"]
+    assert all(map(is_png, paths))
+    assert report.draw_partitions(tmp_path, records[-1:]) == []
+
+
+@pytest.mark.parametrize(("clients", "classes"), [(5, 10), (100, 10), (100, 100), (2, 2)])
+def test_areas_are_proportional_to_counts_and_circles_do_not_overlap(clients: int, classes: int) -> None:
+    counts = np.random.default_rng(0).integers(0, 50, (clients, classes))
+    counts[0, 0] = 0
+    settings = {"name": "dirichlet", "options": {"alpha": 0.5, "family": "per_class", "min_per_client": 10}}
+    partition = {"counts": counts.tolist(), "classes": list(range(classes)), "partition": settings, "seed": 3}
+    figure = partition_figure._draw(partition)
+    figure.draw_without_rendering()
+    totals, grid = figure.axes
+    (points,) = grid.collections
+    where = points.get_offsets().data.astype(int)
+    assert np.allclose(points.get_sizes() / counts[where[:, 0], where[:, 1]], points.get_sizes().max() / counts.max())
+    assert len(where) == np.count_nonzero(counts)
+    assert [bar.get_height() for bar in totals.patches] == counts.sum(axis=1).tolist()
+    diameter = np.sqrt(points.get_sizes().max()) * figure.dpi / 72
+    box = grid.get_window_extent()
+    assert diameter <= min(box.width / clients, box.height / classes)
+    title = totals.title.get_window_extent()
+    assert title.x1 <= figure.bbox.x1
+    assert "seed 3" in totals.get_title(loc="left")
+
+
+def test_drawing_needs_no_display_and_no_pyplot(tmp_path: Path) -> None:
+    records = write_cells(tmp_path, 2, attack=["none"], defense=["mean"])
+    code = (
+        "import json, sys; from pathlib import Path; from fedsec.runs import report; "
+        "paths = report.draw_curves(Path(sys.argv[1]), json.loads(sys.argv[2])); "
+        "assert len(paths) == 1; assert 'matplotlib.pyplot' not in sys.modules; assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), json.dumps(records)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
