@@ -162,6 +162,41 @@ def test_the_engine_knows_no_method() -> None:
             assert not module.startswith(("fedsec.attacks", "fedsec.defenses")), f"{name} imports {module}"
 
 
+ORDER = (
+    *(
+        "errors",
+        "seeds",
+        "files",
+        "environment",
+        "plugins",
+        "threat",
+        "privacy",
+        "defense",
+        "data",
+        "models",
+        "metrics",
+    ),
+    *("matching", "engine", "federation", "scenario", "report", "inversion", "runs", "testing", "cli"),
+)
+"""Rooms of the house from the ground up: each may use those before it, and none of those behind it."""
+
+
+def room(module: str) -> str:
+    """The package, or the module beside the packages, that a module of fedsec lies in."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_rooms_use_only_those_below_them() -> None:
+    upward = []
+    for name in MODULES:
+        if name.startswith(("fedsec.attacks", "fedsec.defenses")) or name in ("fedsec", "fedsec.__main__"):
+            continue
+        for module in imported(name, at_import_time=False) & MODULES.keys() - {"fedsec"}:
+            if ORDER.index(room(module)) > ORDER.index(room(name)):
+                upward.append(f"{name} imports {module}")
+    assert not upward, "\n".join(upward)
+
+
 def test_imports_are_absolute_and_have_no_cycle() -> None:
     graph = {name: imported(name, at_import_time=True) & (MODULES.keys() - {name, "fedsec"}) for name in MODULES}
     for name, path in MODULES.items():

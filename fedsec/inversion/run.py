@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from fedsec.defense.updates import UpdateTransform, compose
+from fedsec.environment import environment
 from fedsec.errors import InputError
 from fedsec.inversion import report
 from fedsec.inversion.client import Grants, has_batch_statistics, observe
@@ -28,8 +29,6 @@ from fedsec.models.training import Training, train, trained
 from fedsec.models.user_models import load_model
 from fedsec.plugins import registry
 from fedsec.report.progress import duration
-from fedsec.runs.cell import Settings as Place
-from fedsec.runs.cell import environment
 from fedsec.seeds import Streams
 from fedsec.threat import Inversion, Observation, Reconstruction, Snapshot
 
@@ -218,7 +217,7 @@ class _Run:
                 like = mean_likeness(likenesses) if likenesses else None
                 measured[f"feature_cosine{name}"] = None if like is None else like.cosine
                 measured[f"feature_error{name}"] = None if like is None else like.error
-        place = environment(Place(self.root, self.device.type, torch.get_num_threads()))
+        place = environment(self.device.type, torch.get_num_threads())
         result = {
             "attack": self.name,
             "model": settings.model,

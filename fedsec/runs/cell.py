@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,15 +16,17 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from fedsec.environment import environment
 from fedsec.errors import InputError
 from fedsec.federation.rounds import RoundResult
 from fedsec.federation.updates import Federation
 from fedsec.files import write_atomic, write_json
 from fedsec.privacy import Epsilon
 from fedsec.runs.experiment import Experiment, build_experiment, finite
-from fedsec.runs.sharing import SharedUpdates, is_shared
+from fedsec.runs.shared_updates import SharedUpdates
 from fedsec.scenario import CellConfig
 from fedsec.scenario.expectations import RECONSTRUCTION
+from fedsec.scenario.shared_training import is_shared
 
 OnRound = Callable[[int, int, float | None], None]
 CHECKPOINT_SHARE = 20
@@ -250,7 +251,7 @@ def _record(
         "engine": experiment.federation.engine,
         "dataset_source": experiment.dataset.source,
         "config": experiment.config.model_dump(mode="json"),
-        "environment": environment(settings),
+        "environment": environment(settings.device, settings.threads),
     }
 
 
@@ -279,20 +280,6 @@ def _worst_client(line: dict[str, Any]) -> float | None:
     accuracies: dict[int, float] = dict(zip(line["clients"], line["client_accuracy"], strict=True))
     honest = [value for client, value in accuracies.items() if client not in line["byzantine_in_round"]]
     return min(honest or accuracies.values())
-
-
-def environment(settings: Settings) -> dict[str, Any]:
-    """What a number needs beside its configuration to be traced: versions, device, threads."""
-    cuda = settings.device.startswith("cuda")
-    return {
-        "fedsec": version("fedsec"),
-        "torch": torch.__version__,
-        "numpy": version("numpy"),
-        "python": platform.python_version(),
-        "platform": platform.platform(terse=True),
-        "device": torch.cuda.get_device_name() if cuda else f"cpu ({platform.machine()})",
-        "threads": settings.threads,
-    }
 
 
 def _write_partition(folder: Path, experiment: Experiment) -> None:

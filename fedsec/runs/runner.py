@@ -133,7 +133,7 @@ class _Run:
         """Do the local training that several one-round cells share, client by client."""
         if not any(cell.config.federation.rounds == 1 for cell in pending):
             return
-        from fedsec.runs.sharing import shared_work
+        from fedsec.scenario.shared_training import shared_work
 
         work = shared_work([cell.config for cell in pending], self.root / "shared", self.device)
         tasks = [self._task("train", pending[index], threads, client=client) for index, client in work]

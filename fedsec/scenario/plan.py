@@ -81,7 +81,7 @@ class Plan:
 
 def plan(scenario: Scenario) -> Plan:
     """Estimate the work of a scenario. Assumes that it passed `rehearse`."""
-    from fedsec.runs.sharing import is_shared, shared_work
+    from fedsec.scenario.shared_training import is_shared, shared_work
 
     configs = [cell.config for cell in scenario.cells()]
     trainings = [0] * len(configs)
