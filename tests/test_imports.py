@@ -163,20 +163,9 @@ def test_the_engine_knows_no_method() -> None:
 
 
 ORDER = (
-    *(
-        "errors",
-        "seeds",
-        "files",
-        "environment",
-        "plugins",
-        "threat",
-        "privacy",
-        "defense",
-        "data",
-        "models",
-        "metrics",
-    ),
-    *("matching", "engine", "federation", "scenario", "report", "inversion", "runs", "testing", "cli"),
+    ("errors", "seeds", "files", "environment", "plugins", "threat", "privacy", "defense", "data", "models")
+    + ("metrics", "tasks", "matching", "engine", "federation", "scenario", "report", "inversion", "runs")
+    + ("testing", "cli")
 )
 """Rooms of the house from the ground up: each may use those before it, and none of those behind it."""
 
