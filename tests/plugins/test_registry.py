@@ -56,7 +56,7 @@ def test_every_option_has_a_type_that_is_checked(kind: str, name: str) -> None:
 
 def test_reading_the_tables_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from fedsec import registry\n"
+        "import sys; from fedsec.plugins import registry\n"
         "for kind in registry.KINDS: registry.entries(kind)\n"
         "print([m for m in ('torch', 'numpy', 'pydantic', 'typer', 'sklearn') if m in sys.modules])"
     )

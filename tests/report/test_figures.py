@@ -200,8 +200,8 @@ def test_areas_are_proportional_to_counts_and_circles_do_not_overlap(clients: in
 def test_drawing_needs_no_display_and_no_pyplot(tmp_path: Path) -> None:
     records = write_cells(tmp_path, 2, attack=["none"], defense=["mean"])
     code = (
-        "import json, sys; from pathlib import Path; from fedsec.runs import report; "
-        "paths = report.draw_curves(Path(sys.argv[1]), json.loads(sys.argv[2])); "
+        "import json, sys; from pathlib import Path; from fedsec.report import run_report; "
+        "paths = run_report.draw_curves(Path(sys.argv[1]), json.loads(sys.argv[2])); "
         "assert len(paths) == 1; assert 'matplotlib.pyplot' not in sys.modules; assert 'torch' not in sys.modules"
     )
     done = subprocess.run(
