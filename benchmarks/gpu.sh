@@ -78,8 +78,8 @@ run_piece() {
       "${python[@]}" -c "import torch; print(torch.__version__, '$device' if '$device' == 'cpu' else torch.cuda.get_device_name())"
       ;;
     agreement)
-      if tiny; then set -- -n0 tests/federation/test_captured.py tests/federation/test_compute.py; else
-        set -- tests/federation tests/privacy tests/test_conformance.py tests/metrics
+      if tiny; then set -- -n0 tests/engine/test_cuda_graphs.py tests/engine/test_precision.py; else
+        set -- tests/engine tests/federation tests/privacy tests/test_conformance.py tests/metrics
       fi
       "${python[@]}" -m pytest -q "$@"
       ;;
