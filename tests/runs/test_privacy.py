@@ -18,9 +18,9 @@ from fedsec.runs import RunResult, cell, run
 from fedsec.runs.cell import OnRound, Settings, run_cell
 from fedsec.runs.curious_server import CuriousServer
 from fedsec.runs.experiment import build_experiment
-from fedsec.runs.sharing import SharingKeys, shared_work
 from fedsec.scenario import CellConfig, load_scenario
 from fedsec.scenario.expectations import RECONSTRUCTION
+from fedsec.scenario.shared_training import SharingKeys, shared_work
 from fedsec.threat import Distortion, Reconstruction
 
 # Clients of five and of four images, so the smaller ones are sampled at the higher rate.

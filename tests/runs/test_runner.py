@@ -16,8 +16,8 @@ from filelock import FileLock
 
 from fedsec.errors import BusyError, InputError
 from fedsec.runs import run
-from fedsec.runs.sharing import shared_work
 from fedsec.scenario import load_scenario
+from fedsec.scenario.shared_training import shared_work
 
 TINY = """\
 name: tiny
