@@ -21,11 +21,10 @@ class LocalTraining:
         lr: learning rate.
         momentum: heavy-ball momentum of SGD, as in PyTorch (no dampening).
         weight_decay: L2 penalty added to the gradient.
-        proximal: FedProx's mu: mu / 2 ||w - w_received||^2 is added to the loss; 0 for none.
         augmentation: of the images, drawn anew for every batch; None for none.
         private: DP-SGD. Batches are then Poisson samples: a step's batch takes each example independently with
-            probability batch / examples, and `epochs` count steps only. The proximal term and weight decay depend on
-            no example, so they join after the noise. None: ordinary training.
+            probability batch / examples, and `epochs` count steps only. Weight decay depends on no example, so it joins
+            after the noise. None: ordinary training.
     """
 
     steps: int | None = None
@@ -36,7 +35,6 @@ class LocalTraining:
     lr: float = 0.01
     momentum: float = 0.0
     weight_decay: float = 0.0
-    proximal: float = 0.0
     augmentation: Augmentation | None = None
     private: PrivateTraining | None = None
 
@@ -57,8 +55,6 @@ class LocalTraining:
             raise InputError("local momentum belongs to sgd; adam has its own")
         if not self.lr > 0 or not 0 <= self.momentum < 1 or not self.weight_decay >= 0:
             raise InputError("local training needs lr > 0, 0 <= momentum < 1 and weight_decay >= 0")
-        if not self.proximal >= 0:
-            raise InputError(f"the proximal term's mu must not be negative, got {self.proximal}")
 
     def batch_of(self, examples: int) -> int:
         """Batch size of a client with this many examples."""

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int16, Int64
 from torch import Tensor, nn
 
 from fedsec.engine.batches import BatchPlan
+from fedsec.engine.correction import Correction
 from fedsec.engine.cuda_graphs import CapturedSteps, Recorder
 from fedsec.engine.flat_parameters import FlatParameters
 from fedsec.engine.local_training import LocalTraining
@@ -51,7 +52,9 @@ class LoopWorker:
         self.module = copy.deepcopy(module).to(data.device).train()
         self.parameters = FlatParameters(self.module, self.layout, channels_last=self.compute.channels_last)
         self._gradient = torch.empty_like(self.parameters.flat)
-        self._center = self._gradient[:0]
+        # Where recorded steps read them; in the worker's own order.
+        self._center = self._shift = self._gradient[:0]
+        self._correction: tuple[float, bool] = (0.0, False)
         self.statistics = self.statistics_layout.flatten(self.module)
         self._running = RunningStatistics(module, self.statistics_layout, data.device, cumulative=cumulative)
         # The layers only report what a batch had (momentum 1): averaging themselves, they would wait for the host.
@@ -83,6 +86,7 @@ class LoopWorker:
         plan: BatchPlan,
         local: LocalTraining,
         teacher: Teacher | None = None,
+        correction: Correction | None = None,
         *,
         method: PrivateMethod | None = None,
         out: Float[Tensor, "parameters"] | None = None,
@@ -97,13 +101,13 @@ class LoopWorker:
             plan: its batches.
             local: what it does with them.
             teacher: logits to distill from beside the labels.
+            correction: of its gradients, with at most one row of center and shift.
             method: how private training forms its gradients; only for that.
             out: where the update goes; by default a new vector.
         """
         self._prepare(local, teacher)
         self._load(parameters, statistics)
-        if local.proximal:
-            self._center.copy_(self.parameters.flat)
+        self._load_correction(correction or Correction())
         examples = self.data.put(plan.examples)
         views = None if plan.views is None else self.data.put(plan.views)
         if local.private is not None:
@@ -190,8 +194,6 @@ class LoopWorker:
         """Have an optimizer and a teacher for these settings; recordings of others are worthless."""
         if local != self._local:
             self._local, self._optimizer = local, optimizer(self.parameters.flat, local)
-            if local.proximal:
-                self._center = torch.empty_like(self._gradient)
             self._forget()
         assert self._optimizer is not None
         self._optimizer.reset()
@@ -215,7 +217,7 @@ class LoopWorker:
         if self._teacher is not None:
             tensors += [self._teacher.logits, self._teacher.known]
             rule = (self._teacher.temperature, self._teacher.weight)
-        return tuple((tensor.data_ptr(), tensor.shape) for tensor in tensors), rule
+        return tuple((tensor.data_ptr(), tensor.shape) for tensor in tensors), rule, self._correction
 
     def _step(self, examples: Int64[Tensor, "batch"], views: Int16[Tensor, "batch 5"] | None) -> None:
         """One local step: a program over tensors that stay where they are, which waits for no value of theirs."""
@@ -228,8 +230,11 @@ class LoopWorker:
         """What follows a gradient, ordinary or private; it is overwritten."""
         assert self._local is not None
         assert self._optimizer is not None
-        if self._local.proximal:
-            gradient.add_(self.parameters.flat - self._center, alpha=self._local.proximal)
+        alpha, shifted = self._correction
+        if alpha:
+            gradient.add_(self.parameters.flat - self._center, alpha=alpha)
+        if shifted:
+            gradient.add_(self._shift)
         self._optimizer.step(gradient)
 
     def _privately(self, method: PrivateMethod | None) -> PrivateGradients:
@@ -255,6 +260,20 @@ class LoopWorker:
         self.statistics.copy_(statistics)
         self._seen.zero_()  # layers keep nothing of it, unless another client left something not finite
         self._running.reset()
+
+    def _load_correction(self, correction: Correction) -> None:
+        self._correction = correction.kind
+        if correction.alpha:
+            if not self._center.numel():
+                self._center = torch.empty_like(self._gradient)
+            if correction.center is None:
+                self._center.copy_(self.parameters.flat)
+            else:
+                self.parameters.write(correction.center.reshape(-1), self._center)
+        if correction.shift is not None:
+            if not self._shift.numel():
+                self._shift = torch.empty_like(self._gradient)
+            self.parameters.write(correction.shift.reshape(-1), self._shift)
 
     def _loss(self, images: Tensor, labels: Tensor, examples: Tensor) -> Tensor:
         logits, teacher = self._logits(images), self._teacher

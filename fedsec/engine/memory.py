@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from fedsec.engine.correction import Correction
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.resident_data import ResidentData
 from fedsec.errors import InputError
@@ -32,18 +33,27 @@ class StepMemory:
     example: int
 
     @classmethod
-    def of(cls, parameters: int, local: LocalTraining, example: int, *, rows: int = 0) -> "StepMemory":
+    def of(
+        cls,
+        parameters: int,
+        local: LocalTraining,
+        example: int,
+        correction: Correction | None = None,
+        *,
+        rows: int = 0,
+    ) -> "StepMemory":
         """The estimate for some local training.
 
         Args:
             parameters: of the model.
-            local: its optimizer and proximal term.
+            local: its optimizer.
             example: bytes that autograd keeps for one example, see `activation_bytes`.
+            correction: of its gradients.
             rows: updates that are collected meanwhile.
         """
         state = 3 if local.optimizer == "adam" else int(local.momentum > 0)  # Adam's denominator is one more
         # What was received and the weights; the gradient by parameters and as a vector.
-        return cls(parameters, 4 + state + 2 * int(local.proximal > 0) + rows, example)
+        return cls(parameters, 4 + state + (correction or Correction()).vectors + rows, example)
 
     @property
     def fixed(self) -> int:

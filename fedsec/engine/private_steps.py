@@ -1,7 +1,7 @@
 """Private local steps: clipped per-example gradients, noise from a stream of its own, the expected batch size.
 
 Abadi et al.: Deep Learning with Differential Privacy. CCS 2016, arXiv:1607.00133. What follows a noisy gradient
-(proximal term, weight decay, momentum, Adam) is what follows an ordinary one, and reveals no more.
+(corrections, weight decay, momentum, Adam) is what follows an ordinary one, and reveals no more.
 """
 
 from collections.abc import Sequence

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from fedsec.engine.batches import BatchPlan
+from fedsec.engine.correction import Correction
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.messages import LocalResult, Start, Teacher
 from fedsec.engine.optimizers import optimizer
@@ -44,9 +45,14 @@ class CohortWorker:
         self._running = RunningStatistics(module, self.statistics, data.device, cumulative=cumulative)
 
     def train(
-        self, start: Start, plans: Sequence[BatchPlan], local: LocalTraining, teacher: Teacher | None = None
+        self,
+        start: Start,
+        plans: Sequence[BatchPlan],
+        local: LocalTraining,
+        teacher: Teacher | None = None,
+        correction: Correction | None = None,
     ) -> LocalResult:
-        """What several clients' local training leaves.
+        """What several clients' local training leaves; arguments as of `CohortTrainer.train`.
 
         Ragged cohorts cost nothing extra in steps: clients are ordered by their number of steps, and a
         step runs on those that still train. Shorter batches are padded with examples of weight zero.
@@ -54,6 +60,7 @@ class CohortWorker:
         order = sorted(range(len(plans)), key=lambda i: -plans[i].steps)
         batches = _stack([plans[i] for i in order], self.data.device)
         start = start.rows(order)
+        correction = None if correction is None else correction.rows(order)
         rows = start.parameters.expand(len(plans), -1).clone()
         statistics = start.statistics.expand(len(plans), -1).clone()
         parameters = {name: view.requires_grad_() for name, view in self.layout.views(rows).items()}
@@ -68,9 +75,8 @@ class CohortWorker:
             losses, seen = self._forward(current, images, labels, weights, batches.padded[step], examples, teacher)
             leaves = torch.autograd.grad(losses.sum(), list(current.values()))
             torch.cat([leaf.flatten(1) for leaf in leaves], dim=1, out=gradients[:clients])
-            if local.proximal:
-                started = start.parameters[:clients] if start.parameters.ndim == 2 else start.parameters
-                gradients[:clients].add_(rows[:clients].detach() - started, alpha=local.proximal)
+            if correction is not None:
+                correction.join(gradients[:clients], rows[:clients].detach(), start.parameters)
             steps.step(gradients[:clients])
             self._running.remember(statistics[:clients], seen)
         updates, kept = torch.empty_like(rows), torch.empty_like(statistics)

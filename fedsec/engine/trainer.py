@@ -7,7 +7,7 @@ operations: small operations gain little from two threads inside, independent cl
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from fedsec.engine import memory
 from fedsec.engine.batch_norm import check_batch, check_layers, smallest_batch
 from fedsec.engine.batches import BatchPlan
+from fedsec.engine.correction import Correction
 from fedsec.engine.cuda_graphs import CudaGraphs, Recorder
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.loop import MICROBATCH, LoopWorker
@@ -110,7 +111,7 @@ class CohortTrainer:
             if problem:
                 self.engine, self._problem = "loop", problem
         self._bytes_per_example = memory.activation_bytes(module, data)
-        self._checked: set[tuple[int, int, LocalTraining | None]] = set()
+        self._checked: set[Hashable] = set()
         self._methods: dict[GradSampleMode, PrivateMethod] = {}
         self._private_notes: list[str] = []
         self._loops: SimpleQueue[LoopWorker] = SimpleQueue()
@@ -141,7 +142,12 @@ class CohortTrainer:
         return Start(self.layout.flatten(module).to(device), self.statistics.flatten(module).to(device))
 
     def train(
-        self, start: Start, plans: Sequence[BatchPlan], local: LocalTraining, teacher: Teacher | None = None
+        self,
+        start: Start,
+        plans: Sequence[BatchPlan],
+        local: LocalTraining,
+        teacher: Teacher | None = None,
+        correction: Correction | None = None,
     ) -> LocalResult:
         """Train a cohort, one row a client, in the order of `plans`.
 
@@ -150,15 +156,19 @@ class CohortTrainer:
             plans: each client's batches.
             local: what clients do with them.
             teacher: logits to distill from beside the labels.
+            correction: joins every step's gradient; its rows are in the order of `plans`. None for none.
 
         Raises:
-            InputError: a step needs more memory than there is; or private training of a model that allows none, in the
-                vectorized engine, or with plans that are not made for it.
+            InputError: the correction is of other clients or another model; a step needs more memory than there is; or
+                private training of a model that allows none, in the vectorized engine, or with plans that are not made
+                for it.
         """
         method = self._privately(local.private, plans)
+        correction = correction or Correction()
+        correction.check(len(plans), self.layout.size)
         size = self.chunk_size(plans)
         check_batch(min(int(plan.sizes.min()) for plan in plans), self._smallest)
-        self._check_memory(max(plan.examples.shape[1] for plan in plans), len(plans), local)
+        self._check_memory(max(plan.examples.shape[1] for plan in plans), len(plans), local, correction)
         fresh = start
         if self.cumulative:
             fresh = Start(start.parameters, self.statistics.fresh(start.statistics))
@@ -166,9 +176,11 @@ class CohortTrainer:
             updates = start.parameters.new_empty(len(plans), self.layout.size)
 
             def alone(worker: LoopWorker, place: int) -> Tensor:
-                return worker.train(*fresh.of(place), plans[place], local, teacher, method=method, out=updates[place])[
-                    1
-                ]
+                own = correction.rows([place])
+                _, statistics = worker.train(
+                    *fresh.of(place), plans[place], local, teacher, own, method=method, out=updates[place]
+                )
+                return statistics
 
             statistics = torch.stack(self._parallel(self._loops, alone, range(len(plans))))
             graphs = "CUDA graphs" if all(worker.recording for worker in self._workers) else ""
@@ -177,7 +189,8 @@ class CohortTrainer:
             return LocalResult(updates, statistics, np.array([int(plan.sizes.sum()) for plan in plans]))
 
         def together(worker: CohortWorker, places: range) -> LocalResult:
-            return worker.train(fresh.rows(places), [plans[place] for place in places], local, teacher)
+            chosen = [plans[place] for place in places]
+            return worker.train(fresh.rows(places), chosen, local, teacher, correction.rows(places))
 
         self._say("vectorized", f"{size} clients at once")
         chunks = [range(len(plans))[i : i + size] for i in range(0, len(plans), size)]
@@ -289,15 +302,18 @@ class CohortTrainer:
         module = copy.deepcopy(self.module).to(self.data.device)
         return compute.resolved(self.module, images), smallest_batch(module, images)
 
-    def _check_memory(self, batch: int, clients: int, local: LocalTraining | None) -> None:
+    def _check_memory(
+        self, batch: int, clients: int, local: LocalTraining | None, correction: Correction | None = None
+    ) -> None:
         """Refuse, before the first of its kind is computed, what cannot fit.
 
         Args:
             batch: the largest.
             clients: whose updates are collected.
             local: what they do; None for a gradient alone.
+            correction: of their gradients.
         """
-        kind = (batch, clients, local)
+        kind = (batch, clients, local, None if correction is None else correction.vectors)
         if kind in self._checked:
             return
         example = self._bytes_per_example // (2 if self.compute.precision == "bf16" else 1)
@@ -306,7 +322,7 @@ class CohortTrainer:
             method = self._methods[training.private.grad_sample_mode]
             # The noise, drawn and in the worker's order, and one more sum beside that of the part before.
             example, rows, batch = method.example, rows + 3, min(batch, method.microbatch)
-        step = memory.StepMemory.of(self.layout.size, training, example, rows=rows)
+        step = memory.StepMemory.of(self.layout.size, training, example, correction, rows=rows)
         step.check(batch, self.data.device, memory.free_bytes(self.data.device))
         self._checked.add(kind)
 

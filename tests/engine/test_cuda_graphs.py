@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from fedsec.data.augmentation import Augmentation
 from fedsec.data.datasets import Normalization, Split
-from fedsec.engine import LocalTraining, ResidentData, Teacher
+from fedsec.engine import Correction, LocalTraining, ResidentData, Teacher
 from fedsec.engine.batches import BatchPlan, plan_batches
 from fedsec.engine.cuda_graphs import KEPT, WARM_UP, CapturedSteps, CudaGraphs
 from fedsec.engine.loop import LoopWorker
@@ -29,7 +29,6 @@ SETTINGS = {
     "sgd": LocalTraining(steps=9, batch_size=4, lr=0.1),
     "momentum, ragged": SGD,
     "adam": LocalTraining(epochs=4, batch_size=4, optimizer="adam", lr=0.01, weight_decay=0.01),
-    "proximal": replace(SGD, momentum=0.0, proximal=0.7),
     "augmented": replace(SGD, augmentation=Augmentation(crop=2, cutout=2)),
 }
 
@@ -142,11 +141,19 @@ def worker(data: ResidentData, recorder: Replays | None, module: nn.Module | Non
     return LoopWorker(module or Normalized(), data, recorder=recorder, **more)
 
 
-def trained(made: LoopWorker, local: LocalTraining, taught: Teacher | None = None, seed: int = 0) -> list[Tensor]:
+def trained(
+    made: LoopWorker,
+    local: LocalTraining,
+    taught: Teacher | None = None,
+    seed: int = 0,
+    correction: Correction | None = None,
+) -> list[Tensor]:
     torch.manual_seed(0)
     module = Normalized() if made.statistics.numel() else Stubborn()
     start, statistics = made.layout.flatten(module), made.statistics_layout.flatten(module)
-    rows = [made.train(start, statistics, plan, local, taught) for plan in plans(made.data, local, seed)]
+    own = [None if correction is None else correction.rows([client]) for client in range(len(made.data.clients))]
+    cohort = zip(plans(made.data, local, seed), own, strict=True)
+    rows = [made.train(start, statistics, plan, local, taught, corrected) for plan, corrected in cohort]
     return [torch.stack([row for row, _ in rows]), torch.stack([row for _, row in rows])]
 
 
@@ -193,8 +200,23 @@ def test_recordings_follow_what_others_replace() -> None:
     longer = Teacher(torch.zeros(len(data.label_of), CLASSES), torch.ones(len(data.label_of), dtype=torch.bool))
     same(trained(made, SGD, longer), trained(worker(data, None), SGD, longer))
     assert recorder.recorded > before
-    for changed in (replace(SGD, lr=0.05), SETTINGS["adam"], SETTINGS["proximal"], SGD):
+    for changed in (replace(SGD, lr=0.05), SETTINGS["adam"], SGD):
         same(trained(made, changed), trained(worker(data, None), changed))
+
+
+def test_recorded_steps_read_each_client_s_correction() -> None:
+    data, recorder = resident(), Replays()
+    made = worker(data, recorder)
+    size, generator = made.layout.size, torch.Generator().manual_seed(3)
+    plain = trained(worker(data, None), SGD)[0]
+    for _ in range(2):  # new tensors of the same kind, as in every round
+        shift, center = (torch.randn(3, size, generator=generator) for _ in range(2))
+        for correction in (Correction(shift=shift), Correction(0.7), Correction(0.7, center[0], shift)):
+            expected = trained(worker(data, None), SGD, correction=correction)
+            same(trained(made, SGD, correction=correction), expected)
+            assert (expected[0] - plain).abs().max() > 1e-3
+        same(trained(made, SGD), trained(worker(data, None), SGD))
+    assert recorder.replayed > recorder.recorded
 
 
 def test_a_client_that_diverged_leaves_the_next_one_alone() -> None:

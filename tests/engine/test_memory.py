@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fedsec.data.datasets import Normalization, Split
-from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
+from fedsec.engine import CohortTrainer, Correction, LocalTraining, ResidentData
 from fedsec.engine.batches import plan_batches
 from fedsec.engine.memory import StepMemory, activation_bytes, free_bytes
 from fedsec.errors import InputError
@@ -46,10 +46,11 @@ def test_where_not_even_two_examples_fit_the_meta_device_tells_the_same(monkeypa
     st.integers(1, 10**9), st.integers(0, 3), st.integers(1, 10**8), st.integers(0, 2**40), st.booleans(), st.booleans()
 )
 def test_the_largest_batch_is_the_last_that_is_not_refused(
-    parameters: int, rows: int, example: int, free: int, adam: bool, proximal: bool
+    parameters: int, rows: int, example: int, free: int, adam: bool, corrected: bool
 ) -> None:
-    local = LocalTraining(steps=1, batch_size=1, optimizer="adam" if adam else "sgd", proximal=0.1 if proximal else 0.0)
-    step = StepMemory.of(parameters, local, example, rows=rows)
+    local = LocalTraining(steps=1, batch_size=1, optimizer="adam" if adam else "sgd")
+    correction = Correction(0.1) if corrected else None
+    step = StepMemory.of(parameters, local, example, correction, rows=rows)
     fits = step.largest_batch(free)
     if fits > 0:
         step.check(fits, CPU, free)
@@ -62,6 +63,9 @@ def test_vectors_by_hand() -> None:
     """Received, weights, two gradients; momentum; the updates of three clients."""
     local = LocalTraining(steps=1, batch_size=1, momentum=0.9)
     assert StepMemory.of(1000, local, 50, rows=3).fixed == 4 * 1000 * (4 + 1 + 3)
+    # The center, the way gone from it, and the shift.
+    both = Correction(alpha=1.0, shift=torch.zeros(2, 1000))
+    assert StepMemory.of(1000, local, 50, both, rows=3).fixed == 4 * 1000 * (4 + 1 + 3 + 3)
 
 
 @pytest.mark.parametrize("engine", ["loop", "vectorized"])

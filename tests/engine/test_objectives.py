@@ -1,4 +1,4 @@
-"""What local training has beside cross-entropy: running statistics, a proximal term, a teacher, augmented views.
+"""What local training has beside cross-entropy: running statistics, a teacher, augmented views.
 
 Every one of them in both engines, against a loop that anybody would write.
 """
@@ -76,9 +76,6 @@ def plain(
                     target = F.softmax(teacher.logits[example] / t, 0)
                     kl = F.kl_div(F.log_softmax(row / t, 0), target, reduction="sum")
                     loss = loss + teacher.weight * t * t * kl / len(chosen)
-        if local.proximal:
-            away = [(p - start).square().sum() for p, start in zip(module.parameters(), before, strict=True)]
-            loss = loss + local.proximal / 2 * torch.stack(away).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -141,16 +138,6 @@ def test_each_client_may_start_from_its_own() -> None:
         alone = Start(*own.of(place))
         row = trainers[0].train(alone, [plans(data, LOCAL)[place]], LOCAL)
         torch.testing.assert_close(found[1].updates[place], row.updates[0], rtol=1e-3, atol=2e-5)
-
-
-def test_the_proximal_term_s_gradient_is_mu_times_the_way_gone() -> None:
-    module, data = world()
-    local = LocalTraining(epochs=3, batch_size=4, lr=0.1, momentum=0.5, proximal=0.7)
-    rows = [plain(module, data, plan, local) for plan in plans(data, local)]
-    free = LocalTraining(epochs=3, batch_size=4, lr=0.1, momentum=0.5)
-    assert (rows[0][0] - plain(module, data, plans(data, free)[0], free)[0]).abs().max() > 1e-2
-    for found in both(module, data, local):
-        expect(found, rows)
 
 
 def test_a_teacher_s_logits_belong_to_their_examples() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fedsec.data.augmentation import Augmentation
 from fedsec.data.datasets import Normalization, Split
 from fedsec.defenses import DpSgd, Mean
-from fedsec.engine import BatchPlan, CohortTrainer, LocalTraining, Noise, ResidentData, Start, Teacher
+from fedsec.engine import BatchPlan, CohortTrainer, Correction, LocalTraining, Noise, ResidentData, Start, Teacher
 from fedsec.engine.batches import plan_batches
 from fedsec.engine.memory import StepMemory, activation_bytes
 from fedsec.engine.messages import LocalResult
@@ -42,7 +42,7 @@ STREAMS = Streams(5)
 PRIVATE = PrivateTraining(1.1, 0.5)
 OPTIMIZERS = {
     "sgd": LocalTraining(steps=3, batch_size=5, lr=0.1),
-    "momentum": LocalTraining(epochs=2, batch_size=5, lr=0.1, momentum=0.9, weight_decay=0.01, proximal=0.3),
+    "momentum": LocalTraining(epochs=2, batch_size=5, lr=0.1, momentum=0.9, weight_decay=0.01),
     "adam": LocalTraining(steps=3, batch_size=7, optimizer="adam", lr=0.01, weight_decay=0.01),
 }
 
@@ -63,23 +63,39 @@ def model(name: str = "mlp") -> nn.Module:
     return build(name, SHAPE, CLASSES)
 
 
-def trained(local: LocalTraining, data: ResidentData, name: str = "mlp", round_number: int = 1) -> Tensor:
+def corrected(optimizer: str, clients: int, name: str = "mlp") -> Correction | None:
+    """A correction for one of the optimizers."""
+    if optimizer != "momentum":
+        return None
+    size = len(flat(model(name)))
+    return Correction(alpha=0.3, shift=0.1 * torch.randn(clients, size, generator=torch.Generator().manual_seed(4)))
+
+
+def trained(
+    local: LocalTraining,
+    data: ResidentData,
+    name: str = "mlp",
+    round_number: int = 1,
+    correction: Correction | None = None,
+) -> Tensor:
     """All clients' updates in a round."""
     module = model(name)
     trainer = CohortTrainer(module, data)
     plans = [plan_client(data, client, local, round_number, STREAMS) for client in range(len(data.clients))]
-    return trainer.train(trainer.start(module), plans, local).updates
+    return trainer.train(trainer.start(module), plans, local, correction=correction).updates
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("mode", ["auto", "ghost"])
 def test_without_noise_clipping_and_sampling_it_is_ordinary_training(optimizer: str, mode: str) -> None:
-    """Momentum, Adam, weight decay, the proximal term and epochs mean what they always mean."""
+    """Momentum, Adam, weight decay, corrections and epochs mean what they always mean."""
     data, local = resident((12, 20)), replace(OPTIMIZERS[optimizer], batch_size=None, batch_fraction=1.0)
     private = replace(local, private=PrivateTraining(0.0, HUGE, mode))  # type: ignore[arg-type]
-    torch.testing.assert_close(trained(private, data), trained(local, data), rtol=1e-3, atol=1e-5)
+    correction = corrected(optimizer, 2)
+    expected = trained(local, data, correction=correction)
+    torch.testing.assert_close(trained(private, data, correction=correction), expected, rtol=1e-3, atol=1e-5)
     if optimizer == "momentum":
-        assert not torch.allclose(trained(replace(private, proximal=0.0), data), trained(local, data), atol=1e-5)
+        assert not torch.allclose(trained(private, data), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -89,14 +105,21 @@ def test_a_step_is_what_the_paper_says(optimizer: str) -> None:
     local = replace(OPTIMIZERS[optimizer], private=PRIVATE)
     plan = plan_client(data, 1, local, 4, STREAMS)
     assert len(set(plan.sizes.tolist())) > 1
-    found = CohortTrainer(module, data).train(Start(flat(module), torch.zeros(0)), [plan], local).updates[0]
+    start, correction = Start(flat(module), torch.zeros(0)), corrected(optimizer, 1, "lenet")
+    found = CohortTrainer(module, data).train(start, [plan], local, correction=correction).updates[0]
 
     noise = STREAMS.noise("noise", "client", 1, "round", 4, "multiplier 1.1", "bound 0.5")
-    torch.testing.assert_close(found, by_hand(module, data, plan, local, noise), rtol=1e-3, atol=2e-5)
+    expected = by_hand(module, data, plan, local, noise, correction)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=2e-5)
 
 
 def by_hand(
-    module: nn.Module, data: ResidentData, plan: BatchPlan, local: LocalTraining, noise: torch.Generator
+    module: nn.Module,
+    data: ResidentData,
+    plan: BatchPlan,
+    local: LocalTraining,
+    noise: torch.Generator,
+    correction: Correction | None = None,
 ) -> Tensor:
     """A client's update by one example at a time and torch.optim; changes the module."""
     before = flat(module)
@@ -117,7 +140,8 @@ def by_hand(
         total += 1.1 * 0.5 * torch.randn(len(total), generator=noise)
         assert local.batch_size is not None
         gradient = total / local.batch_size
-        gradient += local.proximal * (flat(module) - before)
+        if correction is not None and correction.shift is not None:
+            gradient += correction.alpha * (flat(module) - before) + correction.shift[0]
         for each, part in zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True):
             each.grad = part.view_as(each)
         optimizer_.step()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fedsec.engine.batches import BatchPlan, Noise, plan_batches
+from fedsec.engine.correction import Correction
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.engine.resident_data import ResidentData
@@ -49,7 +50,11 @@ class FedAvg(Algorithm):
                 plan.first(self.stragglers.steps(client, plan.steps, round_number, streams)) if client in slow else plan
                 for client, plan in zip(clients, plans, strict=True)
             ]
-        return trainer.train(start, plans, self.local)
+        return trainer.train(start, plans, self.local, correction=self.correction())
+
+    def correction(self) -> Correction | None:
+        """What joins the clients' gradients; None for nothing."""
+        return None
 
     def heard(self, clients: Sequence[int], round_number: int, streams: Streams) -> list[int]:
         """All of them, unless stragglers are dropped."""

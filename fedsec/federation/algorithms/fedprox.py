@@ -4,8 +4,10 @@ Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith: Federated Optimization in Heterogen
 arXiv:1812.06127. Its local solver is any; here it is that of FedAvg on the loss with the proximal term.
 """
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 
+from fedsec.engine.correction import Correction
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.fedavg import FedAvg
 
@@ -20,7 +22,7 @@ class FedProx(FedAvg):
         mu: strength of the proximal term; with 0 (and no stragglers) this is federated averaging.
 
     Raises:
-        InputError: mu is negative, or local training brings a proximal term of its own.
+        InputError: mu is negative or infinite.
 
     Reference: Li et al. 2020, arXiv:1812.06127
     """
@@ -29,8 +31,9 @@ class FedProx(FedAvg):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.mu >= 0:
-            raise InputError(f"mu must not be negative, got {self.mu}")
-        if self.local.proximal not in (0, self.mu):
-            raise InputError(f"FedProx: expected the proximal term as mu, got local.proximal {self.local.proximal}")
-        object.__setattr__(self, "local", replace(self.local, proximal=self.mu))
+        if not 0 <= self.mu < math.inf:
+            raise InputError(f"mu must be finite and not negative, got {self.mu}")
+
+    def correction(self) -> Correction | None:
+        """mu (w - w_t), the gradient of the proximal term."""
+        return Correction(alpha=self.mu)

@@ -1,0 +1,101 @@
+"""An affine correction of the gradient, by which clients of several algorithms differ from plain local training."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """What joins the gradient of every local step: alpha (w - center) + shift.
+
+    FedProx takes alpha = mu; SCAFFOLD a shift of c - c_i for each client; FedDyn both. It depends on no example, so
+    in private training it joins after clipping and noise, as weight decay does.
+
+    Args:
+        alpha: how strongly clients are pulled towards the center; negative, how strongly they are pushed away.
+        center: one vector for all clients, or a row for each; None for what each of them received.
+        shift: a row for each client, in the order of the cohort's plans; None for none.
+
+    Raises:
+        InputError: alpha is not finite, or center or shift have another number of axes.
+
+    Reference: Li et al. 2020, arXiv:1812.06127 (FedProx); Karimireddy et al. 2020, arXiv:1910.06378 (SCAFFOLD);
+        Acar et al. 2021, arXiv:2111.04263 (FedDyn)
+    """
+
+    alpha: float = 0.0
+    center: Float[Tensor, "*clients parameters"] | None = None
+    shift: Float[Tensor, "clients parameters"] | None = None
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.alpha):
+            raise InputError(f"correction of the gradient: alpha must be finite, got {self.alpha}")
+        if self.center is not None and self.center.ndim not in (1, 2):
+            raise InputError(
+                "correction of the gradient: center must be a vector or a row for each client, got shape "
+                f"{tuple(self.center.shape)}"
+            )
+        if self.shift is not None and self.shift.ndim != 2:
+            raise InputError(
+                f"correction of the gradient: shift must be a row for each client, got shape {tuple(self.shift.shape)}"
+            )
+
+    @property
+    def kind(self) -> tuple[float, bool]:
+        """All that a step's program depends on: alpha, and whether there is a shift."""
+        return self.alpha, self.shift is not None
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of a model's length that one client's steps take: center, way gone and shift."""
+        return 2 * bool(self.alpha) + int(self.shift is not None)
+
+    def check(self, clients: int, parameters: int) -> None:
+        """Refuse what does not fit a cohort.
+
+        Args:
+            clients: of the cohort.
+            parameters: of the model.
+
+        Raises:
+            InputError: center or shift have other shapes.
+        """
+        for name, tensor in (("center", self.center), ("shift", self.shift)):
+            expected = (clients, parameters) if tensor is None or tensor.ndim == 2 else (parameters,)
+            if tensor is not None and tuple(tensor.shape) != expected:
+                raise InputError(
+                    f"correction of the gradient: {name} has shape {tuple(tensor.shape)}; expected {expected} for "
+                    f"{clients} clients and {parameters:,} parameters"
+                )
+
+    def rows(self, clients: Sequence[int]) -> "Correction":
+        """The correction of the clients in these places, in this order."""
+        places = list(clients)
+        center = self.center[places] if self.center is not None and self.center.ndim == 2 else self.center
+        return Correction(self.alpha, center, None if self.shift is None else self.shift[places])
+
+    def join(
+        self,
+        gradients: Float[Tensor, "active parameters"],
+        parameters: Float[Tensor, "active parameters"],
+        received: Float[Tensor, "*clients parameters"],
+    ) -> None:
+        """Correct the gradients of the first clients, as many as have one, in place.
+
+        Args:
+            gradients: a row for each.
+            parameters: where they stand.
+            received: what all clients, or each of them, started from.
+        """
+        active = len(gradients)
+        if self.alpha:
+            center = received if self.center is None else self.center
+            gradients.add_(parameters - (center[:active] if center.ndim == 2 else center), alpha=self.alpha)
+        if self.shift is not None:
+            gradients.add_(self.shift[:active])
