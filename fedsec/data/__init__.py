@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedsec.data.datasets import DATASETS, load, status
 from fedsec.data.normalization import Normalization, normalization
-from fedsec.data.sources import DatasetStatus, Source
+from fedsec.data.sources.source import DatasetStatus, Source
 
 if TYPE_CHECKING:
     from fedsec.data.images import Dataset, Split

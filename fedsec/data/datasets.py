@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedsec.data.cifar import CIFAR10, CIFAR100
 from fedsec.data.download import Progress
-from fedsec.data.embedded import Digits, Photos
-from fedsec.data.idx import MNIST, FashionMNIST
-from fedsec.data.image_folder import ImageFolder
 from fedsec.data.normalization import Normalization, normalization
-from fedsec.data.sources import DatasetStatus, Source, nearest
+from fedsec.data.sources.cifar import CIFAR10, CIFAR100
+from fedsec.data.sources.digits import Digits
+from fedsec.data.sources.idx import MNIST, FashionMNIST
+from fedsec.data.sources.image_folder import ImageFolder
+from fedsec.data.sources.photos import Photos
+from fedsec.data.sources.source import DatasetStatus, Source, nearest
 from fedsec.errors import DataError
 
 if TYPE_CHECKING:

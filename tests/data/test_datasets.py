@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fedsec.data import DATASETS, load, status
-from fedsec.data.idx import FashionMNIST
+from fedsec.data.sources.idx import FashionMNIST
 from fedsec.errors import DataError
 
 Write = Callable[..., Path]

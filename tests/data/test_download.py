@@ -20,8 +20,8 @@ from torchvision import datasets
 
 from fedsec.data import load
 from fedsec.data.cache import install
-from fedsec.data.cifar import CIFAR10
 from fedsec.data.download import download
+from fedsec.data.sources.cifar import CIFAR10
 from fedsec.errors import DataError
 
 Write = Callable[..., Path]

@@ -13,7 +13,7 @@ import pytest
 from torchvision import datasets
 
 from fedsec.data import load
-from fedsec.data.cifar import CIFAR10, CIFAR100, CifarSource
+from fedsec.data.sources.cifar import CIFAR10, CIFAR100, CifarSource
 from fedsec.errors import DataError
 
 

@@ -1,48 +1,14 @@
-"""Datasets that come with packages fedsec depends on: nothing to download."""
+"""Views of photographs that come with scikit-image: nothing to download."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedsec.data.sources import Source
+from fedsec.data.sources.source import Source
 
 if TYPE_CHECKING:
     import numpy as np
 
     from fedsec.data.images import Split
-
-
-class Digits(Source):
-    """UCI handwritten digits, 1,437 + 360 gray images of 8x8, 10 classes, embedded in scikit-learn.
-
-    Pixels 0..16 become 0..255. The split is fixed: with the examples sorted by label (and, within a
-    label, in the order of the file), every fifth, from the first on, is a test example. Each class is
-    thus split 4 to 1, to within one example.
-
-    Reference: Alpaydin, Kaynak, "Optical recognition of handwritten digits", UCI repository, 1998.
-    """
-
-    name = "digits"
-    layout = ""
-    input_shape = (1, 8, 8)
-    num_classes = 10
-    embedded_in = "sklearn"
-    how_to_get = "`pip install scikit-learn`; it is embedded there"
-
-    def read(self, folder: Path) -> "tuple[Split, Split, tuple[str, ...]]":
-        """See `Source.read`."""
-        import numpy as np
-        import torch
-        from sklearn.datasets import load_digits
-
-        from fedsec.data.images import Split
-
-        digits = load_digits()
-        images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
-        whole = Split(torch.from_numpy(images), torch.from_numpy(digits.target.astype(np.int64)))
-        by_label = np.argsort(digits.target, kind="stable")
-        test = np.sort(by_label[::5])
-        train = np.setdiff1d(by_label, test)
-        return whole.take(train), whole.take(test), tuple("0123456789")
 
 
 class Photos(Source):

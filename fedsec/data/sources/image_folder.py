@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedsec.data import folders
-from fedsec.data.sources import Source
+from fedsec.data.sources.source import Source
 
 if TYPE_CHECKING:
     from fedsec.data.images import Split

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from fedsec.data import load
-from fedsec.data.idx import read_idx
+from fedsec.data.sources.idx import read_idx
 from fedsec.errors import DataError
 
 Write = Callable[..., Path]

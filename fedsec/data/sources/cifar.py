@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedsec.data.download import Progress, download
-from fedsec.data.sources import Found, Place, Source
+from fedsec.data.sources.source import Found, Place, Source
 from fedsec.errors import DataError
 
 if TYPE_CHECKING:

@@ -1,0 +1,32 @@
+"""Ways to share a dataset's examples out among clients, one a file. Needs NumPy only."""
+
+from fedsec.data.partitions.classes_per_client import ClassesPerClient
+from fedsec.data.partitions.dirichlet import Dirichlet
+from fedsec.data.partitions.given import client_indices
+from fedsec.data.partitions.iid import Iid
+from fedsec.data.partitions.partition import Ints, Partition
+from fedsec.data.partitions.quantity_skew import QuantitySkew
+from fedsec.data.partitions.shards import Shards
+from fedsec.data.partitions.strata import class_counts, quantile_strata
+
+__all__ = [
+    "PARTITIONS",
+    "ClassesPerClient",
+    "Dirichlet",
+    "Iid",
+    "Ints",
+    "Partition",
+    "QuantitySkew",
+    "Shards",
+    "class_counts",
+    "client_indices",
+    "quantile_strata",
+]
+
+PARTITIONS: dict[str, type[Partition]] = {
+    "iid": Iid,
+    "dirichlet": Dirichlet,
+    "shards": Shards,
+    "classes_per_client": ClassesPerClient,
+    "quantity_skew": QuantitySkew,
+}
