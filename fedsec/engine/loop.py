@@ -5,7 +5,6 @@ from collections.abc import Hashable
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int16, Int64
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from fedsec.engine.private_steps import PrivateGradients, PrivateMethod
 from fedsec.engine.resident_data import ResidentData
 from fedsec.engine.stacked_norm import RunningStatistics
 from fedsec.privacy.private_training import PrivateTraining
+from fedsec.tasks import Classification, Task
 
 MICROBATCH = 256
 """Examples a full-batch gradient takes at a time: the sum is the same, and the activations stay in the cache."""
@@ -36,6 +36,7 @@ class LoopWorker:
         cumulative: see `CohortTrainer`.
         compute: how numbers are computed, `resolved`; the caller sees to its `arithmetic`.
         recorder: records local steps, which are then replayed; None to run each as it is.
+        task: gives each example's loss.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class LoopWorker:
         cumulative: bool = False,
         compute: Compute | None = None,
         recorder: Recorder | None = None,
+        task: Task | None = None,
     ) -> None:
         self.layout, self.statistics_layout = ParameterLayout.of(module), StatisticsLayout.of(module)
-        self.data, self.compute = data, compute or Compute()
+        self.data, self.compute, self.task = data, compute or Compute(), task or Classification()
         self.module = copy.deepcopy(module).to(data.device).train()
         self.parameters = FlatParameters(self.module, self.layout, channels_last=self.compute.channels_last)
         self._gradient = torch.empty_like(self.parameters.flat)
@@ -175,7 +177,7 @@ class LoopWorker:
         # Batch normalization makes a batch more than the sum of its parts.
         for part in [examples] if self.statistics.numel() else torch.split(examples, MICROBATCH):
             images, labels = self.data.batch(part)
-            loss = F.cross_entropy(self._logits(images), labels, reduction="sum") / len(examples)
+            loss = self.task.losses(self._logits(images), labels).sum() / len(examples)
             total.add_(self._backward(loss))
         self._running.remember(self.statistics, self._seen)
         return self._ordered(total, parameters), self.statistics.clone()
@@ -240,7 +242,7 @@ class LoopWorker:
     def _privately(self, method: PrivateMethod | None) -> PrivateGradients:
         assert method is not None
         if self._private is None or self._private.method is not method:
-            self._private = PrivateGradients(self.module, self.parameters, self.data, self.compute, method)
+            self._private = PrivateGradients(self.module, self.parameters, self.data, self.compute, method, self.task)
         return self._private
 
     def _ordered(self, gradient: Tensor, like: Tensor) -> Float[Tensor, "parameters"]:
@@ -277,7 +279,7 @@ class LoopWorker:
 
     def _loss(self, images: Tensor, labels: Tensor, examples: Tensor) -> Tensor:
         logits, teacher = self._logits(images), self._teacher
-        loss = F.cross_entropy(logits, labels)
+        loss = self.task.losses(logits, labels).mean()
         if teacher is None:
             return loss
         terms = teacher.losses(logits, teacher.logits[examples]) * teacher.known[examples]

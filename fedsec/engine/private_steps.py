@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int16, Int64
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from fedsec.privacy.gradients.clipping import twin
 from fedsec.privacy.gradients.modes import Way, choose
 from fedsec.privacy.private_training import GradSampleMode
 from fedsec.seeds import noise_generator
+from fedsec.tasks import Task
 
 PRIVATE_MICROBATCH = 256
 """Examples whose clipped gradients are summed at a time, at most; sums over parts are exact."""
@@ -46,7 +46,7 @@ class PrivateMethod:
 
     @classmethod
     def of(
-        cls, module: nn.Module, data: ResidentData, compute: Compute, mode: GradSampleMode, activations: int
+        cls, module: nn.Module, data: ResidentData, compute: Compute, mode: GradSampleMode, activations: int, task: Task
     ) -> "PrivateMethod":
         """Choose, by trying it on a few images of the first client.
 
@@ -56,6 +56,7 @@ class PrivateMethod:
             compute: how numbers are computed, `resolved`.
             mode: see `PrivateTraining`.
             activations: bytes that autograd keeps for one example.
+            task: gives each example's loss.
 
         Raises:
             InputError: the model cannot be trained privately, or not in this mode.
@@ -71,7 +72,7 @@ class PrivateMethod:
             mode,
             images,
             (labels,),
-            lambda logits, labels: F.cross_entropy(logits.to(dtype), labels, reduction="none"),
+            lambda logits, labels: task.losses(logits.to(dtype), labels),
             precision=lambda: compute.autocast(data.device),
             exact=compute.precision != "bf16",
         )
@@ -89,6 +90,7 @@ class PrivateGradients:
         data: the federation's resident data.
         compute: how numbers are computed.
         method: how clipped sums are formed.
+        task: gives each example's loss.
     """
 
     def __init__(
@@ -98,8 +100,9 @@ class PrivateGradients:
         data: ResidentData,
         compute: Compute,
         method: PrivateMethod,
+        task: Task,
     ) -> None:
-        self.parameters, self.data, self.compute, self.method = parameters, data, compute, method
+        self.parameters, self.data, self.compute, self.method, self.task = parameters, data, compute, method, task
         self._sum = method.way.make(twin(module), lambda: compute.autocast(data.device))
         self._noise = torch.empty_like(parameters.flat)
 
@@ -167,7 +170,7 @@ class PrivateGradients:
 
         def losses(logits: Tensor, labels: Tensor, *taught: Tensor) -> Tensor:
             logits = logits.to(self.parameters.flat.dtype)
-            own = F.cross_entropy(logits, labels, reduction="none")
+            own = self.task.losses(logits, labels)
             return own if teacher is None else own + taught[1] * teacher.losses(logits, taught[0])
 
         return self._sum(images, targets, losses, max_grad_norm)

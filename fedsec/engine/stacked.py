@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
@@ -23,6 +22,7 @@ from fedsec.engine.parameters import ParameterLayout, StatisticsLayout
 from fedsec.engine.precision import Compute
 from fedsec.engine.resident_data import ResidentData
 from fedsec.engine.stacked_norm import RunningStatistics, cohort_module
+from fedsec.tasks import Classification, Task
 
 
 class CohortWorker:
@@ -33,13 +33,20 @@ class CohortWorker:
         data: the federation's resident data.
         cumulative: see `CohortTrainer`.
         compute: in which precision; the caller sees to its `arithmetic`. Stacked models are laid out contiguously.
+        task: gives each example's loss.
     """
 
     def __init__(
-        self, module: nn.Module, data: ResidentData, *, cumulative: bool = False, compute: Compute | None = None
+        self,
+        module: nn.Module,
+        data: ResidentData,
+        *,
+        cumulative: bool = False,
+        compute: Compute | None = None,
+        task: Task | None = None,
     ) -> None:
         self.layout, self.statistics = ParameterLayout.of(module), StatisticsLayout.of(module)
-        self.data, self.compute = data, compute or Compute()
+        self.data, self.compute, self.task = data, compute or Compute(), task or Classification()
         made, self._batch = cohort_module(module, self.statistics)
         self.module = made.to(data.device)
         self._running = RunningStatistics(module, self.statistics, data.device, cumulative=cumulative)
@@ -110,7 +117,7 @@ class CohortWorker:
             with self.compute.autocast(images.device):
                 logits = functional_call(self.module, parameters, (images,))
             logits = logits.to(images.dtype)
-            total = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
+            total = (self.task.losses(logits, labels) * weights).sum()
             if taught is not None and teacher is not None:
                 targets, shares = taught
                 total = total + (teacher.losses(logits, targets) * shares).sum()

@@ -32,6 +32,7 @@ from fedsec.engine.resident_data import ResidentData
 from fedsec.engine.stacked import CohortWorker
 from fedsec.errors import InputError
 from fedsec.privacy.private_training import GradSampleMode, PrivateTraining
+from fedsec.tasks import Classification, Task
 
 EngineName = Literal["auto", "vectorized", "loop"]
 CPU_CHUNK_BYTES = 12 * 2**20
@@ -59,6 +60,7 @@ class CohortTrainer:
         cumulative: let running statistics be the plain average over a client's batches since it started the round,
             instead of moving from what it received by the layers' momentum.
         compute: precision, memory format and CUDA graphs.
+        task: what clients learn; by default classification.
 
     Attributes:
         compute: the same, with its memory format decided.
@@ -80,9 +82,11 @@ class CohortTrainer:
         memory_gib: float | None = None,
         cumulative: bool = False,
         compute: Compute | None = None,
+        task: Task | None = None,
     ) -> None:
         self.module, self.data, self.engine, self.threads = module, data, engine, max(1, threads)
         self._asked: EngineName = engine
+        self.task = task or Classification()
         self.layout, self.statistics, self.cumulative = (
             ParameterLayout.of(module),
             StatisticsLayout.of(module),
@@ -119,11 +123,15 @@ class CohortTrainer:
         self._workers: list[LoopWorker] = []
         for _ in range(self.threads if data.device.type == "cpu" else 1):
             recorder = self._recorder(data.device)
-            worker = LoopWorker(module, data, cumulative=cumulative, compute=self.compute, recorder=recorder)
+            worker = LoopWorker(
+                module, data, cumulative=cumulative, compute=self.compute, recorder=recorder, task=self.task
+            )
             self._workers.append(worker)
             self._loops.put(worker)
             if self.engine != "loop":
-                self._cohorts.put(CohortWorker(module, data, cumulative=cumulative, compute=self.compute))
+                self._cohorts.put(
+                    CohortWorker(module, data, cumulative=cumulative, compute=self.compute, task=self.task)
+                )
 
     @property
     def reason(self) -> str:
@@ -239,7 +247,7 @@ class CohortTrainer:
         if mode not in self._methods:
             with self.compute.arithmetic(self.data.device):
                 self._methods[mode] = PrivateMethod.of(
-                    self.module, self.data, self.compute, mode, self._bytes_per_example
+                    self.module, self.data, self.compute, mode, self._bytes_per_example, self.task
                 )
         return self._methods[mode]
 
@@ -377,7 +385,7 @@ class CohortTrainer:
         plan = BatchPlan(np.repeat(self.data.clients[0][:1], 2)[None], np.array([2]))
         local = LocalTraining(steps=1, batch_size=1, lr=1.0)
         try:
-            worker = CohortWorker(self.module, self.data, compute=self.compute)
+            worker = CohortWorker(self.module, self.data, compute=self.compute, task=self.task)
             with self.compute.arithmetic(self.data.device):
                 worker.train(self.start(self.module), [plan, plan], local)
         except Exception as error:  # whatever a user's module does under vmap, the loop may still run it
