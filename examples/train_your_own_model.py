@@ -46,7 +46,7 @@ def accuracy(rule: Aggregator, num_byzantine: int) -> float:
     )
     for _ in federation.run():
         pass
-    return federation.evaluate().accuracy
+    return federation.evaluate().metrics["accuracy"]
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from torch import Tensor
 
 from fedsec.engine.resident_data import ResidentData
 from fedsec.errors import InputError
-from fedsec.metrics.classification import Classification, average
+from fedsec.metrics.classification import Evaluation, average
 from fedsec.seeds import Streams
 from fedsec.threat import DataPoisoning, KnowledgePoisoning, UpdatePoisoning
 
@@ -67,14 +67,15 @@ class RoundResult:
         rejected: those whose update was not finite and was therefore thrown away.
         influence: how much of each client (in the order of `clients`) went into the aggregate; sums to one,
             or to zero where all were rejected.
-        test: figures on the test set, where this round is evaluated; where clients have models of their own, the mean
-            over the honest ones of this round.
+        metrics: name -> value on the test set; None each where this round is not evaluated. Where clients have models
+            of their own, the mean over the honest ones of this round.
         dropped: clients that were sampled, but were too slow to be waited for.
-        client_accuracy: test accuracy of each client that has a model of its own, in the order of `clients`.
+        client_values: the primary metric of each client that has a model of its own, in the order of `clients`.
         cost: what the round cost its clients.
         spent: clients that were sampled, but have no privacy budget left for a round.
         epsilon: the largest epsilon that any client has spent so far, where they train privately.
         user_epsilon: what the released models have spent of every client's privacy, where the server hides clients.
+        per_class: name -> a value for each class; None each where this round is not evaluated.
     """
 
     round: int
@@ -82,13 +83,19 @@ class RoundResult:
     byzantine: tuple[int, ...]
     rejected: tuple[int, ...]
     influence: tuple[float, ...]
-    test: Classification | None
+    metrics: Mapping[str, float | None]
     dropped: tuple[int, ...] = ()
-    client_accuracy: tuple[float, ...] | None = None
+    client_values: tuple[float, ...] | None = None
     cost: EdgeCost | None = None
     spent: tuple[int, ...] = ()
     epsilon: float | None = None
     user_epsilon: float | None = None
+    per_class: Mapping[str, tuple[float, ...] | None] = field(default_factory=dict)
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the model was evaluated after this round."""
+        return any(value is not None for value in self.metrics.values())
 
 
 class RoundLoop(ABC):
@@ -105,10 +112,15 @@ class RoundLoop(ABC):
 
     Attributes:
         round: how many rounds are done.
+        metric_names: what an evaluation measures, the primary metric first.
+        per_class_names: what it measures of each class.
 
     Raises:
         InputError: numbers out of range.
     """
+
+    metric_names: tuple[str, ...] = ("accuracy", "loss")
+    per_class_names: tuple[str, ...] = ("per_class_accuracy",)
 
     def __init__(
         self,
@@ -178,7 +190,7 @@ class RoundLoop(ABC):
         """The clients of a round, in ascending order."""
         return sample_clients(self.num_clients, self.clients_per_round, round_number, self.streams, self.sampling)
 
-    def over_honest(self, clients: Sequence[int], each: Sequence[Classification]) -> Classification:
+    def over_honest(self, clients: Sequence[int], each: Sequence[Evaluation]) -> Evaluation:
         """The mean figures of clients that have models of their own: what an attacker's can do is nobody's loss.
 
         Args:
@@ -187,6 +199,12 @@ class RoundLoop(ABC):
         """
         honest = [one for client, one in zip(clients, each, strict=True) if client not in self.threat.byzantine]
         return average(honest or each)
+
+    def measured(self, evaluation: Evaluation | None) -> dict[str, Any]:
+        """What a round's result says of its evaluation; of a round without one, that every metric is None."""
+        if evaluation is None:
+            return {"metrics": dict.fromkeys(self.metric_names), "per_class": dict.fromkeys(self.per_class_names)}
+        return {"metrics": dict(evaluation.metrics), "per_class": dict(evaluation.per_class)}
 
     def evaluated(self, round_number: int) -> bool:
         """Whether a round ends with an evaluation."""

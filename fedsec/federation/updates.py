@@ -22,7 +22,7 @@ from fedsec.federation.client_defenses import Sending, check_sending
 from fedsec.federation.example_privacy import RunPrivacy
 from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Sampling, Threat, checked_state
 from fedsec.federation.user_privacy import Releases, aggregated, check_threat, tagged, untagged
-from fedsec.metrics.classification import Classification, average, evaluate
+from fedsec.metrics.classification import Evaluation, average, evaluate
 from fedsec.models.costs import module_costs
 from fedsec.seeds import Streams
 from fedsec.threat import AttackerView, KnowledgePoisoning, UpdatePoisoning
@@ -209,16 +209,16 @@ class Federation(RoundLoop):
         self.round = number
         rejected = set(aggregate.rejected)
         counted = [client for place, client in enumerate(clients) if place not in rejected]
-        test, accuracies = self._test(clients, counted) if self.evaluated(number) else (None, None)
+        evaluation, client_values = self._test(clients, counted) if self.evaluated(number) else (None, None)
         return RoundResult(
             round=number,
             clients=tuple(clients),
             byzantine=tuple(clients[i] for i in byzantine),
             rejected=tuple(clients[i] for i in aggregate.rejected),
             influence=tuple(aggregate.influence.tolist()),
-            test=test,
+            **self.measured(evaluation),
             dropped=tuple(client for client in sampled if client not in set(heard)),
-            client_accuracy=accuracies,
+            client_values=client_values,
             cost=None if self.algorithm.pooled else self._cost(result, clients, number),
             spent=tuple(client for client in heard if client not in set(clients)),
             epsilon=self._epsilon(),
@@ -260,14 +260,14 @@ class Federation(RoundLoop):
             self.releases.spend()
             self.parameters = self.algorithm.step(self.parameters, self.aggregator.nobody(self.parameters, drawn), 1.0)
             self._load(self.statistics)
-        test = self.evaluate() if self.evaluated(self.round) else None
+        evaluation = self.evaluate() if self.evaluated(self.round) else None
         return RoundResult(
             round=self.round,
             clients=(),
             byzantine=(),
             rejected=(),
             influence=(),
-            test=test,
+            **self.measured(evaluation),
             dropped=tuple(client for client in sampled if client not in set(heard)),
             spent=tuple(heard),
             epsilon=self._epsilon(),
@@ -278,7 +278,7 @@ class Federation(RoundLoop):
         """What the given clients start the next round from."""
         return Start(self.parameters, self.client_statistics[clients] if self.bn == "local" else self.statistics)
 
-    def evaluate(self, clients: Sequence[int] | None = None) -> Classification:
+    def evaluate(self, clients: Sequence[int] | None = None) -> Evaluation:
         """Figures of the current global model on the test set.
 
         Args:
@@ -297,7 +297,7 @@ class Federation(RoundLoop):
             self._load(self.statistics)
         return self._classify()
 
-    def evaluate_each(self, clients: Sequence[int]) -> list[Classification]:
+    def evaluate_each(self, clients: Sequence[int]) -> list[Evaluation]:
         """Figures of the current parameters with each client's own running statistics, as `bn: local` keeps them."""
         each = []
         for client in clients:
@@ -306,7 +306,7 @@ class Federation(RoundLoop):
         self._load(self.statistics)
         return each
 
-    def _test(self, clients: Sequence[int], heard: Sequence[int]) -> tuple[Classification, tuple[float, ...] | None]:
+    def _test(self, clients: Sequence[int], heard: Sequence[int]) -> tuple[Evaluation, tuple[float, ...] | None]:
         """Figures after a round; nothing is asked of clients whose updates were rejected.
 
         Args:
@@ -316,13 +316,13 @@ class Federation(RoundLoop):
         if self.bn != "local" or not self.trainer.statistics.size:
             return self.evaluate(heard), None
         each = self.evaluate_each(clients)
-        return self.over_honest(clients, each), tuple(one.accuracy for one in each)
+        return self.over_honest(clients, each), tuple(one.metrics[self.metric_names[0]] for one in each)
 
     def _coefficients(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
         sizes, population = self.data.sizes(clients), self.data.sizes(range(self.num_clients))
         return self.algorithm.coefficients(_float(sizes, self.parameters), _float(population, self.parameters))
 
-    def _classify(self) -> Classification:
+    def _classify(self) -> Evaluation:
         return evaluate(
             self.module,
             self.test_images,

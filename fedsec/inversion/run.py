@@ -160,7 +160,8 @@ class _Run:
             constants = settings.normalization
             trained(self.model, split, constants, training, seed=seed, architecture=architecture, watch=watch)
         images, labels = test.images.to(self.device), test.labels.to(self.device)
-        accuracy = evaluate(self.model, images, labels, settings.normalization, self.victims.num_classes).accuracy
+        evaluation = evaluate(self.model, images, labels, settings.normalization, self.victims.num_classes)
+        accuracy = evaluation.metrics["accuracy"]
         self._say(f"the model classifies {100 * accuracy:.1f}% of the test images correctly")
         return accuracy
 

@@ -1,8 +1,8 @@
 """How well a model classifies a test set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Protocol
 
@@ -18,18 +18,16 @@ EVALUATION_BATCH = 500
 
 
 @dataclass(frozen=True)
-class Classification:
-    """Test-set figures, all fractions.
+class Evaluation:
+    """A model on a test set.
 
     Args:
-        accuracy: share of examples classified correctly.
-        loss: mean cross entropy.
-        per_class_accuracy: recall of each class (NaN for a class without test examples).
+        metrics: name -> value, see `fedsec.metrics.metric.METRICS`.
+        per_class: name -> a value for each class (NaN for a class without test examples).
     """
 
-    accuracy: float
-    loss: float
-    per_class_accuracy: tuple[float, ...]
+    metrics: Mapping[str, float]
+    per_class: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 class Arithmetic(Protocol):
@@ -54,7 +52,7 @@ def evaluate(
     num_classes: int,
     *,
     compute: Arithmetic | None = None,
-) -> Classification:
+) -> Evaluation:
     """Classify a resident test set in evaluation mode; results wait on the device until the end.
 
     Args:
@@ -79,27 +77,26 @@ def evaluate(
     hits = predicted == labels
     right = torch.bincount(labels[hits], minlength=num_classes).double()
     total = torch.bincount(labels, minlength=num_classes).double()
-    return Classification(
-        accuracy=hits.double().mean().item(),
-        loss=(loss / len(labels)).item(),
-        per_class_accuracy=tuple((right / total).tolist()),
+    return Evaluation(
+        {"accuracy": hits.double().mean().item(), "loss": (loss / len(labels)).item()},
+        {"per_class_accuracy": tuple((right / total).tolist())},
     )
 
 
 def _logits(module: nn.Module, inputs: Tensor, compute: Arithmetic | None) -> Tensor:
     if compute is None:
-        found: Tensor = module(inputs)
-        return found
+        logits: Tensor = module(inputs)
+        return logits
     with compute.autocast(inputs.device):
-        found = module(compute.inputs(inputs))
-    return found.to(inputs.dtype)
+        logits = module(compute.inputs(inputs))
+    return logits.to(inputs.dtype)
 
 
-def average(figures: Sequence[Classification]) -> Classification:
-    """The mean of several models' figures on one test set."""
-    rows = zip(*(each.per_class_accuracy for each in figures), strict=True)
-    return Classification(
-        accuracy=fmean(each.accuracy for each in figures),
-        loss=fmean(each.loss for each in figures),
-        per_class_accuracy=tuple(fmean(row) for row in rows),
+def average(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """The mean of several models' evaluations on one test set."""
+    first = evaluations[0]
+    rows = {name: zip(*(one.per_class[name] for one in evaluations), strict=True) for name in first.per_class}
+    return Evaluation(
+        {name: fmean(one.metrics[name] for one in evaluations) for name in first.metrics},
+        {name: tuple(fmean(values) for values in row) for name, row in rows.items()},
     )

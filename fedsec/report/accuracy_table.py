@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from fedsec.report.summary import ATTACK, DEFENSE, LOWER_IS_BETTER, Group, Record, Summary, summarize
+from fedsec.metrics.metric import Metric, described
+from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, Summary, summarize
 from fedsec.report.table_layout import Layout, Reading, headers
 
 _BEST, _WORST = "*", "!"
@@ -22,21 +23,7 @@ class _Cell:
     mark: str
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """How a metric is written: fractions as percentages with one decimal, anything else with three."""
-
-    metric: str
-
-    @property
-    def percent(self) -> bool:
-        return "accuracy" in self.metric
-
-    def write(self, value: float, sign: str = "-") -> str:
-        return f"{100 * value:{sign}.1f}" if self.percent else f"{value:{sign}.3f}"
-
-
-def table(records: Sequence[Record], metric: str = "accuracy", *, width: int | None = None) -> Table:
+def table(records: Sequence[Record], metric: str | None = None, *, width: int | None = None) -> Table:
     """The summary of a run, ready to print.
 
     Rows are attacks (the one without an attack first, as the baseline), columns are defenses; any further axis becomes
@@ -45,7 +32,8 @@ def table(records: Sequence[Record], metric: str = "accuracy", *, width: int | N
 
     Args:
         records: the cells' records, in file order.
-        metric: a scalar entry of the records' `metrics`; accuracies, which are fractions, appear as percentages.
+        metric: a scalar entry of the records' `metrics`, by default what the models are trained for; fractions
+            appear as percentages.
         width: the columns of the terminal; those of the current one by default.
 
     Returns:
@@ -56,8 +44,7 @@ def table(records: Sequence[Record], metric: str = "accuracy", *, width: int | N
         width = shutil.get_terminal_size().columns
     wide = _wide(summary)
     fits = wide.narrowest <= width or DEFENSE not in summary.axes
-    title = f"{metric} (%)" if _Scale(metric).percent else metric
-    return (wide if fits else _long(summary)).draw(title, _legend(summary), width)
+    return (wide if fits else _long(summary)).draw(described(summary.metric).title, _legend(summary), width)
 
 
 def _wide(summary: Summary) -> Layout:
@@ -108,17 +95,20 @@ def _rows(summary: Summary) -> dict[_Key, dict[str, _Cell]]:
 
 def _marks(row: dict[str, Group], metric: str) -> dict[str, str]:
     """Which defenses of a row are best and worst, as far as the printed digits tell them apart."""
-    means = {name: float(_Scale(metric).write(group.mean)) for name, group in row.items() if group.mean is not None}
-    if len(set(means.values())) < 2:
+    row_of_metric = described(metric)
+    texts = {name: row_of_metric.write(group.mean) for name, group in row.items() if group.mean is not None}
+    if row_of_metric.better == "neither" or len(set(texts.values())) < 2:
         return {}
-    ends = max(means.values()), min(means.values())
-    best, worst = reversed(ends) if metric in LOWER_IS_BETTER else ends
-    return {name: _BEST if mean == best else _WORST for name, mean in means.items() if mean in (best, worst)}
+    means = {name: mean for name in texts if (mean := row[name].mean) is not None}
+    ends = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+    best, worst = reversed(ends) if row_of_metric.better == "lower" else ends
+    marks = {texts[best]: _BEST, texts[worst]: _WORST}
+    return {name: marks[text] for name, text in texts.items() if text in marks}
 
 
 def _readings(metric: str, cells: Sequence[_Cell | None]) -> list[Reading]:
     """The cells of one column, padded so that their decimal points line up."""
-    parts = [_parts(_Scale(metric), cell) for cell in cells]
+    parts = [_parts(described(metric), cell) for cell in cells]
     mean_width, interval_width, change_width = (max((len(part[i]) for part in parts), default=0) for i in range(3))
     readings = []
     for cell, (mean, interval, change, note) in zip(cells, parts, strict=True):
@@ -127,7 +117,7 @@ def _readings(metric: str, cells: Sequence[_Cell | None]) -> list[Reading]:
     return readings
 
 
-def _parts(scale: _Scale, cell: _Cell | None) -> tuple[str, str, str, str]:
+def _parts(metric: Metric, cell: _Cell | None) -> tuple[str, str, str, str]:
     if cell is None:
         return "-", "", "", ""
     group, baseline = cell.group, cell.baseline
@@ -140,9 +130,9 @@ def _parts(scale: _Scale, cell: _Cell | None) -> tuple[str, str, str, str]:
     note = ", ".join(f"{count} of {cells} {word}" for word, count in absent.items())
     if group.mean is None:
         return "-", "", "", note
-    interval = "" if group.half_width is None else f"±{scale.write(group.half_width)}"
-    change = f"({scale.write(group.mean - baseline.mean, '+')})" if baseline and baseline.mean is not None else ""
-    return f"{cell.mark}{scale.write(group.mean)}", interval, change, note
+    interval = "" if group.half_width is None else f"±{metric.write(group.half_width)}"
+    change = f"({metric.write(group.mean - baseline.mean, '+')})" if baseline and baseline.mean is not None else ""
+    return f"{cell.mark}{metric.write(group.mean)}", interval, change, note
 
 
 def _legend(summary: Summary) -> Text:
@@ -153,7 +143,7 @@ def _legend(summary: Summary) -> Text:
         seeds = f"{most}" if least == most else f"{least} to {most}"
         parts.append(f"mean over {seeds} seeds ± half width of the 95% t-interval")
     if any(group.attacked and summary.baseline(group) for group in summary.groups):
-        unit = " in points" if _Scale(summary.metric).percent else ""
+        unit = " in points" if described(summary.metric).is_fraction else ""
         parts.append(f"in parentheses the change against no attack{unit}")
     if any(group.axes.get(DEFENSE) != summary.groups[0].axes.get(DEFENSE) for group in summary.groups):
         parts.append(f"{_BEST} best and {_WORST} worst of a row")

@@ -1,16 +1,15 @@
 """The tables of several metrics beside each other: what a round costs clients, and what a curious server sees."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rich.table import Table
 from rich.text import Text
 
+from fedsec.metrics.metric import Metric, described, of_source
 from fedsec.report.best_inversions import strongest
 from fedsec.report.missing_values import (
-    COSTS,
-    UNITS,
     algorithm_of,
     claims,
     inverted,
@@ -18,41 +17,39 @@ from fedsec.report.missing_values import (
     rounds_of_interest,
     without_weights,
 )
-from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, Summary, summarize, value_of
+from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, Summary, primary, summarize, value_of
 from fedsec.report.table_layout import Layout, Reading, headers
-from fedsec.scenario.expectations import RECONSTRUCTION
 from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER
 
-_WORST_CLIENT = "accuracy_worst_client"
 _UNMEASURED, _NONE, _INFINITE, _SENT = "n/a", "-", "inf", "sent"
 _MOST_LINES = 4
 """Where names would be broken into more lines than this they stand below the table, and numbers in it."""
-_Sizes = tuple[tuple[str, float], ...]
-_BYTES: _Sizes = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1))
-_NUMBERS: _Sizes = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1))
 
 
 @dataclass(frozen=True)
 class _Column:
-    """One metric: what stands above it, how its values are written, and what stands beside them.
+    """One metric, and what stands beside its values.
 
     Args:
-        header: above the column.
         metric: whose means over seeds it holds.
-        write: of a mean, and of half the width of its interval.
-        baseline: a metric that stands beside it, in parentheses.
-        interval: whether its values differ by chance, so that an interval belongs to them.
+        header: above the column; the metric's by default.
         unit: stands beside each value.
         otherwise: what to tell of cells that make no claim about this metric.
     """
 
-    header: str
-    metric: str
-    write: Callable[[float], str]
-    baseline: str | None = None
-    interval: bool = True
+    metric: Metric
+    header: str = ""
     unit: str = ""
     otherwise: "_Column | None" = None
+
+    @property
+    def title(self) -> str:
+        """What stands above it."""
+        return self.header or self.metric.header or self.metric.title
+
+
+def _columns(*names: str) -> list[_Column]:
+    return [_Column(described(name)) for name in names]
 
 
 @dataclass(frozen=True)
@@ -72,45 +69,9 @@ class _Told:
     note: str = ""
 
 
-def scaled(value: float, sizes: _Sizes) -> str:
-    """Three digits of a number and its unit, as in `1.85 MB`.
-
-    Args:
-        value: at least 0.
-        sizes: units from the largest to the smallest, which is not divided any further.
-    """
-    for unit, size in sizes:
-        # What rounds to 1000 of a unit is 1 of the next.
-        if value >= 0.9995 * size or size == 1:
-            number = value / size
-            digits = f"{number:#.3g}".rstrip(".") if size > 1 and number < 999.5 else f"{number:,.0f}"
-            return f"{digits} {unit}".rstrip()
-    raise AssertionError("the smallest unit takes everything")
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-_ACCURACY = _Column("accuracy (%)", "accuracy", _percent)
-_COSTS = (
-    _Column("upload", "upload_bytes", lambda value: scaled(value, _BYTES), interval=False),
-    _Column("download", "download_bytes", lambda value: scaled(value, _BYTES), interval=False),
-    _Column("FLOPs", "edge_flops", lambda value: scaled(value, _NUMBERS), interval=False),
-)
-_LPIPS = _Column("LPIPS", "lpips", lambda value: f"{value:.3f}")
-_LEAKAGE = (
-    _Column("PSNR (gray)", "psnr", lambda value: f"{value:.1f}", baseline="psnr_gray"),
-    _Column("SSIM (gray)", "ssim", lambda value: f"{value:.3f}", baseline="ssim_gray"),
-    _LPIPS,
-    _Column("recovered (%)", "recovered", _percent),
-    _Column("labels (%)", "label_accuracy", _percent),
-)
-
-
-_EPSILONS = tuple(
-    _Column(f"epsilon ({unit})", metric, lambda value: f"{value:.3g}", interval=False) for metric, unit in UNITS.items()
-)
+_COSTS = _columns(*of_source("cost"))
+_LEAKAGE = _columns("psnr", "ssim", "lpips", "recovered", "label_accuracy")
+_EPSILONS = _columns(*of_source("privacy"))
 
 
 def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table]:
@@ -128,23 +89,24 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
     done = [record for record in records if record.get("status") == "done"]
     summary = summarize(records)
     made = []
-    own_models = any(value_of(record, _WORST_CLIENT) is not None for record in done)
+    main = _Column(primary(records))
+    worst = _Column(main.metric.worst_client)
+    own_models = any(value_of(record, worst.metric.name) is not None for record in done)
     distilled = any(algorithm_of(record) == GROUP_TRANSFER for record in done)
     if own_models or distilled or _differ(summary):
-        worst = [_Column("worst client (%)", _WORST_CLIENT, _percent)] if own_models else []
-        columns = [_ACCURACY, *worst, *_COSTS]
+        columns = [main, *([worst] if own_models else []), *_COSTS]
         parts = [
             "upload, download and FLOPs of local training of one client in one round, averaged over both",
             "a multiply-add counts two, forward and backward pass",
         ]
-        parts += ["worst client: the lowest accuracy of an honest client's own model"] if own_models else []
-        made.append(_draw("accuracy and costs at the edge", summary, columns, parts, width))
+        parts += [f"worst client: {worst.metric.about}"] if own_models else []
+        made.append(_draw(f"{main.metric.name} and costs at the edge", summary, columns, parts, width))
     epsilons = _epsilons(done)
     spent = guarantees(done)
     if any(map(inverted, done)):
         # Without weights no cell has LPIPS, and `remarks` says how to get it.
-        seen = any(value_of(record, _LPIPS.metric) is not None for record in done)
-        columns = [_ACCURACY, *epsilons, *(column for column in _LEAKAGE if seen or column is not _LPIPS)]
+        seen = any(value_of(record, "lpips") is not None for record in done)
+        columns = [main, *epsilons, *(column for column in _LEAKAGE if seen or column.metric.name != "lpips")]
         hints = [*spent, *_HINTS, *(["LPIPS: lower is closer"] if seen else [])]
         made.append(_draw("leakage: what a curious server reconstructs", summary, columns, hints, width))
         best = strongest(records)
@@ -152,7 +114,7 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
             title = "leakage: the best attacker of each row"
             made.append(_draw(title, summarize(best.records), columns, [*_BEST, *hints], width, last=best.axes))
     elif epsilons:
-        made.append(_draw("privacy: what was spent", summary, [_ACCURACY, *epsilons], spent, width))
+        made.append(_draw("privacy: what was spent", summary, [main, *epsilons], spent, width))
     return made
 
 
@@ -161,10 +123,10 @@ _WHOSE = {"example": "the largest of all clients", "client": "the same for all c
 
 def _epsilons(records: Sequence[Record]) -> list[_Column]:
     """A column for each unit of privacy; one for both, if no cell has both."""
-    found = [column for column in _EPSILONS if any(claims(record, column.metric) for record in records)]
-    if len(found) < 2 or any(all(claims(record, column.metric) for column in found) for record in records):
-        return found
-    example, client = (replace(each, header="epsilon", unit=f"({UNITS[each.metric]})") for each in found)
+    claimed = [column for column in _EPSILONS if any(claims(record, column.metric.name) for record in records)]
+    if len(claimed) < 2 or any(all(claims(record, column.metric.name) for column in claimed) for record in records):
+        return claimed
+    example, client = (replace(each, header="epsilon", unit=f"({each.metric.protects})") for each in claimed)
     return [replace(example, otherwise=client)]
 
 
@@ -245,7 +207,7 @@ def _draw(
 
     def layout(*, bare: bool, leading: int) -> Layout:
         readings = [_aligned([replace(each, interval="") if bare else each for each in column]) for column in told]
-        return Layout((*headers(axes), *(column.header for column in columns)), (*keys, *readings), leading)
+        return Layout((*headers(axes), *(column.title for column in columns)), (*keys, *readings), leading)
 
     def fitting(*, bare: bool) -> Layout:
         plain = layout(bare=bare, leading=len(keys) - len(last))
@@ -289,28 +251,29 @@ _STATES = ("failed", "pending")
 
 def _told(group: Group, column: _Column) -> _Told:
     """The mean over seeds with its interval and baseline, or a word for why there is none."""
-    if column.otherwise is not None and not any(claims(record, column.metric) for record in group.records):
+    metric = column.metric
+    if column.otherwise is not None and not any(claims(record, metric.name) for record in group.records):
         return _told(group, column.otherwise)
     states = {record.get("status") for record in group.records}
     if "done" not in states:
         return _Told(next(state for state in _STATES if state in states))
-    if column.metric in COSTS and any(algorithm_of(record) == CENTRALIZED for record in group.records):
+    if metric.source == "cost" and any(algorithm_of(record) == CENTRALIZED for record in group.records):
         return _Told(_NONE)
-    if any(claims(record, column.metric) and value_of(record, column.metric) is None for record in group.records):
+    if any(claims(record, metric.name) and value_of(record, metric.name) is None for record in group.records):
         return _Told(_INFINITE)
     told_labels = any(algorithm_of(record) == GROUP_TRANSFER and inverted(record) for record in group.records)
-    if column.metric == "label_accuracy" and told_labels:
+    if metric.name == "label_accuracy" and told_labels:
         return _Told(_SENT)
-    measured = replace(group, metric=column.metric)
+    measured = replace(group, metric=metric.name)
     if measured.mean is None:
-        expected = column.metric in RECONSTRUCTION and any(map(inverted, group.records))
-        return _Told(_UNMEASURED if expected or column.metric == _ACCURACY.metric else _NONE)
-    interval = measured.half_width if column.interval else None
-    baseline = replace(group, metric=column.baseline).mean if column.baseline else None
+        expected = metric.source == "inversion" and any(map(inverted, group.records))
+        return _Told(_UNMEASURED if expected or metric == primary(group.records) else _NONE)
+    interval = measured.half_width if metric.by_chance else None
+    baseline = replace(group, metric=metric.baseline).mean if metric.baseline else None
     return _Told(
-        column.write(measured.mean),
-        "" if interval is None else f"±{column.write(interval)}",
-        column.unit if baseline is None else f"({column.write(baseline)})",
+        metric.write(measured.mean),
+        "" if interval is None else f"±{metric.write(interval)}",
+        column.unit if baseline is None else f"({metric.write(baseline)})",
         "" if measured.n == len(group.records) else f"{measured.n} of {len(group.records)}",
     )
 

@@ -1,4 +1,4 @@
-"""Pictures of accuracy: over the rounds, or at the end where there is only one round."""
+"""Pictures of what models are trained for, accuracy as a rule: over the rounds, or at the end of a single one."""
 
 import io
 import json
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsec.files import write_atomic
-from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, half_widths, summarize
+from fedsec.metrics.metric import ACCURACY, Metric
+from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, half_widths, primary, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,20 +35,22 @@ _CHARACTER = 0.085
 
 @dataclass(frozen=True)
 class _Curve:
-    """One defense in one panel: `accuracies` is `[seeds, rounds]`, in percent."""
+    """One defense in one panel: `values` is `[seeds, rounds]` of a metric, in percent if it is a fraction."""
 
     rounds: NDArray[np.int64]
-    accuracies: NDArray[np.float64]
+    values: NDArray[np.float64]
+    metric: Metric
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        return np.asarray(self.accuracies.mean(axis=0))
+        return np.asarray(self.values.mean(axis=0))
 
     @property
     def band(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The 95% interval's ends, kept within 0 to 100; the mean itself for a single seed."""
-        width = half_widths(self.accuracies) if len(self.accuracies) > 1 else np.zeros(len(self.rounds))
-        return np.clip(self.mean - width, 0, 100), np.clip(self.mean + width, 0, 100)
+        """The 95% interval's ends, kept where values can lie; the mean itself for a single seed."""
+        width = half_widths(self.values) if len(self.values) > 1 else np.zeros(len(self.rounds))
+        low, high = (self.metric.factor * bound for bound in self.metric.bounds)
+        return np.clip(self.mean - width, low, high), np.clip(self.mean + width, low, high)
 
 
 _Panel = dict[str, _Curve]
@@ -55,7 +58,7 @@ _Key = TypeVar("_Key")
 
 
 def draw_curves(root: Path, records: Sequence[Record]) -> list[Path]:
-    """Draw the accuracy of every finished cell into `accuracy.png`.
+    """Draw what models are trained for of every finished cell into a file of its name, `accuracy.png` as a rule.
 
     One panel for each attack (the one without first), one line for each defense: the mean over seeds, with its 95%
     interval as a band. Where there are neither attacks nor defenses to compare, one panel with a line for each setting.
@@ -69,15 +72,16 @@ def draw_curves(root: Path, records: Sequence[Record]) -> list[Path]:
     Returns:
         The files written; none if no cell has finished.
     """
-    panels = _panels(root, records)
+    metric = primary(records)
+    panels = _panels(root, records, metric)
     if not panels:
         return []
     defenses = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     looks = {name: look(index) for index, name in enumerate(defenses)}
     draw = _draw_rounds if any(len(c.rounds) > 1 for panel in panels.values() for c in panel.values()) else _draw_points
     return [
-        save(figure, root / ("accuracy.png" if number == 1 else f"accuracy-{number}.png"))
-        for number, figure in enumerate(draw(panels, looks), start=1)
+        save(figure, root / (f"{metric.name}.png" if number == 1 else f"{metric.name}-{number}.png"))
+        for number, figure in enumerate(draw(panels, looks, metric), start=1)
     ]
 
 
@@ -96,8 +100,8 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def history(root: Path, cell_id: str) -> dict[int, float]:
-    """Round -> accuracy of one cell, from its `rounds.jsonl`; rounds that were not evaluated are left out."""
+def history(root: Path, cell_id: str, metric: str = ACCURACY.name) -> dict[int, float]:
+    """Round -> metric of one cell, from its `rounds.jsonl`; rounds that were not evaluated are left out."""
     found: dict[int, float] = {}
     try:
         lines = (root / cell_id / "rounds.jsonl").read_text().splitlines()
@@ -106,19 +110,19 @@ def history(root: Path, cell_id: str) -> dict[int, float]:
     for line in lines:
         try:
             entry: Any = json.loads(line)
-            found[int(entry["round"])] = float(entry["accuracy"])
+            found[int(entry["round"])] = float(entry[metric])
         except (ValueError, TypeError, KeyError):
             continue
     return found
 
 
-def _panels(root: Path, records: Sequence[Record]) -> dict[tuple[str, str], _Panel]:
+def _panels(root: Path, records: Sequence[Record], metric: Metric) -> dict[tuple[str, str], _Panel]:
     """(setting, attack) -> defense -> curve, without-attack first in each setting."""
     summary = summarize([record for record in records if record.get("status") == "done"])
     panels: dict[tuple[str, str], _Panel] = {}
     attacked: dict[tuple[str, str], bool] = {}
     for group in summary.groups:
-        curve = _curve(root, group)
+        curve = _curve(root, group, metric)
         if curve is None:
             continue
         setting = ", ".join(f"{axis}={group.axes[axis]}" for axis in summary.further if axis in group.axes)
@@ -132,15 +136,16 @@ def _panels(root: Path, records: Sequence[Record]) -> dict[tuple[str, str], _Pan
     return {key: panels[key] for key in sorted(panels, key=lambda key: (settings.index(key[0]), attacked[key]))}
 
 
-def _curve(root: Path, group: Group) -> _Curve | None:
-    """The rounds that every seed of the group was evaluated in; the final accuracy where no history was kept."""
-    histories = [found for record in group.records if (found := history(root, record["id"]))]
+def _curve(root: Path, group: Group, metric: Metric) -> _Curve | None:
+    """The rounds that every seed of the group was evaluated in; the final value where no history was kept."""
+    histories = [found for record in group.records if (found := history(root, record["id"], metric.name))]
     if not histories:
-        return _Curve(np.array([1]), 100 * np.array(group.values)[:, None]) if group.values else None
+        return _Curve(np.array([1]), metric.factor * np.array(group.values)[:, None], metric) if group.values else None
     rounds = sorted(set.intersection(*(set(found) for found in histories)))
     if not rounds:
         return None
-    return _Curve(np.array(rounds), 100 * np.array([[found[number] for number in rounds] for found in histories]))
+    values = np.array([[found[number] for number in rounds] for found in histories])
+    return _Curve(np.array(rounds), metric.factor * values, metric)
 
 
 def look(index: int) -> dict[str, Any]:
@@ -154,15 +159,17 @@ def look(index: int) -> dict[str, Any]:
     }
 
 
-def _draw_rounds(panels: Mapping[tuple[str, str], _Panel], looks: Mapping[str, dict[str, Any]]) -> Iterator["Figure"]:
+def _draw_rounds(
+    panels: Mapping[tuple[str, str], _Panel], looks: Mapping[str, dict[str, Any]], metric: Metric
+) -> Iterator["Figure"]:
     from matplotlib.ticker import MaxNLocator
 
     keys = list(panels)
-    limits = _limits(panels)
+    limits = _limits(panels, metric)
     attacks = len({attack for _, attack in keys})
     # A row for each setting, where the attacks fit side by side.
     across = attacks if len(keys) % attacks == 0 and 1 < attacks <= 5 else 3
-    pages = _pages(keys, across, size=(3.4 if across < 4 else 2.7, 2.7), looks=looks, labels=("round", "accuracy (%)"))
+    pages = _pages(keys, across, size=(3.4 if across < 4 else 2.7, 2.7), looks=looks, labels=("round", metric.title))
     for figure, page in pages:
         for key, axes in page:
             for name, curve in panels[key].items():
@@ -178,17 +185,19 @@ def _draw_line(axes: "Axes", curve: _Curve, look: Mapping[str, Any], index: int)
     spacing = max(1, len(curve.rounds) // 8)
     first = index % spacing  # markers of lines that coincide stand beside each other
     axes.plot(curve.rounds, curve.mean, markersize=3.5, markevery=(first, spacing), linewidth=1.4, **look)
-    if len(curve.accuracies) > 1:
+    if len(curve.values) > 1:
         axes.fill_between(curve.rounds, *curve.band, color=look["color"], alpha=0.15, linewidth=0)
 
 
-def _draw_points(panels: Mapping[tuple[str, str], _Panel], looks: Mapping[str, dict[str, Any]]) -> Iterator["Figure"]:
+def _draw_points(
+    panels: Mapping[tuple[str, str], _Panel], looks: Mapping[str, dict[str, Any]], metric: Metric
+) -> Iterator["Figure"]:
     """A row for each attack, a point for each defense; one panel for each setting."""
     settings = list(dict.fromkeys(setting for setting, _ in panels))
     attacks = list(dict.fromkeys(attack for _, attack in panels))
-    limits = _limits(panels)
+    limits = _limits(panels, metric)
     height = (0.16 * len(looks) + 0.14) * len(attacks) + 0.35
-    for figure, page in _pages(settings, 2, size=(4.2, height), looks=looks, labels=("accuracy (%)", "")):
+    for figure, page in _pages(settings, 2, size=(4.2, height), looks=looks, labels=(metric.title, "")):
         for setting, axes in page:
             for row, attack in enumerate(attacks):
                 if row % 2 == 0:
@@ -245,10 +254,13 @@ def _heading(*parts: str) -> str:
     return plain("\n".join(line for lines in wrapped for line in lines))
 
 
-def _limits(panels: Mapping[tuple[str, str], _Panel]) -> tuple[float, float]:
-    """The range of all bands and a margin; at least five points, so that noise does not fill the picture."""
+def _limits(panels: Mapping[tuple[str, str], _Panel], metric: Metric) -> tuple[float, float]:
+    """The range of all bands and a margin; of percentages at least five points, so that noise does not fill it."""
     ends = [end for panel in panels.values() for curve in panel.values() for end in curve.band]
     low, high = float(min(map(np.min, ends))), float(max(map(np.max, ends)))
+    if not metric.is_fraction:
+        margin = 0.04 * (high - low) or 1.0
+        return low - margin, high + margin
     margin = max(0.04 * (high - low), (5 - (high - low)) / 2)
     return max(low - margin, -1), min(high + margin, 101)
 

@@ -4,13 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedsec.metrics.metric import described, of_source
 from fedsec.report.summary import Record
-from fedsec.scenario.expectations import RECONSTRUCTION
 from fedsec.scenario.federation_config import CENTRALIZED
-
-COSTS = ("upload_bytes", "download_bytes", "edge_flops")
-UNITS = {"epsilon": "example", "user_epsilon": "client"}
-"""Metric -> whose privacy it is about."""
 
 
 def algorithm_of(record: Record) -> str | None:
@@ -28,7 +24,7 @@ def curious(record: Record) -> Mapping[str, Any] | None:
 def inverted(record: Record) -> bool:
     """Whether a curious server reconstructs images in this cell."""
     told = record.get("metrics") or {}
-    return curious(record) is not None or any(told.get(name) is not None for name in RECONSTRUCTION)
+    return curious(record) is not None or any(told.get(name) is not None for name in of_source("inversion"))
 
 
 def rounds_of_interest(record: Record) -> int:
@@ -39,8 +35,8 @@ def rounds_of_interest(record: Record) -> int:
 
 def claims(record: Record, metric: str) -> bool:
     """Whether something in this cell claims the epsilon that a metric is."""
-    unit = UNITS.get(metric)
-    return unit is not None and any(claim["unit"] == unit for claim in record.get("privacy") or [])
+    unit = described(metric).protects
+    return bool(unit) and any(claim["unit"] == unit for claim in record.get("privacy") or [])
 
 
 def without_weights(record: Record) -> bool:
@@ -64,15 +60,12 @@ def lpips_advice() -> str:
 
 def why(record: Record, metric: str) -> str:
     """Why a finished cell has no value of a metric."""
-    if metric in RECONSTRUCTION:
+    row = described(metric)
+    if row.source == "inversion":
         return _why_not_measured(record, metric)
-    if metric == "accuracy_worst_client":
-        return "clients have a model of their own only with federation.bn local and with fedgkt"
-    if metric in COSTS and algorithm_of(record) == CENTRALIZED:
-        return "centralized training has no clients"
-    if metric in UNITS and not claims(record, metric):
-        by = "dp_sgd" if metric == "epsilon" else "dp_fedavg"
-        return f"nothing claims privacy of one {UNITS[metric]} without {by}"
+    has_clients = row.source == "cost" and algorithm_of(record) != CENTRALIZED
+    if row.missing and not claims(record, metric) and not has_clients:
+        return row.missing
     if metric in (record.get("metrics") or {}):
         return f"{metric} is no finite number"
     return f"{metric} was not measured"
@@ -82,14 +75,14 @@ def _why_not_measured(record: Record, metric: str) -> str:
     metrics = record.get("metrics") or {}
     if metric == "lpips" and without_weights(record):
         return lpips_advice()
-    if any(metrics.get(name) is not None for name in RECONSTRUCTION):
+    if any(metrics.get(name) is not None for name in of_source("inversion")):
         what = "no labels" if metric == "label_accuracy" else "labels only, no images"
         return f"the attack recovers {what}"
     server = curious(record)
     if server is None:
         return "nothing is reconstructed without an inversion"
     target = server["target"]
-    if any(name in metrics for name in RECONSTRUCTION):
+    if any(name in metrics for name in of_source("inversion")):
         return f"the attack reconstructed nothing of client {target['client']}"
     rounds = ", ".join(map(str, target["rounds"]))
     many = "s" if len(target["rounds"]) > 1 else ""

@@ -1,8 +1,9 @@
 """What a run shows while it works: a live display on a terminal, plain lines elsewhere."""
 
+import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -13,7 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fedsec.report.summary import Record, describe
+from fedsec.metrics.metric import described
+from fedsec.report.summary import Record, describe, primary, value_of
 
 if TYPE_CHECKING:
     from fedsec.scenario import Cell
@@ -27,22 +29,21 @@ class _Running:
     name: str
     round: int
     rounds: int
-    accuracy: float | None
+    measured: str
     heard: float
     said: float
     rounds_here: int = 0
 
     @property
     def reading(self) -> str:
-        accuracy = "" if self.accuracy is None else f", accuracy {100 * self.accuracy:.1f}%"
-        return f"round {self.round}/{self.rounds}{accuracy}"
+        return f"round {self.round}/{self.rounds}{self.measured and ', '}{self.measured}"
 
 
 class Progress:
     """Shows how far a run has come; a context manager.
 
     On a terminal: one bar for the whole run with the time left, one line for each running cell with its round and its
-    accuracy so far. Elsewhere: a line when a cell starts and ends, and at most one every ten seconds in between.
+    primary metric so far. Elsewhere: a line when a cell starts and ends, and at most one every ten seconds in between.
 
     Args:
         console: where to show it; a quiet one shows nothing.
@@ -88,17 +89,17 @@ class Progress:
             name = describe(cell.axes)
             rounds = cell.config.federation.rounds
             now = self._clock()
-            self._running[cell.id] = _Running(name, self._rounds_done[cell.id], rounds, None, now, now)
+            self._running[cell.id] = _Running(name, self._rounds_done[cell.id], rounds, "", now, now)
             self._lanes = max(self._lanes, len(self._running))
         self._say(f"{name}: started")
 
-    def update(self, cell: "Cell", round: int, rounds: int, accuracy: float | None) -> None:
-        """The cell has finished a round (counted from one); `accuracy` is a fraction, None where none was measured."""
+    def update(self, cell: "Cell", round: int, rounds: int, metrics: Mapping[str, float | None]) -> None:
+        """The cell has finished a round (counted from one); its primary metric comes first, None where not measured."""
         now = self._clock()
         with self._lock:
-            running = self._running.setdefault(cell.id, _Running(describe(cell.axes), 0, rounds, None, now, now))
+            running = self._running.setdefault(cell.id, _Running(describe(cell.axes), 0, rounds, "", now, now))
             running.round, running.rounds = round, rounds
-            running.accuracy = running.accuracy if accuracy is None else accuracy
+            running.measured = _reading(metrics) or running.measured
             self._rounds_done[cell.id] = round
             running.rounds_here += 1
             if running.rounds_here > 1 or rounds == 1:  # the first of several includes starting a process, loading data
@@ -127,8 +128,8 @@ class Progress:
             if self._live:
                 self._console.print(Text(text, style="red"))
         else:
-            accuracy = (record.get("metrics") or {}).get("accuracy")
-            measured = "" if accuracy is None else f"accuracy {100 * accuracy:.1f}%"
+            name = primary([record]).name
+            measured = _reading({name: value_of(record, name)})
             text = f"{running.name}: {measured or 'done'} in {duration(record.get('seconds') or 0.0)}"
         self._say(f"{text} ({number} of {self._cells} cells{self._left()})")
 
@@ -180,11 +181,21 @@ class Progress:
             rows = Table.grid(padding=(0, 2))
             room = max(1, self._console.height - 4)
             for running in list(self._running.values())[:room]:
-                accuracy = "" if running.accuracy is None else f"{100 * running.accuracy:.1f}%"
-                rows.add_row("", Text(running.name), Text(f"round {running.round}/{running.rounds}"), Text(accuracy))
+                rows.add_row(
+                    "", Text(running.name), Text(f"round {running.round}/{running.rounds}"), Text(running.measured)
+                )
             if len(self._running) > room:
                 rows.add_row("", Text(f"and {len(self._running) - room} more"), "", "")
         return Group(bars, rows)
+
+
+def _reading(metrics: Mapping[str, float | None]) -> str:
+    """The first metric as people say it: `accuracy 71.5%`; nothing where it was not measured."""
+    name, value = next(iter(metrics.items()), ("", None))
+    if value is None or not math.isfinite(value):
+        return ""
+    row = described(name)
+    return f"{row.name} {row.write(value)}{'%' if row.is_fraction else ''}"
 
 
 def duration(seconds: float) -> str:

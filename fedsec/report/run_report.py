@@ -15,7 +15,7 @@ from fedsec.report.columns import remarks, tables
 from fedsec.report.expectations import check
 from fedsec.report.figures import draw_curves
 from fedsec.report.partition_figure import draw_partitions
-from fedsec.report.summary import Group, Record, Summary, display, summarize
+from fedsec.report.summary import Group, Record, Summary, display, primary, summarize
 from fedsec.report.tradeoff_figure import draw_tradeoff
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "draw_curves",
     "draw_partitions",
     "draw_tradeoff",
+    "primary",
     "remarks",
     "summarize",
     "table",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsec.errors import InputError
+from fedsec.metrics.metric import ACCURACY, Metric, described
 
 Record = Mapping[str, Any]
 """One cell's result: `id`, `cell` (axis -> value), `status`, `metrics`, `error`, `seconds`."""
@@ -19,8 +20,6 @@ SEED = "seed"
 ATTACK = "attack"
 DEFENSE = "defense"
 NO_ATTACK = "none"
-
-LOWER_IS_BETTER = frozenset({"loss", "lpips", "seconds"})
 
 
 def display(value: Any) -> str:
@@ -41,6 +40,11 @@ def value_of(record: Record, metric: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
+
+
+def primary(records: Sequence[Record]) -> Metric:
+    """The metric that a run is first of all about: what its models are trained for."""
+    return described(next((name for record in records if (name := record.get("primary_metric"))), ACCURACY.name))
 
 
 @dataclass(frozen=True)
@@ -143,16 +147,17 @@ def half_widths(values: NDArray[np.float64], level: float = 0.95) -> NDArray[np.
     return np.asarray(quantile * np.std(values, axis=0, ddof=1) / np.sqrt(len(values)))
 
 
-def summarize(records: Sequence[Record], metric: str = "accuracy") -> Summary:
+def summarize(records: Sequence[Record], metric: str | None = None) -> Summary:
     """Group the cells that differ only in their seed.
 
     Args:
         records: the cells' records.
-        metric: a scalar entry of the records' `metrics`.
+        metric: a scalar entry of the records' `metrics`; their primary one by default.
 
     Returns:
         The groups in the order of their first cells. The order of seeds does not matter.
     """
+    metric = metric or primary(records).name
     axes = tuple(dict.fromkeys(axis for record in records for axis in record["cell"] if axis != SEED))
     members: dict[tuple[str | None, ...], list[Record]] = {}
     for record in records:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedsec.metrics.metric import Metric, described, of_source
 from fedsec.report.best_inversions import INVERSION, strongest
 from fedsec.report.figures import look, plain, save
-from fedsec.report.missing_values import UNITS, inverted
-from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, summarize
+from fedsec.report.missing_values import inverted
+from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, primary, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,35 +22,34 @@ _LINE = 0.2
 
 
 @dataclass(frozen=True)
-class _Measure:
-    """A way to say how much leaks: its name, its baseline, and whether more of it is more leakage."""
+class _Plane:
+    """What the two axes hold: how much leaks, and how good the model is."""
 
-    metric: str
-    title: str
-    baseline: str | None
-    rising: bool
+    leakage: Metric
+    quality: Metric
 
-
-_LPIPS = _Measure("lpips", "LPIPS of reconstructions (more leaks to the left)", None, False)
-_SSIM = _Measure("ssim", "SSIM of reconstructions (more leaks to the right)", "ssim_gray", True)
+    @property
+    def rising(self) -> bool:
+        """Whether more of the leakage's number is more leakage."""
+        return self.leakage.better == "higher"
 
 
 @dataclass(frozen=True)
 class _Point:
-    """One defense: its name, leakage and accuracy (in percent), with half widths of their intervals over seeds."""
+    """One defense: its name, leakage and quality as the axes show them, with half widths of their intervals."""
 
     name: str
     leakage: tuple[float, float]
-    accuracy: tuple[float, float]
+    quality: tuple[float, float]
 
 
 def draw_tradeoff(root: Path, records: Sequence[Record]) -> list[Path]:
-    """Draw accuracy against leakage into `tradeoff.png`, a point for each defense with its epsilon beside the name.
+    """Draw how good models are against what leaks into `tradeoff.png`, a point for each defense, its epsilon beside it.
 
-    Leakage is LPIPS where all cells have it, else SSIM, whose dotted line is what a gray image scores. Where several
-    attackers were tried on the same messages, each defense is judged by the strongest. A panel for each setting and
-    attack; settings of one defense each, which make no panel, stand in one together. The staircase joins defenses that
-    no other beats in both.
+    Good is what they are trained for, accuracy as a rule. Leakage is LPIPS where all cells have it, else SSIM, whose
+    dotted line is what a gray image scores. Where several attackers were tried on the same messages, each defense is
+    judged by the strongest. A panel for each setting and attack; settings of one defense each, which make no panel,
+    stand in one together. The staircase joins defenses that no other beats in both.
 
     Args:
         root: the run's folder.
@@ -64,40 +64,39 @@ def draw_tradeoff(root: Path, records: Sequence[Record]) -> list[Path]:
     best = strongest(records)
     summary = summarize([record for record in best.records if record.get("status") == "done"] or done)
     measured = [group for group in summary.groups if _of(group, "ssim") is not None]
-    measure = _LPIPS if measured and all(_of(group, "lpips") is not None for group in measured) else _SSIM
+    leakage = "lpips" if measured and all(_of(group, "lpips") is not None for group in measured) else "ssim"
+    plane = _Plane(described(leakage), primary(done))
     panels = _panels(measured, best.axes)
     if not panels:
         return []
     shown = list(panels.items())[:_PANELS]
     across = min(2, len(shown))
     down = -(-len(shown) // across)
-    lines = [sum(_point(*each, measure).name.count("\n") + 1 for each in groups.items()) for _, groups in shown]
+    lines = [sum(_point(*each, plane).name.count("\n") + 1 for each in groups.items()) for _, groups in shown]
     height = max(4.6, _LINE * (max(lines) + 4))  # the legend must not be cut off
     figure = Figure(figsize=(8.0 * across, height * down), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)
     for position, axes in enumerate(grid.flat):
         axes.set_visible(position < len(shown))
     for (title, groups), axes in zip(shown, grid.flat, strict=False):
-        _draw(axes, title, groups, measure)
+        _draw(axes, title, groups, plane)
     return [save(figure, root / "tradeoff.png")]
 
 
-def front(points: Sequence[tuple[float, float]], *, rising: bool) -> list[int]:
-    """Places of the points (leakage, accuracy) that none beats: leaks no more, is no worse, and better in one.
+def front(points: Sequence[tuple[float, float]], *, rising: bool, upward: bool = True) -> list[int]:
+    """Places of the points (leakage, quality) that none beats: leaks no more, is no worse, and better in one.
 
     Args:
-        points: of which more accuracy is better.
+        points: of defenses.
         rising: whether more of the first number is more leakage.
+        upward: whether more of the second number is better.
     """
-    sign = 1 if rising else -1
-    best = []
-    for place, (leakage, accuracy) in enumerate(points):
-        beaten = any(
-            sign * other <= sign * leakage and more >= accuracy and (other, more) != (leakage, accuracy)
-            for other, more in points
-        )
-        if not beaten:
-            best.append(place)
+    costs = [(leakage if rising else -leakage, -quality if upward else quality) for leakage, quality in points]
+    best = [
+        place
+        for place, (leakage, loss) in enumerate(costs)
+        if not any(one <= leakage and other <= loss and (one, other) != (leakage, loss) for one, other in costs)
+    ]
     return sorted(best, key=lambda place: points[place])
 
 
@@ -135,21 +134,23 @@ def _named(axes: Sequence[str], group: Group) -> str:
     return ", ".join(f"{axis}={group.axes[axis]}" for axis in axes if axis in group.axes)
 
 
-def _draw(axes: "Axes", title: str, groups: Mapping[str, Group], measure: _Measure) -> None:
-    points = [_point(name, group, measure) for name, group in groups.items()]
-    places = [(point.leakage[0], point.accuracy[0]) for point in points]
-    best = front(places, rising=measure.rising)
+def _draw(axes: "Axes", title: str, groups: Mapping[str, Group], plane: _Plane) -> None:
+    points = [_point(name, group, plane) for name, group in groups.items()]
+    places = [(point.leakage[0], point.quality[0]) for point in points]
+    best = front(places, rising=plane.rising, upward=plane.quality.better != "lower")
     stairs = np.array([places[place] for place in best])
-    axes.step(*stairs.T, where="post" if measure.rising else "pre", color="0.75", linewidth=1, zorder=1)
+    axes.step(*stairs.T, where="post" if plane.rising else "pre", color="0.75", linewidth=1, zorder=1)
     for number, point in enumerate(points):
         style: Mapping[str, Any] = {**look(number), "linestyle": "none"}
-        (x, dx), (y, dy) = point.leakage, point.accuracy
-        bars: dict[str, Any] = {"xerr": _within(x, dx, 0.0, 1.0), "yerr": _within(y, dy, 0.0, 100.0)}
+        (x, dx), (y, dy) = point.leakage, point.quality
+        bars: dict[str, Any] = {"xerr": _within(x, dx, plane.leakage), "yerr": _within(y, dy, plane.quality)}
         axes.errorbar([x], [y], **bars, elinewidth=0.8, markersize=6, label=plain(point.name), **style)
-    if measure.baseline and (gray := [found for group in groups.values() if (found := _of(group, measure.baseline))]):
+    baseline = plane.leakage.baseline
+    if baseline and (gray := [value for group in groups.values() if (value := _of(group, baseline))]):
         axes.axvline(float(np.mean(gray)), color="0.6", linestyle=":", linewidth=1, label="a gray image", zorder=0)
-    axes.set_xlabel(measure.title, fontsize=9)
-    axes.set_ylabel("accuracy (%)", fontsize=9)
+    direction = "right" if plane.rising else "left"
+    axes.set_xlabel(f"{plane.leakage.name.upper()} of reconstructions (more leaks to the {direction})", fontsize=9)
+    axes.set_ylabel(plane.quality.title, fontsize=9)
     axes.set_title(plain(title), fontsize=9)
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -158,23 +159,23 @@ def _draw(axes: "Axes", title: str, groups: Mapping[str, Group], measure: _Measu
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
 
 
-def _within(mean: float, half_width: float, low: float, high: float) -> list[list[float]]:
+def _within(mean: float, half_width: float, metric: Metric) -> list[list[float]]:
     """Lengths of an interval's arms, cut where no value can lie."""
+    low, high = (metric.factor * bound for bound in metric.bounds)
     return [[min(half_width, max(0.0, mean - low))], [min(half_width, max(0.0, high - mean))]]
 
 
-def _point(name: str, group: Group, measure: _Measure) -> _Point:
-    for metric, unit in UNITS.items():
+def _point(name: str, group: Group, plane: _Plane) -> _Point:
+    for metric in of_source("privacy"):
         if (spent := _of(group, metric)) is not None:
-            name += f"\nepsilon {spent:.3g} ({unit})"
-    leakage, accuracy = (replace(group, metric=metric) for metric in (measure.metric, "accuracy"))
-    assert leakage.mean is not None
-    assert accuracy.mean is not None
-    return _Point(
-        name,
-        (leakage.mean, leakage.half_width or 0.0),
-        (100 * accuracy.mean, 100 * (accuracy.half_width or 0.0)),
-    )
+            name += f"\nepsilon {spent:.3g} ({described(metric).protects})"
+
+    def measured(metric: Metric) -> tuple[float, float]:
+        values = replace(group, metric=metric.name)
+        assert values.mean is not None
+        return metric.factor * values.mean, metric.factor * (values.half_width or 0.0)
+
+    return _Point(name, measured(plane.leakage), measured(plane.quality))
 
 
 def _of(group: Group, metric: str) -> float | None:

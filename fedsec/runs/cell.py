@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -21,14 +21,15 @@ from fedsec.errors import InputError
 from fedsec.federation.rounds import RoundResult
 from fedsec.federation.updates import Federation
 from fedsec.files import write_atomic, write_json
+from fedsec.metrics.metric import Metric, described, of_source
 from fedsec.privacy import Epsilon
 from fedsec.runs.experiment import Experiment, build_experiment, finite
 from fedsec.runs.shared_updates import SharedUpdates
 from fedsec.scenario import CellConfig
-from fedsec.scenario.expectations import RECONSTRUCTION
 from fedsec.scenario.shared_training import is_shared
 
-OnRound = Callable[[int, int, float | None], None]
+OnRound = Callable[[int, int, Mapping[str, float | None]], None]
+"""Called after a round with its number, the number of rounds, and what was measured (None each where nothing was)."""
 CHECKPOINT_SHARE = 20
 """A checkpoint is written when training since the last one took this many times as long as writing it."""
 
@@ -76,7 +77,7 @@ def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_ro
         config: the resolved configuration.
         axes: the cell's place in the matrix, for the record.
         settings: where and how.
-        on_round: called after each round with (round, rounds, accuracy or None).
+        on_round: called after each round, see `OnRound`.
 
     Returns:
         The record that is also written to `result.json`.
@@ -108,14 +109,14 @@ def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_ro
         before = time.perf_counter()
         for result in federation.run():
             now = time.perf_counter()
-            line = _line(result, now - before)
+            line = _line(result, now - before, federation.metric_names[0])
             if curious is not None:
                 line["leakage"] = curious.take(result.round)
             before = now
             history.append(line)
             log.write(json.dumps(line, allow_nan=False) + "\n")
             log.flush()
-            on_round(result.round, federation.rounds, line["accuracy"])
+            on_round(result.round, federation.rounds, _finite(result.metrics))
             if result.round < federation.rounds and now - last_save >= CHECKPOINT_SHARE * save_cost:
                 os.fsync(log.fileno())
                 tensors = {name: tensor.cpu().contiguous() for name, tensor in federation.state().items()}
@@ -172,19 +173,27 @@ def _resume(folder: Path, experiment: Experiment) -> list[dict[str, Any]]:
     return []
 
 
-def _line(result: RoundResult, seconds: float) -> dict[str, Any]:
-    test = result.test
+def _finite(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """As JSON can hold it: what is no finite number becomes None."""
+    return {name: None if value is None else finite(value) for name, value in values.items()}
+
+
+def _line(result: RoundResult, seconds: float, primary: str) -> dict[str, Any]:
+    """A round as `rounds.jsonl` keeps it: its metrics by name, then who took part and what it cost."""
     return {
         "round": result.round,
-        "accuracy": None if test is None else test.accuracy,
-        "loss": None if test is None else finite(test.loss),
-        "per_class_accuracy": None if test is None else [finite(value) for value in test.per_class_accuracy],
+        "evaluated": result.evaluated,
+        **_finite(result.metrics),
+        **{
+            name: None if values is None else [finite(value) for value in values]
+            for name, values in result.per_class.items()
+        },
         "clients": list(result.clients),
         "byzantine_in_round": list(result.byzantine),
         "rejected": list(result.rejected),
         "influence": [round(value, 6) for value in result.influence],
         "dropped": list(result.dropped),
-        "client_accuracy": None if result.client_accuracy is None else list(result.client_accuracy),
+        f"client_{primary}": None if result.client_values is None else list(result.client_values),
         "cost": None if result.cost is None else asdict(result.cost),
         **_spent(result),
         "seconds": round(seconds, 4),
@@ -217,8 +226,12 @@ def _guarantees(experiment: Experiment) -> list[dict[str, Any]]:
 def _record(
     experiment: Experiment, axes: dict[str, str], history: list[dict[str, Any]], settings: Settings
 ) -> dict[str, Any]:
-    evaluated = [line for line in history if line["accuracy"] is not None]
+    federation = experiment.federation
+    primary = described(federation.metric_names[0])
+    evaluated = [line for line in history if line["evaluated"]]
     last = evaluated[-1]
+    recent = [line[primary.name] for line in evaluated[-5:] if line[primary.name] is not None]
+    own = last[f"client_{primary.name}"]
     shares = [
         sum(i for i, client in zip(line["influence"], line["clients"], strict=True) if client in attackers)
         for line in history
@@ -231,18 +244,17 @@ def _record(
         "cell": axes,
         "status": "done",
         "metrics": {
-            "accuracy": last["accuracy"],
-            "accuracy_min_last5": min(line["accuracy"] for line in evaluated[-5:]),
-            "loss": last["loss"],
-            "per_class_accuracy": last["per_class_accuracy"],
+            **{name: last[name] for name in (*federation.metric_names, *federation.per_class_names)},
+            primary.worst_of_last.name: primary.worst(recent) if recent else None,
+            primary.worst_client.name: None if own is None else _worst_client(last, own, primary),
             "byzantine_influence": sum(shares) / len(shares),
             "rejected_updates": sum(len(line["rejected"]) for line in history),
             "rounds_with_byzantine_majority": len(majorities) if experiment.threat.byzantine else 0,
-            "accuracy_worst_client": _worst_client(last),
             **_costs(history),
             **{name: last[name] for name in ("epsilon", "user_epsilon") if name in last},
             **_leakage(history),
         },
+        "primary_metric": primary.name,
         "error": None,
         "privacy": _guarantees(experiment),
         "seconds": round(sum(line["seconds"] for line in history), 3),
@@ -268,18 +280,16 @@ def _leakage(history: list[dict[str, Any]]) -> dict[str, float | None]:
     told = [each["metrics"] for each in found if each["metrics"] is not None]
     if not told:
         return {}
-    columns = {name: [metrics[name] for metrics in told] for name in RECONSTRUCTION}
+    columns = {name: [metrics[name] for metrics in told] for name in of_source("inversion")}
     means = {name: None if None in values else fmean(values) for name, values in columns.items()}
     return {**means, "rounds_reconstructed": len(told)}
 
 
-def _worst_client(line: dict[str, Any]) -> float | None:
-    """The lowest accuracy of an honest client's own model; of any client's if none was honest, None without any."""
-    if line["client_accuracy"] is None:
-        return None
-    accuracies: dict[int, float] = dict(zip(line["clients"], line["client_accuracy"], strict=True))
-    honest = [value for client, value in accuracies.items() if client not in line["byzantine_in_round"]]
-    return min(honest or accuracies.values())
+def _worst_client(line: Mapping[str, Any], values: list[float], primary: Metric) -> float:
+    """The worst value of an honest client's own model; of any client's if none was honest."""
+    by_client = dict(zip(line["clients"], values, strict=True))
+    honest = [value for client, value in by_client.items() if client not in line["byzantine_in_round"]]
+    return primary.worst(honest or by_client.values())
 
 
 def _write_partition(folder: Path, experiment: Experiment) -> None:

@@ -20,9 +20,9 @@ from fedsec.inversion.client import batch_statistics, has_batch_statistics, pixe
 from fedsec.inversion.figures import Pair, draw_reconstruction
 from fedsec.metrics.images import Scores, score
 from fedsec.metrics.lpips import Lpips, MissingWeightsError
+from fedsec.metrics.metric import of_source
 from fedsec.plugins import registry
 from fedsec.scenario import CellConfig
-from fedsec.scenario.expectations import RECONSTRUCTION
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion, FeatureObservation, Knowledge, Observation, Reconstruction
 from fedsec.threat import LocalTraining as SeenTraining
@@ -200,7 +200,7 @@ class CuriousServer:
         self._found[round_number] = {
             "client": self.target.client,
             "images": len(images),
-            "metrics": {name: told[name] for name in RECONSTRUCTION},
+            "metrics": {name: told[name] for name in of_source("inversion")},
             "iterations": found.iterations,
             "seconds": round(seconds, 3),
             "lpips": scores.lpips,

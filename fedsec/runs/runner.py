@@ -158,7 +158,7 @@ class _Run:
         for index, event in pool.run(tasks, on_start=lambda index: progress.start(pending[index])):
             cell = pending[index]
             if event["event"] == "round":
-                progress.update(cell, event["round"], event["rounds"], event["accuracy"])
+                progress.update(cell, event["round"], event["rounds"], event["metrics"])
                 continue
             if event["event"] == "failed":
                 record = _empty(cell, "failed", event["error"])
@@ -192,7 +192,7 @@ class _Run:
             trained = report.trained_once(records)
             self.console.print(report.table(trained, width=self.console.width))
             if any(cell.config.federation.rounds > 1 for cell in self.scenario.cells()):
-                worst = report.table(trained, "accuracy_min_last5", width=self.console.width)
+                worst = report.table(trained, report.primary(trained).worst_of_last.name, width=self.console.width)
                 self.console.print(worst)
             for several in report.tables(records, width=self.console.width):
                 self.console.print(several)

@@ -59,7 +59,7 @@ def main() -> None:
                     config,
                     task["axes"],
                     settings,
-                    lambda n, of, accuracy: send(event="round", round=n, rounds=of, accuracy=accuracy),
+                    lambda n, of, metrics: send(event="round", round=n, rounds=of, metrics=metrics),
                 )
                 send(event="done", record=record)
         except FedsecError as error:

@@ -10,7 +10,7 @@ from fedsec.scenario.config import (
     ModelConfig,
     PartitionConfig,
 )
-from fedsec.scenario.expectations import METRICS, Expectation
+from fedsec.scenario.expectations import Expectation
 from fedsec.scenario.federation_config import (
     AugmentationConfig,
     DistillationConfig,
@@ -22,7 +22,6 @@ from fedsec.scenario.scenario import Cell, Scenario, load_scenario
 from fedsec.scenario.threat_config import KnowledgeConfig, TargetConfig
 
 __all__ = [
-    "METRICS",
     "AttackConfig",
     "AugmentationConfig",
     "Cell",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fedsec.metrics.metric import METRICS, Metric
 from fedsec.plugins.registry import keys_hint
 from fedsec.plugins.wording import Problem, shown
 from fedsec.scenario.matrix import SECTIONS, display
@@ -15,34 +16,6 @@ from fedsec.scenario.threat_config import NO_DEFENSE
 if TYPE_CHECKING:
     from fedsec.scenario.scenario import Cell
 
-RECONSTRUCTION = ("psnr", "ssim", "lpips", "mse", "psnr_gray", "ssim_gray", "label_accuracy", "recovered")
-"""Metrics of what an inversion reconstructs; cells without one have none of them."""
-METRICS = (
-    "accuracy",
-    "accuracy_min_last5",
-    "accuracy_worst_client",
-    "loss",
-    "epsilon",
-    "user_epsilon",
-    "byzantine_influence",
-    "rejected_updates",
-    "rounds_with_byzantine_majority",
-    "upload_bytes",
-    "download_bytes",
-    "edge_flops",
-    *RECONSTRUCTION,
-    "rounds_reconstructed",
-)
-"""Scalar metrics of a finished cell; bytes and floating-point operations are means over clients and rounds."""
-
-_FRACTIONS = (
-    "accuracy",
-    "accuracy_min_last5",
-    "accuracy_worst_client",
-    "byzantine_influence",
-    "label_accuracy",
-    "recovered",
-)
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 _BOUND = re.compile(rf"(>=|<=|==|>|<)\s*{_NUMBER}")
 _RANGE = re.compile(rf"{_NUMBER}\s*\.\.\s*{_NUMBER}")
@@ -62,7 +35,7 @@ class Expectation:
 
     Args:
         selector: axis or key -> name, label, scalar or partial mapping that a cell must have there.
-        metric: one of `METRICS`.
+        metric: the name of a metric.
         comparison: one of >=, <=, ==, >, <, or `between` (both ends count).
         value: the bound; the lower one of `between`.
         upper: the upper bound of `between`.
@@ -125,10 +98,10 @@ def read_expectations(
             found.append((path, f"matches no cell: {_told(selector)}; {_choices(cells, selector)}"))
         for metric, bound in metrics.items():
             untouched = [cell for cell in cells if cell.id in chosen and cell.config.curious is None]
-            if metric in RECONSTRUCTION and untouched and not narrowed:
+            if METRICS[metric].source == "inversion" and untouched and not narrowed:
                 message = f"is measured of what an inversion reconstructs, and {untouched[0]} has none"
                 found.append(((*path, metric), f"{message}; expected a selector such as attack: dlg"))
-            read = _read_bound(metric, bound)
+            read = _read_bound(METRICS[metric], bound)
             if isinstance(read, str):
                 found.append(((*path, metric), read))
             else:
@@ -136,7 +109,7 @@ def read_expectations(
     return made, found
 
 
-def _read_bound(metric: str, bound: Any) -> tuple[str, float, float | None] | str:
+def _read_bound(metric: Metric, bound: Any) -> tuple[str, float, float | None] | str:
     """(comparison, value, upper), or what is wrong."""
     text = bound.strip() if isinstance(bound, str) else ""
     if match := _BOUND.fullmatch(text):
@@ -147,7 +120,7 @@ def _read_bound(metric: str, bound: Any) -> tuple[str, float, float | None] | st
             return f"expected the smaller number first, got {shown(bound)}"
     else:
         return f"{_FORM}, got {shown(bound)}"
-    if metric in _FRACTIONS and any(value is not None and not 0 <= value <= 1 for value in read[1:]):
+    if metric.is_fraction and any(value is not None and not 0 <= value <= 1 for value in read[1:]):
         return f"is a fraction; expected a number between 0 and 1, got {shown(bound)}"
     return read
 

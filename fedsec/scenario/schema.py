@@ -6,11 +6,11 @@ can tell, such as an attack without a number of attackers, is left to fedsec.
 
 from typing import Any
 
+from fedsec.metrics.metric import METRICS
 from fedsec.plugins import registry
 from fedsec.plugins.signatures import REQUIRED, Expression, Parameter
 from fedsec.scenario import config, federation_config, threat_config
 from fedsec.scenario.config import CellConfig
-from fedsec.scenario.expectations import METRICS
 from fedsec.scenario.matrix import SECTIONS
 from fedsec.scenario.named_sections import NamedSection, Section
 

@@ -469,7 +469,7 @@ def test_clients_leave_when_their_budget_is_spent() -> None:
     results = list(run.run())
     assert [result.clients for result in results] == [(0, 2)] * 2
     assert [result.spent for result in results] == [(1,)] * 2
-    assert results[-1].test is not None
+    assert results[-1].evaluated
     assert run.over
     assert results[-1].epsilon == cost
     with pytest.raises(InputError, match="the privacy budget ends this run after 2 rounds"):
@@ -499,7 +499,7 @@ def test_a_run_ends_when_somebody_has_spent_the_budget() -> None:
     run = federation(FedAvg(local=LOCAL), defense, rounds=6)
     results = list(run.run())
     assert len(results) == 2
-    assert results[-1].test is not None
+    assert results[-1].evaluated
     assert run.over
     small = federation(FedAvg(local=LOCAL), defense, sizes=(20, 6, 20), rounds=6)
     assert small.over

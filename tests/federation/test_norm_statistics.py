@@ -107,14 +107,14 @@ def test_local_keeps_each_client_s_own_and_evaluates_with_them() -> None:
         for mean, _ in own
     ]
     assert len(set(right)) == 2
-    assert result.client_accuracy == pytest.approx(right)
-    assert result.test is not None
-    assert result.test.accuracy == pytest.approx(sum(right) / 2)
+    assert result.client_values == pytest.approx(right)
+    assert result.evaluated
+    assert result.metrics["accuracy"] == pytest.approx(sum(right) / 2)
     fed.threat = Threat(frozenset({0}))
-    honest = fed.play().test
+    honest = fed.play()
     assert honest is not None
-    assert honest.accuracy == fed.evaluate([1]).accuracy
-    assert honest.accuracy != fed.evaluate([0]).accuracy
+    assert honest.metrics["accuracy"] == fed.evaluate([1]).metrics["accuracy"]
+    assert honest.metrics["accuracy"] != fed.evaluate([0]).metrics["accuracy"]
     again = [moved(m, v, 2) for m, v in zip(MEANS, VARIANCES, strict=True)]
     close(fed.client_statistics, [list(each) for each in again])
     torch.testing.assert_close(fed.weights()["client_statistics"], fed.client_statistics)

@@ -157,8 +157,8 @@ def test_nobody_is_told_of_a_round_without_anybody() -> None:
     assert idle
     for result in idle:
         assert empty(result)
-        assert (result.spent, result.epsilon, result.cost, result.client_accuracy) == ((), None, None, None)
-    assert [result.test is not None for result in results] == [number in (5, 10, 12) for number in range(1, 13)]
+        assert (result.spent, result.epsilon, result.cost, result.client_values) == ((), None, None, None)
+    assert [result.evaluated for result in results] == [number in (5, 10, 12) for number in range(1, 13)]
 
 
 def test_the_model_that_is_evaluated_and_kept_is_the_one_with_the_noise() -> None:
@@ -170,8 +170,8 @@ def test_the_model_that_is_evaluated_and_kept_is_the_one_with_the_noise() -> Non
     assert torch.equal(loaded, run.parameters)
     kept = torch.cat([run.weights()[name].flatten() for name in run.trainer.layout.shapes])
     assert torch.equal(kept, run.parameters)
-    assert result.test is not None
-    assert result.test.loss == run.evaluate().loss
+    assert result.evaluated
+    assert result.metrics["loss"] == run.evaluate().metrics["loss"]
 
 
 def test_without_a_private_rule_a_round_without_anybody_changes_nothing() -> None:

@@ -26,9 +26,9 @@ def test_figures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     images = predicted.view(-1, 1, 1, 1)
     model = Oracle()
     found = evaluate(model, images, labels, Normalization((0.0,), (1 / 255,)), 3)
-    assert found.accuracy == pytest.approx(4 / 5)
-    assert found.per_class_accuracy[:2] == pytest.approx((2 / 3, 1.0))
-    assert math.isnan(found.per_class_accuracy[2])
+    assert found.metrics["accuracy"] == pytest.approx(4 / 5)
+    assert found.per_class["per_class_accuracy"][:2] == pytest.approx((2 / 3, 1.0))
+    assert math.isnan(found.per_class["per_class_accuracy"][2])
     right, wrong = -math.log(math.e**2 / (math.e**2 + 2)), -math.log(1 / (math.e**2 + 2))
-    assert found.loss == pytest.approx((4 * right + wrong) / 5, rel=1e-6)
+    assert found.metrics["loss"] == pytest.approx((4 * right + wrong) / 5, rel=1e-6)
     assert model.training

@@ -452,25 +452,6 @@ def test_names_that_would_be_crushed_stand_below_the_table() -> None:
     assert "2: partition" not in printed(records, width=200)[0]
 
 
-@given(st.floats(0, 1e14))
-@settings(deadline=None)
-def test_scaled_numbers_keep_three_digits(value: float) -> None:
-    text = columns.scaled(value, columns._NUMBERS)
-    number, _, unit = text.partition(" ")
-    size = dict(columns._NUMBERS)[unit]
-    assert float(number) * size == pytest.approx(value, rel=0.0051, abs=0.5)
-    assert float(number) < 1000
-    assert "e" not in number
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0 B"), (512, "512 B"), (999.6, "1.00 kB"), (999_499, "999 kB"), (999_500, "1.00 MB"), (4.5e15, "4,500 TB")],
-)
-def test_bytes(value: float, text: str) -> None:
-    assert columns.scaled(value, columns._BYTES) == text
-
-
 @pytest.mark.parametrize(
     ("entry", "metric", "reason"),
     [

@@ -55,9 +55,9 @@ def test_plain_lines_tell_starts_ends_and_failures() -> None:
     with console.capture() as capture, Progress(console, [one, two], clock=time) as progress:
         progress.start(one)
         time.now += 4
-        progress.update(one, 1, 10, 0.25)
+        progress.update(one, 1, 10, {"accuracy": 0.25})
         time.now += 5
-        progress.update(one, 2, 10, 0.25)
+        progress.update(one, 2, 10, {"accuracy": 0.25})
         progress.done(one, finished(0.95))
         progress.start(two)
         progress.done(two, failed("[red] is not a color"))
@@ -76,7 +76,7 @@ def test_plain_lines_do_not_flood() -> None:
         progress.start(cell)
         for number in range(1, 1001):
             time.now += 0.125
-            progress.update(cell, number, 1000, None if number % 2 else 0.5)
+            progress.update(cell, number, 1000, {"accuracy": None if number % 2 else 0.5})
         progress.done(cell, finished())
     lines = capture.get().splitlines()
     assert len(lines) == 2 + 12
@@ -101,10 +101,10 @@ def test_cells_of_an_earlier_run_are_counted_silently_and_do_not_speed_up_the_es
         progress.done(cells[1], finished())
         progress.start(cells[2])
         time.now += 30
-        progress.update(cells[2], 6, 10, 0.5)  # continued from round 5, after starting a process
+        progress.update(cells[2], 6, 10, {"accuracy": 0.5})  # continued from round 5, after starting a process
         assert progress._seconds_left() is None
         time.now += 10
-        progress.update(cells[2], 7, 10, 0.5)
+        progress.update(cells[2], 7, 10, {"accuracy": 0.5})
         assert progress._seconds_left() == pytest.approx(10 * 13)
     assert capture.get().splitlines() == [
         "none, mean, seed=2: started",
@@ -126,7 +126,7 @@ def test_the_estimate_starts_anew_after_shared_training() -> None:
     progress.start(cell)
     for number in range(1, 4):
         time.now += 2
-        progress.update(cell, number, 10, 0.1)
+        progress.update(cell, number, 10, {"accuracy": 0.1})
     assert progress._seconds_left() == pytest.approx(14)
 
 
@@ -138,7 +138,7 @@ def test_the_estimate_counts_cells_that_run_side_by_side() -> None:
     progress.start(cells[1])
     time.now += 8
     for cell in cells[:2]:
-        progress.update(cell, 1, 1, 0.5)
+        progress.update(cell, 1, 1, {"accuracy": 0.5})
         progress.done(cell, finished())
     assert progress._seconds_left() == pytest.approx(8 * 4 / 2)
     for cell in cells[2:5]:
@@ -157,11 +157,11 @@ def test_the_display_shows_the_whole_and_each_running_cell() -> None:
     progress.start(cells[2])
     for number in range(1, 5):
         time.now += 4
-        progress.update(cells[2], number, 10, 0.875)
+        progress.update(cells[2], number, 10, {"accuracy": 0.875})
     lines = shown(progress, console)
     assert "1 of 3 cells, about 32 s left" in lines[0]
     assert lines[1].split() == ["none,", "mean,", "seed=1", "round", "0/10"]
-    assert lines[2].split() == ["none,", "mean,", "seed=2", "round", "4/10", "87.5%"]
+    assert lines[2].split() == ["none,", "mean,", "seed=2", "round", "4/10", "accuracy", "87.5%"]
     progress.shared(1, 20)
     assert "shared training: client 1 of 20" in shown(progress, console)[1]
 
@@ -201,7 +201,7 @@ def test_a_quiet_console_stays_quiet(capsys: pytest.CaptureFixture[str]) -> None
     cell = make_cell(1)
     with Progress(Console(quiet=True, force_terminal=True), [cell]) as progress:
         progress.start(cell)
-        progress.update(cell, 1, 10, 0.5)
+        progress.update(cell, 1, 10, {"accuracy": 0.5})
         progress.done(cell, failed("x"))
     assert capsys.readouterr().out == ""
 

@@ -17,12 +17,12 @@ from fedsec.errors import InputError
 from fedsec.federation import Federation, KnowledgeFederation
 from fedsec.federation.algorithms.fedavg import FedAvg, plan_client
 from fedsec.federation.rounds import sample_clients
+from fedsec.metrics.metric import of_source
 from fedsec.runs import cell
 from fedsec.runs.cell import OnRound, Settings, run_cell
 from fedsec.runs.curious_server import MOST_FEATURES, CuriousServer
 from fedsec.runs.experiment import Experiment, build_experiment
 from fedsec.scenario import CellConfig
-from fedsec.scenario.expectations import RECONSTRUCTION
 from fedsec.seeds import Streams
 from fedsec.threat import Knowledge, PixelScale, Reconstruction
 
@@ -134,7 +134,7 @@ def test_training_is_the_same_to_the_bit_as_without_a_curious_server(
     assert plain.name != observed[case].name
     assert trained(plain) == trained(observed[case])
     assert "leakage" not in lines(plain)[0]
-    assert not metrics(plain).keys() & set(RECONSTRUCTION)
+    assert not metrics(plain).keys() & set(of_source("inversion"))
 
 
 @pytest.mark.parametrize("case", EXACT)
@@ -155,7 +155,7 @@ def test_what_leaks_is_told_of_observed_rounds_and_of_no_others(observed: dict[s
     images = 24 // CASES[case].get("partition", {"clients": 6})["clients"]
     for line in (first, last):
         assert (line["leakage"]["client"], line["leakage"]["images"]) == (1, images)
-        assert line["leakage"]["metrics"].keys() == set(RECONSTRUCTION)
+        assert line["leakage"]["metrics"].keys() == set(of_source("inversion"))
     assert [path.parent.name for path in pictures(observed[case])] == ["round-0001", "round-0003"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures(observed[case]))
 
@@ -164,7 +164,7 @@ def test_what_leaks_is_told_of_observed_rounds_and_of_no_others(observed: dict[s
 def test_a_cell_s_metrics_are_means_over_the_observed_rounds(observed: dict[str, Path], case: str) -> None:
     first, last = (each["metrics"] for each in leakages(observed[case]))
     assert first["psnr"] != last["psnr"]
-    for name in RECONSTRUCTION:
+    for name in of_source("inversion"):
         mean = None if first[name] is None else pytest.approx(fmean([first[name], last[name]]), rel=1e-12)
         assert metrics(observed[case])[name] == mean
 
@@ -174,7 +174,7 @@ def test_labels_alone_have_an_accuracy_and_no_picture(root: Path) -> None:
     found = metrics(folder)
     assert found["label_accuracy"] == fmean(each["metrics"]["label_accuracy"] for each in leakages(folder))
     assert found["label_accuracy"] > 0.5
-    assert [name for name in RECONSTRUCTION if found[name] is not None] == ["label_accuracy"]
+    assert [name for name in of_source("inversion") if found[name] is not None] == ["label_accuracy"]
     assert not pictures(folder)
 
 
@@ -217,7 +217,7 @@ def partial_participation(rounds_with_target: int) -> CellConfig:
 def test_of_a_client_that_takes_no_part_nothing_is_found(root: Path) -> None:
     folder = finish(partial_participation(0), root)
     assert [line["leakage"] for line in lines(folder)] == [None, None]
-    assert not metrics(folder).keys() & set(RECONSTRUCTION)
+    assert not metrics(folder).keys() & set(of_source("inversion"))
     assert not pictures(folder)
 
 

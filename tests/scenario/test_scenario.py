@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedsec.errors import ScenarioError
-from fedsec.scenario import METRICS, AttackConfig, CellConfig, Scenario, load_scenario
+from fedsec.metrics.metric import METRICS
+from fedsec.scenario import AttackConfig, CellConfig, Scenario, load_scenario
 from fedsec.scenario.expectations import Expectation
 from fedsec.scenario.plan import TRAIN_SIZES, _chance, plan, rehearse, rounded
 from fedsec.scenario.reader import read_text

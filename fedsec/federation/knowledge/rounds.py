@@ -22,7 +22,7 @@ from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.knowledge.inbox import Inbox
 from fedsec.federation.knowledge.server import KnowledgeServer
 from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Threat, checked_state
-from fedsec.metrics.classification import Classification, evaluate
+from fedsec.metrics.classification import Evaluation, evaluate
 from fedsec.models.costs import module_costs
 from fedsec.models.split import split
 from fedsec.seeds import Streams
@@ -130,12 +130,12 @@ class KnowledgeFederation(RoundLoop):
             byzantine=tuple(client for client in clients if client in self.threat.byzantine),
             rejected=tuple(c for c in clients if admissions[c].rejected == len(admissions[c].examples)),
             influence=tuple(count / total for count in counted),
-            test=None if each is None else self.over_honest(clients, each),
-            client_accuracy=None if each is None else tuple(one.accuracy for one in each),
+            **self.measured(None if each is None else self.over_honest(clients, each)),
+            client_values=None if each is None else tuple(one.metrics[self.metric_names[0]] for one in each),
             cost=self._cost(clients, result, known),
         )
 
-    def evaluate_each(self, clients: Sequence[int]) -> list[Classification]:
+    def evaluate_each(self, clients: Sequence[int]) -> list[Evaluation]:
         """Figures of each client's extractor followed by the server's network on the test set."""
         found = []
         for client in clients:

@@ -387,5 +387,5 @@ def test_the_models_of_the_paper_work_together() -> None:
     client, server = build("resnet4", SHAPE, CLASSES), build("resnet7", (16, 8, 8), CLASSES)
     gkt = FedGKT(LocalTraining(epochs=1, batch_size=8), ServerTraining(epochs=1, batch_size=16))
     found = federation(gkt, client=client, server=server, rounds=2, threat=Threat())
-    assert [result.test is not None for result in found.run()] == [False, True]
+    assert [result.evaluated for result in found.run()] == [False, True]
     assert found.num_parameters == sum(p.numel() for part in (client.stem, server) for p in part.parameters())  # type: ignore[union-attr]

@@ -18,7 +18,7 @@ from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import AggregationError, InputError
 from fedsec.federation import FedGKT, KnowledgeFederation, RoundResult, ServerTraining, Threat
 from fedsec.federation.rounds import poison_data
-from fedsec.metrics.classification import Classification
+from fedsec.metrics.classification import Evaluation
 from fedsec.models import build
 from fedsec.models.costs import module_costs
 from fedsec.seeds import Streams
@@ -101,14 +101,14 @@ def test_poisoned_knowledge_comes_from_byzantine_clients_alone(attack: Knowledge
 
 
 def test_accuracy_is_that_of_the_honest_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = [Classification(accuracy, 1.0, (accuracy,)) for accuracy in (0.1, 0.2, 0.4, 0.8)]
+    own = [Evaluation({"accuracy": accuracy, "loss": 1.0}) for accuracy in (0.1, 0.2, 0.4, 0.8)]
     for byzantine, expected in (({1}, 1.3 / 3), ({0, 2}, 0.5), ({0, 1, 2, 3}, 0.375)):
         fed = federation(threat=Threat(frozenset(byzantine), LabelFlip()), evaluate_every=1)
         monkeypatch.setattr(fed, "evaluate_each", lambda clients: [own[client] for client in clients])
         played = fed.play()
-        assert played.client_accuracy == (0.1, 0.2, 0.4, 0.8)
-        assert played.test is not None
-        assert played.test.accuracy == pytest.approx(expected)
+        assert played.client_values == (0.1, 0.2, 0.4, 0.8)
+        assert played.evaluated
+        assert played.metrics["accuracy"] == pytest.approx(expected)
 
 
 class Broken(KnowledgePoisoning):
@@ -271,10 +271,10 @@ def test_evaluation_is_each_client_s_extractor_and_then_the_server() -> None:
             logits = server(twin.get_submodule("stem")(images))
         right = (logits.argmax(1) == found.test_labels).double().mean().item()
         rows[client] = right, F.cross_entropy(logits, found.test_labels).item()
-    assert result.client_accuracy == pytest.approx([rows[client][0] for client in result.clients])
-    assert result.test is not None
-    assert result.test.accuracy == pytest.approx(np.mean([row[0] for row in rows.values()]))
-    assert result.test.loss == pytest.approx(np.mean([row[1] for row in rows.values()]), rel=1e-4)
+    assert result.client_values == pytest.approx([rows[client][0] for client in result.clients])
+    assert result.evaluated
+    assert result.metrics["accuracy"] == pytest.approx(np.mean([row[0] for row in rows.values()]))
+    assert result.metrics["loss"] == pytest.approx(np.mean([row[1] for row in rows.values()]), rel=1e-4)
     assert len({round(row[1], 4) for row in rows.values()}) == 2
 
 

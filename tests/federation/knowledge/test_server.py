@@ -198,8 +198,8 @@ def test_the_server_gets_the_memory_format_that_was_asked_for_and_the_note_says_
     assert plain.engine == "loop"
     assert other.engine == "loop, channels_last; server: channels_last"
     torch.testing.assert_close(other.server.state(), plain.server.state(), rtol=1e-2, atol=2e-3)
-    assert results[1].test is not None
-    assert results[1].test.loss == pytest.approx(results[0].test.loss, rel=1e-2)  # type: ignore[union-attr]
+    assert results[1].evaluated
+    assert results[1].metrics["loss"] == pytest.approx(results[0].metrics["loss"], rel=1e-2)  # type: ignore[union-attr]
     with pytest.raises(InputError, match=r"channels_last .*view.*; expected contiguous"):
         federation(Compute(memory_format="channels_last"), Viewing())
     assert federation(network=Viewing()).server.compute.memory_format == "contiguous"

@@ -1,0 +1,226 @@
+"""The one table of what is measured: everything that prints, marks, exports or judges a number reads it here.
+
+A new metric is one row of `METRICS`; tables, pictures, files of numbers and expectations need nothing else. What an
+installed package measures has no row here: its class brings one, see `fedsec.metrics.measure`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Better = Literal["higher", "lower", "neither"]
+Source = Literal["evaluation", "probe", "robustness", "privacy", "cost", "inversion", "observation"]
+"""Who measures it: evaluation of the model on the test set; a probe that an attack brings; the aggregation of the
+rounds; an accountant; the cost model; what an inversion reconstructed, or how often it could look."""
+Scale = Literal["number", "fraction", "significant", "count", "bytes", "operations"]
+"""How it is written: decimals; a percentage; three significant digits; a whole number; three digits and a unit."""
+
+Sizes = tuple[tuple[str, float], ...]
+SIZES: Mapping[Scale, Sizes] = {
+    "bytes": (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1)),
+    "operations": (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1)),
+}
+_LAST = 5
+"""Rounds whose worst value stands beside the final one."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is to be known of a metric before any value of it is seen.
+
+    Args:
+        name: in records, in YAML and in code.
+        about: one line for readers.
+        better: which direction is; `neither` for what only describes.
+        source: who measures it.
+        scale: how its values are written.
+        low: the smallest value there can be.
+        high: the largest value there can be.
+        digits: after the decimal point, for `number`.
+        unit: of its values, for titles of pictures.
+        header: above its column in tables; the name by default.
+        baseline: the metric that stands beside it in parentheses.
+        by_chance: whether it differs from seed to seed, so that intervals belong to it.
+        protects: whose privacy it bounds, where it is an epsilon.
+        missing: why a finished cell may not have it.
+    """
+
+    name: str
+    about: str
+    better: Better = "neither"
+    source: Source = "evaluation"
+    scale: Scale = "number"
+    low: float = -math.inf
+    high: float = math.inf
+    digits: int = 3
+    unit: str = ""
+    header: str = ""
+    baseline: str | None = None
+    by_chance: bool = True
+    protects: str = ""
+    missing: str = ""
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether it lies in [0, 1] and is written as a percentage."""
+        return self.scale == "fraction"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which numbers every value, and so every interval, lies."""
+        return (0.0, 1.0) if self.is_fraction else (self.low, self.high)
+
+    @property
+    def factor(self) -> float:
+        """What a value is multiplied with where its unit is `axis_unit`."""
+        return 100.0 if self.is_fraction else 1.0
+
+    @property
+    def title(self) -> str:
+        """Its name with its unit: `accuracy (%)`."""
+        unit = "%" if self.is_fraction else self.unit
+        return f"{self.name} ({unit})" if unit else self.name
+
+    @property
+    def worst_of_last(self) -> "Metric":
+        """The metric that holds the worst value of the last five evaluated rounds."""
+        extreme = "max" if self.better == "lower" else "min"
+        about = f"the worst {self.name} of the last {_LAST} evaluated rounds"
+        return replace(self, name=f"{self.name}_{extreme}_last{_LAST}", about=about, header="")
+
+    @property
+    def worst_client(self) -> "Metric":
+        """The metric that holds the worst value of an honest client's own model."""
+        return replace(
+            self,
+            name=f"{self.name}_worst_client",
+            about=f"the worst {self.name} of an honest client's own model",
+            header="worst client (%)" if self.is_fraction else "worst client",
+            missing="clients have a model of their own only with federation.bn local and with fedgkt",
+        )
+
+    def write(self, value: float, sign: str = "-") -> str:
+        """A value as tables show it, without its unit where the header has it.
+
+        Args:
+            value: finite.
+            sign: of Python's format language: `+` writes the plus of a change.
+        """
+        if self.scale in SIZES:
+            sized = scaled(abs(value), SIZES[self.scale])
+            return f"-{sized}" if value < 0 else f"+{sized}" if sign == "+" else sized
+        if self.scale == "significant":
+            return f"{value:{sign}.3g}"
+        if self.scale == "count" and float(value).is_integer():
+            return f"{value:{sign},.0f}"
+        return f"{self.factor * value:{sign}.{1 if self.is_fraction else self.digits}f}"
+
+    def within(self, value: float) -> float:
+        """`value`, or the bound that it lies beyond."""
+        low, high = self.bounds
+        return min(max(value, low), high)
+
+    def worst(self, values: Iterable[float]) -> float:
+        """The worst of some values; of a metric without direction the smallest."""
+        return max(values) if self.better == "lower" else min(values)
+
+
+def scaled(value: float, sizes: Sizes) -> str:
+    """Three digits of a number and its unit, as in `1.85 MB`.
+
+    Args:
+        value: at least 0.
+        sizes: units from the largest to the smallest, which is not divided any further.
+    """
+    # What rounds to 1000 of a unit is 1 of the next.
+    unit, size = next(((unit, size) for unit, size in sizes if value >= 0.9995 * size), sizes[-1])
+    number = value / size
+    digits = f"{number:#.3g}".rstrip(".") if size > 1 and number < 999.5 else f"{number:,.0f}"
+    return f"{digits} {unit}".rstrip()
+
+
+ACCURACY = Metric("accuracy", "share of test examples classified correctly", "higher", scale="fraction")
+
+
+def _cost(name: str, header: str, about: str, scale: Scale) -> Metric:
+    missing = "centralized training has no clients"
+    return Metric(name, about, "lower", "cost", scale, low=0.0, header=header, by_chance=False, missing=missing)
+
+
+def _epsilon(name: str, unit: str, about: str, defense: str) -> Metric:
+    missing = f"nothing claims privacy of one {unit} without {defense}"
+    row = Metric(name, about, "lower", "privacy", "significant", low=0.0, missing=missing)
+    return replace(row, header=f"epsilon ({unit})", by_chance=False, protects=unit)
+
+
+def _count(name: str, about: str, better: Better = "neither", source: Source = "robustness") -> Metric:
+    return Metric(name, about, better, source, "count", low=0.0)
+
+
+_PSNR = Metric("psnr", "peak signal-to-noise ratio of reconstructions", "higher", "inversion", digits=1, unit="dB")
+_SSIM = Metric("ssim", "structural similarity of reconstructions", "higher", "inversion", low=-1.0, high=1.0)
+_ROWS = (
+    ACCURACY,
+    ACCURACY.worst_of_last,
+    ACCURACY.worst_client,
+    Metric("loss", "mean loss of a test example", "lower", low=0.0),
+    Metric(
+        "attack_success_rate",
+        "share of the attacker's own test examples that get the answer the attacker wants",
+        "lower",
+        "probe",
+        "fraction",
+        header="attack success (%)",
+        missing="only an attack with an aim of its own brings a test of it",
+    ),
+    _epsilon("epsilon", "example", "the largest that any client's examples have spent", "dp_sgd"),
+    _epsilon("user_epsilon", "client", "what released models have spent of every client's privacy", "dp_fedavg"),
+    Metric("byzantine_influence", "share of Byzantine clients in the aggregate", "lower", "robustness", "fraction"),
+    _count("rejected_updates", "updates thrown away since they were not finite"),
+    _count("rounds_with_byzantine_majority", "rounds in which at least half of the clients were Byzantine", "lower"),
+    replace(
+        _count("diverged_in_round", "the first round whose model was no longer finite"),
+        missing="the model stayed finite",
+    ),
+    _cost("upload_bytes", "upload", "sent by one client in one round", "bytes"),
+    _cost("download_bytes", "download", "received by one client in one round", "bytes"),
+    _cost("edge_flops", "FLOPs", "floating-point operations of one client's training in one round", "operations"),
+    replace(_PSNR, header="PSNR (gray)", baseline="psnr_gray"),
+    replace(_SSIM, header="SSIM (gray)", baseline="ssim_gray"),
+    Metric("lpips", "perceptual distance of reconstructions", "lower", "inversion", low=0.0, header="LPIPS"),
+    Metric("mse", "mean squared error", "lower", "inversion", low=0.0, header="MSE"),
+    replace(_PSNR, name="psnr_gray", about="PSNR of a gray image", better="neither"),
+    replace(_SSIM, name="ssim_gray", about="SSIM of a gray image", better="neither"),
+    Metric(
+        "label_accuracy", "share of labels found, in any order", "higher", "inversion", "fraction", header="labels (%)"
+    ),
+    Metric("recovered", "share of images recovered", "higher", "inversion", "fraction", header="recovered (%)"),
+    _count("rounds_reconstructed", "rounds that were reconstructed", source="observation"),
+)
+
+METRICS: Mapping[str, Metric] = {row.name: row for row in _ROWS}
+"""Name -> metric, in the order that lists of metrics have. Bytes and operations are means over clients and rounds; the
+direction of what an inversion reconstructed is the attacker's: closer to the original."""
+
+
+def described(name: str, own: Mapping[str, Metric] | None = None) -> Metric:
+    """What is known of a metric.
+
+    Args:
+        name: of the metric.
+        own: metrics that have no row here, by name, as installed packages bring them.
+
+    Returns:
+        Its row; for the worst value of another metric that one's; for a name that nobody described a number without
+        direction or bounds.
+    """
+    known = {**(own or {}), **METRICS}
+    if name not in known:
+        known |= {row.name: row for base in [*known.values()] for row in (base.worst_of_last, base.worst_client)}
+    return known.get(name) or Metric(name, name)
+
+
+def of_source(*sources: Source) -> tuple[str, ...]:
+    """The names of all metrics that somebody measures, in the table's order."""
+    return tuple(name for name, row in METRICS.items() if row.source in sources)
