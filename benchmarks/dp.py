@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedsec.data.images import Split
+from fedsec.data.dataset import Split
 from fedsec.data.normalization import Normalization
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import InputError

@@ -12,7 +12,7 @@ from fedsec.data.normalization import Normalization, normalization
 from fedsec.data.sources.source import DatasetStatus, Source
 
 if TYPE_CHECKING:
-    from fedsec.data.images import Dataset, Split
+    from fedsec.data.dataset import Dataset, Split
     from fedsec.data.partitions import PARTITIONS, Partition, class_counts
 
 __all__ = [
@@ -31,8 +31,8 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Dataset": "fedsec.data.images",
-    "Split": "fedsec.data.images",
+    "Dataset": "fedsec.data.dataset",
+    "Split": "fedsec.data.dataset",
     "PARTITIONS": "fedsec.data.partitions",
     "Partition": "fedsec.data.partitions",
     "class_counts": "fedsec.data.partitions",

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 from fedsec.data.download import Progress
 from fedsec.data.normalization import Normalization, normalization
 from fedsec.data.sources.cifar import CIFAR10, CIFAR100
+from fedsec.data.sources.diabetes import Diabetes
 from fedsec.data.sources.digits import Digits
 from fedsec.data.sources.idx import MNIST, FashionMNIST
 from fedsec.data.sources.image_folder import ImageFolder
 from fedsec.data.sources.photos import Photos
-from fedsec.data.sources.source import DatasetStatus, Source, nearest
-from fedsec.errors import DataError
+from fedsec.data.sources.source import DatasetStatus, Source
+from fedsec.errors import DataError, InputError
+from fedsec.plugins import registry
 
 if TYPE_CHECKING:
-    from fedsec.data.images import Dataset, Split
+    from fedsec.data.dataset import Dataset, Split
 
 __all__ = [
     "DATASETS",
@@ -39,7 +41,7 @@ def load(name: str, root: Path | None = None, *, download: bool = True, progress
     the class folders in alphabetical order.
 
     Args:
-        name: a key of `DATASETS`.
+        name: a key of `DATASETS`, or a plugin's.
         root: a folder to look in first. It must exist; if it holds a part of the dataset only, that is an error.
         download: whether the network may be used.
         progress: called during a download with a file's name, the bytes so far and the bytes in all, if known.
@@ -48,22 +50,42 @@ def load(name: str, root: Path | None = None, *, download: bool = True, progress
         DataError: unknown name, or the dataset is absent, incomplete, corrupt or of another shape; the text says
             what was looked for, where, and what to do.
     """
-    if name not in DATASETS:
-        raise DataError(f"unknown dataset {name!r}; known: {', '.join(DATASETS)}{nearest(name, DATASETS)}")
-    return DATASETS[name]().load(root, download=download, progress=progress)
+    return _source(name).load(root, download=download, progress=progress)
 
 
 def status() -> list[DatasetStatus]:
-    """What can be loaded now, from where, and how to get the rest. Downloads nothing."""
-    return [source().status() for source in DATASETS.values()]
+    """What can be loaded now, plugins' datasets included, from where, and how to get the rest. Downloads nothing.
+
+    Raises:
+        DataError: a plugin that cannot be imported or brings no dataset.
+    """
+    plugins = (name for name in registry.entries("dataset") if name not in DATASETS)
+    return [_source(name).status() for name in (*DATASETS, *plugins)]
+
+
+def _source(name: str) -> Source:
+    """Where a dataset comes from: one of `DATASETS`, or a plugin's.
+
+    Raises:
+        DataError: unknown name, or a plugin that cannot be imported or brings something else.
+    """
+    if name in DATASETS:
+        return DATASETS[name]()
+    try:
+        kind = registry.load("dataset", name)
+    except InputError as error:
+        raise DataError(str(error)) from error
+    if not (isinstance(kind, type) and issubclass(kind, Source)):
+        raise DataError(f"dataset {name!r}: expected a subclass of fedsec.data.Source from its plugin, got {kind!r}")
+    return kind()
 
 
 def __getattr__(name: str) -> Any:
     # These two need torch, which `fedsec data status` must not wait for.
     if name in ("Dataset", "Split"):
-        from fedsec.data import images
+        from fedsec.data import dataset
 
-        return getattr(images, name)
+        return getattr(dataset, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -75,4 +97,5 @@ DATASETS: dict[str, type[Source]] = {
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
     "image_folder": ImageFolder,
+    "diabetes": Diabetes,
 }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-    from fedsec.data.images import Split
+    from fedsec.data.dataset import Split
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SPLITS = ("train", "test")
@@ -170,7 +170,7 @@ def read_splits(root: Path) -> "tuple[Split, Split, tuple[str, ...]]":
     """
     import torch
 
-    from fedsec.data.images import Split
+    from fedsec.data.dataset import Split
 
     try:
         listing = list_images(root)

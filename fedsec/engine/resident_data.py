@@ -14,7 +14,8 @@ from jaxtyping import Float, Int16, Int64, UInt8
 from torch import Tensor
 
 from fedsec.data.augmentation import Augmentation
-from fedsec.data.images import Split, normalize
+from fedsec.data.dataset import Split
+from fedsec.data.images import normalize
 from fedsec.data.normalization import Normalization
 
 

@@ -13,8 +13,9 @@ from fedsec.models.logistic import Logistic
 from fedsec.models.mlp import MLP
 from fedsec.models.resnet import ResNet18, ResNet20, ResNet20x4, ResNet50, ResNet56, ResNet110
 from fedsec.models.torchvision_models import EfficientNetB0, MobileNetV3Large, ViTB16
+from fedsec.plugins import registry
 
-InputShape = tuple[int, int, int]
+InputShape = tuple[int, ...]
 
 
 def build(name: str, input_shape: InputShape, num_classes: int, **options: Any) -> nn.Module:
@@ -24,24 +25,35 @@ def build(name: str, input_shape: InputShape, num_classes: int, **options: Any) 
     `torch.random.fork_rng`, to choose them.
 
     Args:
-        name: a key of `MODELS`.
-        input_shape: (channels, height, width) of one image.
-        num_classes: number of logits.
+        name: a key of `MODELS`, or a plugin's.
+        input_shape: (channels, height, width) of one image, or (features,) of one vector.
+        num_classes: number of outputs, as many as there are classes.
         options: the model's own options, see its constructor.
 
     Raises:
-        InputError: unknown name, an option the model does not have, or a shape it cannot take.
+        InputError: unknown name, an option the model does not have, a shape it cannot take, or a plugin that makes no
+            model.
     """
-    if name not in MODELS:
-        raise InputError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
-    if len(input_shape) != 3 or min(input_shape) < 1:
-        raise InputError(f"input_shape must be (channels, height, width), each at least 1, got {tuple(input_shape)}")
-    if num_classes < 2:
-        raise InputError(f"num_classes must be at least 2, got {num_classes}")
+    kind = MODELS[name] if name in MODELS else registry.load("model", name)
+    if len(input_shape) not in (1, 3) or min(input_shape) < 1:
+        raise InputError(
+            f"input_shape must be (channels, height, width) or (features,), each at least 1, got {tuple(input_shape)}"
+        )
+    if num_classes < 1:
+        raise InputError(f"num_classes must be at least 1, got {num_classes}")
+    if len(input_shape) == 1 and not getattr(kind, "takes_vectors", False):
+        able = [other for other, known in MODELS.items() if getattr(known, "takes_vectors", False)]
+        raise InputError(
+            f"model {name!r} takes images, but the inputs are vectors of {input_shape[0]} numbers; take "
+            f"{' or '.join(able)}"
+        )
     try:
-        return MODELS[name](input_shape, num_classes, **options)
+        model = kind(input_shape, num_classes, **options)
     except TypeError as error:
         raise InputError(f"model {name!r}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model {name!r}: expected a torch.nn.Module, got an object of type {type(model).__name__}")
+    return model
 
 
 MODELS: dict[str, type[nn.Module]] = {

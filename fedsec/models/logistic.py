@@ -1,5 +1,6 @@
 """Multinomial logistic regression: the convex case."""
 
+import math
 from typing import Literal
 
 from jaxtyping import Float
@@ -9,26 +10,27 @@ from fedsec.models.layers import initialize
 
 
 class Logistic(nn.Module):
-    """Multinomial logistic regression: one linear layer on the flattened image.
+    """Multinomial logistic regression: one linear layer on the flattened input.
 
     Args:
-        input_shape: (channels, height, width).
+        input_shape: (channels, height, width) of an image, or (features,) of a vector.
         num_classes: number of logits.
         init: `zeros` (the usual start of a convex problem) or `default` (PyTorch's).
     """
 
+    takes_vectors = True
+
     def __init__(
         self,
-        input_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         num_classes: int,
         init: Literal["zeros", "default", "uniform"] = "zeros",
     ) -> None:
         super().__init__()
-        channels, height, width = input_shape
-        self.linear = nn.Linear(channels * height * width, num_classes)
+        self.linear = nn.Linear(math.prod(input_shape), num_classes)
         initialize(self, init)
 
-    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of normalized images."""
-        logits: Tensor = self.linear(images.flatten(1))
+    def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch classes"]:
+        """Logits of a batch of normalized inputs."""
+        logits: Tensor = self.linear(inputs.flatten(1))
         return logits

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from fedsec.data import Normalization
 from fedsec.data.cache import cache_folder
-from fedsec.data.images import Split, normalize
+from fedsec.data.dataset import Split
+from fedsec.data.images import normalize
 from fedsec.errors import InputError
 
 __all__ = ["Training", "Watch", "train", "trained"]

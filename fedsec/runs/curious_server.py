@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedsec.data.images import Dataset
+from fedsec.data.dataset import Dataset
 from fedsec.engine.local_training import LocalTraining
 from fedsec.errors import InputError
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
@@ -112,7 +112,7 @@ class CuriousServer:
         observation = Observation(
             model,
             update,
-            self.dataset.input_shape,
+            self.dataset.image_shape,
             self.dataset.num_classes,
             len(images),
             scale=pixel_scale(federation.data.normalization),
@@ -163,7 +163,7 @@ class CuriousServer:
         observation = FeatureObservation(
             extractor,
             message.features[chosen],
-            self.dataset.input_shape,
+            self.dataset.image_shape,
             scale=pixel_scale(federation.data.normalization),
             labels=message.labels[chosen],
             exact=exact,

@@ -123,7 +123,7 @@ class _Parts:
         settings = self.config.federation
         assert settings.server is not None
         client = self._model(self.config.model, self.dataset.input_shape, "init")
-        shape = feature_shape(client, self.dataset.input_shape)
+        shape = feature_shape(client, self.dataset.image_shape)
         defenses = [_build("defense", part) for part in self.config.defense]
         return KnowledgeFederation(
             client,
@@ -158,7 +158,7 @@ class _Parts:
             compute=Compute(engine.precision, engine.memory_format, engine.cuda_graphs),
         )
 
-    def _model(self, model: ModelConfig, input_shape: tuple[int, int, int], stream: str) -> nn.Module:
+    def _model(self, model: ModelConfig, input_shape: tuple[int, ...], stream: str) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.streams.seed(stream))
             return build(model.name, input_shape, self.dataset.num_classes, **model.options)

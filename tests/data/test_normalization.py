@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+import torch
 
 from fedsec.data import Normalization, normalization
+from fedsec.data.images import normalize
 from fedsec.errors import DataError
 
 
@@ -51,3 +53,14 @@ def test_channels_must_fit() -> None:
     three.check_channels(3)
     with pytest.raises(DataError, match=r"mean has 3 values, but the images have 1 channel"):
         three.check_channels(1)
+
+
+def test_vectors_are_taken_as_they_are_and_images_as_parts_of_255() -> None:
+    vectors = torch.tensor([[1.0, 2.0], [-3.0, 0.5]])
+    assert torch.equal(normalize(vectors, normalization("unit")), vectors)
+    each = normalize(vectors, Normalization((1.0, 0.5), (2.0, 4.0)))
+    assert torch.allclose(each, torch.tensor([[0.0, 0.375], [-2.0, 0.0]]))
+    assert vectors.tolist() == [[1.0, 2.0], [-3.0, 0.5]]  # the data stay as they were
+    pixels = torch.tensor([[[[0, 51]], [[255, 102]]]], dtype=torch.uint8)
+    shown = normalize(pixels, Normalization((0.2, 0.4), (0.5, 2.0)))
+    assert torch.allclose(shown, torch.tensor([[[[-0.4, 0.0]], [[0.3, 0.0]]]]), atol=1e-6)

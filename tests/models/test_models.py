@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.func import functional_call, vmap
 
 from fedsec.errors import InputError
 from fedsec.models import MODELS, build
+from fedsec.plugins import registry
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 9, 13)]
 # What is slow at 32x32 on one core shows all cases of rounding at small sizes too.
@@ -206,7 +208,8 @@ def test_uniform_init_is_dlgs(name: str, options: dict[str, Any]) -> None:
     [
         ("resnet9000", (1, 8, 8), 3, {}, "known: logistic"),
         ("cnn", (8, 8), 3, {}, "channels, height, width"),
-        ("cnn", (1, 8, 8), 1, {}, "at least 2"),
+        ("cnn", (1, 8, 8), 0, {}, "at least 1"),
+        ("cnn", (5,), 3, {}, "takes images, but the inputs are vectors of 5 numbers; take logistic or mlp"),
         ("cnn", (1, 8, 8), 3, {"activation": "swish"}, "sigmoid, relu"),
         ("cnn", (1, 8, 8), 3, {"init": "xavier"}, "uniform"),
         ("cnn", (1, 8, 8), 3, {"channels": [4]}, "two numbers"),
@@ -236,3 +239,21 @@ def test_bad_requests_say_what_was_expected(
 ) -> None:
     with pytest.raises(InputError, match=message):
         build(name, shape, classes, **options)
+
+
+@pytest.mark.parametrize("name", ["logistic", "mlp"])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_vectors_are_inputs_too(name: str, outputs: int) -> None:
+    model = build(name, (7,), outputs)
+    assert model(torch.rand(5, 7)).shape == (5, outputs)
+
+
+def test_a_plugin_brings_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def theirs(input_shape: tuple[int, ...], num_classes: int, bias: bool = True) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(4, num_classes, bias=bias))
+
+    brought = {"theirs": theirs, "no": lambda *shape: 3}
+    monkeypatch.setattr(registry, "load", lambda kind, name: brought[name])
+    assert build("theirs", (1, 2, 2), 3, bias=False)(torch.zeros(1, 1, 2, 2)).shape == (1, 3)
+    with pytest.raises(InputError, match=r"model 'no': expected a torch\.nn\.Module, got an object of type int"):
+        build("no", (1, 2, 2), 2)

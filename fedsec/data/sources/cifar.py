@@ -13,7 +13,7 @@ from fedsec.data.sources.source import Found, Place, Source
 from fedsec.errors import DataError
 
 if TYPE_CHECKING:
-    from fedsec.data.images import Split
+    from fedsec.data.dataset import Split
 
 
 class CifarSource(Source):
@@ -65,7 +65,7 @@ class CifarSource(Source):
         import numpy as np
         import torch
 
-        from fedsec.data.images import Split
+        from fedsec.data.dataset import Split
 
         batches = [self._unpickle(folder / name) for name in names]
         pixels = np.concatenate([batch["data"] for batch in batches]).reshape(-1, *self.input_shape)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from fedsec.data.sources.source import Source
 
 if TYPE_CHECKING:
-    from fedsec.data.images import Split
+    from fedsec.data.dataset import Split
 
 
 class Digits(Source):
@@ -32,7 +32,7 @@ class Digits(Source):
         import torch
         from sklearn.datasets import load_digits
 
-        from fedsec.data.images import Split
+        from fedsec.data.dataset import Split
 
         digits = load_digits()
         images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]

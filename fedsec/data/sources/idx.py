@@ -12,7 +12,7 @@ from fedsec.errors import DataError
 if TYPE_CHECKING:
     import numpy as np
 
-    from fedsec.data.images import Split
+    from fedsec.data.dataset import Split
 
 _TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 _TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -105,7 +105,7 @@ class IdxSource(Source):
     def _split(self, folder: Path, names: tuple[str, str]) -> "Split":
         import torch
 
-        from fedsec.data.images import Split
+        from fedsec.data.dataset import Split
 
         paths = [_present(folder, name) or folder / name for name in names]
         images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)

@@ -7,7 +7,7 @@ from fedsec.data import folders
 from fedsec.data.sources.source import Source
 
 if TYPE_CHECKING:
-    from fedsec.data.images import Split
+    from fedsec.data.dataset import Split
 
 
 class ImageFolder(Source):

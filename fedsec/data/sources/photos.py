@@ -8,7 +8,7 @@ from fedsec.data.sources.source import Source
 if TYPE_CHECKING:
     import numpy as np
 
-    from fedsec.data.images import Split
+    from fedsec.data.dataset import Split
 
 
 class Photos(Source):
@@ -37,7 +37,7 @@ class Photos(Source):
         from PIL import Image
         from skimage import data
 
-        from fedsec.data.images import Split
+        from fedsec.data.dataset import Split
 
         loaded = [getattr(data, function)() for function in _PHOTOGRAPHS.values()]
         # A stereo pair comes as (left, right, disparity).

@@ -1,6 +1,5 @@
 """Where a dataset is looked for, in which order, and what is said when it is nowhere. Imports nothing heavy."""
 
-import difflib
 import logging
 import os
 from abc import ABC, abstractmethod
@@ -16,7 +15,7 @@ from fedsec.data.download import Progress
 from fedsec.errors import DataError
 
 if TYPE_CHECKING:
-    from fedsec.data.images import Dataset, Split
+    from fedsec.data.dataset import Dataset, Split
 
 VARIABLE = "FEDSEC_DATA"
 
@@ -87,8 +86,10 @@ class Source(ABC):
     name: ClassVar[str]
     layout: ClassVar[str]
     """In words, the files that a folder must hold."""
-    input_shape: ClassVar[tuple[int, int, int] | None] = None
+    input_shape: ClassVar[tuple[int, ...] | None] = None
+    """Of one input; None if only the data tell."""
     num_classes: ClassVar[int | None] = None
+    """None if only the data tell; 0 if targets are numbers."""
     system_folders: ClassVar[tuple[str, ...]] = ()
     embedded_in: ClassVar[str | None] = None
     """The package that carries the data, if one does."""
@@ -113,7 +114,8 @@ class Source(ABC):
         Raises:
             DataError: absent, incomplete, corrupt, of another shape, or the download failed.
         """
-        from fedsec.data.images import Dataset, shape_text
+        from fedsec.data.dataset import Dataset
+        from fedsec.data.images import shape_text
 
         found, looked = self.search(root)
         if found is None and download and self.downloadable:
@@ -239,12 +241,6 @@ class Source(ABC):
             looked = [*looked, f"(${VARIABLE} is not set)"]
         places = "".join(f"  {place}\n" for place in looked)
         return f"{self.name} was not found. Looked for {self._wanted()} in:\n{places}{then}To get it: {self.how_to_get}"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name that was probably meant, or nothing."""
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _absolute(path: Path) -> Path:

@@ -11,7 +11,7 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from fedsec.data.images import Split
+from fedsec.data.dataset import Split
 from fedsec.defense.knowledge import KnowledgeDefense, compose
 from fedsec.engine.messages import LocalResult
 from fedsec.engine.precision import Compute

@@ -1,12 +1,14 @@
 """Splits and datasets in memory, and random parts of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsec.data import Dataset, Split
+from fedsec.data import Dataset, Split, load
 from fedsec.errors import DataError
 
 
@@ -92,3 +94,68 @@ def test_inconsistent_dataset() -> None:
         Dataset("x", dataset.train, dataset.test, ("a", "b", "c"), "here")
     with pytest.raises(DataError, match="at least two classes"):
         Dataset("x", dataset.train, dataset.test, ("a",), "here")
+
+
+def vectors(number: int, targets: torch.dtype = torch.float32) -> Split:
+    inputs = torch.arange(3 * number, dtype=torch.float32).view(number, 3)
+    return Split(inputs, inputs.sum(1).to(targets) % 2)
+
+
+def test_vectors_with_numbers_or_classes_as_targets() -> None:
+    numbers_of = Dataset("made", vectors(6), vectors(4), (), "nowhere")
+    assert numbers_of.input_shape == (3,)
+    assert numbers_of.num_classes == 0
+    assert numbers_of.subset(2, 2, np.random.default_rng(0)).train.targets.dtype == torch.float32
+    classes_of = Dataset("made", vectors(6, torch.int64), vectors(4, torch.int64), ("even", "odd"), "nowhere")
+    assert classes_of.train.labels.tolist() == [1, 0, 1, 0, 1, 0]
+    for access, says in (
+        (lambda: numbers_of.train.images, "images are needed, but the inputs are vectors of 3 numbers"),
+        (lambda: numbers_of.image_shape, "images are needed"),
+        (lambda: numbers_of.train.labels, "classes are needed, but the targets are numbers"),
+        (lambda: replace(numbers_of, classes=("a", "b")), "targets are numbers, so there can be no classes"),
+        (lambda: replace(numbers_of, test=classes_of.test), "targets of one split are classes"),
+        (lambda: replace(make(), test=classes_of.test), "training images are 3x4x5, test images 3"),
+        (lambda: Split(torch.full((2, 3), torch.nan), torch.zeros(2)), "inputs must be finite"),
+        (lambda: Split(torch.zeros(2, 3), torch.tensor([0, torch.inf])), "targets must be finite"),
+        (lambda: Split(torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2)), "vectors a float32 one"),
+    ):
+        with pytest.raises(DataError, match=says):
+            access()
+
+
+def test_the_fingerprint_changes_with_content_only() -> None:
+    dataset = make()
+    assert dataset.fingerprint == make().fingerprint
+    assert replace(dataset, name="other", source="elsewhere", notes=("a note",)).fingerprint == dataset.fingerprint
+    changed = dataset.train.images.clone()
+    changed[7, 1, 2, 3] += 1
+    relabeled = dataset.test.labels.clone()
+    relabeled[0] = 3
+    others = [
+        replace(dataset, train=Split(changed, dataset.train.labels)),
+        replace(dataset, test=Split(dataset.test.images, relabeled)),
+        replace(dataset, classes=("a", "b", "c", "x")),
+        replace(dataset, train=dataset.test, test=dataset.train),
+        replace(
+            dataset,
+            train=Split(dataset.train.images.view(20, 3, 5, 4), dataset.train.labels),
+            test=Split(dataset.test.images.view(10, 3, 5, 4), dataset.test.labels),
+        ),
+        dataset.subset(19, None, np.random.default_rng(0)),
+    ]
+    assert len({dataset.fingerprint, *(other.fingerprint for other in others)}) == 1 + len(others)
+    assert load("digits").fingerprint == "89ecbedb48c57b3d1dc4533d71eda44a"  # the same on every machine
+
+
+def test_classes_are_found_by_name_or_number() -> None:
+    dataset = replace(make(), classes=("Cat", "dog", "Dog", "bird"))
+    assert [dataset.class_number(name) for name in ("cat", "dog", "Dog", "BIRD", 3, 0)] == [0, 1, 2, 3, 3, 0]
+    for name, says in (
+        ("brid", r"made: unknown class 'brid'; known: Cat, dog, Dog, bird; did you mean 'bird'\?"),
+        ("DOG", "unknown class 'DOG'"),
+        (4, r"classes are numbered 0\.\.3, got 4"),
+        (-1, "got -1"),
+        (True, "unknown class True"),
+    ):
+        with pytest.raises(DataError, match=says):
+            dataset.class_number(name)

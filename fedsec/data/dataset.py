@@ -1,0 +1,207 @@
+"""Examples in memory: what every dataset becomes once it is loaded."""
+
+import difflib
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor
+
+from fedsec.data.images import shape_text
+from fedsec.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Inputs and what is to be predicted of them.
+
+    Args:
+        inputs: images as pixels in 0..255, or vectors of numbers on the scale on which they are to be learned.
+        targets: the class of each example, from 0, or a number.
+
+    Raises:
+        DataError: wrong type or shape, no example at all, a number that is not finite, or not one target an example.
+    """
+
+    inputs: UInt8[Tensor, "examples channels height width"] | Float32[Tensor, "examples features"]
+    targets: Int64[Tensor, "examples"] | Float32[Tensor, "examples"]
+
+    def __post_init__(self) -> None:
+        kind = self.inputs.dtype, self.inputs.ndim
+        if kind not in ((torch.uint8, 4), (torch.float32, 2)) or 0 in self.inputs.shape:
+            raise DataError(
+                "images must be a non-empty uint8 tensor of shape [examples, channels, height, width], vectors a "
+                f"float32 one of shape [examples, features], got {self.inputs.dtype} {list(self.inputs.shape)}"
+            )
+        one_each = self.targets.shape == self.inputs.shape[:1]
+        if self.targets.dtype not in (torch.int64, torch.float32) or not one_each:
+            raise DataError(
+                "labels must be an int64 tensor (targets that are numbers a float32 one) with one entry for each of "
+                f"the {len(self.inputs)} {'images' if self.are_images else 'examples'}, got {self.targets.dtype} "
+                f"{list(self.targets.shape)}"
+            )
+        for name, values in (("inputs", self.inputs), ("targets", self.targets)):
+            if values.is_floating_point() and not bool(values.isfinite().all()):
+                raise DataError(f"{name} must be finite, but some are NaN or infinite")
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def are_images(self) -> bool:
+        """Whether the inputs are images; otherwise they are vectors."""
+        return self.inputs.dtype == torch.uint8
+
+    @property
+    def are_classes(self) -> bool:
+        """Whether the targets are classes; otherwise they are numbers."""
+        return not self.targets.is_floating_point()
+
+    @property
+    def images(self) -> UInt8[Tensor, "examples channels height width"]:
+        """The inputs, which must be images (else a DataError)."""
+        if not self.are_images:
+            raise DataError(f"images are needed, but the inputs are vectors of {self.inputs.shape[1]} numbers")
+        return self.inputs
+
+    @property
+    def labels(self) -> Int64[Tensor, "examples"]:
+        """The targets, which must be classes (else a DataError)."""
+        if not self.are_classes:
+            raise DataError("classes are needed, but the targets are numbers")
+        return self.targets
+
+    def take(self, indices: np.ndarray) -> "Split":
+        """The examples with these numbers, in this order."""
+        chosen = torch.from_numpy(indices).to(self.targets.device)
+        return Split(self.inputs[chosen], self.targets[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test examples of one shape, with the same classes.
+
+    Args:
+        name: the name it was loaded by.
+        train: examples that are shared out among clients.
+        test: examples that only the evaluation sees.
+        classes: name of each class, in the order of the labels; none where targets are numbers.
+        source: where it was found.
+        notes: what was passed over or taken for something else while it was read, a sentence each.
+
+    Raises:
+        DataError: training and test differ in shape or kind, fewer than two classes, or a label without a class.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    source: str
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.train.inputs.shape[1:] != self.test.inputs.shape[1:] or self.train.are_images != self.test.are_images:
+            kind = "images" if self.train.are_images else "inputs"
+            raise DataError(
+                f"{self.name}: training {kind} are {shape_text(self.train.inputs.shape[1:])}, test {kind} "
+                f"{shape_text(self.test.inputs.shape[1:])} ({self.source})"
+            )
+        if self.train.are_classes != self.test.are_classes:
+            raise DataError(f"{self.name}: targets of one split are classes, of the other numbers ({self.source})")
+        if not self.train.are_classes:
+            if self.classes:
+                raise DataError(f"{self.name}: targets are numbers, so there can be no classes ({self.source})")
+            return
+        if len(self.classes) < 2:
+            raise DataError(f"{self.name}: at least two classes are needed, got {len(self.classes)} ({self.source})")
+        for part, split in (("training", self.train), ("test", self.test)):
+            low, high = (int(bound) for bound in torch.aminmax(split.labels))
+            if low < 0 or high >= self.num_classes:
+                raise DataError(
+                    f"{self.name}: {part} labels run from {low} to {high}, but there are {self.num_classes} classes, "
+                    f"numbered from 0 ({self.source})"
+                )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input: (channels, height, width), or (features,)."""
+        return tuple(self.train.inputs.shape[1:])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one image; a DataError where inputs are vectors."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, whether or not each has an example; 0 where targets are numbers."""
+        return len(self.classes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits that change with any input, target or class name, and with nothing else.
+
+        About a second for each gigabyte, the first time.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update("\0".join((*self.classes, "")).encode("utf-8", "surrogateescape"))
+        for tensor in (self.train.inputs, self.train.targets, self.test.inputs, self.test.targets):
+            digest.update(f"{tensor.dtype} {list(tensor.shape)}\0".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def class_number(self, name: int | str) -> int:
+        """The label of a class.
+
+        Args:
+            name: of the class, upper or lower case; or its number already.
+
+        Raises:
+            DataError: no such class, or several whose names differ in case only; the text lists the known ones.
+        """
+        if isinstance(name, int) and not isinstance(name, bool):
+            if not 0 <= name < self.num_classes:
+                raise DataError(f"{self.name}: classes are numbered 0..{self.num_classes - 1}, got {name}")
+            return name
+        if name in self.classes:
+            return self.classes.index(name)
+        folded = [known.casefold() for known in self.classes]
+        if isinstance(name, str) and folded.count(name.casefold()) == 1:
+            return folded.index(name.casefold())
+        close = difflib.get_close_matches(str(name), self.classes, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        shown = ", ".join(self.classes[:20]) + (", ..." if self.num_classes > 20 else "")
+        raise DataError(f"{self.name}: unknown class {name!r}; known: {shown or 'none'}{hint}")
+
+    def subset(self, train_size: int | None, test_size: int | None, rng: np.random.Generator) -> "Dataset":
+        """A random part of this dataset, its examples in their old order.
+
+        From equal generators a smaller subset lies inside a larger one, and the size of one split never changes
+        which examples of the other are chosen.
+
+        Args:
+            train_size: number of training examples; None keeps all.
+            test_size: number of test examples; None keeps all.
+            rng: chooses the examples, uniformly without replacement.
+
+        Raises:
+            DataError: a size below 1 or above what there is.
+        """
+        return replace(
+            self,
+            train=self._part("train_size", self.train, train_size, rng),
+            test=self._part("test_size", self.test, test_size, rng),
+        )
+
+    def _part(self, key: str, split: Split, size: int | None, rng: np.random.Generator) -> Split:
+        order = rng.permutation(len(split))
+        if size is None:
+            return split
+        if not 1 <= size <= len(split):
+            raise DataError(f"{self.name}: {key} must be between 1 and {len(split)}, got {size}")
+        return split.take(np.sort(order[:size]))
