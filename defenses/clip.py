@@ -10,6 +10,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from fedsec.defense.norms import shortened
 from fedsec.defense.updates import UNDISTORTED, ClientSide, UpdateTransform, whole_columns
 from fedsec.errors import InputError
 from fedsec.threat import Distortion
@@ -61,12 +62,7 @@ class ClipUpdate(UpdateTransform):
     def transform(
         self, update: dict[str, Tensor], *, generator: torch.Generator, client: ClientSide | None
     ) -> dict[str, Tensor]:
-        # float64: the squares of finite numbers must not overflow.
-        norm = sum(float(row.double().square().sum()) for row in update.values()) ** 0.5
-        if norm <= self.max_norm:
-            return update
-        factor = self.max_norm / norm
-        return {name: (row.double() * factor).to(row) for name, row in update.items()}
+        return shortened(update, self.max_norm)
 
     def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
         return Distortion(rescaled=True, ceiling=self._ceiling(sent, later))

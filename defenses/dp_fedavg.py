@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.defense import Cohort, PrivateAggregator
+from fedsec.defense.norms import bounded_sum, row_norms
 from fedsec.errors import InputError
 from fedsec.privacy import calibrate, check_accountant, check_delta, default_delta
 
@@ -116,17 +117,18 @@ class DpFedAvg(PrivateAggregator):
 
     def combine(self, cohort: Cohort) -> Float[Tensor, "parameters"]:
         assert cohort.generator is not None
-        norms = torch.linalg.vector_norm(cohort.updates, dim=1, dtype=torch.float64)
+        norms = row_norms(cohort.updates)
         # What the rule says of this round's clients must not depend on the bound of the next.
         self._used = self._factors(norms)
         # In half precision rounded factors would let updates pass that are longer than the bound.
         rows = cohort.updates.to(torch.promote_types(cohort.updates.dtype, torch.float32))
-        total = self._used.to(rows) @ rows
+        total = bounded_sum(rows, norms, self._used)
         expected = self.expected_clients or len(cohort.updates) + cohort.num_rejected
         return self._released(total, norms, expected, cohort.generator).to(cohort.updates)
 
     def shares(self, cohort: Cohort) -> Float[Tensor, "clients"]:
-        return self._used / self._used.sum()
+        used = self._used.clamp_min(1e-300)  # of updates so long that nothing is left of them
+        return used / used.sum()
 
     def nobody(self, like: Float[Tensor, "parameters"], generator: torch.Generator) -> Float[Tensor, "parameters"]:
         if self.expected_clients is None:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.defense import LocalDefense
+from fedsec.defense.norms import bounded_sum, row_norms
 from fedsec.errors import InputError
 from fedsec.privacy import PrivateTraining, calibrate, check_accountant, check_delta, default_delta
 
@@ -98,11 +99,11 @@ class DpSgd(LocalDefense):
         noise = self.noise_multiplier if noise_multiplier is None else noise_multiplier
         if noise is None:
             raise InputError("DpSgd: with target_epsilon alone, expected the noise_multiplier that `private` gave")
-        norms = torch.linalg.vector_norm(per_example, dim=1, dtype=torch.float64)
+        norms = row_norms(per_example)
         finite = norms.isfinite()
         if not bool(finite.all()):  # zero times NaN is NaN: such examples are left out
             per_example, norms = per_example[finite], norms[finite]
-        weights = (self.max_grad_norm / norms.clamp_min(self.max_grad_norm)).to(per_example)
-        total: Tensor = weights @ per_example
+        factors = self.max_grad_norm / norms.clamp_min(self.max_grad_norm)
+        total = bounded_sum(per_example, norms, factors)
         drawn = torch.randn(total.shape, generator=generator, dtype=torch.float32)
         return total.add(drawn.to(total), alpha=noise * self.max_grad_norm)

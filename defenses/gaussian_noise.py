@@ -11,6 +11,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
+from fedsec.defense.norms import euclidean_norm
 from fedsec.defense.updates import UNDISTORTED, ClientSide, UpdateTransform, whole_columns
 from fedsec.errors import InputError
 from fedsec.threat import Distortion
@@ -43,12 +44,14 @@ class GaussianNoise(UpdateTransform):
         self, update: dict[str, Tensor], *, generator: torch.Generator, client: ClientSide | None
     ) -> dict[str, Tensor]:
         std = self.std * (_root_mean_square(update) if self.relative else 1.0)
-        made = {}
+        noisy = {}
         for name, row in update.items():
             noise = torch.randn(row.shape, generator=generator)
             wide = row.to(torch.promote_types(row.dtype, torch.float32))
-            made[name] = (wide + std * noise.to(wide)).to(row)
-        return made
+            largest = torch.finfo(row.dtype).max
+            # A sum beyond the largest number is sent as that one: what was finite stays so.
+            noisy[name] = (wide + std * noise.to(wide)).clamp(-largest, largest).to(row)
+        return noisy
 
     def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
         if not self.relative:
@@ -63,8 +66,9 @@ class GaussianNoise(UpdateTransform):
 
 
 def _root_mean_square(update: Mapping[str, Tensor]) -> float:
+    count = sum(row.numel() for row in update.values())
     square = sum(float(row.double().square().sum()) for row in update.values())
-    return float((square / sum(row.numel() for row in update.values())) ** 0.5)
+    return float((square / count) ** 0.5) if isfinite(square) else euclidean_norm(update.values()) / float(count**0.5)
 
 
 def _root_mean_square_before(sent: Mapping[str, Tensor], later: Distortion) -> float:

@@ -68,10 +68,12 @@ class Quantize(UpdateTransform):
         if not bool(largest > 0):
             return row
         step = largest / self._levels
+        if not bool(step > 0):  # the update is smaller than float64's numbers are apart
+            return row
         places = wide / step
         levels = places.round() if draws is None else places.floor() + (draws.to(wide) < places - places.floor())
         # Rounding may have put the largest entry a little beyond its own level.
-        rounded: Tensor = levels.clamp(-self._levels, self._levels) * step
+        rounded: Tensor = (levels.clamp(-self._levels, self._levels) * step).clamp(-largest, largest)
         return rounded.to(row)
 
     def _deviation(self, row: Tensor, name: str, later: Distortion) -> float:
