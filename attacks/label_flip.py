@@ -50,16 +50,18 @@ class LabelFlip(DataPoisoning):
         self.pair = None if source is None or target is None else (source, target)
 
     def corrupt(
-        self, images: Tensor, labels: Int64[Tensor, "n"], *, num_classes: int, generator: torch.Generator
+        self, inputs: Tensor, targets: Int64[Tensor, "n"], *, num_classes: int | None, generator: torch.Generator
     ) -> tuple[Tensor, Int64[Tensor, "n"]]:
+        if num_classes is None:
+            raise InputError("LabelFlip: flips classes, and this task has none; expected a task of classification")
         if self.pair is not None:
             source, target = self.pair
             if max(self.pair) >= num_classes:
                 raise InputError(f"LabelFlip: {source=} and {target=} must be classes, below {num_classes}")
-            return images, labels.masked_fill(labels == source, target)
+            return inputs, targets.masked_fill(targets == source, target)
         if self.mode == "random":
             if num_classes < 2:
                 raise InputError("LabelFlip: mode random needs at least two classes")
-            shift = torch.randint(1, num_classes, labels.shape, generator=generator, device=generator.device)
-            return images, (labels + shift.to(labels.device)) % num_classes
-        return images, num_classes - 1 - labels
+            shift = torch.randint(1, num_classes, targets.shape, generator=generator, device=generator.device)
+            return inputs, (targets + shift.to(targets.device)) % num_classes
+        return inputs, num_classes - 1 - targets

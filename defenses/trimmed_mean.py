@@ -77,4 +77,4 @@ class TrimmedMean(CoordinateRule):
         return middle_share(chunk, self._trim(cohort), scratch)
 
     def _trim(self, cohort: Cohort) -> int:
-        return self.max_rejected(len(cohort.updates) + cohort.num_rejected) - cohort.num_rejected
+        return self.max_rejected(cohort.num_rows + cohort.num_rejected) - cohort.num_rejected

@@ -9,32 +9,26 @@ Byzantine row that the rule no longer has to withstand, and it is reported.
 """
 
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
-from typing import ClassVar, final
+from typing import Any, ClassVar, final, overload
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from fedsec.defense.order_statistics import Scratch, compiled_middle_mean, middle_mean, middle_share, weighted_sum
+from fedsec.defense.columns import column_chunks, for_each_chunk
+from fedsec.defense.gram_matrix import Gram
+from fedsec.defense.order_statistics import Scratch, accumulator_dtype
 from fedsec.errors import AggregationError, InputError
+from fedsec.threat.rows import as_given, as_matrix, as_tensor
 from fedsec.threat.sealed import Sealed, unmodified
 
-__all__ = [
-    "Aggregate",
-    "Aggregator",
-    "Cohort",
-    "CoordinateRule",
-    "Scratch",
-    "compiled_middle_mean",
-    "middle_mean",
-    "middle_share",
-    "weighted_sum",
-]
+__all__ = ["Aggregate", "Aggregator", "Cohort", "CoordinateRule", "Weights", "surely_finite"]
+
+Weights = Tensor | np.ndarray | Sequence[float] | None
+"""Relative weights of the clients; None for equal ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,25 +48,43 @@ class Aggregate:
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """The rows that passed the gate.
+    """The rows that passed the gate, and what a rule sees of them.
 
     Attributes:
         updates: finite rows, at least one.
-        weights: one for each row, not negative, summing to one.
+        weights: one for each row that the rule sees, not negative, summing to one.
         num_rejected: how many further rows the gate held back.
         generator: of rules that draw random numbers, on the CPU; None for the others.
+        mixing: where rows were mixed before the rule, it sees `mixing @ updates`, of which nobody makes a copy.
+        gram: inner products of the rows that the rule sees, for those that ask; not worked out before.
     """
 
     updates: Float[Tensor, "clients parameters"]
     weights: tuple[float, ...]
     num_rejected: int
     generator: torch.Generator | None = None
+    mixing: Float64[Tensor, "mixed clients"] | None = None
+    gram: Gram | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows the rule sees."""
+        return len(self.updates) if self.mixing is None else len(self.mixing)
+
+    def rows(self, columns: slice) -> Float[Tensor, "rows columns"]:
+        """Some columns of the rows that the rule sees; must not be written to."""
+        chunk = self.updates[:, columns]
+        if self.mixing is None:
+            return chunk
+        wide = chunk.to(accumulator_dtype(chunk.dtype))
+        largest = torch.finfo(chunk.dtype).max  # rounding may carry a mixture of the largest numbers beyond them
+        return (self.mixing.to(wide) @ wide).clamp(-largest, largest).to(chunk.dtype)
 
 
 class Aggregator(Sealed, ABC):
     """Combines the updates of one round.
 
-    A subclass fills in `max_rejected`, `combine` and `shares`; most do so through `CoordinateRule`.
+    A subclass fills in `max_rejected`, `combine` and `shares`; most do so through `CoordinateRule` or `GramRule`.
 
     Attributes:
         uses_weights: whether the clients' weights matter. Robust rules ignore them, because a
@@ -80,66 +92,87 @@ class Aggregator(Sealed, ABC):
         needs_global_model: whether the rule evaluates the global model at the server. It then needs running statistics
             of batch normalization there, and cannot be combined with `bn: local`.
         draws: whether the rule draws random numbers. It then needs a generator at every call.
+        shows_non_finite: whether NaN or infinity in any row makes a value of the result NaN, infinite or the largest of
+            its dtype. The gate then looks at the rows only where the result has one, and saves a pass over the data.
     """
 
-    uses_weights: ClassVar[bool] = False
-    needs_global_model: ClassVar[bool] = False
-    draws: ClassVar[bool] = False
+    uses_weights: bool = False
+    needs_global_model: bool = False
+    draws: bool = False
+    shows_non_finite: ClassVar[bool] = False
 
+    @overload
+    def __call__(
+        self, updates: Tensor | Sequence[Tensor], weights: Weights = None, *, generator: torch.Generator | None = None
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self,
+        updates: np.ndarray | Sequence[np.ndarray],
+        weights: Weights = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> np.ndarray: ...
+    @overload
+    def __call__(
+        self, updates: Sequence[Sequence[float]], weights: Weights = None, *, generator: torch.Generator | None = None
+    ) -> list[float]: ...
     @final
     def __call__(
         self,
-        updates: Float[Tensor, "clients parameters"],
-        weights: Float[Tensor, "clients"] | None = None,
+        updates: Float[Tensor, "clients parameters"] | np.ndarray | Sequence[Any],
+        weights: Weights = None,
         *,
         generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "parameters"]:
+    ) -> Float[Tensor, "parameters"] | np.ndarray | list[float]:
         """Aggregate without working out each client's influence.
 
         Args:
-            updates: one row for each client, of any floating dtype, on any device; left unchanged.
+            updates: one row for each client, of any floating dtype, on any device; left unchanged. A matrix, a NumPy
+                array, or a list of vectors: tensors, arrays or lists of numbers.
             weights: relative weights of the clients, not negative; equal if not given. Rows that are
                 rejected lose their weight to the others. Ignored unless `uses_weights`.
             generator: of the random numbers of a rule that `draws`, on the CPU; never twice the same.
 
         Returns:
-            The aggregated update, with the dtype and the device of `updates`.
+            The aggregated update, of the kind that was given, with the dtype and the device of `updates`.
 
         Raises:
             InputError: the arguments are malformed, or the rule cannot work with so many clients.
             AggregationError: too few finite rows, or too little weight, is left.
         """
-        cohort, _ = self._admit(updates, weights, generator)
-        return self._combine(cohort)
+        matrix = as_matrix(type(self).__name__, updates)
+        result: Tensor | np.ndarray | list[float] = as_given(updates)(self._aggregated(matrix, weights, generator)[2])
+        return result
 
     @final
     def aggregate(
         self,
-        updates: Float[Tensor, "clients parameters"],
-        weights: Float[Tensor, "clients"] | None = None,
+        updates: Float[Tensor, "clients parameters"] | np.ndarray | Sequence[Any],
+        weights: Weights = None,
         *,
         generator: torch.Generator | None = None,
     ) -> Aggregate:
-        """Aggregate as `__call__` does, to the same vector, and work out each client's influence.
+        """Aggregate as `__call__` does, to the same numbers, and work out each client's influence.
 
         Args:
-            updates: one row for each client, of any floating dtype, on any device; left unchanged.
+            updates: one row for each client, as for `__call__`.
             weights: relative weights of the clients, as for `__call__`.
-            generator: likewise.
+            generator: of a rule that `draws`, as for `__call__`.
 
         Returns:
-            The vector, the influence of each client and the rejected rows.
+            The vector and the influence of each client, as tensors, and the rejected rows.
 
         Raises:
             InputError: the arguments are malformed, or the rule cannot work with so many clients.
             AggregationError: too few finite rows, or too little weight, is left.
         """
-        cohort, rejected = self._admit(updates, weights, generator)
-        vector = self._combine(cohort)
+        matrix = as_matrix(type(self).__name__, updates)
+        cohort, rejected, vector = self._aggregated(matrix, weights, generator)
         with unmodified(f"{type(self).__name__}.shares", updates=cohort.updates):
             shares = self.shares(cohort).double()
-        influence = torch.zeros(len(updates), dtype=torch.float64, device=updates.device)
-        influence[[row for row in range(len(updates)) if row not in rejected]] = shares
+        influence = torch.zeros(len(matrix), dtype=torch.float64, device=matrix.device)
+        influence[[row for row in range(len(matrix)) if row not in rejected]] = shares.to(matrix.device)
         return Aggregate(vector, influence, rejected)
 
     @abstractmethod
@@ -151,6 +184,10 @@ class Aggregator(Sealed, ABC):
         Raises:
             InputError: the rule cannot work with so many clients at all.
         """
+
+    def staged(self, cohort: Cohort) -> Cohort:
+        """What `combine` and `shares` are then given; called once, before both. For rules that go through stages."""
+        return cohort
 
     @abstractmethod
     def combine(self, cohort: Cohort) -> Float[Tensor, "parameters"]:
@@ -167,40 +204,46 @@ class Aggregator(Sealed, ABC):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave."""
 
-    def _admit(
-        self, updates: Tensor, weights: Tensor | None, generator: torch.Generator | None
-    ) -> tuple[Cohort, tuple[int, ...]]:
-        """Check the arguments and hold back the rows that are not finite."""
-        rule = type(self).__name__
-        if updates.ndim != 2 or 0 in updates.shape or not updates.is_floating_point():
-            raise InputError(
-                f"{rule}: updates must be a floating-point matrix with a row for each client and at least one row and "
-                f"column, not {updates.dtype} of shape {tuple(updates.shape)}"
-            )
+    def _aggregated(
+        self, updates: Tensor, weights: Weights, generator: torch.Generator | None
+    ) -> tuple[Cohort, tuple[int, ...], Tensor]:
+        """Check the arguments, hold back the rows that are not finite, and combine the others."""
+        rule, num_clients = type(self).__name__, len(updates)
         if self.draws and generator is None:
             raise InputError(f"{rule}: draws random numbers; expected a generator, a new one for each call")
         if generator is not None and generator.device.type != "cpu":
             raise InputError(f"{rule}: generator must be on the CPU, not on {generator.device}")
-        num_clients = len(updates)
         max_rejected = self.max_rejected(num_clients)
-        checked = _checked_weights(rule, weights, num_clients)
-        updates = updates.detach()
+        relative, updates = _checked_weights(rule, weights, num_clients), updates.detach()
+        if self.shows_non_finite:
+            cohort = self._cohort(updates, relative, (), generator)
+            vector = self._combine(cohort)
+            if surely_finite(vector):
+                return cohort, (), vector
         rejected = _non_finite_rows(updates)
         if len(rejected) > max_rejected or len(rejected) == num_clients:
             raise AggregationError(
                 f"{rule}: rows {list(rejected)} of {num_clients} hold NaN or infinity; at most "
                 f"{min(max_rejected, num_clients - 1)} may be lost"
             )
+        cohort = self._cohort(updates, relative, rejected, generator)
+        return cohort, rejected, self._combine(cohort)
+
+    def _cohort(
+        self, updates: Tensor, weights: list[float], rejected: tuple[int, ...], generator: torch.Generator | None
+    ) -> Cohort:
+        rule = type(self).__name__
         if rejected:
-            finite = [row for row in range(num_clients) if row not in rejected]
-            updates, checked = updates[finite], [checked[row] for row in finite]
+            finite = [row for row in range(len(updates)) if row not in rejected]
+            updates, weights = updates[finite], [weights[row] for row in finite]
         if not self.uses_weights:
-            checked = [1.0] * len(updates)
-        total = sum(checked)
+            weights = [1.0] * len(updates)
+        total = sum(weights)
         if total <= 0:
             raise AggregationError(f"{rule}: the finite rows have no weight; rows {list(rejected)} were rejected")
-        shares = tuple(weight / total for weight in checked)
-        return Cohort(updates, shares, len(rejected), generator if self.draws else None), rejected
+        shares = tuple(weight / total for weight in weights)
+        with unmodified(f"{rule}.staged", updates=updates):
+            return self.staged(Cohort(updates, shares, len(rejected), generator if self.draws else None))
 
     def _combine(self, cohort: Cohort) -> Tensor:
         rule = type(self).__name__
@@ -234,7 +277,7 @@ class CoordinateRule(Aggregator):
         """Aggregate some columns.
 
         Args:
-            chunk: some columns of `cohort.updates`; must not be written to.
+            chunk: some columns of the rows that the rule sees; must not be written to.
             cohort: all admitted rows and their weights.
             scratch: buffers of this thread, for rules that want to allocate nothing.
 
@@ -252,84 +295,26 @@ class CoordinateRule(Aggregator):
     def combine(self, cohort: Cohort) -> Float[Tensor, "parameters"]:
         updates = cohort.updates
         if self.all_columns_at_once:
-            return self.reduce(updates, cohort, Scratch())
+            return self.reduce(cohort.rows(slice(None)), cohort, Scratch())
         vector = torch.empty(updates.shape[1], dtype=updates.dtype, device=updates.device)
 
         def reduce(columns: slice, index: int, scratch: Scratch) -> None:
-            vector[columns] = self.reduce(updates[:, columns], cohort, scratch)
+            vector[columns] = self.reduce(cohort.rows(columns), cohort, scratch)
 
-        _for_each_chunk(updates, reduce)
+        for_each_chunk(updates, reduce)
         return vector
 
     @final
     def shares(self, cohort: Cohort) -> Float[Tensor, "clients"]:
         updates = cohort.updates
-        chunks = _column_chunks(updates)
-        totals = torch.empty(len(chunks), len(updates), dtype=torch.float64, device=updates.device)
+        chunks = column_chunks(updates)
+        totals = torch.empty(len(chunks), cohort.num_rows, dtype=torch.float64, device=updates.device)
 
         def share(columns: slice, index: int, scratch: Scratch) -> None:
-            totals[index] = self.share(updates[:, columns], cohort, scratch).double() * (columns.stop - columns.start)
+            totals[index] = self.share(cohort.rows(columns), cohort, scratch).double() * (columns.stop - columns.start)
 
-        _for_each_chunk(updates, share)
+        for_each_chunk(updates, share)
         return totals.sum(0) / updates.shape[1]
-
-
-def _for_each_chunk(updates: Tensor, work: Callable[[slice, int, Scratch], None]) -> None:
-    """Call `work` with every chunk of columns, its number and buffers of the thread it runs in."""
-    chunks = _column_chunks(updates)
-    pending = deque(enumerate(chunks))
-    # Inference mode belongs to a thread, and decides which tensors may be written to.
-    inference = torch.is_inference_mode_enabled()
-
-    def run() -> None:
-        scratch = Scratch()
-        with torch.inference_mode(inference):
-            while True:
-                try:
-                    index, columns = pending.popleft()
-                except IndexError:
-                    return
-                work(columns, index, scratch)
-
-    threads = min(torch.get_num_threads(), _MAX_THREADS, len(chunks)) if updates.device.type == "cpu" else 1
-    if threads == 1:
-        run()
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for future in [pool.submit(run) for _ in range(threads)]:
-            future.result()
-
-
-_CPU_COLUMNS = 32768
-"""PyTorch runs an elementwise operation on so many elements in the calling thread. Threads of our own
-then cost one start a call instead of one barrier an operation, and do not stall when cores are shared."""
-
-_CPU_BYTES = 16 << 20
-"""Chunks get narrower where so many clients' chunks would not fit a thread's part of the outer cache."""
-
-_MIN_COLUMNS = 2048
-"""In narrower chunks the operations' fixed costs dominate."""
-
-_GPU_BYTES = 512 << 20
-"""On a GPU chunks only bound the memory that buffers take (and stay countable in float32)."""
-
-_MAX_THREADS = 4
-"""More threads would wait for each other's turns in the interpreter."""
-
-
-def _column_chunks(updates: Tensor) -> list[slice]:
-    """Slices of about equal width that cover the columns; they depend on nothing but shape, dtype and device."""
-    num_clients, num_columns = updates.shape
-    column_bytes = num_clients * updates.element_size()
-    if updates.device.type == "cpu":
-        widest = min(_CPU_COLUMNS, max(_MIN_COLUMNS, _CPU_BYTES // column_bytes))
-    else:
-        widest = min(1 << 24, max(_MIN_COLUMNS, _GPU_BYTES // column_bytes))
-    pieces = ceil(num_columns / widest)
-    if pieces > 2:
-        pieces = ceil(pieces / _MAX_THREADS) * _MAX_THREADS
-    width = ceil(num_columns / pieces / 64) * 64
-    return [slice(start, min(start + width, num_columns)) for start in range(0, num_columns, width)]
 
 
 def _non_finite_rows(updates: Tensor) -> tuple[int, ...]:
@@ -340,16 +325,22 @@ def _non_finite_rows(updates: Tensor) -> tuple[int, ...]:
     return tuple(row for row in suspects if not bool(updates[row].isfinite().all()))
 
 
-def _checked_weights(rule: str, weights: Tensor | None, num_clients: int) -> list[float]:
+def surely_finite(vector: Tensor) -> bool:
+    """Whether no value is NaN, infinite, or as large as one that infinity may have been clamped to."""
+    low, high = (float(edge) for edge in torch.aminmax(vector))
+    return -torch.finfo(vector.dtype).max < low and high < torch.finfo(vector.dtype).max
+
+
+def _checked_weights(rule: str, weights: Weights, num_clients: int) -> list[float]:
     if weights is None:
         return [1.0] * num_clients
-    values = weights.detach().double()
+    values = as_tensor(f"{rule}: weights", weights).detach().double()
     if values.shape != (num_clients,) or not bool(values.isfinite().all()) or bool((values < 0).any()):
         raise InputError(
             f"{rule}: weights must be {num_clients} finite numbers, one for each client and none negative, not "
-            f"{weights.tolist()}"
+            f"{values.tolist()}"
         )
     if not bool(values.any()):
         raise InputError(f"{rule}: at least one weight must be positive")
-    checked: list[float] = (values / values.max()).tolist()
-    return checked
+    relative: list[float] = (values / values.max()).tolist()
+    return relative

@@ -1,7 +1,7 @@
 """The interface of rules that make a round's aggregate differentially private for whole clients."""
 
 from abc import abstractmethod
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,7 @@ class PrivateAggregator(Aggregator):
         round_cost: what one round costs every client; None before `prepare`.
     """
 
-    draws: ClassVar[bool] = True
+    draws = True
     accountant: Accountant = "rdp"
     round_cost: Spending | None = None
 

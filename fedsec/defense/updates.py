@@ -17,20 +17,25 @@ Rebjock, Stich, Jaggi, Error feedback fixes SignSGD and other gradient compressi
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final, overload
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from fedsec.errors import InputError
 from fedsec.threat.distortion import Distortion
-from fedsec.threat.sealed import Sealed, unmodified
+from fedsec.threat.rows import as_given, as_matrix, as_tensor
+from fedsec.threat.sealed import Sealed, isolated, unmodified
 
 __all__ = ["UNDISTORTED", "ClientSide", "UpdateTransform", "compose", "each_known", "with_feedback"]
 
 UNDISTORTED = Distortion()
 """Nothing was done to an update."""
+
+_ROW = "update"
+"""The one parameter that a flattened update is taken for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,37 +79,77 @@ class UpdateTransform(Sealed, ABC):
     needs_client: bool = False
     error_feedback: bool = False
 
-    @final
+    @overload
     def __call__(
         self,
         update: Mapping[str, Tensor],
         *,
         generator: torch.Generator | None = None,
         client: ClientSide | None = None,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor]: ...
+    @overload
+    def __call__(
+        self, update: Tensor, *, generator: torch.Generator | None = None, client: ClientSide | None = None
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self, update: np.ndarray, *, generator: torch.Generator | None = None, client: ClientSide | None = None
+    ) -> np.ndarray: ...
+    @overload
+    def __call__(
+        self, update: Sequence[Any], *, generator: torch.Generator | None = None, client: ClientSide | None = None
+    ) -> list[Any]: ...
+    @final
+    def __call__(
+        self,
+        update: Mapping[str, Tensor] | Tensor | np.ndarray | Sequence[Any],
+        *,
+        generator: torch.Generator | None = None,
+        client: ClientSide | None = None,
+    ) -> dict[str, Tensor] | Tensor | np.ndarray | list[Any]:
         """What the client sends.
 
         Args:
             update: by parameter name, of any floating dtype, on any device; left unchanged. If an entry is NaN or
-                infinite, the update is sent as it is, for the server's gate to reject.
+                infinite, the update is sent as it is, for the server's gate to reject. Also a flattened update, which
+                then counts as one parameter, or several clients' in a matrix or a list, each transformed for itself,
+                one after the other; tensors, arrays or lists of numbers.
             generator: the only source of randomness, on the CPU; one seeded with 0 by default. The numbers drawn are
                 the same whatever the update's device.
             client: the client's own model and data, for those with `needs_client`.
 
         Returns:
-            New tensors with the names, shapes, dtypes and devices of `update`.
+            New tensors with the names, shapes, dtypes and devices of `update`; for rows, the kind that was given.
 
         Raises:
             InputError: the arguments are malformed or missing, or the subclass broke this contract.
         """
         name = type(self).__name__
+        generator = generator or torch.Generator().manual_seed(0)
+        if isinstance(update, Mapping):
+            return self._sent(name, update, generator, client)
+        if self.needs_client:
+            raise InputError(f"{name}: looks at layers by name; expected a dictionary by parameter name, not rows")
+        single = not isinstance(update, list | tuple) and as_tensor(name, update).ndim == 1
+        single = single or (isinstance(update, list | tuple) and bool(update) and isinstance(update[0], int | float))
+        matrix = as_matrix(name, [update] if single else update)
+        rows = [self._sent(name, {_ROW: row}, generator, client)[_ROW] for row in matrix]
+        result = as_given([update] if single else update)
+        if single:
+            return result(rows[0])  # type: ignore[no-any-return]
+        if isinstance(update, list | tuple):
+            return [result(row) for row in rows]
+        return result(torch.stack(rows))  # type: ignore[no-any-return]
+
+    def _sent(
+        self, name: str, update: Mapping[str, Tensor], generator: torch.Generator, client: ClientSide | None
+    ) -> dict[str, Tensor]:
         _check_update(name, update)
         if self.needs_client and client is None:
             raise InputError(f"{name}: looks at the client's model and images; expected client=ClientSide(...)")
-        generator = generator or torch.Generator().manual_seed(0)
         if generator.device.type != "cpu":
             raise InputError(f"{name}: generator must be on the CPU, not on {generator.device}")
-        rows = {key: row.detach() for key, row in update.items()}
+        rows = {key: isolated(row) for key, row in update.items()}
         if not _is_finite(rows):
             return {key: row.clone() for key, row in rows.items()}
         watched = {f"update[{key!r}]": row for key, row in rows.items()}
@@ -112,8 +157,8 @@ class UpdateTransform(Sealed, ABC):
             watched |= {"client.images": client.images, "client.labels": client.labels}
             watched |= {f"client.model[{key!r}]": row for key, row in client.model.state_dict().items()}
         with unmodified(f"{name}.transform", **watched):
-            made = self.transform(rows, generator=generator, client=client)
-        return _checked(f"{name}.transform", made, rows)
+            transformed = self.transform(rows, generator=generator, client=client)
+        return _checked(f"{name}.transform", transformed, rows)
 
     def check_model(self, model: nn.Module) -> None:
         """Refuse a model whose updates cannot be defended; asked once, before any training.

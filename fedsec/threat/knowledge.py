@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fedsec.errors import InputError
-from fedsec.threat.sealed import Sealed, unmodified
+from fedsec.threat.sealed import Sealed, isolated, unmodified
 
 __all__ = ["Knowledge", "KnowledgePoisoning"]
 
@@ -104,16 +104,18 @@ class KnowledgePoisoning(Sealed, ABC):
         if knowledge.num_classes != num_classes:
             raise InputError(f"{name}: logits of {knowledge.num_classes} classes, but num_classes is {num_classes}")
         parts = {"features": knowledge.features, "logits": knowledge.logits, "labels": knowledge.labels}
+        parts = {part: isolated(tensor) for part, tensor in parts.items()}
+        own = Knowledge(**parts)
         with unmodified(f"{name}.corrupt", **parts):
-            made = self.corrupt(knowledge, num_classes=num_classes, generator=generator)
+            sent = self.corrupt(own, num_classes=num_classes, generator=generator)
         for part, original in parts.items():
-            new: Tensor = getattr(made, part)
+            new: Tensor = getattr(sent, part)
             if (new.shape, new.dtype, new.device) != (original.shape, original.dtype, original.device):
                 raise InputError(
                     f"{name}.corrupt: {part} must keep shape {tuple(original.shape)}, {original.dtype} and "
                     f"{original.device}, but are {tuple(new.shape)}, {new.dtype} and {new.device}"
                 )
-        return made
+        return sent
 
     @abstractmethod
     def corrupt(self, knowledge: Knowledge, *, num_classes: int, generator: torch.Generator) -> Knowledge:

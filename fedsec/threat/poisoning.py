@@ -8,14 +8,15 @@ clients are Byzantine, and how many, is the scenario's business and no parameter
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fedsec.errors import InputError
-from fedsec.threat.sealed import Sealed, unmodified
+from fedsec.threat.rows import as_given, as_matrix
+from fedsec.threat.sealed import Sealed, isolated, unmodified
 
 __all__ = ["AttackerView", "DataPoisoning", "UpdatePoisoning"]
 
@@ -25,19 +26,25 @@ class DataPoisoning(Sealed, ABC):
 
     @final
     def poison(
-        self, images: Tensor, labels: Int64[Tensor, "n"], *, num_classes: int, generator: torch.Generator
-    ) -> tuple[Tensor, Int64[Tensor, "n"]]:
+        self,
+        images: Tensor,
+        labels: Int64[Tensor, "n"] | Float[Tensor, "n ..."],
+        *,
+        num_classes: int | None,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
         """The poisoned data of one client.
 
         Args:
-            images: [n, ...] the client's images, of any dtype and on any device; left unchanged.
-            labels: their classes in [0, num_classes); left unchanged.
-            num_classes: how many classes there are.
+            images: [n, ...] the client's inputs, images or others, of any dtype and on any device; left unchanged.
+            labels: their classes in [0, num_classes) or, of a task without classes, their floating-point targets
+                [n, ...]; left unchanged.
+            num_classes: how many classes there are; None for a task without classes.
             generator: the only source of randomness.
 
         Returns:
-            As many images and labels, of the same shapes, dtypes and device. An attack that changes
-            labels only returns the very same images object.
+            As many inputs and targets, of the same shapes, dtypes and device. An attack that changes
+            targets only returns the very same inputs object.
 
         Raises:
             InputError: the arguments, or what the subclass made of them, break this contract.
@@ -45,20 +52,30 @@ class DataPoisoning(Sealed, ABC):
         name = type(self).__name__
         if len(images) != len(labels):
             raise InputError(f"{name}: {len(images)} images do not go with {len(labels)} labels")
-        _check_labels(f"{name}: labels", labels, labels.shape, num_classes)
-        with unmodified(f"{name}.corrupt", images=images, labels=labels):
-            new_images, new_labels = self.corrupt(images, labels, num_classes=num_classes, generator=generator)
-        if new_images is not images:
-            _check_like(f"{name}.corrupt: images", new_images, images)
-        _check_like(f"{name}.corrupt: labels", new_labels, labels)
-        _check_labels(f"{name}.corrupt: labels", new_labels, labels.shape, num_classes)
-        return new_images, new_labels
+        _check_targets(f"{name}: labels", labels, num_classes)
+        inputs, targets = isolated(images), isolated(labels)
+        with unmodified(f"{name}.corrupt", images=inputs, labels=targets):
+            new_inputs, new_targets = self.corrupt(inputs, targets, num_classes=num_classes, generator=generator)
+        if new_inputs is inputs:
+            new_inputs = images
+        else:
+            _check_like(f"{name}.corrupt: images", new_inputs, images)
+        _check_like(f"{name}.corrupt: labels", new_targets, labels)
+        _check_targets(f"{name}.corrupt: labels", new_targets, num_classes)
+        return new_inputs, new_targets
 
     @abstractmethod
     def corrupt(
-        self, images: Tensor, labels: Int64[Tensor, "n"], *, num_classes: int, generator: torch.Generator
-    ) -> tuple[Tensor, Int64[Tensor, "n"]]:
-        """New images and labels; see `poison`, which checks both sides of the contract."""
+        self, inputs: Tensor, targets: Tensor, *, num_classes: int | None, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """New inputs and targets; see `poison`, which checks both sides of the contract.
+
+        Args:
+            inputs: [n, ...], the images of image tasks.
+            targets: classes of int64 [n] or, where `num_classes` is None, floating-point targets [n, ...].
+            num_classes: how many classes there are.
+            generator: the only source of randomness.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,30 +127,50 @@ class UpdatePoisoning(Sealed, ABC):
     knowledge: ClassVar[Literal["own", "omniscient"]]
 
     @final
-    def craft(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
+    def craft(
+        self, view: AttackerView | Float[Tensor, "byzantine parameters"]
+    ) -> Float[Tensor, "byzantine parameters"]:
         """What the Byzantine clients send instead of `view.own`.
 
         Args:
-            view: what the attacker knows; left unchanged.
+            view: what the attacker knows; left unchanged. Of an attack that knows its own clients only, their rows may
+                stand for it: all clients of the round are then Byzantine, and the model is zero.
 
         Returns:
             One row for each Byzantine client, with the dtype and the device of `view.own`. Rows may
             hold anything, NaN included.
 
         Raises:
-            InputError: the subclass broke this contract.
+            InputError: rows for an attack that needs more, or the subclass broke this contract.
         """
         name = type(self).__name__
-        if self.knowledge == "own":
-            view = replace(view, honest=view.honest[:0])
+        given = as_given(view) if not isinstance(view, AttackerView) else lambda rows: rows
+        if not isinstance(view, AttackerView):
+            view = _view_of_own_rows(name, view, self.knowledge)
+        # Copies: of a view the base, or the memory behind it, would tell what the attacker may not know.
+        view = replace(
+            view,
+            own=isolated(view.own),
+            honest=isolated(view.honest[:0] if self.knowledge == "own" else view.honest),
+            parameters=isolated(view.parameters),
+        )
         with unmodified(f"{name}.forge", own=view.own, honest=view.honest, parameters=view.parameters):
             rows = self.forge(view)
         _check_like(f"{name}.forge: rows", rows, view.own)
-        return rows
+        result: Tensor = given(rows)
+        return result
 
     @abstractmethod
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         """The rows to send; see `craft`, which checks them."""
+
+
+def _view_of_own_rows(name: str, rows: Any, knowledge: str) -> AttackerView:
+    if knowledge != "own":
+        raise InputError(f"{name}: sees the honest clients' updates; expected an AttackerView, not rows alone")
+    own = as_matrix(name, rows)
+    generator, count = torch.Generator().manual_seed(0), len(own)
+    return AttackerView(own, own[:0], torch.zeros_like(own[0]), count, count, 1, generator)
 
 
 def _check_like(what: str, tensor: Tensor, original: Tensor) -> None:
@@ -144,8 +181,15 @@ def _check_like(what: str, tensor: Tensor, original: Tensor) -> None:
         )
 
 
-def _check_labels(what: str, labels: Tensor, shape: torch.Size, num_classes: int) -> None:
-    if labels.ndim != 1 or labels.dtype != torch.int64:
-        raise InputError(f"{what} must be a vector of int64, not {labels.dtype} of shape {tuple(labels.shape)}")
-    if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= num_classes):
-        raise InputError(f"{what} must lie in [0, {num_classes}), but reach from {labels.min()} to {labels.max()}")
+def _check_targets(what: str, targets: Tensor, num_classes: int | None) -> None:
+    if num_classes is None:
+        if targets.ndim < 1 or not targets.is_floating_point():
+            raise InputError(
+                f"{what} must be floating-point targets where there are no classes, not {targets.dtype} of shape "
+                f"{tuple(targets.shape)}"
+            )
+        return
+    if targets.ndim != 1 or targets.dtype != torch.int64:
+        raise InputError(f"{what} must be a vector of int64, not {targets.dtype} of shape {tuple(targets.shape)}")
+    if targets.numel() and (int(targets.min()) < 0 or int(targets.max()) >= num_classes):
+        raise InputError(f"{what} must lie in [0, {num_classes}), but reach from {targets.min()} to {targets.max()}")

@@ -40,3 +40,14 @@ def unmodified(who: str, **tensors: Tensor) -> Iterator[None]:
     for name, (tensor, version) in watched.items():
         if tensor._version != version:
             raise InputError(f"{who} changed `{name}` in place; it must return new tensors and leave its inputs as is")
+
+
+def isolated(tensor: Tensor) -> Tensor:
+    """The tensor without gradient history, or a copy of it where its memory holds more than its own numbers.
+
+    A slice of a matrix leads back to the matrix (`tensor._base`, its storage), and so to rows of others.
+    """
+    own = tensor.detach()
+    if own.untyped_storage().nbytes() <= own.numel() * own.element_size():
+        return own
+    return own.clone()

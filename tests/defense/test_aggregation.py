@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from torch import Tensor
 
-import fedsec.defense
 from fedsec.defense import Aggregator, Cohort, CoordinateRule, Scratch
+from fedsec.defense import aggregation as gate
+from fedsec.defense import columns as chunking
 from fedsec.defenses import Mean, Median, TrimmedMean
 from fedsec.errors import AggregationError, InputError
 
@@ -187,8 +188,8 @@ def test_bits_do_not_depend_on_chunks_or_threads(clients: int, columns: int, dty
     with pytest.MonkeyPatch.context() as patch:
         results = []
         for width, threads in ((32768, 1), (narrow, 1), (narrow, 2), (narrow, 3)):
-            patch.setattr(fedsec.defense, "_MIN_COLUMNS", 64)
-            patch.setattr(fedsec.defense, "_CPU_COLUMNS", width)
+            patch.setattr(chunking, "_MIN_COLUMNS", 64)
+            patch.setattr(chunking, "_CPU_COLUMNS", width)
             torch.set_num_threads(threads)
             results.append([rule.aggregate(updates, weights) for rule in (Mean(), Median(), trimmed)])
         torch.set_num_threads(before)
@@ -251,3 +252,43 @@ def test_compiled_rules_give_the_same_bits() -> None:
     for matrix in (updates, updates[:, :64]):
         assert torch.equal(rule(matrix), compiled(matrix))
         assert torch.equal(rule.aggregate(matrix).influence, compiled.aggregate(matrix).influence)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=st.integers(1, 6),
+    dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
+    value=st.sampled_from([0.0, 1.0, torch.nan, torch.inf, -torch.inf, "largest"]),
+    weight=st.sampled_from([0.0, 1e-30, 1.0]),
+    seed=st.integers(0, 3),
+)
+def test_the_mean_finds_rows_that_are_not_finite_in_its_result(
+    rows: int, dtype: torch.dtype, value: float | str, weight: float, seed: int
+) -> None:
+    """One pass over the data where all is well; the gate's own pass, as the other rules have it, is the oracle."""
+
+    class Gated(Mean):
+        shows_non_finite = False
+
+    updates = normal(rows, 9, seed, dtype)
+    updates[seed % rows, seed] = torch.finfo(dtype).max if value == "largest" else value
+    weights = torch.ones(rows)
+    weights[seed % rows] = weight if rows > 1 else 1.0
+    outcomes = []
+    for rule in (Mean(), Gated()):
+        try:
+            aggregate = rule.aggregate(updates, weights)
+            outcomes.append((aggregate.rejected, aggregate.vector.tolist(), aggregate.influence.tolist()))
+        except AggregationError as error:
+            outcomes.append((str(error).partition(":")[2],))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_the_mean_looks_at_single_rows_only_where_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    monkeypatch.setattr(gate, "_non_finite_rows", lambda updates: looked.append(len(updates)) or ())
+    Mean()(normal(4, 9))
+    assert not looked
+    Mean()(torch.full((2, 3), torch.finfo(torch.float32).max))
+    Median()(normal(5, 9))
+    assert looked == [2, 5]

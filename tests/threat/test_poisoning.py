@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedsec.attacks import LabelFlip
 from fedsec.errors import InputError
-from fedsec.threat import AttackerView, DataPoisoning, UpdatePoisoning
+from fedsec.threat import AttackerView, DataPoisoning, Knowledge, KnowledgePoisoning, UpdatePoisoning
 
 IMAGES = torch.arange(24, dtype=torch.uint8).reshape(6, 1, 2, 2)
 LABELS = torch.tensor([0, 1, 2, 2, 1, 0])
@@ -134,3 +135,64 @@ def test_checks_cannot_be_replaced(base: type) -> None:
 def test_views_that_contradict_themselves(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match="AttackerView: "):
         replace(view(), **wrong)  # type: ignore[arg-type]
+
+
+class Spy(UpdatePoisoning):
+    knowledge = "own"
+
+    def forge(self, view: AttackerView) -> Tensor:
+        self.seen = {name: getattr(view, name) for name in ("own", "honest", "parameters")}
+        return view.own
+
+
+def test_no_view_leads_back_to_what_the_attacker_may_not_know() -> None:
+    """Slices of one matrix have its memory behind them, honest rows and all."""
+    matrix, spy = torch.arange(20.0).reshape(5, 4), Spy()
+    spy.craft(AttackerView(matrix[:2], matrix[2:], matrix[4], 5, 2, 1, torch.Generator()))
+    for name, tensor in spy.seen.items():
+        base = tensor if tensor._base is None else tensor._base
+        assert base.untyped_storage().nbytes() == 4 * tensor.numel(), name
+    assert torch.equal(spy.seen["own"], matrix[:2])
+    assert not len(spy.seen["honest"])
+
+
+def test_data_and_knowledge_of_others_are_not_behind_a_clients_own() -> None:
+    seen: list[Tensor] = []
+    attack = data_attack(lambda images, labels: (seen.extend((images, labels)), (images, labels))[1])
+    images, _ = poison(attack, IMAGES[2:4], LABELS[2:4])
+    assert [tensor.untyped_storage().nbytes() for tensor in seen] == [8, 16]
+    assert images.data_ptr() == IMAGES[2:4].data_ptr()
+    whole = poison(data_attack(lambda images, labels: (images, labels)))
+    assert whole[0] is IMAGES
+
+    class Sent(KnowledgePoisoning):
+        def corrupt(self, knowledge, *, num_classes, generator):  # type: ignore[no-untyped-def]
+            seen[:] = knowledge.features, knowledge.logits, knowledge.labels
+            return knowledge
+
+    features, logits, classes = torch.zeros(6, 1, 2, 2), torch.zeros(6, 3), torch.zeros(6, dtype=torch.int64)
+    Sent().distort(Knowledge(features[:2], logits[:2], classes[:2]), num_classes=3, generator=torch.Generator())
+    assert [tensor.untyped_storage().nbytes() for tensor in seen] == [32, 24, 16]
+
+
+def test_rows_alone_are_no_view_of_an_omniscient_attacker() -> None:
+    with pytest.raises(InputError, match="Echo: sees the honest clients' updates; expected an AttackerView"):
+        Echo().craft(torch.ones(2, 3))
+    assert torch.equal(Blind().craft(torch.ones(2, 3)), torch.zeros(2, 3))
+
+
+class Shift(DataPoisoning):
+    def corrupt(self, inputs, targets, *, num_classes, generator):  # type: ignore[no-untyped-def]
+        return inputs, targets + 1
+
+
+def test_targets_of_a_regression_are_floating_point() -> None:
+    targets = torch.tensor([[0.5, -3.0], [2.0, 1.0]])
+    inputs = torch.zeros(2, 7)
+    poisoned = Shift().poison(inputs, targets, num_classes=None, generator=torch.Generator())
+    assert poisoned[0] is inputs
+    assert torch.equal(poisoned[1], targets + 1)
+    with pytest.raises(InputError, match="Shift: labels must be floating-point targets where there are no classes"):
+        Shift().poison(inputs, torch.tensor([0, 1]), num_classes=None, generator=torch.Generator())
+    with pytest.raises(InputError, match="LabelFlip: flips classes, and this task has none"):
+        LabelFlip().poison(inputs, targets, num_classes=None, generator=torch.Generator())

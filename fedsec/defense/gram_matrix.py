@@ -1,0 +1,124 @@
+"""Inner products of a round's rows, from which distances, norms and mixtures follow without touching the rows again.
+
+**Cancellation.** A squared distance taken from inner products is the small difference of large numbers where updates
+are nearly equal, or far from zero. So products are added up in float64, and where any pair of rows is much closer to
+each other than to the origin, once more about the row that is nearest to most others: an outlier cannot be that one.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from math import frexp
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from fedsec.defense.columns import column_chunks, for_each_chunk
+from fedsec.defense.order_statistics import Scratch
+
+__all__ = ["Gram"]
+
+_CLOSE = 1e-6
+"""Below this share of their squared lengths a squared distance has lost too many of float64's sixteen digits."""
+
+_SAFE = 2.0**400
+"""Squares of float64 numbers beyond this, or below its inverse, and sums of them may not be representable."""
+
+
+class Gram:
+    """Inner products of rows and of the origin about one center, worked out when first asked for.
+
+    The origin is a point like the rows, the last one: norms are distances from it, and a row that is shortened lies
+    between it and the origin. So every mixture of rows is an affine one, and the center drops out.
+
+    Args:
+        count: of the rows.
+        products: gives the inner products of rows and origin, [rows + 1, rows + 1], on the CPU, and their unit.
+    """
+
+    def __init__(self, count: int, products: Callable[[], tuple[Float64[Tensor, "points points"], float]]) -> None:
+        self._count, self._products = count, products
+
+    @staticmethod
+    def of(updates: Float[Tensor, "clients parameters"]) -> "Gram":
+        """The Gram matrix of finite rows, on any device."""
+        return Gram(len(updates), lambda: _products(updates))
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def unit(self) -> float:
+        """What lengths are measured in: 1 but for numbers whose squares float64 cannot hold."""
+        return self._known[1]
+
+    def squared_distances(self) -> Float64[Tensor, "rows rows"]:
+        """Between every two rows, in squared units; exactly 0 from a row to itself, never negative."""
+        return _squared_distances(self._known[0])[:-1, :-1]
+
+    def squared_norms(self) -> Float64[Tensor, "rows"]:
+        """Of every row, in squared units."""
+        return _squared_distances(self._known[0])[:-1, -1]
+
+    def mixed(self, mixing: Float64[Tensor, "mixed rows"]) -> "Gram":
+        """Of the rows `mixing @ updates`, which nobody has to form: W G W^T."""
+
+        def products() -> tuple[Tensor, float]:
+            inner, unit = self._known
+            points = torch.zeros(len(mixing) + 1, len(inner), dtype=torch.float64)
+            points[:-1, :-1] = mixing
+            points[:, -1] = 1 - points.sum(1)  # the rest of each row's weight, and all of the origin's own
+            return points @ inner @ points.T, unit
+
+        return Gram(len(mixing), products)
+
+    @cached_property
+    def _known(self) -> tuple[Tensor, float]:
+        return self._products()
+
+
+def _products(updates: Tensor) -> tuple[Tensor, float]:
+    unit = _unit(updates)
+    inner = _about(updates, None, unit)
+    distances, norms = _squared_distances(inner), inner.diagonal()
+    close = distances < _CLOSE * (norms[:, None] + norms)
+    close.fill_diagonal_(False)
+    if bool(close[:-1, :-1].any()):
+        rows = distances[:-1, :-1]
+        central = int(rows.median(1).values.argmin())
+        inner = _about(updates, updates[central], unit)
+    return inner, unit
+
+
+def _about(updates: Tensor, center: Tensor | None, unit: float) -> Tensor:
+    """Inner products of the rows and the origin, less the center."""
+    chunks, points = column_chunks(updates), len(updates) + 1
+    totals = torch.zeros(len(chunks), points, points, dtype=torch.float64, device=updates.device)
+
+    def add(columns: slice, index: int, scratch: Scratch) -> None:
+        rows = updates[:, columns].double() / unit
+        if center is None:
+            totals[index, :-1, :-1] = rows @ rows.T
+            return
+        middle = center[columns].double() / unit
+        rows = torch.cat([rows - middle, -middle[None]])
+        totals[index] = rows @ rows.T
+
+    for_each_chunk(updates, add)
+    return totals.sum(0).cpu()
+
+
+def _squared_distances(inner: Tensor) -> Tensor:
+    norms = inner.diagonal()
+    distances = (norms[:, None] + norms - 2 * inner).clamp_min(0)
+    return distances.fill_diagonal_(0)
+
+
+def _unit(updates: Tensor) -> float:
+    """A power of two near the largest number, where squares of float64 would leave its range; else 1."""
+    if updates.dtype != torch.float64:
+        return 1.0
+    largest = float(updates.abs().amax())
+    if largest == 0 or 1 / _SAFE < largest < _SAFE:
+        return 1.0
+    return float(2.0 ** (frexp(largest)[1] - 1))
