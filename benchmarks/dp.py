@@ -31,7 +31,7 @@ from fedsec.data.dataset import Split
 from fedsec.data.normalization import Normalization
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import InputError
-from fedsec.federation.algorithms.fedavg import plan_client
+from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.models import build
 from fedsec.privacy import PrivateTraining
 from fedsec.seeds import Streams

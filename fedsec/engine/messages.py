@@ -1,7 +1,7 @@
 """What a client starts from, what it may learn from beside its labels, and what its training leaves."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -85,11 +85,13 @@ class LocalResult:
     """What local training of a cohort left, one row a client.
 
     Attributes:
-        updates: the trained parameters minus those the client started from (FedSGD: minus the gradient).
+        updates: the trained parameters minus those the client started from (FedSGD: the gradient).
         statistics: the running statistics after training.
         examples: how many example gradients each client computed.
+        further: what clients send beside it, of the model's length, by name: likewise one row a client.
     """
 
     updates: Float[Tensor, "clients parameters"]
     statistics: Float[Tensor, "clients statistics"]
     examples: Int64[np.ndarray, "clients"]
+    further: Mapping[str, Float[Tensor, "clients parameters"]] = field(default_factory=dict)

@@ -29,6 +29,7 @@ class ResidentData:
         label_of: label of each example.
         clients: example numbers of each client.
         normalization: constants applied to images scaled to [0, 1].
+        poisoned_by: the attack that corrupted some clients' examples, and these clients; None as long as nobody did.
     """
 
     images: UInt8[Tensor, "images channels height width"]
@@ -36,6 +37,7 @@ class ResidentData:
     label_of: Int64[Tensor, "examples"]
     clients: list[np.ndarray]
     normalization: Normalization
+    poisoned_by: tuple[object, frozenset[int]] | None = None
 
     @classmethod
     def build(

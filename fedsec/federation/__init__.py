@@ -1,6 +1,14 @@
 """The protocol: rounds, what is exchanged in them, and the algorithms."""
 
-from fedsec.federation.algorithms import ALGORITHMS, Algorithm, Centralized, FedAvg, FedProx, FedSGD
+from fedsec.federation.algorithms import (
+    ALGORITHMS,
+    Algorithm,
+    Centralized,
+    FedAvg,
+    FedProx,
+    FedSGD,
+    UpdateAlgorithm,
+)
 from fedsec.federation.example_privacy import RunPrivacy, private_run
 from fedsec.federation.knowledge.fedgkt import FedGKT, ServerTraining
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
@@ -25,5 +33,6 @@ __all__ = [
     "ServerTraining",
     "Stragglers",
     "Threat",
+    "UpdateAlgorithm",
     "private_run",
 ]

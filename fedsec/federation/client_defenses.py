@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from fedsec.defense.updates import ClientSide, UpdateTransform, each_known, with_feedback
 from fedsec.engine.parameters import ParameterLayout
 from fedsec.engine.resident_data import ResidentData
-from fedsec.errors import InputError
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion
 
 
-class Sending:
+class ClientDefenses:
     """The clients' defenses of their updates, applied in order, each client for itself.
 
     Args:
@@ -43,17 +42,18 @@ class Sending:
 
     def __call__(
         self, rows: Float[Tensor, "clients parameters"], clients: Sequence[int], round_number: int, module: nn.Module
-    ) -> None:
-        """Replace a round's updates by what the clients send.
+    ) -> Float[Tensor, "clients parameters"]:
+        """What the clients send instead of a round's updates; the very same rows if they defend nothing.
 
         Args:
-            rows: one update a client; overwritten.
+            rows: one update a client; left unchanged.
             clients: of the round.
             round_number: from 1.
             module: the model that the clients received.
         """
         if not self.transforms:
-            return
+            return rows
+        rows = rows.clone()
         if len(self.carried):
             self._before = {client: self.waited[:, client].clone() for client in self.watched.intersection(clients)}
         was_training = module.training
@@ -61,6 +61,7 @@ class Sending:
         for row, client in zip(rows, clients, strict=True):
             self._send(row, client, round_number, module)
         module.train(was_training)
+        return rows
 
     def known(self, row: Float[Tensor, "parameters"], client: int) -> Distortion:
         """What an attacker who knows the defenses can tell from a client's last message.
@@ -124,21 +125,3 @@ class Sending:
 
     def _flat(self, named: Mapping[str, Tensor]) -> Float[Tensor, "parameters"]:
         return torch.cat([named[name].reshape(-1) for name in self.layout.shapes])
-
-
-def check_sending(transforms: Sequence[UpdateTransform], *, private: bool) -> None:
-    """Refuse defenses of updates that would void another one's claim.
-
-    Args:
-        transforms: of the clients.
-        private: whether they train with DP-SGD.
-
-    Raises:
-        InputError: an update that is differentially private goes through something that looks at the data again.
-    """
-    looking = [type(each).__name__ for each in transforms if each.needs_client]
-    if private and looking:
-        raise InputError(
-            f"{looking[0]} chooses by the client's data what of the update is sent, which no noise of DP-SGD covers: "
-            "epsilon would be void; expected defenses that see the update alone"
-        )

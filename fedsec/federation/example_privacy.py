@@ -13,8 +13,8 @@ from fedsec.defense import LocalDefense
 from fedsec.engine.local_training import LocalTraining
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.algorithm import Algorithm
-from fedsec.federation.algorithms.fedavg import FedAvg, noise_of
-from fedsec.federation.algorithms.fedsgd import FedSGD
+from fedsec.federation.algorithms.local_steps import noise_of
+from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.privacy import Epsilon, Ledger, PrivateTraining, Spending
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion
@@ -55,14 +55,13 @@ class RunPrivacy:
         self.budget, self.when_spent = budget, when_spent
         self._keys: set[int] = set()
 
-    def check(self, algorithm: Algorithm, num_clients: int) -> None:
+    def check(self, algorithm: UpdateAlgorithm, num_clients: int) -> None:
         """Refuse an algorithm that this account is not of.
 
         Raises:
             InputError: its clients train otherwise, or they are another number.
         """
-        held = algorithm.local if isinstance(algorithm, FedAvg) else algorithm
-        if getattr(held, "private", None) != self.private:
+        if algorithm.private != self.private:
             raise InputError(
                 "this account is of other private training than the algorithm's; expected both from `private_run`"
             )
@@ -146,37 +145,36 @@ class RunPrivacy:
 
 def private_run(
     defense: LocalDefense, algorithm: Algorithm, sizes: Sequence[int] | np.ndarray, rounds: int
-) -> tuple[Algorithm, RunPrivacy]:
+) -> tuple[UpdateAlgorithm, RunPrivacy]:
     """An algorithm whose clients train as a defense has it, and the account of it.
 
     Noise is calibrated for taking part in every round, once for all clients of equal sizes.
 
     Args:
         defense: of the clients.
-        algorithm: FedAvg, FedProx, centralized or FedSGD, not private yet.
+        algorithm: one for which DP-SGD's account holds, not private yet.
         sizes: examples of every client of the federation.
         rounds: of the run.
 
     Raises:
         InputError: another algorithm, one that is private already, or a target that no noise reaches.
     """
-    if not isinstance(algorithm, FedSGD | FedAvg):
+    if not isinstance(algorithm, UpdateAlgorithm):
         name = type(algorithm).__name__
         raise InputError(f"{type(defense).__name__} goes with algorithms that send updates, and not with {name}")
-    held = algorithm.local if isinstance(algorithm, FedAvg) else algorithm
-    if held.private is not None:
+    if algorithm.private_problem:
+        raise InputError(f"DP-SGD with {type(algorithm).__name__}: {algorithm.private_problem}")
+    if algorithm.private is not None:
         raise InputError("the algorithm is private already; expected one without")
     counts = [int(size) for size in sizes]
-    made: dict[int, tuple[PrivateTraining, Spending]] = {}
+    trainings: dict[int, tuple[PrivateTraining, Spending]] = {}
     for count in dict.fromkeys(counts):
-        batch, steps = (count, 1) if isinstance(held, FedSGD) else (held.batch_of(count), held.steps_of(count))
-        one = defense.private(count, batch, steps * rounds, largest=max(counts))
-        made[count] = one, Spending(one.noise_of(0), batch / count, steps)
-    noises = tuple(made[count][0].noise_of(0) for count in counts)
-    private = replace(made[counts[0]][0], noise_multiplier=noises if len(set(noises)) > 1 else noises[0])
-    costs = [made[count][1] for count in counts]
+        batch, steps = algorithm.batch_and_steps(count)
+        training = defense.private(count, batch, steps * rounds, largest=max(counts))
+        trainings[count] = training, Spending(training.noise_of(0), batch / count, steps)
+    noises = tuple(trainings[count][0].noise_of(0) for count in counts)
+    private = replace(trainings[counts[0]][0], noise_multiplier=noises if len(set(noises)) > 1 else noises[0])
+    costs = [trainings[count][1] for count in counts]
     ledger = defense.ledger(len(counts), max(counts))
     account = RunPrivacy(ledger, costs, counts, private, budget=defense.budget, when_spent=defense.when_spent)
-    if isinstance(algorithm, FedSGD):
-        return replace(algorithm, private=private), account
-    return replace(algorithm, local=replace(algorithm.local, private=private)), account
+    return algorithm.privately(private), account

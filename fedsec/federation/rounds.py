@@ -114,6 +114,7 @@ class RoundLoop(ABC):
         round: how many rounds are done.
         metric_names: what an evaluation measures, the primary metric first.
         per_class_names: what it measures of each class.
+        diverged: whether what is trained is no longer finite; the run then ends.
 
     Raises:
         InputError: numbers out of range.
@@ -144,7 +145,7 @@ class RoundLoop(ABC):
             raise InputError(f"clients_per_round must lie in [1, {self.num_clients}], got {clients_per_round}")
         if sampling not in get_args(Sampling):
             raise InputError(f"sampling must be fixed or poisson, got {sampling!r}")
-        self.round = 0
+        self.round, self.diverged = 0, False
 
     def run(self) -> Iterator[RoundResult]:
         """Play the remaining rounds, yielding after each."""
@@ -242,9 +243,18 @@ def checked_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
 
 
 def poison_data(data: ResidentData, threat: Threat, num_classes: int, streams: Streams) -> None:
-    """Let the Byzantine clients corrupt their examples, once, before the first round."""
-    if not isinstance(threat.attack, DataPoisoning):
+    """Let the Byzantine clients corrupt their examples, once, before the first round; a second call does nothing.
+
+    Raises:
+        InputError: others have corrupted these data already.
+    """
+    if not isinstance(threat.attack, DataPoisoning) or not threat.byzantine:
         return
+    if data.poisoned_by is not None:
+        if data.poisoned_by != (threat.attack, threat.byzantine):
+            raise InputError("these data were poisoned by another threat already; expected data of their own")
+        return
+    data.poisoned_by = threat.attack, threat.byzantine
     for client in sorted(threat.byzantine):
         images, labels = data.client_examples(client)
         generator = streams.torch("attack", "client", client)

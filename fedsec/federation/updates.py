@@ -1,5 +1,6 @@
-"""The federation that exchanges updates: send, train, poison, aggregate, step, evaluate."""
+"""The federation that exchanges updates: train, send, forge, aggregate, step, evaluate."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import get_args
@@ -16,16 +17,16 @@ from fedsec.engine.batch_norm import NormStatistics
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import AggregationError, InputError
-from fedsec.federation.algorithms.algorithm import Algorithm
-from fedsec.federation.algorithms.fedavg import FedAvg
-from fedsec.federation.client_defenses import Sending, check_sending
+from fedsec.federation import guards
+from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, UpdateAlgorithm
+from fedsec.federation.client_defenses import ClientDefenses
 from fedsec.federation.example_privacy import RunPrivacy
-from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Sampling, Threat, checked_state
-from fedsec.federation.user_privacy import Releases, aggregated, check_threat, tagged, untagged
+from fedsec.federation.forgery import forged
+from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Sampling, Threat, checked_state, poison_data
+from fedsec.federation.user_privacy import Releases, aggregated, tagged, untagged
 from fedsec.metrics.classification import Evaluation, average, evaluate
 from fedsec.models.costs import module_costs
 from fedsec.seeds import Streams
-from fedsec.threat import AttackerView, KnowledgePoisoning, UpdatePoisoning
 
 LocalUpdates = Callable[[Start, Sequence[int], int], LocalResult]
 Observer = Callable[[int, Sequence[int], Float[Tensor, "clients parameters"]], None]
@@ -39,12 +40,12 @@ class Federation(RoundLoop):
         module: the model; its weights are the initial ones and afterwards the current ones.
         trainer: trains cohorts on the clients' data.
         test: the server's test set.
-        algorithm: what is exchanged and how the server steps.
+        algorithm: what clients do, what they send, and how the server steps.
         aggregator: how updates become one vector.
         streams: the experiment's random streams.
         rounds: length of the experiment.
         clients_per_round: clients sampled each round without replacement; None for all.
-        threat: Byzantine clients.
+        threat: Byzantine clients; where they corrupt their data, they do so here, unless they have already.
         num_classes: of the data.
         evaluate_every: rounds between evaluations; the last round is always evaluated.
         local_updates: replaces the algorithm's local training (used to share it between experiments).
@@ -54,8 +55,8 @@ class Federation(RoundLoop):
         sampling: how a round's clients are drawn, see `Sampling`.
 
     Attributes:
-        parameters: of the global model.
-        statistics: its running statistics.
+        algorithm_state: all that the algorithm carries from round to round, the global model's parameters included.
+        statistics: the global model's running statistics.
         client_statistics: each client's own, under `bn: local`.
         observers: of what the server receives; training does not depend on them.
 
@@ -69,7 +70,7 @@ class Federation(RoundLoop):
         trainer: CohortTrainer,
         test: Split,
         *,
-        algorithm: Algorithm,
+        algorithm: UpdateAlgorithm,
         aggregator: Aggregator,
         streams: Streams,
         rounds: int,
@@ -96,65 +97,85 @@ class Federation(RoundLoop):
         self.trainer, self.algorithm, self.aggregator = trainer, algorithm, aggregator
         self.num_classes, self.bn, self.privacy = num_classes, bn, privacy
         self.test_images, self.test_labels = test.images.to(trainer.data.device), test.labels.to(trainer.data.device)
-        self.local_updates = local_updates or self._train
+        self.local_updates = local_updates or self.train
         self.observers: list[Observer] = []
-        if algorithm.weighting == "population" and not aggregator.uses_weights:
-            raise InputError("weighting population rescales an average; it needs a rule that uses weights (mean)")
-        if isinstance(self.threat.attack, KnowledgePoisoning):
-            name = type(self.threat.attack).__name__
-            raise InputError(f"{name} poisons knowledge, and {type(algorithm).__name__} exchanges updates")
         if bn not in get_args(NormStatistics):
             raise InputError(f"bn must be one of {', '.join(get_args(NormStatistics))}, got {bn!r}")
-        if bn == "local" and aggregator.needs_global_model:
-            raise InputError(
-                f"bn: local keeps no running statistics at the server, but {type(aggregator).__name__} evaluates the "
-                "global model there; expected average, reset or recalibrate"
-            )
         if (bn == "reset") != trainer.cumulative:
             raise InputError("bn: reset goes with a cumulative trainer, and only reset does")
-        aggregator.max_rejected(algorithm.fewest(self.clients_per_round))  # raises where it cannot work with so few
+        guards.check(
+            guards.RunDescription(
+                algorithm,
+                self.num_clients,
+                self.clients_per_round,
+                attack=self.threat.attack,
+                num_byzantine=len(self.threat.byzantine),
+                rule=aggregator,
+                transforms=transforms,
+                private=privacy is not None,
+                sampling=sampling,
+                bn=bn,
+                running_statistics=bool(trainer.statistics.size),
+            )
+        )
         self.releases: Releases | None = None
         if isinstance(aggregator, PrivateAggregator):
-            leaving = bn != "local" and bool(trainer.statistics.size)
-            cohort = self.clients_per_round, rounds, sampling
-            slow = algorithm.stragglers if isinstance(algorithm, FedAvg) else None
-            check_threat(aggregator, self.threat)
-            self.releases = Releases(aggregator, self.num_clients, *cohort, statistics=leaving, stragglers=slow)
-        check_sending(transforms, private=privacy is not None)
-        for each in transforms:
-            each.check_model(module)
-        self.sending = Sending(transforms, trainer.layout, trainer.data, streams)
+            self.releases = Releases(aggregator, self.num_clients, self.clients_per_round, rounds)
+        for transform in transforms:
+            transform.check_model(module)
+        self.client_defenses = ClientDefenses(transforms, trainer.layout, trainer.data, streams)
         if privacy is not None:
             privacy.check(algorithm, self.num_clients)
             trainer.private_method(privacy.private.grad_sample_mode)  # raises where the model cannot be private
+        poison_data(trainer.data, self.threat, num_classes, streams)
+        # Each vector is aggregated by a rule of its own: one that remembers must not mix them up.
+        self._rules = {name: aggregator if name == "update" else copy.deepcopy(aggregator) for name in algorithm.sends}
         start = trainer.start(self.module)
-        self.parameters, self.statistics = start.parameters, start.statistics
+        self.algorithm_state = algorithm.init(start.parameters, self.num_clients)
+        self.statistics = start.statistics
         held = self.num_clients if bn == "local" else 0
         self.client_statistics = self.statistics.repeat(held, 1)
         self._costs = module_costs(module, tuple(self.test_images.shape[1:]))
+
+    @property
+    def parameters(self) -> Float[Tensor, "parameters"]:
+        """Of the global model."""
+        return self.algorithm_state["parameters"]
+
+    @parameters.setter
+    def parameters(self, vector: Float[Tensor, "parameters"]) -> None:
+        self.algorithm_state = {**self.algorithm_state, "parameters": vector}
 
     def state(self) -> dict[str, Tensor]:
         return {**self._model_state(), **({} if self.privacy is None else self.privacy.state())}
 
     def _model_state(self) -> dict[str, Tensor]:
-        state = {"parameters": self.parameters, "statistics": self.statistics, **self.sending.state()}
-        state |= tagged(self.aggregator.state(), "rule")
-        # A copy: rounds write into it, client by client.
+        # Copies of what rounds write into, client by client.
+        memory = {name: tensor.clone() for name, tensor in self.algorithm_state.items() if name != "parameters"}
+        state = {"parameters": self.parameters, "statistics": self.statistics, **self.client_defenses.state()}
+        state |= tagged(memory, "algorithm")
+        for name, rule in self._rules.items():
+            state |= tagged(rule.state(), _tag(name))
         return {**state, "client_statistics": self.client_statistics.clone()} if self.bn == "local" else state
 
     def restore(self, state: Mapping[str, Tensor], round_number: int) -> None:
         spent = {} if self.privacy is None else {name: state[name] for name in self.privacy.state() if name in state}
-        kept = checked_state({name: each for name, each in state.items() if name not in spent}, self._model_state())
+        rest = {name: tensor for name, tensor in state.items() if name not in spent}
+        restored = checked_state(rest, self._model_state())
         if self.privacy is not None:
             self.privacy.restore(spent)
-        self.parameters, self.statistics = kept["parameters"], kept["statistics"]
-        self.sending.restore(kept)
-        self.aggregator.restore(untagged(kept, "rule"))
+        memory = {name: tensor.clone() for name, tensor in untagged(restored, "algorithm").items()}
+        self.algorithm_state = {"parameters": restored["parameters"], **memory}
+        self.statistics = restored["statistics"]
+        self.client_defenses.restore(restored)
+        for name, rule in self._rules.items():
+            rule.restore(untagged(restored, _tag(name)))
         if self.releases is not None:
             self.releases.restore(round_number)
-        self.client_statistics = kept.get("client_statistics", self.client_statistics).clone()
+        self.client_statistics = restored.get("client_statistics", self.client_statistics).clone()
         self._load(self.statistics)
         self.round = round_number
+        self.diverged = not bool(self.parameters.isfinite().all())
 
     def weights(self) -> dict[str, Tensor]:
         self._load(self.statistics)
@@ -178,33 +199,35 @@ class Federation(RoundLoop):
             InputError: the privacy budget is spent.
         """
         if self.over:
-            raise InputError(f"the privacy budget ends this run after {self.round} rounds; `over` says so")
+            why = "its model is no longer finite" if self.diverged else "the privacy budget ends this run"
+            raise InputError(f"{why} after {self.round} rounds; `over` says so")
         number = self.round + 1
         sampled = self.sample(number)
         heard = self.algorithm.heard(sampled, number, self.streams)
         clients = heard if self.privacy is None else self.privacy.admitted(heard)
         if not clients:
             return self._idle(sampled, heard)
-        drawn = self._generator(number)
-        result = self.local_updates(self.start(clients), clients, number)
-        rows = result.updates
+        drawn = {name: self._generator(number, name) for name in self.algorithm.sends}
+        trained = self.local_updates(self.start(clients), clients, number)
         # Before anything leaves a client: what goes wrong later does not take back what was sent.
         if self.privacy is not None:
             self.privacy.spend(clients, number, self.streams)
         if self.releases is not None:
             self.releases.spend()
-        self.sending(rows, clients, number, self.module)
-        byzantine = [position for position, client in enumerate(clients) if client in self.threat.byzantine]
-        self._poison(rows, byzantine, number)
+        sent = {"update": self.client_defenses(trained.updates, clients, number, self.module), **trained.further}
+        byzantine = [place for place, client in enumerate(clients) if client in self.threat.byzantine]
+        received = forged(sent, self.threat.attack, byzantine, self.parameters, number, self.streams)
         for observer in self.observers:
-            observer(number, clients, rows)
+            observer(number, clients, received["update"])
         coefficients = self._coefficients(clients)
-        try:
-            aggregate = aggregated(self.aggregator, rows, coefficients, drawn)
-        except AggregationError as error:
-            raise AggregationError(f"round {number}, clients {clients}: {error}") from error
-        self.parameters = self.algorithm.step(self.parameters, aggregate.vector, coefficients.sum().item())
-        self._settle(result.statistics, clients, coefficients, aggregate)
+        verdict = self._aggregate(received, coefficients, drawn, number, clients)
+        total = coefficients.sum().item()
+        exchange = Exchange(clients, trained, total, self._shares(clients))
+        vectors = {name: aggregate.vector for name, aggregate in verdict.items()}
+        self.algorithm_state = self.algorithm.apply(self.algorithm_state, exchange, vectors)
+        aggregate = verdict["update"]
+        self.diverged = not bool(self.parameters.isfinite().all())
+        self._settle(trained.statistics, clients, coefficients, aggregate)
         self._load(self.statistics)
         self.round = number
         rejected = set(aggregate.rejected)
@@ -219,7 +242,7 @@ class Federation(RoundLoop):
             **self.measured(evaluation),
             dropped=tuple(client for client in sampled if client not in set(heard)),
             client_values=client_values,
-            cost=None if self.algorithm.pooled else self._cost(result, clients, number),
+            cost=None if self.algorithm.pooled else self._cost(trained, clients, number),
             spent=tuple(client for client in heard if client not in set(clients)),
             epsilon=self._epsilon(),
             user_epsilon=self._user_epsilon(),
@@ -227,7 +250,9 @@ class Federation(RoundLoop):
 
     @property
     def over(self) -> bool:
-        """Whether the next round's clients (some, or all there are: `when_spent`) have no privacy budget for it."""
+        """Whether the model diverged, or the next round's clients (some, or all: `when_spent`) have no privacy left."""
+        if self.diverged:
+            return True
         if self.privacy is None or self.round >= self.rounds:
             return False
         return self.privacy.ends(self.algorithm.heard(self.sample(self.round + 1), self.round + 1, self.streams))
@@ -242,11 +267,35 @@ class Federation(RoundLoop):
     def _user_epsilon(self) -> float | None:
         return None if self.releases is None else self.releases.epsilon().value
 
-    def _generator(self, round_number: int) -> torch.Generator | None:
-        rule, name = self.aggregator, ("noise", "server", "round", round_number)
+    def _generator(self, round_number: int, vector: str = "update") -> torch.Generator | None:
+        rule = self._rules[vector]
+        name = ("noise", "server", "round", round_number, *(() if vector == "update" else (vector,)))
         if isinstance(rule, PrivateAggregator):
             return self.streams.noise(*name, *rule.stream())
         return self.streams.torch(*name) if rule.draws else None
+
+    def _aggregate(
+        self,
+        received: Mapping[str, Float[Tensor, "clients parameters"]],
+        coefficients: Float[Tensor, "clients"],
+        drawn: Mapping[str, torch.Generator | None],
+        round_number: int,
+        clients: Sequence[int],
+    ) -> dict[str, Aggregate]:
+        """What the server's rule makes of each vector that it received.
+
+        Where nothing that it received is finite, there is no aggregate but NaN: the model diverges.
+        """
+        aggregates = {}
+        for name, rows in received.items():
+            try:
+                aggregates[name] = aggregated(self._rules[name], rows, coefficients, drawn[name])
+            except AggregationError as error:
+                if bool(rows.isfinite().all(1).any()):
+                    raise AggregationError(f"round {round_number}, clients {list(clients)}: {error}") from error
+                nobody = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+                aggregates[name] = Aggregate(torch.full_like(rows[0], torch.nan), nobody, tuple(range(len(rows))))
+        return aggregates
 
     def _idle(self, sampled: Sequence[int], heard: Sequence[int]) -> RoundResult:
         """A round in which nobody takes part, for lack of privacy budget or by chance: the model stays as it is.
@@ -258,7 +307,9 @@ class Federation(RoundLoop):
             drawn = self._generator(self.round)
             assert drawn is not None
             self.releases.spend()
-            self.parameters = self.algorithm.step(self.parameters, self.aggregator.nobody(self.parameters, drawn), 1.0)
+            nobody = Exchange((), None, 1.0, self._shares(()))
+            noise = {"update": self.aggregator.nobody(self.parameters, drawn)}
+            self.algorithm_state = self.algorithm.apply(self.algorithm_state, nobody, noise)
             self._load(self.statistics)
         evaluation = self.evaluate() if self.evaluated(self.round) else None
         return RoundResult(
@@ -322,6 +373,10 @@ class Federation(RoundLoop):
         sizes, population = self.data.sizes(clients), self.data.sizes(range(self.num_clients))
         return self.algorithm.coefficients(_float(sizes, self.parameters), _float(population, self.parameters))
 
+    def _shares(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
+        sizes, population = self.data.sizes(clients), self.data.sizes(range(self.num_clients))
+        return self.algorithm.shares(_float(sizes, self.parameters), _float(population, self.parameters))
+
     def _classify(self) -> Evaluation:
         return evaluate(
             self.module,
@@ -332,8 +387,16 @@ class Federation(RoundLoop):
             compute=self.trainer.compute,
         )
 
-    def _train(self, start: Start, clients: Sequence[int], round_number: int) -> LocalResult:
-        return self.algorithm.updates(self.trainer, start, clients, round_number, self.streams)
+    def train(self, start: Start, clients: Sequence[int], round_number: int) -> LocalResult:
+        """What a round's clients would send, honestly and undefended.
+
+        Args:
+            start: what they start from.
+            clients: in the order of the rows.
+            round_number: from 1.
+        """
+        participants = Participants(clients, round_number, self.data, self.streams)
+        return self.algorithm.work(self.algorithm_state, participants).perform(self.trainer, start, clients)
 
     def _load(self, statistics: Float[Tensor, "statistics"]) -> None:
         self.trainer.layout.load(self.module, self.parameters)
@@ -359,8 +422,9 @@ class Federation(RoundLoop):
 
     def _cost(self, result: LocalResult, clients: Sequence[int], round_number: int) -> EdgeCost:
         number = self.parameters.element_size()
-        exchanged = self.parameters.numel() + (self.statistics.numel() if self.bn in ("average", "reset") else 0)
-        up = down = exchanged * number
+        statistics = self.statistics.numel() if self.bn in ("average", "reset") else 0
+        up = (len(self.algorithm.sends) * self.parameters.numel() + statistics) * number
+        down = (len(self.algorithm.broadcasts) * self.parameters.numel() + statistics) * number
         flops = fmean(result.examples.tolist()) * self._costs.training_flops
         if self.bn == "recalibrate" and self.statistics.numel() and self.evaluated(round_number):
             # The new model comes, the client's images pass through it once, and their statistics go.
@@ -368,27 +432,15 @@ class Federation(RoundLoop):
             flops += fmean(self.data.sizes(clients).tolist()) * self._costs.forward_flops
         return EdgeCost(up, down, flops)
 
-    def _poison(self, rows: Float[Tensor, "clients parameters"], byzantine: list[int], round_number: int) -> None:
-        attack = self.threat.attack
-        if not byzantine or not isinstance(attack, UpdatePoisoning):
-            return
-        honest = [i for i in range(len(rows)) if i not in set(byzantine)] if attack.knowledge == "omniscient" else []
-        rows[byzantine] = attack.craft(
-            AttackerView(
-                own=rows[byzantine],
-                honest=rows[honest],
-                parameters=self.parameters,
-                num_clients=len(rows),
-                num_byzantine=len(byzantine),
-                round=round_number,
-                generator=self.streams.torch("attack", "round", round_number),
-            )
-        )
-
 
 def _mean(rows: Float[Tensor, "clients statistics"], weights: Float[Tensor, "clients"]) -> Tensor:
     shares = weights / weights.sum()
     return (rows * shares[:, None]).sum(0)
+
+
+def _tag(vector: str) -> str:
+    """What names of a rule's state begin with in a checkpoint."""
+    return "rule" if vector == "update" else f"rule of {vector}"
 
 
 def _float(sizes: np.ndarray, like: Tensor) -> Tensor:

@@ -7,11 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.defense import Aggregate, Aggregator, PrivateAggregator
-from fedsec.errors import InputError
-from fedsec.federation.rounds import Sampling, Threat
-from fedsec.federation.stragglers import Stragglers
 from fedsec.privacy import Epsilon, Ledger
-from fedsec.threat import UpdatePoisoning
 
 
 class Releases:
@@ -24,12 +20,9 @@ class Releases:
         num_clients: of the federation.
         clients_per_round: how many take part in a round, on average.
         rounds: of the run.
-        sampling: how they are drawn.
-        statistics: whether running statistics of batch normalization leave the clients.
-        stragglers: of the algorithm.
 
     Raises:
-        InputError: something that would void the guarantee, or a target that no noise reaches.
+        InputError: a target that no noise reaches. What would void the guarantee is for `guards` to tell.
     """
 
     def __init__(
@@ -38,17 +31,7 @@ class Releases:
         num_clients: int,
         clients_per_round: int,
         rounds: int,
-        sampling: Sampling,
-        *,
-        statistics: bool,
-        stragglers: Stragglers | None = None,
     ) -> None:
-        check_sampling(rule, num_clients, clients_per_round, sampling, stragglers=stragglers)
-        if statistics:
-            raise InputError(
-                f"{type(rule).__name__}: running statistics of batch normalization would leave the clients without "
-                "noise, and void epsilon; expected norm: gn, or bn: local"
-            )
         rule.prepare(num_clients, clients_per_round / num_clients, rounds)
         assert rule.round_cost is not None
         self.cost = rule.round_cost
@@ -67,53 +50,6 @@ class Releases:
         self.ledger = Ledger(1, self.ledger.delta, self.ledger.accountant)
         for _ in range(rounds):
             self.spend()
-
-
-def check_sampling(
-    rule: PrivateAggregator,
-    num_clients: int,
-    clients_per_round: int,
-    sampling: Sampling,
-    *,
-    stragglers: Stragglers | None = None,
-) -> None:
-    """Refuse a way to draw and hear clients that user-level accounts do not hold for.
-
-    Args:
-        rule: which claims an account.
-        num_clients: of the federation.
-        clients_per_round: how many take part in a round, on average.
-        sampling: how they are drawn.
-        stragglers: of the algorithm; None for none.
-
-    Raises:
-        InputError: neither independent draws nor all clients, or stragglers: a fixed share of a round's clients is
-            slow, so that what is heard of one client depends on who else was drawn.
-    """
-    if stragglers is not None and stragglers.fraction:
-        raise InputError(
-            f"{type(rule).__name__}: its account holds for clients that are heard whoever else takes part, and a fixed "
-            f"share of stragglers ({stragglers.handling}) depends on the others; expected no stragglers"
-        )
-    if clients_per_round < num_clients and sampling != "poisson":
-        raise InputError(
-            f"{type(rule).__name__}: its account holds for clients that are drawn independently of each other, not for "
-            f"exactly {clients_per_round} of {num_clients}; expected federation.sampling: poisson, or all clients"
-        )
-
-
-def check_threat(rule: PrivateAggregator, threat: Threat) -> None:
-    """Refuse attackers who craft their updates from other clients': one client then moves many rows.
-
-    Raises:
-        InputError: they do.
-    """
-    attack = threat.attack
-    if threat.byzantine and isinstance(attack, UpdatePoisoning) and attack.knowledge == "omniscient":
-        raise InputError(
-            f"{type(rule).__name__}: {type(attack).__name__} crafts its updates from all others', so that one client "
-            "moves many rows and no account holds; expected an attack that knows its own clients, or another rule"
-        )
 
 
 def aggregated(

@@ -63,10 +63,7 @@ def cell_experiment(config: CellConfig, settings: Settings) -> Experiment:
     federation = experiment.federation
     assert isinstance(federation, Federation)
 
-    def train(start: Any, clients: Any, round_number: int) -> Any:
-        return federation.algorithm.updates(federation.trainer, start, clients, round_number, federation.streams)
-
-    shared.attach(train, experiment.threat)
+    shared.attach(federation.train, experiment.threat)
     return experiment
 
 

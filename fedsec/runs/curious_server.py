@@ -65,7 +65,7 @@ class CuriousServer:
         self.lpips = _lpips()
         if isinstance(self.federation, Federation):
             self._check_updates()
-            self.federation.sending.watched.add(self.target.client)
+            self.federation.client_defenses.watched.add(self.target.client)
             self.federation.observers.append(self._see_updates)
         else:
             assert isinstance(self.federation, KnowledgeFederation)
@@ -81,7 +81,7 @@ class CuriousServer:
             raise InputError(
                 f"{self.key}.knowledge.bn_statistics: the model has no batch normalization; expected none, got batch"
             )
-        local: LocalTraining | None = getattr(self.federation.algorithm, "local", None)
+        local = self.federation.algorithm.training
         if local is not None:
             try:
                 _seen(local, len(self.federation.data.clients[self.target.client]))
@@ -98,7 +98,7 @@ class CuriousServer:
             self._leave(round_number, "its update was zero, or not finite: there is nothing to invert")
             return
         images, labels = federation.data.client_examples(client)
-        local: LocalTraining | None = getattr(federation.algorithm, "local", None)
+        local = federation.algorithm.training
         model = federation.module
         batched = has_batch_statistics(model)
         granted = None
@@ -107,8 +107,7 @@ class CuriousServer:
         was_training = model.training
         # Who assumes running statistics looks at the model in eval mode.
         model.train(batched and self.knowledge.bn_statistics != "running")
-        # FedSGD sends the direction to move along, the opposite of its gradient.
-        update = federation.trainer.layout.views(row if local is not None else -row)
+        update = federation.trainer.layout.views(row)
         observation = Observation(
             model,
             update,
@@ -130,7 +129,9 @@ class CuriousServer:
         assert isinstance(federation, Federation)
         if not self.knowledge.defense:
             return None
-        found = federation.sending.known(row, self.target.client) if federation.sending.transforms else None
+        found = (
+            federation.client_defenses.known(row, self.target.client) if federation.client_defenses.transforms else None
+        )
         if federation.privacy is None:
             return found
         private = federation.privacy.known(federation.trainer.layout.shapes, self.target.client, local)

@@ -12,28 +12,25 @@ import torch
 from torch import nn
 
 from fedsec.data import Dataset, load, normalization
-from fedsec.data.augmentation import Augmentation
 from fedsec.data.partitions import Partition, class_counts
 from fedsec.defense import Aggregator, LocalDefense
 from fedsec.defense.knowledge import compose
 from fedsec.defense.updates import UpdateTransform
-from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.precision import Compute
 from fedsec.engine.resident_data import ResidentData
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
-from fedsec.federation.algorithms.algorithm import Algorithm
+from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.example_privacy import private_run
-from fedsec.federation.knowledge.fedgkt import FedGKT, ServerTraining
+from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import Attack, RoundLoop, Threat, poison_data
-from fedsec.federation.stragglers import Stragglers
 from fedsec.federation.updates import Federation, LocalUpdates
 from fedsec.models import build
 from fedsec.models.split import feature_shape
 from fedsec.plugins import registry
-from fedsec.scenario import AttackConfig, CellConfig, DatasetConfig, LocalConfig, ModelConfig
-from fedsec.scenario.federation_config import GROUP_TRANSFER
+from fedsec.scenario import AttackConfig, CellConfig, DatasetConfig, ModelConfig
+from fedsec.scenario.algorithm import make_algorithm
 from fedsec.scenario.named_sections import NamedSection
 from fedsec.seeds import Streams
 
@@ -82,7 +79,17 @@ def build_experiment(
     threat = Threat.draw(_attack(config.attack), config.attack.count(len(clients)), len(clients), streams)
     poison_data(data, threat, dataset.num_classes, streams)
     parts = _Parts(config, dataset, data, streams, threat, threads)
-    federation = parts.knowledge() if config.federation.algorithm == GROUP_TRANSFER else parts.updates(local_updates)
+    algorithm = make_algorithm(config.federation)
+    federation: RoundLoop
+    if isinstance(algorithm, FedGKT):
+        federation = parts.knowledge(algorithm)
+    elif isinstance(algorithm, UpdateAlgorithm):
+        federation = parts.updates(algorithm, local_updates)
+    else:
+        raise InputError(
+            f"federation.algorithm: {config.federation.algorithm} exchanges {algorithm.exchanges} in a way of its own "
+            "that no federation plays; expected a subclass of UpdateAlgorithm or FedGKT"
+        )
     return Experiment(config, dataset, threat, federation, counts)
 
 
@@ -97,13 +104,13 @@ class _Parts:
     threat: Threat
     threads: int
 
-    def updates(self, local_updates: LocalUpdates | None) -> Federation:
+    def updates(self, algorithm: UpdateAlgorithm, local_updates: LocalUpdates | None) -> Federation:
         settings = self.config.federation
         module = self._model(self.config.model, self.dataset.input_shape, "init")
         bn = settings.bn or "average"
         defenses = [_build("defense", part) for part in self.config.defense]
-        algorithm, privacy = make_algorithm(self.config), None
-        for private in (made for made in defenses if isinstance(made, LocalDefense)):
+        privacy = None
+        for private in (defense for defense in defenses if isinstance(defense, LocalDefense)):
             sizes = self.data.sizes(range(len(self.data.clients)))
             algorithm, privacy = private_run(private, algorithm, sizes, settings.rounds)
         return Federation(
@@ -111,7 +118,7 @@ class _Parts:
             self._trainer(module, cumulative=bn == "reset"),
             algorithm=algorithm,
             aggregator=_rule(defenses),
-            transforms=[made for made in defenses if isinstance(made, UpdateTransform)],
+            transforms=[defense for defense in defenses if isinstance(defense, UpdateTransform)],
             privacy=privacy,
             sampling=settings.sampling or "fixed",
             local_updates=local_updates,
@@ -119,7 +126,7 @@ class _Parts:
             **self._common(),
         )
 
-    def knowledge(self) -> KnowledgeFederation:
+    def knowledge(self, algorithm: FedGKT) -> KnowledgeFederation:
         settings = self.config.federation
         assert settings.server is not None
         client = self._model(self.config.model, self.dataset.input_shape, "init")
@@ -129,7 +136,7 @@ class _Parts:
             client,
             self._model(settings.server.model, shape, "server init"),
             self._trainer(client),
-            algorithm=make_knowledge_transfer(self.config),
+            algorithm=algorithm,
             defense=compose(defenses),
             **self._common(),
         )
@@ -162,44 +169,6 @@ class _Parts:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.streams.seed(stream))
             return build(model.name, input_shape, self.dataset.num_classes, **model.options)
-
-
-def make_algorithm(config: CellConfig) -> Algorithm:
-    """The algorithm of a configuration that exchanges updates."""
-    settings = config.federation
-    options: dict[str, Any] = {"weighting": settings.weighting, "server_lr": settings.server_lr}
-    if settings.local is not None:
-        options["local"] = _local(settings.local)
-    if settings.stragglers is not None:
-        options["stragglers"] = Stragglers(settings.stragglers.fraction, settings.stragglers.handling)
-    if settings.mu is not None:
-        options["mu"] = settings.mu
-    made: Algorithm = registry.load("algorithm", settings.algorithm)(**options)
-    return made
-
-
-def make_knowledge_transfer(config: CellConfig) -> FedGKT:
-    """The settings of a configuration that exchanges knowledge."""
-    settings = config.federation
-    server, distillation = settings.server, settings.distillation
-    assert server is not None
-    assert distillation is not None
-    assert settings.local is not None
-    training = server.model_dump(exclude={"model"})
-    if isinstance(server.epochs, list):
-        training["epochs"] = tuple(server.epochs)
-    return FedGKT(
-        local=_local(settings.local),
-        server=ServerTraining(**training),
-        asynchronous=bool(settings.asynchronous),
-        **distillation.model_dump(),
-    )
-
-
-def _local(config: LocalConfig) -> LocalTraining:
-    options = config.model_dump(exclude={"augmentation"})
-    augmentation = None if config.augmentation is None else Augmentation(**config.augmentation.model_dump())
-    return LocalTraining(**options, augmentation=augmentation)
 
 
 @lru_cache(maxsize=2)

@@ -37,11 +37,13 @@ def rehearse(scenario: Scenario) -> None:
                 continue
             seen.add(once)
             try:
-                build()
+                more = build()
             except FAILURES as error:
-                problems.append((origin(cell.draft, path), " ".join(str(error).split())))
-    if found := scenario.source.error(problems):
-        raise found
+                more = [((), " ".join(str(error).split()))]
+            if isinstance(more, list):
+                problems += [(origin(cell.draft, (*path, *where)), message) for where, message in more]
+    if refusal := scenario.source.error(problems):
+        raise refusal
 
 
 def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]]]:
@@ -66,21 +68,17 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
         return
     for index, part in enumerate(config.defense):
         where, key = ("defense", index), content["defense"][index]
-        if part.role == "rule":
-            yield where, [key, config.heard], partial(bound_of, part, config.heard)
-            if config.federation.sampling == "poisson" and config.cohort < config.partition.clients:
-                drawn = [config.heard, config.partition.clients, config.cohort, config.federation.rounds, config.seed]
-                yield where, [key, drawn], partial(_smallest_round, part, config)
-        else:
-            yield where, key, partial(_build, "defense", part)
-    promised = [content[section] for section in ("defense", "federation", "attack")]
-    yield ("defense",), [*promised, config.partition.clients], partial(_promises, config)
+        yield where, key, partial(_build, "defense", part)
+        if part.role == "rule" and config.federation.sampling == "poisson" and config.cohort < config.partition.clients:
+            drawn = [config.heard, config.partition.clients, config.cohort, config.federation.rounds, config.seed]
+            yield where, [key, drawn], partial(_smallest_round, part, config)
+    yield ("federation",), content["federation"], partial(_algorithm, config)
+    parts = [content[section] for section in ("defense", "federation", "attack")]
+    yield (), [*parts, config.partition.clients], partial(_guarded, config)
     if any(part.role == "update" for part in config.defense):
         yield ("defense",), [content["defense"], networks], partial(_defensible, config)
     if config.defense[0].role == "local":
         yield ("defense", 0), [networks, "private"], partial(_independent, config)
-    if config.federation.bn == "local":
-        yield ("federation", "bn"), content["defense"], partial(_server_evaluates_nothing, config.defense[-1])
 
 
 def _build(kind: str, part: NamedSection) -> Any:
@@ -116,45 +114,36 @@ def _smallest_round(rule: DefenseConfig, config: CellConfig) -> None:
         ) from error
 
 
-def _server_evaluates_nothing(rule: DefenseConfig) -> None:
-    if registry.load("defense", rule.name).needs_global_model:
-        raise InputError(
-            f"local keeps no single set of statistics, and {rule.name} evaluates the global model; expected "
-            "average, reset or recalibrate"
-        )
+def _algorithm(config: CellConfig) -> Any:
+    from fedsec.scenario.algorithm import make_algorithm
+
+    return make_algorithm(config.federation)
 
 
-def _promises(config: CellConfig) -> None:
-    """What one defense claims must hold beside the others, and for the way clients are drawn."""
-    from fedsec.defense import PrivateAggregator
-    from fedsec.federation.client_defenses import check_sending
-    from fedsec.federation.rounds import Threat
-    from fedsec.federation.stragglers import Stragglers
-    from fedsec.federation.user_privacy import check_sampling, check_threat
+def _guarded(config: CellConfig) -> list[Problem]:
+    """What the parts of a run must not be combined with."""
+    from fedsec.federation import guards
 
     try:
-        built = [_build("defense", part) for part in config.defense]
+        algorithm = _algorithm(config)
+        attack = None if config.attack.name == NO_ATTACK or config.attack.inverts else _build("attack", config.attack)
+        defenses = [(part.role, _build("defense", part)) for part in config.defense]
     except FAILURES:
-        return  # complained about already
-    roles = [part.role for part in config.defense]
-    transforms = [made for made, role in zip(built, roles, strict=True) if role == "update"]
-    check_sending(transforms, private="local" in roles)
-    if not isinstance(built[-1], PrivateAggregator):
-        return
-    federation, slow = config.federation, config.federation.stragglers
-    if (byzantine := config.attack.count(config.partition.clients)) and not config.attack.inverts:
-        try:
-            attack = _build("attack", config.attack)
-        except FAILURES:
-            return  # complained about already
-        check_threat(built[-1], Threat(frozenset(range(byzantine)), attack))
-    check_sampling(
-        built[-1],
-        config.partition.clients,
+        return []  # complained about already
+    federation, clients = config.federation, config.partition.clients
+    run = guards.RunDescription(
+        algorithm,
+        1 if config.pooled else clients,
         config.cohort,
-        federation.sampling or "fixed",
-        stragglers=None if slow is None else Stragglers(slow.fraction, slow.handling),
+        attack=attack,
+        num_byzantine=config.attack.count(clients),
+        rule=next((defense for role, defense in defenses if role == "rule"), None),
+        transforms=[defense for role, defense in defenses if role == "update"],
+        private=any(role == "local" for role, _ in defenses),
+        sampling=federation.sampling or "fixed",
+        bn=federation.bn or "average",
     )
+    return [(tuple(place.split(".")), message) for place, message in guards.problems(run)]
 
 
 def _independent(config: CellConfig) -> None:

@@ -20,7 +20,6 @@ from fedsec.engine.messages import LocalResult
 from fedsec.engine.precision import Compute
 from fedsec.errors import AggregationError, InputError
 from fedsec.federation import (
-    Algorithm,
     FedAvg,
     Federation,
     FedProx,
@@ -28,9 +27,10 @@ from fedsec.federation import (
     RoundResult,
     RunPrivacy,
     Stragglers,
+    UpdateAlgorithm,
     private_run,
 )
-from fedsec.federation.algorithms.fedavg import plan_client
+from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.models import build
 from fedsec.privacy import PrivateTraining, Spending, epsilon
 from fedsec.seeds import Streams
@@ -377,7 +377,7 @@ def test_a_teachers_term_is_clipped_with_the_examples_own_loss() -> None:
 
 
 def federation(
-    algorithm: Algorithm,
+    algorithm: UpdateAlgorithm,
     defense: DpSgd,
     *,
     sizes: tuple[int, ...] = (20, 20, 20),
@@ -413,7 +413,7 @@ def privacy_of(run: Federation) -> RunPrivacy:
 
 
 @pytest.mark.parametrize("algorithm", [FedAvg(local=LOCAL), FedProx(local=LOCAL, mu=0.5), FedSGD(server_lr=0.1)])
-def test_a_federation_is_the_same_whatever_threads_chunks_and_interruptions(algorithm: Algorithm) -> None:
+def test_a_federation_is_the_same_whatever_threads_chunks_and_interruptions(algorithm: UpdateAlgorithm) -> None:
     run = federation(algorithm, DpSgd(1.5))
     results = list(run.run())
     steps = 1 if isinstance(algorithm, FedSGD) else 2

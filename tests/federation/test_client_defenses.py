@@ -17,7 +17,7 @@ from fedsec.defenses import ClipUpdate, DpSgd, GaussianNoise, Mean, Prune, Quant
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import InputError
 from fedsec.federation import FedAvg, Federation, Threat, private_run
-from fedsec.federation.client_defenses import Sending, check_sending
+from fedsec.federation.client_defenses import ClientDefenses
 from fedsec.models import build
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion
@@ -69,7 +69,7 @@ def federation(
         privacy=privacy,
         transforms=transforms,
     )
-    made.sending.watched.update(range(len(clients)))
+    made.client_defenses.watched.update(range(len(clients)))
     return made
 
 
@@ -198,9 +198,9 @@ def test_what_is_held_back_comes_with_the_client_s_next_update() -> None:
             memory[client] = total - rows[client]
     assert comebacks >= 2
     for client, held in memory.items():
-        torch.testing.assert_close(run.sending.carried[0, client], held, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(run.client_defenses.carried[0, client], held, rtol=1e-6, atol=1e-7)
     away = set(range(4)) - memory.keys()
-    assert not run.sending.carried[0, sorted(away)].any()
+    assert not run.client_defenses.carried[0, sorted(away)].any()
 
 
 def test_memories_are_kept_and_restored_to_the_bit() -> None:
@@ -214,8 +214,8 @@ def test_memories_are_kept_and_restored_to_the_bit() -> None:
     resumed.restore(state, 2)
     list(resumed.run())
     assert torch.equal(resumed.parameters, whole.parameters)
-    assert torch.equal(resumed.sending.carried, whole.sending.carried)
-    assert torch.equal(resumed.sending.waited, whole.sending.waited)
+    assert torch.equal(resumed.client_defenses.carried, whole.client_defenses.carried)
+    assert torch.equal(resumed.client_defenses.waited, whole.client_defenses.waited)
     forgetful = federation(with_memory(), clients_per_round=3)
     forgetful.restore({**state, "carried": torch.zeros_like(state["carried"])}, 2)
     list(forgetful.run())
@@ -295,7 +295,7 @@ def test_soteria_drops_columns_and_leaves_all_else_alone() -> None:
 def test_dp_sgd_goes_with_defenses_that_see_the_update_alone() -> None:
     with pytest.raises(InputError, match=r"Soteria chooses by the client's data.*epsilon would be void"):
         federation([ClipUpdate(1.0), Soteria()], defense=DpSgd(1.0))
-    check_sending([ClipUpdate(1.0), Soteria()], private=False)
+    federation([ClipUpdate(1.0), Soteria()])
     run = federation([ClipUpdate(0.01), Prune(error_feedback=True)], defense=DpSgd(1.0), rounds=1)
     (sent,) = received(run)
     assert all(int((row != 0).sum()) <= 0.11 * len(row) + 4 for row in sent.values())
@@ -320,7 +320,7 @@ def test_attackers_poison_what_would_have_been_sent() -> None:
 def test_an_update_that_is_not_finite_is_sent_as_it_is_and_leaves_the_memory_alone() -> None:
     run = federation([Prune(0.5, error_feedback=True), ClipUpdate(1.0)])
     run.play()
-    before = run.sending.carried.clone()
+    before = run.client_defenses.carried.clone()
     honest = run.local_updates
 
     def broken(start: Any, clients: Sequence[int], number: int) -> Any:
@@ -331,19 +331,21 @@ def test_an_update_that_is_not_finite_is_sent_as_it_is_and_leaves_the_memory_alo
     run.local_updates = broken
     result = run.play()
     assert result.rejected == (2,)
-    assert torch.equal(run.sending.carried[:, 2], before[:, 2])
-    assert not torch.equal(run.sending.carried[:, 1], before[:, 1])
+    assert torch.equal(run.client_defenses.carried[:, 2], before[:, 2])
+    assert not torch.equal(run.client_defenses.carried[:, 1], before[:, 1])
     assert run.parameters.isfinite().all()
 
 
 def test_what_is_known_adds_up_over_the_defenses() -> None:
     run = federation()
     data = run.data
-    sending = Sending([ClipUpdate(1.0), GaussianNoise(0.3), GaussianNoise(0.4)], run.trainer.layout, data, Streams(0))
+    sending = ClientDefenses(
+        [ClipUpdate(1.0), GaussianNoise(0.3), GaussianNoise(0.4)], run.trainer.layout, data, Streams(0)
+    )
     found = sending.known(torch.ones(run.num_parameters), 0)
     assert found.rescaled
     assert found.noise == pytest.approx(dict.fromkeys(run.trainer.layout.shapes, 0.5))
-    pruned = Sending([Prune(0.5)], run.trainer.layout, data, Streams(0)).known(
+    pruned = ClientDefenses([Prune(0.5)], run.trainer.layout, data, Streams(0)).known(
         torch.arange(run.num_parameters) + 1.0, 0
     )
     assert all(int(mask.sum()) == mask.numel() - mask.numel() // 2 for mask in pruned.kept.values())
@@ -372,7 +374,7 @@ def told(
         run.observers.append(
             lambda _, clients, rows: found.append(
                 {
-                    client: (update, row.clone(), run.sending.known(row, client))
+                    client: (update, row.clone(), run.client_defenses.known(row, client))
                     for client, update, row in zip(clients, own[0], rows, strict=True)
                 }
             )
@@ -401,9 +403,9 @@ def test_the_server_counts_how_long_a_coordinate_was_held_back() -> None:
             waited = waits.get(client, torch.zeros(len(row)))
             waits[client] = torch.where(row != 0, 0.0, waited + 1)
     for client, waited in waits.items():
-        assert torch.equal(run.sending.waited[0, client].float(), waited)
+        assert torch.equal(run.client_defenses.waited[0, client].float(), waited)
     assert float(torch.stack(list(waits.values())).max()) >= 2
-    assert not run.sending.waited[0, sorted(set(range(4)) - waits.keys())].any()
+    assert not run.client_defenses.waited[0, sorted(set(range(4)) - waits.keys())].any()
 
 
 def test_what_earlier_rounds_left_in_a_message_is_told_by_coordinate() -> None:
@@ -435,10 +437,10 @@ def test_a_resumed_server_remembers() -> None:
 
 def test_the_server_counts_for_those_it_watches() -> None:
     run = federation([Prune(0.8, error_feedback=True)])
-    run.sending.watched = {2}
+    run.client_defenses.watched = {2}
     row = received(run, 2)[-1][2]
-    assert [bool(run.sending.waited[0, client].any()) for client in range(4)] == [False, False, True, False]
-    assert [bool(run.sending.known(row, client).carried) for client in range(4)] == [False, False, True, False]
+    assert [bool(run.client_defenses.waited[0, client].any()) for client in range(4)] == [False, False, True, False]
+    assert [bool(run.client_defenses.known(row, client).carried) for client in range(4)] == [False, False, True, False]
 
 
 def test_who_took_no_part_yet_has_no_past() -> None:
@@ -446,7 +448,7 @@ def test_who_took_no_part_yet_has_no_past() -> None:
     rows = received(run, 2)[-1]
     row = next(iter(rows.values()))
     for client in range(4):
-        assert client in rows or not run.sending.known(row, client).carried
+        assert client in rows or not run.client_defenses.known(row, client).carried
 
 
 @pytest.mark.parametrize("stochastic", [True, False])

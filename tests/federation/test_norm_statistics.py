@@ -14,7 +14,7 @@ from fedsec.defense import Aggregator
 from fedsec.defenses import Mean, Median
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import InputError
-from fedsec.federation import Algorithm, Centralized, FedAvg, Federation, FedProx, FedSGD, Threat
+from fedsec.federation import Centralized, FedAvg, Federation, FedProx, FedSGD, Threat, UpdateAlgorithm
 from fedsec.seeds import Streams
 
 # Client 0 has pixels 0 and 2, client 1 has 4, 4, 8 and 8 (as the model sees them). One step on all of them.
@@ -160,7 +160,7 @@ def test_what_is_sent_is_counted() -> None:
 
 @pytest.mark.parametrize("bn", ["average", "reset", "local", "recalibrate"])
 @pytest.mark.parametrize("algorithm", [FedSGD(), FedProx(local=ONE_BATCH), Centralized(local=ONE_BATCH)])
-def test_every_algorithm_goes_with_every_choice(algorithm: Algorithm, bn: str) -> None:
+def test_every_algorithm_goes_with_every_choice(algorithm: UpdateAlgorithm, bn: str) -> None:
     fed = federation(bn, algorithm=algorithm)
     for _ in range(2):
         fed.play()
@@ -258,7 +258,7 @@ def test_local_does_not_go_with_a_rule_that_evaluates_the_global_model() -> None
     class Evaluating(Mean):
         needs_global_model = True
 
-    with pytest.raises(InputError, match="bn: local keeps no running statistics at the server, but Evaluating"):
+    with pytest.raises(InputError, match="bn: local keeps no running statistics at the server, and Evaluating"):
         federation("local", aggregator=Evaluating())
 
 

@@ -13,7 +13,7 @@ from fedsec.defense import Aggregator
 from fedsec.defenses import Mean, Median, TrimmedMean
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import AggregationError, InputError
-from fedsec.federation import Algorithm, Centralized, FedAvg, Federation, FedSGD, Threat
+from fedsec.federation import Centralized, FedAvg, Federation, FedSGD, Threat, UpdateAlgorithm
 from fedsec.federation.rounds import poison_data
 from fedsec.seeds import Streams
 
@@ -33,7 +33,7 @@ class Line(nn.Module):
 def federation(
     pixels: list[list[int]],
     labels: list[list[int]],
-    algorithm: Algorithm,
+    algorithm: UpdateAlgorithm,
     aggregator: Aggregator | None = None,
     threat: Threat | None = None,
     rounds: int = 1,
@@ -170,9 +170,23 @@ def test_non_finite_updates_are_rejected_and_named() -> None:
 
 
 def test_too_few_finite_updates_name_the_round_and_the_clients() -> None:
+    rule = TrimmedMean(num_trimmed_per_side=1)
+    fed = federation([[0], [0], [255]], [[0], [0], [0]], FedAvg(local=ONE_STEP), rule)
+    fed.trainer = CohortTrainer(NotANumber(), fed.trainer.data)
+    with pytest.raises(AggregationError, match=r"round 1, clients \[0, 1, 2\]"):
+        fed.play()
+    assert not fed.diverged
+
+
+def test_a_round_of_which_nothing_is_finite_is_the_last_one() -> None:
     fed = federation([[0], [0]], [[0], [0]], FedAvg(local=ONE_STEP))
     fed.trainer = CohortTrainer(NotANumber(), fed.trainer.data)
-    with pytest.raises(AggregationError, match=r"round 1, clients \[0, 1\]"):
+    (result,) = fed.run()
+    assert (result.round, result.rejected, result.influence) == (1, (0, 1), (0.0, 0.0))
+    assert fed.diverged
+    assert fed.over
+    assert bool(fed.parameters.isnan().all())
+    with pytest.raises(InputError, match="its model is no longer finite after 1 rounds"):
         fed.play()
 
 

@@ -17,7 +17,7 @@ from fedsec.engine.messages import LocalResult, Start
 from fedsec.errors import AggregationError, InputError
 from fedsec.federation import FedAvg, Federation, RoundResult, Stragglers
 from fedsec.federation.rounds import Threat, sample_clients
-from fedsec.federation.user_privacy import Releases, check_sampling
+from fedsec.federation.user_privacy import Releases
 from fedsec.models import build
 from fedsec.privacy import Spending, epsilon
 from fedsec.seeds import Streams
@@ -193,7 +193,7 @@ def test_clients_may_all_be_too_slow_in_no_round_but_an_empty_one() -> None:
 @pytest.mark.parametrize("lost", [[0, 1, 2, 3, 4, 5], [1]])
 def test_a_round_that_loses_every_row_is_one_without_anybody(lost: list[int]) -> None:
     def broken(start: Start, clients: Sequence[int], number: int) -> LocalResult:
-        found = run._train(start, clients, number)
+        found = run.train(start, clients, number)
         found.updates[lost] = torch.nan
         return found
 
@@ -317,8 +317,7 @@ def test_stragglers_are_refused(handling: Any) -> None:
     ):
         federation(DpFedAvg(noise_multiplier=1.0), stragglers=slow)
     with pytest.raises(InputError, match="expected no stragglers"):
-        check_sampling(DpFedAvg(noise_multiplier=1.0), 10, 1, "poisson", stragglers=slow)
-    check_sampling(DpFedAvg(noise_multiplier=1.0), 10, 1, "poisson")
+        federation(DpFedAvg(noise_multiplier=1.0), stragglers=slow, clients_per_round=2, sampling="poisson")
     federation(DpFedAvg(noise_multiplier=1.0), stragglers=Stragglers(0.0, handling))
     federation(stragglers=slow)  # which claims nothing
 
@@ -388,7 +387,7 @@ def test_defenses_of_clients_go_before_the_server_s() -> None:
 
 def test_an_account_is_one_for_all_clients() -> None:
     rule = DpFedAvg(noise_multiplier=1.0)
-    account = Releases(rule, 1000, 50, 10, "poisson", statistics=False)
+    account = Releases(rule, 1000, 50, 10)
     assert account.epsilon().value == 0
     account.spend(), account.spend()
     assert account.epsilon() == epsilon([Spending(1.0, 0.05, 2)], 1000**-1.1)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from fedsec.errors import InputError
 from fedsec.federation import Federation, KnowledgeFederation
-from fedsec.federation.algorithms.fedavg import FedAvg, plan_client
+from fedsec.federation.algorithms.fedavg import FedAvg
+from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.federation.rounds import sample_clients
 from fedsec.metrics.metric import of_source
 from fedsec.runs import cell

@@ -704,8 +704,8 @@ def test_clients_own_statistics_are_refused_where_the_server_evaluates(
     with pytest.raises(ScenarioError) as caught:
         rehearse(load(text % "local"))
     assert str(caught.value).endswith(
-        "sample.yaml:4: federation.bn: local keeps no single set of statistics, and median evaluates the global model; "
-        "expected average, reset or recalibrate"
+        "sample.yaml:4: federation.bn: local keeps no running statistics at the server, and Median evaluates the "
+        "global model there; expected average, reset or recalibrate"
     )
 
 

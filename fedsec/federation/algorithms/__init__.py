@@ -5,11 +5,12 @@ from fedsec.federation.algorithms.centralized import Centralized
 from fedsec.federation.algorithms.fedavg import FedAvg
 from fedsec.federation.algorithms.fedprox import FedProx
 from fedsec.federation.algorithms.fedsgd import FedSGD
+from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.knowledge.fedgkt import FedGKT
 
-__all__ = ["ALGORITHMS", "Algorithm", "Centralized", "FedAvg", "FedGKT", "FedProx", "FedSGD"]
+__all__ = ["ALGORITHMS", "Algorithm", "Centralized", "FedAvg", "FedGKT", "FedProx", "FedSGD", "UpdateAlgorithm"]
 
-ALGORITHMS: dict[str, type[Algorithm] | type[FedGKT]] = {
+ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedavg": FedAvg,
     "fedprox": FedProx,
     "fedsgd": FedSGD,

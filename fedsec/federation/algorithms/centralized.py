@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fedsec.federation.algorithms.fedavg import FedAvg
+from fedsec.federation.algorithms.local_steps import LocalStepsAlgorithm
 
 
 @dataclass(frozen=True)
-class Centralized(FedAvg):
+class Centralized(LocalStepsAlgorithm):
     """All examples pooled at one place and trained on directly: the upper bound for any federation.
 
     Unlike in FedAvg nothing is averaged; a round is one stretch of the same local training.
@@ -16,3 +16,5 @@ class Centralized(FedAvg):
     """
 
     pooled: ClassVar[bool] = True
+    private_examples: ClassVar[bool] = True
+    private_clients: ClassVar[bool] = True

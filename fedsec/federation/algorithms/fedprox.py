@@ -6,14 +6,16 @@ arXiv:1812.06127. Its local solver is any; here it is that of FedAvg on the loss
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from fedsec.engine.correction import Correction
 from fedsec.errors import InputError
-from fedsec.federation.algorithms.fedavg import FedAvg
+from fedsec.federation.algorithms.local_steps import StragglingAlgorithm
+from fedsec.federation.algorithms.update_algorithm import Participants, State
 
 
 @dataclass(frozen=True)
-class FedProx(FedAvg):
+class FedProx(StragglingAlgorithm):
     """Federated averaging with a proximal term that keeps clients near the model they received.
 
     Each client minimizes its loss + mu / 2 ||w - w_t||^2. Stragglers' partial work is averaged in instead of dropped.
@@ -29,11 +31,17 @@ class FedProx(FedAvg):
 
     mu: float = 0.01
 
+    replayable: ClassVar[bool] = True
+    private_examples: ClassVar[bool] = True
+    private_clients: ClassVar[bool] = True
+    first_round_alike: ClassVar[bool] = True
+    slow_clients: ClassVar[Literal["drop", "partial"]] = "partial"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.mu < math.inf:
             raise InputError(f"mu must be finite and not negative, got {self.mu}")
 
-    def correction(self) -> Correction | None:
+    def correction(self, state: State, participants: Participants) -> Correction | None:
         """mu (w - w_t), the gradient of the proximal term."""
         return Correction(alpha=self.mu)

@@ -5,25 +5,25 @@ aggregation it is the gradient-descent algorithm of Yin, Chen, Ramchandran, Bart
 Distributed Learning: Towards Optimal Statistical Rates. ICML 2018, arXiv:1803.01498.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.engine.batches import BatchPlan
-from fedsec.engine.messages import LocalResult, Start
-from fedsec.engine.trainer import CohortTrainer
-from fedsec.federation.algorithms.algorithm import Algorithm
-from fedsec.federation.algorithms.fedavg import noise_of
+from fedsec.federation.algorithms.local_steps import noise_of
+from fedsec.federation.algorithms.update_algorithm import Participants, State, UpdateAlgorithm
+from fedsec.federation.algorithms.work import FullGradients, PrivateGradients, Work
 from fedsec.privacy.private_training import PrivateTraining
-from fedsec.seeds import Streams
 
 
 @dataclass(frozen=True)
-class FedSGD(Algorithm):
+class FedSGD(UpdateAlgorithm):
     """Distributed gradient descent: one full-batch gradient a client and round, stepped with the server's rate.
+
+    What clients send is the gradient itself; the server steps against it.
 
     Args:
         private: DP-SGD with every example in the batch (sampling rate 1): each one's gradient is clipped, and noise
@@ -34,32 +34,31 @@ class FedSGD(Algorithm):
 
     private: PrivateTraining | None = None
 
-    def updates(
-        self,
-        trainer: CohortTrainer,
-        start: Start,
-        clients: Sequence[int],
-        round_number: int,
-        streams: Streams,
-    ) -> LocalResult:
-        """The negative gradient of each client's mean loss at the sent parameters."""
-        if self.private is None:
-            found = trainer.gradients(start, clients)
-        else:
-            plans = [self._plan(trainer, client, round_number, streams) for client in clients]
-            found = trainer.private_gradients(start, plans, self.private)
-        found.updates.neg_()
-        return found
+    replayable: ClassVar[bool] = True
+    private_examples: ClassVar[bool] = True
+    private_clients: ClassVar[bool] = True
+    first_round_alike: ClassVar[bool] = True
 
-    def _plan(self, trainer: CohortTrainer, client: int, round_number: int, streams: Streams) -> BatchPlan:
-        assert self.private is not None
-        examples = trainer.data.clients[client]
-        noise = noise_of(self.private, client, round_number, streams)
-        return BatchPlan(examples[None], np.array([len(examples)]), noise=noise, expected=len(examples))
+    def work(self, state: State, participants: Participants) -> Work:
+        if self.private is None:
+            return FullGradients()
+        plans = [self._plan(self.private, client, participants) for client in participants.clients]
+        return PrivateGradients(plans, self.private)
 
     def step(
         self, start: Float[Tensor, "parameters"], vector: Float[Tensor, "parameters"], total: float
     ) -> Float[Tensor, "parameters"]:
-        """As in `Algorithm`; what is averaged are the clients' parameters after a step of `server_lr` each."""
-        moved = start + self.server_lr * vector
+        """As in `UpdateAlgorithm`; what is averaged are the clients' parameters after a step of `server_lr` each."""
+        moved = start - self.server_lr * vector
         return total * moved if self.weighting == "population" else moved
+
+    def privately(self, private: PrivateTraining) -> Self:
+        return replace(self, private=private)
+
+    def batch_and_steps(self, examples: int) -> tuple[int, int]:
+        return examples, 1
+
+    def _plan(self, private: PrivateTraining, client: int, participants: Participants) -> BatchPlan:
+        examples = participants.data.clients[client]
+        noise = noise_of(private, client, participants.round, participants.streams)
+        return BatchPlan(examples[None], np.array([len(examples)]), noise=noise, expected=len(examples))

@@ -13,7 +13,7 @@ from fedsec.engine.batches import BatchPlan
 from fedsec.engine.messages import LocalResult, Start, Teacher
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
-from fedsec.federation.algorithms.fedavg import plan_client
+from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.metrics.classification import EVALUATION_BATCH
 from fedsec.models.split import split

@@ -18,6 +18,7 @@ from typing import ClassVar, Literal
 
 from fedsec.engine.local_training import LocalTraining
 from fedsec.errors import InputError
+from fedsec.federation.algorithms.algorithm import Algorithm
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class ServerTraining:
 
 
 @dataclass(frozen=True)
-class FedGKT:
+class FedGKT(Algorithm):
     """Group knowledge transfer: small client networks and a large one at the server teach each other by logits.
 
     Args:
@@ -101,8 +102,7 @@ class FedGKT:
     to_server: float = 1.0
     asynchronous: bool = False
 
-    pooled: ClassVar[bool] = False
-    """Every client has its own examples."""
+    exchanges: ClassVar[Literal["updates", "knowledge"]] = "knowledge"
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:

@@ -17,16 +17,17 @@ from fedsec.engine.messages import LocalResult
 from fedsec.engine.precision import Compute
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
+from fedsec.federation import guards
 from fedsec.federation.knowledge.clients import KnowledgeClients
 from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.knowledge.inbox import Inbox
 from fedsec.federation.knowledge.server import KnowledgeServer
-from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Threat, checked_state
+from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Threat, checked_state, poison_data
 from fedsec.metrics.classification import Evaluation, evaluate
 from fedsec.models.costs import module_costs
 from fedsec.models.split import split
 from fedsec.seeds import Streams
-from fedsec.threat import Knowledge, KnowledgePoisoning, UpdatePoisoning
+from fedsec.threat import Knowledge, KnowledgePoisoning
 
 Observer = Callable[[int, int, Knowledge], None]
 
@@ -82,9 +83,16 @@ class KnowledgeFederation(RoundLoop):
             threat=threat,
             evaluate_every=evaluate_every,
         )
-        if isinstance(self.threat.attack, UpdatePoisoning):
-            name = type(self.threat.attack).__name__
-            raise InputError(f"{name} poisons updates, and fedgkt sends none; expected an attack on data or knowledge")
+        guards.check(
+            guards.RunDescription(
+                algorithm,
+                self.num_clients,
+                self.clients_per_round,
+                attack=self.threat.attack,
+                num_byzantine=len(self.threat.byzantine),
+            )
+        )
+        poison_data(trainer.data, self.threat, num_classes, streams)
         device, shape = trainer.data.device, tuple(test.images.shape[1:])
         self._features, self._logits = _matched(client_module, server_module, shape, num_classes)
         self.trainer, self.algorithm, self.num_classes = trainer, algorithm, num_classes

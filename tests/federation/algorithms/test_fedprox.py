@@ -13,13 +13,13 @@ from fedsec.defenses import Mean, TrimmedMean
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import InputError
 from fedsec.federation import FedAvg, Federation, FedProx, Stragglers
-from fedsec.federation.algorithms.algorithm import Algorithm
+from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.seeds import Streams
 
 LOCAL = LocalTraining(epochs=3, batch_size=2, lr=0.5, momentum=0.5)
 
 
-def federation(algorithm: Algorithm, clients: int = 6, **more: Any) -> Federation:
+def federation(algorithm: UpdateAlgorithm, clients: int = 6, **more: Any) -> Federation:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (8 * clients, 1, 2, 2), dtype=torch.uint8, generator=generator)
     split = Split(images, torch.randint(0, 3, (8 * clients,), generator=generator))
@@ -40,7 +40,7 @@ def federation(algorithm: Algorithm, clients: int = 6, **more: Any) -> Federatio
     )
 
 
-def played(algorithm: Algorithm, rounds: int = 3) -> Federation:
+def played(algorithm: UpdateAlgorithm, rounds: int = 3) -> Federation:
     fed = federation(algorithm)
     for _ in range(rounds):
         fed.play()

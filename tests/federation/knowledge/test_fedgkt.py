@@ -18,7 +18,7 @@ from fedsec.data.datasets import Normalization, Split
 from fedsec.defense.knowledge import KnowledgeDefense
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.federation import FedGKT, KnowledgeFederation, ServerTraining, Threat
-from fedsec.federation.algorithms.fedavg import plan_client
+from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.models import build
 from fedsec.seeds import Streams
 from fedsec.threat import Knowledge

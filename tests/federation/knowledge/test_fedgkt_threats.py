@@ -303,7 +303,7 @@ def test_networks_that_do_not_fit_are_refused() -> None:
 
 
 def test_what_cannot_be_meant_is_refused() -> None:
-    with pytest.raises(InputError, match="SignFlip poisons updates, and fedgkt sends none"):
+    with pytest.raises(InputError, match="SignFlip poisons updates, and FedGKT sends none"):
         federation(threat=Threat(frozenset({0}), SignFlip()))
     with pytest.raises(InputError, match="share examples"):
         federation(clients=[np.array([0, 1]), np.array([1, 2])])

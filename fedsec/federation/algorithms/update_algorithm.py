@@ -1,0 +1,214 @@
+"""Algorithms whose clients send updates: an explicit state, what clients do with it, and how the server moves on."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.engine.local_training import LocalTraining
+from fedsec.engine.messages import LocalResult
+from fedsec.engine.resident_data import ResidentData
+from fedsec.errors import InputError
+from fedsec.federation.algorithms.algorithm import Algorithm
+from fedsec.federation.algorithms.work import Work
+from fedsec.federation.stragglers import Stragglers
+from fedsec.privacy.private_training import PrivateTraining
+from fedsec.seeds import Streams
+
+Weighting = Literal["samples", "uniform", "population"]
+State = Mapping[str, Tensor]
+"""Tensors by name: `parameters`, the global model's, and whatever else an algorithm carries from round to round, the
+clients' own memories included (a row for each client of the federation). Checkpoints hold exactly this."""
+LARGEST_RATE = 3e38
+"""What float32 can hold; a larger step could only end in infinities."""
+
+
+@dataclass(frozen=True, eq=False)
+class Participants:
+    """Who takes part in a round, and what their work is planned with.
+
+    Attributes:
+        clients: their numbers, in the order of all rows of the round.
+        round: 1 for the first.
+        data: of all clients.
+        streams: the experiment's; each client draws from its own.
+    """
+
+    clients: Sequence[int]
+    round: int
+    data: ResidentData
+    streams: Streams
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """What a round left beside its aggregates.
+
+    Attributes:
+        clients: that took part.
+        trained: what their training left, whatever they sent in the end; None in a round without clients.
+        total: what their coefficients in the average summed to; one but for `population`.
+        share: which part of the whole federation each of them is: [clients], under the algorithm's weighting.
+    """
+
+    clients: Sequence[int]
+    trained: LocalResult | None
+    total: float
+    share: Float[Tensor, "clients"]
+
+
+@dataclass(frozen=True)
+class UpdateAlgorithm(Algorithm):
+    """An algorithm whose clients send updates, and whose server moves along their aggregate.
+
+    A round is `work` (what the clients do), the exchange (defenses, attacks and the server's rule act on rows, which no
+    algorithm sees) and `apply`. All that lasts from one round to the next is in the state.
+
+    Args:
+        weighting: how much each client of a round counts, by rules that use weights (the mean):
+            `samples`, in proportion to its number of examples; `uniform`, all the same;
+            `population`, the unbiased estimate of the whole population's average,
+            theta' = M / |g| * sum_i p_i theta_i with p_i = n_i / N over all M clients, whose
+            coefficients need not sum to one in a given round.
+        server_lr: step length of the server along the aggregate.
+
+    Attributes:
+        sends: the vectors of the model's length that each client sends, the update first. The server's rule aggregates
+            each of them by itself, and a Byzantine client forges each of them.
+        broadcasts: the vectors of the state that each client receives.
+
+    Raises:
+        InputError: numbers out of range.
+    """
+
+    weighting: Weighting = "samples"
+    server_lr: float = 1.0
+
+    exchanges: ClassVar[Literal["updates", "knowledge"]] = "updates"
+    sends: ClassVar[tuple[str, ...]] = ("update",)
+    broadcasts: ClassVar[tuple[str, ...]] = ("parameters",)
+
+    def __post_init__(self) -> None:
+        if self.weighting not in ("samples", "uniform", "population"):
+            raise InputError(f"weighting must be samples, uniform or population, got {self.weighting!r}")
+        if not self.server_lr > 0:
+            raise InputError(f"server_lr must be positive, got {self.server_lr}")
+        if self.server_lr > LARGEST_RATE:
+            raise InputError(f"server_lr must be at most {LARGEST_RATE:g}, what float32 can hold; got {self.server_lr}")
+
+    def init(self, parameters: Float[Tensor, "parameters"], num_clients: int) -> State:
+        """The state before the first round.
+
+        Args:
+            parameters: of the initial model.
+            num_clients: of the federation.
+        """
+        return {"parameters": parameters}
+
+    @abstractmethod
+    def work(self, state: State, participants: Participants) -> Work:
+        """What a round's clients do with the model that they receive.
+
+        Args:
+            state: at the beginning of the round.
+            participants: of the round.
+        """
+
+    def apply(self, state: State, exchange: Exchange, aggregates: Mapping[str, Tensor]) -> State:
+        """The state after a round.
+
+        Args:
+            state: at the beginning of the round; used up: tensors of it may be written into and handed on.
+            exchange: who took part, and what they trained.
+            aggregates: of each vector that clients send (see `sends`), what the server's rule made of all of them:
+                [parameters], an average (coefficients summing to one).
+        """
+        return {**state, "parameters": self.step(state["parameters"], aggregates["update"], exchange.total)}
+
+    def step(
+        self, start: Float[Tensor, "parameters"], vector: Float[Tensor, "parameters"], total: float
+    ) -> Float[Tensor, "parameters"]:
+        """The server's new parameters.
+
+        Args:
+            start: the parameters sent out this round.
+            vector: the aggregate of the updates.
+            total: what the coefficients summed to before normalization; only `population` differs from one,
+                and then the average of *parameters*, towards which the server moves, is total * (start + vector).
+        """
+        if self.weighting != "population":
+            return start + self.server_lr * vector
+        return start + self.server_lr * (total * (start + vector) - start)
+
+    def coefficients(self, sizes: Float[Tensor, "clients"], population: Float[Tensor, "all"]) -> Tensor:
+        """Coefficient of each client of the round in the average: [clients].
+
+        Args:
+            sizes: examples of each client of the round.
+            population: examples of every client of the federation.
+        """
+        if self.weighting == "uniform":
+            return torch.full_like(sizes, 1 / len(sizes))
+        if self.weighting == "samples":
+            return sizes / sizes.sum()
+        return len(population) / len(sizes) * sizes / population.sum()
+
+    def shares(self, sizes: Float[Tensor, "clients"], population: Float[Tensor, "all"]) -> Tensor:
+        """Which part of the whole federation each client of the round is: [clients].
+
+        Args:
+            sizes: examples of each client of the round.
+            population: examples of every client of the federation.
+        """
+        if self.weighting == "uniform":
+            return torch.full_like(sizes, 1 / len(population))
+        return sizes / population.sum()
+
+    # Who is heard
+
+    @property
+    def slow(self) -> Stragglers | None:
+        """Its stragglers; None for none."""
+        return None
+
+    def heard(self, clients: Sequence[int], round_number: int, streams: Streams) -> list[int]:
+        """Those of a round's clients that the server hears back from; at least one."""
+        if self.slow is None or self.slow.handling != "drop":
+            return list(clients)
+        late = self.slow.among(clients, round_number, streams)
+        return [client for client in clients if client not in late]
+
+    def fewest(self, clients: int) -> int:
+        """How many of a round's clients the server hears back from, at least."""
+        if self.slow is None or self.slow.handling != "drop":
+            return clients
+        return clients - self.slow.count(clients)
+
+    # How clients train
+
+    @property
+    def training(self) -> LocalTraining | None:
+        """What each client does in a round; None for one full-batch gradient."""
+        return None
+
+    @property
+    def private(self) -> PrivateTraining | None:
+        """How its clients hide their examples; None where they do not."""
+        return None if self.training is None else self.training.private
+
+    @property
+    def private_problem(self) -> str:
+        """Why DP-SGD's account would not hold for it; empty where it does."""
+        return "" if self.private_examples else "no account of DP-SGD is known to hold for what its clients send"
+
+    @abstractmethod
+    def privately(self, private: PrivateTraining) -> Self:
+        """The same algorithm, with clients who hide their examples."""
+
+    @abstractmethod
+    def batch_and_steps(self, examples: int) -> tuple[int, int]:
+        """Examples in a batch, and steps in a round, of a client with so many examples."""

@@ -1,0 +1,200 @@
+"""What must not be combined in a run, said once: the check before a run and the federation itself both ask here.
+
+A guard looks at a plain description of a run and yields what is wrong with it, each with the part of a scenario that it
+is about. What is not known yet (before the data are there) is None, and no guard complains about it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from fedsec.defense import Aggregator, PrivateAggregator
+from fedsec.defense.updates import UpdateTransform
+from fedsec.engine.batch_norm import NormStatistics
+from fedsec.errors import InputError
+from fedsec.federation.algorithms.algorithm import Algorithm
+from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
+from fedsec.federation.rounds import Sampling
+from fedsec.threat import DataPoisoning, KnowledgePoisoning, UpdatePoisoning
+
+Problem = tuple[str, str]
+"""Part of a scenario as a key path (`federation.bn`), and what is wrong with it."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunDescription:
+    """What a run is made of.
+
+    Args:
+        algorithm: of the federation.
+        clients: how many there are.
+        cohort: how many of them take part in a round, on average.
+        attack: what Byzantine clients do; None for nothing.
+        num_byzantine: how many clients are Byzantine.
+        rule: by which the server aggregates; None where nothing is aggregated.
+        transforms: the clients' defenses of their updates.
+        private: whether clients train with DP-SGD.
+        sampling: how a round's clients are drawn.
+        bn: what happens to running statistics.
+        running_statistics: whether the model has any; None where that is not known.
+    """
+
+    algorithm: Algorithm
+    clients: int
+    cohort: int
+    attack: object | None = None
+    num_byzantine: int = 0
+    rule: Aggregator | None = None
+    transforms: Sequence[UpdateTransform] = ()
+    private: bool = False
+    sampling: Sampling = "fixed"
+    bn: NormStatistics = "average"
+    running_statistics: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """What the algorithm is called."""
+        return type(self.algorithm).__name__
+
+
+def attack_is_carried_out(run: RunDescription) -> Iterator[Problem]:
+    """Nothing else than these is ever asked of Byzantine clients."""
+    carried_out: tuple[type, ...] = (DataPoisoning, UpdatePoisoning)
+    expected = "expected an attack on data or updates"
+    if run.algorithm.exchanges == "knowledge":
+        carried_out, expected = (DataPoisoning, KnowledgePoisoning), "expected an attack on data or knowledge"
+    if run.attack is None or isinstance(run.attack, carried_out):
+        return
+    attack = type(run.attack).__name__
+    if isinstance(run.attack, UpdatePoisoning):
+        yield "attack", f"{attack} poisons updates, and {run.name} sends none; {expected}"
+    elif isinstance(run.attack, KnowledgePoisoning):
+        yield "attack", f"{attack} poisons knowledge, and {run.name} exchanges updates; {expected}"
+    else:
+        yield "attack", f"nobody would carry out {attack}: it is nothing that Byzantine clients do; {expected}"
+
+
+def weights_are_used(run: RunDescription) -> Iterator[Problem]:
+    """A population estimate is an average of another scale."""
+    algorithm, rule = run.algorithm, run.rule
+    if not isinstance(algorithm, UpdateAlgorithm) or algorithm.weighting != "population" or rule is None:
+        return
+    if not rule.uses_weights:
+        yield (
+            "federation.weighting",
+            f"population rescales an average; it needs a rule that uses weights (mean), got {type(rule).__name__}",
+        )
+
+
+def rule_has_a_global_model(run: RunDescription) -> Iterator[Problem]:
+    """`bn: local` leaves the server without a model that could be evaluated."""
+    if run.bn == "local" and run.rule is not None and run.rule.needs_global_model:
+        yield (
+            "federation.bn",
+            f"local keeps no running statistics at the server, and {type(run.rule).__name__} evaluates the global "
+            "model there; expected average, reset or recalibrate",
+        )
+
+
+def rule_can_work(run: RunDescription) -> Iterator[Problem]:
+    """So few clients may be left that a rule cannot do anything for them."""
+    if run.rule is None:
+        return
+    fewest = run.algorithm.fewest(run.cohort) if isinstance(run.algorithm, UpdateAlgorithm) else run.cohort
+    try:
+        run.rule.max_rejected(fewest)
+    except InputError as error:
+        yield "defense", str(error)
+
+
+def defenses_cover_what_is_sent(run: RunDescription) -> Iterator[Problem]:
+    """A second vector tells what a defense of the update leaves out of it."""
+    if isinstance(run.algorithm, UpdateAlgorithm) and len(run.algorithm.sends) > 1 and run.transforms:
+        others = " and ".join(run.algorithm.sends[1:])
+        yield (
+            "defense",
+            f"clients of {run.name} send their {others} beside the update, which {type(run.transforms[0]).__name__} "
+            "would not cover; expected no defense of single updates",
+        )
+
+
+def private_updates_stay_private(run: RunDescription) -> Iterator[Problem]:
+    """What looks at the data again after the noise voids its account."""
+    looking = [type(transform).__name__ for transform in run.transforms if transform.needs_client]
+    if run.private and looking:
+        yield (
+            "defense",
+            f"{looking[0]} chooses by the client's data what of the update is sent, which no noise of DP-SGD covers: "
+            "epsilon would be void; expected defenses that see the update alone",
+        )
+
+
+def private_examples_are_accounted(run: RunDescription) -> Iterator[Problem]:
+    """DP-SGD's account holds for algorithms that say so."""
+    if run.private and isinstance(run.algorithm, UpdateAlgorithm) and (problem := run.algorithm.private_problem):
+        yield "defense", f"DP-SGD with {run.name}: {problem}"
+
+
+def private_clients_are_accounted(run: RunDescription) -> Iterator[Problem]:
+    """User-level accounts hold for aggregates of clients that are heard independently of each other."""
+    rule, algorithm = run.rule, run.algorithm
+    if not isinstance(rule, PrivateAggregator) or not isinstance(algorithm, UpdateAlgorithm):
+        return
+    name, slow = type(rule).__name__, algorithm.slow
+    if not algorithm.private_clients:
+        yield (
+            "defense",
+            f"{name}: no account of user-level privacy is known to hold for what the server of {run.name} releases; "
+            "expected an algorithm such as FedAvg",
+        )
+    if slow is not None and slow.fraction:
+        yield (
+            "defense",
+            f"{name}: its account holds for clients that are heard whoever else takes part, and a fixed share of "
+            f"stragglers ({slow.handling}) depends on the others; expected no stragglers",
+        )
+    if run.cohort < run.clients and run.sampling != "poisson":
+        yield (
+            "defense",
+            f"{name}: its account holds for clients that are drawn independently of each other, not for exactly "
+            f"{run.cohort} of {run.clients}; expected federation.sampling: poisson, or all clients",
+        )
+    if run.running_statistics and run.bn != "local":
+        yield (
+            "defense",
+            f"{name}: running statistics of batch normalization would leave the clients without noise, and void "
+            "epsilon; expected norm: gn, or bn: local",
+        )
+    if run.num_byzantine and isinstance(run.attack, UpdatePoisoning) and run.attack.knowledge == "omniscient":
+        yield (
+            "defense",
+            f"{name}: {type(run.attack).__name__} crafts its updates from all others', so that one client moves many "
+            "rows and no account holds; expected an attack that knows its own clients, or another rule",
+        )
+
+
+GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
+    attack_is_carried_out,
+    weights_are_used,
+    rule_has_a_global_model,
+    rule_can_work,
+    defenses_cover_what_is_sent,
+    private_updates_stay_private,
+    private_examples_are_accounted,
+    private_clients_are_accounted,
+)
+
+
+def problems(run: RunDescription) -> Iterator[Problem]:
+    """All that is wrong with a run."""
+    for guard in GUARDS:
+        yield from guard(run)
+
+
+def check(run: RunDescription) -> None:
+    """Refuse a run that must not be.
+
+    Raises:
+        InputError: the first thing that is wrong with it.
+    """
+    for place, message in problems(run):
+        raise InputError(f"{place}: {message}")
