@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from fedsec.data.augmentation import Augmentation
 from fedsec.data.datasets import Normalization, Split
-from fedsec.defenses import DpSgd, Mean
+from fedsec.defense import Aggregator
+from fedsec.defenses import DpSgd, Mean, TrimmedMean
 from fedsec.engine import BatchPlan, CohortTrainer, Correction, LocalTraining, Noise, ResidentData, Start, Teacher
 from fedsec.engine.batches import plan_batches
 from fedsec.engine.memory import StepMemory, activation_bytes
@@ -31,6 +32,7 @@ from fedsec.federation import (
     private_run,
 )
 from fedsec.federation.algorithms.local_steps import plan_client
+from fedsec.federation.algorithms.update_algorithm import Participants
 from fedsec.models import build
 from fedsec.privacy import PrivateTraining, Spending, epsilon
 from fedsec.seeds import Streams
@@ -386,6 +388,7 @@ def federation(
     clients_per_round: int | None = None,
     module: nn.Module | None = None,
     memory_gib: float | None = None,
+    aggregator: Aggregator | None = None,
 ) -> Federation:
     data = resident(sizes)
     made, privacy = private_run(defense, algorithm, sizes, rounds)
@@ -395,7 +398,7 @@ def federation(
         CohortTrainer(module, data, threads=threads, memory_gib=memory_gib),
         split(12),
         algorithm=made,
-        aggregator=Mean(),
+        aggregator=aggregator or Mean(),
         streams=STREAMS,
         rounds=rounds,
         clients_per_round=clients_per_round,
@@ -436,11 +439,16 @@ def test_fedsgd_clips_and_perturbs_full_gradients() -> None:
     data, module = resident((20, 12)), model()
     trainer = CohortTrainer(module, data)
     start = trainer.start(module)
-    plain = FedSGD().updates(trainer, start, [0, 1], 1, STREAMS).updates
-    clear = FedSGD(private=PrivateTraining(0.0, HUGE)).updates(trainer, start, [0, 1], 1, STREAMS)
+    state, participants = {"parameters": start.parameters}, Participants([0, 1], 1, data, STREAMS)
+
+    def sent(algorithm: FedSGD) -> LocalResult:
+        return algorithm.work(state, participants).perform(trainer, start, [0, 1])
+
+    plain = sent(FedSGD()).updates
+    clear = sent(FedSGD(private=PrivateTraining(0.0, HUGE)))
     torch.testing.assert_close(clear.updates, plain, rtol=1e-4, atol=1e-6)
     assert clear.examples.tolist() == [20, 12]
-    noisy = FedSGD(private=PrivateTraining((0.0, 4.0), HUGE)).updates(trainer, start, [0, 1], 1, STREAMS).updates
+    noisy = sent(FedSGD(private=PrivateTraining((0.0, 4.0), HUGE))).updates
     torch.testing.assert_close(noisy[0], plain[0], rtol=1e-4, atol=1e-6)
     assert float((noisy[1] - plain[1]).std()) == pytest.approx(4 * HUGE / 12, rel=0.1)
     assert trainer.used == "loop, full-batch gradients, private by book-keeping"
@@ -541,11 +549,11 @@ def test_noise_that_was_drawn_is_remembered_over_interruptions() -> None:
 
 
 def test_updates_that_were_sent_are_paid_for_although_they_cannot_be_aggregated() -> None:
-    run = federation(FedAvg(local=LOCAL), DpSgd(1.0))
+    run = federation(FedAvg(local=LOCAL), DpSgd(1.0), aggregator=TrimmedMean(num_trimmed_per_side=1))
 
     def broken(start: Start, clients: Sequence[int], number: int) -> LocalResult:
-        found = run._train(start, clients, number)
-        found.updates.fill_(torch.nan)
+        found = run.train(start, clients, number)
+        found.updates[1:].fill_(torch.nan)
         return found
 
     run.local_updates = broken

@@ -258,7 +258,8 @@ import sys
 import numpy as np
 import torch
 from fedsec.data.datasets import Normalization, Split
-from fedsec.federation import CohortTrainer, FedGKT, KnowledgeFederation, LocalTraining, ResidentData, ServerTraining
+from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
+from fedsec.federation import FedGKT, KnowledgeFederation, ServerTraining
 from fedsec.models import build
 from fedsec.seeds import Streams
 
