@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.errors import InputError
-from fedsec.matching.head import find_head
+from fedsec.matching.consistency import consistent, with_notes
+from fedsec.matching.head import evaluated, find_head
 from fedsec.matching.labels import labels_of
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
@@ -50,11 +51,13 @@ class Analytic(Inversion):
     def recover(
         self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
     ) -> Sequence[Reconstruction]:
+        observations, doubts = consistent(observations)
         name = _first_linear(observations[0], generator)
         head = find_head(observations[0])
-        return [
+        results = [
             _recover(observation, name, None if head is None else head.name, generator) for observation in observations
         ]
+        return with_notes(results, doubts)
 
 
 def _recover(observation: Observation, name: str, head: str | None, generator: torch.Generator) -> Reconstruction:
@@ -107,7 +110,7 @@ def _check_kept(observation: Observation, *kept: Tensor) -> None:
             "analytic divides the first layer's gradients by each other, and only their signs were sent; expected "
             "their values, or an attack that matches updates, such as inverting_gradients"
         )
-    if observation.batch_size > 1 and not all(bool(each.all()) for each in kept):
+    if observation.batch_size > 1 and not all(bool(mask.all()) for mask in kept):
         raise InputError(
             "analytic unmixes a batch from whole rows of the first layer's gradient, of which the defense dropped "
             "entries; expected one image, or an attack that matches updates, such as inverting_gradients"
@@ -125,16 +128,11 @@ def _first_linear(observation: Observation, generator: torch.Generator) -> str:
         layer.register_forward_pre_hook(lambda _, arguments, name=name: seen.setdefault(name, arguments[0]))
         for name, layer in layers.items()
     ]
-    # Normalization layers in train mode write to their buffers.
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
-        with torch.no_grad():
-            model(inputs)
+        evaluated(model, inputs)
     finally:
         for handle in handles:
             handle.remove()
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
     for name, entered in seen.items():
         if entered.ndim == 2 and torch.equal(entered, inputs.flatten(1)):
             prefix = f"{name}." if name else ""

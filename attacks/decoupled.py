@@ -10,6 +10,7 @@ Reference: this project; cf. Kariyappa et al., Cocktail party attack, ICML 2023,
 SPEAR, NeurIPS 2024, arXiv:2403.03945, which separate batches by other means.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from heapq import heappop, heappush
@@ -21,9 +22,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from fedsec.errors import InputError
+from fedsec.matching.consistency import consistent, with_notes
 from fedsec.matching.features import Features, recover_features
-from fedsec.matching.head import Head, find_head
+from fedsec.matching.head import Head, copied_state, find_head
 from fedsec.matching.labels import recover_labels
+from fedsec.matching.limits import Deadline
 from fedsec.matching.pixels import Schedule, recover_pixels
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
@@ -51,7 +54,7 @@ class Decoupled(Inversion):
         tv_weight: of the squared total variation, at first.
         tv_end: share of it that is left after the last iteration; it fades geometrically.
         tolerance: stop when the mismatch is below this.
-        seconds: stop the pixels' search after this time; never, if not given.
+        seconds: stop after this time; never, if not given.
 
     Raises:
         InputError: a number out of range; or the model does not end in a linear layer.
@@ -94,12 +97,15 @@ class Decoupled(Inversion):
         self.starts, self.hypotheses = starts, hypotheses
         self.iterations = iterations
         self.schedule = Schedule(
-            iterations or 0, restarts, feature_weight, gradient_weight, tv_weight, tv_end, tolerance, seconds
+            iterations or 0, restarts, feature_weight, gradient_weight, tv_weight, tv_end, tolerance
         )
+        self.seconds = seconds
 
     def recover(
         self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
     ) -> list[Reconstruction]:
+        deadline = Deadline(self.seconds)
+        observations, doubts = consistent(observations)
         head = find_head(observations[0])
         if head is None or head.weight_name not in observations[0].update:
             raise InputError(
@@ -107,33 +113,45 @@ class Decoupled(Inversion):
                 "model's, and this update has none; use InvertingGradients"
             )
         examples = _examples(observations[0], head, generator)
-        found = [self._first_stage(each, head, examples, generator) for each in observations]
-        features = [each if each is not None and each.solved else None for each, _, _ in found]
-        labels = torch.stack([each for _, each, _ in found])
+        first_stages = [
+            self._first_stage(observation, head, examples, generator, deadline) for observation in observations
+        ]
+        features = [stage if stage is not None and stage.solved else None for stage, _, _ in first_stages]
+        labels = torch.stack([labels for _, labels, _ in first_stages])
         iterations = self.iterations or max(60, 30 * observations[0].batch_size)
         schedule = replace(self.schedule, iterations=iterations)
-        results = recover_pixels(observations, head, features, labels, schedule, generator=generator, watch=watch)
-        return [
-            replace(result, notes=(*result.notes, *notes)) for result, (_, _, notes) in zip(results, found, strict=True)
-        ]
+        results = recover_pixels(
+            observations, head, features, labels, schedule, deadline=deadline, generator=generator, watch=watch
+        )
+        notes = [(*doubt, *stage[2]) for doubt, stage in zip(doubts, first_stages, strict=True)]
+        return with_notes(results, notes)
 
     def _first_stage(
-        self, observation: Observation, head: Head, examples: Tensor, generator: torch.Generator
+        self,
+        observation: Observation,
+        head: Head,
+        examples: Tensor,
+        generator: torch.Generator,
+        deadline: Deadline,
     ) -> tuple[Features | None, Tensor, list[str]]:
         """Features, if the batch is small enough, labels, and notes."""
         size, classes = observation.batch_size, observation.num_classes
         distortion = observation.distortion
         gradient = observation.gradient
-        weight_gradient, bias_gradient = gradient[head.weight_name], gradient.get(head.bias_name)
+        weight_gradient, bias_gradient = head.weight_gradient(gradient), head.bias_gradient(gradient)
+        assert weight_gradient is not None
+        softmax = observation.loss.name in ("cross_entropy", "nll")
         notes = []
         if observation.labels is not None:
             hypotheses = [observation.labels]
         else:
             estimate = recover_labels(observation, generator=generator)
             least = [0] * classes
-            if bias_gradient is not None and observation.local is None and distortion is None:
-                least = [max(0, ceil(-size * each - 1e-4)) for each in bias_gradient.tolist()]
-            hypotheses = list(islice(_labelings(estimate.counts, estimate.scores, least), self.hypotheses))
+            if bias_gradient is not None and observation.local is None and distortion is None and softmax:
+                least = [max(0, ceil(-size * entry - 1e-4)) for entry in bias_gradient.tolist()]
+            hypotheses = list(
+                islice(_labelings(estimate.counts, estimate.scores, least, self.hypotheses), self.hypotheses)
+            )
         if size >= classes or size > head.weight.shape[1]:
             limit = min(classes - 1, head.weight.shape[1])
             notes.append(
@@ -147,6 +165,13 @@ class Decoupled(Inversion):
                 "the whole update is matched instead"
             )
             return None, hypotheses[0].to(observation.device), notes
+        if not softmax or head.tied:
+            why = f"the loss is {observation.loss.name}" if head.tied is False else "its weight is used elsewhere too"
+            notes.append(
+                f"the features' equations do not hold for this last layer, because {why}: the whole update is matched "
+                "instead"
+            )
+            return None, hypotheses[0].to(observation.device), notes
         features = recover_features(
             head.weight,
             head.bias,
@@ -156,6 +181,7 @@ class Decoupled(Inversion):
             examples=examples,
             starts=self.starts,
             generator=generator,
+            deadline=deadline,
         )
         if observation.local is not None:
             notes.append("an update over local steps is taken for one gradient where features are computed")
@@ -177,33 +203,43 @@ def _examples(observation: Observation, head: Head, generator: torch.Generator) 
     shape = observation.input_shape
     images = torch.rand(32, shape[0], 1, 1, generator=generator) + torch.rand(32, *shape, generator=generator)
     like = next(iter(observation.update.values()))
-    # Copies, because normalization layers in train mode write to their buffers.
-    state = {name: tensor.clone() for name, tensor in observation.model.state_dict().items()}
     with torch.no_grad():
-        return head.features(observation.scale.apply((images / 2).to(like)), state)[0]
+        return head.features(observation.scale.apply((images / 2).to(like)), copied_state(observation.model))[0]
 
 
-def _labelings(counts: Int64[Tensor, "classes"], scores: Tensor, least: list[int]) -> Iterator[Int64[Tensor, "batch"]]:
+def _labelings(
+    counts: Int64[Tensor, "classes"], scores: Tensor, least: list[int], most: int
+) -> Iterator[Int64[Tensor, "batch"]]:
     """Labels with these counts, then others, the nearest to the scores first.
 
     Args:
         counts: how many of each class, as far as one can tell.
         scores: the same before rounding.
         least: how many of each class there must be.
+        most: how many labelings are asked for: of the classes that one example can move to, no more are looked at.
     """
     wanted = scores.tolist()
-    start = tuple(counts.tolist())
-    queue, seen = [(0.0, start)], {start}
+    takers = sorted(range(len(wanted)), key=lambda label: (counts[label].item() - wanted[label], label))
+    start = torch.arange(len(counts)).repeat_interleave(counts.cpu()).tolist()
+    queue, seen = [(0.0, _key(start), start)], {_key(start)}
     while queue:
-        distance, current = heappop(queue)
-        yield torch.arange(len(current)).repeat_interleave(torch.tensor(current))
-        for giver in (i for i, count in enumerate(current) if count > least[i]):
-            for taker in (i for i in range(len(current)) if i != giver):
+        distance, _, current = heappop(queue)
+        yield torch.tensor(current)
+        have = Counter(current)
+        # Classes whose count has changed are no longer in their places in the order: those are looked at in any case.
+        nearest = dict.fromkeys([*takers[: most + len(have) + 1], *start])
+        for giver in sorted(label for label, count in have.items() if count > least[label]):
+            for taker in (label for label in nearest if label != giver):
                 moved = list(current)
-                moved[giver] -= 1
-                moved[taker] += 1
-                key = tuple(moved)
+                moved[moved.index(giver)] = taker
+                moved.sort()
+                key = _key(moved)
                 if key not in seen:
                     seen.add(key)
-                    change = wanted[giver] - current[giver] + current[taker] - wanted[taker]
-                    heappush(queue, (distance + 2 * change + 2, key))
+                    change = wanted[giver] - have[giver] + have[taker] - wanted[taker]
+                    heappush(queue, (distance + 2 * change + 2, key, moved))
+
+
+def _key(labels: list[int]) -> tuple[int, ...]:
+    """Orders labelings of equal distance: those with fewer examples of the first classes come first."""
+    return tuple(-label for label in labels)

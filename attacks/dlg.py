@@ -13,8 +13,9 @@ from typing import Literal
 import torch
 
 from fedsec.errors import InputError
-from fedsec.matching.budget import check_budget
+from fedsec.matching.consistency import consistent, with_notes
 from fedsec.matching.lbfgs_search import match, match_as_published
+from fedsec.matching.limits import Deadline, check_limits
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
 
@@ -45,7 +46,7 @@ class DLG(Inversion):
         seconds: float | None = None,
         variant: Literal["robust", "published"] = "robust",
     ) -> None:
-        check_budget("DLG", iterations=iterations, restarts=restarts, seconds=seconds)
+        check_limits("DLG", iterations=iterations, restarts=restarts, seconds=seconds)
         if variant not in ("robust", "published"):
             raise InputError(f"DLG: variant must be robust or published, not {variant!r}")
         self.iterations, self.restarts = iterations, restarts
@@ -55,15 +56,18 @@ class DLG(Inversion):
     def recover(
         self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
     ) -> list[Reconstruction]:
+        deadline = Deadline(self.seconds)
         search = match if self.variant == "robust" else match_as_published
-        granted = [each.labels for each in observations if each.labels is not None]
-        return search(
+        observations, doubts = consistent(observations)
+        granted = [observation.labels for observation in observations if observation.labels is not None]
+        results = search(
             observations,
             torch.stack(granted) if granted else None,
             iterations=self.iterations,
             restarts=self.restarts,
             tolerance=self.tolerance,
-            seconds=self.seconds,
+            deadline=deadline,
             generator=generator,
             watch=watch,
         )
+        return with_notes(results, doubts)

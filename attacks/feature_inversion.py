@@ -20,7 +20,6 @@ fade, a quadratic penalty instead of a hard box during the search, and the extra
 
 from dataclasses import dataclass
 from math import isfinite, prod
-from time import monotonic
 
 import torch
 from jaxtyping import Float, Int64
@@ -28,8 +27,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from fedsec.errors import InputError
-from fedsec.matching.budget import check_budget
 from fedsec.matching.lbfgs import LBFGS
+from fedsec.matching.limits import Deadline, check_limits
 from fedsec.threat import FeatureInversion, FeatureObservation, PixelScale, Reconstruction, Snapshot
 from fedsec.threat.inversion import Watch
 
@@ -82,7 +81,7 @@ class InvertFeatures(FeatureInversion):
         anchor: float = 1e-2,
         seconds: float | None = None,
     ) -> None:
-        check_budget("InvertFeatures", iterations=iterations, seconds=seconds)
+        check_limits("InvertFeatures", iterations=iterations, seconds=seconds)
         for name, weight in {"tv": tv, "contrast": contrast, "anchor": anchor}.items():
             if not (isfinite(weight) and weight >= 0):
                 raise InputError(f"InvertFeatures: {name} must not be negative, not {weight}")
@@ -94,7 +93,7 @@ class InvertFeatures(FeatureInversion):
     def recover(self, observation: FeatureObservation, *, generator: torch.Generator, watch: Watch) -> Reconstruction:
         drift = None if observation.exact or not self.refine else _Drift.of(observation)
         best = _Best(observation, watch, self.iterations)
-        deadline = None if self.seconds is None else monotonic() + self.seconds
+        deadline = Deadline(self.seconds)
         stages = -(-self.iterations // _STAGE)
         fading = 1.0
         # Without a drift to share, every image is a problem of its own, with its own line search.
@@ -116,14 +115,14 @@ class InvertFeatures(FeatureInversion):
         interrupted = False
         try:
             for stage in range(stages):
-                search.run(min(_STAGE, self.iterations - stage * _STAGE), changed=True)
+                search.run(min(_STAGE, self.iterations - stage * _STAGE), changed=True, deadline=deadline)
                 with torch.no_grad():
                     images, change = _parts(search.points, observation, drift)
                     losses = _mismatch(observation, images, everyone, drift, change)
                 best.record(search.iterations, losses, images)
                 # While the extractor is uncertain, a small mismatch does not yet mean good images.
                 solved = drift is None and bool((losses <= _SOLVED).all())
-                if solved or (deadline is not None and monotonic() > deadline):
+                if solved or deadline.passed:
                     break
                 fading = self.fade ** ((stage + 1) / max(1, stages - 1))
         except KeyboardInterrupt:
@@ -133,7 +132,7 @@ class InvertFeatures(FeatureInversion):
     def _priors(self, images: Float[Tensor, "some c h w"], scale: PixelScale) -> Float[Tensor, "some"]:
         """Squared total variation, and distance from the usual contrast."""
         rows, columns = (images.diff(dim=axis).flatten(1) for axis in (-2, -1))
-        variation = sum(each.square().sum(1) / max(1, each.shape[1]) for each in (rows, columns))
+        variation = sum(steps.square().sum(1) / max(1, steps.shape[1]) for steps in (rows, columns))
         standardized = (_STANDARD if scale == _UNIT else scale).apply(images)
         power = standardized.square().flatten(1).mean(1)
         return self.tv * variation + self.contrast * (power - 1).square()

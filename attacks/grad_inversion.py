@@ -17,10 +17,11 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.matching.adam_search import Guess, descend
-from fedsec.matching.budget import check_budget
+from fedsec.matching.consistency import consistent, with_notes
 from fedsec.matching.descent import Descent
 from fedsec.matching.distances import squared_distance, total_variation
 from fedsec.matching.labels import labels_of
+from fedsec.matching.limits import Deadline, check_limits
 from fedsec.matching.statistics import StatisticsPrior
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
@@ -73,7 +74,7 @@ class GradInversion(Inversion):
         for name, weight in weights.items():
             if not 0 <= weight < float("inf"):
                 raise InputError(f"GradInversion: {name} must not be negative, not {weight}")
-        check_budget("GradInversion", iterations=iterations, restarts=restarts, seconds=seconds, at_once=at_once)
+        check_limits("GradInversion", iterations=iterations, restarts=restarts, seconds=seconds, at_once=at_once)
         self.descent = Descent(iterations, lr, signed=False, noise=noise, plateau=plateau)
         self.restarts = restarts
         self.tv, self.l2, self.bn, self.group = tv, l2, bn, group
@@ -82,7 +83,9 @@ class GradInversion(Inversion):
     def recover(
         self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
     ) -> list[Reconstruction]:
-        labels = torch.stack([labels_of(each, generator) for each in observations])
+        deadline = Deadline(self.seconds)
+        observations, doubts = consistent(observations)
+        labels = torch.stack([labels_of(observation, generator) for observation in observations])
         owner = torch.arange(len(observations)).repeat_interleave(self.restarts)
         statistics = StatisticsPrior(observations, owner)
 
@@ -96,7 +99,7 @@ class GradInversion(Inversion):
                 priors = priors + self.group * (images - agreed).square().flatten(1).mean(1)
             return squared_distance(guess.updates, guess.targets, guess.norms.square()), priors
 
-        return descend(
+        results = descend(
             observations,
             labels,
             loss,
@@ -106,11 +109,12 @@ class GradInversion(Inversion):
             together=True,
             fixed=False,
             at_once=self.at_once,
-            seconds=self.seconds,
+            deadline=deadline,
             generator=generator,
             watch=watch,
             notes=() if statistics.layers else ("there were no normalization statistics to match",),
         )
+        return with_notes(results, doubts)
 
 
 def agreement(images: Float[Tensor, "problems batch c h w"], restarts: int) -> Float[Tensor, "problems batch c h w"]:

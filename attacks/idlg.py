@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import torch
 
-from fedsec.matching.budget import check_budget
+from fedsec.matching.consistency import consistent, with_notes
 from fedsec.matching.labels import labels_of
 from fedsec.matching.lbfgs_search import match
+from fedsec.matching.limits import Deadline, check_limits
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
 
@@ -39,20 +40,23 @@ class IDLG(Inversion):
         tolerance: float = 1e-9,
         seconds: float | None = None,
     ) -> None:
-        check_budget("IDLG", iterations=iterations, restarts=restarts, seconds=seconds)
+        check_limits("IDLG", iterations=iterations, restarts=restarts, seconds=seconds)
         self.iterations, self.restarts = iterations, restarts
         self.tolerance, self.seconds = tolerance, seconds
 
     def recover(
         self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
     ) -> list[Reconstruction]:
-        return match(
+        deadline = Deadline(self.seconds)
+        observations, doubts = consistent(observations)
+        results = match(
             observations,
-            torch.stack([labels_of(each, generator) for each in observations]),
+            torch.stack([labels_of(observation, generator) for observation in observations]),
             iterations=self.iterations,
             restarts=self.restarts,
             tolerance=self.tolerance,
-            seconds=self.seconds,
+            deadline=deadline,
             generator=generator,
             watch=watch,
         )
+        return with_notes(results, doubts)

@@ -6,7 +6,7 @@ learning?, NeurIPS 2020, arXiv:2003.14053.
 Deviations: a learning rate that no longer helps gives its iterations to the next lower one (`plateau`), the restart is
 chosen by its matching loss alone, restarts run together, and in updates of several local steps the order of the labels
 is not taken from the client: each restart tries its own. Under a defense that the attacker knows, updates are compared
-as `fedsec.matching.distorted` says. Noise is met by the likeliest images of any length of the update: the angle, with
+as `fedsec.matching.comparison` says. Noise is met by the likeliest images of any length of the update: the angle, with
 parameters weighted by their noise, and a prior that counts the more, the more noise there is.
 """
 
@@ -18,10 +18,11 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.matching.adam_search import Guess, descend
-from fedsec.matching.budget import check_budget
+from fedsec.matching.consistency import consistent, with_notes
 from fedsec.matching.descent import Descent
 from fedsec.matching.distances import cosine_distance, total_variation
 from fedsec.matching.labels import labels_of
+from fedsec.matching.limits import Deadline, check_limits
 from fedsec.matching.statistics import StatisticsPrior
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
@@ -66,7 +67,7 @@ class InvertingGradients(Inversion):
         seconds: float | None = None,
         at_once: int | None = None,
     ) -> None:
-        check_budget("InvertingGradients", iterations=iterations, restarts=restarts, seconds=seconds, at_once=at_once)
+        check_limits("InvertingGradients", iterations=iterations, restarts=restarts, seconds=seconds, at_once=at_once)
         if not (isfinite(tv) and tv >= 0 and isfinite(bn) and bn >= 0):
             raise InputError(f"InvertingGradients: tv and bn must not be negative, not {tv} and {bn}")
         self.descent = Descent(iterations, lr, signed, plateau=plateau)
@@ -76,7 +77,9 @@ class InvertingGradients(Inversion):
     def recover(
         self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
     ) -> list[Reconstruction]:
-        labels = torch.stack([labels_of(each, generator) for each in observations])
+        deadline = Deadline(self.seconds)
+        observations, doubts = consistent(observations)
+        labels = torch.stack([labels_of(observation, generator) for observation in observations])
         owner = torch.arange(len(observations)).repeat_interleave(self.restarts)
         granted = observations[0].statistics is not None and self.bn > 0
         statistics = StatisticsPrior(observations, owner) if granted else None
@@ -88,7 +91,7 @@ class InvertingGradients(Inversion):
                 priors = priors + self.bn * statistics(guess.inputs, guess.which)
             return matching, priors
 
-        return descend(
+        results = descend(
             observations,
             labels,
             loss,
@@ -98,7 +101,8 @@ class InvertingGradients(Inversion):
             together=False,
             fixed=statistics is None,
             at_once=self.at_once,
-            seconds=self.seconds,
+            deadline=deadline,
             generator=generator,
             watch=watch,
         )
+        return with_notes(results, doubts)

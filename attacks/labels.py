@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from fedsec.errors import InputError
+from fedsec.matching.consistency import consistent, with_notes
 from fedsec.matching.labels import recover_labels
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
@@ -40,7 +41,8 @@ class Labels(Inversion):
     def recover(
         self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
     ) -> Sequence[Reconstruction]:
-        found = []
+        observations, doubts = consistent(observations)
+        results = []
         for observation in observations:
             estimate = recover_labels(observation, method=self.method, generator=generator)
             notes = [f"labels read from the last layer by {estimate.method}"]
@@ -48,5 +50,5 @@ class Labels(Inversion):
                 notes.append("of signs alone, classes that repeat cannot be told from those that do not")
             if observation.local is not None:
                 notes.append("several local steps were read as one mean gradient, which costs accuracy")
-            found.append(Reconstruction(images=None, labels=estimate.labels, notes=tuple(notes)))
-        return found
+            results.append(Reconstruction(images=None, labels=estimate.labels, notes=tuple(notes)))
+        return with_notes(results, doubts)

@@ -27,7 +27,7 @@ from torch.func import functional_call
 from fedsec.attacks.decoupled import Decoupled
 from fedsec.data import load
 from fedsec.models import build
-from fedsec.threat import LocalTraining, Observation, Reconstruction
+from fedsec.threat import LocalSteps, Observation, Reconstruction
 
 Change = Callable[[dict[str, Tensor], torch.Generator], dict[str, Tensor]]
 
@@ -181,7 +181,7 @@ def case(
     update = trained(model, images, labels, steps, lr)
     if change is not None:
         update = change(update, generator)
-    local = None if steps == 1 else LocalTraining(lr, steps)
+    local = None if steps == 1 else LocalSteps(lr, steps)
     observation = Observation(model, update, shape, classes, size, local=local, labels=labels if granted else None)
     with torch.no_grad():
         entering = model.get_submodule("features")(images).flatten(1)

@@ -16,7 +16,7 @@ from fedsec.data.images import normalize
 from fedsec.data.normalization import Normalization
 from fedsec.defense.updates import ClientSide, UpdateTransform
 from fedsec.errors import InputError
-from fedsec.threat import LocalTraining, Observation, PixelScale
+from fedsec.threat import LocalSteps, Observation, PixelScale
 
 __all__ = [
     "BatchStatistics",
@@ -70,7 +70,7 @@ def observe(
     *,
     num_classes: int,
     normalization: Normalization,
-    local: LocalTraining | None = None,
+    local: LocalSteps | None = None,
     mode: ClientMode = "train",
     grants: Grants | None = None,
     defense: UpdateTransform | None = None,
@@ -150,7 +150,7 @@ def _gradient(client: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Te
 
 
 def _train(
-    client: nn.Module, inputs: Tensor, labels: Tensor, local: LocalTraining, generator: torch.Generator
+    client: nn.Module, inputs: Tensor, labels: Tensor, local: LocalSteps, generator: torch.Generator
 ) -> dict[str, Tensor]:
     if local.momentum or local.weight_decay:
         raise InputError(f"the client trains by plain SGD; expected neither momentum nor weight decay, got {local}")

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.modules.batchnorm import _NormBase
 
 from fedsec.matching.head import find_head
 from fedsec.threat import Observation
@@ -30,9 +31,12 @@ def true_features(
     head = find_head(observation)
     if head is None:
         return None
-    model = deepcopy(observation.model).train(train)
+    model = deepcopy(observation.model)
+    for layer in model.modules():
+        if isinstance(layer, _NormBase):
+            layer.train(train)
     inputs = observation.scale.apply(images.to(observation.device))
-    return type(head)(head.name, head.weight, head.bias, model).features(inputs)[0]
+    return replace(head, module=model).features(inputs)[0]
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class _Run:
 
     def _best(self) -> str:
         """The exact method where it applies, the general one elsewhere; the one that needs no last layer without it."""
-        observation = self._observe(trials=1)[0]
+        observation = self._observe(trials=1)[0].as_gradient()
         head = find_head(observation)
         if head is None or head.weight_name not in observation.update:
             return "dlg" if self.settings.labels == "infer" else "inverting_gradients"

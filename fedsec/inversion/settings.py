@@ -13,7 +13,7 @@ from fedsec.errors import InputError
 from fedsec.inversion.client import BatchStatistics, ClientMode
 from fedsec.metrics.lpips import Network
 from fedsec.plugins import registry
-from fedsec.threat import LocalTraining
+from fedsec.threat import LocalSteps
 
 __all__ = ["DEFAULT_BATCH", "DEFAULT_DATASET", "DEFAULT_MODEL", "Classes", "Labels", "Settings"]
 
@@ -128,11 +128,11 @@ class Settings:
         return self.image_size or DEFAULT_SIZE
 
     @property
-    def local(self) -> LocalTraining | None:
+    def local(self) -> LocalSteps | None:
         """The client's local training, or None for a single gradient."""
         if self.local_steps is None:
             return None
-        return LocalTraining(lr=self.local_lr or DEFAULT_LR, steps=self.local_steps, batch_size=self.local_batch_size)
+        return LocalSteps(lr=self.local_lr or DEFAULT_LR, steps=self.local_steps, batch_size=self.local_batch_size)
 
     @property
     def defenses(self) -> tuple[tuple[str, dict[str, Any]], ...]:

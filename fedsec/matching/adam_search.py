@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from fedsec.matching.best_so_far import BestSoFar
 from fedsec.matching.candidates import Candidates
 from fedsec.matching.descent import Descent
-from fedsec.matching.tracker import Tracker
+from fedsec.matching.limits import Deadline
 from fedsec.threat import Observation, PixelScale, Reconstruction
 from fedsec.threat.inversion import Watch
 
@@ -68,7 +69,7 @@ def descend(
     together: bool,
     fixed: bool,
     at_once: int | None,
-    seconds: float | None,
+    deadline: Deadline,
     generator: torch.Generator,
     watch: Watch,
     notes: Sequence[str] = (),
@@ -85,7 +86,7 @@ def descend(
         together: whether the loss needs all restarts of an observation at once.
         fixed: whether the loss does the same at any progress; see `Descent.run`.
         at_once: problems computed together, at most (in whole observations, if `together`); all, if None.
-        seconds: at most, if given; shared out evenly where problems are computed one after another.
+        deadline: of all; what is left is shared out evenly where problems are computed one after another.
         generator: the only source of randomness.
         watch: shown the best so far at intervals.
         notes: passed on to the results.
@@ -101,13 +102,12 @@ def descend(
     size = max(restarts, size // restarts * restarts) if together else size
     blocks = torch.split(torch.arange(candidates.problems), size)
     total = descent.iterations * len(blocks)
-    tracker = Tracker(observations, restarts, watch, stage="matching", iterations=total, labels=labels)
+    best = BestSoFar(observations, restarts, watch, stage="matching", iterations=total, labels=labels)
     to_inputs = _affine(units, first.scale, starts)
     candidates.prepare(known)
     interrupted = False
     try:
-        for which in blocks:
-            tracker.allow(None if seconds is None else seconds / len(blocks))
+        for number, which in enumerate(blocks):
             images = starts[which].clone().requires_grad_()
             targets, answers = candidates.targets_of(which), known[which]
             norms = candidates.scales[candidates.owner[which]].sqrt()
@@ -134,20 +134,20 @@ def descend(
                 images: Tensor = images,
                 which: Tensor = which,
                 answers: Tensor = answers,
-                before: int = tracker.iteration,
-            ) -> bool:
-                tracker.record(before + iteration, losses, units.undo(images), answers, which, own=iteration)
-                return tracker.expired
+                before: int = best.iteration,
+            ) -> None:
+                best.record(before + iteration, losses, units.undo(images), answers, which, own=iteration)
 
             def clamp(images: Tensor) -> None:
                 if boxed:
                     torch.clamp(images, lowest, highest, out=images)
 
             alone = fixed and first.local is None
-            descent.run(objective, images, record=record, clamp=clamp, fixed=alone, generator=generator)
+            share = deadline.share(len(blocks) - number)
+            descent.run(objective, images, record=record, clamp=clamp, fixed=alone, generator=generator, deadline=share)
     except KeyboardInterrupt:
         interrupted = True
-    return tracker.results(interrupted=interrupted, notes=(*notes, *candidates.notes))
+    return best.results(interrupted=interrupted, notes=(*notes, *candidates.notes))
 
 
 def _affine(units: PixelScale, scale: PixelScale, like: Tensor) -> Callable[[Tensor], Tensor]:

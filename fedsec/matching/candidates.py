@@ -10,15 +10,14 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.modules.batchnorm import _NormBase
 
 from fedsec.errors import InputError
+from fedsec.matching.comparison import Comparison
 from fedsec.matching.distances import squared_distance, squared_norm
-from fedsec.matching.distorted import Comparison
 from fedsec.matching.layers import LayerGradients
 from fedsec.threat import Observation
 
@@ -52,12 +51,13 @@ class Candidates:
     def __init__(
         self, observations: Sequence[Observation], restarts: int = 1, *, generator: torch.Generator | None = None
     ) -> None:
+        observations = [observation.as_gradient() for observation in observations]
         first = self.observation = observations[0]
         self.problems = len(observations) * restarts
         self.names = list(first.update)
         self._comparison = Comparison.of(observations, self.names)
         if self._comparison is None:
-            self.targets = [torch.stack([each.update[name] for each in observations]) for name in self.names]
+            self.targets = [torch.stack([seen.update[name] for seen in observations]) for name in self.names]
         else:
             self.targets = self._comparison.targets
         self.scales = squared_norm(self.targets)
@@ -65,6 +65,7 @@ class Candidates:
         self.owner: Int64[Tensor, "problems"] = torch.arange(len(observations)).repeat_interleave(restarts)
         self.vectorized = True
         self._layers: LayerGradients | None = None
+        self._loss = first.loss.mean
         self._model = attacked_model(first)
         own = dict(self._model.named_parameters())
         for name in self.names:
@@ -111,7 +112,7 @@ class Candidates:
         if self._layers is not None:
             return self._layers(inputs, labels)
         if len(inputs) == 1:
-            loss = F.cross_entropy(self._model(inputs[0]), labels[0])
+            loss = self._loss(self._model(inputs[0]), labels[0])
             gradients = torch.autograd.grad(loss, list(self._parameters.values()), create_graph=True)
             return [gradient.unsqueeze(0) for gradient in gradients]
         state = self._expanded(len(inputs))
@@ -138,7 +139,7 @@ class Candidates:
             raise InputError(f"the model cannot be attacked: {' '.join(str(error).split())}") from error
         large = sum(row.numel() for row in self._parameters.values()) >= _LARGE
         if self.observation.local is None and (self.problems > 1 or large):
-            layers = LayerGradients(deepcopy(self._model), self.names)
+            layers = LayerGradients(deepcopy(self._model), self.names, self.observation.loss)
             apart = self.problems == 1 or not _couples(self._model)
             if apart and layers.complete and _agree(lambda: layers(tried, labels[:2]), expected):
                 self._layers = layers
@@ -164,7 +165,7 @@ class Candidates:
 
     def _losses(self, state: State, inputs: Tensor, labels: Tensor) -> Float[Tensor, "some"]:
         def loss(state: State, inputs: Tensor, labels: Tensor) -> Tensor:
-            return F.cross_entropy(functional_call(self._model, state, (inputs,)), labels)
+            return self._loss(functional_call(self._model, state, (inputs,)), labels)
 
         if len(inputs) == 1:
             return loss({name: row[0] for name, row in state.items()}, inputs[0], labels[0]).unsqueeze(0)
@@ -180,7 +181,10 @@ class Candidates:
         for epoch, places in local.slots(inputs.shape[1]):
             chosen = self._orders[which, epoch][:, places].to(inputs.device)
             gradients = self._gradients(state, inputs[rows, chosen], labels[rows, chosen])
+            factor = self.observation.loss_scale * (chosen.shape[1] if self.observation.reduction == "sum" else 1)
             for name, gradient in gradients.items():
+                if factor != 1:
+                    gradient = factor * gradient
                 if local.weight_decay:
                     gradient = gradient + local.weight_decay * state[name]
                 if local.momentum:
@@ -208,11 +212,11 @@ def attacked_model(observation: Observation) -> nn.Module:
 def _agree(updates: Callable[[], list[Tensor]], expected: list[Tensor]) -> bool:
     """Whether another way of computing updates works and gives the same, but for rounding."""
     try:
-        found = [row.detach() for row in updates()]
+        tried = [row.detach() for row in updates()]
     except (RuntimeError, ValueError, IndexError, TypeError):
         return False
     goal = [row.detach() for row in expected]
-    return bool((squared_distance(found, goal, squared_norm(goal)) < 1e-6).all())
+    return bool((squared_distance(tried, goal, squared_norm(goal)) < 1e-6).all())
 
 
 def _couples(model: nn.Module) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.matching.cuda_graphs import captured
+from fedsec.matching.limits import Deadline
 
 __all__ = ["Descent", "Objective"]
 
@@ -17,7 +18,7 @@ Objective = Callable[[int], tuple[Tensor, Tensor]]
 
 _DROPS = (3 / 8, 5 / 8, 7 / 8)
 _MOST = 25
-"""Iterations between two looks at the clock, the plateau and the best so far."""
+"""Iterations between two looks at the plateau and the best so far."""
 
 
 @dataclass(frozen=True)
@@ -58,22 +59,24 @@ class Descent:
         objective: Objective,
         variable: Float[Tensor, "problems ..."],
         *,
-        record: Callable[[int, Tensor], bool],
+        record: Callable[[int, Tensor], None],
         fixed: bool = False,
         clamp: Callable[[Tensor], None],
         generator: torch.Generator,
+        deadline: Deadline | None = None,
     ) -> None:
-        """Search until the iterations or the progress end.
+        """Search until the iterations, the progress or the time end.
 
         Args:
             objective: at the variable as it is.
             variable: a leaf that requires gradients; changed in place.
-            record: told (iterations done, matching losses) while the variable is still that of these losses;
-                says whether to stop.
+            record: told (iterations done, matching losses) while the variable is still that of these losses.
             clamp: puts the variable back into its box.
             fixed: whether the objective does the same in every iteration; then a GPU runs it as one CUDA graph.
             generator: of the noise.
+            deadline: looked at in every iteration.
         """
+        deadline = deadline or Deadline()
         adam = _Adam(variable)
 
         def step(iteration: int = 0) -> tuple[Tensor, Tensor]:
@@ -85,8 +88,11 @@ class Descent:
         schedule = _Schedule(len(variable), self.iterations, self.plateau)
         for done in range(self.iterations):
             gradient, matching = graph() if graph is not None else step(done)
-            if done % every == 0 and (record(done, matching) or schedule.over(matching.cpu(), every)):
-                return
+            late = deadline.passed
+            if done % every == 0 or late:
+                record(done, matching)
+                if late or schedule.over(matching.cpu(), every):
+                    return
             if schedule.moved(done) or done == 0:
                 rates = (self.lr * 0.1**schedule.drops).to(variable).view(-1, *[1] * (variable.ndim - 1))
             with torch.no_grad():

@@ -30,16 +30,21 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from fedsec.errors import InputError
+from fedsec.matching.limits import Deadline
+from fedsec.matching.row_space import row_space
 
 __all__ = ["Features", "recover_features"]
 
 _STALLED = 1e-9
+_SMALL = 512
+"""Of matrices with at most so many rows or columns, all singular values are computed."""
+
 _MEMORY = 2**24
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What was found.
+    """What enters the last layer, and how sure it is.
 
     Attributes:
         values: what enters the last layer, one row an image.
@@ -74,6 +79,7 @@ def recover_features(
     starts: int = 32,
     iterations: int = 200,
     generator: torch.Generator | None = None,
+    deadline: Deadline | None = None,
 ) -> Features:
     """The features of a batch, and which of several labelings is right.
 
@@ -88,6 +94,7 @@ def recover_features(
         starts: random starts of each hypothesis.
         iterations: of Levenberg-Marquardt from each start, at most.
         generator: of the starts; one seeded with 0 by default.
+        deadline: when to stop; the best so far then counts.
 
     Returns:
         The features in the order of their labels, with the gradient's dtype and device.
@@ -96,7 +103,7 @@ def recover_features(
         InputError: shapes that do not go together, no hypothesis, or a batch of as many images as classes or more.
     """
     _check(weight, bias, weight_gradient, bias_gradient, hypotheses)
-    generator = generator or torch.Generator().manual_seed(0)
+    generator, deadline = generator or torch.Generator().manual_seed(0), deadline or Deadline()
     size = len(hypotheses[0])
     if examples is None:
         examples = torch.randn(32, weight.shape[1], generator=generator)
@@ -109,16 +116,16 @@ def recover_features(
         labels, mixing = (torch.stack(parts) for parts in zip(*chunk, strict=True))
         if best is not None:
             # Mostly only few images are wrong in a solution that almost holds: keep some of the others.
-            kept = torch.rand(mixing.shape[:2], generator=generator) < 0.7
-            kept &= (labels == best[2]).all(1, keepdim=True) & (torch.arange(len(labels)) % 2 == 0)[:, None]
-            mixing = torch.where(kept[..., None], best[1], mixing)
+            inherited = torch.rand(mixing.shape[:2], generator=generator) < 0.7
+            inherited &= (labels == best[2]).all(1, keepdim=True) & (torch.arange(len(labels)) % 2 == 0)[:, None]
+            mixing = torch.where(inherited[..., None], best[1], mixing)
         # Small rows carry what tells the images apart but also bends the path there: they get their full weight late.
-        mixing, _ = system.softened().solve(mixing, labels, min(60, iterations))
-        mixing, residuals = system.solve(mixing, labels, iterations)
+        mixing, _ = system.softened().solve(mixing, labels, min(60, iterations), deadline)
+        mixing, residuals = system.solve(mixing, labels, iterations, deadline)
         index = int(residuals.argmin())
         if best is None or float(residuals[index]) < best[0]:
             best = float(residuals[index]), mixing[index], labels[index]
-        if best[0] <= system.tolerance / 3:
+        if best[0] <= system.tolerance / 3 or deadline.passed:
             break
         width *= 2
     assert best is not None
@@ -178,10 +185,9 @@ class _System:
         choices = []
         for power in (0.0, 0.5, 1.0):
             precision = lengths.pow(-power)
-            _, values, rows = torch.linalg.svd(precision[:, None] * gradient, full_matrices=False)
-            beyond = float(values[size:].square().mean().sqrt()) if len(values) > size else 0.0
-            gap = float(values[size - 1]) / max(beyond, 1e-16 * float(values[0]), 1e-300)
-            choices.append((gap, precision, values, rows[:size], beyond))
+            values, rows, beyond = _leading(precision[:, None] * gradient, size)
+            gap = float(values[-1]) / max(beyond, 1e-16 * float(values[0]), 1e-300)
+            choices.append((gap, precision, values, rows, beyond))
         _, precision, values, basis, beyond = max(choices, key=lambda choice: choice[0])
         target = gradient @ basis.T
         ones = None
@@ -255,7 +261,11 @@ class _System:
         return math.sqrt(within + outside)
 
     def solve(
-        self, mixing: Float[Tensor, "n batch batch"], labels: Int64[Tensor, "n batch"], iterations: int
+        self,
+        mixing: Float[Tensor, "n batch batch"],
+        labels: Int64[Tensor, "n batch"],
+        iterations: int,
+        deadline: Deadline,
     ) -> tuple[Tensor, Float[Tensor, "n"]]:
         """Levenberg-Marquardt from each start, until one has solved the equations: mixing matrices and residuals."""
         mixing = mixing.clone()
@@ -264,6 +274,8 @@ class _System:
         idle = torch.zeros(len(costs), dtype=torch.int64)
         live: Bool[Tensor, "n"] = torch.ones(len(costs), dtype=torch.bool)
         for _ in range(iterations):
+            if deadline.passed:
+                break
             which = live.nonzero().flatten()
             matrix, gradient = self.normal(mixing[which], labels[which])
             diagonal = matrix.diagonal(dim1=1, dim2=2)
@@ -289,6 +301,19 @@ class _System:
             if bool(solved.any()):
                 live = live & solved
         return mixing, costs.sqrt()
+
+
+def _leading(matrix: Tensor, rank: int) -> tuple[Float[Tensor, "rank"], Float[Tensor, "rank columns"], float]:
+    """The largest singular values, their right vectors, and the root mean square of the values beyond them."""
+    beyond = min(matrix.shape) - rank
+    if min(matrix.shape) <= _SMALL or 2 * (rank + 10) >= min(matrix.shape):
+        _, values, rows = torch.linalg.svd(matrix, full_matrices=False)
+        rest = float(values[rank:].square().mean().sqrt()) if beyond else 0.0
+        return values[:rank], rows[:rank], rest
+    candidates = row_space(matrix, rank + 10)
+    _, values, rows = torch.linalg.svd(matrix @ candidates.T, full_matrices=False)
+    rows = rows[:rank] @ candidates
+    return values[:rank], rows, float((matrix - matrix @ rows.T @ rows).norm()) / beyond**0.5
 
 
 def _attempts(

@@ -6,8 +6,12 @@ With features h_i, posteriors p_i = softmax(W h_i + b) and n_c examples of class
 
 so that n_c = B (mean_i p_ic - g_b[c]): whoever knows the mean posterior reads the counts off the bias. The methods
 differ in where they take it from. Where a layer has no bias, its gradient is estimated from the weight's and the
-features of random images. A client's update over several steps is read as one mean gradient of the model halfway, which
-costs accuracy.
+features of random images. A client's update over several steps is read as one mean gradient of the model midway, which
+costs accuracy. Other losses whose gradient compares a prediction with the labels (see `ClientLoss`) are read likewise,
+with that in the posterior's place.
+
+The gradient of B images has rank B: where there are many classes, its row space is found from a few random combinations
+of its rows, and only the classes that can have examples get features of their own.
 
 Under a defense that the attacker knows, columns and biases that were dropped are taken to be what the features of
 random images would make of the rest; the length that clipping hides follows from the classes that are absent, of which
@@ -30,11 +34,13 @@ from math import ceil
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fedsec.errors import InputError
-from fedsec.matching.head import Head, find_head
+from fedsec.matching.head import Head, copied_state, find_head
+from fedsec.matching.row_space import row_space
 from fedsec.threat import Distortion, Observation
 
 __all__ = ["LabelEstimate", "LabelMethod", "labels_of", "recover_labels", "round_counts"]
@@ -42,6 +48,11 @@ __all__ = ["LabelEstimate", "LabelMethod", "labels_of", "recover_labels", "round
 LabelMethod = Literal["auto", "idlg", "yin", "wainakh", "geng"]
 
 _NUM_RANDOM_IMAGES = 64
+
+_MANY = 512
+"""Beyond so many classes, only the likeliest have features of their own, and the gradient's rank is made use of."""
+
+_OVERSAMPLED = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +118,7 @@ def recover_labels(
             f"recover_labels: yin needs labels that are all different, which {size} images of "
             f"{observation.num_classes} classes cannot have; use geng"
         )
-    view = _View(observation, generator or torch.Generator().manual_seed(0))
+    view = _View(observation.as_gradient(), generator or torch.Generator().manual_seed(0))
     name: str = method
     if view.signs:
         name, scores, floor = "signs", _from_signs(view), None
@@ -151,27 +162,38 @@ class _View:
             raise InputError(
                 "recover_labels: labels are read from a last linear layer, and the model does not end in one"
             )
-        if head.weight_name not in observation.update:
+        predict = observation.loss.prediction
+        if predict is None:
+            raise InputError(
+                f"recover_labels: no labels can be read from the gradient of the loss {observation.loss.name!r}; "
+                "expected cross_entropy, nll, mse or bce, or granted labels"
+            )
+        gradient, slope = observation.gradient, observation.loss.slope(observation.num_classes)
+        weight_gradient, bias_gradient = head.weight_gradient(gradient), head.bias_gradient(gradient)
+        if weight_gradient is None:
             raise InputError(f"recover_labels: the update leaves out {head.weight_name!r}, from which labels are read")
-        self._observation, self._head, self._generator = observation, head, generator
+        self._observation, self._head, self._generator, self._predict = observation, head, generator, predict
         self._random: Float[Tensor, "images features"] | None = None
         self.batch_size = observation.batch_size
-        gradient = observation.gradient
-        self.weight_gradient = gradient[head.weight_name].double()
+        self.weight_gradient = weight_gradient.double() / slope
         self.weight = head.weight.double()
         self.bias = torch.zeros_like(self.weight[:, 0]) if head.bias is None else head.bias.double()
-        bias_gradient = gradient.get(head.bias_name) if head.bias is not None else None
         self.has_bias = bias_gradient is not None
+        self._bias_gradient = None if bias_gradient is None else bias_gradient.double() / slope
         if observation.local is not None:
-            # The gradients were taken along the way: the middle of it is the best single point to linearize at.
-            self.weight = self.weight + observation.update[head.weight_name].double() / 2
-            if self.has_bias:
-                self.bias = self.bias + observation.update[head.bias_name].double() / 2
-        self._bias_gradient = None if bias_gradient is None else bias_gradient.double()
-        self.exact = self.has_bias and observation.local is None
+            # The gradients were taken along the way: its middle is the best single point to linearize at.
+            self._move(observation.local.midway)
+        self.exact = self.has_bias and observation.local is None and observation.loss.name != "mse"
         self.signs = observation.distortion is not None and observation.distortion.signs
         if observation.distortion is not None:
             self._see_through(observation.distortion)
+
+    def _move(self, share: float) -> None:
+        """Go a share of the way from the broadcast layer to the client's."""
+        way = self._head.moved(self._observation.update)
+        self.weight = self.weight + share * way[0].double()
+        if way[1] is not None:
+            self.bias = self.bias + share * way[1].double()
 
     @property
     def bias_gradient(self) -> Float[Tensor, "classes"]:
@@ -181,8 +203,22 @@ class _View:
         return self._bias_gradient
 
     def posteriors(self, features: Float[Tensor, "n features"]) -> Float[Tensor, "n classes"]:
-        """What the last layer makes of features."""
-        return torch.softmax(features @ self.weight.T + self.bias, 1)
+        """What the last layer makes of features: the loss's prediction, for cross-entropy the softmax."""
+        logits: Tensor = features @ self.weight.T + self.bias
+        return self.predict(logits)
+
+    def predict(self, logits: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
+        """See `ClientLoss.prediction`."""
+        prediction: Tensor = self._predict(logits)
+        return prediction
+
+    def row_space(self) -> Float[Tensor, "rank features"]:
+        """Orthonormal rows that span those of the weight's gradient."""
+        gradient = self.weight_gradient
+        rank = self.batch_size + _OVERSAMPLED
+        if max(gradient.shape) <= _MANY or rank >= min(gradient.shape):
+            return torch.linalg.svd(gradient, full_matrices=False).Vh
+        return row_space(gradient, rank)
 
     def random_features(self) -> Float[Tensor, "images features"]:
         """What enters the last layer for random images."""
@@ -204,7 +240,7 @@ class _View:
     def _fill_in(self, distortion: Distortion) -> None:
         """g_W[c] = g_b[c] h in columns that were dropped, with the mean h of random images, and g_b the same way."""
         whole = torch.ones_like(self.weight_gradient, dtype=torch.bool)
-        mask = distortion.kept.get(self._head.weight_name, whole)
+        mask = distortion.kept.get(self._head.weight_name, whole).flatten(1)
         bias_mask = distortion.kept.get(self._head.bias_name, whole[:, 0])
         if self._bias_gradient is not None and not bool(bias_mask.all()):
             feature = self.random_features().mean(0)
@@ -242,8 +278,9 @@ def _idlg(view: _View) -> Float[Tensor, "classes"]:
     """Zhao et al. 2020: p_c - [y = c] is negative for the label alone."""
     if view.has_bias:
         return _one_hot(view.bias_gradient.argmin(), view.bias_gradient)
-    left, values, right = torch.linalg.svd(view.weight_gradient, full_matrices=False)
-    residual = left[:, 0] * values[0]
+    direction = view.row_space()
+    left, values, right = torch.linalg.svd(view.weight_gradient @ direction.T, full_matrices=False)
+    residual, right = left[:, 0] * values[0], right @ direction
     # The rows are multiples of one vector of unknown sign. The label's is the longest, and the only one of its sign; if
     # all the rest is in one other row, the two are equally long, and random images must tell the sign.
     cubes = residual.pow(3)
@@ -315,22 +352,44 @@ def _from_class_features(
     # Weights that sum to 1: an affine combination of the batch's features.
     mean = g_b @ g_w / (g_b @ g_b)
     # All class features lie in the span of the gradient's rows; its coordinates are few.
-    basis = torch.linalg.svd(g_w, full_matrices=False).Vh
+    basis = view.row_space()
     target, weight = total * g_w @ basis.T, view.weight @ basis.T
-    features = (basis @ mean).expand(len(g_b), -1)
-    posteriors = torch.softmax(features @ weight.T + view.bias, 1)
-    scores = total * (posteriors[0] - g_b)
-    identity = torch.eye(len(g_b), dtype=g_b.dtype, device=g_b.device)
+    posterior = view.predict((basis @ mean) @ weight.T + view.bias)
+    scores = total * (posterior - g_b)
+    shown = _possible(scores, total)
+    features = (basis @ mean).expand(len(shown), -1)
+    posteriors = posterior.expand(len(shown), -1)
+    one_hot = F.one_hot(shown, len(g_b)).to(g_b)
     for _ in range(iterations):
-        counts = scores.clamp_min(0)
+        counts = scores[shown].clamp_min(0)
         counts = counts * (total / counts.sum().clamp_min(1e-30))
-        mixing = ((posteriors - identity) * counts[:, None]).T
-        inner = mixing @ mixing.T
-        inner = inner + (ridge * inner.diagonal().mean() + 1e-30) * identity
-        features = features + damping * mixing.T @ torch.linalg.solve(inner, target - mixing @ features)
-        posteriors = torch.softmax(features @ weight.T + view.bias, 1)
+        # One column for each class that can have examples: what one with its features adds to the gradient.
+        mixing = ((posteriors - one_hot) * counts[:, None]).T
+        features = features + damping * _ridge_solution(mixing, target - mixing @ features, ridge)
+        posteriors = view.predict(features @ weight.T + view.bias)
         scores = counts @ posteriors - total * g_b
     return scores
+
+
+def _possible(scores: Float[Tensor, "classes"], total: int) -> Int64[Tensor, "some"]:
+    """Classes that may have examples: all of them, or the likeliest where there are many."""
+    if len(scores) <= _MANY:
+        return torch.arange(len(scores), device=scores.device)
+    return scores.topk(min(len(scores), max(_MANY, 4 * total))).indices.sort().values
+
+
+def _ridge_solution(
+    mixing: Float[Tensor, "classes some"], rest: Float[Tensor, "classes rank"], ridge: float
+) -> Float[Tensor, "some rank"]:
+    """M^T (M M^T + r I)^-1 R, by whichever of M M^T and M^T M is smaller; r is a share of M M^T's mean diagonal."""
+    classes, some = mixing.shape
+    shift = ridge * mixing.square().sum() / classes + 1e-30
+    inner = mixing @ mixing.T if classes <= some else mixing.T @ mixing
+    inner.diagonal().add_(shift)
+    solution: Tensor = (
+        mixing.T @ torch.linalg.solve(inner, rest) if classes <= some else torch.linalg.solve(inner, mixing.T @ rest)
+    )
+    return solution
 
 
 def _certain(view: _View) -> Int64[Tensor, "classes"]:
@@ -358,10 +417,8 @@ def _random_features(
     parameter = next(observation.model.parameters())
     images = _random_images(_NUM_RANDOM_IMAGES, observation.input_shape, generator)
     inputs = observation.scale.apply(images.to(parameter.device, parameter.dtype))
-    # Copies, because normalization layers in train mode write to their buffers.
-    state = {name: tensor.clone() for name, tensor in observation.model.state_dict().items()}
     with torch.no_grad():
-        return head.features(inputs, state)[0].double()
+        return head.features(inputs, copied_state(observation.model))[0].double()
 
 
 def _random_images(

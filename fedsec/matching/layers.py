@@ -17,44 +17,52 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fedsec.threat import ClientLoss
+
 __all__ = ["LayerGradients"]
 
 Form = Callable[[Any, Tensor, Tensor, int], dict[str, Tensor]]
 """(layer, input [problems * batch, ...], gradient at the output, problems) -> gradients [problems, ...] by name."""
 
+Names = dict[str, str]
+"""Of a layer's own parameters: in the layer -> in the model."""
+
 
 class LayerGradients:
-    """Gradients of the mean cross-entropy for the parameters of known layers, for several problems at once.
+    """Gradients of the mean loss for the parameters of known layers, for several problems at once.
 
     Args:
         model: a private copy; hooks are put on it, and none of its parameters requires a gradient afterwards.
-        names: of the parameters that are wanted.
+        names: of the parameters that are wanted, as `named_parameters` gives them; layers may share one.
+        loss: of each example.
 
     Attributes:
         complete: whether all of them belong to layers that are known; if not, use something else.
     """
 
-    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
-        self._model, self._names = model.requires_grad_(False), list(names)
-        self._seen: list[tuple[str, Form, nn.Module, Tensor, Tensor]] = []
+    def __init__(self, model: nn.Module, names: Sequence[str], loss: ClientLoss) -> None:
+        self._model, self._names, self._loss = model.requires_grad_(False), list(names), loss
+        self._calls: list[tuple[nn.Module, Form, Names, Tensor, Tensor]] = []
+        # Tied parameters have one name, wherever they are used.
+        of_tensor = {id(parameter): name for name, parameter in model.named_parameters()}
         owned = set()
-        for prefix, layer in model.named_modules():
+        for layer in model.modules():
             form = _form(layer)
             if form is None:
                 continue
-            mine = {f"{prefix}.{name}" if prefix else name for name, _ in layer.named_parameters(recurse=False)}
-            if mine & set(self._names):
-                owned |= mine
-                layer.register_forward_hook(self._hook(prefix, form))
+            own = {name: of_tensor[id(parameter)] for name, parameter in layer.named_parameters(recurse=False)}
+            if set(own.values()) & set(self._names):
+                owned |= set(own.values())
+                layer.register_forward_hook(self._hook(form, own))
                 if isinstance(layer, nn.Conv2d):
                     layer.forward = partial(_convolve, layer)  # type: ignore[method-assign]
         self.complete = set(self._names) <= owned
 
-    def _hook(self, prefix: str, form: Form) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    def _hook(self, form: Form, names: Names) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         def keep(layer: nn.Module, entered: tuple[Tensor, ...], left: Tensor) -> Tensor:
             if not left.requires_grad:
                 left = left.detach().requires_grad_()
-            self._seen.append((prefix, form, layer, entered[0], left))
+            self._calls.append((layer, form, names, entered[0], left))
             return left
 
         return keep
@@ -67,17 +75,17 @@ class LayerGradients:
             labels: int64 [some, batch], or probabilities [some, batch, classes].
         """
         problems, batch = inputs.shape[:2]
-        self._seen.clear()
-        logits = self._model(inputs.flatten(0, 1))
-        seen, self._seen = self._seen, []
-        loss = F.cross_entropy(logits, labels.flatten(0, 1), reduction="sum") / batch
-        backs = torch.autograd.grad(loss, [left for *_, left in seen], create_graph=True)
-        found: dict[str, Tensor] = {}
-        for (prefix, form, layer, entered, _), back in zip(seen, backs, strict=True):
+        self._calls.clear()
+        outputs = self._model(inputs.flatten(0, 1))
+        calls, self._calls = self._calls, []
+        loss = self._loss.sum(outputs, labels.flatten(0, 1)) / batch
+        backs = torch.autograd.grad(loss, [left for *_, left in calls], create_graph=True)
+        gradients: dict[str, Tensor] = {}
+        for (layer, form, names, entered, _), back in zip(calls, backs, strict=True):
             for name, gradient in form(layer, entered, back, problems).items():
-                key = f"{prefix}.{name}" if prefix else name
-                found[key] = found[key] + gradient if key in found else gradient
-        return [found[name] for name in self._names]
+                key = names[name]
+                gradients[key] = gradients[key] + gradient if key in gradients else gradient
+        return [gradients[name] for name in self._names]
 
 
 def _form(layer: nn.Module) -> Form | None:
@@ -91,22 +99,22 @@ def _form(layer: nn.Module) -> Form | None:
 
 
 def _convolution(layer: nn.Conv2d, entered: Tensor, back: Tensor, problems: int) -> dict[str, Tensor]:
-    found = {}
+    bias = {}
     if layer.bias is not None:
-        found["bias"] = back.sum((2, 3)).view(problems, -1, layer.out_channels).sum(1)
+        bias["bias"] = back.sum((2, 3)).view(problems, -1, layer.out_channels).sum(1)
     if problems == 1:
         weight = torch.as_tensor(_WeightGradient.apply(entered, back, layer)).unsqueeze(0)
     else:
         assert not isinstance(layer.padding, str)
         columns = F.unfold(entered, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
         weight = _products(back.flatten(2), columns, problems).view(problems, *layer.weight.shape)
-    return {"weight": weight, **found}
+    return {"weight": weight, **bias}
 
 
 def _linear(layer: nn.Linear, entered: Tensor, back: Tensor, problems: int) -> dict[str, Tensor]:
     rows = back.reshape(problems, -1, layer.out_features)
-    found = {"weight": rows.mT @ entered.reshape(problems, -1, layer.in_features)}
-    return found if layer.bias is None else {**found, "bias": rows.sum(1)}
+    weight = {"weight": rows.mT @ entered.reshape(problems, -1, layer.in_features)}
+    return weight if layer.bias is None else {**weight, "bias": rows.sum(1)}
 
 
 def _batch_norm(layer: nn.BatchNorm2d, entered: Tensor, back: Tensor, problems: int) -> dict[str, Tensor]:
@@ -130,7 +138,7 @@ def _products(left: Tensor, right: Tensor, problems: int) -> Tensor:
     """sum of left @ right^T over a problem's images: [problems * batch, a or b, n] -> [problems, a, b]."""
     if len(left) == problems:
         return left @ right.mT
-    left, right = (each.view(problems, -1, *each.shape[1:]).transpose(1, 2).flatten(2) for each in (left, right))
+    left, right = (rows.view(problems, -1, *rows.shape[1:]).transpose(1, 2).flatten(2) for rows in (left, right))
     return left @ right.mT
 
 
@@ -189,10 +197,9 @@ def _backward(back: Tensor, entered: Tensor, weight: Tensor, layer: nn.Conv2d, w
     """A convolution's gradient for its input (0) or its weight (1)."""
     mask = [which == 0, which == 1, False]
     sizes = layer.stride, layer.padding, layer.dilation
-    found: Tensor = torch.ops.aten.convolution_backward(back, entered, weight, None, *sizes, False, [0, 0], 1, mask)[
-        which
-    ]
-    return found
+    gradients = torch.ops.aten.convolution_backward(back, entered, weight, None, *sizes, False, [0, 0], 1, mask)
+    gradient: Tensor = gradients[which]
+    return gradient
 
 
 def _convolve(layer: nn.Conv2d, entered: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from fedsec.matching.limits import Deadline
+
 __all__ = ["LBFGS", "Evaluate"]
 
 Evaluate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -60,21 +62,25 @@ class LBFGS:
         self.iterations = self.evaluations = 0
         self._gradients = torch.zeros_like(self.points)
         self._memory = _Memory(history, self.points)
+        self._deadline = Deadline()
 
-    def run(self, iterations: int, *, changed: bool = False) -> None:
-        """Go on for so many iterations, or until every problem is finished.
+    def run(self, iterations: int, *, changed: bool = False, deadline: Deadline | None = None) -> None:
+        """Go on for so many iterations, or until every problem is finished, or the time is up.
 
         Args:
             iterations: at most.
             changed: the function is another one than before: it is evaluated anew where the problems stand, and
                 finished problems search again. What was learned about its curvature is kept.
+            deadline: looked at after every evaluation; an iteration that it cuts short leaves its problems where they
+                stood.
         """
+        self._deadline = deadline or Deadline()
         if changed or not self.evaluations:
             self.finished[:] = False
             self.losses, self._gradients = self._evaluate(self.points, torch.arange(len(self.points)))
         for _ in range(iterations):
             live = (~self.finished).nonzero().flatten()
-            if not len(live):
+            if not len(live) or self._deadline.passed:
                 break
             self._step(live)
             self.iterations += 1
@@ -95,31 +101,34 @@ class LBFGS:
             slopes = (directions * gradients).sum(1)
         first = 1 / gradients.abs().sum(1).clamp_min(1e-30)
         lengths = torch.where(self._memory.empty(live), first.clamp_max(1), torch.ones_like(first))
-        found = self._search(live, directions, slopes.tolist(), lengths.tolist())
-        moved = torch.tensor([ok for ok, *_ in found])
+        steps_found = self._search(live, directions, slopes.tolist(), lengths.tolist())
+        if steps_found is None:
+            return
+        moved = torch.tensor([step is not None for step in steps_found])
         largest = gradients.abs().amax(1).cpu()
         # A failed search starts over along the gradient; if that fails too, the problem is finished.
         stuck = ~moved & self._memory.empty(live).cpu()
         self._memory.forget(live[~moved & ~stuck])
         before = self.losses[live].cpu()
-        kept = moved.nonzero().flatten()
-        if len(kept):
-            rows = live[kept]
-            steps = torch.tensor([found[i][1] for i in kept.tolist()]).to(directions)[:, None] * directions[kept]
-            new = torch.stack([found[i][3] for i in kept.tolist()])
-            self._memory.add(rows, steps, new - gradients[kept])
+        if bool(moved.any()):
+            rows = live[moved]
+            lengths_found, losses, new_gradients = zip(*(step for step in steps_found if step is not None), strict=True)
+            where = moved.to(directions.device)
+            steps = torch.tensor(lengths_found).to(directions)[:, None] * directions[where]
+            new = torch.stack(new_gradients)
+            self._memory.add(rows, steps, new - gradients[where])
             self.points[rows] += steps
-            self.losses[rows] = torch.tensor([found[i][2] for i in kept.tolist()]).to(self.losses)
+            self.losses[rows] = torch.tensor(losses).to(self.losses)
             self._gradients[rows] = new
-            largest[kept] = new.abs().amax(1).cpu()
+            largest[moved] = new.abs().amax(1).cpu()
         gain = before - self.losses[live].cpu()
         stalled = moved & (gain <= self.least_change * before.abs())
         self.finished[live] = stuck | (largest <= self.tolerance) | stalled
 
     def _search(
         self, live: Tensor, directions: Tensor, slopes: list[float], lengths: list[float]
-    ) -> list[tuple[bool, float, float, Tensor]]:
-        """(found one, step length, loss, gradient) for each live problem."""
+    ) -> list[tuple[float, float, Tensor] | None] | None:
+        """(step length, loss, gradient) for each live problem, or None where there is none; None if the time is up."""
         losses = self.losses[live].tolist()
         searches = [
             _strong_wolfe(loss, slope, length, self.line_search)
@@ -127,8 +136,10 @@ class LBFGS:
         ]
         asked = {index: next(search) for index, search in enumerate(searches)}
         tried: list[dict[float, tuple[float, Tensor]]] = [{} for _ in searches]
-        found: list[tuple[bool, float, float, Tensor]] = [(False, 0.0, losses[i], directions[i]) for i in asked]
+        steps: list[tuple[float, float, Tensor] | None] = [None] * len(searches)
         while asked:
+            if self._deadline.passed:
+                return None
             indices = torch.tensor(list(asked))
             trial = torch.tensor(list(asked.values())).to(directions)[:, None] * directions[indices]
             trial += self.points[live[indices]]
@@ -142,9 +153,9 @@ class LBFGS:
                 except StopIteration as stop:
                     del asked[index]
                     if stop.value is not None:
-                        found[index] = (True, stop.value, *tried[index][stop.value])
+                        steps[index] = (stop.value, *tried[index][stop.value])
                         tried[index].clear()
-        return found
+        return steps
 
 
 class _Memory:
@@ -268,5 +279,5 @@ def _cubic(a: _Trial, b: _Trial) -> float:
     bottom = second.slope - first.slope + 2 * d2
     if bottom == 0:
         return middle
-    found = second.length - (second.length - first.length) * (second.slope + d2 - d1) / bottom
-    return found if isfinite(found) else middle
+    minimum = second.length - (second.length - first.length) * (second.slope + d2 - d1) / bottom
+    return minimum if isfinite(minimum) else middle

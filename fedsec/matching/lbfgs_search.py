@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from fedsec.matching.best_so_far import BestSoFar
 from fedsec.matching.candidates import Candidates
 from fedsec.matching.distances import squared_distance, squared_norm
 from fedsec.matching.lbfgs import LBFGS
-from fedsec.matching.tracker import Tracker
+from fedsec.matching.limits import Deadline
 from fedsec.threat import Observation, Reconstruction
 from fedsec.threat.inversion import Watch
 
@@ -19,6 +20,10 @@ INNER = 20
 """L-BFGS iterations in one of the iterations that DLG's authors count."""
 
 
+class _TimeUpError(Exception):
+    """Leaves PyTorch's optimizer in the middle of a step."""
+
+
 def match(
     observations: Sequence[Observation],
     labels: Int64[Tensor, "trials batch"] | None,
@@ -26,7 +31,7 @@ def match(
     iterations: int,
     restarts: int,
     tolerance: float,
-    seconds: float | None,
+    deadline: Deadline,
     generator: torch.Generator,
     watch: Watch,
 ) -> list[Reconstruction]:
@@ -38,15 +43,13 @@ def match(
         iterations: of 20 L-BFGS iterations each, at most.
         restarts: random starts of each observation; the one with the least matching loss counts.
         tolerance: an observation is solved when one of its restarts comes below this loss.
-        seconds: at most, if given.
+        deadline: when to stop.
         generator: of the starts.
         watch: shown the best so far after each iteration.
     """
     first = observations[0]
     candidates = Candidates(observations, restarts, generator=generator)
-    tracker = Tracker(
-        observations, restarts, watch, stage="matching", iterations=iterations, seconds=seconds, labels=labels
-    )
+    best = BestSoFar(observations, restarts, watch, stage="matching", iterations=iterations, labels=labels)
     shape = (candidates.problems, first.batch_size, *first.input_shape)
     inputs = first.scale.apply(torch.rand(shape, generator=generator)).to(candidates.targets[0])
     logits = torch.randn(*shape[:2], first.num_classes, generator=generator).to(inputs)
@@ -72,15 +75,15 @@ def match(
     interrupted = False
     try:
         for iteration in range(1, iterations + 1):
-            search.run(INNER)
+            search.run(INNER, deadline=deadline)
             images, classes = split(search.points, everyone)
-            tracker.record(iteration, search.losses, first.scale.undo(images), classes)
-            search.finished |= tracker.solved(tolerance).cpu()
-            if bool(search.finished.all()) or tracker.expired:
+            best.record(iteration, search.losses, first.scale.undo(images), classes)
+            search.finished |= best.solved(tolerance).cpu()
+            if bool(search.finished.all()) or deadline.passed:
                 break
     except KeyboardInterrupt:
         interrupted = True
-    return tracker.results(interrupted=interrupted, notes=candidates.notes)
+    return best.results(interrupted=interrupted, notes=candidates.notes)
 
 
 def match_as_published(
@@ -90,7 +93,7 @@ def match_as_published(
     iterations: int,
     restarts: int,
     tolerance: float,
-    seconds: float | None,
+    deadline: Deadline,
     generator: torch.Generator,
     watch: Watch,
 ) -> list[Reconstruction]:
@@ -101,7 +104,7 @@ def match_as_published(
     first = observations[0]
     candidates = Candidates(observations, restarts, generator=generator)
     total = iterations * candidates.problems
-    tracker = Tracker(observations, restarts, watch, stage="matching", iterations=total, seconds=seconds, labels=labels)
+    best = BestSoFar(observations, restarts, watch, stage="matching", iterations=total, labels=labels)
     tried = torch.zeros(candidates.problems, first.batch_size, dtype=torch.int64, device=first.device)
     candidates.prepare(tried if labels is None else labels.repeat_interleave(restarts, 0))
     interrupted = False
@@ -123,6 +126,8 @@ def match_as_published(
                 targets: list[Tensor] = targets,
                 optimizer: torch.optim.LBFGS = optimizer,
             ) -> Tensor:
+                if deadline.passed:
+                    raise _TimeUpError
                 optimizer.zero_grad()
                 updates = candidates.updates(inputs, logits.softmax(-1) if known is None else known, which)
                 loss = squared_norm([row - goal for row, goal in zip(updates, targets, strict=True)]).sum()
@@ -131,12 +136,15 @@ def match_as_published(
 
             scale = candidates.scales[candidates.owner[which]]
             for iteration in range(1, iterations + 1):
-                loss = torch.as_tensor(optimizer.step(closure))  # type: ignore[no-untyped-call]
+                try:
+                    loss = torch.as_tensor(optimizer.step(closure))  # type: ignore[no-untyped-call]
+                except _TimeUpError:
+                    break
                 answers = logits if known is None else known
                 done = problem * iterations + iteration
-                tracker.record(done, loss / scale, first.scale.undo(inputs), answers, which, own=iteration)
-                if tracker.expired or not bool(loss.isfinite()) or bool(loss / scale <= tolerance):
+                best.record(done, loss / scale, first.scale.undo(inputs), answers, which, own=iteration)
+                if not bool(loss.isfinite()) or bool(loss / scale <= tolerance):
                     break
     except KeyboardInterrupt:
         interrupted = True
-    return tracker.results(interrupted=interrupted)
+    return best.results(interrupted=interrupted)

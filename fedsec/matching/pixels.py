@@ -15,13 +15,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.func import vmap
 
+from fedsec.matching.best_so_far import BestSoFar
 from fedsec.matching.candidates import Candidates, attacked_model
 from fedsec.matching.distances import squared_distance, squared_norm
 from fedsec.matching.features import Features
 from fedsec.matching.head import Head
 from fedsec.matching.lbfgs import LBFGS
 from fedsec.matching.lbfgs_search import INNER
-from fedsec.matching.tracker import Tracker
+from fedsec.matching.limits import Deadline
 from fedsec.threat import Observation, Reconstruction
 from fedsec.threat.inversion import Watch
 
@@ -41,7 +42,6 @@ class Schedule:
     tv_weight: float
     tv_end: float
     tolerance: float
-    seconds: float | None
 
 
 def recover_pixels(
@@ -51,6 +51,7 @@ def recover_pixels(
     labels: Int64[Tensor, "trials batch"],
     schedule: Schedule,
     *,
+    deadline: Deadline,
     generator: torch.Generator,
     watch: Watch,
 ) -> list[Reconstruction]:
@@ -62,7 +63,8 @@ def recover_pixels(
         features: of each observation's images, in the order of its labels; where they are None the whole update is
             matched, through the client's local steps if there were several.
         labels: of the images.
-        schedule: weights and budgets.
+        schedule: weights and iterations.
+        deadline: when to stop.
         generator: of the starts of all restarts but the first, which begins with gray images.
         watch: shown the best so far after each iteration.
 
@@ -72,13 +74,12 @@ def recover_pixels(
     first = observations[0]
     restarts = schedule.restarts
     candidates = Candidates(observations, restarts, generator=generator)
-    tracker = Tracker(
+    best = BestSoFar(
         observations,
         restarts,
         watch,
         stage="pixels",
         iterations=schedule.iterations,
-        seconds=schedule.seconds,
         labels=labels,
     )
     owner, labels = candidates.owner, labels.repeat_interleave(restarts, 0)
@@ -114,17 +115,17 @@ def recover_pixels(
     interrupted = False
     try:
         for iteration in range(1, schedule.iterations + 1):
-            search.run(INNER, changed=True)
+            search.run(INNER, changed=True, deadline=deadline)
             images = search.points.view(shape).sigmoid()
             reached = (search.losses - weights * _roughness(images)).clamp_min(0)
-            tracker.record(iteration, reached / schedule.feature_weight, images, labels)
-            if bool(tracker.solved(schedule.tolerance).all()) or tracker.expired:
+            best.record(iteration, reached / schedule.feature_weight, images, labels)
+            if bool(best.solved(schedule.tolerance).all()) or deadline.passed:
                 break
             # Below what noise alone would leave, a fading prior would only let the noise into the images.
             weights = torch.where(reached > goal.floor, weights * fade, weights)
     except KeyboardInterrupt:
         interrupted = True
-    found = tracker.results(interrupted=interrupted, notes=candidates.notes)
+    found = best.results(interrupted=interrupted, notes=candidates.notes)
     return [
         result if each is None else replace(result, features=each.values)
         for result, each in zip(found, features, strict=True)

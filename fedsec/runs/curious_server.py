@@ -24,8 +24,7 @@ from fedsec.metrics.metric import of_source
 from fedsec.plugins import registry
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
-from fedsec.threat import Distortion, FeatureObservation, Knowledge, Observation, Reconstruction
-from fedsec.threat import LocalTraining as SeenTraining
+from fedsec.threat import Distortion, FeatureObservation, Knowledge, LocalSteps, Observation, Reconstruction
 
 MOST_FEATURES = 8
 """Images reconstructed from feature maps unless the scenario says otherwise; each is independent of the others."""
@@ -233,7 +232,7 @@ class CuriousServer:
         return labels[order.to(labels.device)]
 
 
-def _seen(local: LocalTraining, images: int) -> SeenTraining:
+def _seen(local: LocalTraining, images: int) -> LocalSteps:
     """A client's training as the server prescribed it.
 
     Raises:
@@ -245,7 +244,7 @@ def _seen(local: LocalTraining, images: int) -> SeenTraining:
             f"with local.steps, batches of {batch} run over the seams between passes over {images} images, "
             "which cannot be replayed; expected local.epochs, or batches that divide the images"
         )
-    return SeenTraining(local.lr, local.steps_of(images), batch, local.momentum, local.weight_decay)
+    return LocalSteps(local.lr, local.steps_of(images), batch, local.momentum, local.weight_decay)
 
 
 def _lpips() -> Lpips | None:

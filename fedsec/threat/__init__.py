@@ -4,15 +4,21 @@
 `FeatureInversion` are what a curious server does.
 """
 
+from fedsec.threat.client_loss import ClientLoss
 from fedsec.threat.distortion import Distortion
-from fedsec.threat.features import FeatureInversion, FeatureObservation
+from fedsec.threat.feature_inversion import FeatureInversion, FeatureObservation
 from fedsec.threat.inversion import Inversion, Snapshot
 from fedsec.threat.knowledge import Knowledge, KnowledgePoisoning
-from fedsec.threat.observation import LocalTraining, Observation, PixelScale, Reconstruction
+from fedsec.threat.local_steps import LocalSteps
+from fedsec.threat.observation import Observation
+from fedsec.threat.pixel_scale import PixelScale
 from fedsec.threat.poisoning import AttackerView, DataPoisoning, UpdatePoisoning
+from fedsec.threat.reconstruction import Reconstruction
+from fedsec.threat.sent_statistics import sent_statistics
 
 __all__ = [
     "AttackerView",
+    "ClientLoss",
     "DataPoisoning",
     "Distortion",
     "FeatureInversion",
@@ -20,10 +26,11 @@ __all__ = [
     "Inversion",
     "Knowledge",
     "KnowledgePoisoning",
-    "LocalTraining",
+    "LocalSteps",
     "Observation",
     "PixelScale",
     "Reconstruction",
     "Snapshot",
     "UpdatePoisoning",
+    "sent_statistics",
 ]

@@ -85,7 +85,7 @@ class Distortion:
         """
         noise = other.reduced(self.noise)
         joined = replace(self, noise=noise, carried={} if other.signs else self.carried).joined(other)
-        ceilings = [each for each in (self.ceiling, other.left(noise)) if each is not None]
+        ceilings = [ceiling for ceiling in (self.ceiling, other.left(noise)) if ceiling is not None]
         return replace(joined, ceiling=min(ceilings, default=None))
 
     def reduced(self, noise: Mapping[str, float]) -> dict[str, float]:
@@ -130,7 +130,7 @@ class Distortion:
         carried = dict(self.carried)
         for name, row in other.carried.items():
             carried[name] = torch.hypot(carried[name], row) if name in carried else row
-        ceilings = [each for each in (self.ceiling, other.ceiling) if each is not None]
+        ceilings = [ceiling for ceiling in (self.ceiling, other.ceiling) if ceiling is not None]
         return Distortion(
             kept,
             noise,
@@ -147,6 +147,20 @@ class Distortion:
             return {}
         touched = {*other.kept, *other.noise, *other.carried}
         return {name: most for name, most in self.limit.items() if name not in touched}
+
+    def times(self, factor: float) -> "Distortion":
+        """The same of an update that was multiplied by a positive number.
+
+        Args:
+            factor: into whose units deviations and limits are put.
+        """
+        return replace(
+            self,
+            noise={name: factor * deviation for name, deviation in self.noise.items()},
+            carried={name: factor * row for name, row in self.carried.items()},
+            ceiling=None if self.ceiling is None else factor * self.ceiling,
+            limit={name: factor * most for name, most in self.limit.items()},
+        )
 
     def on(self, update: Mapping[str, Tensor]) -> "Distortion":
         """The same with its masks where an update lies, checked against it.

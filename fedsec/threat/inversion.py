@@ -9,10 +9,14 @@ from typing import final
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from fedsec.errors import InputError
 from fedsec.threat.distortion import Distortion
-from fedsec.threat.observation import Observation, Reconstruction
+from fedsec.threat.kernels import differentiable_twice
+from fedsec.threat.observation import Observation
+from fedsec.threat.reconstruction import Reconstruction
 from fedsec.threat.sealed import Sealed, unmodified
 
 __all__ = ["Inversion", "Snapshot", "Watch"]
@@ -98,11 +102,16 @@ class Inversion(Sealed, ABC):
         for observation in observations:
             _check_carries(name, observation)
         _check_model(name, observations[0])
-        with unmodified(f"{name}.recover", **_watched(observations)):
-            found = list(self.recover(observations, generator=generator, watch=watch or _ignore))
-        if len(found) != len(observations):
-            raise InputError(f"{name}.recover: {len(found)} reconstructions of {len(observations)} observations")
-        return [_checked(f"{name}.recover", result, observations[0]) for result in found]
+        # A plain step is the gradient that it is, to every attack.
+        observations = [observation.as_gradient() for observation in observations]
+        with unmodified(f"{name}.recover", **_watched(observations)), differentiable_twice(observations[0].model):
+            results = list(self.recover(observations, generator=generator, watch=watch or _ignore))
+        if len(results) != len(observations):
+            raise InputError(f"{name}.recover: {len(results)} reconstructions of {len(observations)} observations")
+        return [
+            _checked(f"{name}.recover", result, observation)
+            for result, observation in zip(results, observations, strict=True)
+        ]
 
     @abstractmethod
     def recover(
@@ -118,7 +127,7 @@ def _ignore(snapshot: Snapshot) -> None:
 def _check_alike(name: str, observations: Sequence[Observation]) -> None:
     first = observations[0]
     for other in observations[1:]:
-        for field in ("input_shape", "num_classes", "batch_size", "scale", "local"):
+        for field in ("input_shape", "num_classes", "batch_size", "scale", "local", "loss", "reduction", "loss_scale"):
             if getattr(other, field) != getattr(first, field):
                 raise InputError(f"{name}: observations attacked together must agree in {field}")
         if (other.labels is None) != (first.labels is None) or (other.statistics is None) != (first.statistics is None):
@@ -142,7 +151,8 @@ def _alike(first: Distortion | None, other: Distortion | None) -> bool:
 
 def _same_model(first: nn.Module, other: nn.Module) -> bool:
     ours, theirs = ({**dict(m.named_parameters()), **dict(m.named_buffers())} for m in (first, other))
-    if first.training != other.training or ours.keys() != theirs.keys():
+    modes, other_modes = ([module.training for module in model.modules()] for model in (first, other))
+    if modes != other_modes or ours.keys() != theirs.keys():
         return False
     pairs = [(ours[key], theirs[key]) for key in ours]
     return all(a.dtype == b.dtype and a.device == b.device and torch.equal(a, b) for a, b in pairs)
@@ -164,11 +174,16 @@ def _check_model(name: str, observation: Observation) -> None:
     model = deepcopy(observation.model)
     device, dtype = observation.device, next(model.parameters()).dtype
     gray = observation.scale.apply(torch.full((2, *observation.input_shape), 0.5, dtype=dtype, device=device))
-    # Dropout in train mode draws from the global generators.
+    for layer, module in model.named_modules():
+        if isinstance(module, _NormBase) and module.training:
+            module.register_forward_pre_hook(
+                lambda module, entered, layer=layer: _check_spread(name, observation, layer, module, entered[0])
+            )
+    # A model of the user's own may draw from the global generators.
     with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
             logits = model(gray)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, InputError):
             raise
         except (RuntimeError, TypeError, ValueError, LookupError) as error:
             shape = "x".join(map(str, observation.input_shape))
@@ -181,12 +196,23 @@ def _check_model(name: str, observation: Observation) -> None:
         raise InputError(f"{name}: the model gives {logits.shape[1]} logits, num_classes is {observation.num_classes}")
 
 
+def _check_spread(name: str, observation: Observation, layer: str, module: _NormBase, entered: Tensor) -> None:
+    """Refuse batch normalization of a single value: it has no variance."""
+    if isinstance(module, _InstanceNorm) or not 0 < entered[0].numel() == entered.shape[1]:
+        return
+    if observation.batch_size == 1:
+        raise InputError(
+            f"{name}: batch normalization {layer!r} in train mode sees a single value a channel for a batch of one "
+            "image, which no client can train on; expected batch_size 2 or more, or the model in eval mode"
+        )
+
+
 def _watched(observations: Sequence[Observation]) -> dict[str, Tensor]:
     """What an attack must leave alone. Buffers are not among it: trying the model and putting them back is a write."""
     return {
         f"observations[{number}].{part}[{name!r}]": row
-        for number, each in enumerate(observations)
-        for part, rows in (("update", each.update), ("model", dict(each.model.named_parameters())))
+        for number, seen in enumerate(observations)
+        for part, rows in (("update", seen.update), ("model", dict(seen.model.named_parameters())))
         for name, row in rows.items()
     }
 
@@ -200,6 +226,7 @@ def _checked(what: str, result: Reconstruction, observation: Observation) -> Rec
         if float(images.min()) < 0 or float(images.max()) > 1:
             raise InputError(f"{what}: images must lie in [0, 1], not in [{images.min():.3g}, {images.max():.3g}]")
         result = replace(result, images=images)
+    result = replace(result, notes=(*observation.remarks, *result.notes))
     if result.labels is not None:
         labels = result.labels
         if labels.shape != (observation.batch_size,) or labels.dtype != torch.int64:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedsec.threat import LocalTraining, Observation, PixelScale
+from fedsec.threat import LocalSteps, Observation, PixelScale
 
 SHAPE, CLASSES = (1, 10, 10), 5
 
@@ -31,7 +31,7 @@ def client(
     images: Tensor,
     labels: Tensor,
     *,
-    local: LocalTraining | None = None,
+    local: LocalSteps | None = None,
     scale: PixelScale | None = None,
     granted: bool = False,
     model: nn.Module | None = None,

@@ -11,7 +11,7 @@ from fedsec.attacks.analytic import Analytic
 from fedsec.data import load
 from fedsec.errors import InputError
 from fedsec.models import build
-from fedsec.threat import LocalTraining, Observation, PixelScale, Reconstruction
+from fedsec.threat import LocalSteps, Observation, PixelScale, Reconstruction
 
 SHAPE = (1, 8, 8)
 
@@ -96,7 +96,7 @@ def test_local_steps_are_approximate() -> None:
         optimizer.step()
     after = dict(trained.named_parameters())
     update = {name: after[name].detach() - before for name, before in model.named_parameters()}
-    observation = Observation(model, update, SHAPE, 10, 1, local=LocalTraining(lr=0.01, steps=5))
+    observation = Observation(model, update, SHAPE, 10, 1, local=LocalSteps(lr=0.01, steps=5))
     result = Analytic().reconstruct(observation)
     torch.testing.assert_close(result.images, images, atol=1e-3, rtol=0)
     assert "approximate" in result.notes[0]

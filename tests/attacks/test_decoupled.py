@@ -1,5 +1,7 @@
 """The decoupled attack, end to end on networks small enough for a test."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 
 from fedsec.attacks.decoupled import Decoupled, _labelings
 from fedsec.errors import InputError
-from fedsec.threat import LocalTraining, Observation, PixelScale, Reconstruction, Snapshot
+from fedsec.threat import LocalSteps, Observation, PixelScale, Reconstruction, Snapshot
 
 SCALE = PixelScale((0.45,), (0.25,))
 
@@ -130,14 +132,22 @@ def test_unsolvable_gradient_is_noted_and_matched_as_a_whole() -> None:
     assert "no features explain" in found.notes[0]
 
 
-def test_local_steps_are_noted() -> None:
+def test_several_local_steps_are_noted_and_one_is_the_gradient_it_is() -> None:
     images, labels, model = pictures(2), torch.tensor([1, 2]), network()
-    gradient = observe(images, labels, model=model).update
-    update = {name: -0.1 * row for name, row in gradient.items()}
-    observation = Observation(model, update, (1, 12, 12), 10, 2, SCALE, LocalTraining(0.1, 1), labels)
-    found = Decoupled(iterations=1).reconstruct(observation)
-    assert found.features is not None
-    assert any("local steps" in note for note in found.notes)
+    seen = observe(images, labels, model=model)
+    update = {name: -0.1 * row for name, row in seen.update.items()}
+    one, two = (
+        Decoupled(iterations=1).reconstruct(
+            Observation(model, update, (1, 12, 12), 10, 2, SCALE, LocalSteps(0.1, steps), labels)
+        )
+        for steps in (1, 2)
+    )
+    expected = Decoupled(iterations=1).reconstruct(replace(seen, labels=labels))
+    assert one.notes == expected.notes
+    assert one.features is not None
+    assert expected.features is not None
+    torch.testing.assert_close(one.features, expected.features, rtol=1e-3, atol=1e-3)
+    assert any("local steps" in note for note in two.notes)
 
 
 def test_interrupted() -> None:
@@ -167,7 +177,7 @@ def test_a_linear_model_has_no_body() -> None:
 
 def test_labelings_come_by_distance_without_repeats() -> None:
     scores = torch.tensor([1.6, 0.9, 0.5])
-    found = [tuple(labels.tolist()) for labels in _labelings(torch.tensor([2, 1, 0]), scores, [1, 0, 0])]
+    found = [tuple(labels.tolist()) for labels in _labelings(torch.tensor([2, 1, 0]), scores, [1, 0, 0], 6)]
     counts = torch.stack([torch.bincount(torch.tensor(labels), minlength=3) for labels in found])
     distances = (counts - scores).square().sum(1)
     assert torch.equal(distances, distances.sort().values)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedsec.attacks import InvertingGradients
 from fedsec.errors import InputError
-from fedsec.threat import LocalTraining, PixelScale, Snapshot
+from fedsec.threat import LocalSteps, PixelScale, Snapshot
 
 
 def test_one_image_without_its_label(client: Any, pictures: Any, decibels: Any) -> None:
@@ -23,10 +23,10 @@ def test_one_image_without_its_label(client: Any, pictures: Any, decibels: Any) 
 
 @pytest.mark.parametrize(
     "local",
-    [LocalTraining(0.1, steps=3), LocalTraining(0.05, steps=4, batch_size=1), LocalTraining(0.3, steps=1)],
+    [LocalSteps(0.1, steps=3), LocalSteps(0.05, steps=4, batch_size=1), LocalSteps(0.3, steps=1)],
     ids=["same batch", "two epochs of single images", "one step"],
 )
-def test_local_steps_are_unrolled(client: Any, pictures: Any, decibels: Any, local: LocalTraining) -> None:
+def test_local_steps_are_unrolled(client: Any, pictures: Any, decibels: Any, local: LocalSteps) -> None:
     images, labels = pictures(2, seed=3), torch.tensor([1, 4])
     seen = client(images, labels, local=local, granted=True)
     # The granted labels come in another order than the client's: the first restart is wrong about it.

@@ -9,10 +9,10 @@ from torch import nn
 
 from fedsec.attacks.labels import Labels
 from fedsec.errors import InputError
-from fedsec.threat import LocalTraining, Observation
+from fedsec.threat import LocalSteps, Observation
 
 
-def observe(labels: list[int], local: LocalTraining | None = None, granted: bool = False) -> Observation:
+def observe(labels: list[int], local: LocalSteps | None = None, granted: bool = False) -> Observation:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 5))
     truth = torch.tensor(labels)
@@ -48,7 +48,7 @@ def test_granted_labels_are_not_looked_at() -> None:
 
 
 def test_local_steps_are_noted() -> None:
-    result = Labels().reconstruct(observe([1, 1, 2], LocalTraining(lr=0.01, steps=2)))
+    result = Labels().reconstruct(observe([1, 1, 2], LocalSteps(lr=0.01, steps=2)))
     assert result.labels is not None
     assert result.labels.tolist() == [1, 1, 2]
     assert "several local steps" in result.notes[1]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedsec.data import Normalization
 from fedsec.errors import InputError
 from fedsec.inversion.client import Grants, has_batch_statistics, observe, pixel_scale
-from fedsec.threat import LocalTraining, Observation, PixelScale
+from fedsec.threat import LocalSteps, Observation, PixelScale
 
 NORMALIZATION = Normalization((0.4, 0.5, 0.6), (0.2,))
 LABELS = torch.tensor([2, 0, 2, 1])
@@ -71,7 +71,7 @@ def test_the_mode_matters_to_the_gradient() -> None:
 
 def test_local_steps_follow_shuffled_epochs() -> None:
     model = network(norm=False)
-    local = LocalTraining(lr=0.1, steps=3, batch_size=3)
+    local = LocalSteps(lr=0.1, steps=3, batch_size=3)
     seen = see(model, seed=9, local=local)
     generator = torch.Generator().manual_seed(9)
     first, second = (torch.randperm(4, generator=generator) for _ in range(2))
@@ -89,14 +89,14 @@ def test_local_steps_follow_shuffled_epochs() -> None:
 
 def test_one_local_step_on_everything_is_the_gradient() -> None:
     model = network(norm=False)
-    stepped = see(model, local=LocalTraining(lr=0.5, steps=1))
+    stepped = see(model, local=LocalSteps(lr=0.5, steps=1))
     for name, row in see(model).update.items():
         assert torch.allclose(stepped.gradient[name], row, atol=1e-5)
 
 
-@pytest.mark.parametrize("local", [None, LocalTraining(lr=0.1, steps=2, batch_size=2)])
+@pytest.mark.parametrize("local", [None, LocalSteps(lr=0.1, steps=2, batch_size=2)])
 @pytest.mark.parametrize("statistics", ["known", "unknown", "running"])
-def test_the_broadcast_model_stays_as_it_is(local: LocalTraining | None, statistics: Any) -> None:
+def test_the_broadcast_model_stays_as_it_is(local: LocalSteps | None, statistics: Any) -> None:
     model = network().eval()
     before = state(model)
     seen = see(model, local=local, grants=Grants(statistics=statistics))
@@ -117,12 +117,12 @@ def test_statistics_that_are_granted(mode: str) -> None:
     assert torch.allclose(mean.double(), expected, atol=1e-5)
     spread = (entered - expected.view(1, -1, 1, 1)).square().sum((0, 2, 3)) / (4 * 4 * 4)
     assert torch.allclose(variance.double(), spread, atol=1e-5)
-    assert seen.model.training == (mode == "train")
+    assert seen.model[1].training == (mode == "train")
 
 
 def test_statistics_are_those_of_all_images_before_the_first_step() -> None:
     grants = Grants(statistics="known")
-    stepped = see(network(), local=LocalTraining(lr=0.1, steps=3, batch_size=2), grants=grants).statistics
+    stepped = see(network(), local=LocalSteps(lr=0.1, steps=3, batch_size=2), grants=grants).statistics
     once = see(network(), grants=grants).statistics
     assert stepped is not None
     assert once is not None
@@ -131,10 +131,10 @@ def test_statistics_are_those_of_all_images_before_the_first_step() -> None:
 
 def test_what_the_attacker_assumes() -> None:
     model = network()
-    assert see(model).model.training
+    assert see(model).model[1].training
     assert see(model).statistics is None
-    assert not see(model, grants=Grants(statistics="running")).model.training
-    assert not see(network(norm=False), grants=Grants(statistics="known")).model.training
+    assert not see(model, grants=Grants(statistics="running")).model[1].training
+    assert not any(layer.training for layer in see(network(norm=False), grants=Grants(statistics="known")).model)
     assert see(network(norm=False), grants=Grants(statistics="known")).statistics is None
     assert has_batch_statistics(model)
     assert not has_batch_statistics(network(norm=False))
@@ -167,7 +167,7 @@ def test_a_model_that_cannot_take_the_batch() -> None:
 
 def test_an_update_that_is_not_finite() -> None:
     with pytest.raises(InputError, match="finite"):
-        see(network(norm=False), local=LocalTraining(lr=1e38, steps=4))
+        see(network(norm=False), local=LocalSteps(lr=1e38, steps=4))
 
 
 def test_the_observation_has_no_place_for_the_truth() -> None:
@@ -183,6 +183,10 @@ def test_the_observation_has_no_place_for_the_truth() -> None:
         "labels",
         "statistics",
         "distortion",
+        "loss",
+        "reduction",
+        "loss_scale",
+        "remarks",
     }
     seen = see(network(), grants=Grants(labels=True, statistics="known"))
     assert set(vars(seen)) == set(kinds)

@@ -8,7 +8,7 @@ import pytest
 
 from fedsec.errors import InputError
 from fedsec.inversion.settings import Settings
-from fedsec.threat import LocalTraining
+from fedsec.threat import LocalSteps
 
 pytestmark = pytest.mark.usefixtures("quick_attacks")
 
@@ -72,11 +72,11 @@ def test_refused(options: dict[str, Any], message: str) -> None:
 
 def test_local_training() -> None:
     assert Settings().local is None
-    assert Settings(local_steps=3).local == LocalTraining(lr=0.01, steps=3)
+    assert Settings(local_steps=3).local == LocalSteps(lr=0.01, steps=3)
     for steps in (3, 4):
         assert Settings(batch_size=5, local_steps=steps, local_batch_size=2).local is not None
     told = Settings(local_steps=3, local_lr=0.5, local_batch_size=1).local
-    assert told == LocalTraining(lr=0.5, steps=3, batch_size=1)
+    assert told == LocalSteps(lr=0.5, steps=3, batch_size=1)
 
 
 def test_what_the_attacker_knows_by_default() -> None:

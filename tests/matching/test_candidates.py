@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fedsec.errors import InputError
 from fedsec.matching.candidates import Candidates
-from fedsec.threat import LocalTraining, Observation
+from fedsec.threat import LocalSteps, Observation
 
 SHAPE = (1, 6, 6)
 
@@ -27,14 +27,14 @@ def batch(size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.rand(size, *SHAPE, generator=generator), torch.randint(3, (size,), generator=generator)
 
 
-def observe(model: nn.Module, size: int, seed: int = 0, local: LocalTraining | None = None, **granted):  # type: ignore[no-untyped-def]
+def observe(model: nn.Module, size: int, seed: int = 0, local: LocalSteps | None = None, **granted):  # type: ignore[no-untyped-def]
     images, labels = batch(size, seed)
     rows = torch.autograd.grad(F.cross_entropy(model(images), labels), list(model.parameters()))
     names = [name for name, _ in model.named_parameters()]
     return Observation(model, dict(zip(names, rows, strict=True)), SHAPE, 3, size, local=local, **granted)
 
 
-def trained(model: nn.Module, images: Tensor, labels: Tensor, local: LocalTraining) -> list[Tensor]:
+def trained(model: nn.Module, images: Tensor, labels: Tensor, local: LocalSteps) -> list[Tensor]:
     """The slow way: a copy of the model, PyTorch's own optimizer, batches in order."""
     worker = deepcopy(model).requires_grad_()
     optimizer = torch.optim.SGD(worker.parameters(), local.lr, momentum=local.momentum, weight_decay=local.weight_decay)
@@ -74,7 +74,7 @@ def test_the_true_images_give_the_observed_update(problems: int) -> None:
 
 @given(
     size=st.integers(1, 5),
-    steps=st.integers(1, 5),
+    steps=st.integers(2, 5),
     batch_size=st.integers(1, 6) | st.none(),
     momentum=st.sampled_from([0.0, 0.9]),
     weight_decay=st.sampled_from([0.0, 0.1]),
@@ -83,7 +83,7 @@ def test_the_true_images_give_the_observed_update(problems: int) -> None:
 def test_local_training_is_unrolled(
     size: int, steps: int, batch_size: int | None, momentum: float, weight_decay: float
 ) -> None:
-    local = LocalTraining(0.3, steps, batch_size, momentum, weight_decay)
+    local = LocalSteps(0.3, steps, batch_size, momentum, weight_decay)
     model = network()
     candidates = Candidates([observe(model, size, seed, local) for seed in range(2)])
     pairs = [batch(size, seed) for seed in (5, 6)]
@@ -95,8 +95,28 @@ def test_local_training_is_unrolled(
     assert close(row(alone, 0), row(updates, 1))
 
 
+@pytest.mark.parametrize("problems", [1, 2])
+def test_one_step_is_the_gradient_it_is(problems: int) -> None:
+    model, local = network(), LocalSteps(0.3, 1)
+    pairs = [batch(2, seed) for seed in range(problems)]
+    names = [name for name, _ in model.named_parameters()]
+    stepped = [
+        Observation(model, dict(zip(names, trained(model, *pair, local), strict=True)), SHAPE, 3, 2, local=local)
+        for pair in pairs
+    ]
+    images, labels = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    candidates = Candidates(stepped)
+    candidates.prepare(labels)
+    assert candidates.observation.local is None
+    updates, targets = candidates.updates(images, labels, torch.arange(problems)), candidates.targets
+    for problem in range(problems):
+        assert close(row(updates, problem), row(targets, problem))
+        plain = observe(model, 2, problem)
+        assert close(row(targets, problem), list(plain.update.values()))
+
+
 def test_restarts_try_other_orders_of_the_same_images() -> None:
-    local = LocalTraining(0.5, 6, batch_size=1)
+    local = LocalSteps(0.5, 6, batch_size=1)
     seen = observe(network(), 3, local=local)
     candidates = Candidates([seen], restarts=3, generator=torch.Generator().manual_seed(1))
     images, labels = batch(3)
@@ -107,7 +127,7 @@ def test_restarts_try_other_orders_of_the_same_images() -> None:
 
 
 def test_second_derivatives_reach_the_images() -> None:
-    local = LocalTraining(0.3, 2, batch_size=1)
+    local = LocalSteps(0.3, 2, batch_size=1)
     for kind in (None, local):
         candidates = Candidates([observe(network(), 2, local=kind)], restarts=2)
         images = torch.stack([batch(2)[0]] * 2).requires_grad_()

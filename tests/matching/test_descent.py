@@ -1,11 +1,14 @@
 """Adam against PyTorch's, the schedule, plateaus and the box."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.matching.descent import Descent
+from fedsec.matching.limits import Deadline
 
 GOAL = torch.tensor([[0.33, -2.07, 5.05], [1.07, 1.13, -0.91]])
 
@@ -26,7 +29,7 @@ def search(descent: Descent, record=None, clamp=lambda variable: None, **options
     descent.run(
         objective_of(variable, path),
         variable,
-        record=record or (lambda iteration, losses: False),
+        record=record or (lambda iteration, losses: None),
         clamp=clamp,
         generator=torch.Generator().manual_seed(0),
         **options,
@@ -54,10 +57,9 @@ def test_records_hold_the_losses_of_the_variable_as_it_is() -> None:
     seen: list[tuple[int, Tensor]] = []
     variable = torch.zeros(2, 3, requires_grad=True)
 
-    def record(iteration: int, losses: Tensor) -> bool:
+    def record(iteration: int, losses: Tensor) -> None:
         seen.append((iteration, losses.clone()))
         assert torch.allclose(losses, (variable.detach() - GOAL).square().sum(1))
-        return False
 
     descent = Descent(50, records=5)
     descent.run(
@@ -77,9 +79,13 @@ def test_a_plateau_ends_each_rate_early() -> None:
     assert torch.allclose(found, GOAL, atol=1e-2)
 
 
-def test_record_can_stop_the_search() -> None:
-    _, path = search(Descent(100, records=100), record=lambda iteration, losses: iteration >= 7)
+def test_the_clock_is_read_in_every_iteration_and_the_last_one_is_recorded(looks: Callable[[int], Deadline]) -> None:
+    records: list[int] = []
+    _, path = search(
+        Descent(100, records=1), record=lambda iteration, losses: records.append(iteration), deadline=looks(7)
+    )
     assert len(path) == 8
+    assert records == [0, 7]
 
 
 def test_clamp_holds_after_every_step() -> None:
@@ -106,7 +112,7 @@ def test_a_plateau_of_one_problem_leaves_the_others_alone() -> None:
         Descent(300, lr=0.1, signed=False, plateau=20).run(
             objective,
             variable,
-            record=lambda iteration, losses: False,
+            record=lambda iteration, losses: None,
             clamp=lambda _: None,
             generator=torch.Generator().manual_seed(0),
         )

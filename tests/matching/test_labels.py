@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedsec.errors import InputError
 from fedsec.matching.labels import LabelMethod, labels_of, recover_labels, round_counts
-from fedsec.threat import LocalTraining, Observation, PixelScale
+from fedsec.threat import LocalSteps, Observation, PixelScale
 
 SHAPE = (1, 12, 12)
 
@@ -235,7 +235,7 @@ def test_several_local_steps(name: str) -> None:
             F.cross_entropy(model(images[part]), labels[part]).backward()
             optimizer.step()
         update = {key: parameter.detach() - before[key] for key, parameter in model.named_parameters()}
-        local = LocalTraining(lr=0.01, steps=8, batch_size=4)
+        local = LocalSteps(lr=0.01, steps=8, batch_size=4)
         right += shared(labels_of(Observation(observed, update, SHAPE, 10, 8, local=local)), labels)
     assert right >= 70
 

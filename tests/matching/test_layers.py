@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fedsec.matching.layers import LayerGradients
 from fedsec.models import build
+from fedsec.threat.client_loss import client_loss
 
 CLASSES = 3
 
@@ -61,7 +62,9 @@ def slow(model: nn.Module, inputs: Tensor, labels: Tensor) -> list[Tensor]:
 
 
 def compare(model: nn.Module, inputs: Tensor, labels: Tensor) -> None:
-    layers = LayerGradients(deepcopy(model), [name for name, _ in model.named_parameters()])
+    layers = LayerGradients(
+        deepcopy(model), [name for name, _ in model.named_parameters()], client_loss("cross_entropy")
+    )
     assert layers.complete
     inputs = inputs.requires_grad_()
     found, expected = layers(inputs, labels), slow(model, inputs, labels)
@@ -104,7 +107,7 @@ def test_soft_labels() -> None:
 @pytest.mark.parametrize("name", ["lenet", "cnn", "mlp", "convnet64", "resnet20_4"])
 def test_models_of_the_toolkit_are_made_of_known_layers(name: str) -> None:
     model = build(name, (3, 16, 16), 10)
-    assert LayerGradients(model, [name for name, _ in model.named_parameters()]).complete
+    assert LayerGradients(model, [name for name, _ in model.named_parameters()], client_loss("cross_entropy")).complete
 
 
 @pytest.mark.parametrize(
@@ -114,4 +117,6 @@ def test_models_of_the_toolkit_are_made_of_known_layers(name: str) -> None:
 def test_unknown_layers_are_noticed(strange: nn.Module) -> None:
     model = nn.Sequential(strange, nn.Flatten(), nn.LazyLinear(CLASSES))
     model(torch.zeros(1, 2, 6, 6))
-    assert not LayerGradients(model, [name for name, _ in model.named_parameters()]).complete
+    assert not LayerGradients(
+        model, [name for name, _ in model.named_parameters()], client_loss("cross_entropy")
+    ).complete

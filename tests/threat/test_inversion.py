@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsec.errors import InputError
-from fedsec.threat import Inversion, LocalTraining, Observation, Reconstruction
+from fedsec.threat import Inversion, LocalSteps, Observation, Reconstruction
 
 SHAPE = (1, 2, 2)
 
@@ -158,6 +158,6 @@ def test_updates_that_carry_nothing() -> None:
     with pytest.raises(InputError, match="Attack: the update is zero everywhere; there is nothing to recover"):
         sound.reconstruct_many([first, nothing])
     sound.reconstruct(replace(nothing, update={**nothing.update, "1.bias": torch.tensor([0.0, 1e-30, 0.0])}))
-    huge = replace(first, local=LocalTraining(lr=1e-30, steps=1), update={"1.bias": torch.full((3,), 1e30)})
-    with pytest.raises(InputError, match=r"Attack: the gradient of '1\.bias', from LocalTraining.* is not finite"):
+    huge = replace(first, local=LocalSteps(lr=1e-30, steps=1), update={"1.bias": torch.full((3,), 1e30)})
+    with pytest.raises(InputError, match=r"Attack: the gradient of '1\.bias', from LocalSteps.* is not finite"):
         sound.reconstruct(huge)

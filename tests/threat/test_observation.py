@@ -10,7 +10,8 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from fedsec.errors import InputError
-from fedsec.threat import Distortion, LocalTraining, Observation, PixelScale
+from fedsec.threat import ClientLoss, Distortion, LocalSteps, Observation, PixelScale
+from fedsec.threat.client_loss import Reduction
 
 SHAPE = (1, 2, 2)
 
@@ -34,16 +35,20 @@ def test_no_field_can_hold_the_truth() -> None:
         "num_classes": int,
         "batch_size": int,
         "scale": PixelScale,
-        "local": LocalTraining | None,
+        "local": LocalSteps | None,
         "labels": Int64[Tensor, "batch"] | None,
         "statistics": Mapping[str, tuple[Tensor, Tensor]] | None,
         "distortion": Distortion | None,
+        "loss": ClientLoss,
+        "reduction": Reduction,
+        "loss_scale": float,
+        "remarks": tuple[str, ...],
     }
     # As text: jaxtyping's types are not equal to themselves when written twice.
     assert {field.name: str(field.type) for field in fields(Observation)} == {
         name: str(kind) for name, kind in known.items()
     }
-    assert {field.name for field in fields(LocalTraining)} == {"lr", "steps", "batch_size", "momentum", "weight_decay"}
+    assert {field.name for field in fields(LocalSteps)} == {"lr", "steps", "batch_size", "momentum", "weight_decay"}
     assert {field.name for field in fields(PixelScale)} == {"mean", "std"}
     assert {field.name for field in fields(Distortion)} == {
         "kept",
@@ -96,7 +101,7 @@ def test_gradients_in_the_order_of_the_trainable_parameters() -> None:
 
 
 def test_a_difference_read_as_a_gradient() -> None:
-    given = arguments(local=LocalTraining(lr=0.5, steps=4))
+    given = arguments(local=LocalSteps(lr=0.5, steps=4))
     seen = Observation(**given)
     assert torch.allclose(seen.gradient["1.bias"], given["update"]["1.bias"] / -2)
 
@@ -104,7 +109,7 @@ def test_a_difference_read_as_a_gradient() -> None:
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_a_constant_gradient_is_read_exactly_from_training_with_momentum(momentum: float, steps: int) -> None:
-    given = arguments(local=LocalTraining(lr=0.3, steps=steps, momentum=momentum))
+    given = arguments(local=LocalSteps(lr=0.3, steps=steps, momentum=momentum))
     client = network()
     slopes = {name: torch.randn_like(row) for name, row in client.named_parameters()}
     before = {name: row.detach().clone() for name, row in client.named_parameters()}
@@ -119,13 +124,22 @@ def test_a_constant_gradient_is_read_exactly_from_training_with_momentum(momentu
         torch.testing.assert_close(seen.gradient[name], slope, rtol=1e-5, atol=1e-5)
 
 
-def test_the_update_takes_the_parameters_dtype() -> None:
-    model = network().half()
-    update = {"1.bias": torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)}
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_an_attacker_computes_in_float32_whatever_the_client_used(dtype: torch.dtype) -> None:
+    model = network().to(dtype)
+    update = {"1.bias": torch.tensor([0.1, 0.2, 0.3], dtype=dtype)}
     seen = Observation(**arguments(model=model, update=update))
-    assert torch.equal(seen.update["1.bias"], update["1.bias"].half())
-    with pytest.raises(InputError, match=r"'1\.bias' must be finite .* also as torch\.float16"):
-        Observation(**arguments(model=model, update={"1.bias": torch.full((3,), 1e6)}))
+    assert {row.dtype for row in (*seen.model.parameters(), *seen.update.values())} == {torch.float32}
+    assert torch.equal(seen.update["1.bias"], update["1.bias"].float())
+    assert torch.equal(seen.model.get_parameter("1.weight"), model.get_parameter("1.weight").float())
+    assert model.get_parameter("1.weight").dtype == dtype
+
+
+def test_double_precision_stays() -> None:
+    seen = Observation(**arguments(model=network().double()))
+    assert {row.dtype for row in (*seen.model.parameters(), *seen.update.values())} == {torch.float64}
+    with pytest.raises(InputError, match=r"'1\.bias' must be finite .* also as torch\.float32"):
+        Observation(**arguments(update={"1.bias": torch.full((3,), 1e39, dtype=torch.float64)}))
 
 
 def test_a_parameter_without_a_gradient() -> None:
@@ -191,15 +205,22 @@ def test_parts_that_do_not_go_together(changed: dict[str, Any], message: str) ->
     "wrong",
     [{"lr": 0.0}, {"lr": float("nan")}, {"steps": 0}, {"batch_size": 0}, {"momentum": 1.0}, {"weight_decay": -1.0}],
 )
-def test_local_training_out_of_range(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="LocalTraining"):
-        LocalTraining(**{"lr": 0.1, "steps": 2, **wrong})
+def test_local_steps_out_of_range(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="LocalSteps"):
+        LocalSteps(**{"lr": 0.1, "steps": 2, **wrong})
 
 
 @pytest.mark.parametrize("wrong", [((), ()), ((0.5,), (0.0,)), ((0.5,), (1.0, 1.0)), ((float("inf"),), (1.0,))])
 def test_pixel_scales_out_of_range(wrong: tuple[tuple[float, ...], tuple[float, ...]]) -> None:
     with pytest.raises(InputError, match="PixelScale"):
         PixelScale(*wrong)
+
+
+def test_single_numbers_are_those_of_all_channels() -> None:
+    assert PixelScale(mean=0.5, std=0.25) == PixelScale((0.5,), (0.25,))  # type: ignore[arg-type]
+    assert PixelScale((0.1, 0.2, 0.3), 0.5) == PixelScale((0.1, 0.2, 0.3), (0.5, 0.5, 0.5))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="mean must be a number, or one a channel, got 'gray'"):
+        PixelScale("gray", 1.0)  # type: ignore[arg-type]
 
 
 def test_pixel_scale_there_and_back() -> None:
@@ -210,7 +231,7 @@ def test_pixel_scale_there_and_back() -> None:
 
 
 def test_slots_of_shuffled_epochs() -> None:
-    local = LocalTraining(0.1, steps=5, batch_size=2)
+    local = LocalSteps(0.1, steps=5, batch_size=2)
     assert list(local.slots(3)) == [
         (0, slice(0, 2)),
         (0, slice(2, 3)),
@@ -219,4 +240,122 @@ def test_slots_of_shuffled_epochs() -> None:
         (2, slice(0, 2)),
     ]
     assert local.epochs(3) == 3
-    assert list(LocalTraining(0.1, steps=2).slots(3)) == [(0, slice(0, 3)), (1, slice(0, 3))]
+    assert list(LocalSteps(0.1, steps=2).slots(3)) == [(0, slice(0, 3)), (1, slice(0, 3))]
+
+
+def test_arrays_and_lists_are_taken() -> None:
+    given = arguments()
+    arrays = {name: row.numpy() for name, row in given["update"].items()}
+    seen = Observation(**{**given, "update": arrays, "labels": [2, 0]})
+    assert all(torch.equal(seen.update[name], row) for name, row in given["update"].items())
+    assert seen.labels is not None
+    assert seen.labels.tolist() == [2, 0]
+    rows = Observation.of_gradient(
+        given["model"], list(arrays.values()), input_shape=SHAPE, num_classes=3, batch_size=2
+    )
+    assert torch.equal(rows.update["1.bias"], given["update"]["1.bias"])
+    for wrong in ([0.0, 1.0], [True, False], ["cat", "dog"], 3):
+        with pytest.raises(InputError, match="labels must be 2"):
+            Observation(**{**given, "labels": wrong})
+    with pytest.raises(InputError, match=r"'1\.bias' must be a tensor or an array, got str"):
+        Observation(**{**given, "update": {"1.bias": "zeros"}})
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_names_of_wrapped_models(prefix: str) -> None:
+    given = arguments()
+    seen = Observation(**{**given, "update": {prefix + name: row for name, row in given["update"].items()}})
+    assert seen.update.keys() == given["update"].keys()
+    wrapped = Observation(**{**given, "model": nn.DataParallel(given["model"])})
+    assert list(dict(wrapped.model.named_parameters())) == ["1.weight", "1.bias"]
+
+
+def test_compiled_models_are_unwrapped() -> None:
+    compiled = torch.compile(network())
+    seen = Observation(**arguments(model=compiled))
+    assert type(seen.model) is nn.Sequential
+    nested = nn.Sequential(nn.Flatten(), torch.compile(nn.Linear(4, 3)))
+    assert list(dict(Observation(**arguments(model=nested)).model.named_parameters())) == ["1.weight", "1.bias"]
+    inside = network()
+    inside.compile()
+    copied = Observation(**arguments(model=inside)).model
+    assert copied._compiled_call_impl is None
+    assert copied(torch.zeros(1, *SHAPE)).shape == (1, 3)
+
+
+def test_buffers_and_weights_in_the_place_of_a_difference() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, 3))
+    state = {name: torch.randn(row.shape) for name, row in model.state_dict().items()}
+    with pytest.raises(InputError, match=r"a buffer of the model .* leave out 0\.running_mean, .*of_update"):
+        Observation(**arguments(model=model, update=state))
+    weights = {name: row.detach() + 0.01 for name, row in model.named_parameters()}
+    with pytest.raises(InputError, match="nearly the broadcast parameters themselves"):
+        Observation(**arguments(model=model, update=weights))
+
+
+def test_tied_parameters_have_one_name() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 4, bias=False), nn.Tanh(), nn.Linear(4, 4))
+    model[3].weight = model[1].weight
+    row = torch.randn(4, 4)
+    for name in ("1.weight", "3.weight"):
+        assert list(Observation(**arguments(model=model, update={name: row}, num_classes=4)).update) == ["1.weight"]
+
+
+def test_the_private_copy_computes_out_of_place_and_without_dropout() -> None:
+    model = nn.Sequential(
+        nn.BatchNorm2d(1), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Flatten(), nn.Linear(4, 3)
+    ).train()
+    seen = Observation(**arguments(model=model, update={"4.bias": torch.ones(3)}))
+    assert [layer.training for layer in seen.model] == [True, False, False, False, False]
+    assert not seen.model[1].inplace
+    assert model[1].inplace
+    assert model[2].training
+    assert seen.remarks == (
+        "dropout was on in the model; its masks are not known, and the attacker computes without it",
+    )
+    assert Observation(**arguments(model=model.eval(), update={"4.bias": torch.ones(3)})).remarks == ()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_one_step_is_the_gradient_it_is(momentum: float, decay: float) -> None:
+    given = arguments()
+    local = LocalSteps(0.1, 1, None, momentum, decay)
+    weights = dict(given["model"].named_parameters())
+    sent = {name: -0.1 * (row + decay * weights[name].detach()) for name, row in given["update"].items()}
+    seen = Observation(**{**given, "update": sent, "local": local}).as_gradient()
+    assert seen.local is None
+    for name, row in given["update"].items():
+        torch.testing.assert_close(seen.update[name], row)
+    parts = Observation(**{**given, "update": sent, "local": LocalSteps(0.1, 1, batch_size=1)})
+    assert parts.as_gradient() is parts
+    several = Observation(**{**given, "update": sent, "local": LocalSteps(0.1, 2)})
+    assert several.as_gradient() is several
+
+
+def test_a_distortion_is_put_into_the_gradients_units() -> None:
+    noise = Distortion(noise={"1.bias": 0.02}, limit={"1.weight": 0.5}, ceiling=0.3)
+    given = arguments(local=LocalSteps(0.1, 1), distortion=noise)
+    told = Observation(**given).as_gradient().distortion
+    assert told is not None
+    assert told.noise["1.bias"] == pytest.approx(0.2)
+    assert told.limit["1.weight"] == pytest.approx(5)
+    assert told.ceiling == pytest.approx(3)
+
+
+def test_sums_and_scaled_losses_are_read_as_means() -> None:
+    given = arguments()
+    for changed, factor in (
+        ({"reduction": "sum"}, 2),
+        ({"loss_scale": 8.0}, 8),
+        ({"reduction": "sum", "loss_scale": 3.0}, 6),
+    ):
+        sent = {name: factor * row for name, row in given["update"].items()}
+        seen = Observation(**{**given, "update": sent, **changed}).as_gradient()
+        torch.testing.assert_close(seen.update["1.weight"], given["update"]["1.weight"])
+    for wrong, message in (
+        ({"reduction": "none"}, "reduction must be mean or sum"),
+        ({"loss_scale": 0.0}, "loss_scale"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Observation(**{**given, **wrong})

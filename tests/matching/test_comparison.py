@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedsec.matching.candidates import Candidates
 from fedsec.matching.distances import cosine_distance, squared_distance
-from fedsec.threat import Distortion, LocalTraining, Observation
+from fedsec.threat import Distortion, LocalSteps, Observation
 
 SHAPE = (1, 6, 6)
 
@@ -24,7 +24,7 @@ def batch(seed: int) -> tuple[Tensor, Tensor]:
     return torch.rand(2, *SHAPE, generator=generator).double(), torch.randint(3, (2,), generator=generator)
 
 
-def observe(seed: int, distortion: Distortion | None, local: LocalTraining | None = None) -> Observation:
+def observe(seed: int, distortion: Distortion | None, local: LocalSteps | None = None) -> Observation:
     model = network()
     images, labels = batch(seed)
     rows = torch.autograd.grad(F.cross_entropy(model(images), labels), list(model.parameters()))
@@ -209,7 +209,7 @@ def test_the_share_of_noise() -> None:
 
 def test_local_steps_are_masked_too() -> None:
     told = Distortion(masks(0))
-    local = LocalTraining(lr=0.1, steps=2)
+    local = LocalSteps(lr=0.1, steps=2)
     images, labels = batch(5)
     both = [
         Candidates([observe(0, each, local)]).updates(images[None], labels[None], torch.tensor([0]))

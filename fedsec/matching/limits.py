@@ -1,13 +1,14 @@
 """The limits that every search shares."""
 
 from math import isfinite
+from time import monotonic
 
 from fedsec.errors import InputError
 
-__all__ = ["check_budget"]
+__all__ = ["Deadline", "check_limits"]
 
 
-def check_budget(
+def check_limits(
     name: str, *, iterations: int = 1, restarts: int = 1, seconds: float | None = None, at_once: int | None = None
 ) -> None:
     """Refuse limits that make no sense.
@@ -28,3 +29,23 @@ def check_budget(
         raise InputError(f"{name}: seconds must be positive, not {seconds}")
     if at_once is not None and at_once < 1:
         raise InputError(f"{name}: at_once must be at least 1, not {at_once}")
+
+
+class Deadline:
+    """A moment on the clock, looked at inside the innermost loops: an evaluation may take minutes.
+
+    Args:
+        seconds: from now on; None for never.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self._moment = None if seconds is None else monotonic() + seconds
+
+    @property
+    def passed(self) -> bool:
+        """Whether the time is up."""
+        return self._moment is not None and monotonic() >= self._moment
+
+    def share(self, parts: int) -> "Deadline":
+        """One for the first of so many parts of the time that is left."""
+        return Deadline(None if self._moment is None else max(0.0, self._moment - monotonic()) / parts)

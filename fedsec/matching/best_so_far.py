@@ -1,7 +1,6 @@
 """The best that each problem has found so far, what the user sees of it, and the results."""
 
 from collections.abc import Sequence
-from time import monotonic
 
 import torch
 from jaxtyping import Float, Int64
@@ -10,12 +9,12 @@ from torch import Tensor
 from fedsec.threat import Observation, Reconstruction, Snapshot
 from fedsec.threat.inversion import Watch
 
-__all__ = ["Tracker"]
+__all__ = ["BestSoFar"]
 
 _LOST = "the search never had a finite matching loss; the images are plain gray"
 
 
-class Tracker:
+class BestSoFar:
     """Keeps the best candidate of every problem by its matching loss: no attacker can judge by the truth.
 
     Args:
@@ -25,7 +24,6 @@ class Tracker:
         stage: what is being done, for the user.
         iterations: how many there will be at most.
         labels: of each observation's images, as far as they are known before the search.
-        seconds: time until `expired` is true; any, if None.
 
     Attributes:
         losses: the best matching loss of each problem.
@@ -40,13 +38,11 @@ class Tracker:
         *,
         stage: str,
         iterations: int,
-        seconds: float | None = None,
         labels: Int64[Tensor, "trials batch"] | None = None,
     ) -> None:
         first = observations[0]
         self._observations, self._restarts = observations, restarts
         self._watch, self._stage, self._iterations = watch, stage, iterations
-        self.allow(seconds)
         problems = len(observations) * restarts
         batch = (problems, first.batch_size)
         dtype = next(iter(first.update.values())).dtype
@@ -92,17 +88,8 @@ class Tracker:
         self.iteration = iteration
         self._done[which] = iteration if own is None else own
         chosen = self._chosen()
-        kept = self.losses[chosen].cpu(), self._images[chosen].clone(), self._labels[chosen].clone()
-        self._watch(Snapshot(self._stage, iteration, self._iterations, *kept))
-
-    def allow(self, seconds: float | None) -> None:
-        """So much time is left from now on; None: any."""
-        self._deadline = None if seconds is None else monotonic() + seconds
-
-    @property
-    def expired(self) -> bool:
-        """Whether the time is up."""
-        return self._deadline is not None and monotonic() > self._deadline
+        best = self.losses[chosen].cpu(), self._images[chosen].clone(), self._labels[chosen].clone()
+        self._watch(Snapshot(self._stage, iteration, self._iterations, *best))
 
     def solved(self, tolerance: float) -> Tensor:
         """Whether each problem, or another restart of its observation, has come below a loss."""

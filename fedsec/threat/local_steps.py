@@ -1,0 +1,73 @@
+"""A client's local training as far as a server knows it: what it prescribed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite
+
+from fedsec.errors import InputError
+
+__all__ = ["LocalSteps"]
+
+
+@dataclass(frozen=True)
+class LocalSteps:
+    """The client's local training, as the server prescribed it: SGD on slices of a shuffled epoch.
+
+    Args:
+        lr: learning rate, positive.
+        steps: number of SGD steps, at least 1.
+        batch_size: images in one step; the last step of an epoch takes what is left. None: all images in every step.
+        momentum: of SGD (PyTorch's form), in [0, 1).
+        weight_decay: times the parameters, added to each gradient.
+
+    Raises:
+        InputError: a number out of range.
+    """
+
+    lr: float
+    steps: int
+    batch_size: int | None = None
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.lr) and self.lr > 0):
+            raise InputError(f"LocalSteps: lr must be positive, not {self.lr}")
+        if self.steps < 1 or (self.batch_size is not None and self.batch_size < 1):
+            raise InputError(
+                f"LocalSteps: steps and batch_size must be at least 1, not {self.steps} and {self.batch_size}"
+            )
+        if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < float("inf")):
+            raise InputError(
+                f"LocalSteps: momentum must be in [0, 1) and weight_decay not negative, not {self.momentum} and "
+                f"{self.weight_decay}"
+            )
+
+    @property
+    def strength(self) -> float:
+        """The steps that would make the same difference without momentum, for a gradient that stays the same.
+
+        sum over t = 1..steps of (1 - momentum^t) / (1 - momentum)
+        """
+        return sum(1 - self.momentum**step for step in range(1, self.steps + 1)) / (1 - self.momentum)
+
+    @property
+    def midway(self) -> float:
+        """The share of the way at which one gradient stands best for the mean of all steps'.
+
+        They were taken at 0, 1/k, ..., (k - 1)/k of the way, with their mean at (k - 1) / 2k; from 5 steps on labels
+        are read best at one half, as measured.
+        """
+        return 0.5 if self.steps >= 5 else (self.steps - 1) / (2 * self.steps)
+
+    def slots(self, num_images: int) -> Iterator[tuple[int, slice]]:
+        """(epoch, which places of its shuffled order) of each step."""
+        size = min(self.batch_size or num_images, num_images)
+        starts = range(0, num_images, size)
+        for step in range(self.steps):
+            start = starts[step % len(starts)]
+            yield step // len(starts), slice(start, min(start + size, num_images))
+
+    def epochs(self, num_images: int) -> int:
+        """How often the client goes through its images, the last time perhaps not to the end."""
+        return max(epoch for epoch, _ in self.slots(num_images)) + 1
