@@ -217,7 +217,8 @@ class _View:
         gradient = self.weight_gradient
         rank = self.batch_size + _OVERSAMPLED
         if max(gradient.shape) <= _MANY or rank >= min(gradient.shape):
-            return torch.linalg.svd(gradient, full_matrices=False).Vh
+            everything: Tensor = torch.linalg.svd(gradient, full_matrices=False).Vh
+            return everything
         return row_space(gradient, rank)
 
     def random_features(self) -> Float[Tensor, "images features"]:
