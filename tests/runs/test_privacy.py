@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from fedsec.runs.sharing import SharingKeys, shared_work
 from rich.console import Console
 
 from fedsec.errors import InputError

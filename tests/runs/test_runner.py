@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedsec.runs.sharing import shared_work
 from filelock import FileLock
 
 from fedsec.errors import BusyError, InputError
