@@ -397,8 +397,8 @@ def test_who_takes_the_running_averages_looks_at_a_model_that_uses_them(
     attack = {"knowledge": {"bn_statistics": "running"}}
     made = second_round(model=NORMALIZED, federation=federation, attack=attack)
     _, sent, observation = halfway(made, tmp_path)
+    assert_same_weights(observation.model, sent)
     assert not any(layer.training for layer in observation.model.modules())
-    assert not observation.model.training
     assert observation.statistics is None
 
 
