@@ -5,6 +5,7 @@ federated learning (pairs of classes): Tolpegin, Truex, Gursoy, Liu, Data poison
 systems, ESORICS 2020, arXiv:2007.08432; y -> C-1-y: Yin et al., ICML 2018, arXiv:1803.01498.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -24,8 +25,8 @@ class LabelFlip(DataPoisoning):
 
     Args:
         mode: which labels become which.
-        source: the class to relabel; for `pair`, and only there.
-        target: what it becomes; for `pair`, and only there.
+        source: the class to relabel, by number or by name; for `pair`, and only there.
+        target: what it becomes, likewise; for `pair`, and only there.
 
     Raises:
         InputError: the mode is unknown, or source and target do not go with it.
@@ -36,18 +37,32 @@ class LabelFlip(DataPoisoning):
     def __init__(
         self,
         mode: Literal["mirror", "pair", "random"] = "mirror",
-        source: int | None = None,
-        target: int | None = None,
+        source: int | str | None = None,
+        target: int | str | None = None,
     ) -> None:
         if mode not in ("mirror", "pair", "random"):
             raise InputError(f"LabelFlip: mode must be mirror, pair or random, not {mode!r}")
         if mode == "pair":
-            if source is None or target is None or source == target or min(source, target) < 0:
+            negative = any(isinstance(one, int) and one < 0 for one in (source, target))
+            if source is None or target is None or source == target or negative:
                 raise InputError(f"LabelFlip: mode pair needs two different classes, not {source=} and {target=}")
         elif source is not None or target is not None:
             raise InputError(f"LabelFlip: source and target go with mode pair, not with mode {mode}")
         self.mode = mode
         self.pair = None if source is None or target is None else (source, target)
+
+    def resolve(self, class_number: Callable[[int | str], int]) -> "LabelFlip":
+        """The same attack on classes by number.
+
+        Args:
+            class_number: the number of a class, from its name or its number, such as a dataset's.
+
+        Raises:
+            InputError: both names are one class.
+        """
+        if self.pair is None:
+            return self
+        return LabelFlip("pair", *(class_number(one) for one in self.pair))
 
     def corrupt(
         self, inputs: Tensor, targets: Int64[Tensor, "n"], *, num_classes: int | None, generator: torch.Generator
@@ -56,7 +71,12 @@ class LabelFlip(DataPoisoning):
             raise InputError("LabelFlip: flips classes, and this task has none; expected a task of classification")
         if self.pair is not None:
             source, target = self.pair
-            if max(self.pair) >= num_classes:
+            if isinstance(source, str) or isinstance(target, str):
+                raise InputError(
+                    f"LabelFlip: {source=} and {target=}: names of classes need a dataset; expected numbers, or a call "
+                    "of resolve"
+                )
+            if max(source, target) >= num_classes:
                 raise InputError(f"LabelFlip: {source=} and {target=} must be classes, below {num_classes}")
             return inputs, targets.masked_fill(targets == source, target)
         if self.mode == "random":

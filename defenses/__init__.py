@@ -1,5 +1,10 @@
-"""Defenses, one a file; `DEFENSES` maps the name used in scenario files to the class."""
+"""Defenses, one a file; `DEFENSES` maps the name used in scenario files to the class.
 
+`Pipeline` makes one rule of several of them.
+"""
+
+from fedsec.defense import Pipeline
+from fedsec.defenses.bucketing import Bucketing
 from fedsec.defenses.clip import ClipUpdate
 from fedsec.defenses.dp_fedavg import DpFedAvg
 from fedsec.defenses.dp_sgd import DpSgd
@@ -7,6 +12,8 @@ from fedsec.defenses.gaussian_noise import GaussianNoise
 from fedsec.defenses.knowledge_screening import KnowledgeScreening
 from fedsec.defenses.mean import Mean
 from fedsec.defenses.median import Median
+from fedsec.defenses.multi_krum import MultiKrum
+from fedsec.defenses.nnm import NNM
 from fedsec.defenses.prune import Prune
 from fedsec.defenses.quantize import Quantize
 from fedsec.defenses.robust_loss import RobustLoss
@@ -19,6 +26,8 @@ if __name__ != "fedsec.defenses":
 
 __all__ = [
     "DEFENSES",
+    "NNM",
+    "Bucketing",
     "ClipUpdate",
     "DpFedAvg",
     "DpSgd",
@@ -26,6 +35,8 @@ __all__ = [
     "KnowledgeScreening",
     "Mean",
     "Median",
+    "MultiKrum",
+    "Pipeline",
     "Prune",
     "Quantize",
     "RobustLoss",
@@ -38,6 +49,9 @@ DEFENSES = {
     "mean": Mean,
     "median": Median,
     "trimmed_mean": TrimmedMean,
+    "multi_krum": MultiKrum,
+    "nnm": NNM,
+    "bucketing": Bucketing,
     "dp_fedavg": DpFedAvg,
     "robust_loss": RobustLoss,
     "knowledge_screening": KnowledgeScreening,

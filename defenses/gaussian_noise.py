@@ -35,6 +35,8 @@ class GaussianNoise(UpdateTransform):
     Reference: Zhu et al., NeurIPS 2019, arXiv:1906.08935
     """
 
+    draws = True
+
     def __init__(self, std: float, relative: bool = False) -> None:
         if not (isfinite(std) and std >= 0):
             raise InputError(f"GaussianNoise: std must be finite and not negative, not {std}")

@@ -43,6 +43,7 @@ class Quantize(UpdateTransform):
         if not 2 <= bits <= 16:
             raise InputError(f"Quantize: bits must lie in [2, 16], not {bits}")
         self.bits, self.stochastic, self.error_feedback = bits, stochastic, error_feedback
+        self.draws = stochastic
         self._levels = 2 ** (bits - 1) - 1
 
     def transform(

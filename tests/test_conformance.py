@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fedsec.attacks import ATTACKS
-from fedsec.defense import LocalDefense, PrivateAggregator
+from fedsec.defense import LocalDefense, PreAggregator, PrivateAggregator
 from fedsec.defense.knowledge import KnowledgeDefense
 from fedsec.defense.updates import UpdateTransform
 from fedsec.defenses import DEFENSES
@@ -23,6 +23,7 @@ from fedsec.testing import (
     check_knowledge_defense,
     check_knowledge_poisoning,
     check_local_defense,
+    check_pre_aggregator,
     check_private_aggregator,
     check_update_poisoning,
     check_update_transform,
@@ -73,6 +74,13 @@ DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("trimmed_mean", {"trim_per_side": 0.2}, {"num_byzantine": 2}),
     ("trimmed_mean", {"trim_per_side": 0.0}, {}),
     ("trimmed_mean", {"num_trimmed_per_side": 5}, {"num_byzantine": 5}),
+    ("multi_krum", {"num_byzantine": 3}, {}),
+    ("multi_krum", {"num_byzantine": 4, "num_selected": 1}, {}),
+    ("nnm", {"num_byzantine": 3}, {}),
+    ("nnm", {"num_byzantine": 0}, {}),
+    ("bucketing", {}, {}),
+    ("bucketing", {"size": 1}, {}),
+    ("bucketing", {"size": 20}, {}),
     ("robust_loss", {}, {}),
     ("robust_loss", {"q": 1.0}, {}),
     ("knowledge_screening", {}, {}),
@@ -131,6 +139,8 @@ def test_defense(name: str, options: dict[str, Any], needs: dict[str, Any]) -> N
         check_private_aggregator(defense, **needs)
     elif isinstance(defense, LocalDefense):
         check_local_defense(defense, **needs)
+    elif isinstance(defense, PreAggregator):
+        check_pre_aggregator(defense, **needs)
     elif isinstance(defense, UpdateTransform):
         check_update_transform(defense, **needs)
     else:

@@ -1,9 +1,12 @@
 """Interfaces that a defense implements, and what rules of the server are made of."""
 
 from fedsec.defense.aggregation import Aggregate, Aggregator, Cohort, CoordinateRule
+from fedsec.defense.gram import GramRule, PreAggregator
+from fedsec.defense.gram_matrix import Gram
 from fedsec.defense.knowledge import KnowledgeDefense
 from fedsec.defense.local import LocalDefense
 from fedsec.defense.order_statistics import Scratch, compiled_middle_mean, middle_mean, middle_share, weighted_sum
+from fedsec.defense.pipeline import Pipeline
 from fedsec.defense.private_aggregation import PrivateAggregator
 from fedsec.defense.updates import ClientSide, UpdateTransform
 
@@ -13,8 +16,12 @@ __all__ = [
     "ClientSide",
     "Cohort",
     "CoordinateRule",
+    "Gram",
+    "GramRule",
     "KnowledgeDefense",
     "LocalDefense",
+    "Pipeline",
+    "PreAggregator",
     "PrivateAggregator",
     "Scratch",
     "UpdateTransform",

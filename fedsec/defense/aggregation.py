@@ -57,6 +57,7 @@ class Cohort:
         generator: of rules that draw random numbers, on the CPU; None for the others.
         mixing: where rows were mixed before the rule, it sees `mixing @ updates`, of which nobody makes a copy.
         gram: inner products of the rows that the rule sees, for those that ask; not worked out before.
+        parts: where rows were mixed, each client's part in each row that the rule sees.
     """
 
     updates: Float[Tensor, "clients parameters"]
@@ -65,6 +66,7 @@ class Cohort:
     generator: torch.Generator | None = None
     mixing: Float64[Tensor, "mixed clients"] | None = None
     gram: Gram | None = None
+    parts: Float64[Tensor, "mixed clients"] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -94,12 +96,15 @@ class Aggregator(Sealed, ABC):
         draws: whether the rule draws random numbers. It then needs a generator at every call.
         shows_non_finite: whether NaN or infinity in any row makes a value of the result NaN, infinite or the largest of
             its dtype. The gate then looks at the rows only where the result has one, and saves a pass over the data.
+        sees_mixtures: whether it takes rows from `Cohort.rows`, which mixes them chunk by chunk. Others are given a
+            mixed copy as `Cohort.updates`, where there is a pre-aggregator.
     """
 
     uses_weights: bool = False
     needs_global_model: bool = False
     draws: bool = False
     shows_non_finite: ClassVar[bool] = False
+    sees_mixtures: ClassVar[bool] = False
 
     @overload
     def __call__(
@@ -269,6 +274,7 @@ class CoordinateRule(Aggregator):
     """
 
     all_columns_at_once: bool = False
+    sees_mixtures = True
 
     @abstractmethod
     def reduce(

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.defense import Aggregator
+from fedsec.defense.aggregation import Aggregator
 from fedsec.errors import InputError
 from fedsec.privacy.accounting import Accountant, Spending
 

@@ -74,10 +74,12 @@ class UpdateTransform(Sealed, ABC):
     Attributes:
         needs_client: whether it looks at the client's data and model.
         error_feedback: whether what it holds back should be added to the client's next update; see `with_feedback`.
+        draws: whether it draws random numbers, so that each client needs a generator of its own.
     """
 
     needs_client: bool = False
     error_feedback: bool = False
+    draws: bool = False
 
     @overload
     def __call__(
@@ -217,6 +219,7 @@ class _Pipeline(UpdateTransform):
         self.members = tuple(members)
         self.needs_client = any(each.needs_client for each in self.members)
         self.error_feedback = any(each.error_feedback for each in self.members)
+        self.draws = any(each.draws for each in self.members)
 
     def transform(
         self, update: dict[str, Tensor], *, generator: torch.Generator, client: ClientSide | None

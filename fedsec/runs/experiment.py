@@ -13,7 +13,7 @@ from torch import nn
 
 from fedsec.data import Dataset, load, normalization
 from fedsec.data.partitions import Partition, class_counts
-from fedsec.defense import Aggregator, LocalDefense
+from fedsec.defense import Aggregator, LocalDefense, Pipeline, PreAggregator
 from fedsec.defense.knowledge import compose
 from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.precision import Compute
@@ -207,11 +207,13 @@ def _attack(config: AttackConfig) -> Attack | None:
 
 
 def _rule(defenses: Sequence[object]) -> Aggregator:
-    rules = [made for made in defenses if isinstance(made, Aggregator)]
+    """The server's part: pre-aggregators, where there are any, and one rule."""
+    rules = [defense for defense in defenses if isinstance(defense, Aggregator)]
+    pre_aggregators = [defense for defense in defenses if isinstance(defense, PreAggregator)]
     if len(rules) != 1:
         names = [type(made).__name__ for made in defenses]
         raise InputError(f"defense: exactly one aggregation rule is needed, got {', '.join(names)}")
-    return rules[0]
+    return Pipeline([*pre_aggregators, *rules]).server
 
 
 def _build(kind: str, part: NamedSection) -> Any:

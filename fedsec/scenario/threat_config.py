@@ -156,10 +156,15 @@ def _fill_in_knowledge(data: dict[str, Any], entry: registry.Entry) -> list[Prob
     return found
 
 
-Role = Literal["local", "update", "rule", "knowledge"]
+Role = Literal["local", "update", "pre_aggregation", "rule", "knowledge"]
 """Who acts, in the order in which defenses act: clients in their training, clients on their updates, the server on all
-updates; or a server that learns from feature maps and logits, and aggregates nothing."""
-_ROLES: dict[str, Role] = {"LocalDefense": "local", "UpdateTransform": "update", "KnowledgeDefense": "knowledge"}
+updates before its rule and by it; or a server that learns from feature maps and logits, and aggregates nothing."""
+_ROLES: dict[str, Role] = {
+    "LocalDefense": "local",
+    "UpdateTransform": "update",
+    "PreAggregator": "pre_aggregation",
+    "KnowledgeDefense": "knowledge",
+}
 
 
 class DefenseConfig(NamedSection):
@@ -204,9 +209,14 @@ def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[Defens
     elif private and private[0] != 0:
         message = f"acts while clients train; expected {defenses[private[0]].name} at the beginning of the list"
         found.append(((private[0], "name"), message))
+    acting = [part.role for part in defenses]
+    if "update" in acting and "pre_aggregation" in acting[: len(acting) - acting[::-1].index("update")] and not found:
+        index = acting.index("pre_aggregation")
+        message = "mixes what the server received; expected it after what clients do to their updates"
+        found.append(((index, "name"), f"{message}, got {shown(defenses[index].name)} before that"))
     if algorithm == CENTRALIZED and not found:
         for index, part in enumerate(defenses):
-            if part.role == "update" or (part.role == "rule" and part.name != "mean"):
+            if part.role in ("update", "pre_aggregation") or (part.role == "rule" and part.name != "mean"):
                 message = f"centralized training exchanges nothing; expected mean, got {shown(part.name)}"
                 found.append(((index, "name"), message))
     if found:
@@ -216,6 +226,7 @@ def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[Defens
 
 _WITHOUT_UPDATES: dict[Role, str] = {
     "rule": f"aggregates updates, and {GROUP_TRANSFER} exchanges none",
+    "pre_aggregation": f"mixes updates, and {GROUP_TRANSFER} exchanges none",
     "update": f"changes updates, and {GROUP_TRANSFER} exchanges none",
     "local": f"hides examples in updates, and {GROUP_TRANSFER}'s clients send feature maps of single examples, so its "
     "claim would be void",

@@ -16,6 +16,7 @@ from fedsec.testing.conformance import (
     check_update_poisoning,
 )
 from fedsec.testing.knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
+from fedsec.testing.pre_aggregation import check_pre_aggregator
 from fedsec.testing.privacy import check_local_defense, check_private_aggregator
 from fedsec.testing.updates import check_update_transform
 
@@ -27,6 +28,7 @@ __all__ = [
     "check_knowledge_defense",
     "check_knowledge_poisoning",
     "check_local_defense",
+    "check_pre_aggregator",
     "check_private_aggregator",
     "check_update_poisoning",
     "check_update_transform",

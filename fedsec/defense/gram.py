@@ -1,0 +1,174 @@
+"""Interfaces of what needs inner products of the rows only: rules that weigh rows, and mixtures before a rule.
+
+A round of a million parameters becomes a matrix of clients x clients, on which such a method thinks; the rows are read
+once more for the result. Methods in a row hand on `W G W^T`, and no mixed copy of the rows is ever made for them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from fedsec.defense.aggregation import Aggregator, Cohort
+from fedsec.defense.columns import for_each_chunk
+from fedsec.defense.gram_matrix import Gram
+from fedsec.defense.order_statistics import Scratch, weighted_sum
+from fedsec.errors import InputError
+from fedsec.threat.rows import as_given, as_matrix
+from fedsec.threat.sealed import Sealed
+
+__all__ = ["GramRule", "PreAggregator"]
+
+_SLACK = 1e-9
+"""Weights that exceed 1 by rounding alone do not."""
+
+
+class GramRule(Aggregator):
+    """An aggregator whose result is a weighted mean of the rows, with weights that follow from inner products.
+
+    A subclass fills in `max_rejected` and `weights`.
+    """
+
+    sees_mixtures = True
+
+    @abstractmethod
+    def weights(self, gram: Gram, cohort: Cohort) -> Float64[Tensor, "rows"]:
+        """How much each row counts.
+
+        Args:
+            gram: inner products of the rows that the rule sees.
+            cohort: how many rows were rejected, and the generator of rules that draw; the rows themselves need not be
+                looked at.
+
+        Returns:
+            One weight for each row, not negative, not all zero; they are divided by their sum.
+        """
+
+    @final
+    def staged(self, cohort: Cohort) -> Cohort:
+        name = type(self).__name__
+        gram = Gram.of(cohort.updates) if cohort.gram is None else cohort.gram
+        weights = self.weights(gram, cohort).detach().double().cpu()
+        if weights.shape != (cohort.num_rows,) or not bool(weights.isfinite().all()) or bool((weights < 0).any()):
+            raise InputError(
+                f"{name}.weights: expected {cohort.num_rows} finite numbers, none negative, got {weights.tolist()}"
+            )
+        total = float(weights.sum())
+        if total <= 0:
+            raise InputError(f"{name}.weights: expected a positive weight, got zeros only")
+        return replace(cohort, weights=tuple((weights / total).tolist()), gram=gram)
+
+    @final
+    def combine(self, cohort: Cohort) -> Float[Tensor, "parameters"]:
+        weights = torch.tensor(cohort.weights, dtype=torch.float64)
+        if cohort.mixing is not None:
+            weights = weights @ cohort.mixing.cpu()
+        updates = cohort.updates
+        counting = [(row, weight) for row, weight in enumerate(weights.tolist()) if weight > 0]
+        vector = torch.zeros(updates.shape[1], dtype=updates.dtype, device=updates.device)
+
+        def reduce(columns: slice, index: int, scratch: Scratch) -> None:
+            chunk = updates[[row for row, _ in counting], columns]
+            vector[columns] = weighted_sum(chunk, [weight for _, weight in counting], scratch)
+
+        if counting:
+            for_each_chunk(updates, reduce)
+        return vector
+
+    @final
+    def shares(self, cohort: Cohort) -> Float[Tensor, "clients"]:
+        return torch.tensor(cohort.weights, dtype=torch.float64, device=cohort.updates.device)
+
+
+class PreAggregator(Sealed, ABC):
+    """Mixes the rows of one round before a rule combines them; a subclass fills in `num_mixed` and `mixing`.
+
+    In a `Pipeline` the next stage sees the mixed rows, and what it says of them is said of the clients again, each by
+    its part in the mixture.
+
+    Attributes:
+        draws: whether it draws random numbers.
+    """
+
+    role: ClassVar[str] = "pre_aggregation"
+    draws: bool = False
+
+    @final
+    def __call__(
+        self,
+        updates: Float[Tensor, "clients parameters"] | np.ndarray | Sequence[Any],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Any:
+        """The mixed rows, for a look at them or a rule of one's own; a `Pipeline` does not form them.
+
+        Args:
+            updates: finite, one row for each client; a matrix, an array or a list of rows, left unchanged.
+            generator: of those that draw, on the CPU.
+
+        Returns:
+            A new matrix of the kind and dtype that was given; for a list of rows, a list of rows.
+
+        Raises:
+            InputError: the arguments are malformed, or there are too few rows.
+        """
+        name = type(self).__name__
+        matrix = as_matrix(name, updates).detach()
+        if not bool(matrix.isfinite().all()):
+            raise InputError(f"{name}: expected finite updates; a Pipeline holds back those that are not")
+        if self.draws and generator is None:
+            raise InputError(f"{name}: draws random numbers; expected a generator, a new one for each call")
+        count = len(matrix)
+        cohort = Cohort(matrix, (1 / count,) * count, 0, generator)
+        mixed = replace(cohort, mixing=self.checked_mixing(Gram.of(matrix), cohort)).rows(slice(None))
+        give = as_given(updates)
+        return [give(row) for row in mixed] if isinstance(updates, list | tuple) else give(mixed)
+
+    @abstractmethod
+    def num_mixed(self, num_clients: int) -> int:
+        """How many rows so many become.
+
+        Raises:
+            InputError: it cannot work with so many clients.
+        """
+
+    @abstractmethod
+    def mixing(self, gram: Gram, cohort: Cohort) -> Float64[Tensor, "mixed clients"]:
+        """The matrix W: each mixed row's parts of the rows.
+
+        Args:
+            gram: inner products of the rows, worked out when first asked for.
+            cohort: how many rows were rejected, and the generator; the rows themselves need not be looked at.
+
+        Returns:
+            Not negative; each row sums to one, or to less where the mixture is shortened.
+        """
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next call depends on beside its arguments, by name; nothing for most."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave."""
+
+    @final
+    def checked_mixing(self, gram: Gram, cohort: Cohort) -> Float64[Tensor, "mixed clients"]:
+        """`mixing`, held to its contract.
+
+        Raises:
+            InputError: the subclass broke it.
+        """
+        mixing = self.mixing(gram, cohort).detach().double().cpu()
+        sums = mixing.sum(1) if mixing.ndim == 2 else mixing
+        shaped = mixing.ndim == 2 and mixing.shape[1] == len(gram) and len(mixing) > 0
+        if not shaped or not bool(((mixing >= 0).all(1) & (sums <= 1 + _SLACK)).all()):
+            raise InputError(
+                f"{type(self).__name__}.mixing: expected [mixed, {len(gram)}] parts, not negative, of rows that sum to "
+                f"at most one, got shape {tuple(mixing.shape)} and sums {sums.flatten().tolist()}"
+            )
+        return mixing

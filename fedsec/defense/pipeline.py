@@ -1,0 +1,197 @@
+"""A list of defenses as one aggregator: what clients do to their updates, mixtures of rows, and the server's rule."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.defense.aggregation import Aggregator, Cohort
+from fedsec.defense.gram import PreAggregator
+from fedsec.defense.gram_matrix import Gram
+from fedsec.defense.private_aggregation import PrivateAggregator
+from fedsec.defense.updates import UpdateTransform, compose
+from fedsec.errors import InputError
+
+__all__ = ["Pipeline"]
+
+Member = UpdateTransform | PreAggregator | Aggregator
+
+
+@final
+class Pipeline(Aggregator):
+    """Several defenses, applied in order, as one rule for any loop.
+
+        Pipeline([ClipUpdate(1.0), NNM(num_byzantine=2), Median()])(updates)
+
+    Each client's update goes through the transforms, rows that are not finite are held back, pre-aggregators mix the
+    others, and the rule combines what they made. Influences are the clients' own: those of mixed rows go back to the
+    clients by their parts in them. The numbers are those of a scenario with the same list.
+
+    Args:
+        members: transforms (`UpdateTransform`), then pre-aggregators (`PreAggregator`), each any number, then one rule.
+        shapes: the parameters that an update consists of, by name, in their order in a row; without them it counts as
+            one parameter, which matters to transforms that treat parameters one by one (`prune`, `sign`, `quantize`).
+
+    Attributes:
+        transforms: what clients do.
+        pre_aggregators: what mixes rows at the server.
+        rule: what combines them.
+        server: pre-aggregators and rule, for a loop in which clients transform their updates themselves.
+
+    Raises:
+        InputError: no rule, several, or another order.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        shapes: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        members = [part for member in members for part in _parts(member)]
+        kinds = [_place(member) for member in members]
+        if kinds.count(_RULE) != 1 or kinds != sorted(kinds):
+            told = ", ".join(type(member).__name__ for member in members) or "nothing"
+            raise InputError(
+                f"Pipeline: expected transforms of updates, then pre-aggregators, then one rule at the end, got {told}"
+            )
+        self.transforms = tuple(member for member in members if isinstance(member, UpdateTransform))
+        self.pre_aggregators = tuple(member for member in members if isinstance(member, PreAggregator))
+        (self.rule,) = (member for member in members if isinstance(member, Aggregator))
+        self.shapes = None if shapes is None else {name: tuple(shape) for name, shape in shapes.items()}
+        if self.pre_aggregators and isinstance(self.rule, PrivateAggregator):
+            raise InputError(
+                f"Pipeline: {type(self.rule).__name__} accounts for clients that move one row each, and "
+                f"{type(self.pre_aggregators[0]).__name__} mixes rows; expected no pre-aggregator before it"
+            )
+        self._transform = compose(self.transforms)
+        self.uses_weights, self.needs_global_model = self.rule.uses_weights, self.rule.needs_global_model
+        drawing = [member.draws for member in self.transforms] + [member.draws for member in self.pre_aggregators]
+        self.draws = self.rule.draws or any(drawing)
+
+    @property
+    def server(self) -> Aggregator:
+        """The part that the server does: the rule itself, or a pipeline without transforms."""
+        return Pipeline([*self.pre_aggregators, self.rule]) if self.pre_aggregators else self.rule
+
+    def sent(
+        self,
+        updates: Float[Tensor, "clients parameters"],
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> Float[Tensor, "clients parameters"]:
+        """What the clients send: their rows, each through the transforms.
+
+        Args:
+            updates: one row for each client; left unchanged.
+            generators: each client's own, on the CPU; for transforms that draw.
+
+        Raises:
+            InputError: a transform draws or needs the client's data, or rows do not go with the shapes.
+        """
+        if not self.transforms:
+            return updates
+        if generators is None and any(member.draws for member in self.transforms):
+            raise InputError("Pipeline: a transform draws random numbers; expected a generator for each client")
+        if generators is not None and len(generators) != len(updates):
+            raise InputError(f"Pipeline: {len(generators)} generators do not go with {len(updates)} clients")
+        rows = []
+        for place, row in enumerate(updates):
+            generator = torch.Generator().manual_seed(place) if generators is None else generators[place]
+            sent = self._transform(self._named(row), generator=generator)
+            rows.append(torch.cat([tensor.flatten() for tensor in sent.values()]))
+        return torch.stack(rows)
+
+    def max_rejected(self, num_clients: int) -> int:
+        """What the rule can lose of the mixed rows; a row that is lost may be missing in each of them."""
+        for member in self.pre_aggregators:
+            num_clients = member.num_mixed(num_clients)
+        return self.rule.max_rejected(num_clients)
+
+    def staged(self, cohort: Cohort) -> Cohort:
+        updates = cohort.updates
+        if self.transforms:
+            updates = self.sent(updates, _each_own(cohort.generator, len(updates)))
+            if not bool(updates.isfinite().all()):
+                raise InputError("Pipeline: a transform made finite updates NaN or infinite")
+        cohort = replace(cohort, updates=updates)
+        gram, mixing = Gram.of(updates), None
+        for member in self.pre_aggregators:
+            matrix = member.checked_mixing(gram, replace(cohort, mixing=mixing, gram=gram))
+            mixing = matrix if mixing is None else matrix @ mixing
+            gram = gram.mixed(matrix)
+        if mixing is not None:
+            weights = mixing @ torch.tensor(cohort.weights, dtype=torch.float64)
+            parts = mixing.to(updates.device)
+            cohort = replace(cohort, weights=_normalized(weights), mixing=parts, parts=parts)
+            if not self.rule.sees_mixtures:
+                cohort = replace(cohort, updates=cohort.rows(slice(None)), mixing=None)
+        return self.rule.staged(replace(cohort, gram=gram))
+
+    def combine(self, cohort: Cohort) -> Float[Tensor, "parameters"]:
+        return self.rule.combine(cohort)
+
+    def shares(self, cohort: Cohort) -> Float[Tensor, "clients"]:
+        shares = self.rule.shares(cohort).double()
+        if cohort.parts is None:
+            return shares
+        own = shares @ cohort.parts
+        return torch.tensor(_normalized(own), dtype=torch.float64, device=own.device)
+
+    def state(self) -> dict[str, Tensor]:
+        stages = enumerate(self._stages())
+        return {f"{place}.{name}": held for place, stage in stages for name, held in stage.state().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        for place, stage in enumerate(self._stages()):
+            tag = f"{place}."
+            stage.restore({name.removeprefix(tag): held for name, held in state.items() if name.startswith(tag)})
+
+    def _stages(self) -> list[PreAggregator | Aggregator]:
+        return [*self.pre_aggregators, self.rule]
+
+    def _named(self, row: Tensor) -> dict[str, Tensor]:
+        if self.shapes is None:
+            return {"update": row}
+        sizes = [torch.Size(shape).numel() for shape in self.shapes.values()]
+        if sum(sizes) != len(row):
+            raise InputError(f"Pipeline: shapes of {sum(sizes)} numbers do not go with rows of {len(row)}")
+        parts = zip(self.shapes.items(), torch.split(row, sizes), strict=True)
+        return {name: part.view(shape) for (name, shape), part in parts}
+
+
+_TRANSFORM, _PRE_AGGREGATOR, _RULE = range(3)
+
+
+def _place(member: object) -> int:
+    for place, kind in enumerate((UpdateTransform, PreAggregator, Aggregator)):
+        if isinstance(member, kind):
+            return place
+    raise InputError(
+        f"Pipeline: {type(member).__name__} changes neither single updates nor rows, and is no rule; expected an "
+        "UpdateTransform, a PreAggregator or an Aggregator"
+    )
+
+
+def _parts(
+    member: UpdateTransform | PreAggregator | Aggregator,
+) -> Sequence[UpdateTransform | PreAggregator | Aggregator]:
+    """A pipeline within a pipeline is what it consists of."""
+    if isinstance(member, Pipeline):
+        return *member.transforms, *member.pre_aggregators, member.rule
+    return (member,)
+
+
+def _each_own(generator: torch.Generator | None, count: int) -> list[torch.Generator] | None:
+    """A generator for each client, seeded by the given one."""
+    if generator is None:
+        return None
+    seeds = torch.randint(2**62, (count,), generator=generator).tolist()
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def _normalized(weights: Tensor) -> tuple[float, ...]:
+    """Weights that sum to one; equal ones where nothing is left of them."""
+    total = float(weights.sum())
+    return tuple((weights / total).tolist()) if total > 0 else (1 / len(weights),) * len(weights)
