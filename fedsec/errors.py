@@ -1,8 +1,43 @@
 """The exceptions fedsec raises on purpose. Anything else that escapes is a defect."""
 
+import unicodedata
+
+_JOINERS = "\u200c\u200d"  # parts of words and of emoji
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text that a terminal shows as it is and every encoding takes: what steers or hides it is escaped.
+
+    Names of files may hold anything, escape sequences and bytes that are not UTF-8 included.
+
+    Args:
+        text: as it came.
+        keep: characters to leave alone, for instance line breaks.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character if character in keep or not _steers(character) else _escaped(character) for character in text
+    )
+
+
+def _steers(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
 
 class FedsecError(Exception):
     """Base of every deliberate error; its text is meant for the user and needs no traceback."""
+
+    def __str__(self) -> str:
+        """The text, fit to be printed whatever names are in it."""
+        return printable(super().__str__(), keep="\n\t")
 
 
 class InputError(FedsecError, ValueError):

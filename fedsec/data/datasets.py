@@ -1,5 +1,6 @@
 """Datasets by name. Importing this file is cheap: torch is loaded with the first dataset."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from fedsec.plugins import registry
 
 if TYPE_CHECKING:
     from fedsec.data.dataset import Dataset, Split
+
+_log = logging.getLogger(__name__)
 
 __all__ = [
     "DATASETS",
@@ -50,7 +53,10 @@ def load(name: str, root: Path | None = None, *, download: bool = True, progress
         DataError: unknown name, or the dataset is absent, incomplete, corrupt or of another shape; the text says
             what was looked for, where, and what to do.
     """
-    return _source(name).load(root, download=download, progress=progress)
+    dataset = _source(name).load(root, download=download, progress=progress)
+    for note in dataset.notes:
+        _log.warning("%s: %s", name, note)
+    return dataset
 
 
 def status() -> list[DatasetStatus]:

@@ -1,27 +1,20 @@
-"""Image folders: {train,test}/<class>/<image>, decoded once and kept."""
+"""The shape of an image folder: {train,test}/<class>/<image>, listed before any image is opened."""
 
 import hashlib
 import os
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import stat
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fedsec.data.cache import cache_folder
-from fedsec.errors import DataError
+from fedsec.data.image_files import SUFFIXES, is_image, shape_of
+from fedsec.errors import DataError, printable
 
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image
-
-    from fedsec.data.dataset import Split
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-SPLITS = ("train", "test")
-CACHED_FROM = 2_000  # images; fewer decode faster than one would notice
-_CHUNK = 256
-_CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3}
+SPLITS = {"train": ("train",), "test": ("test", "val")}
+"""Names of the folder of each split; the first that is there counts."""
+_JUNK = ("desktop.ini", "thumbs.db")
+"""What file managers leave behind, beside hidden files."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +22,40 @@ class Listing:
     """What an image folder holds, before any image is opened.
 
     Args:
-        classes: names of the class folders in alphabetical order, the order of the labels.
+        classes: names of the class folders in alphabetical order, the order of the labels; fit to be printed.
         files: for each split, each image's path and label, class by class and in alphabetical order.
         fingerprint: changes when a file appears, disappears, or changes in size or time.
+        notes: what was passed over or taken for something else, a sentence each.
     """
 
     classes: tuple[str, ...]
     files: dict[str, list[tuple[str, int]]]
     fingerprint: str
+    notes: tuple[str, ...] = ()
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folder of each split that is there."""
+    candidates = {split: [root / name for name in names] for split, names in SPLITS.items()}
+    there = {split: next((path for path in paths if path.is_dir()), None) for split, paths in candidates.items()}
+    return {split: path for split, path in there.items() if path is not None}
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Names of the class folders of one split in alphabetical order; hidden ones do not count."""
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    """Names of the class folders of one split in alphabetical order; hidden ones do not count.
+
+    Raises:
+        DataError: two names that look the same, one composed and one decomposed Unicode.
+    """
+    with os.scandir(folder) as entries:
+        folders = [entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
+    names: dict[str, str] = {}
+    for name in folders:
+        other = names.setdefault(_form(name), name)
+        if other != name:
+            both = " and ".join(map(ascii, sorted((name, other))))
+            raise DataError(f"{folder}: class folders {both} look the same (two Unicode forms); join or rename them")
+    return [names[form] for form in sorted(names)]
 
 
 def list_images(root: Path) -> Listing:
@@ -49,39 +63,45 @@ def list_images(root: Path) -> Listing:
 
     Raises:
         DataError: no class folders, training and test classes that differ, or a class without images.
+        OSError: a folder that cannot be listed.
     """
-    names = {split: class_folders(root / split) for split in SPLITS}
-    for split in SPLITS:
+    places = split_folders(root)
+    names = {split: {_form(name): name for name in class_folders(places[split])} for split in SPLITS}
+    for split, place in places.items():
         if not names[split]:
-            raise DataError(f"{root / split} holds no class folders; expected {split}/<class>/<image>")
-    if names["train"] != names["test"]:
-        only = [sorted(set(names[split]) - set(names[other])) for split, other in (SPLITS, SPLITS[::-1])]
+            raise DataError(f"{place} holds no class folders; expected {place.name}/<class>/<image>")
+    if names["train"].keys() != names["test"].keys():
+        one, other = (sorted(names[a].keys() - names[b].keys()) for a, b in (("train", "test"), ("test", "train")))
+        test = places["test"].name
         raise DataError(
-            f"{root}: train/ and test/ must hold the same classes; only in train/: {_some(only[0])}; "
-            f"only in test/: {_some(only[1])}"
+            f"{root}: train/ and {test}/ must hold the same classes; only in train/: {_some(one)}; only in {test}/: "
+            f"{_some(other)}"
         )
     digest = hashlib.sha256(b"fedsec image folder 1")
     files: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
-    for split in SPLITS:
-        for label, name in enumerate(names[split]):
-            images = sorted(
-                (entry for entry in os.scandir(root / split / name) if is_image(entry.name) and entry.is_file()),
-                key=lambda entry: entry.name,
-            )
+    passed_over = _PassedOver(root)
+    for split, place in places.items():
+        passed_over.beside_classes(place)
+        for label, name in enumerate(names[split].values()):
+            images = passed_over.images(place / name)
             if not images:
                 raise DataError(
-                    f"class folder {root / split / name} holds no image; expected files ending in {', '.join(SUFFIXES)}"
+                    f"class folder {place / name} holds no image; expected files ending in {', '.join(SUFFIXES)}"
+                    f"{passed_over.inside(place / name)}"
                 )
-            for entry in images:
-                facts = entry.stat()
-                digest.update(f"{split}\0{name}\0{entry.name}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
-                files[split].append((entry.path, label))
-    return Listing(tuple(names["train"]), files, digest.hexdigest())
-
-
-def is_image(name: str) -> bool:
-    """Whether a file of this name is taken for an image; others (notes, thumbnails' databases) are passed over."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            for path, facts in images:
+                entry = f"{split}\0{name}\0{Path(path).name}\0{facts.st_size}\0{facts.st_mtime_ns}\n"
+                digest.update(os.fsencode(entry))
+                files[split].append((path, label))
+    classes = tuple(printable(name) for name in names["train"])
+    notes = [*passed_over.notes()]
+    if places["test"].name != "test":
+        notes.append(f"{root}: there is no test/; {places['test'].name}/ is taken for it")
+    elif (root / "val").is_dir():
+        notes.append(f"{root}: val/ is not used, test/ is")
+    if any(names["train"][form] != names["test"][form] for form in names["train"]):
+        notes.append(f"{root}: class folders of train/ and test/ whose names differ in Unicode form only are joined")
+    return Listing(classes, files, digest.hexdigest(), tuple(printable(note) for note in notes))
 
 
 def first_image_shape(root: Path) -> tuple[int, int, int] | None:
@@ -90,137 +110,86 @@ def first_image_shape(root: Path) -> tuple[int, int, int] | None:
         for name in class_folders(root / "train"):
             for entry in sorted(os.scandir(root / "train" / name), key=lambda entry: entry.name):
                 if is_image(entry.name):
-                    with open_image(entry.path) as image:
-                        return _CHANNELS[image.mode], image.height, image.width
+                    return shape_of(entry.path)
     except (OSError, DataError):
         pass
     return None
 
 
-def open_image(path: str) -> "Image":
-    """Open an image whose pixels are 8-bit gray or RGB (or stand for such: black and white, a palette).
+@dataclass
+class _PassedOver:
+    """Counts what lies in an image folder and is not read, with one example of each kind."""
 
-    Raises:
-        DataError: not a readable image, or of another kind, whose conversion would lose something silently.
-    """
-    from PIL import Image
+    root: Path
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
 
+    def images(self, folder: Path) -> list[tuple[str, os.stat_result]]:
+        """Path and facts of a class folder's images in alphabetical order; everything else is counted."""
+        images = []
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            facts = _facts(entry)
+            if _is_junk(entry.name):
+                continue
+            if facts is None:
+                self._count("link(s) to nowhere", entry.path)
+            elif stat.S_ISDIR(facts.st_mode):
+                for path in _images_below(Path(entry.path)):
+                    self._count("image(s) in folders inside class folders", path)
+            elif not is_image(entry.name):
+                self._count("file(s) that do not end like an image", entry.path)
+            elif not stat.S_ISREG(facts.st_mode):
+                self._count("pipe(s), device(s) or the like", entry.path)
+            else:
+                images.append((entry.path, facts))
+        return images
+
+    def beside_classes(self, place: Path) -> None:
+        """Count the images that lie in a split's folder itself."""
+        for entry in os.scandir(place):
+            if is_image(entry.name) and not _is_folder(entry):
+                self._count("image(s) outside of class folders", entry.path)
+
+    def inside(self, folder: Path) -> str:
+        """What was counted in a class folder without images, for the message about it."""
+        within = [kind for kind, path in self.examples.items() if Path(path).is_relative_to(folder)]
+        return f"; it holds {', '.join(f'{self.counts[kind]} {kind}' for kind in within)}" if within else ""
+
+    def notes(self) -> Iterator[str]:
+        """A sentence about each kind."""
+        for kind, count in self.counts.items():
+            example = Path(self.examples[kind]).relative_to(self.root)
+            yield f"{self.root}: passed over {count} {kind}, such as {example}"
+
+    def _count(self, kind: str, path: str) -> None:
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self.examples.setdefault(kind, path)
+
+
+def _form(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_junk(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _JUNK
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    facts = _facts(entry)
+    return facts is not None and stat.S_ISDIR(facts.st_mode)
+
+
+def _facts(entry: "os.DirEntry[str]") -> os.stat_result | None:
+    """What an entry is, links followed; None if they lead nowhere or in a circle."""
     try:
-        image = Image.open(path)
-    except Exception as error:  # Parsers of malformed files raise all kinds of things.
-        raise DataError(f"unreadable image {path}: {error}") from error
-    if image.mode not in _CHANNELS:
-        image.close()
-        raise DataError(f"image {path} has pixels of kind {image.mode!r}; expected 8-bit gray or RGB")
-    return image
-
-
-def decode(path: str) -> "np.ndarray":
-    """One image's pixels, uint8 [channels, height, width].
-
-    Raises:
-        DataError: see `open_image`.
-    """
-    import numpy as np
-
-    with open_image(path) as image:
-        try:
-            pixels = np.asarray(image.convert("L" if _CHANNELS[image.mode] == 1 else "RGB"))
-        except Exception as error:  # As above: a file may open and then turn out to be truncated or corrupt.
-            raise DataError(f"unreadable image {path}: {error}") from error
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-
-def decode_all(paths: list[str]) -> "np.ndarray":
-    """Pixels of many images of one shape, uint8 [images, channels, height, width].
-
-    Raises:
-        DataError: an unreadable image, or one whose shape differs from the first one's.
-    """
-    import numpy as np
-
-    first = decode(paths[0])
-    pixels = np.empty((len(paths), *first.shape), np.uint8)
-
-    def decode_chunk(start: int) -> None:
-        for index in range(start, min(start + _CHUNK, len(paths))):
-            image = decode(paths[index])
-            if image.shape != first.shape:
-                raise DataError(
-                    f"images must all have one shape (nothing is resized silently): {paths[0]} is "
-                    f"{'x'.join(map(str, first.shape))}, {paths[index]} is {'x'.join(map(str, image.shape))} "
-                    "(channels x height x width)"
-                )
-            pixels[index] = image
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        try:
-            list(pool.map(decode_chunk, range(0, len(paths), _CHUNK)))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return pixels
-
-
-def read_splits(root: Path) -> "tuple[Split, Split, tuple[str, ...]]":
-    """Training split, test split and class names of an image folder.
-
-    Raises:
-        DataError: see `list_images` and `decode_all`.
-    """
-    import torch
-
-    from fedsec.data.dataset import Split
-
-    try:
-        listing = list_images(root)
-    except OSError as error:
-        raise DataError(f"cannot list image folder {root}: {error}") from error
-    pixels = _pixels(root, listing)
-    train, test = (
-        Split(torch.from_numpy(pixels[split]), torch.tensor([label for _, label in listing.files[split]]))
-        for split in SPLITS
-    )
-    return train, test, listing.classes
-
-
-def _pixels(root: Path, listing: Listing) -> dict[str, "np.ndarray"]:
-    """The pixels of both splits, uint8 [images, channels, height, width]; of a large folder, kept in the cache."""
-    number = sum(map(len, listing.files.values()))
-    key = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    cached = cache_folder() / "decoded" / f"{key}.safetensors"
-    pixels = _load_decoded(cached, listing) if number >= CACHED_FROM else None
-    if pixels is None:
-        pixels = {split: decode_all([path for path, _ in listing.files[split]]) for split in SPLITS}
-        if number >= CACHED_FROM:
-            _save_decoded(cached, listing, pixels)
-    return pixels
-
-
-def _load_decoded(path: Path, listing: Listing) -> dict[str, "np.ndarray"] | None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            if (file.metadata() or {}).get("fingerprint") != listing.fingerprint:
-                return None
-            return {split: file.get_tensor(split) for split in SPLITS}
-    except (OSError, SafetensorError):
+        return entry.stat()
+    except OSError:
         return None
 
 
-def _save_decoded(path: Path, listing: Listing, pixels: dict[str, "np.ndarray"]) -> None:
-    """Keep decoded pixels; a cache that cannot be written costs time, not correctness."""
-    from safetensors.numpy import save_file
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
-            partial = Path(folder) / path.name
-            save_file(pixels, partial, metadata={"fingerprint": listing.fingerprint})
-            partial.replace(path)
-    except OSError:
-        pass
+def _images_below(folder: Path) -> Iterator[str]:
+    for path, _, names in os.walk(folder):  # does not follow links, so it ends
+        yield from (str(Path(path) / name) for name in sorted(names) if is_image(name))
 
 
 def _some(names: list[str], limit: int = 5) -> str:

@@ -1,6 +1,5 @@
 """A user's own image files as a client's images: found, opened, cropped to squares, resampled."""
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from fedsec.data.folders import SUFFIXES, class_folders, is_image
-from fedsec.errors import InputError
+from fedsec.data.folders import class_folders
+from fedsec.data.image_files import SUFFIXES, is_deep, is_image, open_any
+from fedsec.errors import InputError, printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,7 +59,7 @@ def _in_folder(folder: Path) -> list[ImageFile]:
     try:
         found = images(folder)
         if not found:
-            found = [file for name in class_folders(folder) for file in images(folder / name, name)]
+            found = [file for name in class_folders(folder) for file in images(folder / name, printable(name))]
     except OSError as error:
         raise InputError(f"--images {folder}: cannot be listed: {error.strerror or error}") from error
     if not found:
@@ -82,7 +82,7 @@ def read(files: Sequence[ImageFile], size: int) -> tuple[UInt8[Tensor, "images 3
         image, kind = _open(file.path)
         width, height = image.size
         if kind != "RGB":
-            others.append(f"{file.path.name} ({kind})")
+            others.append(f"{printable(file.path.name)} ({kind})")
         cropped += width != height
         resized += min(width, height) != size
         pixels.append(np.asarray(_square(image, size)))
@@ -102,14 +102,15 @@ def _open(path: Path) -> tuple["Image", str]:
     """The file as RGB, upright, transparent parts on white; and what its pixels were."""
     from PIL import Image, ImageOps
 
-    with warnings.catch_warnings():
-        # Of a picture that would fill the memory, Pillow only warns.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    try:
+        file = open_any(path)
+    except InputError as error:
+        raise InputError(f"--images: {error}") from error
+    with file:
+        kind, deep_color = file.mode, is_deep(file) and not file.mode.startswith("I")
         try:
-            with Image.open(path) as file:
-                kind = file.mode
-                image = ImageOps.exif_transpose(file)
-                image.load()
+            image = ImageOps.exif_transpose(file)
+            image.load()
         except Exception as error:  # Parsers of malformed files raise all kinds of things.
             raise InputError(f"--images: unreadable image {path}: {error}") from error
     if kind.startswith("I"):
@@ -127,6 +128,8 @@ def _open(path: Path) -> tuple["Image", str]:
         "RGBA": "transparency on white",
         "LA": "transparency on white",
     }
+    if deep_color:  # Pillow has cut it to 8 bits already
+        kind = f"16-bit {'color' if kind == 'RGB' else kind}"
     return image.convert("RGB"), words.get(kind, "16-bit gray" if kind.startswith("I") else kind)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fedsec.data import Dataset, Split, load
-from fedsec.errors import InputError
+from fedsec.errors import InputError, printable
 from fedsec.inversion import files
 from fedsec.inversion.settings import DEFAULT_BATCH, DEFAULT_DATASET, Settings
 from fedsec.seeds import Streams
@@ -128,13 +128,13 @@ def _from_files(settings: Settings) -> Victims:
     return Victims(
         images.view(*chosen.shape, *images.shape[1:]),
         labels[chosen],
-        tuple(tuple(found[index].path.name for index in row) for row in rows),
+        tuple(tuple(printable(found[index].path.name) for index in row) for row in rows),
         classes,
         _photos_mean(settings.side),
         "the mean of the embedded photographs",
         None,
         None,
-        ", ".join(str(path) for path in settings.images),
+        ", ".join(printable(str(path)) for path in settings.images),
         tuple(notes),
     )
 

@@ -71,6 +71,17 @@ def test_root_that_is_no_folder(tmp_path: Path) -> None:
         load("mnist", tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("root", ["~nobody-of-this-name/data", "x" * 5000, "nul\0"])
+@pytest.mark.parametrize("name", ["mnist", "image_folder", "digits"])
+def test_root_that_no_folder_can_be(name: str, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=rf"{name}: root .* is not a folder; expected one with") as caught:
+        load(name, Path(root), download=False)
+    assert len(str(caught.value)) < 1000
+    if "\0" not in root:
+        monkeypatch.setenv("FEDSEC_DATA", root)
+        assert not {entry.name: entry.present for entry in status()}["mnist"]
+
+
 def test_root_that_holds_a_part(write_idx: Write, tmp_path: Path) -> None:
     write_idx(tmp_path / "root", skip=("t10k-images-idx3-ubyte",))
     with pytest.raises(DataError, match=r"root is incomplete: it lacks t10k-images-idx3-ubyte"):

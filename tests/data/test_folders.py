@@ -1,18 +1,15 @@
 """Image folders: order, shapes, everything that can be wrong with one, and the cache of decoded pixels."""
 
-import io
+import logging
 import os
-import random
-import warnings
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from fedsec.data import folders, load
+from fedsec.data import load
 from fedsec.errors import DataError
 
 Write = Callable[..., Path]
@@ -32,32 +29,6 @@ def test_labels_number_the_class_folders_alphabetically(write_images: Write, tmp
     assert dataset.train.images[:, 0, 0, 0].tolist() == [10, 11, 30, 31, 20, 21, 0, 1]
     assert dataset.test.images[:, 2, 3, 5].tolist() == [110, 111, 130, 131, 120, 121, 100, 101]
     assert dataset.source == str(root)
-
-
-def test_pixels_against_pillow_for_every_kind_of_image(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    color = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    gray = color[..., 0]
-    for mode, image, expected in (
-        ("RGB", Image.fromarray(color), color),
-        ("L", Image.fromarray(gray), gray[..., None]),
-        ("1", Image.fromarray(gray > 127), np.where(gray > 127, 255, 0)[..., None]),
-        ("P", Image.fromarray(color).quantize(200), None),
-    ):
-        path = tmp_path / f"{mode}.png"
-        image.save(path)
-        pixels = folders.decode(str(path))
-        if expected is None:
-            expected = np.asarray(image.convert("RGB"))
-        assert np.array_equal(pixels, expected.transpose(2, 0, 1)), mode
-
-
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "I;16", "CMYK", "F"])
-def test_pixels_that_would_silently_lose_something_are_refused(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / ("image.tif" if mode in ("CMYK", "F") else "image.png")
-    Image.new(mode, (4, 4)).save(path)
-    with pytest.raises(DataError, match=f"image.*{path.name} has pixels of kind '{mode}'; expected 8-bit gray or RGB"):
-        folders.decode(str(path))
 
 
 def no_test(root: Path) -> None:
@@ -150,75 +121,85 @@ def test_damage_is_named(write_images: Write, tmp_path: Path, damage: Callable[[
         load("image_folder", root)
 
 
-@pytest.mark.parametrize("kind", ["png", "jpeg", "bmp", "ppm", "webp"])
-def test_no_malformed_file_ends_in_another_exception(tmp_path: Path, kind: str) -> None:
-    rng = random.Random(0)
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(buffer, kind)
-    whole = buffer.getvalue()
-    path = tmp_path / f"image.{kind}"
-    refused = 0
-    for trial in range(100):
-        content = bytearray(whole)
-        if trial % 2:
-            del content[rng.randrange(len(content)) :]
-        else:
-            for _ in range(3):
-                content[rng.randrange(min(len(content), 60))] = rng.randrange(256)
-        path.write_bytes(content)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                folders.decode(str(path))
-            except DataError:
-                refused += 1
-    assert refused > 20
+def test_names_in_any_bytes_are_read_and_shown_without_harm(tmp_path: Path) -> None:
+    latin = os.fsdecode(b"\xe9t\xe9")
+    for split in ("train", "test"):
+        for name in (latin, "a\x1b[2Jb", "plain"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("L", (2, 2)).save(tmp_path / split / name / f"{latin}.png")
+    dataset = load("image_folder", tmp_path)
+    assert dataset.classes == ("a\\x1b[2Jb", "plain", "\\xe9t\\xe9")
+    "".join(dataset.classes).encode("ascii")
+    (tmp_path / "test" / "a\x1b[2Jb" / f"{latin}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"unreadable image .*a\\x1b\[2Jb/\\xe9t\\xe9\.png") as caught:
+        load("image_folder", tmp_path)
+    assert "\x1b" not in str(caught.value)
 
 
-def test_large_folder_is_decoded_once(
-    write_images: Write, tmp_path: Path, empty_world: Path, monkeypatch: pytest.MonkeyPatch
+def test_two_forms_of_one_name(write_images: Write, tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+    root = write_images(tmp_path / "own", (composed, "zebra", "apple"))
+    (root / "test" / composed).rename(root / "test" / decomposed)
+    dataset = load("image_folder", root)
+    assert dataset.classes == ("apple", composed, "zebra")
+    # write_images numbers the classes in the order given, and adds 100 in test/.
+    assert dataset.train.images[:, 0, 0, 0].tolist() == [20, 21, 0, 1, 10, 11]
+    assert dataset.test.images[:, 0, 0, 0].tolist() == [120, 121, 100, 101, 110, 111]
+    assert any("differ in Unicode form only are joined" in note for note in dataset.notes)
+    (root / "train" / decomposed).mkdir()
+    with pytest.raises(DataError, match=r"train: class folders 'cafe\\u0301' and 'caf\\xe9' look the same"):
+        load("image_folder", root)
+
+
+def test_what_is_passed_over_is_counted_and_said(
+    write_images: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(folders, "CACHED_FROM", 4)
     root = write_images(tmp_path / "own", ("a", "b"))
-    first = load("image_folder", root)
-    with monkeypatch.context() as patch:
-        patch.setattr(folders, "decode_all", lambda paths: pytest.fail("decoded again"))
-        second = load("image_folder", root)
-    for part in ("train", "test"):
-        assert torch.equal(getattr(first, part).images, getattr(second, part).images)
-        assert torch.equal(getattr(first, part).labels, getattr(second, part).labels)
-    second.train.images.zero_()  # what was loaded is the caller's own
-    assert torch.equal(load("image_folder", root).train.images, first.train.images)
-
-    # Each kind of change is noticed.
-    changed = root / "train" / "b" / "1.png"
-    Image.new("L", (28, 28), 77).save(changed)
-    facts = changed.stat()
-    os.utime(changed, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1_000_000))
-    assert load("image_folder", root).train.images[3].eq(77).all()
-    changed.rename(changed.with_name("x.png"))
-    assert load("image_folder", root).train.images[3].eq(77).all()
-    changed.with_name("x.png").unlink()
-    assert len(load("image_folder", root).train) == 3
-    assert len(list((empty_world / "decoded").iterdir())) == 1  # no growth with each change, nothing left over
-
-    # A damaged cache costs time only.
-    cached = next((empty_world / "decoded").iterdir())
-    whole = cached.read_bytes()
-    for damaged in (b"", b"garbage", whole[:-1], whole[:100]):
-        cached.write_bytes(damaged)
-        assert len(load("image_folder", root).train) == 3
-        assert cached.read_bytes() == whole
+    folder = root / "train" / "a"
+    (folder / "more").mkdir()
+    for name in ("x.png", "y.png"):
+        Image.new("L", (9, 9)).save(folder / "more" / name)
+    (folder / "more" / "up").symlink_to(folder)  # a circle
+    (folder / "gone.png").symlink_to(root / "nowhere.png")
+    (folder / "round.png").symlink_to(folder / "round.png")
+    (folder / "image.heic").write_bytes(b"")
+    os.mkfifo(folder / "pipe.png")
+    Image.new("L", (9, 9)).save(root / "test" / "beside.png")
+    (folder / "Thumbs.db").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        dataset = load("image_folder", root)
+    assert len(dataset.train) == 4
+    said = [
+        "2 image(s) in folders inside class folders, such as train/a/more/x.png",
+        "2 link(s) to nowhere, such as train/a/gone.png",
+        "1 file(s) that do not end like an image, such as train/a/image.heic",
+        "1 pipe(s), device(s) or the like, such as train/a/pipe.png",
+        "1 image(s) outside of class folders, such as test/beside.png",
+    ]
+    assert sorted(dataset.notes) == sorted(f"{root}: passed over {text}" for text in said)
+    assert all(text in caplog.text for text in said)
+    for path in folder.glob("[01].png"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"train/a holds no image; .*; it holds .*2 image\(s\) in folders inside class"):
+        load("image_folder", root)
 
 
-def test_small_folder_is_not_cached(write_images: Write, tmp_path: Path, empty_world: Path) -> None:
-    load("image_folder", write_images(tmp_path / "own", ("a", "b")))
-    assert not empty_world.exists()
+def test_val_in_place_of_test(write_images: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_images(tmp_path / "own", 10, (8, 8))
+    assert load("image_folder", root).notes == ()
+    (root / "test").rename(root / "val")
+    dataset = load("image_folder", root)
+    assert len(dataset.test) == 20
+    assert dataset.notes == (f"{root}: there is no test/; val/ is taken for it",)
+    monkeypatch.setenv("FEDSEC_DATA", str(root))
+    assert load("digits", root).source == str(root)
+    write_images(root, 10, (8, 8))
+    assert load("image_folder", root).notes == (f"{root}: val/ is not used, test/ is",)
 
 
-def test_unwritable_cache_does_not_matter(write_images: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "CACHED_FROM", 4)
-    blocked = tmp_path / "file"
-    blocked.write_text("in the way")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    assert len(load("image_folder", write_images(tmp_path / "own", ("a", "b"))).train) == 4
+def test_a_folder_that_is_a_circle_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "own" / split).symlink_to(tmp_path / "own" / split)
+    with pytest.raises(DataError, match="image_folder was not found"):
+        load("image_folder", tmp_path / "own")

@@ -1,5 +1,7 @@
 """A user's image files of every kind, and those that are none."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +119,32 @@ def test_nothing_there(tmp_path: Path) -> None:
         find([tmp_path / "nowhere"])
     with pytest.raises(InputError, match=r"holds no image; expected files ending in \.bmp"):
         find([tmp_path])
+
+
+def test_only_documented_formats_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("started a program"))
+    (tmp_path / "photo.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n")
+    with pytest.raises(InputError, match=r"--images: unreadable image .*photo\.jpg: it is none of BMP, GIF"):
+        read([ImageFile(tmp_path / "photo.jpg")], 8)
+
+
+def test_a_pipe_is_an_error_and_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match=r"pipe\.png: it is no regular file"):
+        read(find([tmp_path / "pipe.png"]), 8)
+
+
+def test_color_of_16_bits_is_cut_and_said(tmp_path: Path) -> None:
+    (tmp_path / "deep.ppm").write_bytes(b"P6 8 8 65535\n" + bytes((200, 7)) * 8 * 8 * 3)
+    pixels, notes = read(find([tmp_path / "deep.ppm"]), 8)
+    assert pixels.unique().tolist() == [round((200 * 256 + 7) / 257)]
+    assert notes == ["converted to RGB: deep.ppm (16-bit color)"]
+
+
+def test_names_that_steer_a_terminal_are_escaped(tmp_path: Path) -> None:
+    (tmp_path / "a\x1b[2J").mkdir()
+    for number in range(2):
+        Image.new("L", (8, 8)).save(tmp_path / "a\x1b[2J" / f"{number}\x07.png")
+    found = find([tmp_path])
+    assert {file.label for file in found} == {"a\\x1b[2J"}
+    assert read(found, 8)[1] == ["converted to RGB: 0\\x07.png (gray), 1\\x07.png (gray)"]

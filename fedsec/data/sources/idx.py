@@ -3,7 +3,7 @@
 import gzip
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 from fedsec.data.download import Progress, download
 from fedsec.data.sources.source import Found, Place, Source
@@ -18,7 +18,8 @@ _TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 _TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _MNIST_STARTS = bytes((5, 0, 4, 1, 9, 2, 1, 3, 1, 4, 3, 5, 3, 6, 1, 7))
 _FASHION_STARTS = bytes((9, 0, 0, 3, 0, 2, 7, 2, 5, 5, 0, 9, 5, 5, 7, 9))
-_LARGEST = 1 << 33  # bytes; a header that claims more is corrupt
+_LARGEST = 1 << 30  # bytes; the largest set in this format, EMNIST, has half as many
+_BLOCK = 1 << 22
 
 
 def read_idx(path: Path, ndim: int) -> "np.ndarray":
@@ -49,15 +50,28 @@ def read_idx(path: Path, ndim: int) -> "np.ndarray":
             for length in shape:
                 size *= length
             # One byte more than expected: it finds surplus bytes, and makes gzip check its checksum.
-            content = file.read(size + 1) if size <= _LARGEST else b""
-    except (OSError, EOFError, zlib.error) as error:
+            if size > _LARGEST:
+                raise DataError(
+                    f"{path} is corrupt: its header promises {'x'.join(map(str, shape))} bytes; expected at most "
+                    f"{_LARGEST:,}; delete it and get it again"
+                )
+            content = _read(file, size + 1)
+    except (OSError, EOFError, zlib.error, MemoryError) as error:
         raise DataError(f"{path} is unreadable, truncated or corrupt ({error}); delete it and get it again") from error
     if len(content) != size:
         raise DataError(
             f"{path} is truncated or corrupt: its header promises {'x'.join(map(str, shape))} bytes, it holds "
             f"{'more' if len(content) > size else len(content)}; delete it and get it again"
         )
-    return np.frombuffer(bytearray(content), np.uint8).reshape(shape)
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _read(file: BinaryIO | gzip.GzipFile, size: int) -> bytearray:
+    """At most `size` bytes. Read in blocks: memory is taken for what is there, not for what is claimed."""
+    content = bytearray()
+    while len(content) < size and (block := file.read(min(_BLOCK, size - len(content)))):
+        content += block
+    return content
 
 
 class IdxSource(Source):

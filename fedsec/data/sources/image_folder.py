@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedsec.data import folders
+from fedsec.data import decoded
 from fedsec.data.sources.source import Source
 
 if TYPE_CHECKING:
@@ -27,4 +27,5 @@ class ImageFolder(Source):
 
     def read(self, folder: Path) -> "tuple[Split, Split, tuple[str, ...]]":
         """See `Source.read`."""
-        return folders.read_splits(folder)
+        train, test, classes, _ = decoded.read_splits(folder)
+        return train, test, classes

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from fedsec.data import folders
+from fedsec.data import decoded, folders
 from fedsec.data.cache import cache_folder, install
 from fedsec.data.download import Progress
-from fedsec.errors import DataError
+from fedsec.errors import DataError, printable
 
 if TYPE_CHECKING:
     from fedsec.data.dataset import Dataset, Split
@@ -125,10 +126,12 @@ class Source(ABC):
         if root is not None and not found.folder.is_relative_to(_absolute(root)):
             _log.warning("%s: nothing of it lies in root %s; using %s", self.name, root, found.folder)
         source = f"embedded in {self.embedded_in}" if found.layout == "embedded" else str(found.folder)
-        train, test, classes = (
-            folders.read_splits(found.folder) if found.layout == "images" else self.read(found.folder)
-        )
-        dataset = Dataset(self.name, train, test, classes, source)
+        notes: tuple[str, ...] = ()
+        if found.layout == "images":
+            train, test, classes, notes = decoded.read_splits(found.folder)
+        else:
+            train, test, classes = self.read(found.folder)
+        dataset = Dataset(self.name, train, test, classes, printable(source), notes)
         if self.input_shape is not None and dataset.input_shape != self.input_shape:
             raise DataError(
                 f"{self.name}: images in {source} are {shape_text(dataset.input_shape)}, expected "
@@ -143,7 +146,7 @@ class Source(ABC):
         found, looked = self.search(None)
         where = None
         if found is not None:
-            where = f"embedded in {self.embedded_in}" if found.layout == "embedded" else str(found.folder)
+            where = f"embedded in {self.embedded_in}" if found.layout == "embedded" else printable(str(found.folder))
         summary = (type(self).__doc__ or "").partition("\n")[0]
         return DatasetStatus(self.name, found is not None, where, looked, self.how_to_get, summary)
 
@@ -153,8 +156,11 @@ class Source(ABC):
         Raises:
             DataError: `root` does not exist, or holds a part of the dataset only.
         """
-        if root is not None and not _absolute(root).is_dir():
-            raise DataError(f"{self.name}: root {root} is not a folder; expected one with {self._wanted()}")
+        if root is not None and not _is_folder(_absolute(root)):
+            raise DataError(
+                f"{self.name}: root {textwrap.shorten(str(root), 200)} is not a folder; expected one with "
+                f"{self._wanted()}"
+            )
         looked: list[str] = []
         for place in self.places(root):
             try:
@@ -199,7 +205,7 @@ class Source(ABC):
         return self.locate(place) or self._locate_images(place)
 
     def _locate_images(self, place: Place) -> Found | None:
-        there = [split for split in folders.SPLITS if (place.folder / split).is_dir()]
+        there = folders.split_folders(place.folder)
         if not there or (place.shared and not self._recognizes(place.folder)):
             return None
         lacks = tuple(f"{split}/" for split in folders.SPLITS if split not in there)
@@ -207,7 +213,7 @@ class Source(ABC):
 
     def _recognizes(self, folder: Path) -> bool:
         """Whether an image folder that is nobody's by name looks like this dataset."""
-        if not all((folder / split).is_dir() for split in folders.SPLITS):
+        if len(folders.split_folders(folder)) < len(folders.SPLITS):
             return False
         if self.num_classes is not None and len(folders.class_folders(folder / "train")) != self.num_classes:
             return False
@@ -244,7 +250,19 @@ class Source(ABC):
 
 
 def _absolute(path: Path) -> Path:
-    return Path(path).expanduser().absolute()
+    """An absolute path; `~` stands for itself where there is no such user."""
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        return Path(path).absolute()
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether there is such a folder; a name that no file can have is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _package_folder(package: str) -> Path:

@@ -1,7 +1,9 @@
 """IDX files: a round trip, every kind of damage, and the real Fashion-MNIST."""
 
 import gzip
+import os
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,7 +49,7 @@ WHOLE = idx_bytes(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
         (idx_bytes(np.zeros(200, np.uint8)), "not an IDX file of unsigned bytes with 3 dimension"),
         (WHOLE[:-1], "promises 3x4x5 bytes, it holds 59"),
         (WHOLE + b"\x00", "it holds more"),
-        (struct.pack(">BBBB3I", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1) + WHOLE, "truncated or corrupt"),
+        (struct.pack(">BBBB3I", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1) + WHOLE, "expected at most 1,073"),
     ],
 )
 @pytest.mark.parametrize("compressed", [False, True])
@@ -125,3 +127,24 @@ def test_real_fashion_mnist(real_data: Callable[[str], Path]) -> None:
     assert pixels.mean().item() == pytest.approx(0.2860, abs=5e-5)
     assert pixels.std().item() == pytest.approx(0.3530, abs=5e-5)
     assert dataset.classes[int(dataset.train.labels[0])] == "Ankle boot"
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_memory_is_taken_for_what_is_there_not_for_what_is_claimed(tmp_path: Path, compressed: bool) -> None:
+    path = tmp_path / ("images.gz" if compressed else "images")
+    content = struct.pack(">BBBB3I", 0, 0, 8, 3, 1 << 10, 1 << 10, 1 << 10) + bytes(100)
+    path.write_bytes(gzip.compress(content) if compressed else content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="promises 1024x1024x1024 bytes, it holds 100; delete"):
+            read_idx(path, 3)
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_pipe_in_place_of_a_file_is_missing_not_endless(write_idx: Write, tmp_path: Path) -> None:
+    root = write_idx(tmp_path / "root", compressed=False, skip=("train-labels-idx1-ubyte",))
+    os.mkfifo(root / "train-labels-idx1-ubyte")
+    with pytest.raises(DataError, match="incomplete: it lacks train-labels-idx1-ubyte"):
+        load("mnist", root)

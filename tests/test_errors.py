@@ -1,0 +1,28 @@
+"""What is said to a user can be shown, whatever names are in it."""
+
+import pytest
+
+from fedsec.errors import DataError, printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain ~ text", "plain ~ text"),
+        ("\x1b[2J\x00\x7f\x9b", r"\x1b[2J\x00\x7f\x9b"),
+        ("two\nlines\r", r"two\x0alines\x0d"),
+        ("\udce9t\udce9", r"\xe9t\xe9"),
+        ("\ud800", r"\ud800"),
+        ("a\u202eb\u2028", r"a\u202eb\u2028"),
+        ("\U000e0001", r"\U000e0001"),
+        ("caf\u00e9 \u4e2d \U0001f469\u200d\U0001f52c", "caf\u00e9 \u4e2d \U0001f469\u200d\U0001f52c"),
+    ],
+)
+def test_what_steers_a_terminal_is_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    printable(text).encode()
+
+
+def test_errors_keep_their_lines_and_nothing_else() -> None:
+    error = DataError("image \x1b]0;owned\x07.png:\n\tunreadable \udcff")
+    assert str(error) == "image \\x1b]0;owned\\x07.png:\n\tunreadable \\xff"
