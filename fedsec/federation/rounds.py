@@ -3,16 +3,19 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from torch import Tensor
 
 from fedsec.engine.resident_data import ResidentData
 from fedsec.errors import InputError
-from fedsec.metrics.classification import Evaluation, average
+from fedsec.metrics.evaluation import Evaluation, average
 from fedsec.seeds import Streams
 from fedsec.threat import DataPoisoning, KnowledgePoisoning, UpdatePoisoning
+
+if TYPE_CHECKING:
+    from fedsec.federation.evaluator import Evaluator
 
 Attack = DataPoisoning | UpdatePoisoning | KnowledgePoisoning
 Sampling = Literal["fixed", "poisson"]
@@ -112,16 +115,14 @@ class RoundLoop(ABC):
 
     Attributes:
         round: how many rounds are done.
-        metric_names: what an evaluation measures, the primary metric first.
-        per_class_names: what it measures of each class.
         diverged: whether what is trained is no longer finite; the run then ends.
+        evaluator: the test set, and what is measured on it; a subclass makes it.
 
     Raises:
         InputError: numbers out of range.
     """
 
-    metric_names: tuple[str, ...] = ("accuracy", "loss")
-    per_class_names: tuple[str, ...] = ("per_class_accuracy",)
+    evaluator: "Evaluator"
 
     def __init__(
         self,
@@ -176,6 +177,16 @@ class RoundLoop(ABC):
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
         """What was trained, by name: parameters and running statistics."""
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """What an evaluation measures, the primary metric first."""
+        return self.evaluator.metric_names
+
+    @property
+    def per_class_names(self) -> tuple[str, ...]:
+        """What an evaluation measures of each class."""
+        return self.evaluator.per_class_names
 
     @property
     @abstractmethod

@@ -20,11 +20,13 @@ from fedsec.errors import AggregationError, InputError
 from fedsec.federation import guards
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, UpdateAlgorithm
 from fedsec.federation.client_defenses import ClientDefenses
+from fedsec.federation.evaluator import Evaluator
 from fedsec.federation.example_privacy import RunPrivacy
 from fedsec.federation.forgery import forged
 from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Sampling, Threat, checked_state, poison_data
 from fedsec.federation.user_privacy import Releases, aggregated, tagged, untagged
-from fedsec.metrics.classification import Evaluation, average, evaluate
+from fedsec.metrics.evaluation import Evaluation, average
+from fedsec.metrics.measure import Measure
 from fedsec.models.costs import module_costs
 from fedsec.seeds import Streams
 
@@ -83,6 +85,7 @@ class Federation(RoundLoop):
         privacy: RunPrivacy | None = None,
         transforms: Sequence[UpdateTransform] = (),
         sampling: Sampling = "fixed",
+        measures: Mapping[str, Measure] | None = None,
     ) -> None:
         super().__init__(
             trainer.data,
@@ -96,7 +99,9 @@ class Federation(RoundLoop):
         self.module = module.to(trainer.data.device)
         self.trainer, self.algorithm, self.aggregator = trainer, algorithm, aggregator
         self.num_classes, self.bn, self.privacy = num_classes, bn, privacy
-        self.test_images, self.test_labels = test.images.to(trainer.data.device), test.labels.to(trainer.data.device)
+        self.evaluator = Evaluator(
+            test, trainer, measures=measures, threat=self.threat, streams=streams, num_classes=num_classes
+        )
         self.local_updates = local_updates or self.train
         self.observers: list[Observer] = []
         if bn not in get_args(NormStatistics):
@@ -135,7 +140,7 @@ class Federation(RoundLoop):
         self.statistics = start.statistics
         held = self.num_clients if bn == "local" else 0
         self.client_statistics = self.statistics.repeat(held, 1)
-        self._costs = module_costs(module, tuple(self.test_images.shape[1:]))
+        self._costs = module_costs(module, tuple(self.evaluator.images.shape[1:]))
 
     @property
     def parameters(self) -> Float[Tensor, "parameters"]:
@@ -337,7 +342,7 @@ class Federation(RoundLoop):
         """
         chosen = range(self.num_clients) if clients is None else clients
         if not self.trainer.statistics.size:
-            return self._classify()
+            return self.evaluator(self.module)
         if self.bn == "local":
             return average(self.evaluate_each(chosen))
         if self.bn == "recalibrate":
@@ -346,14 +351,14 @@ class Federation(RoundLoop):
             if bool(finite.any()):
                 self.statistics = _mean(found[finite], self._coefficients(chosen)[finite])
             self._load(self.statistics)
-        return self._classify()
+        return self.evaluator(self.module)
 
     def evaluate_each(self, clients: Sequence[int]) -> list[Evaluation]:
         """Figures of the current parameters with each client's own running statistics, as `bn: local` keeps them."""
         each = []
         for client in clients:
             self._load(self.client_statistics[client])
-            each.append(self._classify())
+            each.append(self.evaluator(self.module))
         self._load(self.statistics)
         return each
 
@@ -376,16 +381,6 @@ class Federation(RoundLoop):
     def _shares(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
         sizes, population = self.data.sizes(clients), self.data.sizes(range(self.num_clients))
         return self.algorithm.shares(_float(sizes, self.parameters), _float(population, self.parameters))
-
-    def _classify(self) -> Evaluation:
-        return evaluate(
-            self.module,
-            self.test_images,
-            self.test_labels,
-            self.data.normalization,
-            self.num_classes,
-            compute=self.trainer.compute,
-        )
 
     def train(self, start: Start, clients: Sequence[int], round_number: int) -> LocalResult:
         """What a round's clients would send, honestly and undefended.

@@ -21,7 +21,7 @@ from fedsec.inversion.outcome import Outcome, clear, from_snapshot, write
 from fedsec.inversion.progress import Progress
 from fedsec.inversion.settings import Settings
 from fedsec.matching.head import find_head
-from fedsec.metrics.classification import evaluate
+from fedsec.metrics.evaluation import evaluate
 from fedsec.metrics.images import Scores, merge, score
 from fedsec.metrics.lpips import BACKBONES, Lpips, MissingWeightsError
 from fedsec.models import build
@@ -30,6 +30,7 @@ from fedsec.models.user_models import load_model
 from fedsec.plugins import registry
 from fedsec.report.progress import duration
 from fedsec.seeds import Streams
+from fedsec.tasks import Classification
 from fedsec.threat import Inversion, Observation, Reconstruction, Snapshot
 
 __all__ = ["Outcome", "invert"]
@@ -160,7 +161,8 @@ class _Run:
             constants = settings.normalization
             trained(self.model, split, constants, training, seed=seed, architecture=architecture, watch=watch)
         images, labels = test.images.to(self.device), test.labels.to(self.device)
-        evaluation = evaluate(self.model, images, labels, settings.normalization, self.victims.num_classes)
+        task = Classification(self.victims.num_classes)
+        evaluation = evaluate(self.model, images, labels, settings.normalization, task)
         accuracy = evaluation.metrics["accuracy"]
         self._say(f"the model classifies {100 * accuracy:.1f}% of the test images correctly")
         return accuracy

@@ -6,8 +6,8 @@ installed package measures has no row here: its class brings one, see `fedsec.me
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
 
 Better = Literal["higher", "lower", "neither"]
 Source = Literal["evaluation", "probe", "robustness", "privacy", "cost", "inversion", "observation"]
@@ -60,6 +60,10 @@ class Metric:
     by_chance: bool = True
     protects: str = ""
     missing: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields that are not as by default, as plain data; `Metric(**data)` is the same metric."""
+        return {key: value for key, value in asdict(self).items() if value != _DEFAULTS.get(key)}
 
     @property
     def is_fraction(self) -> bool:
@@ -124,6 +128,9 @@ class Metric:
     def worst(self, values: Iterable[float]) -> float:
         """The worst of some values; of a metric without direction the smallest."""
         return max(values) if self.better == "lower" else min(values)
+
+
+_DEFAULTS = {each.name: each.default for each in fields(Metric)}
 
 
 def scaled(value: float, sizes: Sizes) -> str:

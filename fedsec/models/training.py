@@ -69,7 +69,7 @@ def train(
 ) -> None:
     """Train a model in place, in train mode, on the device where it lies; its mode is kept.
 
-    The rate of step t of T is lr / 2 (1 + cos(pi t / T)). `fedsec.metrics.classification.evaluate` measures the result.
+    The rate of step t of T is lr / 2 (1 + cos(pi t / T)). `fedsec.metrics.evaluation.evaluate` measures the result.
 
     Args:
         model: trained from the weights that it has.

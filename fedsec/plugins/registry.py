@@ -51,6 +51,7 @@ KINDS: dict[str, _Table] = {
     "model": _Table("fedsec.models", "MODELS", given=("input_shape", "num_classes")),
     "partition": _Table("fedsec.data.partitions", "PARTITIONS"),
     "algorithm": _Table("fedsec.federation.algorithms", "ALGORITHMS"),
+    "metric": _Table("fedsec.metrics.measures", "MEASURES", group="fedsec.metrics"),
 }
 
 

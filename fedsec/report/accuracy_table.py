@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from fedsec.metrics.metric import Metric, described
+from fedsec.metrics.metric import Metric
 from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, Summary, summarize
 from fedsec.report.table_layout import Layout, Reading, headers
 
@@ -44,14 +44,14 @@ def table(records: Sequence[Record], metric: str | None = None, *, width: int | 
         width = shutil.get_terminal_size().columns
     wide = _wide(summary)
     fits = wide.narrowest <= width or DEFENSE not in summary.axes
-    return (wide if fits else _long(summary)).draw(described(summary.metric).title, _legend(summary), width)
+    return (wide if fits else _long(summary)).draw(summary.row.title, _legend(summary), width)
 
 
 def _wide(summary: Summary) -> Layout:
     """A row for each attack, a column for each defense."""
     rows = _rows(summary)
     defenses = list(dict.fromkeys(name for row in rows.values() for name in row))
-    readings = [_readings(summary.metric, [row.get(name) for row in rows.values()]) for name in defenses]
+    readings = [_readings(summary.row, [row.get(name) for row in rows.values()]) for name in defenses]
     keys = _keys(summary)
     return Layout((*headers(keys), *defenses), (*_transposed(rows, len(keys)), *readings), len(keys))
 
@@ -60,7 +60,7 @@ def _long(summary: Summary) -> Layout:
     """A row for each attack and defense."""
     cells = {(*key, name): cell for key, row in _rows(summary).items() for name, cell in row.items()}
     keys = [*_keys(summary), DEFENSE]
-    readings = _readings(summary.metric, list(cells.values()))
+    readings = _readings(summary.row, list(cells.values()))
     return Layout((*headers(keys), summary.metric), (*_transposed(cells, len(keys)), readings), len(keys))
 
 
@@ -85,7 +85,7 @@ def _rows(summary: Summary) -> dict[_Key, dict[str, _Cell]]:
 
     rows = {}
     for key in sorted(found, key=place):
-        marks = _marks(found[key], summary.metric)
+        marks = _marks(found[key], summary.row)
         rows[key] = {
             name: _Cell(group, summary.baseline(group) if group.attacked else None, marks.get(name, ""))
             for name, group in found[key].items()
@@ -93,22 +93,21 @@ def _rows(summary: Summary) -> dict[_Key, dict[str, _Cell]]:
     return rows
 
 
-def _marks(row: dict[str, Group], metric: str) -> dict[str, str]:
+def _marks(row: dict[str, Group], metric: Metric) -> dict[str, str]:
     """Which defenses of a row are best and worst, as far as the printed digits tell them apart."""
-    row_of_metric = described(metric)
-    texts = {name: row_of_metric.write(group.mean) for name, group in row.items() if group.mean is not None}
-    if row_of_metric.better == "neither" or len(set(texts.values())) < 2:
+    texts = {name: metric.write(group.mean) for name, group in row.items() if group.mean is not None}
+    if metric.better == "neither" or len(set(texts.values())) < 2:
         return {}
     means = {name: mean for name in texts if (mean := row[name].mean) is not None}
     ends = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-    best, worst = reversed(ends) if row_of_metric.better == "lower" else ends
+    best, worst = reversed(ends) if metric.better == "lower" else ends
     marks = {texts[best]: _BEST, texts[worst]: _WORST}
     return {name: marks[text] for name, text in texts.items() if text in marks}
 
 
-def _readings(metric: str, cells: Sequence[_Cell | None]) -> list[Reading]:
+def _readings(metric: Metric, cells: Sequence[_Cell | None]) -> list[Reading]:
     """The cells of one column, padded so that their decimal points line up."""
-    parts = [_parts(described(metric), cell) for cell in cells]
+    parts = [_parts(metric, cell) for cell in cells]
     mean_width, interval_width, change_width = (max((len(part[i]) for part in parts), default=0) for i in range(3))
     readings = []
     for cell, (mean, interval, change, note) in zip(cells, parts, strict=True):
@@ -143,7 +142,7 @@ def _legend(summary: Summary) -> Text:
         seeds = f"{most}" if least == most else f"{least} to {most}"
         parts.append(f"mean over {seeds} seeds ± half width of the 95% t-interval")
     if any(group.attacked and summary.baseline(group) for group in summary.groups):
-        unit = " in points" if described(summary.metric).is_fraction else ""
+        unit = " in points" if summary.row.is_fraction else ""
         parts.append(f"in parentheses the change against no attack{unit}")
     if any(group.axes.get(DEFENSE) != summary.groups[0].axes.get(DEFENSE) for group in summary.groups):
         parts.append(f"{_BEST} best and {_WORST} worst of a row")

@@ -17,7 +17,7 @@ from fedsec.report.missing_values import (
     rounds_of_interest,
     without_weights,
 )
-from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, Summary, primary, summarize, value_of
+from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, Summary, primary, row_of, summarize, value_of
 from fedsec.report.table_layout import Layout, Reading, headers
 from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER
 
@@ -103,6 +103,9 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
         made.append(_draw(f"{main.metric.name} and costs at the edge", summary, columns, parts, width))
     epsilons = _epsilons(done)
     spent = guarantees(done)
+    if further := _further(done):
+        parts = [f"{column.metric.name}: {column.metric.about}" for column in further]
+        made.append(_draw("what else was measured", summary, [main, *further], parts, width))
     if any(map(inverted, done)):
         # Without weights no cell has LPIPS, and `remarks` says how to get it.
         seen = any(value_of(record, "lpips") is not None for record in done)
@@ -116,6 +119,13 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
     elif epsilons:
         made.append(_draw("privacy: what was spent", summary, [main, *epsilons], spent, width))
     return made
+
+
+def _further(done: Sequence[Record]) -> list[_Column]:
+    """Columns of what attacks brought as a test of their own, and of metrics that scenarios asked for."""
+    asked = dict.fromkeys(name for record in done for name in record.get("metric_rows") or {})
+    aims = [name for name in of_source("probe") if any(value_of(record, name) is not None for record in done)]
+    return [_Column(row_of(name, done)) for name in (*aims, *asked)]
 
 
 _WHOSE = {"example": "the largest of all clients", "client": "the same for all clients"}

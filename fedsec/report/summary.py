@@ -47,6 +47,14 @@ def primary(records: Sequence[Record]) -> Metric:
     return described(next((name for record in records if (name := record.get("primary_metric"))), ACCURACY.name))
 
 
+def row_of(metric: str, records: Sequence[Record]) -> Metric:
+    """What is known of a metric: its row of the table, or what the records say of one that a package brought."""
+    rows: dict[str, Metric] = {}
+    for record in records:
+        rows |= {name: Metric(**row) for name, row in (record.get("metric_rows") or {}).items() if name not in rows}
+    return described(metric, rows)
+
+
 @dataclass(frozen=True)
 class Group:
     """Cells that differ only in their seed.
@@ -109,6 +117,11 @@ class Summary:
     metric: str
     axes: tuple[str, ...]
     groups: tuple[Group, ...]
+
+    @cached_property
+    def row(self) -> Metric:
+        """What is known of the metric."""
+        return row_of(self.metric, [record for group in self.groups for record in group.records])
 
     @property
     def further(self) -> tuple[str, ...]:

@@ -252,6 +252,7 @@ def _record(
             **_leakage(history),
         },
         "primary_metric": primary.name,
+        "metric_rows": _rows(experiment),
         "error": None,
         "privacy": _guarantees(experiment),
         "seconds": round(sum(line["seconds"] for line in history), 3),
@@ -262,6 +263,12 @@ def _record(
         "config": experiment.config.model_dump(mode="json"),
         "environment": environment(settings.device, settings.threads),
     }
+
+
+def _rows(experiment: Experiment) -> dict[str, Any]:
+    """What is to be known of metrics that the table has no row for."""
+    evaluator = experiment.federation.evaluator
+    return {name: measure.described(name).as_json() for name, measure in evaluator.measures.items()}
 
 
 def _costs(history: list[dict[str, Any]]) -> dict[str, float | None]:

@@ -151,6 +151,7 @@ class _Parts:
             "clients_per_round": None if self.config.pooled else settings.clients_per_round,
             "threat": self.threat,
             "evaluate_every": settings.evaluate_every,
+            "measures": {name: registry.load("metric", name)() for name in self.config.metrics},
         }
 
     def _trainer(self, module: nn.Module, *, cumulative: bool = False) -> CohortTrainer:

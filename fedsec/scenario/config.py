@@ -96,6 +96,7 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("attack", "knowledge"): None,
     ("attack", "knowledge", "defense"): True,
     ("inversion",): None,
+    ("metrics",): [],
     ("federation", "sampling"): ("fixed", None),  # None: of algorithms that have no such key
 }
 """Values (each of several, in a tuple) that say nothing: cells that have them keep the id from before there were such
@@ -114,6 +115,9 @@ class CellConfig(Section):
         default=None, description="What a curious server reconstructs, beside an attack by Byzantine clients."
     )
     defense: tuple[DefenseConfig, ...] = Field(default_factory=lambda: (DefenseConfig(),))
+    metrics: tuple[str, ...] = Field(
+        default=(), description="Further metrics of the test set; see `fedsec list metrics`."
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="Root of all random streams.")
     engine: EngineConfig = Field(default_factory=EngineConfig)
 
@@ -132,10 +136,19 @@ class CellConfig(Section):
         """`none`, as attacks and defenses have it, is nothing at all."""
         return None if value in (NO_ATTACK, {"name": NO_ATTACK}) else value
 
-    @field_validator("defense", mode="before")
+    @field_validator("metrics", "defense", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+    @field_validator("metrics", mode="after")
+    @classmethod
+    def _measurable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for place, name in enumerate(value):
+            entry_name("metric", name)
+            if name in value[:place]:
+                raise wrong(((place,), f"expected each metric once, got {shown(name)} twice"))
+        return value
 
     @field_validator("defense", mode="after")
     @classmethod

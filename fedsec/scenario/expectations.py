@@ -3,11 +3,12 @@
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedsec.metrics.metric import METRICS, Metric
+from fedsec.plugins import registry
 from fedsec.plugins.registry import keys_hint
 from fedsec.plugins.wording import Problem, shown
 from fedsec.scenario.matrix import SECTIONS, display
@@ -78,35 +79,48 @@ def read_expectations(
     """
     if not isinstance(entries, list):
         return [], [(("expect",), f"expected a list of mappings, got {shown(entries)}")]
-    made: list[Expectation] = []
-    found: list[Problem] = []
+    own = dict.fromkeys(name for cell in cells for name in cell.config.metrics)
+    names = [*METRICS, *own]
+    expectations: list[Expectation] = []
+    problems: list[Problem] = []
     for index, item in enumerate(entries):
         path = ("expect", index)
         if not isinstance(item, Mapping):
-            found.append(
+            problems.append(
                 (path, f'expected a mapping such as {{defense: median, accuracy: ">= 0.65"}}, got {shown(item)}')
             )
             continue
-        metrics = {key: value for key, value in item.items() if key in METRICS}
-        selector = {key: value for key, value in item.items() if key not in METRICS}
+        metrics = {key: value for key, value in item.items() if key in names}
+        selector = {key: value for key, value in item.items() if key not in names}
         wrong = [key for key in selector if key.partition(".")[0] not in SECTIONS]
-        found += [((*path, key), f"unknown key{keys_hint(key, [*METRICS, *SECTIONS])}") for key in wrong]
+        problems += [((*path, key), f"unknown key{keys_hint(key, [*names, *SECTIONS])}") for key in wrong]
         if not metrics and not wrong:
-            found.append((path, f"names no metric; expected one of {', '.join(METRICS)}"))
+            problems.append((path, f"names no metric; expected one of {', '.join(names)}"))
         chosen = tuple(cell.id for cell in cells if all(_fits(cell, key, value) for key, value in selector.items()))
         if not wrong and not chosen and not narrowed:
-            found.append((path, f"matches no cell: {_told(selector)}; {_choices(cells, selector)}"))
+            problems.append((path, f"matches no cell: {_told(selector)}; {_choices(cells, selector)}"))
         for metric, bound in metrics.items():
-            untouched = [cell for cell in cells if cell.id in chosen and cell.config.curious is None]
-            if METRICS[metric].source == "inversion" and untouched and not narrowed:
-                message = f"is measured of what an inversion reconstructs, and {untouched[0]} has none"
-                found.append(((*path, metric), f"{message}; expected a selector such as attack: dlg"))
-            read = _read_bound(METRICS[metric], bound)
+            row = METRICS.get(metric) or registry.load("metric", metric)().described(metric)
+            about = [cell for cell in cells if cell.id in chosen]
+            if not narrowed:
+                problems += [((*path, metric), message) for message in _unmeasured(row, about, own=metric in own)]
+            read = _read_bound(row, bound)
             if isinstance(read, str):
-                found.append(((*path, metric), read))
+                problems.append(((*path, metric), read))
             else:
-                made.append(Expectation(selector, metric, *read, chosen))
-    return made, found
+                expectations.append(Expectation(selector, metric, *read, chosen))
+    return expectations, problems
+
+
+def _unmeasured(row: Metric, cells: Sequence["Cell"], *, own: bool) -> Iterator[str]:
+    """Why a metric has no value in some of the cells, whatever happens in them."""
+    untouched = [cell for cell in cells if cell.config.curious is None]
+    if row.source == "inversion" and untouched:
+        message = f"is measured of what an inversion reconstructs, and {untouched[0]} has none"
+        yield f"{message}; expected a selector such as attack: dlg"
+    unasked = [cell for cell in cells if row.name not in cell.config.metrics]
+    if own and unasked:
+        yield f"is measured where `metrics` names it, and {unasked[0]} does not; expected metrics: [{row.name}]"
 
 
 def _read_bound(metric: Metric, bound: Any) -> tuple[str, float, float | None] | str:

@@ -46,6 +46,11 @@ def rehearse(scenario: Scenario) -> None:
         raise refusal
 
 
+def _measure(name: str) -> object:
+    """A metric of one's own; it is built without arguments."""
+    return registry.load("metric", name)()
+
+
 def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]]]:
     """(key path, what it depends on, how to build it) of everything that a cell is made of."""
     content = config.model_dump(mode="json")
@@ -54,6 +59,8 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
     if config.inversion is not None:
         yield ("inversion",), content["inversion"], partial(_build, "attack", config.inversion)
     yield ("partition",), content["partition"], partial(_build, "partition", config.partition)
+    for place, name in enumerate(config.metrics):
+        yield ("metrics", place), name, partial(_measure, name)
     networks = [content["model"], config.dataset.name, config.federation.server is not None]
     yield ("model",), networks, partial(_model, config)
     if (server := config.federation.server) is not None:

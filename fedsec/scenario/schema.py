@@ -37,6 +37,7 @@ def scenario_schema(*, plugins: bool = True) -> Schema:
         "dataset": _dataset(list(known["dataset"])),
         **{key: _named(kind, known[kind.kind]) for key, kind in _NAMED.items()},
         "federation": _federation(list(known["algorithm"])),
+        "metrics": _metrics(list(known["metric"])),
         "seed": _fields(CellConfig)["seed"],
         "engine": _or_bare(_object(_fields(config.EngineConfig), config.EngineConfig), "name"),
     }
@@ -101,6 +102,12 @@ def _dataset(names: list[str]) -> Schema:
     constants = {**_object({"mean": numbers, "std": numbers}), "required": ["mean", "std"]}
     fields["normalization"]["anyOf"] = [{"enum": ["unit", "half"]}, constants]
     return _or_bare(_object(fields, config.DatasetConfig), "name")
+
+
+def _metrics(names: list[str]) -> Schema:
+    name = {"enum": names}
+    about = _fields(CellConfig)["metrics"]["description"]
+    return {"description": about, "anyOf": [name, {"type": "array", "items": name, "uniqueItems": True}]}
 
 
 def _federation(algorithms: list[str]) -> Schema:

@@ -13,6 +13,7 @@ from fedsec.threat.local_steps import LocalSteps
 from fedsec.threat.observation import Observation
 from fedsec.threat.pixel_scale import PixelScale
 from fedsec.threat.poisoning import AttackerView, DataPoisoning, UpdatePoisoning
+from fedsec.threat.probes import Probe
 from fedsec.threat.reconstruction import Reconstruction
 from fedsec.threat.sent_statistics import sent_statistics
 
@@ -29,6 +30,7 @@ __all__ = [
     "LocalSteps",
     "Observation",
     "PixelScale",
+    "Probe",
     "Reconstruction",
     "Snapshot",
     "UpdatePoisoning",

@@ -6,7 +6,7 @@ clients are Byzantine, and how many, is the scenario's business and no parameter
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, final
 
@@ -15,6 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fedsec.errors import InputError
+from fedsec.threat.probes import Probe
 from fedsec.threat.rows import as_given, as_matrix
 from fedsec.threat.sealed import Sealed, isolated, unmodified
 
@@ -76,6 +77,22 @@ class DataPoisoning(Sealed, ABC):
             num_classes: how many classes there are.
             generator: the only source of randomness.
         """
+
+    def probes(
+        self, inputs: Tensor, targets: Tensor, *, num_classes: int | None, generator: torch.Generator
+    ) -> Sequence[Probe]:
+        """Tests of what the attack aims at, built from the test set; none by default.
+
+        Args:
+            inputs: [n, ...] of the test set; left unchanged.
+            targets: what to predict of them, as `poison` gets it; left unchanged.
+            num_classes: how many classes there are; None where there are none.
+            generator: the only source of randomness.
+
+        Returns:
+            Tests that the federation evaluates wherever it evaluates the model; each becomes a metric of its name.
+        """
+        return ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,8 @@ from fedsec.engine.optimizers import optimizer
 from fedsec.engine.parameters import ParameterLayout
 from fedsec.engine.precision import Compute, _switches
 from fedsec.errors import InputError
-from fedsec.metrics.classification import evaluate
+from fedsec.metrics.evaluation import evaluate
+from fedsec.tasks import Classification
 
 SHAPE, CLASSES = (2, 6, 6), 3
 LOCAL = LocalTraining(epochs=3, batch_size=4, lr=0.1, momentum=0.9, weight_decay=0.01)
@@ -198,7 +199,7 @@ def test_training_computes_inside_its_arithmetic(monkeypatch: pytest.MonkeyPatch
     trainer.train(start, [plan_batches(data.clients[0], LOCAL, np.random.default_rng(0))], LOCAL)
     trainer.gradients(start, [0])
     trainer.recalibrated(start.parameters, [0])
-    evaluate(module, data.images, data.label_of, data.normalization, CLASSES, compute=trainer.compute)
+    evaluate(module, data.images, data.label_of, data.normalization, Classification(CLASSES), compute=trainer.compute)
     assert len(calls) == 9 + 3
     assert all(calls)
 
@@ -206,10 +207,10 @@ def test_training_computes_inside_its_arithmetic(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("compute", [Compute("bf16"), Compute(memory_format="channels_last"), Compute("tf32")])
 def test_evaluation_as_the_engine_computes(compute: Compute) -> None:
     module, data = world()
-    there = data.images, data.label_of, data.normalization, CLASSES
+    there = data.images, data.label_of, data.normalization, Classification(CLASSES)
     plain, found = evaluate(module, *there), evaluate(module, *there, compute=compute)
-    assert found.loss == pytest.approx(plain.loss, rel=1e-2)
-    assert (found.loss != plain.loss) == (compute.precision == "bf16") or compute.channels_last
+    assert found.metrics["loss"] == pytest.approx(plain.metrics["loss"], rel=1e-2)
+    assert (found.metrics["loss"] != plain.metrics["loss"]) == (compute.precision == "bf16") or compute.channels_last
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

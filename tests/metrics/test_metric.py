@@ -1,5 +1,6 @@
 """The table of metrics: what its rows promise, and how their values are written."""
 
+import json
 import subprocess
 import sys
 
@@ -132,3 +133,8 @@ class Several(Measure):
 def test_a_measure_gives_one_number() -> None:
     with pytest.raises(InputError, match="metric several: expected a number, got Tensor"):
         Several().value("several", torch.eye(2), torch.arange(2))
+
+
+@pytest.mark.parametrize("row", METRICS.values(), ids=METRICS)
+def test_a_row_survives_json(row: Metric) -> None:
+    assert Metric(**json.loads(json.dumps(row.as_json(), allow_nan=False))) == row

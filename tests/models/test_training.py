@@ -12,10 +12,11 @@ from torch import nn
 
 from fedsec.data import Dataset, Normalization, Split, load
 from fedsec.errors import InputError
-from fedsec.metrics.classification import evaluate
+from fedsec.metrics.evaluation import evaluate
 from fedsec.models import build
 from fedsec.models import training as module
 from fedsec.models.training import Training, train, trained
+from fedsec.tasks import Classification
 
 HALF = Normalization((0.5,), (0.5,))
 SHORT = Training(epochs=2, lr=0.01, batch_size=20)
@@ -54,7 +55,7 @@ def generator(seed: int = 0) -> torch.Generator:
 @pytest.mark.parametrize(("name", "lr", "reached"), [("mlp", 0.01, 0.9), ("cnn", 0.01, 0.85)])
 def test_training_learns_digits(name: str, lr: float, reached: float, digits: Dataset) -> None:
     model, losses = network(name, activation="relu"), list[float]()
-    test = digits.test.images, digits.test.labels, HALF, 10
+    test = digits.test.images, digits.test.labels, HALF, Classification(10)
     before = evaluate(model, *test).metrics["accuracy"]
     train(
         model, digits.train, HALF, Training(8, lr, 64), generator=generator(), watch=lambda _, loss: losses.append(loss)

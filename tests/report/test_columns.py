@@ -483,3 +483,18 @@ def test_names_that_would_be_crushed_stand_below_the_table() -> None:
 )
 def test_why_there_is_no_value(entry: dict[str, Any], metric: str, reason: str) -> None:
     assert missing.why(entry, metric) == reason
+
+
+def test_what_an_attack_aims_at_and_what_was_asked_for_have_a_table() -> None:
+    rows = {"gini": {"name": "gini", "about": "inequality over classes", "better": "lower", "scale": "fraction"}}
+    records = [
+        {**record({"attack": attack, "defense": defense}, attack_success_rate=rate, gini=0.25), "metric_rows": rows}
+        for attack, rate in (("none", None), ("backdoor", 0.875))
+        for defense in ("mean", "median")
+    ]
+    (text,) = printed(records, width=100)
+    assert text.startswith("what else was measured")
+    assert "attack success (%)" in text
+    assert "gini (%)" in text
+    assert re.search(r"backdoor +mean +90\.0 +87\.5 +25\.0", text)
+    assert "gini: inequality over classes" in " ".join(text.split())

@@ -15,7 +15,7 @@ from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.federation.knowledge.fedgkt import FedGKT
-from fedsec.metrics.classification import EVALUATION_BATCH
+from fedsec.metrics.evaluation import EVALUATION_BATCH
 from fedsec.models.split import split
 from fedsec.seeds import Streams
 from fedsec.threat import Knowledge

@@ -18,12 +18,14 @@ from fedsec.engine.precision import Compute
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
 from fedsec.federation import guards
+from fedsec.federation.evaluator import Evaluator
 from fedsec.federation.knowledge.clients import KnowledgeClients
 from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.knowledge.inbox import Inbox
 from fedsec.federation.knowledge.server import KnowledgeServer
 from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Threat, checked_state, poison_data
-from fedsec.metrics.classification import Evaluation, evaluate
+from fedsec.metrics.evaluation import Evaluation
+from fedsec.metrics.measure import Measure
 from fedsec.models.costs import module_costs
 from fedsec.models.split import split
 from fedsec.seeds import Streams
@@ -74,6 +76,7 @@ class KnowledgeFederation(RoundLoop):
         clients_per_round: int | None = None,
         threat: Threat | None = None,
         evaluate_every: int = 1,
+        measures: Mapping[str, Measure] | None = None,
     ) -> None:
         super().__init__(
             trainer.data,
@@ -97,7 +100,9 @@ class KnowledgeFederation(RoundLoop):
         self._features, self._logits = _matched(client_module, server_module, shape, num_classes)
         self.trainer, self.algorithm, self.num_classes = trainer, algorithm, num_classes
         self.defense = compose([]) if defense is None else defense
-        self.test_images, self.test_labels = test.images.to(device), test.labels.to(device)
+        self.evaluator = Evaluator(
+            test, trainer, measures=measures, threat=self.threat, streams=streams, num_classes=num_classes
+        )
         self.clients = KnowledgeClients(client_module, trainer, algorithm, num_classes, streams)
         server_module = server_module.to(device)
         compute = _compute(trainer, server_module, self._features.to(device))
@@ -148,16 +153,7 @@ class KnowledgeFederation(RoundLoop):
         found = []
         for client in clients:
             self.clients.load(client)
-            found.append(
-                evaluate(
-                    self._joined,
-                    self.test_images,
-                    self.test_labels,
-                    self.data.normalization,
-                    self.num_classes,
-                    compute=self.trainer.compute,
-                )
-            )
+            found.append(self.evaluator(self._joined))
         return found
 
     def state(self) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from fedsec.engine.precision import Compute
 from fedsec.errors import AggregationError, InputError
 from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.knowledge.inbox import Inbox
-from fedsec.metrics.classification import EVALUATION_BATCH
+from fedsec.metrics.evaluation import EVALUATION_BATCH
 from fedsec.seeds import Streams
 
 

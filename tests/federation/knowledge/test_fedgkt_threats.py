@@ -18,7 +18,7 @@ from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import AggregationError, InputError
 from fedsec.federation import FedGKT, KnowledgeFederation, RoundResult, ServerTraining, Threat
 from fedsec.federation.rounds import poison_data
-from fedsec.metrics.classification import Evaluation
+from fedsec.metrics.evaluation import Evaluation
 from fedsec.models import build
 from fedsec.models.costs import module_costs
 from fedsec.seeds import Streams
@@ -266,11 +266,11 @@ def test_evaluation_is_each_client_s_extractor_and_then_the_server() -> None:
         own = {name.removeprefix("clients."): t[client] for name, t in weights.items() if name.startswith("clients.")}
         twin.load_state_dict(own, strict=False)
         server.load_state_dict({n.removeprefix("server."): t for n, t in weights.items() if n.startswith("server.")})
-        images = (found.test_images.float() / 255 - 0.5) / 0.25
+        images = (found.evaluator.images.float() / 255 - 0.5) / 0.25
         with torch.no_grad():
             logits = server(twin.get_submodule("stem")(images))
-        right = (logits.argmax(1) == found.test_labels).double().mean().item()
-        rows[client] = right, F.cross_entropy(logits, found.test_labels).item()
+        right = (logits.argmax(1) == found.evaluator.targets).double().mean().item()
+        rows[client] = right, F.cross_entropy(logits, found.evaluator.targets).item()
     assert result.client_values == pytest.approx([rows[client][0] for client in result.clients])
     assert result.evaluated
     assert result.metrics["accuracy"] == pytest.approx(np.mean([row[0] for row in rows.values()]))

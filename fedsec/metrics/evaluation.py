@@ -1,4 +1,4 @@
-"""How well a model classifies a test set."""
+"""A model on a test set: its outputs, and what a task and further measures make of them."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -7,19 +7,19 @@ from statistics import fmean
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from fedsec.data.images import normalize
 from fedsec.data.normalization import Normalization
+from fedsec.metrics.measure import Measure
 
 EVALUATION_BATCH = 500
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model on a test set.
+    """What was measured of a model.
 
     Args:
         metrics: name -> value, see `fedsec.metrics.metric.METRICS`.
@@ -43,53 +43,81 @@ class Arithmetic(Protocol):
         """Images as the model takes them."""
 
 
+class Measured(Protocol):
+    """What is made of a test set's outputs; `fedsec.tasks.Task` is one."""
+
+    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Metrics by name."""
+
+    def measure_strata(self, outputs: Tensor, targets: Tensor) -> dict[str, tuple[float, ...]]:
+        """Metrics of each group of examples, by name."""
+
+
 @torch.no_grad()
-def evaluate(
+def outputs_of(
     module: nn.Module,
     images: UInt8[Tensor, "n c h w"],
-    labels: Tensor,
     normalization: Normalization,
-    num_classes: int,
     *,
     compute: Arithmetic | None = None,
-) -> Evaluation:
-    """Classify a resident test set in evaluation mode; results wait on the device until the end.
+) -> Float[Tensor, "n outputs"]:
+    """What a model puts out in evaluation mode; its mode is restored.
 
     Args:
         module: the model, on the images' device.
         images: uint8 in 0..255.
-        labels: [n], int64.
         normalization: the constants the model was trained with.
-        num_classes: length of `per_class_accuracy`.
         compute: precision and memory format of the forward passes; None leaves the process as it is.
+
+    Returns:
+        On the images' device, in the dtype of normalized images.
     """
     was_training = module.training
     module.eval()
-    loss = torch.zeros((), dtype=torch.float64, device=images.device)
-    predicted = torch.empty_like(labels)
+    outputs = []
     with nullcontext() if compute is None else compute.arithmetic(images.device):
-        for begin in range(0, len(labels), EVALUATION_BATCH):
-            part = slice(begin, begin + EVALUATION_BATCH)
-            logits = _logits(module, normalize(images[part], normalization), compute)
-            loss += F.cross_entropy(logits, labels[part], reduction="sum")
-            predicted[part] = logits.argmax(1)
+        for begin in range(0, len(images), EVALUATION_BATCH):
+            outputs.append(
+                _forward(module, normalize(images[begin : begin + EVALUATION_BATCH], normalization), compute)
+            )
     module.train(was_training)
-    hits = predicted == labels
-    right = torch.bincount(labels[hits], minlength=num_classes).double()
-    total = torch.bincount(labels, minlength=num_classes).double()
-    return Evaluation(
-        {"accuracy": hits.double().mean().item(), "loss": (loss / len(labels)).item()},
-        {"per_class_accuracy": tuple((right / total).tolist())},
-    )
+    return torch.cat(outputs)
 
 
-def _logits(module: nn.Module, inputs: Tensor, compute: Arithmetic | None) -> Tensor:
+def _forward(module: nn.Module, inputs: Tensor, compute: Arithmetic | None) -> Tensor:
     if compute is None:
-        logits: Tensor = module(inputs)
-        return logits
+        outputs: Tensor = module(inputs)
+        return outputs
     with compute.autocast(inputs.device):
-        logits = module(compute.inputs(inputs))
-    return logits.to(inputs.dtype)
+        outputs = module(compute.inputs(inputs))
+    return outputs.to(inputs.dtype)
+
+
+@torch.no_grad()
+def evaluate(
+    module: nn.Module,
+    images: UInt8[Tensor, "n c h w"],
+    targets: Tensor,
+    normalization: Normalization,
+    task: Measured,
+    *,
+    measures: Mapping[str, Measure] | None = None,
+    compute: Arithmetic | None = None,
+) -> Evaluation:
+    """Measure a model on a resident test set.
+
+    Args:
+        module: the model, on the images' device.
+        images: uint8 in 0..255.
+        targets: [n], what the outputs should be.
+        normalization: the constants the model was trained with.
+        task: whose metrics come first.
+        measures: further metrics, by name.
+        compute: precision and memory format of the forward passes; None leaves the process as it is.
+    """
+    outputs = outputs_of(module, images, normalization, compute=compute)
+    further = {name: measure.value(name, outputs, targets) for name, measure in (measures or {}).items()}
+    return Evaluation({**task.measure(outputs, targets), **further}, task.measure_strata(outputs, targets))
 
 
 def average(evaluations: Sequence[Evaluation]) -> Evaluation:

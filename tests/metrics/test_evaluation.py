@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from fedsec.data.datasets import Normalization
-from fedsec.metrics.classification import evaluate
+from fedsec.metrics.evaluation import evaluate
+from fedsec.tasks import Classification
 
 
 class Oracle(nn.Module):
@@ -20,12 +21,12 @@ class Oracle(nn.Module):
 
 
 def test_figures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedsec.metrics.classification.EVALUATION_BATCH", 2)
+    monkeypatch.setattr("fedsec.metrics.evaluation.EVALUATION_BATCH", 2)
     predicted = torch.tensor([0, 1, 1, 0, 1], dtype=torch.uint8)
     labels = torch.tensor([0, 1, 0, 0, 1])
     images = predicted.view(-1, 1, 1, 1)
     model = Oracle()
-    found = evaluate(model, images, labels, Normalization((0.0,), (1 / 255,)), 3)
+    found = evaluate(model, images, labels, Normalization((0.0,), (1 / 255,)), Classification(3))
     assert found.metrics["accuracy"] == pytest.approx(4 / 5)
     assert found.per_class["per_class_accuracy"][:2] == pytest.approx((2 / 3, 1.0))
     assert math.isnan(found.per_class["per_class_accuracy"][2])

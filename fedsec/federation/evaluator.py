@@ -1,0 +1,89 @@
+"""What is measured of the model after a round: the task's metrics, a scenario's own, and what an attack aims at."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from fedsec.data.dataset import Split
+from fedsec.engine.trainer import CohortTrainer
+from fedsec.errors import InputError
+from fedsec.federation.rounds import Threat
+from fedsec.metrics.evaluation import Evaluation, evaluate, outputs_of
+from fedsec.metrics.measure import Measure
+from fedsec.seeds import Streams
+from fedsec.threat import DataPoisoning, Probe
+from fedsec.threat.sealed import unmodified
+
+
+class Evaluator:
+    """A test set on the trainer's device, with all that is measured on it.
+
+    Args:
+        test: the test set.
+        trainer: of the clients; its task, arithmetic and normalization count here too.
+        measures: further metrics, by name.
+        threat: whose attack may bring probes.
+        streams: of the experiment; an attack's probes may draw from one of them.
+        num_classes: of the data.
+
+    Raises:
+        InputError: two metrics of one name, or a probe that does not go with the test set or the task.
+    """
+
+    def __init__(
+        self,
+        test: Split,
+        trainer: CohortTrainer,
+        *,
+        measures: Mapping[str, Measure] | None = None,
+        threat: Threat,
+        streams: Streams,
+        num_classes: int,
+    ) -> None:
+        self.images, self.targets = test.images.to(trainer.data.device), test.labels.to(trainer.data.device)
+        self.trainer, self.measures = trainer, dict(measures or {})
+        self.probes = self._probes(threat, streams, num_classes)
+        task = trainer.task.metrics
+        self.metric_names = (*task, *self.measures, *(probe.name for probe in self.probes))
+        twice = sorted({name for name in self.metric_names if self.metric_names.count(name) > 1})
+        if twice:
+            raise InputError(f"metrics: {', '.join(twice)} would be measured twice; expected each name once")
+        self.per_class_names = trainer.task.strata_metrics
+
+    def _probes(self, threat: Threat, streams: Streams, num_classes: int) -> tuple[Probe, ...]:
+        attack = threat.attack
+        if not isinstance(attack, DataPoisoning):
+            return ()
+        name = f"{type(attack).__name__}.probes"
+        generator = streams.torch("attack", "probes")
+        with unmodified(name, images=self.images, labels=self.targets):
+            probes = tuple(attack.probes(self.images, self.targets, num_classes=num_classes, generator=generator))
+        for probe in probes:
+            if (probe.inputs.shape[1:], probe.inputs.dtype) != (self.images.shape[1:], self.images.dtype):
+                raise InputError(
+                    f"{name}: {probe.name} has images of shape {tuple(probe.inputs.shape[1:])}, {probe.inputs.dtype}; "
+                    f"expected {tuple(self.images.shape[1:])} and {self.images.dtype}, as the test set's"
+                )
+            if probe.metric not in self.trainer.task.metrics:
+                known = ", ".join(self.trainer.task.metrics)
+                raise InputError(f"{name}: {probe.name} measures {probe.metric!r}; expected one of {known}")
+            self.trainer.task.check_targets(probe.targets)
+        return probes
+
+    def __call__(self, module: nn.Module) -> Evaluation:
+        """Measure a model.
+
+        Args:
+            module: with its current parameters and statistics, on the trainer's device.
+        """
+        constants, task, compute = self.trainer.data.normalization, self.trainer.task, self.trainer.compute
+        evaluation = evaluate(
+            module, self.images, self.targets, constants, task, measures=self.measures, compute=compute
+        )
+        successes = {
+            probe.name: task.measure(outputs_of(module, probe.inputs, constants, compute=compute), probe.targets)[
+                probe.metric
+            ]
+            for probe in self.probes
+        }
+        return Evaluation({**evaluation.metrics, **successes}, evaluation.per_class)
