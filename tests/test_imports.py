@@ -163,7 +163,8 @@ def test_the_engine_knows_no_method() -> None:
             assert not module.startswith(("fedsec.attacks", "fedsec.defenses")), f"{name} imports {module}"
 
 
-LOWER = ("errors", "seeds", "files", "environment", "plugins", "threat", "privacy", "defense", "data", "models")
+BASE = ("errors", "seeds", "randomness", "files", "environment")
+LOWER = (*BASE, "plugins", "threat", "privacy", "defense", "data", "models")
 UPPER = ("metrics", "tasks", "matching", "engine", "federation", "scenario", "report", "inversion", "runs")
 ORDER = (*LOWER, *UPPER, "testing", "cli")
 """Rooms of the house from the ground up: each may use those before it, and none of those behind it."""

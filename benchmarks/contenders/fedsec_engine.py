@@ -10,7 +10,7 @@ from fedsec.data import normalization
 from fedsec.data.datasets import Split
 from fedsec.defenses import Mean
 from fedsec.engine import BatchPlan, CohortTrainer, LocalTraining, ResidentData, Start
-from fedsec.engine.trainer import tune_allocator
+from fedsec.engine.allocator import tune_allocator
 from fedsec.models import build
 
 

@@ -3,9 +3,7 @@
 import copy
 from typing import Literal
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedsec.errors import InputError
@@ -39,9 +37,11 @@ def check_layers(module: nn.Module) -> None:
     Raises:
         InputError: a layer without running statistics, or of another class than PyTorch's.
     """
-    for name, layer in module.named_modules():
-        if not isinstance(layer, _BatchNorm):
-            continue
+    if not any(isinstance(layer, _BatchNorm) for layer in module.modules()):
+        return
+    for name, layer in copy.deepcopy(module).train().named_modules():
+        if not isinstance(layer, _BatchNorm) or not layer.training:
+            continue  # one that stays in evaluation mode normalizes by what it has kept, and moves nothing
         if type(layer) not in _KNOWN:
             raise InputError(
                 f"layer {name!r} is a batch normalization of its own kind, {type(layer).__name__}; expected PyTorch's, "
@@ -54,35 +54,19 @@ def check_layers(module: nn.Module) -> None:
             )
 
 
-@torch.no_grad()
-def smallest_batch(module: nn.Module, images: Float[Tensor, "batch channels height width"]) -> int:
-    """The fewest images of which every layer's batch statistics exist: 2 where an image has one value a channel.
-
-    Args:
-        module: the model; left unchanged.
-        images: at least one, as the model takes them.
-    """
-    tried, found = copy.deepcopy(module).eval(), [1]
-
-    def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.append(2 if inputs[0][0, 0].numel() == 1 else 1)
-
-    layers = [layer for layer in tried.modules() if isinstance(layer, _BatchNorm)]
-    for layer in layers:
-        layer.register_forward_pre_hook(look)
-    if layers:
-        tried(images)
-    return max(found)
-
-
-def check_batch(size: int, smallest: int) -> None:
+def check_batch(size: int, smallest: int, whose: str = "") -> None:
     """Refuse a batch too small for the model's batch normalization.
 
+    Args:
+        size: of the batch.
+        smallest: that has a variance.
+        whose: who would train on it, for the message.
+
     Raises:
-        InputError: it is.
+        InputError: it is too small.
     """
     if 0 < size < smallest:
         raise InputError(
-            f"batch normalization needs more than one value a channel, and a batch of {size} has no more in the "
-            "model's last layers; expected larger batches or images, or norm: gn"
+            f"{whose}batch normalization needs more than one value a channel, and a batch of {size} has no more in the "
+            "model's last layers; expected larger batches or images, drop_last: true for what is left over, or norm: gn"
         )

@@ -32,6 +32,8 @@ class BatchPlan:
         views: how each of them is augmented; None for images as they are.
         noise: of private training, whose batches vary in size and may be empty; None for ordinary training.
         expected: the mean size of private training's batches, by which it divides.
+        draws: key of the client's own stream for a model's random layers, 128 bits; see `fedsec.seeds.Streams.key`.
+            None for models that draw nothing.
     """
 
     examples: Int64[np.ndarray, "steps batch"]
@@ -39,6 +41,7 @@ class BatchPlan:
     views: Int16[np.ndarray, "steps batch 5"] | None = None
     noise: Noise | None = None
     expected: int = 0
+    draws: int | None = None
 
     @property
     def steps(self) -> int:
@@ -58,11 +61,12 @@ def plan_batches(
     image_size: tuple[int, int] = (1, 1),
     *,
     noise: Noise | None = None,
+    draws: int | None = None,
 ) -> BatchPlan:
     """Shuffle a client's examples into batches; for private training, draw Poisson samples.
 
-    With `epochs`, each pass is a fresh permutation cut into batches, the last one possibly shorter. With
-    `steps`, permutations follow each other without a seam, so that every batch is full.
+    With `epochs`, each pass is a fresh permutation cut into batches, the last one possibly shorter, or left out
+    (`drop_last`). With `steps`, permutations follow each other without a seam, so that every batch is full.
 
     Args:
         examples: the client's example numbers.
@@ -70,6 +74,7 @@ def plan_batches(
         rng: the client's own stream for this round.
         image_size: (height, width), for augmentations that need it.
         noise: of private training.
+        draws: key for a model's random layers.
 
     Raises:
         InputError: private training without noise of its own, or noise without private training.
@@ -77,6 +82,7 @@ def plan_batches(
     if (local.private is None) != (noise is None):
         raise InputError("private training, and nothing else, needs a plan with noise")
     plan = _shuffled(examples, local, rng) if noise is None else _sampled(examples, local, rng, noise)
+    plan = replace(plan, draws=draws)
     if local.augmentation is None:
         return plan
     return replace(plan, views=local.augmentation.draw(plan.examples.shape, image_size, rng))
@@ -91,6 +97,9 @@ def _shuffled(examples: np.ndarray, local: LocalTraining, rng: np.random.Generat
         return BatchPlan(stream[: steps * batch].reshape(steps, batch), np.full(steps, batch))
     assert local.epochs is not None
     order = rng.permuted(np.broadcast_to(examples, (local.epochs, count)), axis=1)
+    if local.drop_last:
+        full = order[:, : count - count % batch].reshape(-1, batch)
+        return BatchPlan(full, np.full(len(full), batch))
     missing = -count % batch
     padded = np.concatenate([order, order[:, :missing]], axis=1)
     sizes = np.full((local.epochs, padded.shape[1] // batch), batch)

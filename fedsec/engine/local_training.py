@@ -7,6 +7,9 @@ from fedsec.data.augmentation import Augmentation
 from fedsec.errors import InputError
 from fedsec.privacy.private_training import PrivateTraining
 
+FLOAT32_MAX = 3.4028234663852886e38
+"""What models, and the factors that tensors are multiplied by, can hold."""
+
 
 @dataclass(frozen=True)
 class LocalTraining:
@@ -21,6 +24,7 @@ class LocalTraining:
         lr: learning rate.
         momentum: heavy-ball momentum of SGD, as in PyTorch (no dampening).
         weight_decay: L2 penalty added to the gradient.
+        drop_last: whether each epoch leaves out the examples that do not fill a batch; `steps` are full anyway.
         augmentation: of the images, drawn anew for every batch; None for none.
         private: DP-SGD. Batches are then Poisson samples: a step's batch takes each example independently with
             probability batch / examples, and `epochs` count steps only. Weight decay depends on no example, so it joins
@@ -35,6 +39,7 @@ class LocalTraining:
     lr: float = 0.01
     momentum: float = 0.0
     weight_decay: float = 0.0
+    drop_last: bool = False
     augmentation: Augmentation | None = None
     private: PrivateTraining | None = None
 
@@ -53,8 +58,11 @@ class LocalTraining:
             raise InputError(f"local optimizer must be sgd or adam, got {self.optimizer!r}")
         if self.optimizer == "adam" and self.momentum:
             raise InputError("local momentum belongs to sgd; adam has its own")
-        if not self.lr > 0 or not 0 <= self.momentum < 1 or not self.weight_decay >= 0:
-            raise InputError("local training needs lr > 0, 0 <= momentum < 1 and weight_decay >= 0")
+        if not 0 < self.lr <= FLOAT32_MAX or not 0 <= self.momentum < 1 or not 0 <= self.weight_decay <= FLOAT32_MAX:
+            raise InputError(
+                "local training needs lr > 0, 0 <= momentum < 1 and weight_decay >= 0, numbers that float32 holds; "
+                f"got lr {self.lr}, momentum {self.momentum} and weight_decay {self.weight_decay}"
+            )
 
     def batch_of(self, examples: int) -> int:
         """Batch size of a client with this many examples."""
@@ -68,4 +76,11 @@ class LocalTraining:
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        return self.epochs * -(-examples // self.batch_of(examples))
+        batch = self.batch_of(examples)
+        return self.epochs * (examples // batch if self.drop_last else -(-examples // batch))
+
+    def smallest_batch(self, examples: int) -> int:
+        """Size of the smallest batch of a client with this many examples, where batches are not drawn at random."""
+        batch = self.batch_of(examples)
+        left_over = 0 if self.epochs is None or self.drop_last else examples % batch
+        return left_over or batch

@@ -1,8 +1,9 @@
 """One client after another: for models too large to stack, modules that vmap cannot run, and full-batch gradients."""
 
 import copy
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int16, Int64
@@ -15,11 +16,13 @@ from fedsec.engine.flat_parameters import FlatParameters
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.messages import Teacher
 from fedsec.engine.optimizers import Optimizer, optimizer
-from fedsec.engine.parameters import ParameterLayout, StatisticsLayout
+from fedsec.engine.parameters import ParameterLayout
 from fedsec.engine.precision import Compute
 from fedsec.engine.private_steps import PrivateGradients, PrivateMethod
 from fedsec.engine.resident_data import ResidentData
 from fedsec.engine.stacked_norm import RunningStatistics
+from fedsec.engine.statistics import StatisticsLayout, untrained
+from fedsec.errors import InputError
 from fedsec.privacy.private_training import PrivateTraining
 from fedsec.tasks import Classification, Task
 
@@ -37,6 +40,8 @@ class LoopWorker:
         compute: how numbers are computed, `resolved`; the caller sees to its `arithmetic`.
         recorder: records local steps, which are then replayed; None to run each as it is.
         task: gives each example's loss.
+        statistics: what training changes beside the parameters; by default what batch normalization learns.
+        whole_batches: whether a batch is more than the sum of its parts.
     """
 
     def __init__(
@@ -48,8 +53,11 @@ class LoopWorker:
         compute: Compute | None = None,
         recorder: Recorder | None = None,
         task: Task | None = None,
+        statistics: StatisticsLayout | None = None,
+        whole_batches: bool = False,
     ) -> None:
-        self.layout, self.statistics_layout = ParameterLayout.of(module), StatisticsLayout.of(module)
+        self.layout, self.statistics_layout = ParameterLayout.of(module), statistics or StatisticsLayout.of(module)
+        self._whole_batches = whole_batches or bool(self.statistics_layout.size)
         self.data, self.compute, self.task = data, compute or Compute(), task or Classification()
         self.module = copy.deepcopy(module).to(data.device).train()
         self.parameters = FlatParameters(self.module, self.layout, channels_last=self.compute.channels_last)
@@ -60,11 +68,15 @@ class LoopWorker:
         self.statistics = self.statistics_layout.flatten(self.module)
         self._running = RunningStatistics(module, self.statistics_layout, data.device, cumulative=cumulative)
         # The layers only report what a batch had (momentum 1): averaging themselves, they would wait for the host.
-        self._seen = self.statistics.clone()
+        self._seen = self.statistics[: self.statistics_layout.norm_size].clone()
+        self._runs: list[str] = []
         for name, (mean, variance) in self.statistics_layout.views(self._seen).items():
             layer = self.module.get_submodule(name)
             layer.running_mean, layer.running_var = mean, variance
             layer.momentum, layer.num_batches_tracked = 1.0, None  # type: ignore[assignment]
+            layer.register_forward_hook(_notes(name, self._runs))
+        self._initial = self.statistics.clone()
+        self._fixed = self._unlisted()
         self._local: LocalTraining | None = None
         self._optimizer: Optimizer | None = None
         self._teacher: Teacher | None = None
@@ -118,7 +130,7 @@ class LoopWorker:
             self._train_openly(plan, examples, views)
         update = torch.empty_like(parameters) if out is None else out
         self.parameters.read(update)
-        return update.sub_(parameters), self.statistics.clone()
+        return update.sub_(parameters), self._left()
 
     def _train_openly(self, plan: BatchPlan, examples: Tensor, views: Tensor | None) -> None:
         kind = self._kind()
@@ -166,7 +178,7 @@ class LoopWorker:
         examples = torch.from_numpy(plan.examples[0, : plan.sizes[0]]).to(self.data.device)
         noise, norm = PrivateGradients.generator(plan), private.max_grad_norm
         found = self._privately(method)(examples, None, None, None, plan, norm, noise, self._gradient)
-        return self._ordered(found, parameters), self.statistics.clone()
+        return self._ordered(found, parameters), self._left()
 
     def gradient(
         self, parameters: Float[Tensor, "parameters"], statistics: Float[Tensor, "statistics"], examples: Tensor
@@ -174,23 +186,32 @@ class LoopWorker:
         """The gradient of the mean loss over the given examples, and the running statistics after their one batch."""
         self._load(parameters, statistics)
         total = torch.zeros_like(self._gradient)
-        # Batch normalization makes a batch more than the sum of its parts.
-        for part in [examples] if self.statistics.numel() else torch.split(examples, MICROBATCH):
+        for part in [examples] if self._whole_batches else torch.split(examples, MICROBATCH):
             images, labels = self.data.batch(part)
             loss = self.task.losses(self._logits(images), labels).sum() / len(examples)
             total.add_(self._backward(loss))
         self._running.remember(self.statistics, self._seen)
-        return self._ordered(total, parameters), self.statistics.clone()
+        return self._ordered(total, parameters), self._left()
 
     @torch.no_grad()
     def recalibrate(self, parameters: Float[Tensor, "parameters"], examples: Tensor) -> Float[Tensor, "statistics"]:
-        """Running statistics of the given parameters on the given examples: the plain average over their batches."""
+        """Running statistics of the given parameters on the given examples: the plain average over their batches.
+
+        Only batch normalization is in train mode: what else a model does in training, such as dropout, would show in
+        the statistics of an evaluation that does without.
+        """
         average = RunningStatistics(self.module, self.statistics_layout, self.data.device, cumulative=True)
-        self._load(parameters, self.statistics_layout.fresh(self.statistics))
-        for part in examples.tensor_split(-(-len(examples) // MICROBATCH)):
-            self._logits(self.data.batch(part)[0])
-            average.remember(self.statistics, self._seen)
-        return self.statistics.clone()
+        self._load(parameters, self.statistics_layout.fresh(self._initial))
+        self.module.eval()
+        try:
+            for name in self.statistics_layout.channels:
+                self.module.get_submodule(name).train()
+            for part in examples.tensor_split(-(-len(examples) // MICROBATCH)):
+                self._logits(self.data.batch(part)[0])
+                average.remember(self.statistics, self._seen)
+        finally:
+            self.module.train()
+        return self._left()
 
     def _prepare(self, local: LocalTraining, teacher: Teacher | None) -> None:
         """Have an optimizer and a teacher for these settings; recordings of others are worthless."""
@@ -260,6 +281,7 @@ class LoopWorker:
     def _load(self, parameters: Tensor, statistics: Tensor) -> None:
         self.parameters.write(parameters)
         self.statistics.copy_(statistics)
+        self.statistics_layout.load_buffers(self.module, self.statistics)
         self._seen.zero_()  # layers keep nothing of it, unless another client left something not finite
         self._running.reset()
 
@@ -285,10 +307,48 @@ class LoopWorker:
         terms = teacher.losses(logits, teacher.logits[examples]) * teacher.known[examples]
         return loss + teacher.weight * terms.mean()
 
+    def _left(self) -> Float[Tensor, "statistics"]:
+        """What training left beside the parameters: a copy.
+
+        Raises:
+            InputError: it changed something else, which the next client would have found.
+        """
+        for name, owner, leaf, tensor, version in self._fixed:
+            if owner[leaf] is not tensor or tensor._version != version:
+                raise InputError(
+                    f"training changed {name!r}, which the first step on the first client's examples had left alone; "
+                    "it would leak from client to client. Expected a model that changes the same buffers in every step"
+                )
+        self.statistics_layout.read_buffers(self.module, self.statistics)
+        return self.statistics.clone()
+
+    def _unlisted(self) -> list[tuple[str, dict[str, Any], str, Tensor, int]]:
+        """What no client may change: name, where it lies, and how often it was written to."""
+        listed, places = self.statistics_layout.named(self.statistics).keys(), []
+        for name, tensor in untrained(self.module).items():
+            owner, _, leaf = name.rpartition(".")
+            layer: Any = self.module.get_submodule(owner)
+            held = layer._buffers if leaf in layer._buffers else layer._parameters
+            if name not in listed:
+                places.append((name, held, leaf, tensor, tensor._version))
+        return places
+
     def _logits(self, images: Tensor) -> Tensor:
+        self._runs.clear()
         with self.compute.autocast(images.device):
             logits: Tensor = self.module(self.compute.inputs(images))
+        if len(self._runs) != len(self.statistics_layout.channels):
+            idle = sorted(set(self.statistics_layout.channels) - set(self._runs)) or self._runs
+            raise InputError(
+                f"layer {idle[0]!r} does not run once in every step, and its running statistics could not be told; "
+                "expected batch normalization that does, or group normalization"
+            )
         return logits.to(self.parameters.flat.dtype)
+
+
+def _notes(name: str, runs: list[str]) -> Callable[..., None]:
+    """A hook that notes which layer ran. It knows no worker: that would never be freed."""
+    return lambda *_: runs.append(name)
 
 
 def _alike(held: Teacher, given: Teacher) -> bool:

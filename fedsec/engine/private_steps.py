@@ -17,10 +17,11 @@ from fedsec.engine.flat_parameters import FlatParameters
 from fedsec.engine.messages import Teacher
 from fedsec.engine.precision import Compute
 from fedsec.engine.resident_data import ResidentData
+from fedsec.engine.trial import Trial
 from fedsec.errors import InputError
 from fedsec.privacy.gradients.clipping import twin
 from fedsec.privacy.gradients.modes import Way, choose
-from fedsec.privacy.private_training import GradSampleMode
+from fedsec.privacy.private_training import GradSampleMode, PrivateTraining
 from fedsec.seeds import noise_generator
 from fedsec.tasks import Task
 
@@ -46,7 +47,14 @@ class PrivateMethod:
 
     @classmethod
     def of(
-        cls, module: nn.Module, data: ResidentData, compute: Compute, mode: GradSampleMode, activations: int, task: Task
+        cls,
+        module: nn.Module,
+        data: ResidentData,
+        compute: Compute,
+        mode: GradSampleMode,
+        activations: int,
+        task: Task,
+        trial: Trial,
     ) -> "PrivateMethod":
         """Choose, by trying it on a few images of the first client.
 
@@ -57,10 +65,17 @@ class PrivateMethod:
             mode: see `PrivateTraining`.
             activations: bytes that autograd keeps for one example.
             task: gives each example's loss.
+            trial: what one step told of the model.
 
         Raises:
             InputError: the model cannot be trained privately, or not in this mode.
         """
+        if trial.statistics.buffers:
+            name = next(iter(trial.statistics.buffers))
+            raise InputError(
+                f"DP-SGD: training changes {name!r} beside the parameters, and what that takes up of the examples is "
+                "neither clipped nor noisy; expected a model that changes nothing but its parameters"
+            )
         copied = twin(module).to(data.device).train()
         some = torch.from_numpy(data.clients[0][:3]).to(data.device)
         images, labels = data.batch(some.repeat(3)[:3])
@@ -75,6 +90,7 @@ class PrivateMethod:
             lambda logits, labels: task.losses(logits.to(dtype), labels),
             precision=lambda: compute.autocast(data.device),
             exact=compute.precision != "bf16",
+            draws=trial.draws,
         )
         example = 2 * activations + 4 * way.numbers  # activations and the gradients at them
         fit = PRIVATE_BYTES.get(data.device.type, PRIVATE_BYTES["cpu"]) // max(1, example)
@@ -182,12 +198,20 @@ class PrivateGradients:
         self.parameters.gather(list(self.parameters.layout.views(drawn).values()), self._noise)
 
 
-def check_noise(plans: Sequence[BatchPlan]) -> None:
-    """Refuse noise that several clients of a cohort share: its difference would cancel it.
+def check_plans(private: PrivateTraining | None, plans: Sequence[BatchPlan]) -> None:
+    """Refuse plans that are not made for a training, and noise that several clients of a cohort share.
 
     Raises:
-        InputError: two plans have equal keys of their noise.
+        InputError: noise without private training or the other way round; or two plans with equal keys of their noise,
+            which would cancel in a difference.
     """
-    keys = [plan.noise.key for plan in plans if plan.noise is not None and plan.noise.multiplier]
+    noises = [plan.noise for plan in plans if plan.noise is not None]
+    if private is None:
+        if noises:
+            raise InputError("these plans are made for private training; expected LocalTraining with private")
+        return
+    if len(noises) < len(plans):
+        raise InputError("private training needs Poisson samples and noise; these plans have none")
+    keys = [noise.key for noise in noises if noise.multiplier]
     if len(set(keys)) < len(keys):
         raise InputError("DP-SGD: two clients of a round draw the same noise, which would cancel in a difference")

@@ -18,10 +18,11 @@ from fedsec.engine.correction import Correction
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.messages import LocalResult, Start, Teacher
 from fedsec.engine.optimizers import optimizer
-from fedsec.engine.parameters import ParameterLayout, StatisticsLayout
+from fedsec.engine.parameters import ParameterLayout
 from fedsec.engine.precision import Compute
 from fedsec.engine.resident_data import ResidentData
 from fedsec.engine.stacked_norm import RunningStatistics, cohort_module
+from fedsec.engine.statistics import StatisticsLayout
 from fedsec.tasks import Classification, Task
 
 

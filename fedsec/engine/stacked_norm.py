@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fedsec.engine.parameters import StatisticsLayout
+from fedsec.engine.statistics import StatisticsLayout
 
 
 @dataclass(eq=False)
@@ -118,4 +118,5 @@ class RunningStatistics:
             return
         self.batches.add_(1)
         shares = torch.where(self.shares.isnan(), 1 / self.batches, self.shares) if self.averaged else self.shares
-        statistics.lerp_(seen.to(statistics), shares.expand_as(statistics))
+        moving = statistics[..., : self.shares.numel()]
+        moving.lerp_(seen.to(statistics), shares.expand_as(moving))

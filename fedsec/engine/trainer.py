@@ -5,12 +5,10 @@ their activations in the cache, and the chunks are shared out to threads that ea
 operations: small operations gain little from two threads inside, independent clients gain everything.
 """
 
-import copy
-import os
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,29 +16,31 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.engine import memory
-from fedsec.engine.batch_norm import check_batch, check_layers, smallest_batch
+from fedsec.engine.batch_norm import check_batch, check_layers
 from fedsec.engine.batches import BatchPlan
+from fedsec.engine.choice import EngineName, choose, why_not_vectorized
 from fedsec.engine.correction import Correction
 from fedsec.engine.cuda_graphs import CudaGraphs, Recorder
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.loop import MICROBATCH, LoopWorker
 from fedsec.engine.messages import LocalResult, Start, Teacher
-from fedsec.engine.parameters import ParameterLayout, StatisticsLayout
+from fedsec.engine.parameters import ParameterLayout
 from fedsec.engine.precision import Compute
-from fedsec.engine.private_steps import PrivateMethod, check_noise
+from fedsec.engine.private_steps import PrivateMethod, check_plans
 from fedsec.engine.resident_data import ResidentData
 from fedsec.engine.stacked import CohortWorker
+from fedsec.engine.threads import spread
+from fedsec.engine.trial import Trial
 from fedsec.errors import InputError
 from fedsec.privacy.private_training import GradSampleMode, PrivateTraining
+from fedsec.randomness import preserved, seeded
 from fedsec.tasks import Classification, Task
 
-EngineName = Literal["auto", "vectorized", "loop"]
 CPU_CHUNK_BYTES = 12 * 2**20
 """Working set of one CPU chunk. Measured with the CNN at batch 20: best from 8 to 24 MiB (7 clients), and at batch 300
 (one client alone) the plain loop wins, to which a chunk of one falls back."""
-CUDA_STACKED_PARAMETERS = 1_000_000
-"""Where `auto` stops stacking models on a GPU: larger ones fill it alone, and graphs spare the loop its launches. An
-estimate, not measured."""
+LARGEST_MEMORY = 2.0**20
+"""GiB that somebody may say a chunk has: more than any machine."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,7 +53,8 @@ class CohortTrainer:
         module: the architecture (its weights do not matter).
         data: the federation's resident data.
         engine: `vectorized`, `loop`, or `auto`: vectorized where `vmap` can run the model and at least
-            two clients fit into a chunk (on a GPU: and it has less than a million parameters), otherwise loop.
+            two clients fit into a chunk (on a GPU: and it has less than a million parameters), otherwise loop. A model
+            that draws random numbers, changes buffers, or mixes the examples of a batch takes the loop.
         threads: CPU threads to use; results are bit-identical for the same number.
         memory_gib: memory for one chunk; by default half of the free memory on a GPU, and what keeps to
             the cache on a CPU.
@@ -64,12 +65,15 @@ class CohortTrainer:
 
     Attributes:
         compute: the same, with its memory format decided.
+        layout: of the trainable parameters.
+        trial: what one step on a copy of the model told.
+        statistics: what training changes beside the parameters.
         used: how the last cohort was trained.
         reason: why not otherwise, where that was asked for or to be expected.
 
     Raises:
-        InputError: the model cannot be federated (dropout, several dtypes), or `vectorized` or `channels_last` was
-            asked for and the model cannot be run so.
+        InputError: the model cannot be federated (several dtypes, state that is no buffer), does not fit the data or
+            the task; or `vectorized` or `channels_last` was asked for and the model cannot be run so.
     """
 
     def __init__(
@@ -84,54 +88,48 @@ class CohortTrainer:
         compute: Compute | None = None,
         task: Task | None = None,
     ) -> None:
-        self.module, self.data, self.engine, self.threads = module, data, engine, max(1, threads)
+        self.module, self.data, self.threads = module, data, max(1, threads)
         self._asked: EngineName = engine
-        self.task = task or Classification()
-        self.layout, self.statistics, self.cumulative = (
-            ParameterLayout.of(module),
-            StatisticsLayout.of(module),
-            cumulative,
-        )
-        random = [n for n, m in module.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0]
-        if random:
-            raise InputError(
-                f"the model draws random numbers while it trains ({', '.join(random[:3])}), which could not be "
-                "reproduced or resumed; set its dropout to 0"
-            )
+        self.task, self.cumulative = task or Classification(), cumulative
+        self.layout = ParameterLayout.of(module)
         check_layers(module)
-        self.compute, self._smallest = self._resolved(compute or Compute())
+        if memory_gib is not None and not 0 < memory_gib <= LARGEST_MEMORY:
+            raise InputError(f"engine: memory_gib must be positive and at most {LARGEST_MEMORY:g}, got {memory_gib}")
         self.memory_bytes = None if memory_gib is None else int(memory_gib * 2**30)
-        self.used, self._problem = "", ""
-        self._budget = self._plan_memory()
-        cuda = data.device.type == "cuda"
-        # Stacked batch normalization reads its activations twice: on a CPU a loop was 1.3 to 1.8 times as fast.
-        slow = self.layout.size >= CUDA_STACKED_PARAMETERS if cuda else bool(self.statistics.size)
-        if engine == "auto" and (slow or 2 * self._fixed_bytes > self._budget):
-            self.engine = "loop"  # the second: not even two models fit, whatever their batches
-        if self.engine != "loop":
-            problem = self._why_not_vectorized()
-            if problem and engine == "vectorized":
-                raise InputError(f"engine: the model cannot be vectorized ({problem}); use engine: loop")
-            if problem:
-                self.engine, self._problem = "loop", problem
-        self._bytes_per_example = memory.activation_bytes(module, data)
+        with preserved(data.device):
+            self.compute = self._resolved(compute or Compute())
+            self.trial = Trial.of(module, data, self.task, self.compute)
+            self.statistics = self.trial.statistics
+            self.used = ""
+            self._budget = self._plan_memory()
+            room = 2 * self._fixed_bytes <= self._budget
+            self.engine, self._problem = choose(
+                engine, self.trial, self.layout.size, room, data.device, self._why_not_vectorized
+            )
+            self._bytes_per_example = memory.activation_bytes(module, data)
         self._checked: set[Hashable] = set()
         self._methods: dict[GradSampleMode, PrivateMethod] = {}
         self._private_notes: list[str] = []
         self._loops: SimpleQueue[LoopWorker] = SimpleQueue()
         self._cohorts: SimpleQueue[CohortWorker] = SimpleQueue()
         self._workers: list[LoopWorker] = []
-        for _ in range(self.threads if data.device.type == "cpu" else 1):
-            recorder = self._recorder(data.device)
+        # What draws from the process's generators takes turns.
+        side_by_side = self.threads if data.device.type == "cpu" and not self.trial.draws else 1
+        for _ in range(side_by_side):
             worker = LoopWorker(
-                module, data, cumulative=cumulative, compute=self.compute, recorder=recorder, task=self.task
+                module,
+                data,
+                cumulative=cumulative,
+                compute=self.compute,
+                recorder=self._recorder(data.device),
+                task=self.task,
+                statistics=self.statistics,
+                whole_batches=self.trial.whole_batches,
             )
             self._workers.append(worker)
             self._loops.put(worker)
             if self.engine != "loop":
-                self._cohorts.put(
-                    CohortWorker(module, data, cumulative=cumulative, compute=self.compute, task=self.task)
-                )
+                self._cohorts.put(self._cohort_worker())
 
     @property
     def reason(self) -> str:
@@ -145,7 +143,7 @@ class CohortTrainer:
         return "; ".join(note for note in notes if note)
 
     def start(self, module: nn.Module) -> Start:
-        """A module's parameters and running statistics, as clients receive them."""
+        """A module's parameters, and what training changes beside them, as clients receive them."""
         device = self.data.device
         return Start(self.layout.flatten(module).to(device), self.statistics.flatten(module).to(device))
 
@@ -167,58 +165,71 @@ class CohortTrainer:
             correction: joins every step's gradient; its rows are in the order of `plans`. None for none.
 
         Raises:
-            InputError: the correction is of other clients or another model; a step needs more memory than there is; or
-                private training of a model that allows none, in the vectorized engine, or with plans that are not made
-                for it.
+            InputError: the correction is of other clients or another model; a step needs more memory than there is; a
+                model that draws random numbers, and plans without a key for them; or private training of a model that
+                allows none, in the vectorized engine, or with plans that are not made for it.
         """
         method = self._privately(local.private, plans)
         correction = correction or Correction()
         correction.check(len(plans), self.layout.size)
         size = self.chunk_size(plans)
-        check_batch(min(int(plan.sizes.min()) for plan in plans), self._smallest)
+        check_batch(min(int(plan.sizes.min()) for plan in plans), self.trial.smallest_batch)
         self._check_memory(max(plan.examples.shape[1] for plan in plans), len(plans), local, correction)
         fresh = start
         if self.cumulative:
             fresh = Start(start.parameters, self.statistics.fresh(start.statistics))
+        result = self._empty_result(start, [int(plan.sizes.sum()) for plan in plans])
         if size == 1:
-            updates = start.parameters.new_empty(len(plans), self.layout.size)
 
-            def alone(worker: LoopWorker, place: int) -> Tensor:
+            def alone(worker: LoopWorker, place: int) -> None:
                 own = correction.rows([place])
-                _, statistics = worker.train(
-                    *fresh.of(place), plans[place], local, teacher, own, method=method, out=updates[place]
-                )
-                return statistics
+                with self._drawing(plans[place].draws):
+                    _, result.statistics[place] = worker.train(
+                        *fresh.of(place), plans[place], local, teacher, own, method=method, out=result.updates[place]
+                    )
 
-            statistics = torch.stack(self._parallel(self._loops, alone, range(len(plans))))
+            self._parallel(self._loops, alone, range(len(plans)))
             graphs = "CUDA graphs" if all(worker.recording for worker in self._workers) else ""
             how = graphs if method is None else f"private steps by {method.way.words}"
             self._say("loop", how, "channels_last" if self.compute.channels_last else "")
-            return LocalResult(updates, statistics, np.array([int(plan.sizes.sum()) for plan in plans]))
+            return result
 
-        def together(worker: CohortWorker, places: range) -> LocalResult:
-            chosen = [plans[place] for place in places]
-            return worker.train(fresh.rows(places), chosen, local, teacher, correction.rows(places))
+        def together(worker: CohortWorker, places: range) -> None:
+            chosen, rows = [plans[place] for place in places], slice(places.start, places.stop)
+            part = worker.train(fresh.rows(places), chosen, local, teacher, correction.rows(places))
+            result.updates[rows], result.statistics[rows] = part.updates, part.statistics
 
         self._say("vectorized", f"{size} clients at once")
         chunks = [range(len(plans))[i : i + size] for i in range(0, len(plans), size)]
-        return _joined(self._parallel(self._cohorts, together, chunks))
+        self._parallel(self._cohorts, together, chunks)
+        return result
 
-    def gradients(self, start: Start, clients: Sequence[int]) -> LocalResult:
-        """Full-batch gradients at `start`, one row a client."""
+    def gradients(self, start: Start, clients: Sequence[int], draws: Sequence[int] | None = None) -> LocalResult:
+        """Full-batch gradients at `start`, one row a client.
+
+        Args:
+            start: what all clients, or each of them, start from.
+            clients: their numbers.
+            draws: a key for each client's random layers; needed where the model draws.
+
+        Raises:
+            InputError: see `train`.
+        """
         self._say("loop", "full-batch gradients")
         examples = [torch.from_numpy(self.data.clients[client]).to(self.data.device) for client in clients]
         sizes = self.data.sizes(clients).tolist()
-        check_batch(min(sizes), self._smallest)
-        at_once = max(sizes) if self.statistics.size else min(max(sizes), MICROBATCH)
+        check_batch(min(sizes), self.trial.smallest_batch)
+        at_once = max(sizes) if self.trial.whole_batches else min(max(sizes), MICROBATCH)
         self._check_memory(at_once, len(clients), None)
+        result = self._empty_result(start, sizes)
 
-        def one(worker: LoopWorker, place: int) -> tuple[Tensor, Tensor]:
-            return worker.gradient(*start.of(place), examples[place])
+        def one(worker: LoopWorker, place: int) -> None:
+            with self._drawing(None if draws is None else draws[place]):
+                gradient, statistics = worker.gradient(*start.of(place), examples[place])
+            result.updates[place], result.statistics[place] = gradient, statistics
 
-        rows = self._parallel(self._loops, one, range(len(examples)))
-        statistics = torch.stack([row for _, row in rows])
-        return LocalResult(torch.stack([row for row, _ in rows]), statistics, self.data.sizes(clients))
+        self._parallel(self._loops, one, range(len(examples)))
+        return result
 
     def private_gradients(self, start: Start, plans: Sequence[BatchPlan], private: PrivateTraining) -> LocalResult:
         """Clipped and noisy gradients at `start` of the plans' one batch each, one row a client.
@@ -229,14 +240,15 @@ class CohortTrainer:
         method = self._privately(private, plans)
         assert method is not None
         self._say("loop", "full-batch gradients", f"private by {method.way.words}")
+        result = self._empty_result(start, [int(plan.sizes.sum()) for plan in plans])
 
-        def one(worker: LoopWorker, plan: BatchPlan) -> tuple[Tensor, Tensor]:
-            return worker.private_gradient(start.parameters, start.statistics, plan, private, method)
+        def one(worker: LoopWorker, place: int) -> None:
+            with self._drawing(plans[place].draws):
+                gradient, statistics = worker.private_gradient(*start.of(place), plans[place], private, method)
+            result.updates[place], result.statistics[place] = gradient, statistics
 
-        rows = self._parallel(self._loops, one, plans)
-        statistics = torch.stack([row for _, row in rows])
-        sizes = np.array([int(plan.sizes.sum()) for plan in plans])
-        return LocalResult(torch.stack([row for row, _ in rows]), statistics, sizes)
+        self._parallel(self._loops, one, range(len(plans)))
+        return result
 
     def private_method(self, mode: GradSampleMode = "auto") -> PrivateMethod:
         """How private training forms its gradients; decided once. Ask before a run to have problems told early.
@@ -247,34 +259,9 @@ class CohortTrainer:
         if mode not in self._methods:
             with self.compute.arithmetic(self.data.device):
                 self._methods[mode] = PrivateMethod.of(
-                    self.module, self.data, self.compute, mode, self._bytes_per_example, self.task
+                    self.module, self.data, self.compute, mode, self._bytes_per_example, self.task, self.trial
                 )
         return self._methods[mode]
-
-    def _privately(self, private: PrivateTraining | None, plans: Sequence[BatchPlan]) -> PrivateMethod | None:
-        """The method for private training, and the guards around it."""
-        self._private_notes = []
-        noisy = [plan.noise is not None for plan in plans]
-        if private is None:
-            if any(noisy):
-                raise InputError("these plans are made for private training; expected LocalTraining with private")
-            return None
-        if self._asked == "vectorized":
-            raise InputError(
-                "engine: private training takes its clients one after another, since per-example gradients fill the "
-                "vectorized engine; expected auto or loop"
-            )
-        if not all(noisy):
-            raise InputError("private training needs Poisson samples and noise; these plans have none")
-        check_noise(plans)
-        method = self.private_method(private.grad_sample_mode)
-        if self.engine != "loop":
-            self._private_notes.append("not vectorized: private training needs per-example gradients")
-        if self.data.device.type == "cuda" and self.compute.cuda_graphs:
-            self._private_notes.append("no CUDA graphs: private batches vary in size")
-        if method.way.reason:
-            self._private_notes.append(method.way.reason)
-        return method
 
     def recalibrated(
         self, parameters: Float[Tensor, "parameters"], clients: Sequence[int]
@@ -282,6 +269,29 @@ class CohortTrainer:
         """Running statistics that each client's images give the same parameters, without training."""
         examples = [torch.from_numpy(self.data.clients[client]).to(self.data.device) for client in clients]
         return torch.stack(self._parallel(self._loops, lambda w, part: w.recalibrate(parameters, part), examples))
+
+    def check(self, local: LocalTraining | None, clients: int) -> None:
+        """Refuse before a run what one of its rounds would refuse: of every client, whether it is sampled or not.
+
+        Args:
+            local: what clients do; None for full-batch gradients.
+            clients: of a round, whose updates are collected, whether they are trained together or one after another.
+
+        Raises:
+            InputError: a client's batch is too small for batch normalization (names the client and its size), or a
+                round needs more memory than there is.
+        """
+        sizes = self.data.sizes(range(len(self.data.clients))).tolist()
+        if local is None or local.private is None:
+            for client, size in enumerate(sizes):
+                smallest = size if local is None else local.smallest_batch(size)
+                whose = f"client {client} ({size} examples) would train on a batch of {smallest}: "
+                check_batch(smallest, self.trial.smallest_batch, whose)
+        if local is None:
+            largest = max(sizes) if self.trial.whole_batches else min(max(sizes), MICROBATCH)
+        else:
+            largest = max(map(local.batch_of, sizes))
+        self._check_memory(largest, clients, local)
 
     def chunk_size(self, plans: Sequence[BatchPlan]) -> int:
         """How many of these clients train at once; 1 means the loop engine."""
@@ -296,19 +306,62 @@ class CohortTrainer:
         turns = -(-len(plans) // (fit * threads))  # every thread gets as many chunks as the others
         return max(1, -(-len(plans) // (turns * threads)))
 
+    def _privately(self, private: PrivateTraining | None, plans: Sequence[BatchPlan]) -> PrivateMethod | None:
+        """The method for private training, and the guards around it."""
+        self._private_notes = []
+        check_plans(private, plans)
+        if private is None:
+            return None
+        if self._asked == "vectorized":
+            raise InputError(
+                "engine: private training takes its clients one after another, since per-example gradients fill the "
+                "vectorized engine; expected auto or loop"
+            )
+        method = self.private_method(private.grad_sample_mode)
+        if self.engine != "loop":
+            self._private_notes.append("not vectorized: private training needs per-example gradients")
+        if self.data.device.type == "cuda" and self.compute.cuda_graphs:
+            self._private_notes.append("no CUDA graphs: private batches vary in size")
+        if method.way.reason:
+            self._private_notes.append(method.way.reason)
+        return method
+
+    def _drawing(self, key: int | None) -> AbstractContextManager[None]:
+        """While one client trains: its own random numbers, where the model draws any."""
+        if not self.trial.draws:
+            return nullcontext()
+        if key is None:
+            raise InputError(
+                "the model draws random numbers while it trains; expected a key for each client's draws, as in "
+                "plan_batches(..., draws=streams.key('client', 3, 'round', 1, 'model'))"
+            )
+        return seeded(key, self.data.device)
+
+    def _empty_result(self, start: Start, examples: Sequence[int]) -> LocalResult:
+        """One matrix for all rows, into which clients write as they come."""
+        shape = len(examples), start.statistics.shape[-1]
+        updates = start.parameters.new_empty(len(examples), self.layout.size)
+        return LocalResult(updates, start.statistics.new_empty(shape), np.array(examples, dtype=np.int64))
+
     def _say(self, *words: str) -> None:
         precision = "" if self.compute.precision == "fp32" else self.compute.precision
         self.used = ", ".join(word for word in (*words, precision) if word)
 
-    def _recorder(self, device: torch.device) -> Recorder | None:
-        """What records local steps, where that pays: a CPU has no launches to spare."""
-        return CudaGraphs(device) if device.type == "cuda" and self.compute.cuda_graphs else None
+    def _cohort_worker(self) -> CohortWorker:
+        return CohortWorker(self.module, self.data, cumulative=self.cumulative, compute=self.compute, task=self.task)
 
-    def _resolved(self, compute: Compute) -> tuple[Compute, int]:
-        """Decide the memory format and learn the smallest batch, with two images of the first client."""
+    def _recorder(self, device: torch.device) -> Recorder | None:
+        """What records local steps, where that pays: a CPU has no launches to spare.
+
+        Buffers that a module replaces lie elsewhere after each step, and draws must follow each client's stream.
+        """
+        pays = device.type == "cuda" and self.compute.cuda_graphs
+        return CudaGraphs(device) if pays and not self.trial.draws and not self.statistics.buffers else None
+
+    def _resolved(self, compute: Compute) -> Compute:
+        """Decide the memory format, with two images of the first client."""
         images, _ = self.data.batch(torch.from_numpy(self.data.clients[0][:1]).to(self.data.device).repeat(2))
-        module = copy.deepcopy(self.module).to(self.data.device)
-        return compute.resolved(self.module, images), smallest_batch(module, images)
+        return compute.resolved(self.module, images)
 
     def _check_memory(
         self, batch: int, clients: int, local: LocalTraining | None, correction: Correction | None = None
@@ -321,13 +374,13 @@ class CohortTrainer:
             local: what they do; None for a gradient alone.
             correction: of their gradients.
         """
-        kind = (batch, clients, local, None if correction is None else correction.vectors)
+        kind = (batch, clients, local, 0 if correction is None else correction.vectors)
         if kind in self._checked:
             return
         example = self._bytes_per_example // (2 if self.compute.precision == "bf16" else 1)
         training, rows = local or LocalTraining(steps=1, batch_size=1), clients
         if training.private is not None:
-            method = self._methods[training.private.grad_sample_mode]
+            method = self.private_method(training.private.grad_sample_mode)
             # The noise, drawn and in the worker's order, and one more sum beside that of the part before.
             example, rows, batch = method.example, rows + 3, min(batch, method.microbatch)
         step = memory.StepMemory.of(self.layout.size, training, example, correction, rows=rows)
@@ -353,68 +406,7 @@ class CohortTrainer:
     ) -> list[Result]:
         """Run `work(worker, item)` for every item, each worker on a thread of its own, results in order."""
         with self.compute.arithmetic(self.data.device):
-            return self._spread(workers, work, items)
-
-    def _spread(
-        self, workers: "SimpleQueue[Any]", work: Callable[[Any, Item], Result], items: Sequence[Item]
-    ) -> list[Result]:
-        if workers.qsize() == 1 or len(items) == 1:
-            worker = workers.get()
-            try:
-                return [work(worker, item) for item in items]
-            finally:
-                workers.put(worker)
-
-        def task(item: Item) -> Result:
-            worker = workers.get()
-            try:
-                return work(worker, item)
-            finally:
-                workers.put(worker)
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with ThreadPoolExecutor(workers.qsize()) as pool:
-                return list(pool.map(task, items))
-        finally:
-            torch.set_num_threads(before)
+            return spread(workers, work, items)
 
     def _why_not_vectorized(self) -> str:
-        """Empty if `vmap` can train the model, else the reason it cannot."""
-        plan = BatchPlan(np.repeat(self.data.clients[0][:1], 2)[None], np.array([2]))
-        local = LocalTraining(steps=1, batch_size=1, lr=1.0)
-        try:
-            worker = CohortWorker(self.module, self.data, compute=self.compute, task=self.task)
-            with self.compute.arithmetic(self.data.device):
-                worker.train(self.start(self.module), [plan, plan], local)
-        except Exception as error:  # whatever a user's module does under vmap, the loop may still run it
-            return f"{type(error).__name__}: {error}".splitlines()[0]
-        return ""
-
-
-def _joined(parts: Sequence[LocalResult]) -> LocalResult:
-    """The results of several chunks as one."""
-    return LocalResult(
-        torch.cat([part.updates for part in parts]),
-        torch.cat([part.statistics for part in parts]),
-        np.concatenate([part.examples for part in parts]),
-    )
-
-
-def tune_allocator() -> None:
-    """Keep freed memory in the process instead of giving it back to Linux after every step.
-
-    Training allocates and frees the same large activations each step; glibc would unmap and fault them
-    in again every time, which costs a fifth of a vectorized step. No effect elsewhere than on glibc.
-    """
-    import ctypes
-
-    if os.name != "posix":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
-        mallopt(m_mmap_threshold, 32 * 2**20)
-        mallopt(m_trim_threshold, 2**30)
-        mallopt(m_top_pad, 64 * 2**20)
+        return why_not_vectorized(self._cohort_worker(), self.start(self.module))

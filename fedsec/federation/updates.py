@@ -108,6 +108,12 @@ class Federation(RoundLoop):
             raise InputError(f"bn must be one of {', '.join(get_args(NormStatistics))}, got {bn!r}")
         if (bn == "reset") != trainer.cumulative:
             raise InputError("bn: reset goes with a cumulative trainer, and only reset does")
+        if bn == "recalibrate" and trainer.statistics.buffers:
+            name = next(iter(trainer.statistics.buffers))
+            raise InputError(
+                f"bn: recalibrate finds batch normalization's statistics anew, but not {name!r}, which training also "
+                "changes; expected average, local or reset"
+            )
         guards.check(
             guards.RunDescription(
                 algorithm,
@@ -133,6 +139,8 @@ class Federation(RoundLoop):
             privacy.check(algorithm, self.num_clients)
             trainer.private_method(privacy.private.grad_sample_mode)  # raises where the model cannot be private
         poison_data(trainer.data, self.threat, num_classes, streams)
+        if algorithm.private is None or algorithm.training is not None:
+            trainer.check(algorithm.training, self.clients_per_round)
         # Each vector is aggregated by a rule of its own: one that remembers must not mix them up.
         self._rules = {name: aggregator if name == "update" else copy.deepcopy(aggregator) for name in algorithm.sends}
         start = trainer.start(self.module)

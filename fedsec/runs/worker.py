@@ -25,7 +25,7 @@ def main() -> None:
 
     import torch
 
-    from fedsec.engine.trainer import tune_allocator
+    from fedsec.engine.allocator import tune_allocator
     from fedsec.runs.cell import Settings, cell_experiment, run_cell
     from fedsec.scenario import CellConfig
 

@@ -65,6 +65,7 @@ class LocalConfig(Section):
     lr: float = Field(default=0.01, gt=0, description="Learning rate.")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of sgd.")
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty added to the gradient.")
+    drop_last: bool = Field(default=False, description="Leave out the images of an epoch that do not fill a batch.")
     augmentation: AugmentationConfig | None = Field(
         default=None, description="standard: a random crop after 4 pixels of padding, and flips; none by default."
     )

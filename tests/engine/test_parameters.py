@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedsec.engine.parameters import ParameterLayout, StatisticsLayout
+from fedsec.engine.parameters import ParameterLayout
 from fedsec.errors import InputError
 
 
@@ -35,32 +35,11 @@ def test_frozen_parameters_are_left_out() -> None:
     assert ParameterLayout.of(module).shapes.keys() == {"weight"}
 
 
-def test_running_statistics_have_a_layout_of_their_own() -> None:
-    module = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Sequential(nn.BatchNorm1d(2, affine=False)))
-    assert ParameterLayout.of(module).shapes.keys() == {"0.weight", "0.bias", "1.weight", "1.bias"}
-    layout = StatisticsLayout.of(module)
-    assert layout.channels == {"1": 2, "2.0": 2}
-    assert layout.flatten(module).tolist() == layout.fresh(torch.empty(8)).tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
-    layout.load(module, torch.arange(8.0))
-    assert module[1].running_var.tolist() == [2, 3]
-    assert module[2][0].running_mean.tolist() == [4, 5]
-    assert layout.flatten(module).tolist() == list(range(8))
-    assert layout.views(torch.zeros(3, 8))["2.0"][1].shape == (3, 2)
-
-
-def test_a_model_without_running_statistics_has_an_empty_layout() -> None:
-    module = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, track_running_stats=False))
-    layout = StatisticsLayout.of(module)
-    assert layout.size == 0
-    assert layout.flatten(module).shape == (0,)
-    layout.load(module, torch.zeros(0))
-
-
-def test_other_layers_with_running_statistics_are_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"'0' \(InstanceNorm1d\)"):
-        StatisticsLayout.of(nn.Sequential(nn.InstanceNorm1d(2, track_running_stats=True)))
-
-
 def test_nothing_to_train_is_refused() -> None:
     with pytest.raises(InputError, match="no trainable"):
         ParameterLayout.of(nn.ReLU())
+
+
+def test_a_lazy_layer_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match=r"'1\.weight' has no shape yet"):
+        ParameterLayout.of(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)))

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.engine.batches import BatchPlan
-from fedsec.federation.algorithms.local_steps import noise_of
+from fedsec.federation.algorithms.local_steps import draws_of, noise_of
 from fedsec.federation.algorithms.update_algorithm import Participants, State, UpdateAlgorithm
 from fedsec.federation.algorithms.work import FullGradients, PrivateGradients, Work
 from fedsec.privacy.private_training import PrivateTraining
@@ -41,7 +41,8 @@ class FedSGD(UpdateAlgorithm):
 
     def work(self, state: State, participants: Participants) -> Work:
         if self.private is None:
-            return FullGradients()
+            clients, number, streams = participants.clients, participants.round, participants.streams
+            return FullGradients([draws_of(client, number, streams) for client in clients])
         plans = [self._plan(self.private, client, participants) for client in participants.clients]
         return PrivateGradients(plans, self.private)
 
@@ -61,4 +62,5 @@ class FedSGD(UpdateAlgorithm):
     def _plan(self, private: PrivateTraining, client: int, participants: Participants) -> BatchPlan:
         examples = participants.data.clients[client]
         noise = noise_of(private, client, participants.round, participants.streams)
-        return BatchPlan(examples[None], np.array([len(examples)]), noise=noise, expected=len(examples))
+        draws = draws_of(client, participants.round, participants.streams)
+        return BatchPlan(examples[None], np.array([len(examples)]), noise=noise, expected=len(examples), draws=draws)

@@ -81,7 +81,13 @@ def plan_client(
     """A client's batches in a round, from its own stream, and its noise, from another."""
     rng = streams.numpy("client", client, "round", round_number)
     noise = None if local.private is None else noise_of(local.private, client, round_number, streams)
-    return plan_batches(data.clients[client], local, rng, data.image_size, noise=noise)
+    draws = draws_of(client, round_number, streams)
+    return plan_batches(data.clients[client], local, rng, data.image_size, noise=noise, draws=draws)
+
+
+def draws_of(client: int, round_number: int, streams: Streams) -> int:
+    """The key of what a client's model draws in a round, such as dropout's masks: a stream of its own."""
+    return streams.key("client", client, "round", round_number, "model")
 
 
 def noise_of(private: PrivateTraining, client: int, round_number: int, streams: Streams) -> Noise:

@@ -49,10 +49,16 @@ class LocalSteps(Work):
 
 @dataclass(frozen=True, eq=False)
 class FullGradients(Work):
-    """The gradient of each client's mean loss at the parameters received."""
+    """The gradient of each client's mean loss at the parameters received.
+
+    Args:
+        draws: the key of what each client's model draws.
+    """
+
+    draws: Sequence[int]
 
     def perform(self, trainer: CohortTrainer, start: Start, clients: Sequence[int]) -> LocalResult:
-        return trainer.gradients(start, clients)
+        return trainer.gradients(start, clients, self.draws)
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,6 +96,7 @@ class KnowledgeFederation(RoundLoop):
             )
         )
         poison_data(trainer.data, self.threat, num_classes, streams)
+        trainer.check(algorithm.local, self.clients_per_round)
         device, shape = trainer.data.device, tuple(test.images.shape[1:])
         self._features, self._logits = _matched(client_module, server_module, shape, num_classes)
         self.trainer, self.algorithm, self.num_classes = trainer, algorithm, num_classes
@@ -181,9 +182,8 @@ class KnowledgeFederation(RoundLoop):
         found = {f"server.{name}": tensor for name, tensor in self.server.module.state_dict().items()}
         for name, rows in self.trainer.layout.views(self.clients.parameters).items():
             found[f"clients.{name}"] = rows
-        for name, (mean, variance) in self.trainer.statistics.views(self.clients.statistics).items():
-            prefix = f"clients.{name}." if name else "clients."
-            found |= {f"{prefix}running_mean": mean, f"{prefix}running_var": variance}
+        for name, rows in self.trainer.statistics.named(self.clients.statistics).items():
+            found[f"clients.{name}"] = rows
         return {name: tensor.contiguous() for name, tensor in found.items()}
 
     @property

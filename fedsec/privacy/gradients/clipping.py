@@ -16,6 +16,7 @@ from torch.func import functional_call, grad, vmap
 
 from fedsec.errors import InputError
 from fedsec.privacy.gradients.per_example import RULES, Formed, Pending
+from fedsec.randomness import seeded
 
 Criterion = Callable[..., Float[Tensor, "batch"]]
 """(logits, *targets) -> each example's loss, which must depend on nothing but its own row of logits and targets."""
@@ -235,7 +236,8 @@ def check_independent(module: nn.Module, images: Float[Tensor, "two ..."], preci
     """
     cure = "its gradients cannot be clipped by example; expected norm: gn"
     for name, layer in module.named_modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) or getattr(layer, "track_running_stats", False):
+        norm = isinstance(layer, nn.modules.batchnorm._BatchNorm) or getattr(layer, "track_running_stats", False)
+        if norm and layer.training:  # in evaluation mode it normalizes by what it has kept
             kind = type(layer).__name__
             raise InputError(f"DP-SGD: layer {name!r} ({kind}) makes an example's loss depend on the others'; {cure}")
     outputs: list[list[tuple[str, Tensor]]] = []
@@ -245,7 +247,7 @@ def check_independent(module: nn.Module, images: Float[Tensor, "two ..."], preci
             layer.register_forward_hook(_recorder(name, seen)) for name, layer in module.named_modules() if name != ""
         ]
         try:
-            with precision():
+            with seeded(0, images.device), precision():  # equal draws, for models that draw
                 seen.append(("", module(other)))
         finally:
             for handle in handles:

@@ -56,6 +56,7 @@ def choose(
     *,
     precision: Precision = nullcontext,
     exact: bool = True,
+    draws: bool = False,
 ) -> Way:
     """The way a mode names, or the fastest one that gives the same sum as one example at a time does.
 
@@ -67,11 +68,20 @@ def choose(
         criterion: gives each example's loss.
         precision: a context for forward passes.
         exact: whether that computes in full precision.
+        draws: whether the model draws random numbers. Ways draw in different orders and cannot be compared, so that
+            only one example at a time is left: its gradient is clipped whatever was drawn for it, and what is drawn
+            depends on no example.
 
     Raises:
         InputError: examples depend on each other, or the mode cannot handle the model.
     """
     check_independent(twin(module), images[:2], precision)
+    if draws:
+        if mode != "auto":
+            raise InputError(
+                f"grad_sample_mode: {mode} cannot be had for a model that draws random numbers; expected auto"
+            )
+        return Way(OneByOne.words, "the model draws random numbers while it trains", OneByOne)
     slow = OneByOne(twin(module), precision)
     bounds = _bounds(slow.total(images, targets, criterion, 1.0)[1].sqrt())
     expected = [slow(images, targets, criterion, bound) for bound in bounds]
