@@ -1,4 +1,8 @@
-"""Attacks, one a file; `ATTACKS` maps the name used in scenario files and on the command line to the class."""
+"""Attacks and inversions, one a file.
+
+`ATTACKS` maps a name under `attack` in scenario files to what Byzantine clients do, `INVERSIONS` a name under
+`inversion`, or of `fedsec invert`, to what a curious server does.
+"""
 
 from fedsec.attacks.analytic import Analytic
 from fedsec.attacks.decoupled import Decoupled
@@ -18,6 +22,7 @@ if __name__ != "fedsec.attacks":
 
 __all__ = [
     "ATTACKS",
+    "INVERSIONS",
     "Analytic",
     "DLG",
     "Decoupled",
@@ -35,6 +40,11 @@ __all__ = [
 ATTACKS = {
     "label_flip": LabelFlip,
     "sign_flip": SignFlip,
+    "feature_poison": FeaturePoison,
+    "logit_poison": LogitPoison,
+}
+
+INVERSIONS = {
     "dlg": DLG,
     "idlg": IDLG,
     "inverting_gradients": InvertingGradients,
@@ -42,7 +52,5 @@ ATTACKS = {
     "analytic": Analytic,
     "labels": Labels,
     "decoupled": Decoupled,
-    "feature_poison": FeaturePoison,
-    "logit_poison": LogitPoison,
     "feature_inversion": InvertFeatures,
 }

@@ -1,6 +1,6 @@
-"""One row for each attack and defense; every row gets every check that its kind has.
+"""One row for each attack, inversion and defense; every row gets every check that its kind has.
 
-A new attack or defense is one file, one entry in `ATTACKS` or `DEFENSES`, and one row here.
+A new one is one file, one entry in `ATTACKS`, `INVERSIONS` or `DEFENSES`, and one row here.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedsec.attacks import ATTACKS
+from fedsec.attacks import ATTACKS, INVERSIONS
 from fedsec.defense import LocalDefense, PreAggregator, PrivateAggregator
 from fedsec.defense.knowledge import KnowledgeDefense
 from fedsec.defense.updates import UpdateTransform
@@ -44,6 +44,15 @@ ATTACK_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("label_flip", {"mode": "random"}, {}),
     ("sign_flip", {}, {}),
     ("sign_flip", {"scale": 10.0}, {}),
+    ("feature_poison", {}, {"changes": ("features",)}),
+    ("feature_poison", {"mode": "shuffle"}, {"changes": ("features",)}),
+    ("feature_poison", {"mode": "scale"}, {"changes": ("features",)}),
+    ("feature_poison", {"mode": "scale", "scale": -1.0}, {"changes": ("features",)}),
+    ("logit_poison", {}, {"changes": ("logits",)}),
+    ("logit_poison", {"mode": "negate", "scale": 3.0}, {"changes": ("logits",)}),
+    ("logit_poison", {"mode": "confident"}, {"changes": ("logits",)}),
+]
+INVERSION_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("dlg", {"iterations": 30}, {"labels_granted": False}),
     ("dlg", {"iterations": 30, "restarts": 2}, {}),
     ("dlg", {"iterations": 3, "variant": "published"}, {"gain": None}),
@@ -55,13 +64,6 @@ ATTACK_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("labels", {}, {"batch_size": 3, "labels_granted": False}),
     ("decoupled", {"iterations": 15}, {"batch_size": 2}),
     ("decoupled", {"iterations": 15, "restarts": 2}, {"batch_size": 2, "labels_granted": False}),
-    ("feature_poison", {}, {"changes": ("features",)}),
-    ("feature_poison", {"mode": "shuffle"}, {"changes": ("features",)}),
-    ("feature_poison", {"mode": "scale"}, {"changes": ("features",)}),
-    ("feature_poison", {"mode": "scale", "scale": -1.0}, {"changes": ("features",)}),
-    ("logit_poison", {}, {"changes": ("logits",)}),
-    ("logit_poison", {"mode": "negate", "scale": 3.0}, {"changes": ("logits",)}),
-    ("logit_poison", {"mode": "confident"}, {"changes": ("logits",)}),
     ("feature_inversion", {"iterations": 100}, {"gain": 30.0}),
     ("feature_inversion", {"iterations": 200}, {"gain": 20.0, "exact": False}),
     ("feature_inversion", {"iterations": 60, "refine": False}, {"gain": 6.0, "exact": False}),
@@ -118,16 +120,22 @@ def named(rows: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> list[Any]:
 @pytest.mark.parametrize(("name", "options", "needs"), named(ATTACK_ROWS))
 def test_attack(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
     attack = ATTACKS[name](**options)
-    if isinstance(attack, Inversion):
-        check_inversion(attack, **{**needs, "model": victim(needs.get("model"))})
-    elif isinstance(attack, FeatureInversion):
-        check_feature_inversion(attack, **needs)
-    elif isinstance(attack, KnowledgePoisoning):
+    if isinstance(attack, KnowledgePoisoning):
         check_knowledge_poisoning(attack, **needs)
     elif isinstance(attack, DataPoisoning):
         check_data_poisoning(attack, **needs)
     else:
         check_update_poisoning(attack, **needs)
+
+
+@pytest.mark.parametrize(("name", "options", "needs"), named(INVERSION_ROWS))
+def test_inversion(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
+    inversion = INVERSIONS[name](**options)
+    if isinstance(inversion, FeatureInversion):
+        check_feature_inversion(inversion, **needs)
+    else:
+        assert isinstance(inversion, Inversion)
+        check_inversion(inversion, **{**needs, "model": victim(needs.get("model"))})
 
 
 @pytest.mark.parametrize(("name", "options", "needs"), named(DEFENSE_ROWS))
@@ -149,10 +157,11 @@ def test_defense(name: str, options: dict[str, Any], needs: dict[str, Any]) -> N
 
 def test_every_entry_has_a_row() -> None:
     assert {row[0] for row in ATTACK_ROWS} == set(ATTACKS)
+    assert {row[0] for row in INVERSION_ROWS} == set(INVERSIONS)
     assert {row[0] for row in DEFENSE_ROWS} == set(DEFENSES)
 
 
-@pytest.mark.parametrize("table", [ATTACKS, DEFENSES], ids=["attacks", "defenses"])
+@pytest.mark.parametrize("table", [ATTACKS, INVERSIONS, DEFENSES], ids=["attacks", "inversions", "defenses"])
 def test_an_entry_is_named_like_its_file_and_documented(table: dict[str, type]) -> None:
     for name, entry in table.items():
         assert entry.__module__.rsplit(".", 1)[-1] == name

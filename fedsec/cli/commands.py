@@ -53,6 +53,7 @@ class Kind(StrEnum):
     """What can be listed."""
 
     attacks = "attacks"
+    inversions = "inversions"
     defenses = "defenses"
     datasets = "datasets"
     models = "models"
@@ -159,7 +160,7 @@ def list_(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """List attacks, defenses, datasets, models, partitions and algorithms, with their options and papers."""
+    """List what scenarios can name: attacks, inversions, defenses, models, ..., with options and papers."""
     from fedsec.plugins import registry
 
     if dataset is not None:

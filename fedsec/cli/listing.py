@@ -48,26 +48,27 @@ _GROUPS: dict[str, dict[str, str]] = {
         "DataPoisoning": "by Byzantine clients, on their data or their updates",
         "UpdatePoisoning": "by Byzantine clients, on their data or their updates",
         "KnowledgePoisoning": "by Byzantine clients of FedGKT, on the feature maps and logits they send",
+    },
+    "inversion": {
         "Inversion": "by a curious server, on updates (also with `fedsec invert`)",
         "FeatureInversion": "by FedGKT's curious server, on feature maps (in scenarios only)",
     },
     "defense": {
+        "Aggregator": "aggregation rules, one a scenario",
         "PrivateAggregator": "aggregation rules that hide whole clients, one a scenario",
+        "PreAggregator": "by the server, mixing updates before its rule",
         "LocalDefense": "by clients, in their own training (one, before all others)",
         "UpdateTransform": "by clients, on their own update (any number, before the server's rule)",
         "KnowledgeDefense": "for FedGKT's server, which aggregates nothing",
     },
 }
 """Kind -> interface -> heading of the table in which `fedsec list` shows what implements it."""
-_REST = {"attack": "others", "defense": "aggregation rules, one a scenario"}
-_ORDER = list(
-    dict.fromkeys([*_GROUPS["attack"].values(), _REST["attack"], _REST["defense"], *_GROUPS["defense"].values(), ""])
-)
+_ORDER = [*dict.fromkeys(heading for headings in _GROUPS.values() for heading in headings.values()), ""]
 
 
 def _acts_on(entry: Entry) -> str:
     """The heading of an entry; nothing for kinds that have none."""
-    return _GROUPS.get(entry.kind, {}).get(entry.base, _REST.get(entry.kind, ""))
+    return _GROUPS.get(entry.kind, {}).get(entry.interface, "")
 
 
 def fixed_shape(dataset: str) -> tuple[tuple[int, int, int], int]:
@@ -226,7 +227,7 @@ def _threat(config: "CellConfig") -> str:
         return byzantine
     rounds = f"round{'s' if len(target.rounds) > 1 else ''} {', '.join(map(str, target.rounds))}"
     images = f"{target.images} images of " if target.images else ""
-    beside = f"{byzantine}, " if config.inversion else ""
+    beside = f"{byzantine}, " if config.attack.name != "none" else ""
     return f"{beside}inverts {images}client {target.client} in {rounds}"
 
 

@@ -100,6 +100,8 @@ class Aggregator(Sealed, ABC):
             mixed copy as `Cohort.updates`, where there is a pre-aggregator.
     """
 
+    role: ClassVar[str] = "rule"
+    """Where in a round its kind acts: the server, on all updates, last."""
     uses_weights: bool = False
     needs_global_model: bool = False
     draws: bool = False

@@ -7,7 +7,7 @@ it, it gets weight zero, and it is counted. Without a defense the server has thi
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import final
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +64,9 @@ class KnowledgeDefense(Sealed):
 
     As it stands this class is the undefended server: the gate, and cross-entropy.
     """
+
+    role: ClassVar[str] = "knowledge"
+    """Where in a round its kind acts: the server that learns from knowledge and aggregates nothing."""
 
     @final
     def admit(self, clients: Sequence[Knowledge]) -> list[Admission]:

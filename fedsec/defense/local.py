@@ -1,7 +1,7 @@
 """The interface of defenses that clients apply in their own training."""
 
 from abc import ABC, abstractmethod
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float
@@ -26,6 +26,8 @@ class LocalDefense(Sealed, ABC):
             `run`, the run ends.
     """
 
+    role: ClassVar[str] = "local"
+    """Where in a round its kind acts: each client, in its training."""
     accountant: Accountant = "rdp"
     budget: float | None = None
     when_spent: WhenSpent = "client"

@@ -17,7 +17,7 @@ Rebjock, Stich, Jaggi, Error feedback fixes SignSGD and other gradient compressi
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final, overload
+from typing import Any, ClassVar, final, overload
 
 import numpy as np
 import torch
@@ -77,6 +77,8 @@ class UpdateTransform(Sealed, ABC):
         draws: whether it draws random numbers, so that each client needs a generator of its own.
     """
 
+    role: ClassVar[str] = "update"
+    """Where in a round its kind acts: each client, on its own update."""
     needs_client: bool = False
     error_feedback: bool = False
     draws: bool = False

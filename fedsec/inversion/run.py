@@ -107,7 +107,7 @@ class _Run:
     def _attack(self) -> tuple[str, dict[str, Any], Inversion]:
         name = self.settings.attack or self._best()
         options = self.settings.resolved_attack_options(name)
-        attack: Inversion = registry.load("attack", name)(**options)
+        attack: Inversion = registry.load("inversion", name)(**options)
         return name, options, attack
 
     def _best(self) -> str:

@@ -175,13 +175,11 @@ class Settings:
         Raises:
             InputError: no such inversion, or an option that it does not have or take.
         """
-        if attack not in registry.entries("attack"):
-            raise InputError(registry.unknown("attack", attack, registry.inversions()))
-        known = registry.entry("attack", attack)
-        if attack not in registry.inversions():
+        known = registry.entry("inversion", attack)
+        if known.role != "updates":
             raise InputError(
-                f"--attack {attack}: reconstructs nothing ({known.summary.rstrip('.')}); "
-                f"inversions: {', '.join(registry.inversions())}"
+                f"--attack {attack}: looks at no update ({known.summary.rstrip('.')}); expected one of "
+                f"{', '.join(name for name, entry in registry.entries('inversion').items() if entry.role == 'updates')}"
             )
         names = [parameter.name for parameter in known.parameters]
         options = dict(self.attack_options)
@@ -195,7 +193,7 @@ class Settings:
             if name in options:
                 raise InputError(f"--{name}: is given twice, also as --attack-option {name}")
             options[name] = value
-        return registry.check("attack", attack, options, "--attack-option")
+        return registry.check("inversion", attack, options, "--attack-option")
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -265,7 +263,7 @@ def _resolved_defense(given: str | Mapping[str, Any]) -> dict[str, Any]:
     name = given.get("name") if isinstance(given, Mapping) else None
     if not isinstance(name, str):
         raise InputError(f"--defense {given!r}: expected a name, or a mapping such as {{name: prune, ratio: 0.9}}")
-    ours = registry.update_transforms()
+    ours = [known for known, entry in registry.entries("defense").items() if entry.role == "update"]
     if name not in registry.entries("defense"):
         raise InputError(f"--defense: {registry.unknown('defense', name, ours)}")
     if name not in ours:

@@ -6,7 +6,7 @@ Everything but `load` works on source text (`fedsec.plugins.signatures`) and imp
 import ast
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -23,35 +23,94 @@ __all__ = [
     "KINDS",
     "REQUIRED",
     "Entry",
+    "Kind",
     "Parameter",
     "check",
     "entries",
     "entry",
-    "inversions",
     "load",
     "nearest",
     "problems",
-    "update_transforms",
 ]
 
 
 @dataclass(frozen=True)
-class _Table:
+class Kind:
+    """One kind of things that scenarios name: where its table is, and what plugins and methods of it must be.
+
+    Args:
+        module: where the table of built-ins is written.
+        variable: the table's name.
+        group: the entry-point group of plugins.
+        noun: what messages call one of them.
+        interfaces: `module:class` of the bases of which it must have one, whatever stands in between; nothing where
+            any class or function will do.
+        given: constructor parameters that the engine fills in; not options.
+    """
+
     module: str
     variable: str
-    group: str | None = None
+    group: str
+    noun: str
+    interfaces: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
-    """Constructor parameters that the engine fills in; not options."""
 
 
-KINDS: dict[str, _Table] = {
-    "attack": _Table("fedsec.attacks", "ATTACKS", group="fedsec.attacks"),
-    "defense": _Table("fedsec.defenses", "DEFENSES", group="fedsec.defenses"),
-    "dataset": _Table("fedsec.data.datasets", "DATASETS"),
-    "model": _Table("fedsec.models", "MODELS", given=("input_shape", "num_classes")),
-    "partition": _Table("fedsec.data.partitions", "PARTITIONS"),
-    "algorithm": _Table("fedsec.federation.algorithms", "ALGORITHMS"),
-    "metric": _Table("fedsec.metrics.measures", "MEASURES", group="fedsec.metrics"),
+KINDS: dict[str, Kind] = {
+    "attack": Kind(
+        "fedsec.attacks",
+        "ATTACKS",
+        "fedsec.attacks",
+        "attack by Byzantine clients",
+        ("fedsec.threat:DataPoisoning", "fedsec.threat:UpdatePoisoning", "fedsec.threat:KnowledgePoisoning"),
+    ),
+    "inversion": Kind(
+        "fedsec.attacks",
+        "INVERSIONS",
+        "fedsec.inversions",
+        "inversion by a curious server",
+        ("fedsec.threat:Inversion", "fedsec.threat:FeatureInversion"),
+    ),
+    "defense": Kind(
+        "fedsec.defenses",
+        "DEFENSES",
+        "fedsec.defenses",
+        "defense",
+        (
+            "fedsec.defense:PrivateAggregator",
+            "fedsec.defense:Aggregator",
+            "fedsec.defense:PreAggregator",
+            "fedsec.defense:UpdateTransform",
+            "fedsec.defense:LocalDefense",
+            "fedsec.defense:KnowledgeDefense",
+        ),
+    ),
+    "dataset": Kind(
+        "fedsec.data.datasets",
+        "DATASETS",
+        "fedsec.datasets",
+        "dataset",
+        ("fedsec.data.sources.source:Source",),
+    ),
+    "model": Kind("fedsec.models", "MODELS", "fedsec.models", "model", given=("input_shape", "num_classes")),
+    "partition": Kind(
+        "fedsec.data.partitions",
+        "PARTITIONS",
+        "fedsec.partitions",
+        "partition",
+        ("fedsec.data.partitions:Partition",),
+    ),
+    "algorithm": Kind(
+        "fedsec.federation.algorithms",
+        "ALGORITHMS",
+        "fedsec.algorithms",
+        "algorithm",
+        ("fedsec.federation.algorithms:Algorithm",),
+        given=("private",),
+    ),
+    "metric": Kind(
+        "fedsec.metrics.measures", "MEASURES", "fedsec.metrics", "metric", ("fedsec.metrics.measure:Measure",)
+    ),
 }
 
 
@@ -64,59 +123,54 @@ class Entry:
         kind: a key of `KINDS`.
         summary: one line.
         paper: its source, or nothing.
-        base: the interface it implements (`DataPoisoning`, `CoordinateRule`, ...).
+        interface: the class of fedsec that it implements (`DataPoisoning`, `Aggregator`, ...), or nothing for kinds
+            without one.
+        role: the interface's `role`: on what it acts, or where in a round.
         parameters: its options.
         plugin: the distribution it comes from, or nothing for a built-in.
+        traits: the class attributes that are literals, such as an algorithm's traits.
     """
 
     name: str
     kind: str
     summary: str
     paper: str
-    base: str
+    interface: str
+    role: str
     parameters: tuple[Parameter, ...]
     plugin: str = ""
+    traits: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         """The entry as plain data, for machines."""
         parameters = []
         for parameter in self.parameters:
-            told: dict[str, Any] = {"name": parameter.name, "type": parameter.annotation, "about": parameter.about}
-            told["required"] = parameter.default is REQUIRED
-            if not told["required"]:
-                given = parameter.default
-                told["default"] = str(given) if isinstance(given, Expression) else given
-            parameters.append(told)
-        told = {"name": self.name, "summary": self.summary, "paper": self.paper, "interface": self.base}
-        return {**told, "plugin": self.plugin or None, "parameters": parameters}
+            option: dict[str, Any] = {"name": parameter.name, "type": parameter.annotation, "about": parameter.about}
+            option["required"] = parameter.default is REQUIRED
+            if not option["required"]:
+                default = parameter.default
+                option["default"] = str(default) if isinstance(default, Expression) else default
+            parameters.append(option)
+        about = {"name": self.name, "summary": self.summary, "paper": self.paper}
+        place = {"interface": self.interface or None, "role": self.role or None, "plugin": self.plugin or None}
+        return {**about, **place, "parameters": parameters}
 
 
 def entries(kind: str, *, plugins: bool = True) -> dict[str, Entry]:
     """Everything of a kind by name, built-ins first.
 
     Raises:
-        InputError: a plugin is called like a built-in, or cannot be read.
+        InputError: a plugin is called like a built-in, cannot be read, or is nothing of this kind.
     """
-    where = KINDS[kind]
-    found = {name: _entry(kind, name, told) for name, told in _built_in(kind).items()}
-    for name, point in (_plugins(kind) if plugins and where.group else {}).items():
+    known = {name: _entry(kind, name, source) for name, source in _built_in(kind).items()}
+    for name, point in (_plugins(kind) if plugins else {}).items():
         module, _, attribute = point.value.partition(":")
         try:
-            told = signature(module, attribute)
+            source = signature(module, attribute)
         except (LookupError, SyntaxError, OSError) as error:
             raise InputError(f"plugin {name!r} of {_origin(point)}: cannot read {point.value}: {error}") from error
-        found[name] = _entry(kind, name, told, _origin(point))
-    return found
-
-
-def inversions() -> dict[str, Entry]:
-    """The attacks that reconstruct images or labels from an update, by name."""
-    return {name: found for name, found in entries("attack").items() if found.base == "Inversion"}
-
-
-def update_transforms() -> dict[str, Entry]:
-    """The defenses that a client applies to its own update, by name."""
-    return {name: found for name, found in entries("defense").items() if found.base == "UpdateTransform"}
+        known[name] = _entry(kind, name, source, _origin(point))
+    return known
 
 
 def entry(kind: str, name: str, *, also: Iterable[str] = ()) -> Entry:
@@ -131,28 +185,31 @@ def entry(kind: str, name: str, *, also: Iterable[str] = ()) -> Entry:
         InputError: unknown; the text lists the known names and the nearest match.
     """
     known = entries(kind)
-    if name not in known:
-        raise InputError(unknown(kind, name, [*also, *known]))
-    return known[name]
+    if name in known:
+        return known[name]
+    for other in ("attack", "inversion", "defense") if kind in ("attack", "inversion", "defense") else ():
+        if name in entries(other):
+            what = f"{name!r} is no {KINDS[kind].noun} but {_article(KINDS[other].noun)}"
+            raise InputError(f"{what}; expected it under `{other}`")
+    raise InputError(unknown(kind, name, [*also, *known]))
 
 
 def load(kind: str, name: str) -> Any:
     """The class behind a name; this imports it.
 
     Raises:
-        InputError: unknown, or a plugin that cannot be imported.
+        InputError: unknown, or a plugin that cannot be imported or is not what its source said.
     """
-    where = KINDS[kind]
     if name in _built_in(kind):
-        return getattr(import_module(where.module), where.variable)[name]
-    point = _plugins(kind).get(name) if where.group else None
-    if point is None:
-        entry(kind, name)
-        raise InputError(f"{kind} {name!r} cannot be loaded")
+        return getattr(import_module(KINDS[kind].module), KINDS[kind].variable)[name]
+    known, point = entry(kind, name), _plugins(kind)[name]
     try:
-        return point.load()
+        loaded = point.load()
     except Exception as error:
-        raise InputError(f"plugin {name!r} of {_origin(point)} cannot be imported: {error}") from error
+        raise InputError(f"plugin {name!r} of {known.plugin} cannot be imported: {error}") from error
+    if not callable(loaded):
+        raise InputError(f"plugin {name!r} of {known.plugin}: {point.value} is no class; expected one, or a function")
+    return loaded
 
 
 def check(kind: str, name: str, options: Mapping[str, Any], where: str = "") -> dict[str, Any]:
@@ -242,9 +299,44 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} {short!r}{hint}; known: {', '.join(names)}"
 
 
-def _entry(kind: str, name: str, told: Signature, plugin: str = "") -> Entry:
-    options = tuple(parameter for parameter in told.parameters if parameter.name not in KINDS[kind].given)
-    return Entry(name, kind, told.summary, told.paper, told.base, options, plugin)
+def _entry(kind: str, name: str, source: Signature, plugin: str = "") -> Entry:
+    options = tuple(parameter for parameter in source.parameters if parameter.name not in KINDS[kind].given)
+    interface, role = _interface(kind, source)
+    if not interface and KINDS[kind].interfaces:
+        whose = f"plugin {name!r} of {plugin}" if plugin else f"{name!r}"
+        raise InputError(f"{whose}: {_misplaced(kind, source)}")
+    return Entry(name, kind, source.summary, source.paper, interface, role, options, plugin, source.traits)
+
+
+def _interface(kind: str, source: Signature) -> tuple[str, str]:
+    """Name and role of the nearest interface of a kind that a class inherits from; nothing where there is none."""
+    known = _interfaces(kind)
+    return next((known[path] for path in source.lineage if path in known), ("", ""))
+
+
+@cache
+def _interfaces(kind: str) -> dict[tuple[str, str], tuple[str, str]]:
+    """Where each interface of a kind is written -> its name and its role."""
+    known = {}
+    for interface in KINDS[kind].interfaces:
+        module, _, name = interface.partition(":")
+        source = signature(module, name)
+        known[source.lineage[0]] = name, str(source.traits.get("role", ""))
+    return known
+
+
+def _misplaced(kind: str, source: Signature) -> str:
+    """Why a class is nothing of a kind: it is of another, or of none that fedsec would carry out."""
+    what = f"{'.'.join(source.lineage[0])} is no {KINDS[kind].noun}"
+    for other, where in KINDS.items():
+        if other != kind and _interface(other, source)[0]:
+            return f"{what} but {_article(where.noun)}; expected it in the entry-point group {where.group}"
+    names = [interface.partition(":")[2] for interface in KINDS[kind].interfaces]
+    return f"{what}; expected a subclass of {' or '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}"
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 @cache
@@ -256,14 +348,16 @@ def _built_in(kind: str) -> dict[str, Signature]:
 def _plugins(kind: str) -> dict[str, "EntryPoint"]:
     from importlib.metadata import entry_points
 
-    found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=KINDS[kind].group or ""):
+    points: dict[str, EntryPoint] = {}
+    for point in entry_points(group=KINDS[kind].group):
         if point.name in _built_in(kind) or point.name == "none":
             raise InputError(f"plugin {_origin(point)} calls its {kind} {point.name!r}, which is a built-in name")
-        if point.name in found:
-            raise InputError(f"{kind} {point.name!r} comes from both {_origin(found[point.name])} and {_origin(point)}")
-        found[point.name] = point
-    return found
+        if point.name in points:
+            raise InputError(
+                f"{kind} {point.name!r} comes from both {_origin(points[point.name])} and {_origin(point)}"
+            )
+        points[point.name] = point
+    return points
 
 
 def _origin(point: "EntryPoint") -> str:

@@ -7,14 +7,13 @@ simple annotations.
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from importlib.util import find_spec
-from pathlib import Path
+from functools import cache
 from typing import Any
 
-_Definition = ast.ClassDef | ast.FunctionDef
+from fedsec.plugins.sources import Source, Written, class_attributes, lineage
+
 _HOPS = 10
 
 
@@ -64,13 +63,15 @@ class Signature:
     Args:
         summary: the docstring's first line.
         paper: what stands after `Reference:` in the docstring, or nothing.
-        base: name of its first base class, or nothing.
+        lineage: (module, name) of the class and of all that it inherits from, in the order of attribute look-up.
+        traits: its class attributes that are literals, inherited ones included.
         parameters: those of its constructor, in order.
     """
 
     summary: str
     paper: str
-    base: str
+    lineage: tuple[tuple[str, str], ...]
+    traits: Mapping[str, Any]
     parameters: tuple[Parameter, ...]
 
 
@@ -89,15 +90,15 @@ def table(module: str, variable: str) -> dict[str, Signature]:
     Raises:
         LookupError: there is no such file or table, or it is not a dict literal from text to names.
     """
-    value = _Source.of(module).assigned(variable)
+    value = Source.of(module).assignments.get(variable)
     if not isinstance(value, ast.Dict):
         raise LookupError(f"{module} has no table {variable} that is a dict literal")
-    found = {}
+    rows = {}
     for key, item in zip(value.keys, value.values, strict=True):
         if not (isinstance(key, ast.Constant) and isinstance(key.value, str) and isinstance(item, ast.Name)):
             raise LookupError(f'{module}.{variable}: expected entries of the form "name": Class')
-        found[key.value] = signature(module, item.id)
-    return found
+        rows[key.value] = signature(module, item.id)
+    return rows
 
 
 @cache
@@ -107,144 +108,84 @@ def signature(module: str, name: str) -> Signature:
     Raises:
         LookupError: its source cannot be found.
     """
-    source, node = _define(module, name)
-    text = ast.get_docstring(node) or ""
-    base = node.bases[0] if isinstance(node, ast.ClassDef) and node.bases else None
-    base_name = ast.unparse(base).rpartition(".")[2] if base is not None else ""
-    return Signature(text.partition("\n")[0].strip(), _reference(text), base_name, _documented(source, node))
-
-
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """A module's syntax tree."""
-
-    module: str
-    tree: ast.Module
-
-    @staticmethod
-    @cache
-    def of(module: str) -> "_Source":
-        return _Source(module, ast.parse(_file(module).read_text(encoding="utf-8")))
-
-    def assigned(self, name: str) -> ast.expr | None:
-        """The value that the module assigns to a name at its top level."""
-        for node in self.tree.body:
-            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-            if isinstance(node, ast.Assign | ast.AnnAssign) and any(
-                isinstance(target, ast.Name) and target.id == name for target in targets
-            ):
-                return node.value
-        return None
-
-    @cached_property
-    def imports(self) -> dict[str, tuple[str, str]]:
-        """(module, name there) of each name that the module imports from another."""
-        guarded = [item for node in self.tree.body if isinstance(node, ast.If) for item in node.body]
-        return {
-            alias.asname or alias.name: (node.module, alias.name)
-            for node in [*guarded, *self.tree.body]
-            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module
-            for alias in node.names
-        }
-
-
-def _file(module: str) -> Path:
-    """A module's source file. `find_spec` imports the parents of what it looks for, so it sees the top one only."""
-    top, *rest = module.split(".")
-    spec = find_spec(top)
-    if spec is not None and not rest and spec.origin and spec.origin.endswith(".py"):
-        return Path(spec.origin)
-    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
-        path = Path(folder, *rest)
-        for file in (path.with_suffix(".py"), path / "__init__.py"):
-            if rest and file.is_file():
-                return file
-    raise LookupError(f"no source of {module}")
-
-
-def _define(module: str, name: str) -> tuple[_Source, _Definition]:
-    """Follow imports to where a class or function is written."""
-    where = module, name
-    for _ in range(_HOPS):
-        source = _Source.of(where[0])
-        for node in source.tree.body:
-            if isinstance(node, _Definition) and node.name == where[1]:
-                return source, node
-        further = source.imports.get(where[1])
-        if further is None:
-            break
-        where = further
-    raise LookupError(f"no source of {module}.{name}")
-
-
-def _documented(source: _Source, node: _Definition) -> tuple[Parameter, ...]:
+    classes = lineage(module, name)
+    text = ast.get_docstring(classes[0].node) or ""
     about: dict[str, str] = {}
-    for text in _docstrings(source, node):
-        about = {**_arguments_section(text), **about}
-    return tuple(replace(parameter, about=about.get(parameter.name, "")) for parameter in _parameters(source, node))
+    for docstring in _docstrings(classes):
+        about = {**_arguments_section(docstring), **about}
+    parameters = (replace(option, about=about.get(option.name, "")) for option in _parameters(classes))
+    lines = tuple(written.path for written in classes)
+    summary, paper = text.partition("\n")[0].strip(), _reference(text)
+    return Signature(summary, paper, lines, class_attributes(classes), tuple(parameters))
 
 
-def _docstrings(source: _Source, node: _Definition) -> Iterator[str]:
-    """The docstrings that may describe a parameter: the class's, its constructor's, its bases'."""
-    yield ast.get_docstring(node) or ""
-    if isinstance(node, ast.ClassDef):
-        for item in node.body:
-            if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-                yield ast.get_docstring(item) or ""
-        for home, base in _bases(source, node):
-            yield from _docstrings(home, base)
+def _docstrings(classes: Sequence[Written]) -> Iterator[str]:
+    """The docstrings that may describe a parameter: each class's and its constructor's, the nearest first."""
+    for written in classes:
+        yield ast.get_docstring(written.node) or ""
+        if (constructor := _constructor(written)) is not None:
+            yield ast.get_docstring(constructor) or ""
 
 
 def _arguments_section(docstring: str) -> dict[str, str]:
     """What the `Args:` section says about each parameter."""
     match = re.search(r"^Args:\n((?:[ \t]+\S.*\n?|[ \t]*\n)*)", docstring, re.MULTILINE)
-    found: dict[str, str] = {}
+    about: dict[str, str] = {}
     name = ""
     for line in match[1].splitlines() if match else []:
         start = re.match(r"    (\w+): (.*)", line)
         if start:
             name = start[1]
         if name and line.strip():
-            found[name] = f"{found[name]} {line.strip()}" if name in found else line.partition(": ")[2].strip()
-    return found
+            about[name] = f"{about[name]} {line.strip()}" if name in about else line.partition(": ")[2].strip()
+    return about
 
 
-def _parameters(source: _Source, node: _Definition) -> Iterator[Parameter]:
-    if isinstance(node, ast.FunctionDef):
-        yield from _arguments(source, node.args, skip=0)
-        return
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            yield from _arguments(source, item.args, skip=1)
+def _parameters(classes: Sequence[Written]) -> Iterator[Parameter]:
+    """Those of the first constructor that Python finds; what it hands on to its bases included."""
+    for index, written in enumerate(classes):
+        source, node = written.source, written.node
+        if isinstance(node, ast.FunctionDef):
+            yield from _arguments(source, node.args, skip=0)
             return
-    is_dataclass = any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
-    fields = {parameter.name: parameter for parameter in _inherited(source, node)}
-    if is_dataclass:
-        fields |= {parameter.name: parameter for parameter in _fields(source, node)}
-    yield from fields.values()
+        constructor = _constructor(written)
+        if constructor is not None:
+            own = list(_arguments(source, constructor.args, skip=1))
+            yield from own
+            if _hands_on(constructor):
+                known = {parameter.name for parameter in own}
+                yield from (option for option in _parameters(classes[index + 1 :]) if option.name not in known)
+            return
+        if _is_dataclass(node):
+            fields: dict[str, Parameter] = {}
+            for ancestor in reversed(classes[index:]):
+                if isinstance(ancestor.node, ast.ClassDef) and _is_dataclass(ancestor.node):
+                    fields |= {field.name: field for field in _fields(ancestor.source, ancestor.node)}
+            yield from fields.values()
+            return
 
 
-def _inherited(source: _Source, node: ast.ClassDef) -> Iterator[Parameter]:
-    for home, base in _bases(source, node):
-        yield from _parameters(home, base)
-        return
+def _constructor(written: Written) -> ast.FunctionDef | None:
+    body = written.node.body if isinstance(written.node, ast.ClassDef) else []
+    return next((item for item in body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
 
 
-def _bases(source: _Source, node: ast.ClassDef) -> Iterator[tuple[_Source, _Definition]]:
-    """The base classes that are fedsec's or the same package's; others (ABC, nn.Module) add no options."""
-    own = ("fedsec", source.module.partition(".")[0])
-    for base in node.bases:
-        name = ast.unparse(base)
-        home = source.imports.get(name)
-        if home is not None and home[0].partition(".")[0] not in own:
-            continue
-        try:
-            yield _define(source.module, name)
-        except LookupError:
-            continue
+def _hands_on(constructor: ast.FunctionDef) -> bool:
+    """Whether a constructor passes its ``**options`` to ``super().__init__``."""
+    options = constructor.args.kwarg
+    return options is not None and any(
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "super().__init__"
+        and any(keyword.arg is None and ast.unparse(keyword.value) == options.arg for keyword in node.keywords)
+        for node in ast.walk(constructor)
+    )
 
 
-def _arguments(source: _Source, arguments: ast.arguments, skip: int) -> Iterator[Parameter]:
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def _arguments(source: Source, arguments: ast.arguments, skip: int) -> Iterator[Parameter]:
     positional = [*arguments.posonlyargs, *arguments.args]
     missing: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
     pairs = [*zip(positional, [*missing, *arguments.defaults], strict=True)][skip:]
@@ -252,13 +193,19 @@ def _arguments(source: _Source, arguments: ast.arguments, skip: int) -> Iterator
         yield Parameter(argument.arg, _annotation(source, argument.annotation), _default(source, default))
 
 
-def _fields(source: _Source, node: ast.ClassDef) -> Iterator[Parameter]:
-    """The fields of a dataclass."""
+def _fields(source: Source, node: ast.ClassDef) -> Iterator[Parameter]:
+    """The fields of a dataclass that its constructor takes."""
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
             annotation = _annotation(source, item.annotation)
-            if not annotation.startswith(("ClassVar", "typing.ClassVar")):
+            if not annotation.startswith(("ClassVar", "typing.ClassVar")) and not _left_out(item.value):
                 yield Parameter(item.target.id, annotation, _default(source, _of_field(item.value)))
+
+
+def _left_out(value: ast.expr | None) -> bool:
+    """Whether a field is none of the constructor's: ``field(init=False)``."""
+    keywords = value.keywords if isinstance(value, ast.Call) else []
+    return any(keyword.arg == "init" and ast.unparse(keyword.value) == "False" for keyword in keywords)
 
 
 def _of_field(value: ast.expr | None) -> ast.expr | None:
@@ -276,7 +223,7 @@ def _of_field(value: ast.expr | None) -> ast.expr | None:
 class _Aliases(ast.NodeTransformer):
     """Spells out the module's own type aliases."""
 
-    def __init__(self, source: _Source) -> None:
+    def __init__(self, source: Source) -> None:
         self.source = source
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
@@ -284,7 +231,7 @@ class _Aliases(ast.NodeTransformer):
         return value if isinstance(value, ast.Subscript | ast.BinOp) else node
 
 
-def _annotation(source: _Source, node: ast.expr | None) -> str:
+def _annotation(source: Source, node: ast.expr | None) -> str:
     if node is None:
         return "Any"
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -292,7 +239,7 @@ def _annotation(source: _Source, node: ast.expr | None) -> str:
     return ast.unparse(_Aliases(source).visit(node))
 
 
-def _default(source: _Source, node: ast.expr | None) -> Any:
+def _default(source: Source, node: ast.expr | None) -> Any:
     if node is None:
         return REQUIRED
     if isinstance(node, ast.Name):
@@ -303,14 +250,14 @@ def _default(source: _Source, node: ast.expr | None) -> Any:
         return Expression(ast.unparse(node))
 
 
-def _constant(source: _Source, name: str) -> ast.expr | None:
+def _constant(source: Source, name: str) -> ast.expr | None:
     """The value of a module-level name, here or where it was imported from."""
     for _ in range(_HOPS):
-        value = source.assigned(name)
+        value = source.assignments.get(name)
         further = source.imports.get(name) if value is None else None
-        if further is None or further[0].partition(".")[0] != source.module.partition(".")[0]:
+        if further is None or not further[1] or further[0].partition(".")[0] != source.module.partition(".")[0]:
             return value
-        source, name = _Source.of(further[0]), further[1]
+        source, name = Source.of(further[0]), further[1]
     return None
 
 

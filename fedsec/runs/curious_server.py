@@ -37,7 +37,7 @@ class CuriousServer:
     An update of FedProx is replayed without its proximal term, which is zero where local training starts.
 
     Args:
-        config: of the cell; its attack is an inversion.
+        config: of the cell; it has an inversion.
         dataset: for the mean image and the classes' names.
         federation: observed from now on.
         folder: where pictures go.
@@ -53,13 +53,10 @@ class CuriousServer:
     _found: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        attack = self.config.curious
-        assert attack is not None
-        assert attack.target is not None
-        assert attack.knowledge is not None
-        self.name, self.target, self.knowledge = attack.name, attack.target, attack.knowledge
-        self.key = "attack" if self.config.inversion is None else "inversion"
-        self.attack: Any = registry.load("attack", attack.name)(**attack.options)
+        inversion = self.config.inversion
+        assert inversion is not None
+        self.name, self.target, self.knowledge = inversion.name, inversion.target, inversion.knowledge
+        self.inversion: Any = registry.load("inversion", inversion.name)(**inversion.options)
         self.streams = Streams(self.config.seed)
         self.lpips = _lpips()
         if isinstance(self.federation, Federation):
@@ -78,14 +75,14 @@ class CuriousServer:
         assert isinstance(self.federation, Federation)
         if self.knowledge.bn_statistics == "batch" and not has_batch_statistics(self.federation.module):
             raise InputError(
-                f"{self.key}.knowledge.bn_statistics: the model has no batch normalization; expected none, got batch"
+                "inversion.knowledge.bn_statistics: the model has no batch normalization; expected none, got batch"
             )
         local = self.federation.algorithm.training
         if local is not None:
             try:
                 _seen(local, len(self.federation.data.clients[self.target.client]))
             except InputError as error:
-                raise InputError(f"{self.key}: {error}") from error
+                raise InputError(f"inversion: {error}") from error
 
     def _see_updates(self, round_number: int, clients: Sequence[int], rows: Tensor) -> None:
         if round_number not in self.target.rounds or self.target.client not in clients:
@@ -185,7 +182,7 @@ class CuriousServer:
     ) -> None:
         generator = self.streams.torch("attack", "round", round_number)
         begun = time.perf_counter()
-        found: Reconstruction = self.attack.reconstruct(observation, generator=generator)
+        found: Reconstruction = self.inversion.reconstruct(observation, generator=generator)
         seconds = time.perf_counter() - begun
         originals = images.cpu().float() / 255
         scores = score(

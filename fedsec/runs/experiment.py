@@ -201,7 +201,7 @@ def _partition(config: CellConfig, dataset: Dataset, streams: Streams) -> list[n
 
 def _attack(config: AttackConfig) -> Attack | None:
     """What the Byzantine clients do; an inversion is the server's business."""
-    if config.name == "none" or config.inverts:
+    if config.name == "none":
         return None
     attack: Attack = _build("attack", config)
     return attack

@@ -7,6 +7,7 @@ from fedsec.scenario.config import (
     DefenseConfig,
     EngineConfig,
     FederationConfig,
+    InversionConfig,
     ModelConfig,
     PartitionConfig,
 )
@@ -18,8 +19,8 @@ from fedsec.scenario.federation_config import (
     ServerConfig,
     StragglersConfig,
 )
+from fedsec.scenario.inversion_config import KnowledgeConfig, TargetConfig
 from fedsec.scenario.scenario import Cell, Scenario, load_scenario
-from fedsec.scenario.threat_config import KnowledgeConfig, TargetConfig
 
 __all__ = [
     "AttackConfig",
@@ -32,6 +33,7 @@ __all__ = [
     "EngineConfig",
     "Expectation",
     "FederationConfig",
+    "InversionConfig",
     "KnowledgeConfig",
     "LocalConfig",
     "ModelConfig",

@@ -10,10 +10,12 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fedsec.data.normalization import PRESETS, normalization
 from fedsec.errors import InputError
+from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, wrong
 from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER, FederationConfig, ModelConfig
+from fedsec.scenario.inversion_config import NO_INVERSION, InversionConfig
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name
-from fedsec.scenario.threat_config import ALGORITHMS_OF, NO_ATTACK, AttackConfig, DefenseConfig, fitting
+from fedsec.scenario.threat_config import NO_ATTACK, AttackConfig, DefenseConfig, fitting
 
 
 class DatasetConfig(Section):
@@ -92,11 +94,9 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "distillation"): None,
     ("federation", "asynchronous"): None,
     ("federation", "local", "augmentation"): None,
-    ("attack", "target"): None,
-    ("attack", "knowledge"): None,
-    ("attack", "knowledge", "defense"): True,
     ("inversion",): None,
     ("metrics",): [],
+    ("inversion", "knowledge", "defense"): True,
     ("federation", "sampling"): ("fixed", None),  # None: of algorithms that have no such key
 }
 """Values (each of several, in a tuple) that say nothing: cells that have them keep the id from before there were such
@@ -111,8 +111,8 @@ class CellConfig(Section):
     model: ModelConfig = Field(default_factory=ModelConfig)
     federation: FederationConfig = Field(default_factory=FederationConfig)
     attack: AttackConfig = Field(default_factory=AttackConfig)
-    inversion: AttackConfig | None = Field(
-        default=None, description="What a curious server reconstructs, beside an attack by Byzantine clients."
+    inversion: InversionConfig | None = Field(
+        default=None, description="What a curious server reconstructs, whoever attacks beside it."
     )
     defense: tuple[DefenseConfig, ...] = Field(default_factory=lambda: (DefenseConfig(),))
     metrics: tuple[str, ...] = Field(
@@ -130,11 +130,11 @@ class CellConfig(Section):
             data.setdefault("defense", [])
         return data, []
 
-    @field_validator("inversion", mode="before")
+    @field_validator("inversion", mode="after")
     @classmethod
-    def _nothing(cls, value: Any) -> Any:
+    def _nothing(cls, value: InversionConfig | None) -> InversionConfig | None:
         """`none`, as attacks and defenses have it, is nothing at all."""
-        return None if value in (NO_ATTACK, {"name": NO_ATTACK}) else value
+        return None if value is not None and value.name == NO_INVERSION else value
 
     @field_validator("metrics", "defense", mode="before")
     @classmethod
@@ -158,9 +158,9 @@ class CellConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        found = [*self._contradictions()]
-        if found:
-            raise wrong(*found)
+        problems = [*self._contradictions()]
+        if problems:
+            raise wrong(*problems)
         return self
 
     def _contradictions(self) -> Iterable[Problem]:
@@ -182,12 +182,11 @@ class CellConfig(Section):
     def _contradictions_of_the_attack(self) -> Iterable[Problem]:
         attack, federation, clients = self.attack, self.federation, self.partition.clients
         yield from self._contradictions_of_the_inversion()
-        what, algorithms = ALGORITHMS_OF.get(attack.interface, ("", ()))
         if self.pooled and attack.name != NO_ATTACK:
             message = f"centralized training has no clients to attack; expected none, got {shown(attack.name)}"
             yield ("attack", "name"), message
-        elif algorithms and federation.algorithm not in algorithms:
-            message = f"{attack.name!r} {what}, so it goes with {either(algorithms)}"
+        elif attack.name != NO_ATTACK and not _goes_with(attack.role, federation.algorithm):
+            message = f"{attack.name!r} {_ATTACKED[attack.role]}, so it goes with {either(_fitting(attack.role))}"
             yield ("attack", "name"), f"{message}; expected another attack with {federation.algorithm}"
         byzantine = attack.count(clients)
         if byzantine >= clients and not self.pooled:
@@ -197,36 +196,28 @@ class CellConfig(Section):
             yield ("attack", "fraction"), f"{share} is less than one client; expected 0, or at least {1 / clients:.3g}"
 
     def _contradictions_of_the_inversion(self) -> Iterable[Problem]:
-        beside, federation, clients = self.inversion, self.federation, self.partition.clients
-        where = "attack" if beside is None else "inversion"
-        if beside is not None and not beside.inverts:
-            message = f"{shown(beside.name)} reconstructs nothing; expected none or an inversion such as "
-            message += "inverting_gradients"
-            yield (where, "name"), message
+        inversion, federation, clients = self.inversion, self.federation, self.partition.clients
+        if inversion is None:
             return
-        if beside is not None and self.attack.inverts:
-            yield (where,), "attack is an inversion already; expected one of the two"
-            return
-        if beside is not None:
-            what, algorithms = ALGORITHMS_OF[beside.interface]
-            if federation.algorithm not in algorithms:
-                message = f"{beside.name!r} {what}, so it goes with {either(algorithms)}"
-                yield (where, "name"), f"{message}; expected another inversion with {federation.algorithm}"
-        if (curious := self.curious) is None or (target := curious.target) is None:
-            return
+        if not _goes_with(inversion.role, federation.algorithm):
+            message = (
+                f"{inversion.name!r} {_INVERTED[inversion.role]}, so it goes with {either(_fitting(inversion.role))}"
+            )
+            yield ("inversion", "name"), f"{message}; expected another inversion with {federation.algorithm}"
+        target = inversion.target
         if target.client >= clients:
             message = f"expected less than partition.clients = {clients}, got {target.client}"
-            yield (where, "target", "client"), message
+            yield ("inversion", "target", "client"), message
         if target.rounds[-1] > federation.rounds:
             message = f"expected at most federation.rounds = {federation.rounds}, got {target.rounds[-1]}"
-            yield (where, "target", "rounds"), message
-        for path, message in _unseen(curious, federation):
-            yield (where, *path), message
+            yield ("inversion", "target", "rounds"), message
+        for path, message in _unseen(inversion, federation):
+            yield ("inversion", *path), message
 
     @property
-    def curious(self) -> AttackConfig | None:
+    def curious(self) -> InversionConfig | None:
         """What a curious server does; None where it is not."""
-        return self.attack if self.attack.inverts else self.inversion
+        return self.inversion
 
     @property
     def pooled(self) -> bool:
@@ -263,11 +254,31 @@ class CellConfig(Section):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _unseen(curious: AttackConfig, federation: FederationConfig) -> Iterator[Problem]:
+_ATTACKED = {
+    "data": "poisons a client's data",
+    "updates": "poisons updates",
+    "knowledge": "poisons feature maps and logits",
+}
+_INVERTED = {"updates": "reconstructs images from updates", "knowledge": "reconstructs images from feature maps"}
+"""Role -> what an attack or inversion of it does, for messages."""
+
+
+def _goes_with(role: str, algorithm: str) -> bool:
+    """Whether there is something for a role to act on: data with any clients, else what clients exchange."""
+    traits = registry.entry("algorithm", algorithm).traits
+    return not traits["pooled"] and role in ("data", traits["exchanges"])
+
+
+def _fitting(role: str) -> tuple[str, ...]:
+    """The algorithms that a role goes with."""
+    return tuple(name for name in registry.entries("algorithm") if _goes_with(role, name))
+
+
+def _unseen(inversion: InversionConfig, federation: FederationConfig) -> Iterator[Problem]:
     """Why a curious server could make nothing of a message, whatever the data."""
-    local, target, knowledge = federation.local, curious.target, curious.knowledge
+    local = federation.local
     augmented = local is not None and local.augmentation is not None
-    if curious.interface == "FeatureInversion":
+    if inversion.role == "knowledge":
         if augmented:
             yield (
                 (),
@@ -275,11 +286,11 @@ def _unseen(curious: AttackConfig, federation: FederationConfig) -> Iterator[Pro
                 "without augmentation",
             )
         return
-    if target is not None and target.images is not None:
+    if inversion.target.images is not None:
         yield ("target", "images"), "an update is of all images of a client; expected no number"
     if local is None:
         return
-    if knowledge is not None and knowledge.bn_statistics == "batch":
+    if inversion.knowledge.bn_statistics == "batch":
         yield (
             ("knowledge", "bn_statistics"),
             "batch goes with single gradients (fedsgd); expected none or running",
@@ -323,6 +334,7 @@ __all__ = [
     "DefenseConfig",
     "EngineConfig",
     "FederationConfig",
+    "InversionConfig",
     "ModelConfig",
     "PartitionConfig",
     "unlabeled",

@@ -14,6 +14,7 @@ from fedsec.plugins.registry import keys_hint
 from fedsec.plugins.signatures import as_yaml
 from fedsec.plugins.wording import Problem, shown
 from fedsec.scenario.config import CellConfig
+from fedsec.scenario.inversion_config import NO_INVERSION
 from fedsec.scenario.named_sections import Section
 from fedsec.scenario.reader import KeyPath
 from fedsec.scenario.threat_config import NO_ATTACK
@@ -31,6 +32,8 @@ BARE: dict[KeyPath, str] = {
     },
 }
 """Key paths of sections that may be a bare value, and the key that the value then stands for."""
+_OPTIONAL: dict[KeyPath, str] = {("attack",): NO_ATTACK, ("inversion",): NO_INVERSION}
+"""Sections that may be nothing at all, and the name of nothing; it clears what the base says of them."""
 
 
 @dataclass
@@ -58,7 +61,7 @@ class Draft:
             inner = {next(iter(value)): origin}
         else:
             inner = {key: (*origin, key) for key in value} if isinstance(value, Mapping) else {}
-        if path == ("defense",) or (path == ("attack",) and inner and value.get("name") == NO_ATTACK):
+        if path == ("defense",) or (path in _OPTIONAL and inner and value.get("name") == _OPTIONAL[path]):
             self._clear(path)
         if not isinstance(value, Mapping):
             self._clear(path)

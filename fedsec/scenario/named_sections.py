@@ -3,11 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from fedsec.errors import InputError
 from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, translate, wrong
+
+WRITTEN = "written"
+"""The validation context of what a user wrote, where options stand beside the name and never under `options`."""
+_RESOLVED = "options"
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 
@@ -36,21 +40,26 @@ class Section(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _in_words(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
+    def _in_words(cls, data: Any, handler: Callable[[Any], Self], info: ValidationInfo) -> Self:
         if isinstance(data, cls):
             return data
         if cls.shorthand and isinstance(data, str):
             data = {cls.shorthand: data}
         if not isinstance(data, Mapping):
             raise wrong(((), f"expected {'a name or ' if cls.shorthand else ''}a mapping, got {shown(data)}"))
-        raw, found = cls.prepare(dict(data))
+        written = dict(data)
+        refused: list[Problem] = []
+        if info.context == WRITTEN and _RESOLVED in cls.model_fields and _RESOLVED in written:
+            del written[_RESOLVED]
+            refused = [((_RESOLVED,), "unknown key; expected the options beside the name")]
+        raw, problems = cls.prepare(written)
         try:
-            made = handler(raw)
+            section = handler(raw)
         except ValidationError as error:
-            found = [*translate(error, cls), *found]
-        if found:
-            raise wrong(*found)
-        return made
+            problems = [*translate(error, cls), *problems]
+        if refused or problems:
+            raise wrong(*refused, *problems)
+        return section
 
 
 class NamedSection(Section):
@@ -59,8 +68,6 @@ class NamedSection(Section):
     kind: ClassVar[str]
     nothing: ClassVar[tuple[str, ...]] = ()
     """Names that stand for no entry at all."""
-    yielding: ClassVar[tuple[str, ...]] = ()
-    """Keys of the section that belong to the named entry instead where its constructor has an option of that name."""
     shorthand = "name"
 
     name: str
@@ -70,29 +77,28 @@ class NamedSection(Section):
     def prepare(cls, data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         """Gather the options and resolve them against the class that is named."""
         name = data.get("name", cls.model_fields["name"].default)
-        own = {key: value for key, value in data.items() if key in cls.keys_beside(name, data)}
-        options = {key: value for key, value in data.items() if key not in own}
+        own = {key: value for key, value in data.items() if key in cls.model_fields}
+        beside = {key: value for key, value in data.items() if key not in own}
         resolved = own.get("options", {})
-        if not isinstance(resolved, Mapping):
+        if not isinstance(resolved, Mapping) or not isinstance(name, str):
             return own, []
-        if not isinstance(name, str):
-            return own, []
-        beside = [field for field in cls.model_fields if field != "options"]
+        if twice := beside.keys() & resolved.keys():
+            return own, [((key,), "stands under options as well; expected it once, beside the name") for key in twice]
         if name in cls.nothing:
-            return own, [((key,), f"{name!r} takes no options") for key in {**resolved, **options}]
+            return own, [((key,), f"{name!r} takes no options") for key in {**resolved, **beside}]
         try:
             entry = registry.entry(cls.kind, name, also=cls.nothing)
         except InputError as error:
             return {**own, "options": {}}, [(("name",), str(error))]
-        resolved, found = registry.problems(entry, {**resolved, **options}, beside)
-        return {**own, "options": resolved}, [((key,), message) for key, message in found]
-
-    @classmethod
-    def keys_beside(cls, name: Any, data: Mapping[str, Any]) -> set[str]:
-        """The keys of a raw mapping's section that are not options of what it names."""
-        entry = known_entry(cls.kind, name) if cls.yielding and "options" not in data else None
-        claimed = {parameter.name for parameter in entry.parameters} if entry else set()
-        return {key for key in cls.model_fields if key not in cls.yielding or key not in claimed}
+        reserved = [field for field in cls.model_fields if field != "options"]
+        resolved, mistakes = registry.problems(entry, {**resolved, **beside}, reserved)
+        problems: list[Problem] = [((key,), message) for key, message in mistakes]
+        if clash := [option.name for option in entry.parameters if option.name in cls.model_fields]:
+            message = (
+                f"has an option {clash[0]!r}, which is a key of the scenario's own; expected it under another name"
+            )
+            problems.append((("name",), f"{cls.kind} {name!r} {message}"))
+        return {**own, "options": resolved}, problems
 
 
 def known_entry(kind: str, name: Any) -> registry.Entry | None:

@@ -57,7 +57,7 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
     if config.attack.name != NO_ATTACK:
         yield ("attack",), content["attack"], partial(_build, "attack", config.attack)
     if config.inversion is not None:
-        yield ("inversion",), content["inversion"], partial(_build, "attack", config.inversion)
+        yield ("inversion",), content["inversion"], partial(_build, "inversion", config.inversion)
     yield ("partition",), content["partition"], partial(_build, "partition", config.partition)
     for place, name in enumerate(config.metrics):
         yield ("metrics", place), name, partial(_measure, name)
@@ -133,7 +133,7 @@ def _guarded(config: CellConfig) -> list[Problem]:
 
     try:
         algorithm = _algorithm(config)
-        attack = None if config.attack.name == NO_ATTACK or config.attack.inverts else _build("attack", config.attack)
+        attack = None if config.attack.name == NO_ATTACK else _build("attack", config.attack)
         defenses = [(part.role, _build("defense", part)) for part in config.defense]
     except FAILURES:
         return []  # complained about already

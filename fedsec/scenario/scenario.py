@@ -16,6 +16,7 @@ from fedsec.plugins.wording import Problem, shown, translate
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.expectations import Expectation, read_expectations
 from fedsec.scenario.matrix import SECTIONS, Axis, Draft, display, drafts, read_axes, without_effect
+from fedsec.scenario.named_sections import WRITTEN
 from fedsec.scenario.overrides import apply
 from fedsec.scenario.reader import Document, KeyPath, read_file
 
@@ -172,7 +173,7 @@ def _unfold(base: Mapping[str, Any], axes: Sequence[Axis]) -> tuple[list[Cell], 
     cells = []
     for values, draft in made:
         try:
-            config = CellConfig.model_validate(draft.values)
+            config = CellConfig.model_validate(draft.values, context=WRITTEN)
         except ValidationError as error:
             problems += [(origin(draft, path), message) for path, message in translate(error, CellConfig)]
             continue
@@ -206,9 +207,6 @@ def _top_level(content: Mapping[str, Any], path: Path) -> Iterable[Problem]:
         yield ("name",), f"expected lower-case letters, digits, _ and - only, got {shown(name)}{whose}"
     if not isinstance(content.get("description", ""), str):
         yield ("description",), f"expected text, got {shown(content['description'])}"
-    for section in ("partition", "model", "attack", "inversion", "defense"):
-        if isinstance(content.get(section), Mapping) and "options" in content[section]:
-            yield (section, "options"), "unknown key; expected the options beside the name"
 
 
 def origin(draft: Draft, path: KeyPath) -> KeyPath:

@@ -9,7 +9,7 @@ from typing import Any
 from fedsec.metrics.metric import METRICS
 from fedsec.plugins import registry
 from fedsec.plugins.signatures import REQUIRED, Expression, Parameter
-from fedsec.scenario import config, federation_config, threat_config
+from fedsec.scenario import config, federation_config, inversion_config
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.matrix import SECTIONS
 from fedsec.scenario.named_sections import NamedSection, Section
@@ -20,7 +20,7 @@ _NAMED: dict[str, type[NamedSection]] = {
     "partition": config.PartitionConfig,
     "model": config.ModelConfig,
     "attack": config.AttackConfig,
-    "inversion": config.AttackConfig,
+    "inversion": config.InversionConfig,
     "defense": config.DefenseConfig,
 }
 _LISTED = {"type": "array", "minItems": 1}
@@ -146,18 +146,10 @@ def _option(parameter: Parameter) -> Schema:
 def _own(section: type[NamedSection]) -> dict[str, Schema]:
     """The keys that a named section has beside options."""
     own = _fields(section)
-    if section is threat_config.AttackConfig:
-        own["target"] = _section(threat_config.TargetConfig)
-        own["knowledge"] = _section(threat_config.KnowledgeConfig)
+    if section is config.InversionConfig:
+        own["target"] = _section(inversion_config.TargetConfig)
+        own["knowledge"] = _section(inversion_config.KnowledgeConfig)
     return own
-
-
-def _beside(own: dict[str, Schema], entry: registry.Entry) -> dict[str, Schema]:
-    """Those of a section's own keys that go with an entry."""
-    if entry.kind != "attack":
-        return own
-    others = threat_config.SIZES if entry.base in threat_config.INVERSIONS else threat_config.AIMS
-    return {key: schema for key, schema in own.items() if key not in others}
 
 
 def _named(section: type[NamedSection], entries: dict[str, registry.Entry]) -> Schema:
@@ -168,7 +160,7 @@ def _named(section: type[NamedSection], entries: dict[str, registry.Entry]) -> S
     for entry in entries.values():
         about = entry.summary + (f" ({entry.paper})" if entry.paper else "")
         options = {parameter.name: _option(parameter) for parameter in entry.parameters}
-        named = {"name": {"const": entry.name, "description": about}, **_beside(own, entry), **options}
+        named = {"name": {"const": entry.name, "description": about}, **own, **options}
         variants.append({**_object(named, about=about), "required": ["name"]})
     names = [*section.nothing, *entries]
     if section.nothing:

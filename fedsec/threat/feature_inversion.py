@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float, Int64
@@ -86,6 +86,9 @@ class FeatureObservation:
 
 class FeatureInversion(Sealed, ABC):
     """Recovers images from their feature maps; a subclass fills in `recover`."""
+
+    role: ClassVar[str] = "knowledge"
+    """What its kind of inversion looks at, where clients exchange knowledge."""
 
     @final
     def reconstruct(

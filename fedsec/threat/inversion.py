@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float, Int64
@@ -48,6 +48,9 @@ Watch = Callable[[Snapshot], None]
 
 class Inversion(Sealed, ABC):
     """Recovers images and labels from what a server sees; a subclass fills in `recover`."""
+
+    role: ClassVar[str] = "updates"
+    """What its kind of inversion looks at, where clients exchange updates."""
 
     @final
     def reconstruct(

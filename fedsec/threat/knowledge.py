@@ -9,7 +9,7 @@ Reference: He, Annavaram, Avestimehr, Group knowledge transfer: federated learni
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float, Int64
@@ -83,6 +83,9 @@ class Knowledge:
 
 class KnowledgePoisoning(Sealed, ABC):
     """Replaces what a Byzantine client sends; a subclass fills in `corrupt`."""
+
+    role: ClassVar[str] = "knowledge"
+    """What its kind of attack acts on, where clients exchange knowledge."""
 
     @final
     def distort(self, knowledge: Knowledge, *, num_classes: int, generator: torch.Generator) -> Knowledge:

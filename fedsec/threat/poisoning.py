@@ -25,6 +25,9 @@ __all__ = ["AttackerView", "DataPoisoning", "UpdatePoisoning"]
 class DataPoisoning(Sealed, ABC):
     """Corrupts a Byzantine client's data before it trains; a subclass fills in `corrupt`."""
 
+    role: ClassVar[str] = "data"
+    """What its kind of attack acts on, in every federation of clients."""
+
     @final
     def poison(
         self,
@@ -141,6 +144,8 @@ class UpdatePoisoning(Sealed, ABC):
             clients' updates too. `craft` withholds the rest.
     """
 
+    role: ClassVar[str] = "updates"
+    """What its kind of attack acts on, where clients exchange updates."""
     knowledge: ClassVar[Literal["own", "omniscient"]]
 
     @final

@@ -104,10 +104,10 @@ def test_options_out_of_range(attack: type, options: dict[str, Any], message: st
     [
         ("attack", "feature_poison", "KnowledgePoisoning"),
         ("attack", "logit_poison", "KnowledgePoisoning"),
-        ("attack", "feature_inversion", "FeatureInversion"),
+        ("inversion", "feature_inversion", "FeatureInversion"),
         ("defense", "robust_loss", "KnowledgeDefense"),
         ("defense", "knowledge_screening", "KnowledgeDefense"),
     ],
 )
 def test_the_registry_tells_the_interface(kind: str, name: str, base: str) -> None:
-    assert registry.entry(kind, name).base == base
+    assert registry.entry(kind, name).interface == base

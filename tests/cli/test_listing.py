@@ -24,22 +24,29 @@ def blocks(shown: str, headings: list[str]) -> dict[str, str]:
     return {heading: shown[start:end] for heading, start, end in zip(headings, places, ends, strict=True)}
 
 
-def test_attacks_are_grouped_by_whom_they_come_from(width: int, capsys: pytest.CaptureFixture[str]) -> None:
-    show_entries("attacks", registry.entries("attack").values())
-    shown = capsys.readouterr().out
-    assert max(map(len, shown.splitlines())) <= width
-    assert shown.startswith("attacks\n")
-    told = {
-        "by Byzantine clients, on their data or their updates": ("label_flip", "sign_flip"),
-        "by Byzantine clients of FedGKT, on the feature maps and logits they send": ("feature_poison", "logit_poison"),
-        "by a curious server, on updates (also with `fedsec invert`)": ("dlg", "inverting_gradients", "labels"),
-        "by FedGKT's curious server, on feature maps (in scenarios only)": ("feature_inversion",),
+def test_attacks_and_inversions_are_grouped_by_what_they_act_on(width: int, capsys: pytest.CaptureFixture[str]) -> None:
+    groups = {
+        "attack": {
+            "by Byzantine clients, on their data or their updates": ("label_flip", "sign_flip"),
+            "by Byzantine clients of FedGKT, on the feature maps and logits they send": (
+                "feature_poison",
+                "logit_poison",
+            ),
+        },
+        "inversion": {
+            "by a curious server, on updates (also with `fedsec invert`)": ("dlg", "inverting_gradients", "labels"),
+            "by FedGKT's curious server, on feature maps (in scenarios only)": ("feature_inversion",),
+        },
     }
-    found = blocks(shown, list(told))
-    for heading, names in told.items():
-        for name in names:
-            assert any(line.strip().startswith(f"{name} ") for line in found[heading].splitlines())
-    assert "others" not in shown
+    for kind, headings in groups.items():
+        show_entries(f"{kind}s", registry.entries(kind).values())
+        shown = capsys.readouterr().out
+        assert max(map(len, shown.splitlines())) <= width
+        assert shown.startswith(f"{kind}s\n")
+        text = blocks(shown, list(headings))
+        for heading, names in headings.items():
+            for name in names:
+                assert any(line.strip().startswith(f"{name} ") for line in text[heading].splitlines())
 
 
 def test_defenses_are_grouped_by_what_they_defend(width: int, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,17 +73,6 @@ def test_algorithms_say_where_their_options_stand(width: int, capsys: pytest.Cap
     assert "In a scenario these options stand under `federation`" in " ".join(shown.split())
 
 
-def test_a_plugin_of_an_interface_of_its_own_is_listed(width: int, capsys: pytest.CaptureFixture[str]) -> None:
-    foreign = [
-        registry.Entry("mine", kind, "Something.", "", "MyBase", (), "my-package") for kind in ("attack", "defense")
-    ]
-    for entry in foreign:
-        show_entries("things", [entry])
-    shown = capsys.readouterr().out
-    assert shown.count("mine (my-package)") == 2
-    assert shown.count("things") == 2
-
-
 PLANNED = """\
 name: planned
 dataset: digits
@@ -96,8 +92,9 @@ def test_a_plan_names_whose_images_are_reconstructed(
 ) -> None:
     shown = planned(
         tmp_path,
-        "federation: {algorithm: fedsgd, rounds: 3}\nmatrix:\n  attack:\n    - none\n"
-        "    - {name: dlg, target: {client: 2, rounds: [1, 3]}}\n    - {name: label_flip, fraction: 0.25}\n",
+        "federation: {algorithm: fedsgd, rounds: 3}\nmatrix:\n"
+        "  attack+inversion: [[none, none], [none, {name: dlg, target: {client: 2, rounds: [1, 3]}}],\n"
+        "    [{name: label_flip, fraction: 0.25}, none]]\n",
         capsys,
     )
     assert "inverts client 2 in rounds 1, 3; 4 x 3 x 1 x" in shown
@@ -111,7 +108,7 @@ def test_a_plan_counts_what_a_server_trains_on(tmp_path: Path, width: int, capsy
     shown = planned(
         tmp_path,
         "model: resnet8\nfederation: {algorithm: fedgkt, rounds: 2, server: {epochs: [3, 1]}}\n"
-        "attack: {name: feature_inversion, target: {images: 2}}\n",
+        "inversion: {name: feature_inversion, target: {images: 2}}\n",
         capsys,
     )
     assert "inverts 2 images of client 0 in round 1; 4 x 2 x" in shown

@@ -423,7 +423,7 @@ def test_batch_normalization_is_told() -> None:
         (["--attack-option", "x"], "error: --attack-option 'x': expected KEY=VALUE"),
         (["--out", "bad.png"], "error: --out bad.png: is not a folder"),
         (["--local-batch-size", "1"], "expected --local-steps too"),
-        (["--attack", "guess", "--restarts", "2"], "error: --restarts: attack 'guess' has no such option"),
+        (["--attack", "guess", "--restarts", "2"], "error: --restarts: inversion 'guess' has no such option"),
     ],
 )
 def test_bad_input(arguments: list[str], message: str) -> None:

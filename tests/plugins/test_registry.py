@@ -13,8 +13,9 @@ import pytest
 
 from fedsec.errors import InputError
 from fedsec.plugins import registry
-from fedsec.plugins.signatures import REQUIRED, Expression, Signature, _Source, signature, table
-from fedsec.scenario import AttackConfig, DefenseConfig, ModelConfig, PartitionConfig
+from fedsec.plugins.signatures import REQUIRED, Expression, Signature, signature, table
+from fedsec.plugins.sources import Source, define, lineage
+from fedsec.scenario import AttackConfig, DefenseConfig, InversionConfig, ModelConfig, PartitionConfig
 
 ENTRIES = [(kind, name) for kind in registry.KINDS for name in registry.entries(kind)]
 
@@ -39,7 +40,7 @@ def test_every_entry_explains_itself(kind: str, name: str) -> None:
     entry = registry.entry(kind, name)
     assert entry.summary.endswith(".")
     assert len(entry.summary) <= 120
-    if kind in ("attack", "defense"):
+    if kind in ("attack", "inversion", "defense"):
         assert entry.paper
         assert all(parameter.about for parameter in entry.parameters)
     assert json.dumps(entry.as_json())
@@ -47,11 +48,16 @@ def test_every_entry_explains_itself(kind: str, name: str) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k, n in ENTRIES if k not in ("algorithm", "dataset")])
 def test_every_option_has_a_type_that_is_checked(kind: str, name: str) -> None:
-    sections = {"attack": AttackConfig, "defense": DefenseConfig, "model": ModelConfig, "partition": PartitionConfig}
+    sections = {
+        "attack": AttackConfig,
+        "inversion": InversionConfig,
+        "defense": DefenseConfig,
+        "model": ModelConfig,
+        "partition": PartitionConfig,
+    }
     for parameter in registry.entry(kind, name).parameters:
         assert registry.option_type(parameter.annotation).json_schema(), f"{parameter} has no type fedsec understands"
-        theirs = set(sections[kind].model_fields) - set(sections[kind].yielding)
-        assert parameter.name not in theirs, f"{parameter.name} belongs to the scenario"
+        assert parameter.name not in sections[kind].model_fields, f"{parameter.name} belongs to the scenario"
 
 
 def test_reading_the_tables_imports_nothing_heavy() -> None:
@@ -121,8 +127,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         for name, text in modules.items():
             (package / f"{name}.py").write_text(text)
 
-    signature.cache_clear()
-    _Source.of.cache_clear()
+    for cached in (signature, define, lineage, Source.of):
+        cached.cache_clear()
     yield make
     for name in [name for name in sys.modules if name.startswith("sample_package")]:
         del sys.modules[name]
@@ -193,7 +199,9 @@ def test_dataclasses_aliases_and_bases(write: Callable[..., None]) -> None:
         ("third", "dict", {"x": 1}),
     ]
     assert child.parameters[0].about == "which way round."
-    assert (child.summary, child.paper, child.base) == ("A child; it inherits.", "Somebody 2020.", "Base")
+    assert (child.summary, child.paper) == ("A child; it inherits.", "Somebody 2020.")
+    assert [name for _, name in child.lineage] == ["Child", "Base"]
+    assert child.traits["shared"] == 3
 
 
 def test_constructors(write: Callable[..., None]) -> None:

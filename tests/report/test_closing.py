@@ -20,10 +20,10 @@ name: curious
 dataset: digits
 federation: {algorithm: fedsgd, rounds: 2}
 matrix:
-  attack: [none, {name: dlg, target: {rounds: [1, 2]}}]
+  inversion: [none, {name: dlg, target: {rounds: [1, 2]}}]
 expect:
-  - {attack: dlg, lpips: "> 0.5"}
-  - {attack: dlg, psnr: "< 12"}
+  - {inversion: dlg, lpips: "> 0.5"}
+  - {inversion: dlg, psnr: "< 12"}
 """
 
 
@@ -72,12 +72,12 @@ def test_a_run_ends_with_what_leaked_and_where_to_see_it(
     folder = run.root / records[1]["id"] / "leakage"
     pictures = [line for line in shown.splitlines() if line.startswith("reconstruction: ")]
     assert pictures == [
-        f"reconstruction: {records[1]['cell']['attack']}: {folder}/round-000{number}/reconstruction.png"
+        f"reconstruction: inversion={records[1]['cell']['inversion']}: {folder}/round-000{number}/reconstruction.png"
         for number in (1, 2)
     ]
     assert result.unmet == [
-        f"attack=dlg: lpips > 0.5 (no value: {ADVICE})",
-        "attack=dlg: psnr < 12, measured 20",
+        f"inversion=dlg: lpips > 0.5 (no value: {ADVICE})",
+        "inversion=dlg: psnr < 12, measured 20",
     ]
     assert "expectations: 0 of 2 met" in shown
 

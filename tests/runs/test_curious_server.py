@@ -46,24 +46,24 @@ CASES: dict[str, dict[str, Any]] = {
     "gradients of single images": {
         "partition": {"clients": 24},
         "federation": FEDSGD,
-        "attack": {"name": "analytic", "target": TARGET},
+        "inversion": {"name": "analytic", "target": TARGET},
     },
     "gradients and batch statistics": {
         "model": NORMALIZED,
         "federation": FEDSGD,
-        "attack": {**MATCHING, "knowledge": {"labels": True, "bn_statistics": "batch"}},
+        "inversion": {**MATCHING, "knowledge": {"labels": True, "bn_statistics": "batch"}},
     },
     "updates beside the median": {
         "model": NORMALIZED,
         "federation": FEDAVG,
         "defense": "median",
-        "attack": MATCHING,
+        "inversion": MATCHING,
     },
-    "feature maps": {"model": NORMALIZED, "federation": FEDGKT, "attack": FEATURES},
+    "feature maps": {"model": NORMALIZED, "federation": FEDGKT, "inversion": FEATURES},
     "feature maps of an extractor that drifted": {
         "model": NORMALIZED,
         "federation": {**FEDGKT, "asynchronous": True},  # which lets a resumed server compute messages anew
-        "attack": {**FEATURES, "iterations": 5, "knowledge": {"extractor": "initial"}},
+        "inversion": {**FEATURES, "iterations": 5, "knowledge": {"extractor": "initial"}},
     },
 }
 EXACT = ("gradients of single images", "feature maps")
@@ -131,7 +131,7 @@ def observed(root: Path) -> dict[str, Path]:
 def test_training_is_the_same_to_the_bit_as_without_a_curious_server(
     observed: dict[str, Path], tmp_path: Path, case: str
 ) -> None:
-    plain = finish(config(**{**CASES[case], "attack": "none"}), tmp_path)
+    plain = finish(config(**{**CASES[case], "inversion": None}), tmp_path)
     assert plain.name != observed[case].name
     assert trained(plain) == trained(observed[case])
     assert "leakage" not in lines(plain)[0]
@@ -171,7 +171,7 @@ def test_a_cell_s_metrics_are_means_over_the_observed_rounds(observed: dict[str,
 
 
 def test_labels_alone_have_an_accuracy_and_no_picture(root: Path) -> None:
-    folder = finish(config(federation=FEDSGD, attack={"name": "labels", "target": TARGET}), root)
+    folder = finish(config(federation=FEDSGD, inversion={"name": "labels", "target": TARGET}), root)
     found = metrics(folder)
     assert found["label_accuracy"] == fmean(each["metrics"]["label_accuracy"] for each in leakages(folder))
     assert found["label_accuracy"] > 0.5
@@ -212,7 +212,7 @@ def partial_participation(rounds_with_target: int) -> CellConfig:
     sampled = [sample_clients(6, 3, number, Streams(0)) for number in (1, 2)]
     client = next(one for one in range(6) if sum(one in each for each in sampled) == rounds_with_target)
     federation = {**FEDSGD, "rounds": 2, "clients_per_round": 3}
-    return config(federation=federation, attack={**MATCHING, "target": {"client": client, "rounds": [1, 2]}})
+    return config(federation=federation, inversion={**MATCHING, "target": {"client": client, "rounds": [1, 2]}})
 
 
 def test_of_a_client_that_takes_no_part_nothing_is_found(root: Path) -> None:
@@ -224,10 +224,10 @@ def test_of_a_client_that_takes_no_part_nothing_is_found(root: Path) -> None:
 
 def test_rounds_without_the_client_do_not_count(root: Path) -> None:
     made = partial_participation(1)
-    assert made.attack.target is not None
+    assert made.inversion.target is not None
     folder = finish(made, root)
     assert [line["leakage"] is not None for line in lines(folder)] == [
-        made.attack.target.client in line["clients"] for line in lines(folder)
+        made.inversion.target.client in line["clients"] for line in lines(folder)
     ]
     (only,) = leakages(folder)
     assert only["metrics"]["psnr"] == metrics(folder)["psnr"]
@@ -254,7 +254,7 @@ def built(made: CellConfig) -> Experiment:
 def watched(made: CellConfig, folder: Path) -> tuple[Experiment, list[Any]]:
     """A cell that nothing of has been played, and what its server will have seen."""
     experiment, witness = built(made), Witness()
-    CuriousServer(made, experiment.dataset, experiment.federation, folder).attack = witness
+    CuriousServer(made, experiment.dataset, experiment.federation, folder).inversion = witness
     return experiment, witness.seen
 
 
@@ -297,17 +297,17 @@ def second_round(**sections: Any) -> CellConfig:
     """Three of six clients a round, and the last of the second round as the target."""
     client = sample_clients(6, 3, 2, Streams(0))[-1]
     assert client > 2  # or its row would be found by its number
-    attack = {**MATCHING, "target": {"client": client, "rounds": [2]}, **sections.pop("attack", {})}
+    inversion = {**MATCHING, "target": {"client": client, "rounds": [2]}, **sections.pop("inversion", {})}
     federation = {**sections.pop("federation"), "clients_per_round": 3}
-    return config(dataset={**DIGITS, "normalization": "half"}, federation=federation, attack=attack, **sections)
+    return config(dataset={**DIGITS, "normalization": "half"}, federation=federation, inversion=inversion, **sections)
 
 
 @pytest.mark.parametrize("model", [MLP, NORMALIZED])
 def test_of_fedsgd_the_gradient_of_the_mean_loss_is_seen(tmp_path: Path, model: dict[str, Any]) -> None:
     made = second_round(model=model, federation=FEDSGD)
     experiment, sent, observation = halfway(made, tmp_path)
-    assert made.attack.target is not None
-    images, labels = half(experiment, updates(experiment).data.clients[made.attack.target.client])
+    assert made.inversion.target is not None
+    images, labels = half(experiment, updates(experiment).data.clients[made.inversion.target.client])
     assert_same_weights(observation.model, sent)
     assert any(layer.training for layer in observation.model.modules()) == (model is NORMALIZED)
     parameters = dict(sent.train().named_parameters())
@@ -334,11 +334,11 @@ def test_replaying_the_local_training_that_is_told_gives_the_update(
 ) -> None:
     made = second_round(model=model, federation={**FEDAVG, "local": {**local, "lr": 0.1}})
     experiment, sent, observation = halfway(made, tmp_path)
-    assert made.attack.target is not None
+    assert made.inversion.target is not None
     assert_same_weights(observation.model, sent)
     federation, told = updates(experiment), observation.local
     assert isinstance(federation.algorithm, FedAvg)
-    plan = plan_client(federation.data, made.attack.target.client, federation.algorithm.local, 2, federation.streams)
+    plan = plan_client(federation.data, made.inversion.target.client, federation.algorithm.local, 2, federation.streams)
     stream = np.concatenate([batch[:size] for batch, size in zip(plan.examples, plan.sizes, strict=True)])
     replayed = deepcopy(sent).train()
     optimizer = torch.optim.SGD(
@@ -357,8 +357,8 @@ def test_replaying_the_local_training_that_is_told_gives_the_update(
 
 
 def test_granted_labels_are_the_client_s_in_an_order_of_their_own(tmp_path: Path) -> None:
-    attack = {**MATCHING, "target": {"client": 1, "rounds": [1, 2, 3]}, "knowledge": {"labels": True}}
-    experiment, seen = watched(config(federation=FEDSGD, attack=attack), tmp_path)
+    inversion = {**MATCHING, "target": {"client": 1, "rounds": [1, 2, 3]}, "knowledge": {"labels": True}}
+    experiment, seen = watched(config(federation=FEDSGD, inversion=inversion), tmp_path)
     list(experiment.federation.run())
     _, labels = half(experiment, experiment.federation.data.clients[1])
     orders = [observation.labels.tolist() for observation in seen]
@@ -374,15 +374,15 @@ def test_what_is_not_granted_is_not_seen(tmp_path: Path, federation: dict[str, A
 
 
 def test_granted_statistics_are_those_of_the_client_s_batch(tmp_path: Path) -> None:
-    attack = {"knowledge": {"bn_statistics": "batch"}}
-    made = second_round(model=NORMALIZED, federation=FEDSGD, attack=attack)
+    inversion = {"knowledge": {"bn_statistics": "batch"}}
+    made = second_round(model=NORMALIZED, federation=FEDSGD, inversion=inversion)
     experiment, sent, observation = halfway(made, tmp_path)
-    assert made.attack.target is not None
+    assert made.inversion.target is not None
     entered: dict[str, Tensor] = {}
     for name, module in sent.train().named_modules():
         if isinstance(module, nn.BatchNorm2d):
             module.register_forward_hook(lambda _, inputs, __, name=name: entered.update({name: inputs[0]}))
-    sent(half(experiment, updates(experiment).data.clients[made.attack.target.client])[0])
+    sent(half(experiment, updates(experiment).data.clients[made.inversion.target.client])[0])
     assert len(entered) > 1
     assert observation.statistics.keys() == entered.keys()
     for name, (mean, variance) in observation.statistics.items():
@@ -394,23 +394,23 @@ def test_granted_statistics_are_those_of_the_client_s_batch(tmp_path: Path) -> N
 def test_who_takes_the_running_averages_looks_at_a_model_that_uses_them(
     tmp_path: Path, federation: dict[str, Any]
 ) -> None:
-    attack = {"knowledge": {"bn_statistics": "running"}}
-    made = second_round(model=NORMALIZED, federation=federation, attack=attack)
+    inversion = {"knowledge": {"bn_statistics": "running"}}
+    made = second_round(model=NORMALIZED, federation=federation, inversion=inversion)
     _, sent, observation = halfway(made, tmp_path)
     assert_same_weights(observation.model, sent)
     assert not any(layer.training for layer in observation.model.modules())
     assert observation.statistics is None
 
 
-def gkt(**attack: Any) -> CellConfig:
+def gkt(**inversion: Any) -> CellConfig:
     """FedGKT with two clients of twelve images, the second of which is observed in the second round."""
-    target = {"client": 1, "rounds": [2], **attack.pop("target", {})}
+    target = {"client": 1, "rounds": [2], **inversion.pop("target", {})}
     return config(
         dataset={**DIGITS, "normalization": "half"},
         partition={"clients": 2},
         model=NORMALIZED,
         federation=FEDGKT,
-        attack={**FEATURES, "target": target, **attack},
+        inversion={**FEATURES, "target": target, **inversion},
     )
 
 
@@ -457,11 +457,11 @@ def test_the_initial_extractor_is_what_was_handed_out_before_any_training(tmp_pa
 
 
 def averaging(**local: Any) -> dict[str, Any]:
-    return {"federation": {**FEDAVG, "local": local}, "attack": MATCHING}
+    return {"federation": {**FEDAVG, "local": local}, "inversion": MATCHING}
 
 
 def test_batches_that_run_over_the_seams_between_passes_are_refused(tmp_path: Path) -> None:
-    words = r"^attack: with local\.steps, batches of 3 run over the seams between passes over 4 images"
+    words = r"^inversion: with local\.steps, batches of 3 run over the seams between passes over 4 images"
     with pytest.raises(InputError, match=words):
         finish(config(**averaging(steps=4, batch_size=3)), tmp_path)
 
@@ -472,7 +472,9 @@ def test_batches_that_run_over_the_seams_between_passes_are_refused(tmp_path: Pa
 def test_a_client_that_diverges_costs_its_picture_and_not_the_cell(
     tmp_path: Path, local: dict[str, Any], model: dict[str, Any]
 ) -> None:
-    lost = config(model=model, federation={"rounds": 1, "local": local}, attack={**MATCHING, "target": {"client": 3}})
+    lost = config(
+        model=model, federation={"rounds": 1, "local": local}, inversion={**MATCHING, "target": {"client": 3}}
+    )
     folder = finish(lost, tmp_path)
     result = json.loads((folder / "result.json").read_text())
     assert result["metrics"]["rejected_updates"] > 0
@@ -486,7 +488,7 @@ def test_one_round_is_not_disturbed_either(tmp_path: Path) -> None:
     once = {"rounds": 1, "local": {"epochs": 2, "batch_size": 3}}
     models = [
         (finish(config(federation=once, **more), tmp_path) / "model.safetensors").read_bytes()
-        for more in ({}, {"attack": {**MATCHING, "target": {"client": 3}}})
+        for more in ({}, {"inversion": {**MATCHING, "target": {"client": 3}}})
     ]
     assert models[0] == models[1]
 
@@ -494,10 +496,6 @@ def test_one_round_is_not_disturbed_either(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        (
-            {"federation": FEDSGD, "attack": {**MATCHING, "knowledge": {"bn_statistics": "batch"}}},
-            "^attack.knowledge.bn_statistics: the model has no batch normalization",
-        ),
         (
             {"federation": FEDSGD, "inversion": {**MATCHING, "knowledge": {"bn_statistics": "batch"}}},
             "^inversion.knowledge.bn_statistics: the model has no batch normalization",
@@ -521,7 +519,7 @@ def test_what_cannot_be_replayed_is_refused_before_the_first_round(
 
 def test_a_first_pass_that_is_broken_off_has_no_seam(tmp_path: Path) -> None:
     finish(
-        config(federation={"rounds": 1, "local": {"steps": 1, "batch_size": 3}}, attack={**MATCHING, "target": {}}),
+        config(federation={"rounds": 1, "local": {"steps": 1, "batch_size": 3}}, inversion={**MATCHING, "target": {}}),
         tmp_path,
     )
 
@@ -548,7 +546,7 @@ def test_more_images_than_a_client_has_are_not_promised(tmp_path: Path) -> None:
         made = config(
             model=NORMALIZED,
             federation={**FEDGKT, "rounds": 1},
-            attack={"name": "feature_inversion", "iterations": 2, "target": target},
+            inversion={"name": "feature_inversion", "iterations": 2, "target": target},
         )
         (leakage,) = leakages(finish(made, tmp_path))
         assert leakage["images"] == 4

@@ -320,11 +320,11 @@ class Witness:
 
 def observed(defense: Any, folder: Path, *, known: bool = True) -> tuple[Federation, list[Distortion | None]]:
     """A federation after its rounds, and what its server was told of the defense."""
-    made = config(federation=FEDSGD, defense=defense, attack={**INVERTING, "knowledge": {"defense": known}})
+    made = config(federation=FEDSGD, defense=defense, inversion={**INVERTING, "knowledge": {"defense": known}})
     experiment, witness = build_experiment(made, device=torch.device("cpu"), threads=1), Witness()
     federation = experiment.federation
     assert isinstance(federation, Federation)
-    CuriousServer(made, experiment.dataset, federation, folder).attack = witness
+    CuriousServer(made, experiment.dataset, federation, folder).inversion = witness
     list(federation.run())
     return federation, [each.distortion for each in witness.seen]
 

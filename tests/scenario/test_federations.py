@@ -133,30 +133,42 @@ def test_a_servers_epochs_in_all_rounds(epochs: int | list[int], rounds: int) ->
 
 
 def test_an_inversion_has_a_target_and_no_byzantine_clients(load: Load) -> None:
-    attack = only(load("attack: dlg")).attack
-    assert attack.inverts
-    assert attack.count(10) == 0
-    assert attack.target is not None
-    assert attack.knowledge is not None
-    assert (attack.target.client, attack.target.rounds, attack.target.images) == (0, [1], None)
-    assert (attack.knowledge.labels, attack.knowledge.bn_statistics, attack.knowledge.extractor) == (
+    config = only(load("inversion: dlg"))
+    inversion = config.inversion
+    assert inversion is not None
+    assert (config.attack.name, config.attack.count(10)) == ("none", 0)
+    assert (inversion.target.client, inversion.target.rounds, inversion.target.images) == (0, [1], None)
+    assert (inversion.knowledge.labels, inversion.knowledge.bn_statistics, inversion.knowledge.extractor) == (
         False,
         "none",
         None,
     )
-    features = only(load(GKT + "\nattack: {name: feature_inversion, target: {client: 9, rounds: [10, 2], images: 3}}"))
-    assert features.attack.knowledge is not None
-    assert features.attack.target is not None
-    assert features.attack.knowledge.extractor == "known"
-    assert features.attack.target.rounds == [2, 10]
+    text = GKT + "\ninversion: {name: feature_inversion, target: {client: 9, rounds: [10, 2], images: 3}}"
+    features = only(load(text)).inversion
+    assert features is not None
+    assert features.knowledge.extractor == "known"
+    assert features.target.rounds == [2, 10]
 
 
 def test_an_inversion_beside_an_attack_is_filled_in_as_one_alone(load: Load) -> None:
     config = only(load("attack: {name: sign_flip, fraction: 0.2}\ninversion: {name: dlg, target: {client: 3}}"))
-    alone = only(load("attack: {name: dlg, target: {client: 3}}"))
-    assert config.inversion == config.curious == alone.curious == alone.attack
+    alone = only(load("inversion: {name: dlg, target: {client: 3}}"))
+    assert config.inversion == alone.inversion
     assert config.attack.count(10) == 2
-    assert (alone.inversion, only(load("seed: 1")).curious) == (None, None)
+    for nothing in ("seed: 1", "inversion: none", "inversion: {name: none, label: nobody looks}", "inversion: null"):
+        assert only(load(nothing)).inversion is None
+
+
+def test_attacks_and_inversions_are_axes_of_their_own(load: Load) -> None:
+    flip = "{name: label_flip, fraction: 0.2}"
+    cells = load(
+        f"inversion: {{knowledge: {{labels: true}}}}\nmatrix: {{attack: [none, {flip}], inversion: [none, dlg]}}"
+    )
+    told = [(cell.config.attack.name, cell.config.inversion and cell.config.inversion.name) for cell in cells.cells()]
+    assert told == [("none", None), ("none", "dlg"), ("label_flip", None), ("label_flip", "dlg")]
+    last = cells.cells()[-1].config.inversion
+    assert last is not None
+    assert last.knowledge.labels
 
 
 def test_the_rule_that_is_not_named_is_the_mean(load: Load) -> None:
@@ -178,18 +190,18 @@ def test_a_poisoning_has_no_target_but_its_own_option_of_that_name(load: Load) -
     text = "attack: {name: label_flip, mode: pair, source: 0, target: 1, fraction: 0.5}"
     attack = only(load(text)).attack
     assert attack.options["target"] == 1
-    assert (attack.target, attack.knowledge, attack.inverts) == (None, None, False)
+    assert only(load(text)).inversion is None
     again = CellConfig.model_validate(json.loads(json.dumps(only(load(text)).model_dump(mode="json"))))
     assert again.attack == attack
 
 
 def test_targets_can_vary_and_be_chosen_by_expectations(load: Load) -> None:
     scenario = load(
-        "attack: {name: dlg, target: {rounds: [3]}}\nmatrix: {attack.target.client: [0, 1], seed: [0, 1]}\n"
-        "expect: [{attack: {target: {client: 1}}, psnr: '> 3'}, {attack.target.rounds: [3], recovered: '0 .. 1'}]"
+        "inversion: {name: dlg, target: {rounds: [3]}}\nmatrix: {inversion.target.client: [0, 1], seed: [0, 1]}\n"
+        "expect: [{inversion: {target: {client: 1}}, psnr: '> 3'}, {inversion.target.rounds: [3], recovered: '0 .. 1'}]"
     )
-    targets = [cell.config.attack.target for cell in scenario.cells()]
-    assert [(target.client, target.rounds) for target in targets if target] == [(0, [3])] * 2 + [(1, [3])] * 2
+    targets = [cell.config.inversion.target for cell in scenario.cells() if cell.config.inversion]
+    assert [(target.client, target.rounds) for target in targets] == [(0, [3])] * 2 + [(1, [3])] * 2
     assert [len(expectation.cells) for expectation in scenario.expectations] == [2, 4]
 
 
@@ -205,16 +217,15 @@ def test_expectations_choose_by_any_of_several_defenses(load: Load) -> None:
 FITS = [
     "attack: {name: sign_flip, fraction: 0.2}",
     "federation: {algorithm: fedprox}\nattack: {name: sign_flip, fraction: 0.2}",
-    "federation: {algorithm: fedsgd}\nattack: dlg",
-    "federation: {algorithm: fedprox, mu: 1}\nattack: {name: dlg, knowledge: {labels: true, bn_statistics: running}}",
-    "federation: {algorithm: fedsgd}\nattack: {name: dlg, knowledge: {bn_statistics: batch}}",
+    "federation: {algorithm: fedsgd}\ninversion: dlg",
+    "federation: {algorithm: fedprox, mu: 1}\ninversion: {name: dlg, knowledge: {bn_statistics: running}}",
+    "federation: {algorithm: fedsgd}\ninversion: {name: dlg, knowledge: {bn_statistics: batch}}",
     GKT + "\nattack: {name: label_flip, fraction: 0.2}",
     GKT + "\nattack: {name: feature_poison, num_byzantine: 2}",
     GKT + "\nattack: {name: logit_poison, fraction: 0.2}",
-    GKT + "\nattack: {name: feature_inversion, knowledge: {extractor: initial}}",
-    "attack: dlg\ninversion: none",
-    "attack: dlg\nfederation: {stragglers: {fraction: 0, handling: partial}}",
-    "attack: dlg\ninversion: {name: none}",
+    GKT + "\ninversion: {name: feature_inversion, knowledge: {extractor: initial}}",
+    "inversion: dlg\nfederation: {stragglers: {fraction: 0, handling: partial}}",
+    "inversion: {name: none, label: nobody}",
     "attack: {name: sign_flip, fraction: 0.1}\nmatrix: {inversion: [none, dlg]}",
     GKT + "\ndefense: none",
     GKT + "\ndefense: []",
@@ -228,15 +239,16 @@ FITS = [
     "federation: {algorithm: fedprox, mu: 0, stragglers: {fraction: 0.9, handling: drop}}",
     "engine: {name: loop, precision: bf16, memory_format: channels_last, cuda_graphs: false}",
     "matrix: {federation.bn: [average, reset], federation.local.augmentation: [none, standard, {crop: 2}]}",
-    "matrix: {attack: [none, dlg, {name: label_flip, fraction: 0.2}], engine.precision: [fp32, tf32]}",
+    "matrix: {attack: [none, {name: label_flip, fraction: 0.2}], engine.precision: [fp32, tf32]}",
+    "matrix: {attack: [none, {name: label_flip, fraction: 0.2}], inversion: [none, dlg]}",
     GKT + "\nmatrix: {federation.server.model.norm: [bn, gn], federation.server.epochs: [1, [2, 1]]}",
     GKT + "\nmatrix: {defense: [none, robust_loss, [robust_loss, knowledge_screening]]}",
     "model: resnet4\nmatrix: {federation: [{weighting: uniform}, {algorithm: fedgkt, server: {model: resnet7}}]}",
     "model: {name: resnet4, norm: {name: gn}}\nmatrix: {model.norm.groups: [2, 4]}",
-    "attack: {target: {client: 2}, knowledge: {labels: true}}\nmatrix: {attack: [dlg, idlg]}",
+    "inversion: {target: {client: 2}, knowledge: {labels: true}}\nmatrix: {inversion: [dlg, idlg]}",
     "attack: {target: 3, source: 1, mode: pair, fraction: 0.1}\nmatrix: {attack: [label_flip]}",
     "attack: {name: label_flip, source: 1, mode: pair, fraction: 0.1}\nmatrix: {attack.target: [2, 3]}",
-    "attack: dlg\nmatrix: {attack.target.rounds: [[1], [1, 2]], attack.knowledge.labels: [true, false]}",
+    "inversion: dlg\nmatrix: {inversion.target.rounds: [[1], [1, 2]], inversion.knowledge.labels: [true, false]}",
     "defense: [{name: dp_sgd, target_epsilon: 5}, {name: clip, max_norm: 1}, {name: prune, error_feedback: true}]",
     "defense: [sign, {name: gaussian_noise, std: 0.1, label: noisy}, median]",
     "federation: {algorithm: centralized}\ndefense: {name: dp_sgd, noise_multiplier: 1}",
@@ -244,8 +256,8 @@ FITS = [
     "defense: [{name: dp_sgd, noise_multiplier: 1}, {name: dp_fedavg, noise_multiplier: 1, quantile: 0.5}]",
     "attack: {name: sign_flip, fraction: 0.2}\ninversion: {name: dlg, target: {client: 9, rounds: [10]}}",
     GKT + "\nattack: {name: logit_poison, fraction: 0.2}\ninversion: feature_inversion",
-    "attack: dlg\ndefense: soteria\nmatrix: {attack.knowledge.defense: [true, false]}",
-    "attack: dlg\nmatrix: {defense: [mean, [{name: clip, max_norm: 1}, median]]}",
+    "inversion: dlg\ndefense: soteria\nmatrix: {inversion.knowledge.defense: [true, false]}",
+    "inversion: dlg\nmatrix: {defense: [mean, [{name: clip, max_norm: 1}, median]]}",
 ]
 
 
@@ -323,34 +335,57 @@ MISTAKES = [
     ("engine: {cuda_graphs: 1}", "engine.cuda_graphs: expected true or false, got 1"),
     # Attacks
     (
-        "attack: {name: dlg, fraction: 0.1}",
-        "attack.fraction: 'dlg' is what a curious server does to one client's message; expected target, not fraction",
-    ),
-    (
-        "attack: {name: dlg, num_byzantine: 0}",
-        "attack.num_byzantine: 'dlg' is what a curious server does to one client",
+        "inversion: {name: dlg, fraction: 0.1}",
+        "inversion.fraction: is about Byzantine clients; expected it under `attack`",
     ),
     (
         "attack: {name: sign_flip, fraction: 0.1, target: {}}",
-        "attack.target: goes with inversions such as dlg; expected no such key with 'sign_flip'",
+        "attack.target: is about a curious server; expected it under `inversion`",
     ),
     (
-        "attack: {name: sign_flip, fraction: 0.1, knowledge: {labels: true}}",
-        "attack.knowledge: goes with inversions such as dlg; expected no such key with 'sign_flip'",
+        "matrix: {attack: [{name: sign_flip, fraction: 0.1, knowledge: {labels: true}}]}",
+        "matrix.attack[0].knowledge: is about a curious server; expected it under `inversion`",
     ),
-    ("attack: {target: {}}", "attack.target: there is no attack; expected a name beside it, or nothing"),
-    ("attack: {name: dlg, target: 3}", "attack.target: expected a mapping, got 3"),
-    (
-        "attack: {name: dlg, target: {client: 10}}",
-        "attack.target.client: expected less than partition.clients = 10, got",
+    ("attack: {target: {}}", "attack.target: is about a curious server; expected it under `inversion`"),
+    ("inversion: {target: {}}", "inversion.target: there is no inversion; expected a name beside it, or nothing"),
+    *(
+        (
+            f"{text}",
+            f"{where}: 'dlg' is no attack by Byzantine clients but an inversion by a curious server; expected it under "
+            "`inversion`",
+        )
+        for text, where in (
+            ("attack: dlg", "attack"),
+            ("attack: {name: dlg, target: {client: 3}, tolerance: 1}", "attack.name"),
+            ("matrix: {attack: [none, dlg]}", "matrix.attack[1]"),
+            ("matrix: {attack.name: [dlg]}", "matrix.attack.name[0]"),
+            ("matrix: {attack+seed: [[dlg, 1]]}", "matrix.attack+seed[0][0]"),
+        )
     ),
-    ("attack: {name: dlg, target: {client: -1}}", "attack.target.client: expected an integer of at least 0 and of at"),
     (
-        "attack: {name: dlg, target: {rounds: [1, 11]}}",
-        "attack.target.rounds: expected at most federation.rounds = 10, got 11",
+        "inversion: {name: sign_flip, fraction: 0.1}",
+        "inversion.name: 'sign_flip' is no inversion by a curious server but an attack by Byzantine clients; expected "
+        "it under `attack`",
+    ),
+    (
+        "defense: label_flip",
+        "defense: 'label_flip' is no defense but an attack by Byzantine clients; expected it under",
+    ),
+    ("inversion: {name: dlg, target: 3}", "inversion.target: expected a mapping, got 3"),
+    (
+        "inversion: {name: dlg, target: {client: 10}}",
+        "inversion.target.client: expected less than partition.clients = 10, got",
+    ),
+    (
+        "inversion: {name: dlg, target: {client: -1}}",
+        "inversion.target.client: expected an integer of at least 0 and of at",
+    ),
+    (
+        "inversion: {name: dlg, target: {rounds: [1, 11]}}",
+        "inversion.target.rounds: expected at most federation.rounds = 10, got 11",
     ),
     *(
-        (f"attack: {{name: dlg, target: {{rounds: {rounds}}}}}", f"attack.target.rounds: {message}, got {rounds}")
+        (f"inversion: {{name: dlg, target: {{rounds: {rounds}}}}}", f"inversion.target.rounds: {message}, got {rounds}")
         for rounds, message in (
             ("3", "expected a list of rounds, each an integer of at least 1"),
             ("[0]", "expected a list of rounds, each an integer of at least 1"),
@@ -358,34 +393,33 @@ MISTAKES = [
             ("[2, 2]", "expected at least one round, each of them once"),
         )
     ),
-    ("attack: {name: dlg, target: {images: 0}}", "attack.target.images: expected an integer of at least 1"),
+    ("inversion: {name: dlg, target: {images: 0}}", "inversion.target.images: expected an integer of at least 1"),
     (
-        "attack: {name: dlg, knowledge: {bn_statistics: all}}",
+        "inversion: {name: dlg, knowledge: {bn_statistics: all}}",
         "bn_statistics: expected one of none, running, batch, got 'all'",
     ),
     (
-        "attack: {name: dlg, knowledge: {extractor: known}}",
-        "attack.knowledge.extractor: 'dlg' sees updates and no feature maps; expected no such key",
+        "inversion: {name: dlg, knowledge: {extractor: known}}",
+        "inversion.knowledge.extractor: 'dlg' sees updates and no feature maps; expected no such key",
     ),
     (
-        GKT + "\nattack: {name: feature_inversion, knowledge: {extractor: 0}}",
-        "attack.knowledge.extractor: expected one of known, initial or null, got 0",
+        GKT + "\ninversion: {name: feature_inversion, knowledge: {extractor: 0}}",
+        "inversion.knowledge.extractor: expected one of known, initial or null, got 0",
     ),
     (
-        GKT + "\nattack: {name: feature_inversion, knowledge: {labels: true}}",
-        "attack.knowledge.labels: clients send labels with their feature maps; expected no such key",
+        GKT + "\ninversion: {name: feature_inversion, knowledge: {labels: true}}",
+        "inversion.knowledge.labels: clients send labels with their feature maps; expected no such key",
     ),
     (
-        GKT + "\nattack: {name: feature_inversion, knowledge: {defense: false}}",
-        "attack.knowledge.defense: clients do nothing to their feature maps that could be known; expected no such key",
+        GKT + "\ninversion: {name: feature_inversion, knowledge: {defense: false}}",
+        "inversion.knowledge.defense: clients do nothing to their feature maps that could be known",
     ),
     (
-        GKT + "\nattack: {name: feature_inversion, knowledge: {bn_statistics: batch}}",
-        "attack.knowledge.bn_statistics: 'feature_inversion' sees feature maps and no batch statistics; expected none",
+        GKT + "\ninversion: {name: feature_inversion, knowledge: {bn_statistics: batch}}",
+        "inversion.knowledge.bn_statistics: 'feature_inversion' sees feature maps and no batch statistics",
     ),
     *(
-        (f"federation: {federation}\n{attack}: {{name: dlg{more}}}", f"{attack}{where}{message}")
-        for attack in ("attack", "inversion")
+        (f"federation: {federation}\ninversion: {{name: dlg{more}}}", f"inversion{where}{message}")
         for federation, more, where, message in (
             (
                 "{algorithm: fedsgd}",
@@ -417,8 +451,8 @@ MISTAKES = [
         )
     ),
     (
-        gkt("local: {augmentation: standard}") + "\nattack: feature_inversion",
-        "attack: feature maps of augmented views are no feature maps of the client's images",
+        gkt("local: {augmentation: standard}") + "\ninversion: feature_inversion",
+        "inversion: feature maps of augmented views are no feature maps of the client's images",
     ),
     (
         GKT + "\nattack: {name: feature_poison}",
@@ -426,8 +460,8 @@ MISTAKES = [
     ),
     *(
         (
-            f"{federation}\nattack: {{name: {name}{size}}}",
-            f"attack.name: {name!r} {what}, so it goes with {who}; expected another attack with {algorithm}",
+            f"{federation}\n{door}: {{name: {name}{size}}}",
+            f"{door}.name: {name!r} {what}, so it goes with {who}; expected another {door} with {algorithm}",
         )
         for federation, name, size, what, who, algorithm in (
             (GKT, "dlg", "", "reconstructs images from updates", "fedavg, fedprox or fedsgd", "fedgkt"),
@@ -435,10 +469,16 @@ MISTAKES = [
             ("seed: 1", "feature_inversion", "", "reconstructs images from feature maps", "fedgkt", "fedavg"),
             ("seed: 1", "feature_poison", ", fraction: 0.1", "poisons feature maps and logits", "fedgkt", "fedavg"),
         )
+        for door in (["attack"] if size else ["inversion"])
     ),
     (
-        "federation: {algorithm: centralized}\nattack: dlg",
-        "attack: centralized training has no clients to attack; expected none, got 'dlg'",
+        "federation: {algorithm: centralized}\nattack: {name: label_flip, fraction: 0.2}",
+        "attack.name: centralized training has no clients to attack; expected none, got 'label_flip'",
+    ),
+    (
+        "federation: {algorithm: centralized}\ninversion: dlg",
+        "inversion: 'dlg' reconstructs images from updates, so it goes with fedavg, fedprox or fedsgd; expected "
+        "another inversion with centralized",
     ),
     # Defenses
     ("defense: none", ":2: defense: fedavg has to combine updates somehow; expected mean, got 'none'"),
@@ -481,12 +521,12 @@ MISTAKES = [
     ),
     # Expectations
     (
-        "matrix: {attack: [dlg, none]}\nexpect: [{defense: mean, psnr: '> 3'}]",
-        "expect[0].psnr: is measured of what an inversion reconstructs, and attack=none has none; expected a selector "
-        "such as attack: dlg",
+        "matrix: {inversion: [dlg, none]}\nexpect: [{defense: mean, psnr: '> 3'}]",
+        "expect[0].psnr: is measured of what an inversion reconstructs, and inversion=none has none; expected "
+        "a selector such as inversion: dlg",
     ),
     (
-        "attack: dlg\nexpect: [{label_accuracy: '> 50'}]",
+        "inversion: dlg\nexpect: [{label_accuracy: '> 50'}]",
         "expect[0].label_accuracy: is a fraction; expected a number bet",
     ),
     ("expect: [{accuracy_worst_client: '> 50'}]", "expect[0].accuracy_worst_client: is a fraction; expected a number"),
@@ -545,15 +585,6 @@ MISTAKES = [
         "federation.sampling: goes with fedavg, fedprox, fedsgd or centralized; expected no such key with fedgkt",
     ),
     # An inversion beside an attack
-    *(
-        (
-            f"{first}\ninversion: {{name: {name}{size}}}",
-            f"inversion.name: {name!r} reconstructs nothing; expected none or an inversion such as inverting_gradients",
-        )
-        for first in ("seed: 1", "attack: dlg")
-        for name, size in (("sign_flip", ", fraction: 0.1"), ("none", ", label: x"))
-    ),
-    ("attack: dlg\ninversion: idlg", "inversion: attack is an inversion already; expected one of the two"),
     (
         "inversion: {name: dlg, target: {client: 10}}",
         "inversion.target.client: expected less than partition.clients = 10, got 10",
@@ -562,14 +593,13 @@ MISTAKES = [
         "attack: {name: sign_flip, fraction: 0.1}\ninversion: {name: dlg, target: {rounds: [1, 11]}}",
         "inversion.target.rounds: expected at most federation.rounds = 10, got 11",
     ),
-    ("inversion: {name: dlg, fraction: 0.1}", "inversion.fraction: 'dlg' is what a curious server does to one client"),
     (
         GKT + "\ninversion: dlg",
         "inversion: 'dlg' reconstructs images from updates, so it goes with fedavg, fedprox or fedsgd; expected "
         "another inversion with fedgkt",
     ),
     ("inversion: {name: dlg, knowledge: {defense: 1}}", "inversion.knowledge.defense: expected true or false, got 1"),
-    ("inversion: dlgg", "inversion: unknown attack 'dlgg' (did you mean 'dlg'?)"),
+    ("inversion: dlgg", "inversion: unknown inversion 'dlgg' (did you mean 'dlg'?)"),
 ]
 
 
@@ -732,7 +762,6 @@ def test_clients_own_statistics_are_refused_where_the_server_evaluates(
         ("engine: {precision: tf32}", False),
         ("engine: {memory_format: contiguous}", False),
         ("engine: {cuda_graphs: false}", False),
-        ("attack: dlg", False),
     ],
 )
 def test_ids_change_only_with_what_is_not_as_it_was(load: Load, text: str, same: bool) -> None:
@@ -742,18 +771,18 @@ def test_ids_change_only_with_what_is_not_as_it_was(load: Load, text: str, same:
 
 def test_further_keys_left_ids_of_others_alone(load: Load) -> None:
     assert only(load("model: resnet8\nfederation: {algorithm: fedgkt}")).id == "346876dd6b7d"
-    assert only(load("attack: dlg")).id == only(load("attack: {name: dlg, knowledge: {defense: true}}")).id
-    assert only(load("attack: dlg")).id == "1da172ab85db"
-    assert only(load("attack: {name: dlg, knowledge: {defense: false}}")).id != "1da172ab85db"
+    assert only(load("inversion: dlg")).id == only(load("inversion: {name: dlg, knowledge: {defense: true}}")).id
+    assert only(load("inversion: dlg")).id == "2b1d5ab046cc"
+    assert only(load("inversion: {name: dlg, knowledge: {defense: false}}")).id != "2b1d5ab046cc"
 
 
 def test_every_key_of_an_algorithm_counts(load: Load) -> None:
     texts = [
         *("seed: 0", "federation: {algorithm: fedprox}", "federation: {algorithm: fedprox, mu: 0.1}"),
         *(
-            "attack: dlg",
-            "attack: {name: dlg, target: {rounds: [2]}}",
-            "attack: {name: dlg, knowledge: {labels: true}}",
+            "inversion: dlg",
+            "inversion: {name: dlg, target: {rounds: [2]}}",
+            "inversion: {name: dlg, knowledge: {labels: true}}",
         ),
         *(gkt("rounds: 10"), GKT, gkt("server: {epochs: 2}"), gkt("asynchronous: true")),
         *(gkt("distillation: {to_clients: 0}"), GKT + "\ndefense: robust_loss"),
@@ -780,15 +809,16 @@ def test_the_work_of_group_knowledge_transfer(load: Load) -> None:
 
 
 def test_proximal_training_takes_as_much_as_averaging(load: Load) -> None:
-    for attack in ("none", "dlg"):
+    for inversion in ("none", "dlg"):
         totals = [
-            plan(load(f"attack: {attack}\nfederation: {{algorithm: {name}}}")).total for name in ("fedavg", "fedprox")
+            plan(load(f"inversion: {inversion}\nfederation: {{algorithm: {name}}}")).total
+            for name in ("fedavg", "fedprox")
         ]
         assert totals[0] == totals[1] == pytest.approx(10 * 1437)
 
 
 def test_a_plan_tells_when_the_target_is_absent(load: Load) -> None:
-    text = "attack: {name: dlg, target: {client: 3, rounds: [1, 2, 3]}}\nfederation: {clients_per_round: %d}"
+    text = "inversion: {name: dlg, target: {client: 3, rounds: [1, 2, 3]}}\nfederation: {clients_per_round: %d}"
     assert not plan(load(text % 10)).notes
     notes = plan(load(text % 1)).notes
     assert 1 <= len(notes) <= 3
@@ -796,7 +826,7 @@ def test_a_plan_tells_when_the_target_is_absent(load: Load) -> None:
 
 
 def test_a_plan_tells_when_the_target_is_dropped(load: Load) -> None:
-    text = "attack: {name: dlg, target: {client: 3, rounds: [1, 2, 3, 4, 5, 6]}}\n"
+    text = "inversion: {name: dlg, target: {client: 3, rounds: [1, 2, 3, 4, 5, 6]}}\n"
     text += "federation: {stragglers: {fraction: 0.5}}"
     dropped = [number for number in range(1, 7) if 3 in Stragglers(0.5, "drop").among(range(10), number, Streams(0))]
     assert 0 < len(dropped) < 6

@@ -457,10 +457,10 @@ dataset: {name: digits, train_size: 300}
 federation: {algorithm: fedprox, rounds: 2, mu: 0.1, bn: recalibrate, stragglers: {fraction: 0.5, handling: drop},
   local: {epochs: 1}}
 engine: {name: loop, precision: bf16, memory_format: channels_last, cuda_graphs: false}
-attack: {name: dlg, target: {rounds: [1, 2]}, knowledge: {labels: true, bn_statistics: running}}
-matrix: {attack.target.client: [0, 1], federation.local.lr: [0.1, 0.2]}
+inversion: {name: dlg, target: {rounds: [1, 2]}, knowledge: {labels: true, bn_statistics: running}}
+matrix: {inversion.target.client: [0, 1], federation.local.lr: [0.1, 0.2]}
 expect:
-  - {attack: {target: {client: 1}}, psnr: "> 0", label_accuracy: "0 .. 1"}
+  - {inversion: {target: {client: 1}}, psnr: "> 0", label_accuracy: "0 .. 1"}
 """
 TRANSFER = """\
 dataset: {name: digits, train_size: 300}
@@ -470,11 +470,13 @@ federation: {algorithm: fedgkt, rounds: 2, local: {epochs: 1}, asynchronous: tru
            weight_decay: 0.0, order: mixed, patience: 2},
   distillation: {temperature: 2.0, to_clients: 0.5, to_server: 0.0}}
 matrix:
-  attack: [none, {name: feature_inversion, target: {rounds: [2], images: 3}, knowledge: {extractor: initial}},
-           {name: feature_poison, num_byzantine: 1}]
+  attack+inversion:
+    - [none, none]
+    - [none, {name: feature_inversion, target: {rounds: [2], images: 3}, knowledge: {extractor: initial}}]
+    - [{name: feature_poison, num_byzantine: 1}, none]
   defense: [none, [robust_loss, knowledge_screening]]
 expect:
-  - {attack: feature_inversion, defense: none, ssim: "> 0"}
+  - {inversion: feature_inversion, defense: none, ssim: "> 0"}
 """
 
 
@@ -549,7 +551,7 @@ def test_no_mutation_of_the_content_escapes(tmp_path_factory: pytest.TempPathFac
                 data.draw(
                     st.text(max_size=6)
                     | st.sampled_from(["name", "label", "matrix", "seed.x", "seed+seed"])
-                    | st.sampled_from(["attack.target", "defense.q", "federation.server.model", "mu", "server"])
+                    | st.sampled_from(["inversion.target", "defense.q", "federation.server.model", "mu", "server"])
                 )
             ] = parent.pop(path[-1])
         elif what == "add" and isinstance(parent, dict):

@@ -1,0 +1,104 @@
+"""What a curious server reconstructs: by which inversion, of whom, when, and knowing what."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from fedsec.plugins import registry
+from fedsec.plugins.wording import Problem, shown, wrong
+from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, known_entry
+
+NO_INVERSION = "none"
+
+
+class TargetConfig(Section):
+    """Whose message a curious server looks at, and when."""
+
+    client: int = Field(default=0, ge=0, le=10**6, description="Number of the client, from 0.")
+    rounds: list[Count] = Field(default_factory=lambda: [1], description="Rounds whose message is inverted.")
+    images: Count | None = Field(
+        default=None,
+        description="How many of the client's images to reconstruct; by default all, of feature maps at most 8.",
+    )
+
+    @field_validator("rounds", mode="before")
+    @classmethod
+    def _rounds(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple) or not all(type(one) is int and 1 <= one <= 10**9 for one in value):
+            raise wrong(((), f"expected a list of rounds, each an integer of at least 1, got {shown(value)}"))
+        if not value or len(set(value)) < len(value):
+            raise wrong(((), f"expected at least one round, each of them once, got {shown(value)}"))
+        return sorted(value)
+
+
+class KnowledgeConfig(Section):
+    """What a curious server knows beside the message."""
+
+    labels: bool = Field(default=False, description="Whether it knows the images' labels.")
+    bn_statistics: Literal["none", "running", "batch"] = Field(
+        default="none",
+        description="none: its own images make the statistics of batch normalization; running: it takes the broadcast "
+        "averages for them; batch: it has those of the client's batch.",
+    )
+    defense: bool = Field(
+        default=True,
+        description="Whether it knows how clients defend their updates, and attacks accordingly: what a defense is "
+        "worth shows against who knows it.",
+    )
+    extractor: Literal["known", "initial"] | None = Field(
+        default=None,
+        description="For feature maps: the client's extractor itself, or only what it started from (default known).",
+    )
+
+
+class InversionConfig(NamedSection):
+    """What a curious server reconstructs of one client's messages, whatever Byzantine clients do beside it."""
+
+    kind = "inversion"
+    nothing = (NO_INVERSION,)
+
+    name: str = Field(default=NO_INVERSION, description="An inversion, or none; see `fedsec list inversions`.")
+    label: Label | None = Field(default=None, description="How tables call it.")
+    target: TargetConfig = Field(default_factory=TargetConfig, description="Whose images are reconstructed, and when.")
+    knowledge: KnowledgeConfig = Field(default_factory=KnowledgeConfig, description="What the server knows.")
+
+    @classmethod
+    def prepare(cls, data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+        """Fill in what is known of an extractor, and refuse what this kind of inversion cannot know."""
+        sizes = [key for key in ("fraction", "num_byzantine") if key in data]
+        data, problems = super().prepare({key: value for key, value in data.items() if key not in sizes})
+        problems += [((key,), "is about Byzantine clients; expected it under `attack`") for key in sizes]
+        if data.get("name", NO_INVERSION) == NO_INVERSION:
+            keys = [key for key in ("target", "knowledge") if key in data]
+            message = "there is no inversion; expected a name beside it, or nothing"
+            return data, [*problems, *(((key,), message) for key in keys)]
+        entry = known_entry("inversion", data.get("name"))
+        if entry is not None and isinstance(data.setdefault("knowledge", {}), dict):
+            problems += _fill_in_knowledge(data, entry)
+        return data, problems
+
+    @property
+    def role(self) -> str:
+        """What it looks at: `updates`, or `knowledge` (feature maps)."""
+        return registry.entry("inversion", self.name).role
+
+
+def _fill_in_knowledge(data: dict[str, Any], entry: registry.Entry) -> list[Problem]:
+    knowledge = data["knowledge"]
+    problems: list[Problem] = []
+    if entry.role == "knowledge":
+        if knowledge.get("extractor") is None:
+            data["knowledge"] = {**knowledge, "extractor": "known"}
+        if knowledge.get("bn_statistics") == "batch":
+            message = f"{entry.name!r} sees feature maps and no batch statistics; expected none, got 'batch'"
+            problems.append((("knowledge", "bn_statistics"), message))
+        if knowledge.get("labels") is True:
+            message = "clients send labels with their feature maps; expected no such key"
+            problems.append((("knowledge", "labels"), message))
+        if knowledge.get("defense") is False:
+            message = "clients do nothing to their feature maps that could be known; expected no such key"
+            problems.append((("knowledge", "defense"), message))
+    elif knowledge.get("extractor") is not None:
+        message = f"{entry.name!r} sees updates and no feature maps; expected no such key"
+        problems.append((("knowledge", "extractor"), message))
+    return problems
