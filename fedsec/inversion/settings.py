@@ -188,7 +188,7 @@ class Settings:
                 continue
             if name not in names:
                 raise InputError(
-                    f"--{name}: attack {attack!r} has no such option; it has: {', '.join(names) or 'none'}"
+                    f"--{name}: inversion {attack!r} has no such option; it has: {', '.join(names) or 'none'}"
                 )
             if name in options:
                 raise InputError(f"--{name}: is given twice, also as --attack-option {name}")

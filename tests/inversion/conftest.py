@@ -139,7 +139,7 @@ def quick_attacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
         name: EntryPoint(name, f"fedsec_quick_attacks:{attribute}", "fedsec.attacks")
         for name, attribute in names.items()
     }
-    monkeypatch.setattr(registry, "_plugins", lambda kind: points if kind == "attack" else {})
+    monkeypatch.setattr(registry, "_plugins", lambda kind: points if kind == "inversion" else {})
     yield
     sys.modules.pop("fedsec_quick_attacks", None)
 

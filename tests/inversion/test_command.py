@@ -400,8 +400,8 @@ def test_batch_normalization_is_told() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--attack", "quotent"], "error: unknown attack 'quotent' (did you mean 'quotient'?); known: "),
-        (["--attack", "label_flip"], "error: --attack label_flip: reconstructs nothing ("),
+        (["--attack", "quotent"], "error: unknown inversion 'quotent' (did you mean 'quotient'?); known: "),
+        (["--attack", "label_flip"], "error: 'label_flip' is no inversion by a curious server but an attack"),
         (["--attack", "quotient"], "error: Quotient: needs a logistic model"),
         (["--dataset", "photo"], "error: unknown dataset 'photo' (did you mean 'photos'?)"),
         (["--model", "lennet"], "error: unknown model 'lennet' (did you mean 'lenet'?)"),

@@ -16,11 +16,11 @@ pytestmark = pytest.mark.usefixtures("quick_attacks")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"attack": "quotent"}, r"unknown attack 'quotent' \(did you mean 'quotient'\?\); known: "),
-        ({"attack": "label_flip"}, r"--attack label_flip: reconstructs nothing \(.*\); inversions: .*quotient"),
+        ({"attack": "quotent"}, r"unknown inversion 'quotent' \(did you mean 'quotient'\?\); known: "),
+        ({"attack": "label_flip"}, r"'label_flip' is no inversion by a curious server but an attack by Byzantine clients"),
         ({"model": "lennet"}, r"unknown model 'lennet' \(did you mean 'lenet'\?\)"),
         ({"dataset": "photo"}, r"unknown dataset 'photo' \(did you mean 'photos'\?\)"),
-        ({"attack": "guess", "iterations": 4}, "--iterations: attack 'guess' has no such option; it has: none"),
+        ({"attack": "guess", "iterations": 4}, "--iterations: inversion 'guess' has no such option; it has: none"),
         ({"attack": "quotient", "attack_options": {"stp": 1}}, r"--attack-option.stp: .*\(did you mean 'stop'\?\)"),
         ({"attack": "quotient", "attack_options": {"iterations": "x"}}, "--attack-option.iterations: "),
         (
