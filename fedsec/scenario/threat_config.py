@@ -110,7 +110,8 @@ def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[Defens
         message = f"acts while clients train; expected {defenses[private[0]].name} at the beginning of the list"
         problems.append(((private[0], "name"), message))
     acting = [part.role for part in defenses]
-    if "update" in acting and "pre_aggregation" in acting[: len(acting) - acting[::-1].index("update")] and not problems:
+    before_updates = acting[: len(acting) - acting[::-1].index("update")] if "update" in acting else []
+    if "pre_aggregation" in before_updates and not problems:
         index = acting.index("pre_aggregation")
         message = "mixes what the server received; expected it after what clients do to their updates"
         problems.append(((index, "name"), f"{message}, got {shown(defenses[index].name)} before that"))

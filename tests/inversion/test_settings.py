@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("quick_attacks")
     ("options", "message"),
     [
         ({"attack": "quotent"}, r"unknown inversion 'quotent' \(did you mean 'quotient'\?\); known: "),
-        ({"attack": "label_flip"}, r"'label_flip' is no inversion by a curious server but an attack by Byzantine clients"),
+        ({"attack": "label_flip"}, r"'label_flip' is no inversion by a curious server but an attack"),
         ({"model": "lennet"}, r"unknown model 'lennet' \(did you mean 'lenet'\?\)"),
         ({"dataset": "photo"}, r"unknown dataset 'photo' \(did you mean 'photos'\?\)"),
         ({"attack": "guess", "iterations": 4}, "--iterations: inversion 'guess' has no such option; it has: none"),
