@@ -100,7 +100,7 @@ def test_options_are_validated_and_defaults_filled_in() -> None:
         ("partition", "dirichlet", {"family": "per_clas"}, "per_class, per_client, got 'per_clas' (did you mean"),
         ("model", "cnn", {"channels": [1, "2"]}, 'where.channels: expected a list, each an integer, got [1, "2"]'),
         ("model", "cnn", {"channels": 3}, "where.channels: expected a list, each an integer, got 3"),
-        ("attack", "label_flip", {"source": "a"}, "where.source: expected an integer or null, got 'a'"),
+        ("attack", "label_flip", {"source": 1.5}, "where.source: expected an integer or text or null, got 1.5"),
     ],
 )
 def test_wrong_options_are_named(kind: str, name: str, options: dict[str, Any], message: str) -> None:
