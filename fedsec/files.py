@@ -1,18 +1,21 @@
 """Files that are either whole or absent."""
 
+import hashlib
 import json
 import os
+import re
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_UNFINISHED = ".tmp"
+_UNFINISHED = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` to `path` so that a reader, or a crash, sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -24,10 +27,36 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         raise
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed process left half-written below a folder that nobody else is using."""
-    for path in folder.rglob(f".*{_UNFINISHED}"):
-        path.unlink(missing_ok=True)
+def remove_unfinished(folder: Path, ours: Callable[[str], bool] = lambda name: True) -> None:
+    """Remove what a killed process left half-written in a folder (not below it) that nobody else is using.
+
+    Args:
+        folder: it need not exist.
+        ours: whether a file of this name would be one of ours; others' files stay, whatever they look like.
+    """
+    for path in folder.glob(".*.tmp"):
+        match = _UNFINISHED.fullmatch(path.name)
+        if match and ours(match["name"]) and path.is_file() and not path.is_symlink():
+            path.unlink()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename what stands at `path` to the first free name beside it (`name.1`, `name.2`, ...); returns the new name."""
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"{path.name}.{number}")):
+        number += 1
+    return path.rename(aside)
+
+
+def digest(path: Path) -> str | None:
+    """The SHA-256 of a file's content, in hexadecimal; None if there is no such file, or none that can be read."""
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            return None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -36,5 +65,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The parsed content of a JSON file."""
-    return json.loads(path.read_text())
+    """The parsed content of a JSON file.
+
+    Raises:
+        ValueError: it is not JSON in UTF-8, or nested beyond all bounds.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError(f"{path.name} is nested too deeply") from error

@@ -57,7 +57,7 @@ _Panel = dict[str, _Curve]
 _Key = TypeVar("_Key")
 
 
-def draw_curves(root: Path, records: Sequence[Record]) -> list[Path]:
+def draw_curves(root: Path, records: Sequence[Record], into: Path | None = None) -> list[Path]:
     """Draw what models are trained for of every finished cell into a file of its name, `accuracy.png` as a rule.
 
     One panel for each attack (the one without first), one line for each defense: the mean over seeds, with its 95%
@@ -68,6 +68,7 @@ def draw_curves(root: Path, records: Sequence[Record]) -> list[Path]:
     Args:
         root: the run's folder, which holds `<cell id>/rounds.jsonl`.
         records: the cells' records.
+        into: the folder of the pictures; the run's by default.
 
     Returns:
         The files written; none if no cell has finished.
@@ -80,7 +81,7 @@ def draw_curves(root: Path, records: Sequence[Record]) -> list[Path]:
     looks = {name: look(index) for index, name in enumerate(defenses)}
     draw = _draw_rounds if any(len(c.rounds) > 1 for panel in panels.values() for c in panel.values()) else _draw_points
     return [
-        save(figure, root / (f"{metric.name}.png" if number == 1 else f"{metric.name}-{number}.png"))
+        save(figure, (into or root) / (f"{metric.name}.png" if number == 1 else f"{metric.name}-{number}.png"))
         for number, figure in enumerate(draw(panels, looks, metric), start=1)
     ]
 

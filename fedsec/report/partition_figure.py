@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BLUE = "#0072B2"
 
 
-def draw_partitions(root: Path, records: Sequence[Record]) -> list[Path]:
+def draw_partitions(root: Path, records: Sequence[Record], into: Path | None = None) -> list[Path]:
     """Draw how the examples are spread over the clients into `partition.png`.
 
     One circle for each client and class, its area proportional to the number of examples; above, a bar with each
@@ -28,6 +28,7 @@ def draw_partitions(root: Path, records: Sequence[Record]) -> list[Path]:
     Args:
         root: the run's folder, which holds `<cell id>/partition.json`.
         records: the cells' records.
+        into: the folder of the pictures; the run's by default.
 
     Returns:
         The files written; none if no cell has a partition.
@@ -43,7 +44,7 @@ def draw_partitions(root: Path, records: Sequence[Record]) -> list[Path]:
         if len(found["counts"]) > 1:  # centralized training splits nothing
             distinct.setdefault(key, found)
     return [
-        save(_draw(found), root / ("partition.png" if number == 1 else f"partition-{number}.png"))
+        save(_draw(found), (into or root) / ("partition.png" if number == 1 else f"partition-{number}.png"))
         for number, found in enumerate(distinct.values(), start=1)
     ]
 

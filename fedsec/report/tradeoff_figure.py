@@ -43,7 +43,7 @@ class _Point:
     quality: tuple[float, float]
 
 
-def draw_tradeoff(root: Path, records: Sequence[Record]) -> list[Path]:
+def draw_tradeoff(root: Path, records: Sequence[Record], into: Path | None = None) -> list[Path]:
     """Draw how good models are against what leaks into `tradeoff.png`, a point for each defense, its epsilon beside it.
 
     Good is what they are trained for, accuracy as a rule. Leakage is LPIPS where all cells have it, else SSIM, whose
@@ -54,6 +54,7 @@ def draw_tradeoff(root: Path, records: Sequence[Record]) -> list[Path]:
     Args:
         root: the run's folder.
         records: the cells' records.
+        into: the folder of the pictures; the run's by default.
 
     Returns:
         The file written; none if nothing was reconstructed, or there is nothing to compare.
@@ -80,7 +81,7 @@ def draw_tradeoff(root: Path, records: Sequence[Record]) -> list[Path]:
         axes.set_visible(position < len(shown))
     for (title, groups), axes in zip(shown, grid.flat, strict=False):
         _draw(axes, title, groups, plane)
-    return [save(figure, root / "tradeoff.png")]
+    return [save(figure, (into or root) / "tradeoff.png")]
 
 
 def front(points: Sequence[tuple[float, float]], *, rising: bool, upward: bool = True) -> list[int]:

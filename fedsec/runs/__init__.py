@@ -1,5 +1,8 @@
 """Running scenarios: cells in parallel, files that survive a crash, reports."""
 
-from fedsec.runs.runner import RunResult, run
+from fedsec.runs.executor import Executor, InProcess
+from fedsec.runs.local_pool import LocalPool
+from fedsec.runs.result import RunResult
+from fedsec.runs.runner import run
 
-__all__ = ["RunResult", "run"]
+__all__ = ["Executor", "InProcess", "LocalPool", "RunResult", "run"]

@@ -1,30 +1,25 @@
 """One cell of a scenario's matrix: run it, or continue it, and leave its files behind."""
 
-import json
-import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
+from dataclasses import asdict, replace
 from statistics import fmean
 from typing import Any
 
 import torch
-import yaml
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from fedsec.environment import environment
 from fedsec.errors import InputError
 from fedsec.federation.rounds import RoundResult
 from fedsec.federation.updates import Federation
-from fedsec.files import write_atomic, write_json
 from fedsec.metrics.metric import Metric, described, of_source
 from fedsec.privacy import Epsilon
+from fedsec.runs.cell_files import CellFiles
 from fedsec.runs.experiment import Experiment, build_experiment, finite
+from fedsec.runs.provenance import provenance
 from fedsec.runs.shared_updates import SharedUpdates
+from fedsec.runs.store import Store
+from fedsec.runs.tasks import Settings
 from fedsec.scenario import CellConfig
 from fedsec.scenario.shared_training import is_shared
 
@@ -32,21 +27,6 @@ OnRound = Callable[[int, int, Mapping[str, float | None]], None]
 """Called after a round with its number, the number of rounds, and what was measured (None each where nothing was)."""
 CHECKPOINT_SHARE = 20
 """A checkpoint is written when training since the last one took this many times as long as writing it."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Where and how a cell runs; no result depends on it beyond float tolerance.
-
-    Args:
-        root: the scenario's run folder.
-        device: `cpu` or `cuda`.
-        threads: CPU threads inside the cell.
-    """
-
-    root: Path
-    device: str
-    threads: int
 
 
 def cell_experiment(config: CellConfig, settings: Settings) -> Experiment:
@@ -58,7 +38,7 @@ def cell_experiment(config: CellConfig, settings: Settings) -> Experiment:
     if not is_shared(config):
         return build_experiment(config, device=device, threads=settings.threads)
     torch.set_num_threads(1)
-    shared = SharedUpdates(settings.root / "shared", config, settings.device)
+    shared = SharedUpdates(Store(settings.root).shared, config, settings.device)
     experiment = build_experiment(config, device=device, threads=1, local_updates=shared)
     federation = experiment.federation
     assert isinstance(federation, Federation)
@@ -67,7 +47,15 @@ def cell_experiment(config: CellConfig, settings: Settings) -> Experiment:
     return experiment
 
 
-def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_round: OnRound) -> dict[str, Any]:
+def run_cell(
+    config: CellConfig,
+    axes: dict[str, str],
+    settings: Settings,
+    on_round: OnRound,
+    *,
+    made_with: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
     """Run one cell to its end, from its last checkpoint if there is one.
 
     Args:
@@ -75,6 +63,8 @@ def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_ro
         axes: the cell's place in the matrix, for the record.
         settings: where and how.
         on_round: called after each round, see `OnRound`.
+        made_with: what its numbers depend on beside the configuration; found out if it is not given.
+        say: called with what the reader should know, such as why an interrupted cell begins anew.
 
     Returns:
         The record that is also written to `result.json`.
@@ -82,9 +72,11 @@ def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_ro
     Raises:
         FedsecError: the cell cannot be run, with a message for the user.
     """
-    folder = settings.root / config.id
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = Settings(settings.root, settings.device, _begin(folder, config, settings))
+    files = Store(settings.root).cell(config.id)
+    made_with = provenance(config, settings.device) if made_with is None else made_with
+    checkpoint = files.checkpoint(made_with, keep=settings.keep, say=say)
+    if checkpoint is not None:
+        settings = replace(settings, threads=checkpoint.threads)
     torch.set_num_threads(settings.threads)
     experiment = cell_experiment(config, settings)
     federation = experiment.federation
@@ -93,16 +85,23 @@ def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_ro
         # What draws and scores pictures takes a second to import; most workers never need it.
         from fedsec.runs.curious_server import CuriousServer
 
-        curious = CuriousServer(config, experiment.dataset, federation, folder)
-    _write_partition(folder, experiment)
-    history = _resume(folder, experiment)
+        curious = CuriousServer(config, experiment.dataset, federation, files.folder)
+    history: list[dict[str, Any]] = []
+    if checkpoint is not None:
+        try:
+            federation.restore(checkpoint.state, checkpoint.round)
+            history = checkpoint.history
+        except InputError as error:
+            say(f"begins anew: {error}")
     if not history and federation.over:
         raise InputError(
             "defense: the privacy budget does not pay for a single round; expected a larger target_epsilon, more noise "
             "or fewer local steps"
         )
+    files.begin(config, settings, made_with)
+    _write_partition(files, experiment)
     last_save, save_cost = time.perf_counter(), 0.0
-    with (folder / "rounds.jsonl").open("a") as log:
+    with files.open_log(history) as log:
         before = time.perf_counter()
         for result in federation.run():
             now = time.perf_counter()
@@ -111,63 +110,13 @@ def run_cell(config: CellConfig, axes: dict[str, str], settings: Settings, on_ro
                 line["leakage"] = curious.take(result.round)
             before = now
             history.append(line)
-            log.write(json.dumps(line, allow_nan=False) + "\n")
-            log.flush()
+            log.append(line)
             on_round(result.round, federation.rounds, _finite(result.metrics))
             if result.round < federation.rounds and now - last_save >= CHECKPOINT_SHARE * save_cost:
-                os.fsync(log.fileno())
-                tensors = {name: tensor.cpu().contiguous() for name, tensor in federation.state().items()}
-                write_atomic(folder / "checkpoint.safetensors", save(tensors, {"round": str(result.round)}))
+                files.save_checkpoint(log, federation.state(), settings, made_with)
                 last_save = time.perf_counter()
                 save_cost = last_save - now
-    record = _record(experiment, axes, history, settings)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in federation.weights().items()}
-    write_atomic(folder / "model.safetensors", save(tensors))
-    write_json(folder / "result.json", record)
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
-    (folder / "error.txt").unlink(missing_ok=True)
-    return record
-
-
-def _begin(folder: Path, config: CellConfig, settings: Settings) -> int:
-    """The number of threads this cell was begun with, so that an interrupted cell ends with the same bits.
-
-    A cell that was begun on another device or with other versions (or whose record is damaged) begins anew.
-    """
-    path = folder / "config.yaml"
-    begun_with = {"device": settings.device, "fedsec": version("fedsec"), "torch": version("torch")}
-    if path.exists():
-        try:
-            begun = yaml.safe_load(path.read_text())
-            if begun["begun_with"] == begun_with and int(begun["threads"]) >= 1:
-                return int(begun["threads"])
-        except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, ValueError):
-            pass
-        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
-    content = {"threads": settings.threads, "begun_with": begun_with, **config.model_dump(mode="json")}
-    write_atomic(path, yaml.safe_dump(content, sort_keys=False))
-    return settings.threads
-
-
-def _resume(folder: Path, experiment: Experiment) -> list[dict[str, Any]]:
-    """Restore the last checkpoint and cut the log to it; without a usable one, start afresh."""
-    log, checkpoint = folder / "rounds.jsonl", folder / "checkpoint.safetensors"
-    if checkpoint.exists() and log.exists():
-        try:
-            with safe_open(checkpoint, "pt") as file:
-                done = int(file.metadata()["round"])
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-            lines = log.read_text().splitlines()[:done]
-            history = [json.loads(line) for line in lines]
-        except (SafetensorError, OSError, ValueError, TypeError, KeyError):  # damaged, or not ours
-            done, history = 0, []
-        if done and [line["round"] for line in history] == list(range(1, done + 1)):
-            with suppress(InputError):  # not a state of this federation
-                experiment.federation.restore(state, done)
-                write_atomic(log, "".join(line + "\n" for line in lines))
-                return history
-    write_atomic(log, "")
-    return []
+    return files.finish(_record(experiment, axes, history, settings), federation.weights(), made_with)
 
 
 def _finite(values: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -296,12 +245,13 @@ def _worst_client(line: Mapping[str, Any], values: list[float], primary: Metric)
     return primary.worst(honest or by_client.values())
 
 
-def _write_partition(folder: Path, experiment: Experiment) -> None:
-    content = {
-        "counts": experiment.counts,
-        "classes": list(experiment.dataset.classes),
-        "partition": experiment.config.partition.model_dump(mode="json"),
-        "seed": experiment.config.seed,
-        "byzantine": sorted(experiment.threat.byzantine),
-    }
-    write_json(folder / "partition.json", content)
+def _write_partition(files: CellFiles, experiment: Experiment) -> None:
+    files.write_partition(
+        {
+            "counts": experiment.counts,
+            "classes": list(experiment.dataset.classes),
+            "partition": experiment.config.partition.model_dump(mode="json"),
+            "seed": experiment.config.seed,
+            "byzantine": sorted(experiment.threat.byzantine),
+        }
+    )

@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.federation.rounds import Threat
-from fedsec.files import write_atomic
+from fedsec.runs.tensor_files import DamagedFileError, load_tensors, save_tensors
 from fedsec.scenario import CellConfig
 from fedsec.scenario.shared_training import SharingKeys, row_path
 from fedsec.threat import DataPoisoning
@@ -52,18 +50,17 @@ class SharedUpdates:
     def row(self, start: Start, client: int, round_number: int) -> LocalResult:
         """What one client's training left, from its file if there is a sound one."""
         path, device = self.path(client), start.parameters.device
-        with suppress(FileNotFoundError, SafetensorError, KeyError):
-            kept = load_file(path)
-            found = LocalResult(
-                kept["update"].to(device)[None], kept["statistics"].to(device)[None], kept["examples"].numpy()
+        with suppress(FileNotFoundError, DamagedFileError, KeyError):
+            tensors, _ = load_tensors(path)
+            kept = LocalResult(
+                tensors["update"].to(device)[None], tensors["statistics"].to(device)[None], tensors["examples"].numpy()
             )
-            if found.updates.shape[1:] == start.parameters.shape[-1:] and len(found.examples) == 1:
-                return found
-        made: LocalResult = self.train(start, [client], round_number)
-        tensors = {"update": made.updates[0], "statistics": made.statistics[0]}
-        tensors["examples"] = torch.from_numpy(made.examples)
-        write_atomic(path, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
-        return made
+            if kept.updates.shape[1:] == start.parameters.shape[-1:] and len(kept.examples) == 1:
+                return kept
+        trained: LocalResult = self.train(start, [client], round_number)
+        tensors = {"update": trained.updates[0], "statistics": trained.statistics[0]}
+        save_tensors(path, {**tensors, "examples": torch.from_numpy(trained.examples)})
+        return trained
 
     def path(self, client: int) -> Path:
         """The file of one client's update."""

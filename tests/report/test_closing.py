@@ -10,10 +10,11 @@ from rich.console import Console
 from fedsec.report import columns
 from fedsec.report import missing_values as missing
 from fedsec.report import run_report as report
-from fedsec.runs.runner import _Run
+from fedsec.runs.closing import Closing as Report
+from fedsec.runs.store import Store
 from fedsec.scenario import load_scenario
 
-Closing = tuple[_Run, list[dict[str, Any]], Console]
+Closing = tuple[Report, list[dict[str, Any]], Console]
 ADVICE = "LPIPS needs weights: put URL into FOLDER"
 CURIOUS = """\
 name: curious
@@ -57,7 +58,7 @@ def closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Closing
         folder.mkdir(parents=True)
         (folder / "reconstruction.png").write_bytes(b"")
         (folder / "reconstruction-2.png").write_bytes(b"")
-    yield _Run(scenario, root, "cpu", 1, console), records, console
+    yield Report(scenario, Store(root), console), records, console
     console.file.close()
 
 
@@ -65,11 +66,11 @@ def test_a_run_ends_with_what_leaked_and_where_to_see_it(
     closing: Closing,
 ) -> None:
     run, records, console = closing
-    result = run._report(records, 0, False)
+    result = run.close(records, interrupted=False)
     shown = console.export_text()
     assert "leakage: what a curious server reconstructs" in shown
     assert f"note: {ADVICE}\n" in shown
-    folder = run.root / records[1]["id"] / "leakage"
+    folder = run.store.root / records[1]["id"] / "leakage"
     pictures = [line for line in shown.splitlines() if line.startswith("reconstruction: ")]
     assert pictures == [
         f"reconstruction: inversion={records[1]['cell']['inversion']}: {folder}/round-000{number}/reconstruction.png"
@@ -84,8 +85,8 @@ def test_a_run_ends_with_what_leaked_and_where_to_see_it(
 
 def test_many_pictures_are_summed_up(closing: Closing, monkeypatch: pytest.MonkeyPatch) -> None:
     run, records, console = closing
-    monkeypatch.setattr("fedsec.runs.runner._MOST_PICTURES", 1)
+    monkeypatch.setattr("fedsec.runs.closing._MOST_PICTURES", 1)
     run._name_reconstructions(records)
     shown = console.export_text()
     assert shown.count("reconstruction: ") == 1
-    assert f"and 1 more in {run.root}/*/leakage/" in shown
+    assert f"and 1 more in {run.store.root}/*/leakage/" in shown

@@ -20,9 +20,10 @@ from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.federation.rounds import sample_clients
 from fedsec.metrics.metric import of_source
 from fedsec.runs import cell
-from fedsec.runs.cell import OnRound, Settings, run_cell
+from fedsec.runs.cell import OnRound, run_cell
 from fedsec.runs.curious_server import MOST_FEATURES, CuriousServer
 from fedsec.runs.experiment import Experiment, build_experiment
+from fedsec.runs.tasks import Settings
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
 from fedsec.threat import Knowledge, PixelScale, Reconstruction

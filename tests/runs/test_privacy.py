@@ -16,9 +16,10 @@ from fedsec.metrics.metric import of_source
 from fedsec.privacy import Spending, epsilon
 from fedsec.report import run_report as report
 from fedsec.runs import RunResult, cell, run
-from fedsec.runs.cell import OnRound, Settings, run_cell
+from fedsec.runs.cell import OnRound, run_cell
 from fedsec.runs.curious_server import CuriousServer
 from fedsec.runs.experiment import build_experiment
+from fedsec.runs.tasks import Settings
 from fedsec.scenario import CellConfig, load_scenario
 from fedsec.scenario.shared_training import SharingKeys, shared_work
 from fedsec.threat import Distortion, Reconstruction

@@ -1,4 +1,4 @@
-"""Worker processes that outlive neither their parent nor an interrupt."""
+"""Worker processes on this machine that outlive neither their parent nor an interrupt."""
 
 import json
 import os
@@ -6,16 +6,21 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any
+from types import TracebackType
+from typing import IO, Self
 
 import fedsec
+from fedsec.runs.events import Event, Failed, Started, ends, from_json
+from fedsec.runs.tasks import Task
 
-Task = dict[str, Any]
+MOST_ATTEMPTS = 2
+"""How often a task is given to a worker that then dies without having taken it up."""
 
 
 @dataclass
@@ -24,6 +29,7 @@ class _Worker:
     errors: IO[str]
     listener: threading.Thread | None = None
     task: int | None = None
+    busy: bool = False
 
     def close(self) -> None:
         """End the process, if it still runs, and let go of everything that belongs to it."""
@@ -36,10 +42,20 @@ class _Worker:
                 with suppress(BrokenPipeError):  # closing flushes what a dead reader will never take
                     pipe.close()
 
+    def last_words(self) -> str:
+        """Why the process ended without being asked to."""
+        code = self.process.wait()
+        self.errors.seek(0)
+        lines = self.errors.read().strip().splitlines()
+        cause = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+        if code == -9:
+            cause += "; out of memory?"
+        return f"the worker process ended ({cause})" + (f": {lines[-1]}" if lines else "")
+
 
 @dataclass
-class WorkerPool:
-    """Runs tasks in child processes and yields their events as they come.
+class LocalPool:
+    """Runs tasks in child processes, see `fedsec.runs.executor.Executor`.
 
     Args:
         workers: number of processes.
@@ -48,36 +64,32 @@ class WorkerPool:
 
     workers: int
     threads: int
-    _events: "SimpleQueue[tuple[_Worker, dict[str, Any] | None]]" = field(default_factory=SimpleQueue)
+    _events: "SimpleQueue[tuple[_Worker, Event | None]]" = field(default_factory=SimpleQueue)
     _running: list[_Worker] = field(default_factory=list)
 
-    def __enter__(self) -> "WorkerPool":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for worker in self._running:
             worker.process.kill()
         for worker in self._running:
             worker.close()
 
-    def run(
-        self, tasks: Sequence[Task], on_start: Callable[[int], None] = lambda index: None
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Run all tasks; yields (index of the task, event). The last event of each task is `done` or `failed`.
-
-        Args:
-            tasks: JSON-able tasks, see `fedsec.runs.worker`.
-            on_start: called with a task's index when a worker takes it up.
-        """
-        waiting = list(range(len(tasks)))[::-1]
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Event]]:
+        """See `Executor`. A worker that dies costs the task that it had taken up, and no other."""
+        waiting = deque(range(len(tasks)))
+        attempts = [0] * len(tasks)
         left = len(tasks)
 
         def assign(worker: _Worker) -> None:
-            worker.task = waiting.pop()
-            on_start(worker.task)
+            worker.task, worker.busy = waiting.popleft(), False
+            attempts[worker.task] += 1
             assert worker.process.stdin is not None
             with suppress(BrokenPipeError):  # a dead worker is reported by its listener
-                worker.process.stdin.write(json.dumps(tasks[worker.task]) + "\n")
+                worker.process.stdin.write(json.dumps(tasks[worker.task].to_json()) + "\n")
                 worker.process.stdin.flush()
 
         while len(self._running) < min(self.workers, left):
@@ -90,22 +102,26 @@ class WorkerPool:
             index = worker.task
             if event is None:
                 self._running.remove(worker)
-                event = {"event": "failed", "error": _last_words(worker), "input": False, "trace": None}
+                if index is not None and not worker.busy and attempts[index] < MOST_ATTEMPTS:
+                    waiting.appendleft(index)  # it died before it took the task up: another one shall
+                elif index is not None:
+                    event = Failed(worker.last_words())
                 worker.close()
                 if waiting:
                     self._running.append(self._spawn())
                     assign(self._running[-1])
-            elif event["event"] in ("done", "failed"):
+            elif isinstance(event, Started):
+                worker.busy = True
+            elif ends(event):
                 worker.task = None
                 if waiting:
                     assign(worker)
-            if index is None:
-                continue
-            left -= event["event"] in ("done", "failed")
-            yield index, event
+            if index is not None and event is not None:
+                left -= ends(event)
+                yield index, event
 
     def _spawn(self) -> _Worker:
-        errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the pool)
+        errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  (closed with the pool)
         # -P: a user's statistics.py in the current folder must not replace the library's; our own parent folder stays.
         paths = [str(Path(fedsec.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads)}
@@ -116,6 +132,7 @@ class WorkerPool:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            encoding="utf-8",
             env=environment,
             start_new_session=True,
         )
@@ -128,19 +145,8 @@ class WorkerPool:
         assert worker.process.stdout is not None
         try:
             for line in worker.process.stdout:
-                self._events.put((worker, json.loads(line)))
+                self._events.put((worker, from_json(json.loads(line))))
         except ValueError:  # a line torn off by the worker's death
             worker.process.kill()
         finally:
             self._events.put((worker, None))
-
-
-def _last_words(worker: _Worker) -> str:
-    """Why a worker process ended without being asked to."""
-    code = worker.process.wait()
-    worker.errors.seek(0)
-    lines = worker.errors.read().strip().splitlines()
-    cause = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-    if code == -9:
-        cause += "; out of memory?"
-    return f"the worker process ended ({cause})" + (f": {lines[-1]}" if lines else "")

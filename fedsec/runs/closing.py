@@ -1,0 +1,135 @@
+"""What is said at the end of a run, and the report that it leaves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fedsec.report import run_report as report
+from fedsec.report.summary import describe
+from fedsec.runs.result import RunResult
+from fedsec.runs.store import Store
+from fedsec.scenario import Scenario
+
+_MOST_PICTURES = 10
+
+
+@dataclass(frozen=True)
+class Closing:
+    """Writes the report of a run, shows it and judges the scenario's expectations.
+
+    Args:
+        scenario: what was run.
+        store: where.
+        console: where to show it.
+    """
+
+    scenario: Scenario
+    store: Store
+    console: Console
+
+    def close(self, records: list[dict[str, Any]], *, interrupted: bool) -> RunResult:
+        """Report.
+
+        Args:
+            records: one a cell, in the matrix's order.
+            interrupted: whether the run was stopped before its end; nothing is judged then.
+        """
+        done = [record for record in records if record["status"] == "done"]
+        earlier = self.store.report({record["id"] for record in done}, lambda folder: self._draw(folder, records, done))
+        if done:
+            self._show_tables(records)
+        self._name_failures(records)
+        self._name_majorities(done)
+        unmet = [] if interrupted else self._judge(records)
+        self._say(f"results: {', '.join(self._report_files())} in {self.store.root}")
+        if earlier is not None:
+            self._say(f"note: the earlier report, about cells that this one does not have, is kept in {earlier}")
+        self._name_reconstructions(done)
+        if interrupted:
+            self._name_unfinished(records)
+        failures = sum(record["status"] == "failed" for record in records)
+        return RunResult(self.store.root, records, failures, unmet, interrupted)
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def _draw(self, folder: Path, records: Sequence[dict[str, Any]], done: Sequence[dict[str, Any]]) -> None:
+        root = self.store.root
+        report.write_results(folder, records)
+        if done:
+            report.draw_partitions(root, done, folder)
+            report.draw_curves(root, report.trained_once(done), folder)
+            report.draw_tradeoff(root, done, folder)
+
+    def _report_files(self) -> list[str]:
+        """Names of the report's files, the numbers first."""
+        return sorted(self.store.report_files(), key=lambda name: (not name.startswith("results"), name))
+
+    def _show_tables(self, records: Sequence[dict[str, Any]]) -> None:
+        width = self.console.width
+        trained = report.trained_once(records)
+        self.console.print(report.table(trained, width=width))
+        if any(cell.config.federation.rounds > 1 for cell in self.scenario.cells()):
+            self.console.print(report.table(trained, report.primary(trained).worst_of_last.name, width=width))
+        for several in report.tables(records, width=width):
+            self.console.print(several)
+        for remark in report.remarks(records):
+            self._say(remark)
+
+    def _name_failures(self, records: Sequence[dict[str, Any]]) -> None:
+        for record in records:
+            if record["status"] == "failed":
+                log = self.store.cell(record["id"]).error
+                self._say(f"failed: {_where(record)}: {record['error']} (see {log})")
+
+    def _name_majorities(self, done: Sequence[dict[str, Any]]) -> None:
+        """Say in which cells attackers outnumbered the honest, in any round."""
+        for record in done:
+            if rounds := record["metrics"]["rounds_with_byzantine_majority"]:
+                self._say(
+                    f"note: {_where(record)}: at least half of the sampled clients were Byzantine in {rounds} rounds, "
+                    "more than any rule withstands"
+                )
+
+    def _judge(self, records: Sequence[dict[str, Any]]) -> list[str]:
+        """The expectations that were not met, as text."""
+        checked = report.check(self.scenario.expectations, records)
+        unmet = [text if value is None else f"{text}, measured {value:.4g}" for text, value, met in checked if not met]
+        for line in unmet:
+            self.console.print(f"NOT MET: {line}", style="red", markup=False)
+        if checked:
+            self._say(f"expectations: {len(checked) - len(unmet)} of {len(checked)} met")
+        return unmet
+
+    def _name_reconstructions(self, done: Sequence[dict[str, Any]]) -> None:
+        """Say where the pictures of reconstructed images are."""
+        pictures = [
+            (record, path)
+            for record in done
+            for path in sorted(self.store.cell(record["id"]).folder.glob("leakage/round-*/reconstruction.png"))
+        ]
+        for record, path in pictures[:_MOST_PICTURES]:
+            self._say(f"reconstruction: {_where(record)}: {path}")
+        if len(pictures) > _MOST_PICTURES:
+            self._say(f"and {len(pictures) - _MOST_PICTURES} more in {self.store.root}/*/leakage/")
+
+    def _name_unfinished(self, records: Sequence[dict[str, Any]]) -> None:
+        """Say what an interrupted run has, and where each of its cells would go on."""
+        done = sum(record["status"] == "done" for record in records)
+        pending = [record for record in records if record["status"] == "pending"]
+        rounds = {record["id"]: self.store.cell(record["id"]).last_round() for record in pending}
+        begun = sum(map(bool, rounds.values()))
+        self._say(
+            f"interrupted: {done} of {len(records)} cells are finished, {begun} more are kept as far as they came; "
+            "run the same command again to continue"
+        )
+        for record in pending:
+            if rounds[record["id"]]:
+                self._say(f"  {_where(record)}: continues at round {rounds[record['id']] + 1}")
+
+
+def _where(record: dict[str, Any]) -> str:
+    return describe(record["cell"])

@@ -1,0 +1,130 @@
+"""What a cell's numbers depend on beside its configuration: code, versions, device and data, each as a short text.
+
+- `fedsec`: its version, and a hash of the source of the packages that numbers come from.
+- `torch`, `device`: PyTorch's version; `cpu`, or the name of the GPU.
+- `data`: a hash of the content of the dataset's files (of an embedded dataset, the version of the package it is in).
+- `code of <method>`: for each attack, defense, model, partition, ... that the scenario names, a hash of the modules
+  that its class and its base classes come from; of a plugin, of its whole package, and its version.
+
+What is not hashed: other packages that a plugin imports, and other installed packages.
+"""
+
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedsec.scenario import CellConfig
+
+_ENGINE = (
+    *("data", "defense", "engine", "federation", "metrics", "models", "privacy", "tasks", "threat"),
+    *("seeds.py", "runs/cell.py", "runs/experiment.py"),
+)
+"""Of fedsec, what every cell's numbers come from."""
+_INVERSION = ("matching", "inversion", "runs/curious_server.py")
+"""What those of a curious server come from besides."""
+_MOST_FILES = 2_000
+_LENGTH = 12
+
+
+def provenance(config: "CellConfig", device: str, data: str | None = None) -> dict[str, str]:
+    """What a cell would be run with now.
+
+    Args:
+        config: the resolved configuration.
+        device: `cpu` or `cuda`.
+        data: the fingerprint of its dataset's files; None where they were not looked at.
+    """
+    made_with = {"fedsec": f"{metadata.version('fedsec')} {_fedsec(_ENGINE)}", "torch": metadata.version("torch")}
+    made_with["device"] = _device(device)
+    if config.curious is not None:
+        made_with["fedsec's inversions"] = _fedsec(_INVERSION)
+    if data is not None:
+        made_with["data"] = data
+    for kind, name in sorted(set(_methods(config))):
+        made_with[f"code of {name}"] = _code(kind, name)
+    return made_with
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The names of what is not the same, for a message; empty if all is."""
+    return [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
+
+
+def _methods(config: "CellConfig") -> Iterator[tuple[str, str]]:
+    """(kind, name) of everything that a configuration names."""
+    yield "dataset", config.dataset.name
+    yield "partition", config.partition.name
+    yield "model", config.model.name
+    yield "algorithm", config.federation.algorithm
+    if config.federation.server is not None:
+        yield "model", config.federation.server.model.name
+    for attack in (config.attack, config.inversion):
+        if attack is not None and attack.name != "none":
+            yield "attack", attack.name
+    for part in config.defense:
+        yield "defense", part.name
+
+
+@cache
+def _device(device: str) -> str:
+    if device == "cpu":
+        return device
+    import torch
+
+    return str(torch.cuda.get_device_name())
+
+
+@cache
+def _fedsec(parts: tuple[str, ...]) -> str:
+    import fedsec
+
+    root = Path(fedsec.__file__).parent
+    return _hash([file for part in parts for file in _sources(root / part)])
+
+
+@cache
+def _code(kind: str, name: str) -> str:
+    from fedsec.plugins import registry
+
+    return code_of(registry.load(kind, name))
+
+
+def code_of(method: Any) -> str:
+    """A hash of the source that a class (or a function) comes from.
+
+    Args:
+        method: of fedsec, or of a plugin.
+    """
+    files: dict[Path, None] = {}
+    versions = []
+    for base in getattr(method, "__mro__", (method,)):
+        top = base.__module__.partition(".")[0]
+        if top in sys.stdlib_module_names or top in ("torch", "numpy"):
+            continue
+        own = top == "fedsec"
+        module = sys.modules.get(base.__module__ if own else top)
+        if (file := getattr(module, "__file__", None)) is None:
+            continue
+        path = Path(file)
+        whole = not own and path.name == "__init__.py"
+        files.update(dict.fromkeys(_sources(path.parent) if whole else [path]))
+        if not own:
+            versions += [f"{name} {metadata.version(name)}" for name in metadata.packages_distributions().get(top, [])]
+    return _hash(list(files), *sorted(set(versions)))
+
+
+def _sources(place: Path) -> list[Path]:
+    """A source file, or all of a folder."""
+    return [place] if place.is_file() else sorted(place.rglob("*.py"))[:_MOST_FILES]
+
+
+def _hash(files: list[Path], *more: str) -> str:
+    content = hashlib.sha256(repr(more).encode())
+    for file in files:
+        content.update(hashlib.sha256(file.read_bytes()).digest())
+    return content.hexdigest()[:_LENGTH]

@@ -1,0 +1,130 @@
+"""What an executor runs: a task is plain data, and running it is a plain function that needs no process of its own."""
+
+import json
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fedsec.errors import FedsecError, InputError
+from fedsec.runs.events import Done, Event, Failed, RoundDone, Said, Started
+
+if TYPE_CHECKING:
+    from fedsec.runs.experiment import Experiment
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where and how a cell runs; no result depends on it beyond float tolerance.
+
+    Args:
+        root: the scenario's run folder, which all workers see.
+        device: `cpu` or `cuda`.
+        threads: CPU threads inside the cell.
+        keep: go on from what other code, data or versions left, instead of beginning anew.
+    """
+
+    root: Path
+    device: str
+    threads: int
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of a run that one worker does.
+
+    Args:
+        kind: `cell`: run a cell to its end; `train`: one client's share of the training that one-round cells share.
+        config: the cell's resolved configuration, as plain data.
+        settings: where and how.
+        axes: the cell's place in the matrix, for the record.
+        made_with: what its numbers depend on beside the configuration, see `fedsec.runs.provenance`.
+        client: whom to train.
+    """
+
+    kind: Literal["cell", "train"]
+    config: dict[str, Any] = field(repr=False)
+    settings: Settings
+    axes: dict[str, str] = field(default_factory=dict)
+    made_with: dict[str, str] | None = field(default=None, repr=False)
+    client: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The task as plain data."""
+        content = asdict(self)
+        content["settings"]["root"] = str(self.settings.root)
+        return content
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Task":
+        """A task from plain data."""
+        settings = {**content["settings"], "root": Path(content["settings"]["root"])}
+        return cls(**{**content, "settings": Settings(**settings)})
+
+
+def run_task(task: Task, emit: Emit) -> None:
+    """Run a task in this process; whatever happens, its last event is `Done` or `Failed`.
+
+    Sets the number of PyTorch's threads for the whole process.
+
+    Args:
+        task: what to do.
+        emit: is given every event, as it happens.
+    """
+    emit(Started())
+    try:
+        record = None
+        if task.kind == "train":
+            _train(task)
+        else:
+            record = _run(task, emit)
+        emit(Done(record))
+    except FedsecError as error:
+        emit(Failed(str(error), input=isinstance(error, InputError)))
+    except Exception as error:
+        emit(Failed(f"{type(error).__name__}: {error}", trace=traceback.format_exc()))
+
+
+def forget() -> None:
+    """Let go of the experiment that is kept from one client's training to the next."""
+    _experiment.cache_clear()
+
+
+def _run(task: Task, emit: Emit) -> dict[str, Any]:
+    import torch
+
+    from fedsec.runs.cell import run_cell
+    from fedsec.scenario import CellConfig
+
+    forget()
+    torch.set_num_threads(task.settings.threads)
+    return run_cell(
+        CellConfig.model_validate(task.config),
+        task.axes,
+        task.settings,
+        lambda number, rounds, metrics: emit(RoundDone(number, rounds, dict(metrics))),
+        made_with=task.made_with,
+        say=lambda text: emit(Said(text)),
+    )
+
+
+def _train(task: Task) -> None:
+    import torch
+
+    torch.set_num_threads(task.settings.threads)
+    federation: Any = _experiment(json.dumps(task.config, sort_keys=True), task.settings).federation
+    federation.local_updates(federation.start([task.client]), [task.client], 1)
+
+
+@lru_cache(maxsize=1)
+def _experiment(config: str, settings: Settings) -> "Experiment":
+    """The experiment of a cell, kept while one client of it after another is trained."""
+    from fedsec.runs.cell import cell_experiment
+    from fedsec.scenario import CellConfig
+
+    return cell_experiment(CellConfig.model_validate_json(config), settings)

@@ -1,0 +1,103 @@
+"""A run's folder holds what fedsec wrote and what others put there, and the two are never confused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedsec.runs.store import Store
+
+OTHERS = (
+    *("accuracy-final.png", "partition-2.png", "tradeoff.png.bak", ".notes.tmp", ".results.json.0badcafe.tmpx"),
+    *("mine/config.yaml", "shared/rows.csv", "shared/mine.safetensors", "leakage/round-0001/reconstruction.png"),
+    *(".vim/.session.12345678.tmp", "0123456789ab/config.yaml"),
+)
+
+
+def fill(root: Path) -> dict[Path, bytes]:
+    """Put files of others into a folder; their contents by path."""
+    files = {root / name: f"mine: {name}".encode() for name in OTHERS}
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return files
+
+
+@pytest.mark.parametrize("overrides", [(), ("federation.rounds=1",)])
+def test_files_of_others_stay_whatever_they_are_called(tmp_path: Path, tiny: Any, overrides: tuple[str, ...]) -> None:
+    files = fill(tmp_path / "tiny")
+    first = tiny.run(tmp_path, *tiny.one, *overrides)
+    inside = first.root / first.records[0]["id"] / "notes.txt"
+    inside.write_text("mine")
+    for fresh in (False, True):
+        tiny.run(tmp_path, *tiny.one, *overrides, fresh=fresh)
+        assert {path: path.read_bytes() for path in files} == files
+        assert inside.read_text() == "mine"
+
+
+def test_fresh_runs_again(tmp_path: Path, tiny: Any) -> None:
+    root = tiny.run(tmp_path, *tiny.one_round).root
+    (result,) = root.glob("*/result.json")
+    before = result.stat().st_mtime_ns
+    tiny.run(tmp_path, *tiny.one_round, fresh=True)
+    assert result.stat().st_mtime_ns > before
+
+
+def test_a_file_of_others_with_a_name_of_the_report_s_is_renamed(tmp_path: Path, tiny: Any) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "accuracy.png").write_bytes(b"mine")
+    root = tiny.run(tmp_path, *tiny.one).root
+    assert (root / "accuracy.png.1").read_bytes() == b"mine"
+    assert (root / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    (root / "results.json").write_text("mine, too")
+    tiny.run(tmp_path, *tiny.one)
+    assert (root / "results.json.1").read_text() == "mine, too"
+
+
+def test_what_a_killed_process_left_half_written_is_swept_up(tmp_path: Path, tiny: Any) -> None:
+    root = tiny.run(tmp_path, *tiny.one).root
+    (folder,) = [path.parent for path in root.glob("*/result.json")]
+    halves = [root / ".results.json.0badcafe.tmp", folder / ".checkpoint.safetensors.0badcafe.tmp"]
+    for path in halves:
+        path.write_bytes(b"half")
+    tiny.run(tmp_path, *tiny.one)
+    assert not any(path.exists() for path in halves)
+
+
+def ids(results: Path) -> list[str]:
+    return [record["id"] for record in json.loads(results.read_text())]
+
+
+def test_a_report_about_fewer_cells_takes_no_earlier_one_s_place(tmp_path: Path, tiny: Any) -> None:
+    root = tiny.run(tmp_path, "matrix.attack=[none]").root
+    picture, numbers = ((root / name).read_bytes() for name in ("accuracy.png", "results.json"))
+    both = ids(root / "results.json")
+    tiny.run(tmp_path, *tiny.one)
+    assert ids(root / "results.json") == both[:1]
+    assert (root / "earlier" / "1" / "accuracy.png").read_bytes() == picture
+    assert (root / "earlier" / "1" / "results.json").read_bytes() == numbers
+    tiny.run(tmp_path, "matrix.attack=[none]")
+    assert ids(root / "results.json") == both
+    assert not (root / "earlier" / "2").exists(), "nothing is lost where the new report has all of the last one's cells"
+
+
+def test_a_folder_without_a_manifest_has_nothing_of_fedsec_s(tmp_path: Path) -> None:
+    files = fill(tmp_path)
+    store = Store(tmp_path)
+    store.sweep()
+    store.clear()
+    assert {path: path.read_bytes() for path in files} == files
+
+
+@pytest.mark.parametrize("manifest", ['{"cells": ["../etc"], "report": {"../x": "", ".lock": ""}}', "[]", "{", "3"])
+def test_a_manifest_reaches_nothing_outside_its_folder(tmp_path: Path, manifest: str) -> None:
+    root, outside = tmp_path / "run", tmp_path / "x"
+    root.mkdir()
+    outside.write_bytes(b"")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "config.yaml").write_bytes(b"")
+    (root / "manifest.json").write_text(manifest)
+    Store(root).clear()
+    assert outside.exists()
+    assert (tmp_path / "etc" / "config.yaml").exists()
