@@ -7,9 +7,10 @@ that the command line can list and locate datasets without them.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fedsec.data.datasets import DATASETS, load, status
+from fedsec.data.datasets import DATASETS, check, load, status
 from fedsec.data.normalization import Normalization, normalization
 from fedsec.data.sources.source import DatasetStatus, Source
+from fedsec.data.survey import Survey
 
 if TYPE_CHECKING:
     from fedsec.data.dataset import Dataset, Split
@@ -24,6 +25,8 @@ __all__ = [
     "Partition",
     "Source",
     "Split",
+    "Survey",
+    "check",
     "class_counts",
     "load",
     "normalization",

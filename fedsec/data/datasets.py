@@ -13,6 +13,7 @@ from fedsec.data.sources.idx import MNIST, FashionMNIST
 from fedsec.data.sources.image_folder import ImageFolder
 from fedsec.data.sources.photos import Photos
 from fedsec.data.sources.source import DatasetStatus, Source
+from fedsec.data.survey import Survey, survey
 from fedsec.errors import DataError, InputError
 from fedsec.plugins import registry
 
@@ -29,6 +30,8 @@ __all__ = [
     "Progress",
     "Source",
     "Split",
+    "Survey",
+    "check",
     "load",
     "normalization",
     "status",
@@ -57,6 +60,26 @@ def load(name: str, root: Path | None = None, *, download: bool = True, progress
     for note in dataset.notes:
         _log.warning("%s: %s", name, note)
     return dataset
+
+
+def check(name: str, root: Path | None = None, *, download: bool = True) -> Survey:
+    """Look at a dataset once before any work begins: everything that `load` would complain about is found here.
+
+    Nothing is downloaded. What was found out about a large dataset is kept as long as its files do not change in
+    name, size or time.
+
+    Args:
+        name: see `load`.
+        root: see `load`.
+        download: whether a dataset that can be downloaded may be absent; nothing is known of it then.
+
+    Returns:
+        What the dataset is, its fingerprint included.
+
+    Raises:
+        DataError: see `load`.
+    """
+    return survey(_source(name), root, download=download)
 
 
 def status() -> list[DatasetStatus]:

@@ -104,6 +104,14 @@ def list_images(root: Path) -> Listing:
     return Listing(classes, files, digest.hexdigest(), tuple(printable(note) for note in notes))
 
 
+def image_paths(root: Path) -> list[Path]:
+    """Every image of a folder; none if it cannot be listed, which `list_images` explains."""
+    try:
+        return [Path(path) for images in list_images(root).files.values() for path, _ in images]
+    except (OSError, DataError):
+        return []
+
+
 def first_image_shape(root: Path) -> tuple[int, int, int] | None:
     """(channels, height, width) of a folder's first training image, None if there is none to be read."""
     try:

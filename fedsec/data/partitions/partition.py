@@ -63,11 +63,7 @@ class Partition(ABC):
         """
         at_least("num_clients", num_clients, 1)
         strata, num_strata = self._strata(strata, num_classes, num_examples)
-        if len(strata) < num_clients * self.min_per_client:
-            raise PartitionError(
-                f"{self._name()}: {len(strata)} examples are too few for {num_clients} clients with at least "
-                f"{self.min_per_client} each; take fewer clients or more examples"
-            )
+        self.check_size(len(strata), num_clients)
         if strata.min() < 0 or strata.max() >= num_strata:
             raise PartitionError(f"labels must lie in 0..{num_strata - 1}, got {strata.min()}..{strata.max()}")
         owners = self._owners(self.assign(strata, num_clients, num_strata, rng), len(strata), num_clients)
@@ -75,6 +71,22 @@ class Partition(ABC):
         if sizes.min() < self.min_per_client:
             raise self._too_few(int(sizes.argmin()), int(sizes.min()), num_clients)
         return [part.astype(np.int64) for part in np.split(np.argsort(owners, kind="stable"), np.cumsum(sizes)[:-1])]
+
+    def check_size(self, num_examples: int, num_clients: int) -> None:
+        """Refuse what is impossible by number alone; a run asks this before it loads anything.
+
+        Args:
+            num_examples: number of examples.
+            num_clients: number of clients.
+
+        Raises:
+            PartitionError: too few examples for so many clients.
+        """
+        if num_examples < num_clients * self.min_per_client:
+            raise PartitionError(
+                f"{self._name()}: {num_examples} examples are too few for {num_clients} clients with at least "
+                f"{self.min_per_client} each; take fewer clients or more examples"
+            )
 
     @abstractmethod
     def assign(self, strata: Ints, num_clients: int, num_strata: int, rng: np.random.Generator) -> Ints:

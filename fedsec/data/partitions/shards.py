@@ -33,14 +33,18 @@ class Shards(Partition):
         self.shards_per_client = at_least("shards_per_client", shards_per_client, 1)
         self.balanced = balanced
 
+    def check_size(self, num_examples: int, num_clients: int) -> None:
+        """See `Partition.check_size`."""
+        super().check_size(num_examples, num_clients)
+        if num_examples < num_clients * self.shards_per_client:
+            raise PartitionError(
+                f"shards: {num_examples} examples are too few for {num_clients} clients x {self.shards_per_client} "
+                "shards of at least one example; take fewer clients or fewer shards per client"
+            )
+
     def assign(self, strata: Ints, num_clients: int, num_strata: int, rng: np.random.Generator) -> Ints:
         """See `Partition.assign`."""
         num_shards = num_clients * self.shards_per_client
-        if len(strata) < num_shards:
-            raise PartitionError(
-                f"shards: {len(strata)} examples are too few for {num_clients} clients x {self.shards_per_client} "
-                "shards of at least one example; take fewer clients or fewer shards per client"
-            )
         number = np.full(num_clients, self.shards_per_client)
         if not self.balanced:
             number = self._unequal_numbers(num_shards, num_clients, rng)

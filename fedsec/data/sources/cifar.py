@@ -44,6 +44,10 @@ class CifarSource(Source):
         classes = self._unpickle(folder / self.meta_file)[self.classes_key]
         return self._split(folder, self.train_files), self._split(folder, self.test_files), tuple(classes)
 
+    def own_files(self, folder: Path) -> list[Path]:
+        """See `Source.own_files`."""
+        return [folder / name for name in (*self.train_files, *self.test_files, self.meta_file)]
+
     def fetch(self, folder: Path, progress: Progress | None) -> None:
         """See `Source.fetch`."""
         publisher = _publisher(self.torchvision_class)

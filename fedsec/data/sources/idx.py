@@ -108,6 +108,10 @@ class IdxSource(Source):
             raise DataError(f"{labels} belongs to another dataset whose files have the same names, not to {self.name}")
         return self._split(folder, _TRAIN), self._split(folder, _TEST), self.classes
 
+    def own_files(self, folder: Path) -> list[Path]:
+        """See `Source.own_files`."""
+        return [path for name in _TRAIN + _TEST if (path := _present(folder, name)) is not None]
+
     def fetch(self, folder: Path, progress: Progress | None) -> None:
         """See `Source.fetch`."""
         from torchvision import datasets

@@ -105,6 +105,20 @@ class Source(ABC):
     def read(self, folder: Path) -> "tuple[Split, Split, tuple[str, ...]]":
         """Training split, test split and class names from the folder that `locate` found."""
 
+    def files(self, found: Found) -> list[Path]:
+        """The files that decide what `load` reads, if a change of one can be told by its size and time.
+
+        None of them makes `check` read the dataset whenever it is asked; right for small or embedded data.
+        """
+        if found.layout != "images":
+            return self.own_files(found.folder)
+        paths = folders.image_paths(found.folder)
+        return paths if len(paths) >= decoded.CACHED_FROM else []
+
+    def own_files(self, folder: Path) -> list[Path]:
+        """Those of the dataset's own layout in the folder that `locate` found."""
+        return []
+
     def fetch(self, folder: Path, progress: Progress | None) -> None:
         """Download the dataset's files into an empty folder, in which `locate` then finds them."""
         raise DataError(f"{self.name} cannot be downloaded")

@@ -172,3 +172,11 @@ def test_subclass_that_loses_an_example_is_caught() -> None:
 def test_partitions_need_numpy_only() -> None:
     code = "import sys, fedsec.data.partitions; print(*(m for m in ('torch', 'scipy', 'sklearn') if m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+def test_what_is_impossible_by_number_is_refused_without_the_data() -> None:
+    Iid(min_per_client=3).check_size(60, 20)
+    with pytest.raises(PartitionError, match="iid: 60 examples are too few for 1000000 clients with at least 1 each"):
+        Iid().check_size(60, 10**6)
+    with pytest.raises(PartitionError, match="60 examples are too few for 31 clients x 2 shards"):
+        Shards().check_size(60, 31)
