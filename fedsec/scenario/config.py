@@ -94,6 +94,7 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "distillation"): None,
     ("federation", "asynchronous"): None,
     ("federation", "local", "augmentation"): None,
+    ("federation", "local", "drop_last"): False,
     ("inversion",): None,
     ("metrics",): [],
     ("inversion", "knowledge", "defense"): True,

@@ -747,6 +747,7 @@ def test_clients_own_statistics_are_refused_where_the_server_evaluates(
     [
         ("federation: {bn: average}", True),
         ("federation: {local: {augmentation: none}}", True),
+        ("federation: {local: {drop_last: false}}", True),
         ("federation: {mu: null, stragglers: null, server: null, distillation: null, asynchronous: null}", True),
         ("federation: {weighting: null, server_lr: null}", True),
         ("engine: {precision: fp32, memory_format: auto, cuda_graphs: true}", True),
@@ -759,6 +760,7 @@ def test_clients_own_statistics_are_refused_where_the_server_evaluates(
         ("federation: {algorithm: fedprox}", False),
         ("federation: {stragglers: {fraction: 0.5}}", False),
         ("federation: {local: {augmentation: standard}}", False),
+        ("federation: {local: {drop_last: true}}", False),
         ("engine: {precision: tf32}", False),
         ("engine: {memory_format: contiguous}", False),
         ("engine: {cuda_graphs: false}", False),
