@@ -4,6 +4,12 @@ A stream is named by a purpose and any number of keys, as in ``("client", 7, "ro
 different names never share random numbers, and asking for one stream never advances another, so
 changing the attack cannot change the data split, the initial model or the batches. Streams hold no
 state between rounds: an interrupted run needs no generator in its checkpoint.
+
+**What a stream tells of the others.** Whoever sees numbers of one stream, such as an attacker its generator's, can try
+all small roots until one gives those numbers, and then knows every other stream, batches and private noise among them.
+No way of deriving streams helps against that: ten thousand seeds are tried in a second. A root of 64 bits and more that
+nobody else knows cannot be tried out, and its streams are keyed hashes of their names (BLAKE2b), of which none can be
+computed from any others. Smaller roots, for experiments that all may repeat, keep the numbers that they always had.
 """
 
 import hashlib
@@ -13,10 +19,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedsec.errors import InputError
+
 if TYPE_CHECKING:
     import torch
 
 Key = str | int
+
+_SECRET_ROOT = 64
+"""Roots of more bits can be secrets."""
+
+_LARGEST_ROOT = 512
+"""Bits of the longest key that BLAKE2b takes."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +38,23 @@ class Streams:
     """All random streams of one experiment.
 
     Args:
-        root: the experiment's seed, a non-negative integer.
+        root: the experiment's seed, a non-negative integer. One of 64 bits and more that is drawn at random and kept
+            secret makes streams of which none tells anything of another one.
     """
 
     root: int
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.root < 1 << _LARGEST_ROOT:
+            raise InputError(f"Streams: expected a root from 0 to 2^{_LARGEST_ROOT} - 1, got {self.root}")
+
     def sequence(self, *name: Key) -> np.random.SeedSequence:
         """The seed sequence of one named stream."""
-        digest = hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=16).digest()
+        named = "/".join(map(str, name)).encode()
+        if self.root >= 1 << _SECRET_ROOT:
+            key = self.root.to_bytes(_LARGEST_ROOT // 8, "little")
+            return np.random.SeedSequence(int.from_bytes(hashlib.blake2b(named, key=key).digest(), "little"))
+        digest = hashlib.blake2b(named, digest_size=16).digest()
         return np.random.SeedSequence(self.root, spawn_key=tuple(np.frombuffer(digest, dtype="<u4").tolist()))
 
     def numpy(self, *name: Key) -> np.random.Generator:

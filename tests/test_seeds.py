@@ -1,10 +1,13 @@
 """Named random streams: reproducible, independent of each other."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 
 from fedsec import seeds
+from fedsec.errors import InputError
 from fedsec.seeds import Streams, noise_generator
 
 
@@ -82,3 +85,25 @@ def test_a_generator_of_another_form_is_noticed(monkeypatch: pytest.MonkeyPatch)
         noise_generator(0)
     monkeypatch.undo()
     noise_generator(0)
+
+
+def test_no_stream_of_a_secret_root_tells_anything_of_another() -> None:
+    """Streams of small roots are found by trying roots; these are keyed hashes of their names, and no root is left."""
+    root = 2**64 + 12345
+    streams = Streams(root)
+    names = [("attack", "round", 1), ("attack", "round", 2), ("noise", "client", 0), ("client", 0, "round", 1)]
+    for name in names:
+        keyed = hashlib.blake2b("/".join(map(str, name)).encode(), key=root.to_bytes(64, "little")).digest()
+        sequence = streams.sequence(*name)
+        assert sequence.entropy == int.from_bytes(keyed, "little")
+        assert sequence.spawn_key == ()  # nothing of the root is left in what an attacker is given
+    assert len({streams.seed(*name) for name in names}) == len(names)
+    assert streams.seed("init") != Streams(root + 1).seed("init")
+    assert streams.seed("init") != Streams(12345).seed("init")
+    assert torch.equal(*(torch.rand(3, generator=Streams(root).noise("x")) for _ in range(2)))
+
+
+@pytest.mark.parametrize("root", [-1, 2**512])
+def test_roots_that_are_none(root: int) -> None:
+    with pytest.raises(InputError, match="expected a root from 0"):
+        Streams(root)

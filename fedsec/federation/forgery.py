@@ -1,11 +1,13 @@
 """What the server receives in place of what the Byzantine clients would have sent."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fedsec.defense import Aggregator
 from fedsec.seeds import Streams
 from fedsec.threat import AttackerView, UpdatePoisoning
 
@@ -17,6 +19,7 @@ def forged(
     parameters: Float[Tensor, "parameters"],
     round_number: int,
     streams: Streams,
+    rule: Aggregator,
 ) -> dict[str, Float[Tensor, "clients parameters"]]:
     """What the server receives of each vector: what was sent, the Byzantine clients' rows forged.
 
@@ -30,11 +33,12 @@ def forged(
         parameters: that the server broadcast.
         round_number: from 1.
         streams: the experiment's.
+        rule: of the server, for attacks that adapt to it.
     """
     received = dict(sent)
     if byzantine and isinstance(attack, UpdatePoisoning):
         received = {
-            name: _forged(name, rows, attack, byzantine, parameters, round_number, streams)
+            name: _forged(name, rows, attack, byzantine, parameters, round_number, streams, rule)
             for name, rows in sent.items()
         }
     if len(received) > 1:
@@ -52,10 +56,12 @@ def _forged(
     parameters: Float[Tensor, "parameters"],
     round_number: int,
     streams: Streams,
+    rule: Aggregator,
 ) -> Float[Tensor, "clients parameters"]:
     places, attackers = list(byzantine), set(byzantine)
     honest = [place for place in range(len(rows)) if place not in attackers] if attack.knowledge == "omniscient" else []
     stream = ("attack", "round", round_number, *(() if name == "update" else (name,)))
+    generator = streams.torch(*stream)
     view = AttackerView(
         own=rows[places],
         honest=rows[honest],
@@ -63,8 +69,18 @@ def _forged(
         num_clients=len(rows),
         num_byzantine=len(places),
         round=round_number,
-        generator=streams.torch(*stream),
+        generator=generator,
+        defense=partial(_tried, rule, generator),
     )
     received = rows.clone()
     received[places] = attack.craft(view)
     return received
+
+
+def _tried(rule: Aggregator, generator: torch.Generator, rows: Tensor) -> Tensor:
+    """What the rule would make of some rows; it forgets them at once."""
+    state = {name: held.clone() for name, held in rule.state().items()}
+    try:
+        return rule(rows, generator=generator if rule.draws else None)
+    finally:
+        rule.restore(state)

@@ -253,7 +253,7 @@ def checked_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
     return {name: state[name].to(tensor.device) for name, tensor in expected.items()}
 
 
-def poison_data(data: ResidentData, threat: Threat, num_classes: int, streams: Streams) -> None:
+def poison_data(data: ResidentData, threat: Threat, num_classes: int | None, streams: Streams) -> None:
     """Let the Byzantine clients corrupt their examples, once, before the first round; a second call does nothing.
 
     Raises:
@@ -269,7 +269,8 @@ def poison_data(data: ResidentData, threat: Threat, num_classes: int, streams: S
     for client in sorted(threat.byzantine):
         images, labels = data.client_examples(client)
         generator = streams.torch("attack", "client", client)
-        new_images, new_labels = threat.attack.poison(images, labels, num_classes=num_classes, generator=generator)
+        classes = num_classes or None  # a regression has none
+        new_images, new_labels = threat.attack.poison(images, labels, num_classes=classes, generator=generator)
         if new_images is images:
             data.replace_labels(client, new_labels)
         else:

@@ -229,7 +229,7 @@ class Federation(RoundLoop):
             self.releases.spend()
         sent = {"update": self.client_defenses(trained.updates, clients, number, self.module), **trained.further}
         byzantine = [place for place, client in enumerate(clients) if client in self.threat.byzantine]
-        received = forged(sent, self.threat.attack, byzantine, self.parameters, number, self.streams)
+        received = forged(sent, self.threat.attack, byzantine, self.parameters, number, self.streams, self.aggregator)
         for observer in self.observers:
             observer(number, clients, received["update"])
         coefficients = self._coefficients(clients)

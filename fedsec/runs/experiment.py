@@ -33,6 +33,7 @@ from fedsec.scenario import AttackConfig, CellConfig, DatasetConfig, ModelConfig
 from fedsec.scenario.algorithm import make_algorithm
 from fedsec.scenario.named_sections import NamedSection
 from fedsec.seeds import Streams
+from fedsec.threat import DataPoisoning
 
 
 @dataclass
@@ -76,7 +77,7 @@ def build_experiment(
     constants = normalization(config.dataset.normalization)
     constants.check_channels(dataset.input_shape[0])
     data = ResidentData.build(dataset.train, clients, constants, device)
-    threat = Threat.draw(_attack(config.attack), config.attack.count(len(clients)), len(clients), streams)
+    threat = Threat.draw(_attack(config.attack, dataset), config.attack.count(len(clients)), len(clients), streams)
     poison_data(data, threat, dataset.num_classes, streams)
     parts = _Parts(config, dataset, data, streams, threat, threads)
     algorithm = make_algorithm(config.federation)
@@ -199,12 +200,12 @@ def _partition(config: CellConfig, dataset: Dataset, streams: Streams) -> list[n
     )
 
 
-def _attack(config: AttackConfig) -> Attack | None:
+def _attack(config: AttackConfig, dataset: Dataset) -> Attack | None:
     """What the Byzantine clients do; an inversion is the server's business."""
     if config.name == "none":
         return None
     attack: Attack = _build("attack", config)
-    return attack
+    return attack.resolve(dataset.class_number) if isinstance(attack, DataPoisoning) else attack
 
 
 def _rule(defenses: Sequence[object]) -> Aggregator:

@@ -119,7 +119,9 @@ class CellConfig(Section):
     metrics: tuple[str, ...] = Field(
         default=(), description="Further metrics of the test set; see `fedsec list metrics`."
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="Root of all random streams.")
+    seed: Annotated[int, Field(ge=0, lt=2**128)] = Field(
+        default=0, description="Root of all random streams; 128 random bits, kept secret, keep streams from each other."
+    )
     engine: EngineConfig = Field(default_factory=EngineConfig)
 
     @classmethod

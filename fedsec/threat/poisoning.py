@@ -68,6 +68,15 @@ class DataPoisoning(Sealed, ABC):
         _check_targets(f"{name}.corrupt: labels", new_targets, num_classes)
         return new_inputs, new_targets
 
+    def resolve(self, class_number: Callable[[int | str], int]) -> "DataPoisoning":
+        """The same attack with classes by number, for attacks that are told them by name; the attack itself for others.
+
+        Args:
+            class_number: the number of a class, from its name or its number, such as a dataset's; raises where there is
+                no such class.
+        """
+        return self
+
     @abstractmethod
     def corrupt(
         self, inputs: Tensor, targets: Tensor, *, num_classes: int | None, generator: torch.Generator
@@ -110,7 +119,8 @@ class AttackerView:
         num_byzantine: how many of them the attacker controls.
         round: number of the round.
         generator: the only source of randomness.
-        defense: the server's rule, where the scenario lets the attacker adapt to it.
+        defense: what the server would make of some rows, for attacks that know its rule; as often as they like, the
+            rule itself does not notice. None for others.
     """
 
     own: Float[Tensor, "byzantine parameters"]
@@ -142,11 +152,13 @@ class UpdatePoisoning(Sealed, ABC):
     Attributes:
         knowledge: "own": sees only what its own clients would have sent; "omniscient": sees the honest
             clients' updates too. `craft` withholds the rest.
+        knows_defense: whether it adapts to the server's rule. `craft` withholds it from the others.
     """
 
     role: ClassVar[str] = "updates"
     """What its kind of attack acts on, where clients exchange updates."""
     knowledge: ClassVar[Literal["own", "omniscient"]]
+    knows_defense: bool = False
 
     @final
     def craft(
@@ -175,6 +187,7 @@ class UpdatePoisoning(Sealed, ABC):
             own=isolated(view.own),
             honest=isolated(view.honest[:0] if self.knowledge == "own" else view.honest),
             parameters=isolated(view.parameters),
+            defense=view.defense if self.knows_defense else None,
         )
         with unmodified(f"{name}.forge", own=view.own, honest=view.honest, parameters=view.parameters):
             rows = self.forge(view)

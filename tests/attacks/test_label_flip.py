@@ -63,3 +63,19 @@ def test_classes_that_do_not_exist() -> None:
     single = torch.zeros(3, dtype=torch.int64)
     with pytest.raises(InputError, match="at least two classes"):
         LabelFlip(mode="random").poison(IMAGES[:3], single, num_classes=1, generator=torch.Generator())
+
+
+def test_classes_by_name() -> None:
+    names = ["airplane", "cat", "dog"]
+    attack = LabelFlip("pair", source="dog", target="cat")
+    with pytest.raises(InputError, match="names of classes need a dataset; expected numbers, or a call of resolve"):
+        flip(attack)
+    numbered = attack.resolve(lambda one: one if isinstance(one, int) else names.index(one))
+    assert numbered.pair == (2, 1)
+    assert flip(numbered)[:4].tolist() == [0, 1, 1, 3]
+    mixed = LabelFlip("pair", source=0, target="dog").resolve(lambda one: one if isinstance(one, int) else 2)
+    assert mixed.pair == (0, 2)
+    with pytest.raises(InputError, match="two different classes"):
+        LabelFlip("pair", source=1, target="cat").resolve(lambda one: 1)
+    random = LabelFlip("random")
+    assert random.resolve(names.index) is random  # type: ignore[arg-type]

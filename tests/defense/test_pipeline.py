@@ -1,6 +1,7 @@
 """A list of defenses as one rule: the same numbers as one after the other, and as in a scenario."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +23,11 @@ from fedsec.defenses import (
     Soteria,
     TrimmedMean,
 )
+from fedsec.engine.parameters import ParameterLayout
 from fedsec.errors import AggregationError, InputError
+from fedsec.federation import Federation
+from fedsec.runs.experiment import build_experiment
+from fedsec.scenario import load_scenario
 
 
 def normal(rows: int, columns: int, seed: int = 0) -> Tensor:
@@ -101,8 +106,6 @@ def test_every_client_draws_its_own_numbers() -> None:
 
 def test_the_numbers_are_those_of_a_scenarios_list() -> None:
     """What clients of a federation send, and what its server makes of it, bit for bit."""
-    from fedsec.engine.parameters import ParameterLayout
-
     module = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 2))
     layout = ParameterLayout.of(module)
     rows = normal(9, layout.size, seed=4)
@@ -120,6 +123,42 @@ def test_the_numbers_are_those_of_a_scenarios_list() -> None:
         assert pipeline.server is pipeline.rule
     with pytest.raises(InputError, match="shapes of 692 numbers do not go with rows of 5"):
         pipeline.sent(torch.zeros(2, 5), [seeded(0)] * 2)
+
+
+def test_a_scenario_takes_the_same_list(tmp_path: Path) -> None:
+    """A round of a federation from a file, and what its clients sent put through a pipeline by hand."""
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(
+        "dataset: {name: digits, train_size: 200}\nmodel: {name: mlp, hidden: [8]}\npartition: {clients: 7}\n"
+        "federation: {rounds: 1, local: {steps: 2, batch_size: 8, lr: 0.1}}\n"
+        "defense: [{name: clip, max_norm: 0.05}, {name: nnm, num_byzantine: 1}, {name: bucketing, size: 2}, median]\n"
+    )
+    config = load_scenario(file).cells()[0].config
+    federation = build_experiment(config, device=torch.device("cpu"), threads=1).federation
+    assert isinstance(federation, Federation)
+    start, received = federation.parameters.clone(), list[Tensor]()
+    federation.observers.append(lambda number, clients, rows: received.append(rows.clone()))
+    result = federation.play()
+    assert received[0].norm(dim=1).max() <= 0.05 * (1 + 1e-6)
+    server = Pipeline([NNM(1), Bucketing(2), Median()])
+    generator = federation.streams.torch("noise", "server", "round", 1)
+    aggregate = server.aggregate(received[0], generator=generator)
+    assert torch.equal(federation.parameters - start, (start + aggregate.vector) - start)
+    assert result.influence == tuple(aggregate.influence.tolist())
+
+
+@pytest.mark.parametrize(
+    ("defense", "message"),
+    [
+        ("[{name: nnm, num_byzantine: 1}, {name: clip, max_norm: 1.0}, median]", "expected it after what clients do"),
+        ("[median, bucketing]", "the server's rule acts last"),
+    ],
+)
+def test_a_scenario_says_where_mixing_belongs(tmp_path: Path, defense: str, message: str) -> None:
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(f"dataset: digits\npartition: {{clients: 7}}\ndefense: {defense}\n")
+    with pytest.raises(InputError, match=message):
+        load_scenario(file)
 
 
 class Row(Aggregator):

@@ -1,5 +1,6 @@
 """The round loop against cases computed by hand."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -9,13 +10,14 @@ from torch import Tensor, nn
 
 from fedsec.attacks import LabelFlip, SignFlip
 from fedsec.data.datasets import Normalization, Split
-from fedsec.defense import Aggregator
+from fedsec.defense import Aggregator, Cohort
 from fedsec.defenses import Mean, Median, TrimmedMean
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import AggregationError, InputError
 from fedsec.federation import Centralized, FedAvg, Federation, FedSGD, Threat, UpdateAlgorithm
 from fedsec.federation.rounds import poison_data
 from fedsec.seeds import Streams
+from fedsec.threat import AttackerView, UpdatePoisoning
 
 
 class Line(nn.Module):
@@ -143,6 +145,54 @@ def test_sign_flip_replaces_the_attackers_rows_only() -> None:
     result = fed.play()
     assert result.byzantine == (2,)
     assert fed.parameters.item() == pytest.approx((0.5 + 0.5 - 1.5) / 3)
+
+
+class Adaptive(UpdatePoisoning):
+    """Sends the largest of a few factors that moves the server's rule the most."""
+
+    knowledge = "omniscient"
+    knows_defense = True
+
+    def forge(self, view: AttackerView) -> Tensor:
+        assert view.defense is not None
+        moved = {size: view.defense(torch.cat([view.honest, view.own * size])).item() for size in (-9.0, -1.0, 1.0)}
+        return view.own * min(moved, key=lambda size: moved[size])
+
+
+class Blind(Adaptive):
+    knows_defense = False
+
+    def forge(self, view: AttackerView) -> Tensor:
+        assert view.defense is None
+        return view.own
+
+
+class Counting(Mean):
+    """A rule with a memory: how many rounds it has seen."""
+
+    rounds = 0
+
+    def staged(self, cohort: Cohort) -> Cohort:
+        self.rounds += 1
+        return cohort
+
+    def state(self) -> dict[str, Tensor]:
+        return {"rounds": torch.tensor(self.rounds)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.rounds = int(state["rounds"])
+
+
+def test_an_adaptive_attacker_tries_the_servers_rule_which_does_not_notice() -> None:
+    rule = Counting()
+    threat = Threat(frozenset({2}), Adaptive())
+    fed = federation([[255]] * 3, [[0]] * 3, FedAvg(local=ONE_STEP), rule, threat=threat)
+    fed.play()
+    assert fed.parameters.item() == pytest.approx((0.5 + 0.5 - 4.5) / 3)
+    assert rule.rounds == 1
+    fed = federation([[255]] * 3, [[0]] * 3, FedAvg(local=ONE_STEP), threat=Threat(frozenset({2}), Blind()))
+    fed.play()
+    assert fed.parameters.item() == pytest.approx(0.5)
 
 
 def test_verdict_counts_each_clients_influence() -> None:
