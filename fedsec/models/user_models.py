@@ -13,16 +13,16 @@ from torch import nn
 
 from fedsec.errors import InputError
 
-__all__ = ["load_model"]
+__all__ = ["check_model", "load_model"]
 
 
-def load_model(reference: str, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+def load_model(reference: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """The model that a user's own function or class makes. This runs the user's code.
 
     The module is imported as `python -m` would, with the current folder first on the path. The factory is called with
     `input_shape` and `num_classes` where it has parameters of these names, otherwise without arguments. Initial weights
     come from torch's global random state; seed that, or use `torch.random.fork_rng`, to choose them. The model is run
-    once, in evaluation mode, on two gray images.
+    on two gray images, see `check_model`.
 
     Args:
         reference: `package.module:factory`.
@@ -51,7 +51,7 @@ def load_model(reference: str, input_shape: tuple[int, int, int], num_classes: i
             raise InputError(
                 f"model {reference!r}: expected {attribute} to return a torch.nn.Module, got {_kind(model)}"
             )
-        _check(reference, model, input_shape, num_classes)
+        check_model(model, input_shape, num_classes, called=f"model {reference!r}")
     return model
 
 
@@ -69,18 +69,18 @@ def _current_folder_importable() -> Iterator[None]:
 
 def _factory(reference: str, module_name: str, attribute: str) -> Callable[..., Any]:
     try:
-        found: Any = importlib.import_module(module_name)
+        value: Any = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         raise InputError(f"model {reference!r}: importing {module_name} {_raised(error)}") from error
     for name in attribute.split("."):
-        if not hasattr(found, name):
+        if not hasattr(value, name):
             raise InputError(f"model {reference!r}: {module_name} has no {attribute}")
-        found = getattr(found, name)
-    if isinstance(found, nn.Module):
+        value = getattr(value, name)
+    if isinstance(value, nn.Module):
         raise InputError(f"model {reference!r}: {attribute} is a model; name a function or class that makes one")
-    if not callable(found):
-        raise InputError(f"model {reference!r}: {attribute} is {_kind(found)}; name a function or class")
-    factory: Callable[..., Any] = found
+    if not callable(value):
+        raise InputError(f"model {reference!r}: {attribute} is {_kind(value)}; name a function or class")
+    factory: Callable[..., Any] = value
     return factory
 
 
@@ -95,31 +95,80 @@ def _parameters(factory: Callable[..., Any]) -> set[str]:
 
 
 @torch.no_grad()
-def _check(reference: str, model: nn.Module, input_shape: tuple[int, int, int], num_classes: int) -> None:
-    first = next(model.parameters(), None)
-    if first is None:
-        raise InputError(f"model {reference!r}: expected a model with parameters, got one without")
-    gray = torch.full((2, *input_shape), 0.5, dtype=first.dtype, device=first.device)
+def check_model(model: nn.Module, input_shape: tuple[int, ...], num_outputs: int, *, called: str = "the model") -> None:
+    """Run a model once, in evaluation mode, on two gray inputs, and refuse what no engine or attack could work with.
+
+    Lazy layers get their shapes by this. Modes are left as they were.
+
+    Args:
+        model: to be looked at.
+        input_shape: (channels, height, width) of one image, or (features,) of one vector.
+        num_outputs: how many numbers it must give for each example: as many as there are classes.
+        called: what messages call it.
+
+    Raises:
+        InputError: no parameters, parameters that are no real numbers or stay without a shape, an exception for such
+            inputs, other outputs than finite numbers of the right shape, or outputs that are random; one line with
+            the cause.
+    """
+    first = next((weight for weight in model.parameters() if not nn.parameter.is_lazy(weight)), None)
+    if next(model.parameters(), None) is None:
+        raise InputError(f"{called}: expected a model with parameters, got one without")
+    like = torch.empty(()) if first is None else first
+    if not like.is_floating_point():
+        raise InputError(f"{called}: expected parameters that are real numbers, got {_dtype(like)}")
+    gray = torch.full((2, *input_shape), 0.5, dtype=like.dtype, device=like.device)
     modes = {module: module.training for module in model.modules()}
     try:
-        logits = model.eval()(gray)
+        outputs, again = model.eval()(gray), model(gray)
     except (Exception, SystemExit) as error:
-        raise InputError(f"model {reference!r}: a batch of shape {tuple(gray.shape)} {_raised(error)}") from error
+        raise InputError(
+            f"{called}: a batch of shape {tuple(gray.shape)} {_raised(error)}{_dtypes_hint(model)}"
+        ) from error
     finally:
         for module, mode in modes.items():
             module.training = mode
-    expected = (2, num_classes)
-    if not isinstance(logits, torch.Tensor):
-        raise InputError(f"model {reference!r}: expected logits of shape {expected}, got {_kind(logits)}")
-    if logits.shape != expected:
-        raise InputError(f"model {reference!r}: expected logits of shape {expected}, got {tuple(logits.shape)}")
-    if not logits.is_floating_point() or not bool(logits.isfinite().all()):
-        raise InputError(f"model {reference!r}: expected finite logits of two gray images, got {logits[0].tolist()}")
+    _check_outputs(outputs, (2, num_outputs), called)
+    lazy = [name for name, weight in model.named_parameters() if nn.parameter.is_lazy(weight)]
+    if lazy:
+        raise InputError(f"{called}: {lazy[0]} is lazy and has no shape after a batch; use the layer, or leave it out")
+    if not torch.equal(outputs, again):
+        raise InputError(
+            f"{called}: gives other logits for the same images in evaluation mode; expected draws in training alone "
+            "(self.training)"
+        )
+
+
+def _check_outputs(outputs: Any, expected: tuple[int, int], called: str) -> None:
+    if not isinstance(outputs, torch.Tensor):
+        raise InputError(f"{called}: expected logits of shape {expected}, got {_kind(outputs)}")
+    if outputs.shape != expected:
+        hint = ""
+        if outputs.ndim == 2:
+            hint = (
+                f"; the data have {expected[1]} classes: give the factory a parameter num_classes, or take data with "
+                f"{outputs.shape[1]} classes"
+            )
+        raise InputError(f"{called}: expected logits of shape {expected}, got {tuple(outputs.shape)}{hint}")
+    if not outputs.is_floating_point() or not bool(outputs.isfinite().all()):
+        raise InputError(f"{called}: expected finite logits of two gray images, got {outputs[0].tolist()}")
+
+
+def _dtypes_hint(model: nn.Module) -> str:
+    """What may be wrong where parameters are of several kinds, or of a kind that few layers compute with."""
+    kinds = sorted({_dtype(weight) for weight in model.parameters()})
+    return (
+        "" if kinds == ["float32"] else f"; its parameters are {' and '.join(kinds)}: model.float() makes them float32"
+    )
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _raised(error: BaseException) -> str:
-    told = " ".join(str(error).split())
-    return f"raised {type(error).__name__}: {told}" if told else f"raised {type(error).__name__}"
+    message = " ".join(str(error).split())
+    return f"raised {type(error).__name__}: {message}" if message else f"raised {type(error).__name__}"
 
 
 def _kind(value: object) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fedsec.errors import InputError
-from fedsec.models.user_models import load_model
+from fedsec.models.user_models import check_model, load_model
 
 SHAPE, CLASSES = (1, 8, 8), 5
 SOURCE = """
@@ -63,6 +63,26 @@ class Endless(Net):
     def forward(self, x):
         return self.linear(x.flatten(1)) / 0
 
+class Dice(Net):
+    def forward(self, x):
+        return torch.nn.functional.dropout(self.linear(x.flatten(1)), 0.5)
+
+class Seeded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 5)
+
+    def forward(self, x):
+        return torch.nn.functional.dropout(self.linear(x.flatten(1)), 0.5, self.training)
+
+class Unused(Seeded):
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.LazyLinear(3)
+
+def mixed(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 8).double(), nn.Linear(8, 5))
+def whole(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 5, dtype=torch.complex64))
+
 class Classes(Net):
     def forward(self, x):
         return self.linear(x.flatten(1)).long()
@@ -86,7 +106,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("factory", ["fixed", "sized", "partly", "Net", "Net.make"])
+@pytest.mark.parametrize("factory", ["fixed", "sized", "partly", "Net", "Net.make", "Seeded"])
 def test_functions_and_classes_make_models(factory: str) -> None:
     model = load_model(f"mine.nets:{factory}", SHAPE, CLASSES)
     assert isinstance(model, nn.Module)
@@ -130,6 +150,14 @@ def test_the_trial_run_changes_neither_modes_nor_statistics() -> None:
         ("mine.nets:color", "a batch of shape (2, 1, 8, 8) raised RuntimeError: "),
         ("mine.nets:Pair", "expected logits of shape (2, 5), got an object of type tuple"),
         ("mine.nets:Endless", "expected finite logits of two gray images"),
+        (
+            "mine.nets:many",
+            "got (2, 100); the data have 5 classes: give the factory a parameter num_classes, or take data with 100",
+        ),
+        ("mine.nets:Dice", "gives other logits for the same images in evaluation mode; expected draws in training"),
+        ("mine.nets:Unused", "spare.weight is lazy and has no shape after a batch"),
+        ("mine.nets:mixed", "; its parameters are float32 and float64: model.float() makes them float32"),
+        ("mine.nets:whole", "expected parameters that are real numbers, got complex64"),
         ("mine.nets:Classes", "expected finite logits of two gray images"),
     ],
 )
@@ -151,3 +179,9 @@ def test_the_current_folder_comes_first_and_only_while_loading(folder: Path) -> 
         if known is not None:
             sys.modules["colorsys"] = known
     assert str(folder) not in sys.path
+
+
+def test_a_model_at_hand_is_checked_alike() -> None:
+    check_model(nn.Linear(7, 1), (7,), 1)
+    with pytest.raises(InputError, match=r"^the model: expected logits of shape \(2, 3\), got \(2, 4\)"):
+        check_model(nn.Linear(7, 4), (7,), 3)
