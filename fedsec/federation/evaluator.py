@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch.nn.functional as F
 from torch import nn
 
 from fedsec.data.dataset import Split
@@ -69,6 +70,16 @@ class Evaluator:
                 raise InputError(f"{name}: {probe.name} measures {probe.metric!r}; expected one of {known}")
             self.trainer.task.check_targets(probe.targets)
         return probes
+
+    def constant_answer(self) -> dict[str, float]:
+        """The primary metric of the best answer that looks at no input: the most frequent class, or the mean."""
+        task, targets = self.trainer.task, self.targets
+        if targets.is_floating_point():
+            outputs = targets.mean(0).expand(len(targets), task.outputs or 1)
+        else:
+            outputs = F.one_hot(targets.bincount().argmax(), int(targets.max()) + 1).double().expand(len(targets), -1)
+        primary = task.metrics[0]
+        return {primary: task.measure(outputs, targets)[primary]}
 
     def __call__(self, module: nn.Module) -> Evaluation:
         """Measure a model.

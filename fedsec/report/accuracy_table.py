@@ -1,13 +1,15 @@
 """The table at the end of a run: rows attacks, columns defenses, means over seeds with their intervals."""
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from rich.table import Table
 from rich.text import Text
 
 from fedsec.metrics.metric import Metric
+from fedsec.report.intervals import differences, direction, spans
 from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, Summary, summarize
 from fedsec.report.table_layout import Layout, Reading, headers
 
@@ -27,8 +29,8 @@ def table(records: Sequence[Record], metric: str | None = None, *, width: int | 
     """The summary of a run, ready to print.
 
     Rows are attacks (the one without an attack first, as the baseline), columns are defenses; any further axis becomes
-    a row key to the left. Each cell shows the mean over seeds, half the width of its 95% interval, and under attack the
-    change against the baseline of the same defense. Where the columns do not fit the width, each defense gets a row.
+    a row key to the left. Each cell shows the mean over seeds, what they span, and under attack the change against the
+    baseline of the same defense on equal seeds. Where the columns do not fit the width, each defense gets a row.
 
     Args:
         records: the cells' records, in file order.
@@ -42,23 +44,24 @@ def table(records: Sequence[Record], metric: str | None = None, *, width: int | 
     summary = summarize(records, metric)
     if width is None:
         width = shutil.get_terminal_size().columns
-    wide = _wide(summary)
-    fits = wide.narrowest <= width or DEFENSE not in summary.axes
-    return (wide if fits else _long(summary)).draw(summary.row.title, _legend(summary), width)
-
-
-def _wide(summary: Summary) -> Layout:
-    """A row for each attack, a column for each defense."""
     rows = _rows(summary)
+    marks = {cell.mark for row in rows.values() for cell in row.values()} - {""}
+    wide = _wide(summary, rows)
+    fits = wide.narrowest <= width or DEFENSE not in summary.axes
+    return (wide if fits else _long(summary, rows)).draw(summary.row.title, _legend(summary, marks), width)
+
+
+def _wide(summary: Summary, rows: Mapping[_Key, Mapping[str, _Cell]]) -> Layout:
+    """A row for each attack, a column for each defense."""
     defenses = list(dict.fromkeys(name for row in rows.values() for name in row))
     readings = [_readings(summary.row, [row.get(name) for row in rows.values()]) for name in defenses]
     keys = _keys(summary)
     return Layout((*headers(keys), *defenses), (*_transposed(rows, len(keys)), *readings), len(keys))
 
 
-def _long(summary: Summary) -> Layout:
+def _long(summary: Summary, rows: Mapping[_Key, Mapping[str, _Cell]]) -> Layout:
     """A row for each attack and defense."""
-    cells = {(*key, name): cell for key, row in _rows(summary).items() for name, cell in row.items()}
+    cells = {(*key, name): cell for key, row in rows.items() for name, cell in row.items()}
     keys = [*_keys(summary), DEFENSE]
     readings = _readings(summary.row, list(cells.values()))
     return Layout((*headers(keys), summary.metric), (*_transposed(cells, len(keys)), readings), len(keys))
@@ -94,15 +97,25 @@ def _rows(summary: Summary) -> dict[_Key, dict[str, _Cell]]:
 
 
 def _marks(row: dict[str, Group], metric: Metric) -> dict[str, str]:
-    """Which defenses of a row are best and worst, as far as the printed digits tell them apart."""
-    texts = {name: metric.write(group.mean) for name, group in row.items() if group.mean is not None}
-    if metric.better == "neither" or len(set(texts.values())) < 2:
+    """Which defenses of a row cannot be told from its best, and which not from its worst, where the two differ.
+
+    Defenses are compared on equal seeds; a single seed tells nothing apart.
+    """
+    means = {name: group.mean for name, group in row.items() if group.mean is not None}
+    if metric.better == "neither" or len(means) < 2:
         return {}
-    means = {name: mean for name in texts if (mean := row[name].mean) is not None}
-    ends = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-    best, worst = reversed(ends) if metric.better == "lower" else ends
-    marks = {texts[best]: _BEST, texts[worst]: _WORST}
-    return {name: marks[text] for name, text in texts.items() if text in marks}
+    highest, lowest = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+    best, worst = (lowest, highest) if metric.better == "lower" else (highest, lowest)
+
+    def apart(one: str, other: str) -> bool:
+        differ = metric.write(means[one]) != metric.write(means[other])
+        return differ and direction(row[one].by_seed, row[other].by_seed) != 0
+
+    if not apart(best, worst):
+        return {}
+    near = {end: {name for name in means if not apart(name, end)} for end in (best, worst)}
+    both = near[best] & near[worst]
+    return dict.fromkeys(near[best] - both, _BEST) | dict.fromkeys(near[worst] - both, _WORST)
 
 
 def _readings(metric: Metric, cells: Sequence[_Cell | None]) -> list[Reading]:
@@ -129,21 +142,42 @@ def _parts(metric: Metric, cell: _Cell | None) -> tuple[str, str, str, str]:
     note = ", ".join(f"{count} of {cells} {word}" for word, count in absent.items())
     if group.mean is None:
         return "-", "", "", note
-    interval = "" if group.half_width is None else f"±{metric.write(group.half_width)}"
-    change = f"({metric.write(group.mean - baseline.mean, '+')})" if baseline and baseline.mean is not None else ""
+    note = ", ".join(filter(None, [note, _divergence(group)]))
+    interval, change = "", ""
+    if metric.by_chance and group.interval is not None:
+        low, high = map(metric.write, group.interval)
+        interval = f"[{low}..{high}]" if low != high else ""
+    if baseline is not None and (paired := differences(group.by_seed, baseline.by_seed)):
+        alike = "~" if len(paired) > 1 and not direction(group.by_seed, baseline.by_seed) else ""
+        change = f"({alike}{metric.write(fmean(paired), '+')})"
     return f"{cell.mark}{metric.write(group.mean)}", interval, change, note
 
 
-def _legend(summary: Summary) -> Text:
+def _divergence(group: Group) -> str:
+    """That models of these cells diverged, and when."""
+    rounds = sorted(set(group.diverged))
+    if not rounds:
+        return ""
+    when = f"in round {rounds[0]}" if len(rounds) == 1 else f"in rounds {rounds[0]} to {rounds[-1]}"
+    some = "" if len(group.diverged) == len(group.records) else f"{len(group.diverged)} of {len(group.records)} "
+    return f"{some}diverged {when}"
+
+
+def _legend(summary: Summary, marks: set[str]) -> Text:
     counts = [group.n for group in summary.groups if group.n]
     least, most = min(counts, default=0), max(counts, default=0)
     parts = []
     if most > 1:
         seeds = f"{most}" if least == most else f"{least} to {most}"
-        parts.append(f"mean over {seeds} seeds ± half width of the 95% t-interval")
-    if any(group.attacked and summary.baseline(group) for group in summary.groups):
+        parts.append(f"mean over {seeds} seeds")
+        if summary.row.by_chance:
+            parts.append(spans(most))
+    attacked = [(group, summary.baseline(group)) for group in summary.groups if group.attacked]
+    if any(baseline for _, baseline in attacked):
         unit = " in points" if summary.row.is_fraction else ""
-        parts.append(f"in parentheses the change against no attack{unit}")
-    if any(group.axes.get(DEFENSE) != summary.groups[0].axes.get(DEFENSE) for group in summary.groups):
-        parts.append(f"{_BEST} best and {_WORST} worst of a row")
+        parts.append(f"in parentheses the change against no attack on equal seeds{unit}")
+        if any(base and not direction(group.by_seed, base.by_seed) and base.n > 1 for group, base in attacked):
+            parts.append("~ not told apart from it")
+    if marks:
+        parts.append(f"on equal seeds {_BEST} cannot be told from the best of a row, {_WORST} not from the worst")
     return Text("; ".join(parts), style="dim")

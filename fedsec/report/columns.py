@@ -9,13 +9,11 @@ from rich.text import Text
 
 from fedsec.metrics.metric import Metric, described, of_source
 from fedsec.report.best_inversions import strongest
+from fedsec.report.intervals import spans
 from fedsec.report.missing_values import (
     algorithm_of,
     claims,
     inverted,
-    lpips_advice,
-    rounds_of_interest,
-    without_weights,
 )
 from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, Summary, primary, row_of, summarize, value_of
 from fedsec.report.table_layout import Layout, Reading, headers
@@ -58,7 +56,7 @@ class _Told:
 
     Args:
         value: the mean.
-        interval: half the width of its interval.
+        interval: what the seeds span.
         aside: its baseline, or its unit.
         note: over how many cells it is taken, where that is not all of them.
     """
@@ -107,7 +105,7 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
         parts = [f"{column.metric.name}: {column.metric.about}" for column in further]
         made.append(_draw("what else was measured", summary, [main, *further], parts, width))
     if any(map(inverted, done)):
-        # Without weights no cell has LPIPS, and `remarks` says how to get it.
+        # Without weights no cell has LPIPS, and `fedsec.report.remarks` says how to get it.
         seen = any(value_of(record, "lpips") is not None for record in done)
         columns = [main, *epsilons, *(column for column in _LEAKAGE if seen or column.metric.name != "lpips")]
         hints = [*spent, *_HINTS, *(["LPIPS: lower is closer"] if seen else [])]
@@ -164,21 +162,6 @@ _HINTS = (
 )
 
 
-def remarks(records: Sequence[Record]) -> list[str]:
-    """What to say about values that the tables lack though they could have been measured."""
-    done = [record for record in records if record.get("status") == "done"]
-    notes = [f"note: {lpips_advice()}"] if any(map(without_weights, done)) else []
-    watched = [(asked, record) for record in done if (asked := rounds_of_interest(record))]
-    fewer = [record for asked, record in watched if (value_of(record, "rounds_reconstructed") or 0) < asked]
-    if fewer:
-        notes.append(
-            f"note: in {len(fewer)} of {len(watched)} cells not all rounds of interest were reconstructed (the client "
-            "took no part, sent nothing that could be inverted, or training was over before); their leakage is the "
-            "mean over the others, which rounds.jsonl has one by one"
-        )
-    return notes
-
-
 def _differ(summary: Summary) -> bool:
     """Whether the costs of any two settings differ, as far as the printed digits tell them apart."""
     told = ({_told(group, column).value for group in summary.groups} - {_NONE, *_STATES} for column in _COSTS)
@@ -232,7 +215,7 @@ def _draw(
     seeds = max((len(group.records) for group in groups), default=0)
     over = f"means over {seeds} seeds"
     if intervals:
-        over += "; for their intervals a wider terminal" if narrow else " ± half width of the 95% t-interval"
+        over += "; for their intervals a wider terminal" if narrow else f"; {spans(seeds)}"
     legend = [
         *([over] if seeds > 1 else []),
         *parts,
@@ -278,11 +261,11 @@ def _told(group: Group, column: _Column) -> _Told:
     if measured.mean is None:
         expected = metric.source == "inversion" and any(map(inverted, group.records))
         return _Told(_UNMEASURED if expected or metric == primary(group.records) else _NONE)
-    interval = measured.half_width if metric.by_chance else None
+    ends = [metric.write(end) for end in measured.interval or ()] if metric.by_chance else []
     baseline = replace(group, metric=metric.baseline).mean if metric.baseline else None
     return _Told(
         metric.write(measured.mean),
-        "" if interval is None else f"±{metric.write(interval)}",
+        f"[{'..'.join(ends)}]" if len(set(ends)) > 1 else "",
         column.unit if baseline is None else f"({metric.write(baseline)})",
         "" if measured.n == len(group.records) else f"{measured.n} of {len(group.records)}",
     )

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from fedsec.files import write_atomic
 from fedsec.metrics.metric import ACCURACY, Metric
-from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, half_widths, primary, summarize
+from fedsec.report.intervals import interval
+from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, primary, summarize, value_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,10 +48,8 @@ class _Curve:
 
     @property
     def band(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The 95% interval's ends, kept where values can lie; the mean itself for a single seed."""
-        width = half_widths(self.values) if len(self.values) > 1 else np.zeros(len(self.rounds))
-        low, high = (self.metric.factor * bound for bound in self.metric.bounds)
-        return np.clip(self.mean - width, low, high), np.clip(self.mean + width, low, high)
+        """What the seeds span, see `fedsec.report.intervals`; the mean itself for a single seed."""
+        return interval(self.values)
 
 
 _Panel = dict[str, _Curve]
@@ -60,10 +59,10 @@ _Key = TypeVar("_Key")
 def draw_curves(root: Path, records: Sequence[Record], into: Path | None = None) -> list[Path]:
     """Draw what models are trained for of every finished cell into a file of its name, `accuracy.png` as a rule.
 
-    One panel for each attack (the one without first), one line for each defense: the mean over seeds, with its 95%
-    interval as a band. Where there are neither attacks nor defenses to compare, one panel with a line for each setting.
+    One panel for each attack (the one without first), one line for each defense: the mean over seeds, with what they
+    span as a band. Where there are neither attacks nor defenses to compare, one panel with a line for each setting.
     Where no cell was evaluated more than once, points with intervals take the place of lines. More than 12 panels
-    continue in `accuracy-2.png` and so on.
+    continue in `accuracy-2.png` and so on. A cell that diverged stays where it was.
 
     Args:
         root: the run's folder, which holds `<cell id>/rounds.jsonl`.
@@ -139,7 +138,13 @@ def _panels(root: Path, records: Sequence[Record], metric: Metric) -> dict[tuple
 
 def _curve(root: Path, group: Group, metric: Metric) -> _Curve | None:
     """The rounds that every seed of the group was evaluated in; the final value where no history was kept."""
-    histories = [found for record in group.records if (found := history(root, record["id"], metric.name))]
+    logs = [(record, log) for record in group.records if (log := history(root, record["id"], metric.name))]
+    evaluated = sorted({number for _, log in logs for number in log})
+    histories = []
+    for record, log in logs:
+        ended = value_of(record, "diverged_in_round") is not None
+        after = [number for number in evaluated if ended and number > max(log)]
+        histories.append({**log, **dict.fromkeys(after, log[max(log)])})
     if not histories:
         return _Curve(np.array([1]), metric.factor * np.array(group.values)[:, None], metric) if group.values else None
     rounds = sorted(set.intersection(*(set(found) for found in histories)))
@@ -206,7 +211,9 @@ def _draw_points(
                 for name, curve in panels.get((setting, attack), {}).items():
                     place = row + (list(looks).index(name) - (len(looks) - 1) / 2) * 0.8 / len(looks)
                     (low, high), mean = curve.band, curve.mean
-                    axes.errorbar(mean, [place], xerr=[mean - low, high - mean], markersize=4.5, **looks[name])
+                    axes.errorbar(
+                        mean, [place], xerr=np.maximum(0, [mean - low, high - mean]), markersize=4.5, **looks[name]
+                    )
             axes.set_title(_heading(setting), fontsize=9)
             axes.set_yticks(range(len(attacks)), [_heading(attack) for attack in attacks], fontsize=9)
             axes.tick_params(axis="y", length=0)

@@ -11,10 +11,11 @@ from typing import Any
 from fedsec.files import write_atomic
 from fedsec.report.accuracy_table import table
 from fedsec.report.best_inversions import trained_once
-from fedsec.report.columns import remarks, tables
+from fedsec.report.columns import tables
 from fedsec.report.expectations import check
 from fedsec.report.figures import draw_curves
 from fedsec.report.partition_figure import draw_partitions
+from fedsec.report.remarks import remarks
 from fedsec.report.summary import Group, Record, Summary, display, primary, summarize
 from fedsec.report.tradeoff_figure import draw_tradeoff
 

@@ -8,10 +8,9 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fedsec.errors import InputError
 from fedsec.metrics.metric import ACCURACY, Metric, described
+from fedsec.report.intervals import interval
 
 Record = Mapping[str, Any]
 """One cell's result: `id`, `cell` (axis -> value), `status`, `metrics`, `error`, `seconds`."""
@@ -90,9 +89,23 @@ class Group:
         return fmean(self.values) if self.values else None
 
     @property
-    def half_width(self) -> float | None:
-        """Half the width of the 95% t-interval over seeds; None for fewer than two."""
-        return float(half_widths(np.array(self.values))) if self.n > 1 else None
+    def interval(self) -> tuple[float, float] | None:
+        """What the metric's values over seeds span, see `fedsec.report.intervals`; None for fewer than two."""
+        if self.n < 2:
+            return None
+        low, high = interval(np.array(self.values))
+        return float(low), float(high)
+
+    @cached_property
+    def by_seed(self) -> Mapping[str, float]:
+        """Seed -> the metric of its cell, where it has one."""
+        pairs = ((display(record["cell"].get(SEED, "")), value_of(record, self.metric)) for record in self.records)
+        return {seed: value for seed, value in pairs if value is not None}
+
+    @property
+    def diverged(self) -> tuple[int, ...]:
+        """The rounds in which cells diverged, whose models were no longer finite then."""
+        return tuple(int(number) for record in self.records if (number := value_of(record, "diverged_in_round")))
 
     @property
     def attacked(self) -> bool:
@@ -135,29 +148,6 @@ class Summary:
             return {axis: text for axis, text in other.axes.items() if axis.partition(".")[0] != ATTACK}
 
         return next((other for other in self.groups if not other.attacked and setting(other) == setting(group)), None)
-
-
-def half_widths(values: NDArray[np.float64], level: float = 0.95) -> NDArray[np.float64]:
-    """Half the width of Student's t-interval for a mean: t(n - 1, (1 + level) / 2) * s / sqrt(n).
-
-    Args:
-        values: `[seeds, ...]`, independent along the first axis, with n >= 2 of them.
-        level: the interval's coverage, in (0, 1).
-
-    Returns:
-        `[...]`, in the unit of the values.
-
-    Raises:
-        InputError: the level is not in (0, 1), or there are fewer than two seeds.
-    """
-    if not 0 < level < 1:
-        raise InputError(f"level must lie in (0, 1), got {level}")
-    if len(values) < 2:
-        raise InputError(f"an interval needs at least two values, got {len(values)}")
-    from scipy.special import stdtrit
-
-    quantile = float(stdtrit(len(values) - 1, (1 + level) / 2))
-    return np.asarray(quantile * np.std(values, axis=0, ddof=1) / np.sqrt(len(values)))
 
 
 def summarize(records: Sequence[Record], metric: str | None = None) -> Summary:

@@ -21,6 +21,10 @@ _LINE = 0.2
 """The height of a line of the legend, in inches."""
 
 
+_Spread = tuple[float, float, float]
+"""A mean over seeds, and the ends of their interval."""
+
+
 @dataclass(frozen=True)
 class _Plane:
     """What the two axes hold: how much leaks, and how good the model is."""
@@ -36,11 +40,11 @@ class _Plane:
 
 @dataclass(frozen=True)
 class _Point:
-    """One defense: its name, leakage and quality as the axes show them, with half widths of their intervals."""
+    """One defense: its name, leakage and quality as the axes show them: mean, and what the seeds span."""
 
     name: str
-    leakage: tuple[float, float]
-    quality: tuple[float, float]
+    leakage: _Spread
+    quality: _Spread
 
 
 def draw_tradeoff(root: Path, records: Sequence[Record], into: Path | None = None) -> list[Path]:
@@ -143,8 +147,8 @@ def _draw(axes: "Axes", title: str, groups: Mapping[str, Group], plane: _Plane) 
     axes.step(*stairs.T, where="post" if plane.rising else "pre", color="0.75", linewidth=1, zorder=1)
     for number, point in enumerate(points):
         style: Mapping[str, Any] = {**look(number), "linestyle": "none"}
-        (x, dx), (y, dy) = point.leakage, point.quality
-        bars: dict[str, Any] = {"xerr": _within(x, dx, plane.leakage), "yerr": _within(y, dy, plane.quality)}
+        x, y = point.leakage[0], point.quality[0]
+        bars: dict[str, Any] = {"xerr": _arms(point.leakage), "yerr": _arms(point.quality)}
         axes.errorbar([x], [y], **bars, elinewidth=0.8, markersize=6, label=plain(point.name), **style)
     baseline = plane.leakage.baseline
     if baseline and (gray := [value for group in groups.values() if (value := _of(group, baseline))]):
@@ -160,10 +164,10 @@ def _draw(axes: "Axes", title: str, groups: Mapping[str, Group], plane: _Plane) 
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
 
 
-def _within(mean: float, half_width: float, metric: Metric) -> list[list[float]]:
-    """Lengths of an interval's arms, cut where no value can lie."""
-    low, high = (metric.factor * bound for bound in metric.bounds)
-    return [[min(half_width, max(0.0, mean - low))], [min(half_width, max(0.0, high - mean))]]
+def _arms(spread: _Spread) -> list[list[float]]:
+    """Lengths of an interval's arms; a mean may lie beyond the end of an interval for the median."""
+    mean, low, high = spread
+    return [[max(0.0, mean - low)], [max(0.0, high - mean)]]
 
 
 def _point(name: str, group: Group, plane: _Plane) -> _Point:
@@ -171,10 +175,11 @@ def _point(name: str, group: Group, plane: _Plane) -> _Point:
         if (spent := _of(group, metric)) is not None:
             name += f"\nepsilon {spent:.3g} ({described(metric).protects})"
 
-    def measured(metric: Metric) -> tuple[float, float]:
+    def measured(metric: Metric) -> _Spread:
         values = replace(group, metric=metric.name)
         assert values.mean is not None
-        return metric.factor * values.mean, metric.factor * (values.half_width or 0.0)
+        low, high = values.interval or (values.mean, values.mean)
+        return metric.factor * values.mean, metric.factor * low, metric.factor * high
 
     return _Point(name, measured(plane.leakage), measured(plane.quality))
 

@@ -202,6 +202,7 @@ def _record(
         },
         "primary_metric": primary.name,
         "metric_rows": _rows(experiment),
+        "constant_answer": federation.evaluator.constant_answer(),
         "error": None,
         "privacy": _guarantees(experiment),
         "seconds": round(sum(line["seconds"] for line in history), 3),

@@ -168,3 +168,9 @@ class Constant(Measure):
 def test_two_metrics_of_one_name_are_refused() -> None:
     with pytest.raises(InputError, match="accuracy would be measured twice"):
         federation(None, measures={"accuracy": Constant()})
+
+
+def test_what_a_constant_answer_scores() -> None:
+    run = federation(None)
+    run.evaluator.targets = torch.tensor([0, 2, 2, 1, 2])
+    assert run.evaluator.constant_answer() == {"accuracy": 3 / 5}

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedsec.report import columns
 from fedsec.report import missing_values as missing
+from fedsec.report import remarks
 from fedsec.report import run_report as report
 from fedsec.runs.closing import Closing as Report
 from fedsec.runs.store import Store
@@ -31,7 +31,7 @@ expect:
 @pytest.fixture
 def closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Closing]:
     """A run of two cells, the second of which is inverted twice, and its records; no picture of accuracy is drawn."""
-    for module in (columns, missing):
+    for module in (remarks, missing):
         monkeypatch.setattr(module, "lpips_advice", lambda: ADVICE)
     for name in ("draw_curves", "draw_partitions"):
         monkeypatch.setattr(report, name, lambda *_: [])

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import subprocess
 import sys
 from itertools import product
@@ -15,10 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from fedsec.errors import InputError
 from fedsec.report import missing_values as missing
 from fedsec.report import run_report as report
-from fedsec.report.summary import half_widths
 from fedsec.scenario import Expectation
 
 ATTACKED = "label_flip(fraction=0.4)"
@@ -45,7 +44,7 @@ def matrix(readings: dict[tuple[str, str], list[float]]) -> list[dict[str, Any]]
     ]
 
 
-def printed(records: list[dict[str, Any]], metric: str = "accuracy", width: int = 80) -> str:
+def printed(records: list[dict[str, Any]], metric: str | None = "accuracy", width: int = 80) -> str:
     console = Console(width=width, color_system=None, force_terminal=True, legacy_windows=False)
     with console.capture() as capture:
         console.print(report.table(records, metric, width=width))
@@ -60,26 +59,6 @@ EXAMPLE = {
 }
 
 
-@given(st.lists(st.floats(-1, 1), min_size=2, max_size=12), st.floats(0.5, 0.99))
-@settings(deadline=None, max_examples=50)
-def test_interval_is_students(values: list[float], level: float) -> None:
-    from scipy import stats
-
-    spread = math.sqrt(sum((value - sum(values) / len(values)) ** 2 for value in values) / (len(values) - 1))
-    expected = stats.t.ppf((1 + level) / 2, len(values) - 1) * spread / math.sqrt(len(values))
-    assert half_widths(np.array(values), level) == pytest.approx(expected, rel=1e-6, abs=1e-9)
-
-
-def test_interval_of_three_seeds_has_the_tabulated_quantile() -> None:
-    assert half_widths(np.array([0.0, 1.0, 2.0])) == pytest.approx(4.303 / math.sqrt(3), rel=1e-4)
-
-
-@pytest.mark.parametrize(("values", "level"), [([1.0], 0.95), ([1.0, 2.0], 1.0), ([1.0, 2.0], 0.0)])
-def test_interval_refuses_what_it_cannot_give(values: list[float], level: float) -> None:
-    with pytest.raises(InputError):
-        half_widths(np.array(values), level)
-
-
 @given(st.permutations(range(5)))
 @settings(deadline=None, max_examples=20)
 def test_summary_does_not_depend_on_the_order_of_seeds(order: list[int]) -> None:
@@ -87,7 +66,7 @@ def test_summary_does_not_depend_on_the_order_of_seeds(order: list[int]) -> None
     (group,) = report.summarize(records).groups
     assert group.n == 5
     assert group.mean == pytest.approx(0.2)
-    assert group.half_width == pytest.approx(float(half_widths(0.1 * np.arange(5))))
+    assert group.interval == pytest.approx((0.0, 0.4))
 
 
 def test_summary_groups_everything_but_the_seed() -> None:
@@ -114,27 +93,26 @@ def test_a_labeled_no_attack_is_known_by_its_configuration() -> None:
 def test_one_seed_has_no_interval_and_failed_cells_no_value() -> None:
     records = [record(0.5, attack="none"), record(None, "failed", attack="none", seed=1)]
     (group,) = report.summarize(records).groups
-    assert (group.n, group.failed, group.mean, group.half_width) == (1, 1, 0.5, None)
+    assert (group.n, group.failed, group.mean, group.interval) == (1, 1, 0.5, None)
 
 
 def test_two_seeds_have_an_interval() -> None:
     (group,) = report.summarize(matrix({("none", "mean"): [0.4, 0.6]})).groups
-    assert group.half_width == pytest.approx(0.1 * 12.706, rel=1e-4)
+    assert group.interval == group.values
 
 
 def test_table_reads_as_it_should() -> None:
-    assert printed(matrix(EXAMPLE)) == "\n".join(
-        [
-            "accuracy (%)",
-            "attack                      mean                 median",
-            "─" * 66,
-            "none                        *96.0 ±2.5           !95.0 ±0.0",
-            "label_flip (fraction=0.4)   !10.0 ±5.0 (-86.0)   *95.0 ±2.5 (+0.0)",
-            "mean over 3 seeds ± half width of the 95% t-interval; in",
-            "parentheses the change against no attack in points; * best and !",
-            "worst of a row",
-        ]
-    )
+    assert printed(matrix(EXAMPLE), width=100).splitlines() == [
+        "accuracy (%)",
+        "attack                      mean                         median",
+        "─" * 83,
+        "none                         96.0 [95.0..97.0]            95.0",
+        "label_flip (fraction=0.4)   !10.0 [8.0..12.0]  (-86.0)   *95.0 [94.0..96.0] (~+0.0)",
+        "mean over 3 seeds; in brackets the smallest and the largest of them, where they",
+        "differ; in parentheses the change against no attack on equal seeds in points; ~ not",
+        "told apart from it; on equal seeds * cannot be told from the best of a row, ! not",
+        "from the worst",
+    ]
 
 
 def test_table_without_attack_or_defense_axes() -> None:
@@ -154,9 +132,107 @@ def test_table_without_attack_or_defense_axes() -> None:
 
 
 def test_table_of_a_loss_marks_the_lowest_as_best() -> None:
-    text = printed(matrix({("none", "mean"): [0.9], ("none", "median"): [0.7]}), "loss")
-    assert "*0.100" in text
-    assert "!0.300" in text
+    text = printed(matrix({("none", "mean"): [0.9, 0.91], ("none", "median"): [0.7, 0.71]}), "loss")
+    assert "*0.095" in text
+    assert "!0.295" in text
+
+
+def test_the_smallest_epsilon_is_the_best() -> None:
+    records = matrix({("none", "loud"): [0.5, 0.5], ("none", "quiet"): [0.5, 0.5]})
+    for place, entry in enumerate(records):
+        entry["metrics"]["epsilon"] = (1.5, 1.5, 80.0, 80.0)[place]
+    text = printed(records, "epsilon")
+    assert text.splitlines()[0] == "epsilon"
+    assert "*1.5 " in text
+    assert "!80" in text
+
+
+def test_seeds_that_differ_more_than_defenses_mark_no_winner() -> None:
+    readings = {("none", "mean"): [0.974, 0.969, 0.984], ("none", "median"): [0.972, 0.972, 0.980]}
+    text = printed(matrix(readings))
+    assert "*" not in text
+    assert "!" not in text
+    assert "97.6 [96.9..98.4]" in text
+
+
+def test_all_that_cannot_be_told_from_the_best_are_marked() -> None:
+    readings = {
+        (ATTACKED, "mean"): [0.10, 0.12, 0.08],
+        (ATTACKED, "median"): [0.95, 0.96, 0.94],
+        (ATTACKED, "krum"): [0.94, 0.97, 0.94],
+        (ATTACKED, "clip"): [0.50, 0.51, 0.52],
+    }
+    text = printed(matrix(readings), width=120)
+    assert [re.search(rf"[*!]?{number}", text)[0] for number in ("10.0", "95.0", "51.0")] == ["!10.0", "*95.0", "51.0"]  # type: ignore[index]
+    assert len(re.findall(r"\*95\.0", text)) == 2
+
+
+def test_wide_seeds_give_intervals_that_can_be() -> None:
+    text = printed(matrix({("none", "mean"): [0.544, 0.777], ("none", "median"): [0.5, 1.0]}))
+    assert "66.0 [54.4..77.7]" in text or "66.1 [54.4..77.7]" in text
+    assert "75.0 [50.0..100.0]" in text
+
+
+def test_changes_are_those_on_equal_seeds() -> None:
+    records = matrix({("none", "mean"): [0.9, 0.5, 0.7], (ATTACKED, "mean"): [0.8, 0.4, 0.6]})
+    records[1] = record(None, "failed", attack="none", defense="mean", seed=1)
+    text = printed(records)
+    assert "(-10.0)" in text
+
+
+def test_a_cell_that_diverged_says_so() -> None:
+    records = matrix({("none", "mean"): [0.9, 0.9], (ATTACKED, "mean"): [0.1, 0.1], (ATTACKED, "median"): [0.9, 0.1]})
+    for place, number in ((2, 9), (3, 7), (5, 4)):
+        records[place]["metrics"]["diverged_in_round"] = number
+    text = printed(records, width=120)
+    assert "diverged in rounds 7 to 9" in text
+    assert "1 of 2 diverged in round 4" in text
+    (note,) = report.remarks(records)
+    assert note.startswith("note: the model was no longer finite in 3 of 6 cells, which end there and count as always")
+    assert "seed=0 (round 9)" in note
+
+
+def test_a_matrix_at_chance_shows_nothing() -> None:
+    records = matrix(
+        {("none", "mean"): [0.122, 0.10], ("none", "median"): [0.11, 0.10], (ATTACKED, "mean"): [0.1, 0.1]}
+    )
+    for entry in records:
+        entry["constant_answer"] = {"accuracy": 0.105}
+    (note,) = report.remarks(records)
+    assert note.startswith(
+        "note: no setting without an attack is better than always giving the same answer (accuracy 10.5%); this matrix "
+        "shows nothing about attacks and defenses; usual reasons: too few rounds"
+    )
+    records[0]["metrics"]["accuracy"] = records[1]["metrics"]["accuracy"] = 0.95
+    (note,) = report.remarks(records)
+    assert "1 of 2 settings without an attack are no better than always giving the same answer" in note
+    assert "they show nothing about attacks: none, median;" in note
+    for entry in records[2:]:
+        entry["metrics"]["accuracy"] = 0.16
+    assert report.remarks(records) == []
+
+
+def test_a_run_without_accuracy_is_reported_by_its_own_metric() -> None:
+    records = [
+        {
+            **record(None, attack=attack, defense=defense, seed=seed),
+            "metrics": {"mse": error + 0.01 * seed},
+            "primary_metric": "mse",
+            "constant_answer": {"mse": 1.0},
+        }
+        for attack, defense, error in (("none", "mean", 0.2), (ATTACKED, "mean", 3.0), (ATTACKED, "median", 0.3))
+        for seed in range(2)
+    ]
+    text = printed(records, None)
+    assert text.splitlines()[0] == "mse"
+    assert "!3.005 [3.000..3.010] (+2.800)" in text
+    assert "*0.305" in text
+    assert "accuracy" not in text
+    assert report.remarks(records) == []
+    for entry in records[:2]:
+        entry["metrics"]["mse"] = 0.99
+    assert "(mse 1.000); this matrix shows nothing" in report.remarks(records)[0]
+    assert report.check([expect("<=", 0.4, records[4:], "mse")], records)[0][2]
 
 
 def test_table_marks_nothing_where_all_are_equal() -> None:

@@ -1,0 +1,99 @@
+"""What to say below the tables: cells that diverged, matrices that show nothing, values that could not be measured."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from fedsec.metrics.metric import Metric
+from fedsec.report.missing_values import lpips_advice, rounds_of_interest, without_weights
+from fedsec.report.summary import Group, Record, describe, primary, summarize, value_of
+
+_LEARNED = 0.05
+"""Of what a constant answer leaves to be learned, a model that learned anything at all learns more than this share."""
+_MOST_NAMED = 5
+_REASONS = (
+    "usual reasons: too few rounds or local steps, a learning rate (federation.local.lr) that is too small or too "
+    "large, an activation that saturates (model.activation: sigmoid), inputs off scale (dataset.normalization), too "
+    "much noise or clipping of a private defense"
+)
+
+
+def remarks(records: Sequence[Record]) -> list[str]:
+    """What to say about the tables, a line each.
+
+    Args:
+        records: the cells' records.
+    """
+    done = [record for record in records if record.get("status") == "done"]
+    return [*_divergences(done), *_nothing_learned(done), *_unmeasured(done)]
+
+
+def _divergences(done: Sequence[Record]) -> list[str]:
+    """Which cells diverged, and what their numbers are then."""
+    diverged = [(record, number) for record in done if (number := value_of(record, "diverged_in_round")) is not None]
+    named = [f"{describe(record['cell'])} (round {number:.0f})" for record, number in diverged[:_MOST_NAMED]]
+    if not named:
+        return []
+    rest = f" and {len(diverged) - _MOST_NAMED} more" if len(diverged) > _MOST_NAMED else ""
+    return [
+        f"note: the model was no longer finite in {len(diverged)} of {len(done)} cells, which end there and count as "
+        f"always giving the same answer: {'; '.join(named)}{rest}"
+    ]
+
+
+def _nothing_learned(done: Sequence[Record]) -> list[str]:
+    """That models without an attack are no better than a constant answer, so that nothing can be seen of attacks."""
+    metric = primary(done)
+    unattacked = [
+        group
+        for group in summarize(done, metric.name).groups
+        if not group.attacked and group.mean is not None and not group.diverged and _constant(group, metric) is not None
+    ]
+    idle = [group for group in unattacked if not learned(group, metric)]
+    if not idle:
+        return []
+    constant = metric.write(_constant(idle[0], metric) or 0.0) + ("%" if metric.is_fraction else "")
+    if len(idle) == len(unattacked):
+        what = "no setting without an attack is better"
+        so = "this matrix shows nothing about attacks and defenses"
+    else:
+        named = "; ".join(describe(group.axes) for group in idle[:_MOST_NAMED])
+        rest = f" and {len(idle) - _MOST_NAMED} more" if len(idle) > _MOST_NAMED else ""
+        what = f"{len(idle)} of {len(unattacked)} settings without an attack are no better"
+        so = f"they show nothing about attacks: {named}{rest}"
+    return [f"note: {what} than always giving the same answer ({metric.name} {constant}); {so}; {_REASONS}"]
+
+
+def learned(group: Group, metric: Metric) -> bool:
+    """Whether models are better than a constant answer by more than chance and rounding.
+
+    Args:
+        group: of finished cells that say what a constant answer scores.
+        metric: what they were trained for.
+    """
+    constant, mean = _constant(group, metric), group.mean
+    low, high = metric.bounds
+    perfect = low if metric.better == "lower" else high
+    if constant is None or mean is None or math.isinf(perfect) or perfect == constant:
+        return True
+    return (mean - constant) / (perfect - constant) >= _LEARNED
+
+
+def _constant(group: Group, metric: Metric) -> float | None:
+    """What the best constant answer scores, on average over the cells that say so."""
+    answers: list[Mapping[str, float]] = [record.get("constant_answer") or {} for record in group.records]
+    values = [answer[metric.name] for answer in answers if answer.get(metric.name) is not None]
+    return math.fsum(values) / len(values) if values else None
+
+
+def _unmeasured(done: Sequence[Record]) -> list[str]:
+    """Values that the tables lack though they could have been measured."""
+    notes = [f"note: {lpips_advice()}"] if any(map(without_weights, done)) else []
+    watched = [(asked, record) for record in done if (asked := rounds_of_interest(record))]
+    fewer = [record for asked, record in watched if (value_of(record, "rounds_reconstructed") or 0) < asked]
+    if fewer:
+        notes.append(
+            f"note: in {len(fewer)} of {len(watched)} cells not all rounds of interest were reconstructed (the client "
+            "took no part, sent nothing that could be inverted, or training was over before); their leakage is the "
+            "mean over the others, which rounds.jsonl has one by one"
+        )
+    return notes
