@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from fedsec.errors import DataError
 
@@ -14,6 +15,7 @@ Progress = Callable[[str, int, int | None], None]
 
 _BLOCK = 1 << 18
 _TIMEOUT = 30.0  # seconds without a byte
+_ATTEMPTS = 5  # connections for one file from one mirror
 
 
 def download(
@@ -34,19 +36,21 @@ def download(
     failures = []
     for url in urls:
         try:
-            found = copy(url, target, "md5", progress, timeout)
+            content = copy(url, target, "md5", progress, timeout)
         except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError) as error:
             failures.append(f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}")
         else:
-            if found == md5:
+            if content == md5:
                 return
-            failures.append(f"{url}: the content is not the expected one (MD5 {found}, expected {md5})")
+            failures.append(f"{url}: the content is not the expected one (MD5 {content}, expected {md5})")
         target.unlink(missing_ok=True)
     raise DataError("download failed: " + "; ".join(failures))
 
 
 def copy(url: str, target: Path, algorithm: str, progress: Progress | None, timeout: float) -> str:
     """Copy a URL's content to a file; the rest is up to the caller.
+
+    A connection that breaks is taken up where it broke, as long as it brings something.
 
     Args:
         url: where from.
@@ -60,18 +64,45 @@ def copy(url: str, target: Path, algorithm: str, progress: Progress | None, time
 
     Raises:
         OSError: the connection failed, or the file cannot be written.
-        http.client.HTTPException: the answer makes no sense.
+        http.client.HTTPException: the answer makes no sense, or ends too early.
     """
     digest = hashlib.new(algorithm, usedforsecurity=False)
-    request = urllib.request.Request(url, headers={"User-Agent": "fedsec"})
-    with urllib.request.urlopen(request, timeout=timeout) as response, target.open("wb") as file:
-        length = response.headers.get("Content-Length", "")
-        total = int(length) if length.isdigit() else None
-        done = 0
-        while block := response.read(_BLOCK):
-            file.write(block)
-            digest.update(block)
-            done += len(block)
-            if progress is not None:
-                progress(target.name, done, total)
+    done = 0
+    with target.open("wb") as file:
+        for attempt in range(1, _ATTEMPTS + 1):
+            before = done
+            try:
+                with urllib.request.urlopen(_request(url, done), timeout=timeout) as response:
+                    if done and not _continues(response, done):
+                        file.seek(0)
+                        file.truncate()
+                        digest, done, before = hashlib.new(algorithm, usedforsecurity=False), 0, 0
+                    length = response.headers.get("Content-Length", "")
+                    total = done + int(length) if length.isdigit() else None
+                    while block := response.read(_BLOCK):
+                        file.write(block)
+                        digest.update(block)
+                        done += len(block)
+                        if progress is not None:
+                            progress(target.name, done, total)
+                if total is None or done >= total:
+                    break
+                raise http.client.IncompleteRead(b"", total - done)
+            except (http.client.HTTPException, TimeoutError, ConnectionError):
+                if done == before or attempt == _ATTEMPTS:
+                    raise
     return digest.hexdigest()
+
+
+def _request(url: str, begin: int) -> urllib.request.Request:
+    """Ask for what follows the first `begin` bytes."""
+    headers = {"User-Agent": "fedsec"}
+    if begin:
+        headers["Range"] = f"bytes={begin}-"
+    return urllib.request.Request(url, headers=headers)
+
+
+def _continues(response: Any, begin: int) -> bool:
+    """Whether an answer is what was asked for; some servers send everything again."""
+    span: str = response.headers.get("Content-Range", "")
+    return bool(response.status == 206) and span.startswith(f"bytes {begin}-")

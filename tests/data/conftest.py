@@ -83,6 +83,7 @@ class Response(io.BytesIO):
     def __init__(self, content: bytes, failure: BaseException | None) -> None:
         super().__init__(content)
         self.failure = failure
+        self.status = 200
         self.headers = {"Content-Length": str(len(content) + (1 if failure else 0))}
 
     def read(self, size: int | None = -1) -> bytes:

@@ -3,17 +3,20 @@
 import gzip
 import hashlib
 import http.client
+import http.server
 import io
 import os
+import random
 import signal
 import subprocess
 import sys
 import tarfile
 import threading
 import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from torchvision import datasets
@@ -25,6 +28,7 @@ from fedsec.data.sources.cifar import CIFAR10
 from fedsec.errors import DataError
 
 Write = Callable[..., Path]
+URLOPEN = urllib.request.urlopen  # before any test hides it
 MIRRORS = ["https://one.example/", "https://two.example/"]
 
 
@@ -216,3 +220,56 @@ def test_file_only_exists_if_it_is_right(web: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"https://one\.example/file: the content is not the expected one \(MD5"):
         download(["https://one.example/file"], target, "0" * 32)
     assert not target.exists()
+
+
+class Flaky(http.server.BaseHTTPRequestHandler):
+    """Breaks the first connections off; goes on where it is asked to, if it knows how."""
+
+    content = random.Random(0).randbytes(300_000)
+    breaks: ClassVar[int]
+    ranges: ClassVar[bool]
+    asked: ClassVar[list[str | None]]
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.asked.append(asked)
+        begin = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.ranges else 0
+        self.send_response(206 if begin else 200)
+        if begin:
+            self.send_header("Content-Range", f"bytes {begin}-{len(self.content) - 1}/{len(self.content)}")
+        self.send_header("Content-Length", str(len(self.content) - begin))
+        self.end_headers()
+        broken = len(self.asked) <= self.breaks
+        self.wfile.write(self.content[begin : begin + 70_000 if broken else None])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("ranges", "breaks"), [(True, 0), (True, 3), (False, 2), (True, 99)])
+def test_a_broken_connection_is_taken_up_where_it_broke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranges: bool, breaks: int
+) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", URLOPEN)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    handler = type("Handler", (Flaky,), {"ranges": ranges, "breaks": breaks, "asked": []})
+    server = http.server.HTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    seen: list[tuple[int, int | None]] = []
+    url, target = f"http://127.0.0.1:{server.server_port}/file", tmp_path / "file"
+    md5 = hashlib.md5(Flaky.content).hexdigest()
+    try:
+        if breaks == 99:  # 5 x 70,000 bytes would be enough, but the last of them ends too early as well
+            monkeypatch.setattr("fedsec.data.download._ATTEMPTS", 4)
+            with pytest.raises(DataError, match="IncompleteRead"):
+                download([url], target, md5)
+            assert not target.exists()
+            return
+        download([url], target, md5, lambda name, done, total: seen.append((done, total)))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert target.read_bytes() == Flaky.content
+    assert seen[-1] == (300_000, 300_000)
+    begins = [None, *(f"bytes={70_000 * number if ranges else 70_000}-" for number in range(1, breaks + 1))]
+    assert handler.asked == begins  # type: ignore[attr-defined]
