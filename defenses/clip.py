@@ -79,7 +79,7 @@ class ClipUpdate(UpdateTransform):
             return 0.0
         large = {name: row for name, row in sent.items() if row.numel() >= _ENOUGH}
         levels = [_floor(row, later.noise.get(name, 0.0), later.kept.get(name)) for name, row in large.items()]
-        ceiling = min((each for each in levels if each is not None), default=0.0)
+        ceiling = min((level for level in levels if level is not None), default=0.0)
         count = sum(row.numel() for row in sent.values())
         return 0.0 if ceiling**2 * count > _ALL_NOISE * energy else ceiling
 

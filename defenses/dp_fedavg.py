@@ -105,7 +105,7 @@ class DpFedAvg(PrivateAggregator):
         # How the bound moves decides how much of the noise goes to the count, and so what the updates' is.
         counted = (self.quantile, self.clip_lr, self.count_noise, self.expected_clients)
         moving = () if self.quantile is None else counted
-        named = [f"{each and float(each)!r}" for each in moving]
+        named = [f"{setting and float(setting)!r}" for setting in moving]
         return (*super().stream(), f"bound {self.clip_norm!r}", *named)
 
     def delta_of(self, num_clients: int) -> float:

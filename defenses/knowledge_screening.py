@@ -66,15 +66,15 @@ class KnowledgeScreening(KnowledgeDefense):
         self.agreement, self.threshold, self.consistency = agreement, threshold, consistency
 
     def screen(self, clients: Sequence[Knowledge]) -> list[Admission]:
-        moments = [_moments(each) for each in clients]
-        kept = [True] * len(clients)
+        moments = [_moments(client) for client in clients]
+        admitted = [True] * len(clients)
         if self.threshold is not None:
-            kept = (_deviations(moments) <= self.threshold).tolist()
+            admitted = (_deviations(moments) <= self.threshold).tolist()
         if self.consistency is not None:
-            pairs = zip(kept, clients, moments, strict=True)
-            kept = [fine and _explained(rows, each.logits) >= self.consistency for fine, each, rows in pairs]
+            pairs = zip(admitted, clients, moments, strict=True)
+            admitted = [fine and _explained(rows, one.logits) >= self.consistency for fine, one, rows in pairs]
         verdicts = []
-        for fine, client in zip(kept, clients, strict=True):
+        for fine, client in zip(admitted, clients, strict=True):
             examples = torch.full((len(client),), float(fine), device=client.features.device)
             agrees = client.logits.argmax(1) == client.labels
             verdicts.append(Admission(examples, examples * agrees if self.agreement else examples.clone()))
@@ -111,8 +111,8 @@ def _explained(moments: Float64[Tensor, "examples moments"], logits: Float[Tenso
     for fitted in (even, ~even):
         mean, deviation = moments[fitted].mean(0), moments[fitted].std(0)
         # A channel that never changes says nothing.
-        told = deviation > 1e-6 * mean.abs()
-        inputs = (moments[:, told] - mean[told]) / deviation[told]
+        varying = deviation > 1e-6 * mean.abs()
+        inputs = (moments[:, varying] - mean[varying]) / deviation[varying]
         centered = answers - answers[fitted].mean(0)
         own = inputs[fitted]
         ridge = _RIDGE * len(own) * torch.eye(own.shape[1], dtype=torch.float64)

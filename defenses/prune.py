@@ -70,13 +70,13 @@ class Prune(UpdateTransform):
         """By parameter, the least magnitude that was kept, which nothing that was dropped exceeds."""
         if later.signs or later.rescaled:
             return {}
-        found = dict[str, float]()
+        limits = dict[str, float]()
         for group in [[name] for name in sent] if self.per_tensor else [list(sent)]:
             least = [sent[name][kept[name]].abs().min() for name in group if bool(kept[name].any())]
-            changed = any(name in each for name in group for each in (later.kept, later.noise))
+            changed = any(name in changes for name in group for changes in (later.kept, later.noise))
             if least and not changed and not all(bool(kept[name].all()) for name in group):
-                found |= dict.fromkeys(group, float(torch.stack(least).min()))
-        return found
+                limits |= dict.fromkeys(group, float(torch.stack(least).min()))
+        return limits
 
     def remembered(self, sent: Mapping[str, Tensor], own: Distortion, waited: Mapping[str, Tensor]) -> Distortion:
         """Noise by age: after w messages without it an entry is the sum of w + 1 updates, of which one is looked for.
@@ -98,8 +98,8 @@ class Prune(UpdateTransform):
         """All entries but the share with the smallest magnitudes."""
         if self.per_tensor:
             return {name: self._largest_of(row.flatten()).view(row.shape) for name, row in update.items()}
-        kept = self._largest_of(torch.cat([row.flatten() for row in update.values()]))
-        parts = torch.split(kept, [row.numel() for row in update.values()])
+        largest = self._largest_of(torch.cat([row.flatten() for row in update.values()]))
+        parts = torch.split(largest, [row.numel() for row in update.values()])
         return {name: part.view(row.shape) for part, (name, row) in zip(parts, update.items(), strict=True)}
 
     def _largest_of(self, row: Tensor) -> Bool[Tensor, "n"]:
@@ -110,10 +110,10 @@ class Prune(UpdateTransform):
         # Many times faster than sorting.
         magnitudes = row.abs()
         largest = magnitudes.kthvalue(number).values
-        kept = magnitudes > largest
+        chosen = magnitudes > largest
         equal = (magnitudes == largest).nonzero().flatten()
-        kept[equal[number - int((magnitudes < largest).sum()) :]] = True
-        return kept
+        chosen[equal[number - int((magnitudes < largest).sum()) :]] = True
+        return chosen
 
 
 def _below(rows: Sequence[Tensor], number: int) -> float:

@@ -59,9 +59,9 @@ class Soteria(UpdateTransform):
         """
         linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
         if not linear or (self.layer is not None and self.layer not in linear):
-            found = "no linear layer" if self.layer is None else f"no linear layer {self.layer!r}"
+            lacking = "no linear layer" if self.layer is None else f"no linear layer {self.layer!r}"
             known = ", ".join(map(repr, linear)) or "a model with one"
-            raise InputError(f"Soteria: the model has {found}; expected {known}")
+            raise InputError(f"Soteria: the model has {lacking}; expected {known}")
 
     def transform(
         self, update: dict[str, Tensor], *, generator: torch.Generator, client: ClientSide | None
@@ -137,10 +137,10 @@ def _rates(totals: Float[Tensor, "some"], images: Tensor) -> Float[Tensor, "some
         return images.new_zeros(len(totals), len(images))
     directions = torch.eye(len(totals), dtype=totals.dtype, device=totals.device)
     try:
-        (found,) = torch.autograd.grad(totals, images, directions, retain_graph=True, is_grads_batched=True)
+        (gradients,) = torch.autograd.grad(totals, images, directions, retain_graph=True, is_grads_batched=True)
     except RuntimeError:
         # Some backward passes cannot be batched.
-        rows = [torch.autograd.grad(totals, images, each, retain_graph=True)[0] for each in directions]
-        found = torch.stack(rows)
-    rates: Tensor = torch.linalg.vector_norm(found.flatten(2), dim=2)
+        rows = [torch.autograd.grad(totals, images, direction, retain_graph=True)[0] for direction in directions]
+        gradients = torch.stack(rows)
+    rates: Tensor = torch.linalg.vector_norm(gradients.flatten(2), dim=2)
     return rates

@@ -82,13 +82,13 @@ class KnowledgeDefense(Sealed):
             InputError: the clients' feature maps or classes differ, or the subclass broke this contract.
         """
         name = type(self).__name__
-        kinds = {(tuple(each.features.shape[1:]), each.num_classes) for each in clients}
+        kinds = {(tuple(client.features.shape[1:]), client.num_classes) for client in clients}
         if len(kinds) > 1:
             raise InputError(f"{name}: clients must agree in feature maps and classes, but there are {sorted(kinds)}")
-        finite = [_finite(each) for each in clients]
-        kept = [number for number, rows in enumerate(finite) if bool(rows.any())]
-        shown = [clients[k] if bool(finite[k].all()) else clients[k].take(finite[k]) for k in kept]
-        screened = dict(zip(kept, _screened(self, shown), strict=True)) if shown else {}
+        finite = [_finite(client) for client in clients]
+        numbers = [number for number, rows in enumerate(finite) if bool(rows.any())]
+        shown = [clients[k] if bool(finite[k].all()) else clients[k].take(finite[k]) for k in numbers]
+        screened = dict(zip(numbers, _screened(self, shown), strict=True)) if shown else {}
         return [_spread(rows, screened.get(number)) for number, rows in enumerate(finite)]
 
     def screen(self, clients: Sequence[Knowledge]) -> Sequence[Admission]:
@@ -97,7 +97,7 @@ class KnowledgeDefense(Sealed):
         Args:
             clients: those with at least one finite example, and of these only the finite examples.
         """
-        return [Admission.full(each) for each in clients]
+        return [Admission.full(client) for client in clients]
 
     def supervise(
         self, logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, "batch"]
@@ -117,16 +117,17 @@ class _Composition(KnowledgeDefense):
 
     def __init__(self, members: Sequence[KnowledgeDefense]) -> None:
         self.members = tuple(members)
-        own = [each for each in self.members if type(each).supervise is not KnowledgeDefense.supervise]
+        own = [member for member in self.members if type(member).supervise is not KnowledgeDefense.supervise]
         if len(own) > 1:
-            names = " and ".join(type(each).__name__ for each in own)
+            names = " and ".join(type(member).__name__ for member in own)
             raise InputError(f"{names} each bring a loss of their own; a server trains with one")
         self._loss = own[0] if own else KnowledgeDefense()
 
     def screen(self, clients: Sequence[Knowledge]) -> list[Admission]:
-        verdicts = zip(*(_screened(each, clients) for each in self.members), strict=True)
+        verdicts = zip(*(_screened(member, clients) for member in self.members), strict=True)
         return [
-            Admission(prod(each.examples for each in one), prod(each.distillation for each in one)) for one in verdicts
+            Admission(prod(verdict.examples for verdict in client), prod(verdict.distillation for verdict in client))
+            for client in verdicts
         ]
 
     def supervise(
@@ -144,7 +145,9 @@ def compose(defenses: Sequence[KnowledgeDefense]) -> KnowledgeDefense:
     Raises:
         InputError: two of them have a loss of their own.
     """
-    members = [part for each in defenses for part in (each.members if isinstance(each, _Composition) else (each,))]
+    members = [
+        part for defense in defenses for part in (defense.members if isinstance(defense, _Composition) else (defense,))
+    ]
     if not members:
         return KnowledgeDefense()
     return members[0] if len(members) == 1 else _Composition(members)
@@ -159,8 +162,8 @@ def _screened(defense: KnowledgeDefense, clients: Sequence[Knowledge]) -> list[A
     """A defense's own verdict, checked."""
     what = f"{type(defense).__name__}.screen"
     watched = {
-        f"clients[{number}].{part}": getattr(each, part)
-        for number, each in enumerate(clients)
+        f"clients[{number}].{part}": getattr(client, part)
+        for number, client in enumerate(clients)
         for part in ("features", "logits", "labels")
     }
     with unmodified(what, **watched):

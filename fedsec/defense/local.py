@@ -55,10 +55,10 @@ class LocalDefense(Sealed, ABC):
         if largest is not None and largest < num_examples:
             raise InputError(f"{name}: the largest client has {largest} examples, and this one {num_examples}")
         delta = self.delta_of(num_examples if largest is None else largest)
-        found = self.prepare(batch_size / num_examples, steps, delta)
-        if isinstance(found.noise_multiplier, tuple):
-            raise InputError(f"{name}.prepare: expected one noise multiplier, got {found.noise_multiplier}")
-        return found
+        training = self.prepare(batch_size / num_examples, steps, delta)
+        if isinstance(training.noise_multiplier, tuple):
+            raise InputError(f"{name}.prepare: expected one noise multiplier, got {training.noise_multiplier}")
+        return training
 
     @abstractmethod
     def prepare(self, sample_rate: float, steps: int, delta: float) -> PrivateTraining:

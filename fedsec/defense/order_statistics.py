@@ -39,9 +39,9 @@ def middle_mean(chunk: Float[Tensor, "clients columns"], trim: int, scratch: Scr
         One value a column, always finite, in the dtype of `chunk`.
     """
     network = selection_network(chunk.shape[0], trim)
-    kept = network(chunk.unbind(0), scratch.rows("network", network.num_buffers, chunk))
+    middle = network(chunk.unbind(0), scratch.rows("network", network.num_buffers, chunk))
     (total,) = scratch.rows("total", 1, chunk, accumulator_dtype(chunk.dtype))
-    return _mean(kept, total.zero_(), chunk.dtype, in_place=True)
+    return _mean(middle, total.zero_(), chunk.dtype, in_place=True)
 
 
 @lru_cache(maxsize=32)
@@ -56,9 +56,9 @@ def compiled_middle_mean(clients: int, trim: int, dtype: torch.dtype) -> Callabl
     class Fused(torch.nn.Module):
         def forward(self, chunk: Tensor) -> Tensor:
             rows = [chunk[client] for client in range(clients)]
-            kept = network(rows, [None] * network.num_buffers)
+            middle = network(rows, [None] * network.num_buffers)
             total = torch.zeros_like(rows[0], dtype=accumulator_dtype(dtype))
-            return _mean(kept, total, dtype, in_place=False)
+            return _mean(middle, total, dtype, in_place=False)
 
     # Traced first, because Dynamo's cache and its limit on recompilations belong to a code object:
     # a traced module has its own, while all instances of `forward` would share one.
@@ -103,7 +103,7 @@ def middle_share(chunk: Float[Tensor, "clients columns"], trim: int, scratch: Sc
         Shares that sum to one.
     """
     clients, columns = chunk.shape
-    kept = clients - 2 * trim
+    counting = clients - 2 * trim
     if trim == 0:
         return torch.full((clients,), 1 / clients, dtype=torch.float64, device=chunk.device)
     network = selection_network(clients, trim, edges_only=True)
@@ -118,25 +118,25 @@ def middle_share(chunk: Float[Tensor, "clients columns"], trim: int, scratch: Sc
         counts.append(inside.sum())
     shares = torch.stack(counts).double()
     # Without ties that reach into the trimmed ranks, every column has exactly the kept values inside.
-    tied = (per_column != kept).nonzero().flatten()
+    tied = (per_column != counting).nonzero().flatten()
     if len(tied):
         chunk, lowest, highest = chunk[:, tied], lowest[tied], highest[tied]
         shares -= ((chunk >= lowest) & (chunk <= highest)).sum(1)
         shares += _shares_among_ties(chunk, trim, lowest, highest)
-    return shares / (kept * columns)
+    return shares / (counting * columns)
 
 
 def _shares_among_ties(chunk: Tensor, trim: int, lowest: Tensor, highest: Tensor) -> Tensor:
     # Of the values equal to an edge, those among the trimmed ranks are not kept.
-    kept_lowest = (chunk <= lowest).sum(0) - trim
-    kept_highest = (chunk >= highest).sum(0) - trim
+    at_lowest = (chunk <= lowest).sum(0) - trim
+    at_highest = (chunk >= highest).sum(0) - trim
     one_value = lowest == highest
-    kept_lowest.masked_fill_(one_value, len(chunk) - 2 * trim)
-    kept_highest.masked_fill_(one_value, 0)
+    at_lowest.masked_fill_(one_value, len(chunk) - 2 * trim)
+    at_highest.masked_fill_(one_value, 0)
     shares = ((chunk > lowest) & (chunk < highest)).sum(1).double()
-    for edge, kept in ((lowest, kept_lowest), (highest, kept_highest)):
+    for edge, counting in ((lowest, at_lowest), (highest, at_highest)):
         at_edge = chunk == edge
-        shares += torch.where(at_edge, kept.double() / at_edge.sum(0), 0.0).sum(1)
+        shares += torch.where(at_edge, counting.double() / at_edge.sum(0), 0.0).sum(1)
     return shares
 
 

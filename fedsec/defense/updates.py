@@ -29,7 +29,7 @@ from fedsec.threat.distortion import Distortion
 from fedsec.threat.rows import as_given, as_matrix, as_tensor
 from fedsec.threat.sealed import Sealed, isolated, unmodified
 
-__all__ = ["UNDISTORTED", "ClientSide", "UpdateTransform", "compose", "each_known", "with_feedback"]
+__all__ = ["UNDISTORTED", "ClientSide", "UpdateTransform", "compose", "distortions", "with_feedback"]
 
 UNDISTORTED = Distortion()
 """Nothing was done to an update."""
@@ -214,36 +214,36 @@ class UpdateTransform(Sealed, ABC):
 
 
 @final
-class _Pipeline(UpdateTransform):
+class _Chain(UpdateTransform):
     """Several transforms, applied in order."""
 
     def __init__(self, members: Sequence[UpdateTransform]) -> None:
         self.members = tuple(members)
-        self.needs_client = any(each.needs_client for each in self.members)
-        self.error_feedback = any(each.error_feedback for each in self.members)
-        self.draws = any(each.draws for each in self.members)
+        self.needs_client = any(member.needs_client for member in self.members)
+        self.error_feedback = any(member.error_feedback for member in self.members)
+        self.draws = any(member.draws for member in self.members)
 
     def transform(
         self, update: dict[str, Tensor], *, generator: torch.Generator, client: ClientSide | None
     ) -> dict[str, Tensor]:
-        for each in self.members:
-            update = each(update, generator=generator, client=client)
+        for member in self.members:
+            update = member(update, generator=generator, client=client)
         return update
 
     def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
         result = Distortion()
-        for each in each_known(self.members, sent, later):
-            result = result.joined(each)
+        for distortion in distortions(self.members, sent, later):
+            result = result.joined(distortion)
         return result
 
 
 def compose(transforms: Sequence[UpdateTransform]) -> UpdateTransform:
     """Several transforms as one, applied in order; none at all sends the update as it is."""
-    members = [part for each in transforms for part in (each.members if isinstance(each, _Pipeline) else (each,))]
-    return members[0] if len(members) == 1 else _Pipeline(members)
+    members = [part for one in transforms for part in (one.members if isinstance(one, _Chain) else (one,))]
+    return members[0] if len(members) == 1 else _Chain(members)
 
 
-def each_known(
+def distortions(
     transforms: Sequence[UpdateTransform], sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED
 ) -> list[Distortion]:
     """What each of several transforms did, all in the units of what was sent; see `UpdateTransform.known`.
@@ -256,11 +256,11 @@ def each_known(
         sent: what the last of them made, or as others changed that.
         later: what those others did.
     """
-    found: list[Distortion] = []
-    for each in reversed(transforms):
-        found.append(each.known(sent, later))
-        later = found[-1].joined(later)
-    return found[::-1]
+    known: list[Distortion] = []
+    for transform in reversed(transforms):
+        known.append(transform.known(sent, later))
+        later = known[-1].joined(later)
+    return known[::-1]
 
 
 def whole_columns(kept: Bool[Tensor, "..."]) -> bool:
@@ -307,24 +307,23 @@ def with_feedback(
     memory = dict(carried or {})
     if not _is_finite(update):
         return transform(update, generator=generator, client=client), memory
-    members = transform.members if isinstance(transform, _Pipeline) else (transform,)
-    sent, kept = dict(update), dict[str, Tensor]()
-    for index, each in enumerate(members):
-        if not each.error_feedback:
-            sent = each(sent, generator=generator, client=client)
+    members = transform.members if isinstance(transform, _Chain) else (transform,)
+    sent, held_back = dict(update), dict[str, Tensor]()
+    for index, member in enumerate(members):
+        if not member.error_feedback:
+            sent = member(sent, generator=generator, client=client)
             continue
-        prefix = f"{index}/" if isinstance(transform, _Pipeline) else ""
+        prefix = f"{index}/" if isinstance(transform, _Chain) else ""
         own = {name: memory.pop(prefix + name, None) for name in sent}
         total = {name: _added(name, row, own[name]) for name, row in sent.items()}
-        made = each({name: total[name].to(row) for name, row in sent.items()}, generator=generator, client=client)
-        kept |= {prefix + name: row - made[name].to(row) for name, row in total.items()}
-        sent = made
+        sent = member({name: total[name].to(row) for name, row in sent.items()}, generator=generator, client=client)
+        held_back |= {prefix + name: row - sent[name].to(row) for name, row in total.items()}
     if memory:
         raise InputError(
             f"with_feedback: carried has {', '.join(map(repr, list(memory)[:3]))}, which belongs to no member of "
             f"{type(transform).__name__}; expected what it returned for this client"
         )
-    return sent, kept
+    return sent, held_back
 
 
 def _added(name: str, row: Tensor, carried: Tensor | None) -> Tensor:
@@ -352,16 +351,16 @@ def _is_finite(update: Mapping[str, Tensor]) -> bool:
     return all(bool(row.isfinite().all()) for row in update.values())
 
 
-def _checked(what: str, made: Mapping[str, Tensor], update: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What was made, in the update's order, sharing no memory with it."""
-    if made.keys() != update.keys():
-        raise InputError(f"{what}: gave {', '.join(made)} for an update of {', '.join(update)}")
+def _checked(what: str, sent: Mapping[str, Tensor], update: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is sent, in the update's order, sharing no memory with it."""
+    if sent.keys() != update.keys():
+        raise InputError(f"{what}: gave {', '.join(sent)} for an update of {', '.join(update)}")
     for key, row in update.items():
-        if (made[key].shape, made[key].dtype, made[key].device) != (row.shape, row.dtype, row.device):
+        if (sent[key].shape, sent[key].dtype, sent[key].device) != (row.shape, row.dtype, row.device):
             raise InputError(
-                f"{what}: gave {made[key].dtype} of shape {tuple(made[key].shape)} on {made[key].device} for {key!r}; "
+                f"{what}: gave {sent[key].dtype} of shape {tuple(sent[key].shape)} on {sent[key].device} for {key!r}; "
                 f"expected {row.dtype} of shape {tuple(row.shape)} on {row.device}"
             )
     storages = {row.untyped_storage().data_ptr() for row in update.values()}
-    kept = {key: made[key].detach() for key in update}
-    return {key: row.clone() if row.untyped_storage().data_ptr() in storages else row for key, row in kept.items()}
+    rows = {key: sent[key].detach() for key in update}
+    return {key: row.clone() if row.untyped_storage().data_ptr() in storages else row for key, row in rows.items()}

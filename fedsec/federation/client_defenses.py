@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fedsec.defense.updates import ClientSide, UpdateTransform, each_known, with_feedback
+from fedsec.defense.updates import ClientSide, UpdateTransform, distortions, with_feedback
 from fedsec.engine.parameters import ParameterLayout
 from fedsec.engine.resident_data import ResidentData
 from fedsec.seeds import Streams
@@ -69,7 +69,7 @@ class ClientDefenses:
         Of a client that it watched from the beginning it knows the earlier messages, too.
         """
         sent = self.layout.views(row)
-        each_told = each_known(self.transforms, sent)
+        each_told = distortions(self.transforms, sent)
         found = reduce(Distortion.joined, each_told, Distortion())
         waited = self._before.get(client)
         if waited is not None:
@@ -110,7 +110,7 @@ class ClientDefenses:
         sent = self.layout.views(row)
         told = [
             own
-            for own, each in zip(each_known(self.transforms, sent), self.transforms, strict=True)
+            for own, each in zip(distortions(self.transforms, sent), self.transforms, strict=True)
             if each.error_feedback
         ]
         for own, waited in zip(told, self.waited[:, client], strict=True):
