@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"fedsec": ROOT / "fedsec", "fedsec.attacks": ROOT / "attacks", "fedsec.defenses": ROOT / "defenses"}
+LINKED = ("attacks", "defenses", "scenarios")
+FOLDERS = {"fedsec": ROOT / "fedsec"} | {f"fedsec.{name}": ROOT / name for name in LINKED}
 # What foreign code must not get to load by importing an attack or a defense.
 HEAVY = {
     "PIL",
@@ -205,7 +206,7 @@ def test_packages_in_pyproject_are_the_folders_on_disk() -> None:
     assert setuptools["package-dir"] == {name: str(folder.relative_to(ROOT)) for name, folder in FOLDERS.items()}
 
 
-@pytest.mark.parametrize("package", ["attacks", "defenses"])
+@pytest.mark.parametrize("package", LINKED)
 def test_links_for_type_checkers(package: str) -> None:
     link = ROOT / "fedsec" / package
     assert link.is_symlink()

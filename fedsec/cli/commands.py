@@ -83,22 +83,30 @@ def _options(
     pass
 
 
-def _scenario_files(incomplete: str) -> list[str]:
-    """For shell completion: folders and YAML files."""
+def _scenarios(incomplete: str) -> list[str]:
+    """For shell completion: folders, YAML files and the scenarios that come with fedsec."""
+    from fedsec.scenario.shipped import shipped_scenarios
+
     start = Path(incomplete)
     folder = start if incomplete.endswith("/") else start.parent
     try:
         paths = sorted(path for path in folder.iterdir() if path.is_dir() or path.suffix in (".yaml", ".yml"))
     except OSError:
-        return []
+        paths = []
     names = [f"{path}/" if path.is_dir() else str(path) for path in paths if not path.name.startswith(".")]
+    names += [name for name in shipped_scenarios() if name not in names]
     return [name for name in names if name.startswith(incomplete)]
 
 
 @app.command()
 def run(
     scenario: Annotated[
-        Path, typer.Argument(help="A scenario file.", autocompletion=_scenario_files, show_default=False)
+        str,
+        typer.Argument(
+            help="A scenario file, or the name of a scenario that comes with fedsec, such as quickstart.",
+            autocompletion=_scenarios,
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     overrides: Annotated[

@@ -5,6 +5,7 @@ tags and documents that unfold beyond all bounds are errors.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,35 @@ def read_file(path: Path) -> Document:
         line = content[: error.start].count(b"\n") + 1
         raise ScenarioError(f"{path}:{line}: is not UTF-8 text; expected a scenario in YAML") from error
     return read_text(text, str(path))
+
+
+def read_mapping(mapping: Mapping[str, Any]) -> Document:
+    """A scenario as plain data, such as `{"dataset": "digits"}`; tuples are lists, paths are text.
+
+    Raises:
+        ScenarioError: it holds what no YAML could, or too much of it.
+    """
+    return Document(_plain_data(mapping, (), [0]))
+
+
+def _plain_data(value: Any, path: KeyPath, count: list[int]) -> Any:
+    where = ".".join(map(str, path)) or "scenario"
+    count[0] += 1
+    if count[0] > MOST_VALUES or len(path) > DEEPEST:
+        raise ScenarioError(f"{where}: expected at most {MOST_VALUES} values in at most {DEEPEST} levels")
+    if value is None or isinstance(value, bool | str) or type(value) in (int, float):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        if odd := [key for key in value if not isinstance(key, str)]:
+            raise ScenarioError(f"{where}: expected keys to be text, got {shown(odd[0])}")
+        return {key: _plain_data(item, (*path, key), count) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_data(item, (*path, index), count) for index, item in enumerate(value)]
+    if callable(number := getattr(value, "item", None)) and getattr(value, "ndim", None) == 0:
+        return _plain_data(number(), path, count)  # NumPy's numbers
+    raise ScenarioError(f"{where}: expected a number, text, a list or a mapping, got {type(value).__name__}")
 
 
 def read_text(text: str, name: str) -> Document:

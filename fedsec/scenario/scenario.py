@@ -18,8 +18,11 @@ from fedsec.scenario.expectations import Expectation, read_expectations
 from fedsec.scenario.matrix import SECTIONS, Axis, Draft, display, drafts, read_axes, without_effect
 from fedsec.scenario.named_sections import WRITTEN
 from fedsec.scenario.overrides import apply
-from fedsec.scenario.reader import Document, KeyPath, read_file
+from fedsec.scenario.reader import Document, KeyPath, read_file, read_mapping
+from fedsec.scenario.shipped import find_scenario
 
+UNNAMED = "scenario"
+"""What a scenario that is no file is called unless it says so itself."""
 KEYS = ("name", "description", *SECTIONS, "matrix", "expect")
 _NAME = re.compile(r"[a-z0-9_-]{1,100}")
 _MOST_PROBLEMS = 20
@@ -89,7 +92,7 @@ class Source:
     """A scenario's file, its lines, and what was set from outside.
 
     Args:
-        path: the file.
+        path: the file; its name alone, where there is none.
         document: its content with the overrides applied, and the line of each key.
         overridden: key paths that were set from outside.
     """
@@ -128,19 +131,22 @@ class Source:
         return 0
 
 
-def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
-    """Read a scenario file and check all of it.
+def load_scenario(scenario: Path | str | Mapping[str, Any], overrides: Sequence[str] = ()) -> Scenario:
+    """Read a scenario and check all of it.
 
     Args:
-        path: the file.
+        scenario: its file, the name of one that comes with fedsec, or what stands in a file as a mapping.
         overrides: settings `key.path=value` that replace what the file says; values are YAML.
 
     Raises:
         ScenarioError: the file, an override or what they say is malformed or contradicts itself; one line for each
             mistake with file, line, key path and what was expected.
     """
-    path = Path(path)
-    document = read_file(path)
+    if isinstance(scenario, Mapping):
+        path, document = Path(UNNAMED), read_mapping(scenario)
+    else:
+        path = find_scenario(scenario)
+        document = read_file(path)
     if document.value is None:
         raise ScenarioError(f"{path}: is empty; expected a scenario, at least `dataset: digits`")
     if not isinstance(document.value, dict):

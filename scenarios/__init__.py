@@ -1,0 +1,1 @@
+"""Scenarios that come with fedsec; `fedsec run NAME` finds them by their names."""
