@@ -221,7 +221,7 @@ def _threat(config: "CellConfig") -> str:
     """Who attacks in a cell, and whom."""
     if config.pooled:
         return "centralized"
-    target, clients = config.curious.target if config.curious else None, config.partition.clients
+    target, clients = config.inversion.target if config.inversion else None, config.partition.clients
     byzantine = f"{config.attack.count(clients)} of {clients} Byzantine"
     if target is None:
         return byzantine

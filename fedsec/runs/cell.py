@@ -81,7 +81,7 @@ def run_cell(
     experiment = cell_experiment(config, settings)
     federation = experiment.federation
     curious = None
-    if config.curious is not None:
+    if config.inversion is not None:
         # What draws and scores pictures takes a second to import; most workers never need it.
         from fedsec.runs.curious_server import CuriousServer
 

@@ -41,7 +41,7 @@ def provenance(config: "CellConfig", device: str, data: str | None = None) -> di
     """
     made_with = {"fedsec": f"{metadata.version('fedsec')} {_fedsec(_ENGINE)}", "torch": metadata.version("torch")}
     made_with["device"] = _device(device)
-    if config.curious is not None:
+    if config.inversion is not None:
         made_with["fedsec's inversions"] = _fedsec(_INVERSION)
     if data is not None:
         made_with["data"] = data
@@ -63,9 +63,10 @@ def _methods(config: "CellConfig") -> Iterator[tuple[str, str]]:
     yield "algorithm", config.federation.algorithm
     if config.federation.server is not None:
         yield "model", config.federation.server.model.name
-    for attack in (config.attack, config.inversion):
-        if attack is not None and attack.name != "none":
-            yield "attack", attack.name
+    if config.attack.name != "none":
+        yield "attack", config.attack.name
+    if config.inversion is not None:
+        yield "inversion", config.inversion.name
     for part in config.defense:
         yield "defense", part.name
 

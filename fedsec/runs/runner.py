@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ _MOST_WORKERS = 1024
 
 
 def run(
-    scenario: Scenario | Path | str,
+    scenario: Scenario | Path | str | Mapping[str, Any],
     *,
     overrides: Sequence[str] = (),
     out: Path | str = "runs",
@@ -44,8 +44,9 @@ def run(
     (see `fedsec.runs.provenance`), or a file of theirs did; which ones, and why, is said.
 
     Args:
-        scenario: a scenario, or the path of a scenario file.
-        overrides: `key.path=value` settings, as `--set` takes them (for a path only).
+        scenario: a scenario; the path of a scenario file, or the name of one that comes with fedsec; or a mapping of
+            what stands in one.
+        overrides: `key.path=value` settings, as `--set` takes them (for none that is loaded).
         out: folder of all runs; this one's is `out/<name>`.
         workers: worker processes; by default one a core, at most one a cell.
         device: `auto`, `cpu` or `cuda`.
@@ -62,7 +63,7 @@ def run(
         if overrides:
             raise InputError("overrides apply to a scenario file; this scenario is already loaded")
     else:
-        scenario = load_scenario(Path(scenario), overrides)
+        scenario = load_scenario(scenario, overrides)
     if workers is not None and not 1 <= workers <= _MOST_WORKERS:
         raise InputError(f"workers must be at least 1 and at most {_MOST_WORKERS}, got {workers}")
     if fresh and keep:

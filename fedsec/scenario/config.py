@@ -218,11 +218,6 @@ class CellConfig(Section):
             yield ("inversion", *path), message
 
     @property
-    def curious(self) -> InversionConfig | None:
-        """What a curious server does; None where it is not."""
-        return self.inversion
-
-    @property
     def pooled(self) -> bool:
         """Whether all images lie in one place: no clients, no attack."""
         return self.federation.algorithm == CENTRALIZED

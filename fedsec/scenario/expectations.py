@@ -114,7 +114,7 @@ def read_expectations(
 
 def _unmeasured(row: Metric, cells: Sequence["Cell"], *, own: bool) -> Iterator[str]:
     """Why a metric has no value in some of the cells, whatever happens in them."""
-    untouched = [cell for cell in cells if cell.config.curious is None]
+    untouched = [cell for cell in cells if cell.config.inversion is None]
     if row.source == "inversion" and untouched:
         message = f"is measured of what an inversion reconstructs, and {untouched[0]} has none"
         yield f"{message}; expected a selector such as attack: dlg"

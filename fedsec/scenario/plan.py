@@ -125,7 +125,7 @@ def passes(epochs: int | Sequence[int], rounds: int) -> int:
 def _notes(cell: Cell) -> Iterator[str]:
     """Where the defense may not withstand a round's Byzantine clients, or a curious server has nothing to look at."""
     config = cell.config
-    if config.curious is not None:
+    if config.inversion is not None:
         yield from _absences(config)
     if config.federation.algorithm == GROUP_TRANSFER:
         return  # nothing is aggregated, so there is no number of rows to withstand
@@ -160,7 +160,7 @@ def _absences(config: CellConfig) -> Iterator[str]:
     from fedsec.federation.rounds import sample_clients
     from fedsec.federation.stragglers import Stragglers
 
-    target, streams = config.curious.target if config.curious else None, Streams(config.seed)
+    target, streams = config.inversion.target if config.inversion else None, Streams(config.seed)
     clients, cohort, sampling = config.partition.clients, config.cohort, config.federation.sampling or "fixed"
     slow = config.federation.stragglers
     dropping = Stragglers(slow.fraction, "drop") if slow and slow.handling == "drop" else None
