@@ -65,10 +65,10 @@ class Survey:
 
 def survey(source: "Source", root: Path | None, *, download: bool) -> Survey:
     """Look at a dataset; see `fedsec.data.check`."""
-    found, _ = source.search(root)
-    if found is None and download and source.downloadable:
+    location, _ = source.search(root)
+    if location is None and download and source.downloadable:
         return Survey(source.name)
-    files = [] if found is None else source.files(found)
+    files = [] if location is None else source.files(location)
     kept = cache_folder() / "surveys" / f"{_key(source, root)}.json"
     stamp = _stamp(files)
     known = _load(kept, stamp) if files else None

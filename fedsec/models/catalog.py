@@ -39,8 +39,8 @@ class Listed:
 
     def as_json(self) -> dict[str, Any]:
         """The entry as plain data, for machines."""
-        told = {"name": self.name, "input_shape": list(self.input_shape), "on_features": self.on_features}
-        return {**told, **asdict(self.costs)} if self.costs else {**told, "refused": self.refused}
+        record = {"name": self.name, "input_shape": list(self.input_shape), "on_features": self.on_features}
+        return {**record, **asdict(self.costs)} if self.costs else {**record, "refused": self.refused}
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,15 @@ def catalog(input_shape: tuple[int, int, int], num_classes: int) -> list[Listed]
         input_shape: (channels, height, width) of an image.
         num_classes: number of logits.
     """
-    found = []
+    listed = []
     for name, kind in MODELS.items():
         on_features = issubclass(kind, GKTServer)
         shape = feature_map(input_shape) if on_features else input_shape
         try:
-            found.append(Listed(name, shape, on_features, costs(name, shape, num_classes)))
+            listed.append(Listed(name, shape, on_features, costs(name, shape, num_classes)))
         except InputError as error:
-            found.append(Listed(name, shape, on_features, None, str(error).removeprefix(f"{name}: ")))
-    return found
+            listed.append(Listed(name, shape, on_features, None, str(error).removeprefix(f"{name}: ")))
+    return listed
 
 
 def edge_ratios(listed: Sequence[Listed]) -> list[EdgeRatio]:
@@ -93,11 +93,11 @@ def edge_ratios(listed: Sequence[Listed]) -> list[EdgeRatio]:
         listed: what `catalog` gave.
     """
     known = {item.name: item.costs for item in listed}
-    client, found = known[CLIENT], []
+    client, ratios = known[CLIENT], []
     for network, stated in PAPER.items():
         whole = known[network]
         if whole is not None and client is not None:
             forward = whole.forward_flops / client.forward_flops
             training = whole.training_flops / client.training_flops
-            found.append(EdgeRatio(network, forward, training, whole.parameters / client.parameters, *stated))
-    return found
+            ratios.append(EdgeRatio(network, forward, training, whole.parameters / client.parameters, *stated))
+    return ratios

@@ -156,7 +156,8 @@ def test_auto_falls_back_to_the_loop_and_says_why() -> None:
 def test_a_model_is_measured_where_the_data_are() -> None:
     """Models are built on the CPU; `meta` stands in for a GPU, and refuses a model left behind."""
     there = ResidentData.build(split(), resident("iid").clients, NORMALIZATION, torch.device("meta"))
-    assert activation_bytes(model("cnn"), there) >= 1
+    kept = 8 * 8 + 16 * 4 * 4 + 32 * 2 * 2  # the image and two layers of feature maps
+    assert activation_bytes(model("cnn"), there) == activation_bytes(model("cnn"), resident("iid")) == 4 * kept
 
 
 class Single(nn.Module):

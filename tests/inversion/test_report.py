@@ -77,8 +77,13 @@ def test_pages(tmp_path: Path, batches: list[int], pages: int) -> None:
 
 
 def test_images_of_any_shape(tmp_path: Path) -> None:
+    heights = {}
     for size in ((1, 28, 28), (3, 224, 224), (3, 20, 40), (1, 400, 30)):
-        draw_reconstruction(tmp_path, [batch(2, size=size)], "title")
+        [path] = draw_reconstruction(tmp_path, [batch(2, size=size)], "title")
+        with Image.open(path) as picture:
+            heights[size] = picture.height
+            assert len(picture.convert("L").getcolors() or range(300)) > 50  # it shows something
+    assert heights[3, 20, 40] < heights[1, 28, 28] < heights[1, 400, 30]
 
 
 def test_loss_curves(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedsec.data.download import Progress, download
-from fedsec.data.sources.source import Found, Place, Source
+from fedsec.data.sources.source import Location, Place, Source
 from fedsec.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ class CifarSource(Source):
     labels_key: ClassVar[str]
     classes_key: ClassVar[str]
 
-    def locate(self, place: Place) -> Found | None:
+    def locate(self, place: Place) -> Location | None:
         """See `Source.locate`."""
         names = (*self.train_files, *self.test_files, self.meta_file)
         for folder in (place.folder / self.base_folder, place.folder):
             lacks = tuple(name for name in names if not (folder / name).is_file())
             if len(lacks) < len(names) and not (lacks and place.shared):
-                return Found(folder, lacks=lacks)
+                return Location(folder, lacks=lacks)
         return None
 
     def read(self, folder: Path) -> "tuple[Split, Split, tuple[str, ...]]":
@@ -90,10 +90,10 @@ class CifarSource(Source):
             content = path.read_bytes()
         except OSError as error:
             raise DataError(f"{path} is unreadable ({error})") from error
-        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if found != known[path.name]:
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if md5 != known[path.name]:
             raise DataError(
-                f"{path} is truncated, corrupt or not the published file (MD5 {found}, expected {known[path.name]}); "
+                f"{path} is truncated, corrupt or not the published file (MD5 {md5}, expected {known[path.name]}); "
                 "delete it and get it again"
             )
         batch: dict[str, Any] = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 from fedsec.data.download import Progress, download
-from fedsec.data.sources.source import Found, Place, Source
+from fedsec.data.sources.source import Location, Place, Source
 from fedsec.errors import DataError
 
 if TYPE_CHECKING:
@@ -87,18 +87,18 @@ class IdxSource(Source):
     foreign_labels: ClassVar[tuple[bytes, ...]]
     """The first training labels of other datasets whose files have the same names."""
 
-    def locate(self, place: Place) -> Found | None:
+    def locate(self, place: Place) -> Location | None:
         """See `Source.locate`."""
         own = place.folder / self.torchvision_class / "raw"
         for folder in (own, place.folder):
-            found = [_present(folder, name) for name in _TRAIN + _TEST]
-            lacks = tuple(name for name, path in zip(_TRAIN + _TEST, found, strict=True) if path is None)
-            if len(lacks) == len(found):
+            paths = [_present(folder, name) for name in _TRAIN + _TEST]
+            lacks = tuple(name for name, path in zip(_TRAIN + _TEST, paths, strict=True) if path is None)
+            if len(lacks) == len(paths):
                 continue
-            labels = found[1]
+            labels = paths[1]
             if folder != own and place.shared and (lacks or labels is None or self._is_foreign(labels)):
                 continue
-            return Found(folder, lacks=lacks)
+            return Location(folder, lacks=lacks)
         return None
 
     def read(self, folder: Path) -> "tuple[Split, Split, tuple[str, ...]]":

@@ -42,7 +42,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Found:
+class Location:
     """What a place holds.
 
     Args:
@@ -97,7 +97,7 @@ class Source(ABC):
     downloadable: ClassVar[bool] = False
     how_to_get: ClassVar[str]
 
-    def locate(self, place: Place) -> Found | None:
+    def locate(self, place: Place) -> Location | None:
         """Find the dataset's own files (not an image folder) in a place, by name and without reading them all."""
         return None
 
@@ -105,14 +105,14 @@ class Source(ABC):
     def read(self, folder: Path) -> "tuple[Split, Split, tuple[str, ...]]":
         """Training split, test split and class names from the folder that `locate` found."""
 
-    def files(self, found: Found) -> list[Path]:
+    def files(self, location: Location) -> list[Path]:
         """The files that decide what `load` reads, if a change of one can be told by its size and time.
 
         None of them makes `check` read the dataset whenever it is asked; right for small or embedded data.
         """
-        if found.layout != "images":
-            return self.own_files(found.folder)
-        paths = folders.image_paths(found.folder)
+        if location.layout != "images":
+            return self.own_files(location.folder)
+        paths = folders.image_paths(location.folder)
         return paths if len(paths) >= decoded.CACHED_FROM else []
 
     def own_files(self, folder: Path) -> list[Path]:
@@ -132,20 +132,21 @@ class Source(ABC):
         from fedsec.data.dataset import Dataset
         from fedsec.data.images import shape_text
 
-        found, looked = self.search(root)
-        if found is None and download and self.downloadable:
-            found = self._download(looked, progress)
-        if found is None:
+        location, looked = self.search(root)
+        if location is None and download and self.downloadable:
+            location = self._download(looked, progress)
+        if location is None:
             raise DataError(self._absent(looked, "Downloads are switched off.\n" if self.downloadable else ""))
-        if root is not None and not found.folder.is_relative_to(_absolute(root)):
-            _log.warning("%s: nothing of it lies in root %s; using %s", self.name, root, found.folder)
-        source = f"embedded in {self.embedded_in}" if found.layout == "embedded" else str(found.folder)
+        if root is not None and not location.folder.is_relative_to(_absolute(root)):
+            note = f"{self.name}: nothing of it lies in root {root}; using {location.folder}"
+            _log.warning("%s", printable(note))
+        source = self._where(location)
         notes: tuple[str, ...] = ()
-        if found.layout == "images":
-            train, test, classes, notes = decoded.read_splits(found.folder)
+        if location.layout == "images":
+            train, test, classes, notes = decoded.read_splits(location.folder)
         else:
-            train, test, classes = self.read(found.folder)
-        dataset = Dataset(self.name, train, test, classes, printable(source), notes)
+            train, test, classes = self.read(location.folder)
+        dataset = Dataset(self.name, train, test, classes, source, notes)
         if self.input_shape is not None and dataset.input_shape != self.input_shape:
             raise DataError(
                 f"{self.name}: images in {source} are {shape_text(dataset.input_shape)}, expected "
@@ -157,14 +158,12 @@ class Source(ABC):
 
     def status(self) -> DatasetStatus:
         """Where the dataset would be loaded from now. Never downloads, never raises."""
-        found, looked = self.search(None)
-        where = None
-        if found is not None:
-            where = f"embedded in {self.embedded_in}" if found.layout == "embedded" else printable(str(found.folder))
+        location, looked = self.search(None)
+        where = None if location is None else self._where(location)
         summary = (type(self).__doc__ or "").partition("\n")[0]
-        return DatasetStatus(self.name, found is not None, where, looked, self.how_to_get, summary)
+        return DatasetStatus(self.name, location is not None, where, looked, self.how_to_get, summary)
 
-    def search(self, root: Path | None) -> tuple[Found | None, list[str]]:
+    def search(self, root: Path | None) -> tuple[Location | None, list[str]]:
         """The first place that holds the whole dataset, and all places looked in so far.
 
         Raises:
@@ -178,18 +177,18 @@ class Source(ABC):
         looked: list[str] = []
         for place in self.places(root):
             try:
-                found = self._look(place)
+                location = self._look(place)
             except OSError as error:
                 looked.append(f"{place}: {error}")
                 continue
-            if found is not None and not found.lacks:
-                return found, [*looked, str(place)]
-            if found is not None and place.why == "root":
+            if location is not None and not location.lacks:
+                return location, [*looked, str(place)]
+            if location is not None and place.why == "root":
                 raise DataError(
-                    f"{self.name}: {found.folder} is incomplete: it lacks {', '.join(found.lacks)}; expected "
+                    f"{self.name}: {location.folder} is incomplete: it lacks {', '.join(location.lacks)}; expected "
                     f"{self._wanted()}"
                 )
-            looked.append(str(place) + (f": incomplete, lacks {', '.join(found.lacks)}" if found else ""))
+            looked.append(str(place) + (f": incomplete, lacks {', '.join(location.lacks)}" if location else ""))
         return None, looked
 
     def places(self, root: Path | None) -> Iterable[Place]:
@@ -212,18 +211,22 @@ class Source(ABC):
         for folder in self.system_folders:
             yield Place(Path(folder), "system")
 
-    def _look(self, place: Place) -> Found | None:
+    def _where(self, location: Location) -> str:
+        """A location in words, fit to be printed."""
+        return f"embedded in {self.embedded_in}" if location.layout == "embedded" else printable(str(location.folder))
+
+    def _look(self, place: Place) -> Location | None:
         """What a place holds of this dataset."""
         if place.why == "embedded":
-            return Found(place.folder, "embedded") if place.folder.is_dir() else None
+            return Location(place.folder, "embedded") if place.folder.is_dir() else None
         return self.locate(place) or self._locate_images(place)
 
-    def _locate_images(self, place: Place) -> Found | None:
+    def _locate_images(self, place: Place) -> Location | None:
         there = folders.split_folders(place.folder)
         if not there or (place.shared and not self._recognizes(place.folder)):
             return None
         lacks = tuple(f"{split}/" for split in folders.SPLITS if split not in there)
-        return Found(place.folder, "images", lacks)
+        return Location(place.folder, "images", lacks)
 
     def _recognizes(self, folder: Path) -> bool:
         """Whether an image folder that is nobody's by name looks like this dataset."""
@@ -233,21 +236,21 @@ class Source(ABC):
             return False
         return self.input_shape is None or folders.first_image_shape(folder) == self.input_shape
 
-    def _download(self, looked: list[str], progress: Progress | None) -> Found:
-        def look(folder: Path) -> Found | None:
+    def _download(self, looked: list[str], progress: Progress | None) -> Location:
+        def look(folder: Path) -> Location | None:
             return self._look(Place(folder, "cache"))
 
         def complete(folder: Path) -> bool:
-            found = look(folder)
-            return found is not None and not found.lacks
+            location = look(folder)
+            return location is not None and not location.lacks
 
         try:
-            found = look(install(self.name, lambda folder: self.fetch(folder, progress), complete))
+            location = look(install(self.name, lambda folder: self.fetch(folder, progress), complete))
         except DataError as error:
             raise DataError(self._absent(looked, f"Then {error}.\n")) from error
-        if found is None:
+        if location is None:
             raise DataError(f"{self.name}: the download does not hold {self.layout}")
-        return found
+        return location
 
     def _wanted(self) -> str:
         """In words, what a folder must hold."""
