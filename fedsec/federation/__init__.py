@@ -5,8 +5,10 @@ from fedsec.federation.algorithms import (
     Algorithm,
     Centralized,
     FedAvg,
+    FedDyn,
     FedProx,
     FedSGD,
+    Scaffold,
     UpdateAlgorithm,
 )
 from fedsec.federation.example_privacy import RunPrivacy, private_run
@@ -22,6 +24,7 @@ __all__ = [
     "Centralized",
     "EdgeCost",
     "FedAvg",
+    "FedDyn",
     "FedGKT",
     "FedProx",
     "FedSGD",
@@ -30,6 +33,7 @@ __all__ = [
     "RoundLoop",
     "RoundResult",
     "RunPrivacy",
+    "Scaffold",
     "ServerTraining",
     "Stragglers",
     "Threat",

@@ -3,17 +3,32 @@
 from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.algorithms.centralized import Centralized
 from fedsec.federation.algorithms.fedavg import FedAvg
+from fedsec.federation.algorithms.feddyn import FedDyn
 from fedsec.federation.algorithms.fedprox import FedProx
 from fedsec.federation.algorithms.fedsgd import FedSGD
+from fedsec.federation.algorithms.scaffold import Scaffold
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.knowledge.fedgkt import FedGKT
 
-__all__ = ["ALGORITHMS", "Algorithm", "Centralized", "FedAvg", "FedGKT", "FedProx", "FedSGD", "UpdateAlgorithm"]
+__all__ = [
+    "ALGORITHMS",
+    "Algorithm",
+    "Centralized",
+    "FedAvg",
+    "FedDyn",
+    "FedGKT",
+    "FedProx",
+    "FedSGD",
+    "Scaffold",
+    "UpdateAlgorithm",
+]
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedavg": FedAvg,
     "fedprox": FedProx,
     "fedsgd": FedSGD,
+    "scaffold": Scaffold,
+    "feddyn": FedDyn,
     "centralized": Centralized,
     "fedgkt": FedGKT,
 }

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.engine.local_training import LocalTraining
+from fedsec.engine.memory import free_bytes
 from fedsec.engine.messages import LocalResult
 from fedsec.engine.resident_data import ResidentData
 from fedsec.errors import InputError
@@ -59,6 +60,25 @@ class Exchange:
     trained: LocalResult | None
     total: float
     share: Float[Tensor, "clients"]
+
+
+def rows_of_clients(parameters: Float[Tensor, "parameters"], num_clients: int) -> Float[Tensor, "clients parameters"]:
+    """A vector of zeros for every client of the federation to remember, if there is room for them.
+
+    Args:
+        parameters: of the model: length, dtype and device.
+        num_clients: of the federation.
+
+    Raises:
+        InputError: there is not.
+    """
+    needed, free = num_clients * parameters.numel() * parameters.element_size(), free_bytes(parameters.device)
+    if free is not None and needed > free:
+        raise InputError(
+            f"the memories of {num_clients:,} clients, a vector of {parameters.numel():,} parameters each, take "
+            f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free; expected fewer clients or a smaller model"
+        )
+    return parameters.new_zeros(num_clients, parameters.numel())
 
 
 @dataclass(frozen=True)

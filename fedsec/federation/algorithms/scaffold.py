@@ -1,0 +1,120 @@
+"""SCAFFOLD: control variates against the drift of clients that hold different data.
+
+Karimireddy, Kale, Mohri, Reddi, Stich, Suresh: SCAFFOLD: Stochastic Controlled Averaging for Federated Learning.
+ICML 2020, arXiv:1910.06378, Algorithm 1. Where the paper leaves a choice, or we deviate:
+
+- The paper averages all clients alike; here `weighting` says how they count, the default being that of all algorithms
+  here, by examples. The server's variate stays the weighted mean of the clients', with `uniform` the paper's.
+- Clients send two vectors, the update and by how much their variate changed; both count as upload, and the server's
+  variate as download. The server's rule aggregates each of the two by itself, and Byzantine clients forge both.
+- A Byzantine client goes on with the variate that its own training left; so does one that the server rejects. One
+  whose training was not finite keeps the variate that it had.
+- With DP-SGD the correction joins after the noise. Under option II all that is sent, and each variate, is computed from
+  private updates, so the account holds; option I looks at all examples once more, and is refused.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.engine.correction import Correction
+from fedsec.engine.messages import LocalResult, Start
+from fedsec.engine.trainer import CohortTrainer
+from fedsec.errors import InputError
+from fedsec.federation.algorithms.local_steps import StragglingAlgorithm
+from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, State, rows_of_clients
+from fedsec.federation.algorithms.work import LocalSteps, Work
+
+Option = Literal["I", "II"]
+
+
+@dataclass(frozen=True)
+class Scaffold(StragglingAlgorithm):
+    """Stochastic controlled averaging: each local step is corrected by c - c_i, the server's and its own variate.
+
+    State: `variate`, c; `variates`, [clients, parameters], every client's c_i; both zero at the beginning.
+
+    Args:
+        option: how a client renews its variate. `I`: the gradient of all its examples at the model that it received,
+            one more pass over them; `II`: what its steps went along on average, c_i - c + (x - y_i) / (K lr).
+
+    Raises:
+        InputError: an optimizer other than SGD, or a momentum under option II, which the mean of the steps leaves out.
+
+    Reference: Karimireddy et al. 2020, arXiv:1910.06378
+    """
+
+    option: Option = "II"
+
+    sends: ClassVar[tuple[str, ...]] = ("update", "variate")
+    broadcasts: ClassVar[tuple[str, ...]] = ("parameters", "variate")
+    private_examples: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.option not in ("I", "II"):
+            raise InputError(f"option must be I or II, got {self.option!r}")
+        if self.local.optimizer != "sgd":
+            raise InputError(
+                f"SCAFFOLD corrects the steps of SGD; expected local optimizer sgd, got {self.local.optimizer}"
+            )
+        if self.local.momentum and self.option == "II":
+            raise InputError(
+                "SCAFFOLD's option II reads the mean gradient off the update, which momentum scales; expected local "
+                f"momentum 0 or option I, got momentum {self.local.momentum}"
+            )
+
+    def init(self, parameters: Float[Tensor, "parameters"], num_clients: int) -> State:
+        variates = rows_of_clients(parameters, num_clients)
+        return {"parameters": parameters, "variate": torch.zeros_like(parameters), "variates": variates}
+
+    def work(self, state: State, participants: Participants) -> Work:
+        own, common = state["variates"][list(participants.clients)], state["variate"]
+        correction = Correction(shift=common - own)
+        steps = LocalSteps(self.plans(participants), self.local, correction)
+        return _ControlledSteps(steps, own, common, self.option)
+
+    def apply(self, state: State, exchange: Exchange, aggregates: Mapping[str, Tensor]) -> State:
+        if exchange.trained is not None:
+            changes, variates = exchange.trained.further["variate"], state["variates"]
+            finite = changes.isfinite().all(1)
+            clients = torch.tensor(list(exchange.clients), device=variates.device)[finite]
+            variates.index_add_(0, clients, changes[finite])
+        # |S| / N under uniform weighting: those who did not take part keep their variates.
+        variate = state["variate"] + exchange.share.sum() * aggregates["variate"]
+        return {**super().apply(state, exchange, aggregates), "variate": variate}
+
+    @property
+    def private_problem(self) -> str:
+        return "" if self.option == "II" else "its option I sends gradients without noise; expected option II"
+
+
+@dataclass(frozen=True, eq=False)
+class _ControlledSteps(Work):
+    """Corrected local steps, and what they make of the clients' variates.
+
+    Args:
+        steps: with their correction.
+        own: the clients' variates before.
+        common: the server's.
+        option: how they are renewed.
+    """
+
+    steps: LocalSteps
+    own: Float[Tensor, "clients parameters"]
+    common: Float[Tensor, "parameters"]
+    option: Option
+
+    def perform(self, trainer: CohortTrainer, start: Start, clients: Sequence[int]) -> LocalResult:
+        trained = self.steps.perform(trainer, start, clients)
+        if self.option == "II":
+            lengths = torch.tensor([plan.steps * self.steps.training.lr for plan in self.steps.plans])
+            changes = -self.common - trained.updates / lengths.to(trained.updates)[:, None]
+            return replace(trained, further={"variate": changes})
+        gradients = trainer.gradients(start, clients)
+        examples = trained.examples + gradients.examples
+        return replace(trained, examples=examples, further={"variate": gradients.updates - self.own})

@@ -1,0 +1,193 @@
+"""SCAFFOLD against its Algorithm 1 written out in plain loops, client by client."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fedsec.attacks import SignFlip
+from fedsec.defenses import ClipUpdate, DpFedAvg, DpSgd, Mean, Median
+from fedsec.engine import LocalTraining
+from fedsec.errors import InputError
+from fedsec.federation import FedAvg, Federation, Scaffold, Stragglers, Threat, private_run
+from fedsec.federation.algorithms.local_steps import plan_client
+from fedsec.threat import UpdatePoisoning
+
+LOCAL = LocalTraining(epochs=2, batch_size=3, lr=0.3)
+Build = Callable[..., Federation]
+
+
+def by_hand(federation: Federation, gradient: Any, rounds: int) -> dict[str, Tensor]:
+    """Algorithm 1 in float64; of the federation only its data, its clients of each round and their batches are used."""
+    algorithm = federation.algorithm
+    assert isinstance(algorithm, Scaffold)
+    local, data = algorithm.local, federation.data
+    x = federation.parameters.double()
+    sizes = data.sizes(range(federation.num_clients)).astype(float)
+    share = sizes / sizes.sum() if algorithm.weighting == "samples" else np.full(len(sizes), 1 / len(sizes))
+    c, variates = torch.zeros_like(x), torch.zeros(len(sizes), len(x), dtype=torch.float64)
+    for number in range(1, rounds + 1):
+        clients = federation.sample(number)
+        moves, changes = [], []
+        for client in clients:
+            plan, y = plan_client(data, client, local, number, federation.streams), x.clone()
+            for examples, size in zip(plan.examples, plan.sizes, strict=True):
+                y = y - local.lr * (gradient(federation, y, examples[:size]) - variates[client] + c)
+            renewed = gradient(federation, x, data.clients[client])
+            if algorithm.option == "II":
+                renewed = variates[client] - c + (x - y) / (plan.steps * local.lr)
+            moves.append(y - x)
+            changes.append(renewed - variates[client])
+        taking_part = share[clients].sum()
+        x = x + algorithm.server_lr * sum(share[i] / taking_part * move for i, move in zip(clients, moves, strict=True))
+        c = c + sum(share[i] * change for i, change in zip(clients, changes, strict=True))
+        for client, change in zip(clients, changes, strict=True):
+            variates[client] += change
+    return {"parameters": x, "variate": c, "variates": variates}
+
+
+@pytest.mark.parametrize("engine", ["vectorized", "loop"])
+@pytest.mark.parametrize("weighting", ["uniform", "samples"])
+@pytest.mark.parametrize("option", ["I", "II"])
+def test_it_is_algorithm_1(build: Build, gradient: Any, option: Any, weighting: Any, engine: str) -> None:
+    algorithm = Scaffold(weighting=weighting, server_lr=0.8, local=LOCAL, option=option)
+    run = build(algorithm, engine=engine)
+    expected = by_hand(run, gradient, 4)
+    for _ in range(4):
+        run.play()
+    assert run.trainer.used.startswith(engine) or option == "I"
+    for name, tensor in expected.items():
+        torch.testing.assert_close(run.algorithm_state[name].double(), tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_its_first_round_is_federated_averaging(build: Build) -> None:
+    first, averaged = build(Scaffold(local=LOCAL)), build(FedAvg(local=LOCAL))
+    for run in (first, averaged):
+        run.play()
+    assert torch.equal(first.parameters, averaged.parameters)
+    first.play(), averaged.play()
+    assert not torch.allclose(first.parameters, averaged.parameters, atol=1e-4)
+
+
+def test_the_servers_variate_is_the_mean_of_the_clients(build: Build) -> None:
+    run = build(Scaffold(local=LOCAL))
+    for _ in run.run():
+        sizes = torch.from_numpy(run.data.sizes(range(4))).float()
+        mean = (sizes / sizes.sum()) @ run.algorithm_state["variates"]
+        torch.testing.assert_close(run.algorithm_state["variate"], mean, rtol=1e-4, atol=1e-6)
+
+
+def test_a_kept_run_goes_on_to_the_bit(build: Build) -> None:
+    whole, first, second = (build(Scaffold(local=LOCAL)) for _ in range(3))
+    for _ in range(5):
+        whole.play()
+    for _ in range(2):
+        first.play()
+    state = {name: tensor.clone() for name, tensor in first.state().items()}
+    first.play()  # which must not write into what was kept
+    second.restore(state, 2)
+    for _ in range(3):
+        second.play()
+    assert {"algorithm.variate", "algorithm.variates"} <= state.keys()
+    for name, tensor in whole.state().items():
+        assert torch.equal(tensor, second.state()[name]), name
+
+
+def test_both_vectors_are_sent_and_received(build: Build) -> None:
+    plain, controlled = build(FedAvg(local=LOCAL)).play().cost, build(Scaffold(local=LOCAL)).play().cost
+    assert plain is not None
+    assert controlled is not None
+    assert controlled.upload_bytes == 2 * plain.upload_bytes
+    assert controlled.download_bytes == 2 * plain.download_bytes
+    assert controlled.flops == plain.flops
+    more = build(Scaffold(local=LOCAL, option="I")).play().cost
+    assert more is not None
+    assert more.flops == plain.flops * 1.5  # a third pass over the examples
+
+
+def test_byzantine_clients_forge_both_vectors_and_rules_see_each_by_itself(build: Build) -> None:
+    threat = Threat(frozenset({1}), SignFlip(scale=1000.0))
+    run, alone = (build(Scaffold(local=LOCAL), clients_per_round=4, aggregator=rule()) for rule in (Median, Mean))
+    attacked = build(Scaffold(local=LOCAL), clients_per_round=4, aggregator=Mean(), threat=threat)
+    defended = build(Scaffold(local=LOCAL), clients_per_round=4, aggregator=Median(), threat=threat)
+    for federation in (run, alone, attacked, defended):
+        federation.play()
+    change = alone.algorithm_state["variates"]  # zero before, so what changed is what they are
+    for name, honest in (("variate", change), ("parameters", None)):
+        assert attacked.algorithm_state[name].norm() > 20 * alone.algorithm_state[name].norm()
+        assert defended.algorithm_state[name].norm() < 3 * alone.algorithm_state[name].norm()
+        if honest is not None:
+            assert torch.equal(run.algorithm_state[name], Median()(honest))
+
+
+class Breaking(UpdatePoisoning):
+    """Sends numbers in the update and none in the variate."""
+
+    knowledge = "own"
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def forge(self, view: Any) -> Tensor:
+        self.calls += 1
+        return view.own if self.calls % 2 else torch.full_like(view.own, torch.nan)
+
+
+def test_who_sends_one_vector_that_is_not_finite_is_not_heard_at_all(build: Build) -> None:
+    attack = Breaking()
+    run = build(Scaffold(local=LOCAL), clients_per_round=4, threat=Threat(frozenset({3}), attack))
+    result = run.play()
+    assert attack.calls == 2
+    assert result.rejected == (3,)
+    assert result.influence[3] == 0
+    assert bool(run.algorithm_state["variate"].isfinite().all())
+
+
+def test_slow_clients_divide_by_their_own_steps(build: Build) -> None:
+    run = build(Scaffold(local=LOCAL, stragglers=Stragglers(0.5, "partial")), clients_per_round=4)
+    trained = run.train(run.start(range(4)), range(4), 1)
+    steps = [int(examples) // 3 + bool(examples % 3) for examples in trained.examples]
+    assert len(set(trained.examples.tolist()) - {16, 8, 12, 20}) > 0
+    for client in range(4):
+        if trained.examples[client] in (16, 8, 12, 20):
+            continue
+        expected = -trained.updates[client] / (steps[client] * LOCAL.lr)
+        torch.testing.assert_close(trained.further["variate"][client], expected)
+
+
+def test_private_steps_are_corrected_after_the_noise(build: Build) -> None:
+    algorithm, privacy = private_run(DpSgd(1.0), Scaffold(local=LOCAL), (8, 4, 6, 10), 5)
+    run = build(algorithm, privacy)
+    results = list(run.run())
+    assert all(result.epsilon is not None for result in results)
+    assert bool(run.algorithm_state["variates"].any())
+    with pytest.raises(InputError, match="option I sends gradients without noise; expected option II"):
+        private_run(DpSgd(1.0), Scaffold(local=LOCAL, option="I"), (8, 4, 6, 10), 5)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"transforms": [ClipUpdate(1.0)]}, "send their variate beside the update, which ClipUpdate would not cover"),
+        ({"aggregator": DpFedAvg(noise_multiplier=1.0), "clients_per_round": 4}, "no account of user-level privacy"),
+    ],
+)
+def test_what_its_second_vector_would_void_is_refused(build: Build, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build(Scaffold(local=LOCAL), **more)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"option": "III"}, "option must be I or II, got 'III'"),
+        ({"local": LocalTraining(steps=1, batch_size=1, optimizer="adam")}, "expected local optimizer sgd, got adam"),
+        ({"local": LocalTraining(steps=1, batch_size=1, momentum=0.9)}, "expected local momentum 0 or option I"),
+    ],
+)
+def test_bad_settings_say_what_was_expected(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Scaffold(**settings)
