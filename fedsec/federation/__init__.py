@@ -12,7 +12,7 @@ from fedsec.federation.algorithms import (
     UpdateAlgorithm,
 )
 from fedsec.federation.example_privacy import RunPrivacy, private_run
-from fedsec.federation.knowledge.fedgkt import FedGKT, ServerTraining
+from fedsec.federation.knowledge.fedgkt import Distillation, FedGKT, ServerTraining
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Threat
 from fedsec.federation.stragglers import Stragglers
@@ -22,6 +22,7 @@ __all__ = [
     "ALGORITHMS",
     "Algorithm",
     "Centralized",
+    "Distillation",
     "EdgeCost",
     "FedAvg",
     "FedDyn",

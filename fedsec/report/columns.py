@@ -17,7 +17,7 @@ from fedsec.report.missing_values import (
 )
 from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, Summary, primary, row_of, summarize, value_of
 from fedsec.report.table_layout import Layout, Reading, headers
-from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER
+from fedsec.scenario.federation_config import traits_of
 
 _UNMEASURED, _NONE, _INFINITE, _SENT = "n/a", "-", "inf", "sent"
 _MOST_LINES = 4
@@ -90,7 +90,7 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
     main = _Column(primary(records))
     worst = _Column(main.metric.worst_client)
     own_models = any(value_of(record, worst.metric.name) is not None for record in done)
-    distilled = any(algorithm_of(record) == GROUP_TRANSFER for record in done)
+    distilled = any(traits_of(algorithm_of(record)).get("exchanges") == "knowledge" for record in done)
     if own_models or distilled or _differ(summary):
         columns = [main, *([worst] if own_models else []), *_COSTS]
         parts = [
@@ -250,11 +250,13 @@ def _told(group: Group, column: _Column) -> _Told:
     states = {record.get("status") for record in group.records}
     if "done" not in states:
         return _Told(next(state for state in _STATES if state in states))
-    if metric.source == "cost" and any(algorithm_of(record) == CENTRALIZED for record in group.records):
+    if metric.source == "cost" and any(traits_of(algorithm_of(record)).get("pooled") for record in group.records):
         return _Told(_NONE)
     if any(claims(record, metric.name) and value_of(record, metric.name) is None for record in group.records):
         return _Told(_INFINITE)
-    told_labels = any(algorithm_of(record) == GROUP_TRANSFER and inverted(record) for record in group.records)
+    told_labels = any(
+        traits_of(algorithm_of(record)).get("exchanges") == "knowledge" and inverted(record) for record in group.records
+    )
     if metric.name == "label_accuracy" and told_labels:
         return _Told(_SENT)
     measured = replace(group, metric=metric.name)

@@ -6,7 +6,7 @@ from typing import Any
 
 from fedsec.metrics.metric import described, of_source
 from fedsec.report.summary import Record
-from fedsec.scenario.federation_config import CENTRALIZED
+from fedsec.scenario.federation_config import traits_of
 
 
 def algorithm_of(record: Record) -> str | None:
@@ -63,7 +63,7 @@ def why(record: Record, metric: str) -> str:
     row = described(metric)
     if row.source == "inversion":
         return _why_not_measured(record, metric)
-    has_clients = row.source == "cost" and algorithm_of(record) != CENTRALIZED
+    has_clients = row.source == "cost" and not traits_of(algorithm_of(record)).get("pooled")
     if row.missing and not claims(record, metric) and not has_clients:
         return row.missing
     if metric in (record.get("metrics") or {}):

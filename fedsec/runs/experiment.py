@@ -13,7 +13,7 @@ from torch import nn
 
 from fedsec.data import Dataset, load, normalization
 from fedsec.data.partitions import Partition, class_counts
-from fedsec.defense import Aggregator, LocalDefense, Pipeline, PreAggregator
+from fedsec.defense import LocalDefense
 from fedsec.defense.knowledge import compose
 from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.precision import Compute
@@ -32,6 +32,7 @@ from fedsec.plugins import registry
 from fedsec.scenario import AttackConfig, CellConfig, DatasetConfig, ModelConfig
 from fedsec.scenario.algorithm import make_algorithm
 from fedsec.scenario.named_sections import NamedSection
+from fedsec.scenario.server_rule import server_rule
 from fedsec.seeds import Streams
 from fedsec.threat import DataPoisoning
 
@@ -118,7 +119,7 @@ class _Parts:
             module,
             self._trainer(module, cumulative=bn == "reset"),
             algorithm=algorithm,
-            aggregator=_rule(defenses),
+            aggregator=server_rule(defenses),
             transforms=[defense for defense in defenses if isinstance(defense, UpdateTransform)],
             privacy=privacy,
             sampling=settings.sampling or "fixed",
@@ -206,16 +207,6 @@ def _attack(config: AttackConfig, dataset: Dataset) -> Attack | None:
         return None
     attack: Attack = _build("attack", config)
     return attack.resolve(dataset.class_number) if isinstance(attack, DataPoisoning) else attack
-
-
-def _rule(defenses: Sequence[object]) -> Aggregator:
-    """The server's part: pre-aggregators, where there are any, and one rule."""
-    rules = [defense for defense in defenses if isinstance(defense, Aggregator)]
-    pre_aggregators = [defense for defense in defenses if isinstance(defense, PreAggregator)]
-    if len(rules) != 1:
-        names = [type(made).__name__ for made in defenses]
-        raise InputError(f"defense: exactly one aggregation rule is needed, got {', '.join(names)}")
-    return Pipeline([*pre_aggregators, *rules]).server
 
 
 def _build(kind: str, part: NamedSection) -> Any:

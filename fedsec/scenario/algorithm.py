@@ -1,14 +1,15 @@
 """From a configuration's federation to the algorithm that it names."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fedsec.data.augmentation import Augmentation
 from fedsec.engine.local_training import LocalTraining
 from fedsec.federation.algorithms.algorithm import Algorithm
-from fedsec.federation.knowledge.fedgkt import ServerTraining
+from fedsec.federation.knowledge.fedgkt import Distillation, ServerTraining
 from fedsec.federation.stragglers import Stragglers
 from fedsec.plugins import registry
-from fedsec.scenario.federation_config import FederationConfig, LocalConfig, ServerConfig, StragglersConfig
+from fedsec.scenario.federation_config import FederationConfig, LocalConfig, ServerConfig
 
 
 def make_algorithm(config: FederationConfig) -> Algorithm:
@@ -17,15 +18,9 @@ def make_algorithm(config: FederationConfig) -> Algorithm:
     Raises:
         InputError: an option that the algorithm cannot have.
     """
-    options: dict[str, Any] = {"weighting": config.weighting, "server_lr": config.server_lr, "mu": config.mu}
-    options["asynchronous"] = config.asynchronous
-    options |= {} if config.distillation is None else config.distillation.model_dump()
-    options["local"] = None if config.local is None else _local(config.local)
-    options["stragglers"] = None if config.stragglers is None else _stragglers(config.stragglers)
-    options["server"] = None if config.server is None else _server(config.server)
-    algorithm: Algorithm = registry.load("algorithm", config.algorithm)(
-        **{name: option for name, option in options.items() if option is not None}
-    )
+    sections = {name: (getattr(config, name), build) for name, build in _SECTIONS.items()}
+    built = {name: build(section) for name, (section, build) in sections.items() if section is not None}
+    algorithm: Algorithm = registry.load("algorithm", config.algorithm)(**config.options, **built)
     return algorithm
 
 
@@ -35,12 +30,17 @@ def _local(config: LocalConfig) -> LocalTraining:
     return LocalTraining(**options, augmentation=augmentation)
 
 
-def _stragglers(config: StragglersConfig) -> Stragglers:
-    return Stragglers(config.fraction, config.handling)
-
-
 def _server(config: ServerConfig) -> ServerTraining:
     training = config.model_dump(exclude={"model"})
     if isinstance(config.epochs, list):
         training["epochs"] = tuple(config.epochs)
     return ServerTraining(**training)
+
+
+_SECTIONS: dict[str, Callable[[Any], Any]] = {
+    "local": _local,
+    "stragglers": lambda config: Stragglers(**config.model_dump()),
+    "server": _server,
+    "distillation": lambda config: Distillation(**config.model_dump()),
+}
+"""Section of a federation -> how the object that a constructor takes is made of it."""

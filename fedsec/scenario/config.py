@@ -12,7 +12,7 @@ from fedsec.data.normalization import PRESETS, normalization
 from fedsec.errors import InputError
 from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, wrong
-from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER, FederationConfig, ModelConfig
+from fedsec.scenario.federation_config import FederationConfig, ModelConfig, traits_of
 from fedsec.scenario.inversion_config import NO_INVERSION, InversionConfig
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name
 from fedsec.scenario.threat_config import NO_ATTACK, AttackConfig, DefenseConfig, fitting
@@ -129,7 +129,7 @@ class CellConfig(Section):
         """Fill in the defense: none where nothing is aggregated."""
         federation = data.get("federation")
         algorithm = federation.get("algorithm") if isinstance(federation, Mapping) else None
-        if GROUP_TRANSFER in (algorithm, getattr(federation, "algorithm", None)):
+        if traits_of(algorithm or getattr(federation, "algorithm", None)).get("exchanges") == "knowledge":
             data.setdefault("defense", [])
         return data, []
 
@@ -170,12 +170,6 @@ class CellConfig(Section):
         clients, sampled, pooled = self.partition.clients, self.federation.clients_per_round, self.pooled
         if sampled is not None and sampled > clients and not pooled:
             yield ("federation", "clients_per_round"), f"expected at most partition.clients = {clients}, got {sampled}"
-        if self.federation.algorithm == GROUP_TRANSFER and self.model.name == "mlp":
-            message = f"has no feature extractor that a client of {GROUP_TRANSFER} could share the work by"
-            yield ("model", "name"), f"{message}; expected a network such as resnet8, got {shown(self.model.name)}"
-        if self.federation.weighting == "population" and self.defense and self.defense[-1].name != "mean":
-            got = shown(self.defense[-1].name)
-            yield ("federation", "weighting"), f"population rescales an average; expected defense mean, got {got}"
         stragglers, cohort = self.federation.stragglers, self.cohort
         if stragglers and stragglers.fraction and int(stragglers.fraction * cohort + 1e-9) == 0:
             share = f"{stragglers.fraction:g} of a round's {cohort} clients is less than one client"
@@ -202,10 +196,9 @@ class CellConfig(Section):
         inversion, federation, clients = self.inversion, self.federation, self.partition.clients
         if inversion is None:
             return
-        if not _goes_with(inversion.role, federation.algorithm):
-            message = (
-                f"{inversion.name!r} {_INVERTED[inversion.role]}, so it goes with {either(_fitting(inversion.role))}"
-            )
+        if not _goes_with(inversion.role, federation.algorithm, inverting=True):
+            fitting_ones = either(_fitting(inversion.role, inverting=True))
+            message = f"{inversion.name!r} {_INVERTED[inversion.role]}, so it goes with {fitting_ones}"
             yield ("inversion", "name"), f"{message}; expected another inversion with {federation.algorithm}"
         target = inversion.target
         if target.client >= clients:
@@ -220,7 +213,8 @@ class CellConfig(Section):
     @property
     def pooled(self) -> bool:
         """Whether all images lie in one place: no clients, no attack."""
-        return self.federation.algorithm == CENTRALIZED
+        pooled: bool = self.federation.traits["pooled"]
+        return pooled
 
     @property
     def cohort(self) -> int:
@@ -243,6 +237,8 @@ class CellConfig(Section):
         """First 12 hexadecimal digits of the SHA-256 of all that the cell's numbers depend on."""
         content = unlabeled(self.model_dump(mode="json"))
         del content["dataset"]["download"]
+        # Ids are older than algorithms' own keys: every federation had these two.
+        content["federation"] = {"weighting": None, "server_lr": None, **content["federation"]}
         for (*sections, key), neutral in _NEUTRAL.items():
             inner: Any = content
             for section in sections:
@@ -261,15 +257,23 @@ _INVERTED = {"updates": "reconstructs images from updates", "knowledge": "recons
 """Role -> what an attack or inversion of it does, for messages."""
 
 
-def _goes_with(role: str, algorithm: str) -> bool:
-    """Whether there is something for a role to act on: data with any clients, else what clients exchange."""
+def _goes_with(role: str, algorithm: str, *, inverting: bool = False) -> bool:
+    """Whether there is something for a role to act on: data with any clients, else what clients exchange.
+
+    Args:
+        role: of an attack or an inversion.
+        algorithm: its name.
+        inverting: whether an update must tell all that is needed to replay it.
+    """
     traits = registry.entry("algorithm", algorithm).traits
+    if inverting and role == "updates" and not traits["replayable"]:
+        return False
     return not traits["pooled"] and role in ("data", traits["exchanges"])
 
 
-def _fitting(role: str) -> tuple[str, ...]:
+def _fitting(role: str, *, inverting: bool = False) -> tuple[str, ...]:
     """The algorithms that a role goes with."""
-    return tuple(name for name in registry.entries("algorithm") if _goes_with(role, name))
+    return tuple(name for name in registry.entries("algorithm") if _goes_with(role, name, inverting=inverting))
 
 
 def _unseen(inversion: InversionConfig, federation: FederationConfig) -> Iterator[Problem]:

@@ -1,30 +1,14 @@
 """What is trained, exchanged and averaged: the model, local training, the algorithm and what belongs to it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
+from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, wrong
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name, known_entry
-
-GROUP_TRANSFER = "fedgkt"
-CENTRALIZED = "centralized"
-_AVERAGING = ("fedavg", "fedprox", "fedsgd", CENTRALIZED)
-_ITERATED = ("fedavg", "fedprox")
-
-BELONGS: dict[str, tuple[str, ...]] = {
-    "weighting": _AVERAGING,
-    "server_lr": _AVERAGING,
-    "bn": _AVERAGING,
-    "sampling": _AVERAGING,
-    "mu": ("fedprox",),
-    "stragglers": _ITERATED,
-    "server": (GROUP_TRANSFER,),
-    "distillation": (GROUP_TRANSFER,),
-    "asynchronous": (GROUP_TRANSFER,),
-}
-"""Keys of a federation that only some algorithms have; with the others they resolve to None."""
 
 
 class ModelConfig(NamedSection):
@@ -144,7 +128,9 @@ class DistillationConfig(Section):
 
 
 class FederationConfig(Section):
-    """What is exchanged, how often, and with whom."""
+    """What is exchanged, how often, and with whom; the further keys are the options of the algorithm's constructor."""
+
+    model_config = ConfigDict(extra="allow")
 
     algorithm: str = Field(default="fedavg", description="See `fedsec list algorithms`.")
     label: Label | None = Field(default=None, description="How tables call it.")
@@ -153,33 +139,19 @@ class FederationConfig(Section):
     sampling: Literal["fixed", "poisson"] | None = Field(
         default="fixed",
         description="fixed: exactly clients_per_round clients; poisson: each independently of the others, so many on "
-        "average, as user-level privacy needs it; not for fedgkt.",
-    )
-    weighting: Literal["samples", "uniform", "population"] | None = Field(
-        default="samples",
-        description="How much a client counts in the mean: by its number of images, all alike, or the unbiased "
-        "estimate of the whole population's average; not for fedgkt.",
-    )
-    server_lr: Annotated[float, Field(gt=0)] | None = Field(
-        default=1.0, description="The server's step length along the aggregate; not for fedgkt."
+        "average, as user-level privacy needs it; only where updates are exchanged.",
     )
     bn: Literal["average", "local", "reset", "recalibrate"] | None = Field(
         default="average",
         description="Batch normalization's running statistics: averaged like parameters, kept by each client, started "
         "afresh each round, or measured anew for the new parameters; not for fedgkt, whose clients keep their own.",
     )
-    mu: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="Weight of fedprox's penalty on leaving the global model (default 0.01)."
-    )
     stragglers: StragglersConfig | None = Field(
-        default=None, description="Clients that do not finish in time; only for fedavg and fedprox; none by default."
+        default=None, description="Clients that do not finish in time; none by default."
     )
     local: LocalConfig | None = Field(default=None, description="Local training; not for fedsgd.")
     server: ServerConfig | None = Field(default=None, description="The server's training; only for fedgkt.")
     distillation: DistillationConfig | None = Field(default=None, description="Only for fedgkt.")
-    asynchronous: bool | None = Field(
-        default=None, description="Whether the server trains on each client as it arrives; only for fedgkt."
-    )
     evaluate_every: Count = Field(default=1, description="Rounds between evaluations; the last is always evaluated.")
 
     @field_validator("algorithm")
@@ -189,38 +161,72 @@ class FederationConfig(Section):
 
     @classmethod
     def prepare(cls, data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-        """Fill in what the algorithm has, and refuse what only others have."""
-        algorithm = data.get("algorithm", cls.model_fields["algorithm"].default)
-        if known_entry("algorithm", algorithm) is None:
-            return data, []  # what belongs to it cannot be told
-        found: list[Problem] = []
-        for key, algorithms in BELONGS.items():
-            given = data.pop(key, None)
-            if algorithm in algorithms:
-                given = _default(algorithm, key) if given is None else given
-                data |= {} if given is None else {key: given}
-                continue
-            data[key] = None
-            if given is not None:
-                found.append(((key,), f"goes with {either(algorithms)}; expected no such key with {algorithm}"))
-        stragglers = data.get("stragglers")
+        """Fill in what the algorithm's constructor has, and refuse what only others have."""
+        entry = known_entry("algorithm", data.get("algorithm", cls.model_fields["algorithm"].default))
+        if entry is None:
+            return {key: value for key, value in data.items() if key in cls.model_fields}, []  # nothing can be told
+        own = {parameter.name: parameter for parameter in entry.parameters}
+        resolved = {key: value for key, value in data.items() if key in cls.model_fields}
+        problems: list[Problem] = []
+        for key in (*_OF_UPDATES, *_SECTIONS):
+            value = resolved.pop(key, None)
+            has_it = key in own if key in _SECTIONS else entry.traits["exchanges"] == "updates"
+            if not has_it:
+                resolved[key] = None
+                problems += [] if value is None else [((key,), _goes_elsewhere(key, entry.name))]
+            elif value is not None:
+                resolved[key] = value
+            elif key in _SECTIONS and own[key].default is not None:
+                resolved[key] = {}
+        stragglers = resolved.get("stragglers")
         if isinstance(stragglers, Mapping) and stragglers.get("handling") is None:
-            data["stragglers"] = {**stragglers, "handling": "partial" if algorithm == "fedprox" else "drop"}
-        if algorithm == "fedsgd":
-            if data.get("local") is not None:
-                message = "fedsgd takes one full-batch gradient a round; expected no local training (see server_lr)"
-                found.append((("local",), message))
-            data["local"] = None
-        elif data.get("local") is None:
-            data["local"] = {}
-        return data, found
+            resolved["stragglers"] = {**stragglers, "handling": entry.traits["slow_clients"]}
+        further = {key: value for key, value in data.items() if key not in cls.model_fields and value is not None}
+        options = {key: value for key, value in further.items() if key in own}
+        simple = tuple(parameter for parameter in entry.parameters if parameter.name not in _SECTIONS)
+        values, mistakes = registry.problems(replace(entry, parameters=simple), options)
+        problems += [((key,), message) for key, message in mistakes]
+        problems += [((key,), _goes_elsewhere(key, entry.name)) for key in further if key not in own and key != "label"]
+        return {**resolved, **values}, problems
+
+    @property
+    def traits(self) -> Mapping[str, Any]:
+        """What the algorithm says about itself, see `fedsec.federation.Algorithm`."""
+        return registry.entry("algorithm", self.algorithm).traits
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the algorithm's constructor that are no sections."""
+        return dict(self.model_extra or {})
 
 
-def _default(algorithm: str, key: str) -> Any:
-    """What an algorithm's own key is where it is not given; None leaves it to the field."""
-    if algorithm == GROUP_TRANSFER:
-        return {"server": {}, "distillation": {}, "asynchronous": False}.get(key)
-    return 0.01 if key == "mu" else None
+_SECTIONS = ("stragglers", "local", "server", "distillation")
+"""Options of algorithms that are mappings of their own."""
+_OF_UPDATES = ("sampling", "bn")
+"""Keys of a federation that exchanges updates, whatever the algorithm."""
+
+
+def traits_of(algorithm: str | None) -> Mapping[str, Any]:
+    """What an algorithm says about itself; nothing where it is not known here (any more)."""
+    entry = known_entry("algorithm", algorithm)
+    return {} if entry is None else entry.traits
+
+
+def exchanging(what: str) -> tuple[str, ...]:
+    """The algorithms that exchange `updates` or `knowledge`."""
+    return tuple(name for name, entry in registry.entries("algorithm").items() if entry.traits["exchanges"] == what)
+
+
+def _goes_elsewhere(key: str, algorithm: str) -> str:
+    """Why a key does not belong to an algorithm: others have it, or nobody."""
+    entries = registry.entries("algorithm")
+    owners = tuple(name for name, entry in entries.items() if key in [option.name for option in entry.parameters])
+    if key in _OF_UPDATES:
+        owners = exchanging("updates")
+    if owners:
+        return f"goes with {either(owners)}; expected no such key with {algorithm}"
+    options = [option.name for option in entries[algorithm].parameters]
+    return f"unknown key{registry.keys_hint(key, [*FederationConfig.model_fields, *options])}"
 
 
 def _adam_has_its_own(data: Mapping[str, Any], *, default: str) -> list[Problem]:

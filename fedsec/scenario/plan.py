@@ -7,7 +7,6 @@ from math import exp, inf, lgamma, log, log1p, sqrt
 
 from fedsec.errors import InputError
 from fedsec.scenario.config import CellConfig
-from fedsec.scenario.federation_config import GROUP_TRANSFER
 from fedsec.scenario.rehearsal import bound_of, rehearse
 from fedsec.scenario.scenario import Cell, Scenario
 from fedsec.seeds import Streams
@@ -127,13 +126,13 @@ def _notes(cell: Cell) -> Iterator[str]:
     config = cell.config
     if config.inversion is not None:
         yield from _absences(config)
-    if config.federation.algorithm == GROUP_TRANSFER:
+    if config.federation.traits["exchanges"] != "updates":
         return  # nothing is aggregated, so there is no number of rows to withstand
     clients, cohort, byzantine = config.partition.clients, config.heard, config.attack.count(config.partition.clients)
     if not byzantine:
         return
     part = config.defense[-1]
-    bound = bound_of(part, cohort)
+    bound = bound_of(config, cohort)
     if part.name == "mean":
         return  # it withstands nobody, whatever it says about lost rows
     label = part.label or part.name
@@ -143,7 +142,7 @@ def _notes(cell: Cell) -> Iterator[str]:
     if cohort == clients:
         return
     if config.federation.sampling == "poisson" and config.cohort < clients:
-        chance = _poisson_chance(config, byzantine, partial(bound_of, part))
+        chance = _poisson_chance(config, byzantine, partial(bound_of, config))
         withstood = "too many"
     else:
         chance = _chance(clients, byzantine, cohort, bound)

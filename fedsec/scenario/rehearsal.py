@@ -78,8 +78,8 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
         yield where, key, partial(_build, "defense", part)
         if part.role == "rule" and config.federation.sampling == "poisson" and config.cohort < config.partition.clients:
             drawn = [config.heard, config.partition.clients, config.cohort, config.federation.rounds, config.seed]
-            yield where, [key, drawn], partial(_smallest_round, part, config)
-    yield ("federation",), content["federation"], partial(_algorithm, config)
+            yield where, [key, drawn], partial(_smallest_round, config)
+    yield ("federation",), content["federation"], partial(_mistakes_of_the_algorithm, config)
     parts = [content[section] for section in ("defense", "federation", "attack")]
     yield (), [*parts, config.partition.clients], partial(_guarded, config)
     if any(part.role == "update" for part in config.defense):
@@ -92,18 +92,19 @@ def _build(kind: str, part: NamedSection) -> Any:
     return registry.load(kind, part.name)(**part.options)
 
 
-def bound_of(rule: DefenseConfig, cohort: int) -> int:
-    """How many Byzantine clients of a cohort a rule withstands."""
-    bound: int = _build("defense", rule).max_rejected(cohort)
-    return bound
+def bound_of(config: CellConfig, cohort: int) -> int:
+    """How many Byzantine clients of a cohort the server withstands."""
+    from fedsec.scenario.server_rule import server_rule
+
+    return server_rule([_build("defense", part) for part in config.defense]).max_rejected(cohort)
 
 
-def _smallest_round(rule: DefenseConfig, config: CellConfig) -> None:
-    """Check a rule against the fewest clients that Poisson sampling draws; a round without any asks for no rule."""
+def _smallest_round(config: CellConfig) -> None:
+    """Check the server's rule against the fewest clients that Poisson sampling draws; a round without any asks for no rule."""
     from fedsec.federation.rounds import sample_clients
 
     try:
-        bound_of(rule, config.heard)
+        bound_of(config, config.heard)
     except FAILURES:
         return  # complained about already
     streams, clients = Streams(config.seed), config.partition.clients
@@ -114,7 +115,7 @@ def _smallest_round(rule: DefenseConfig, config: CellConfig) -> None:
     ]
     size, number = min(sizes, default=(config.heard, 0))
     try:
-        bound_of(rule, config.heard_of(size))
+        bound_of(config, config.heard_of(size))
     except FAILURES as error:
         raise InputError(
             f"Poisson sampling draws {size} of {clients} clients in round {number} with seed {config.seed}: {error}"
@@ -127,9 +128,21 @@ def _algorithm(config: CellConfig) -> Any:
     return make_algorithm(config.federation)
 
 
+def _mistakes_of_the_algorithm(config: CellConfig) -> list[Problem]:
+    """What its constructor says, with the option that it says it of."""
+    try:
+        _algorithm(config)
+    except FAILURES as error:
+        message = " ".join(str(error).split())
+        option, _, rest = message.partition(" ")
+        return [((option,), rest) if option in config.federation.options else ((), message)]
+    return []
+
+
 def _guarded(config: CellConfig) -> list[Problem]:
     """What the parts of a run must not be combined with."""
     from fedsec.federation import guards
+    from fedsec.scenario.server_rule import server_rule
 
     try:
         algorithm = _algorithm(config)
@@ -137,6 +150,7 @@ def _guarded(config: CellConfig) -> list[Problem]:
         defenses = [(part.role, _build("defense", part)) for part in config.defense]
     except FAILURES:
         return []  # complained about already
+    rule = server_rule([defense for _, defense in defenses])
     federation, clients = config.federation, config.partition.clients
     run = guards.RunDescription(
         algorithm,
@@ -144,7 +158,7 @@ def _guarded(config: CellConfig) -> list[Problem]:
         config.cohort,
         attack=attack,
         num_byzantine=config.attack.count(clients),
-        rule=next((defense for role, defense in defenses if role == "rule"), None),
+        rule=rule,
         transforms=[defense for role, defense in defenses if role == "update"],
         private=any(role == "local" for role, _ in defenses),
         sampling=federation.sampling or "fixed",

@@ -36,7 +36,7 @@ def scenario_schema(*, plugins: bool = True) -> Schema:
     sections = {
         "dataset": _dataset(list(known["dataset"])),
         **{key: _named(kind, known[kind.kind]) for key, kind in _NAMED.items()},
-        "federation": _federation(list(known["algorithm"])),
+        "federation": _federation(known["algorithm"]),
         "metrics": _metrics(list(known["metric"])),
         "seed": _fields(CellConfig)["seed"],
         "engine": _or_bare(_object(_fields(config.EngineConfig), config.EngineConfig), "name"),
@@ -110,9 +110,11 @@ def _metrics(names: list[str]) -> Schema:
     return {"description": about, "anyOf": [name, {"type": "array", "items": name, "uniqueItems": True}]}
 
 
-def _federation(algorithms: list[str]) -> Schema:
+def _federation(algorithms: dict[str, registry.Entry]) -> Schema:
     fields = _fields(federation_config.FederationConfig)
-    fields["algorithm"] |= {"enum": algorithms}
+    fields["algorithm"] |= {"enum": list(algorithms)}
+    # Which of them go with which algorithm is said when the file is read.
+    fields |= {name: _any_of(_options(algorithms, name)) for name in _option_names(algorithms) if name not in fields}
     local = _fields(federation_config.LocalConfig)
     augmentation = _section(federation_config.AugmentationConfig)
     about = local["augmentation"]["description"]

@@ -13,7 +13,6 @@ from typing import Any
 
 from fedsec.federation.rounds import Threat, sample_clients
 from fedsec.scenario.config import CellConfig, unlabeled
-from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER
 from fedsec.seeds import Streams
 from fedsec.threat import DataPoisoning
 
@@ -21,8 +20,14 @@ from fedsec.threat import DataPoisoning
 def is_shared(config: CellConfig) -> bool:
     """Whether a cell shares local training with its neighbors: one round of updates, nobody slow."""
     federation = config.federation
-    apart = federation.algorithm in (CENTRALIZED, GROUP_TRANSFER) or federation.stragglers
-    return federation.rounds == 1 and not apart
+    alike = bool(federation.traits["first_round_alike"]) and not federation.stragglers
+    return federation.rounds == 1 and alike
+
+
+_AFTER_TRAINING = ("rounds", "clients_per_round", "sampling", "weighting", "server_lr", "evaluate_every")
+"""Keys of a federation on which a client's first update does not depend."""
+_AROUND_TRAINING = ("federation", "attack", "inversion", "defense", "metrics")
+"""Sections of a cell that are looked at in parts, or on which training does not depend."""
 
 
 class SharingKeys:
@@ -35,8 +40,9 @@ class SharingKeys:
 
     def __init__(self, config: CellConfig, device: str) -> None:
         dump = unlabeled(config.model_dump(mode="json"))
-        federation = {k: dump["federation"][k] for k in ("algorithm", "local", "mu", "bn")}
-        depends = {k: dump[k] for k in ("dataset", "partition", "model", "engine", "seed")}
+        # All but what is known to come after training: an option that nobody thought of here shares nothing by mistake.
+        federation = {key: value for key, value in dump["federation"].items() if key not in _AFTER_TRAINING}
+        depends = {key: value for key, value in dump.items() if key not in _AROUND_TRAINING}
         versions = [version("fedsec"), version("torch")]
         private = [part for part, held in zip(dump["defense"], config.defense, strict=True) if held.role == "local"]
         self._common: list[Any] = [depends, federation, private, device, versions]

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, wrong
-from fedsec.scenario.federation_config import CENTRALIZED, GROUP_TRANSFER
-from fedsec.scenario.named_sections import Label, NamedSection, known_entry
+from fedsec.scenario.federation_config import exchanging, traits_of
+from fedsec.scenario.named_sections import Label, NamedSection, either, known_entry
 
 NO_ATTACK = "none"
 NO_DEFENSE = "none"
@@ -88,14 +88,15 @@ def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[Defens
     Raises:
         PydanticCustomError: they are not; for validators.
     """
-    if algorithm == GROUP_TRANSFER:
+    traits = traits_of(algorithm)
+    if traits["exchanges"] == "knowledge":
         return _knowledge_defenses(defenses)
     problems: list[Problem] = []
     for index, part in enumerate(defenses):
         if part.name == NO_DEFENSE:
             problems.append(((index, "name"), f"{algorithm} has to combine updates somehow; expected mean, got 'none'"))
         elif part.role == "knowledge":
-            message = f"defends {GROUP_TRANSFER}'s server and aggregates no updates; expected a rule such as mean"
+            message = f"defends {_learning()}'s server and aggregates no updates; expected a rule such as mean"
             problems.append(((index, "name"), f"{message}, got {shown(part.name)}"))
     rules = [index for index, part in enumerate(defenses) if part.role == "rule"]
     private = [index for index, part in enumerate(defenses) if part.role == "local"]
@@ -115,7 +116,7 @@ def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[Defens
         index = acting.index("pre_aggregation")
         message = "mixes what the server received; expected it after what clients do to their updates"
         problems.append(((index, "name"), f"{message}, got {shown(defenses[index].name)} before that"))
-    if algorithm == CENTRALIZED and not problems:
+    if traits["pooled"] and not problems:
         for index, part in enumerate(defenses):
             if part.role in ("update", "pre_aggregation") or (part.role == "rule" and part.name != "mean"):
                 message = f"centralized training exchanges nothing; expected mean, got {shown(part.name)}"
@@ -126,12 +127,17 @@ def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[Defens
 
 
 _WITHOUT_UPDATES: dict[Role, str] = {
-    "rule": f"aggregates updates, and {GROUP_TRANSFER} exchanges none",
-    "pre_aggregation": f"mixes updates, and {GROUP_TRANSFER} exchanges none",
-    "update": f"changes updates, and {GROUP_TRANSFER} exchanges none",
-    "local": f"hides examples in updates, and {GROUP_TRANSFER}'s clients send feature maps of single examples, so its "
-    "claim would be void",
+    "rule": "aggregates updates, and {learning} exchanges none",
+    "pre_aggregation": "mixes updates, and {learning} exchanges none",
+    "update": "changes updates, and {learning} exchanges none",
+    "local": "hides examples in updates, and {learning}'s clients send feature maps of single examples, so its claim "
+    "would be void",
 }
+
+
+def _learning() -> str:
+    """The algorithms whose server learns from knowledge, as a sentence lists them."""
+    return either(exchanging("knowledge"))
 
 
 def _knowledge_defenses(defenses: tuple[DefenseConfig, ...]) -> tuple[DefenseConfig, ...]:
@@ -140,7 +146,9 @@ def _knowledge_defenses(defenses: tuple[DefenseConfig, ...]) -> tuple[DefenseCon
         if part.name == NO_DEFENSE and len(defenses) > 1:
             problems.append(((index, "name"), "stands beside other defenses; expected none alone, or not at all"))
         elif part.name != NO_DEFENSE and part.role != "knowledge":
-            message = f"{_WITHOUT_UPDATES[part.role]}; expected none or defenses of knowledge"
+            message = (
+                f"{_WITHOUT_UPDATES[part.role].format(learning=_learning())}; expected none or defenses of knowledge"
+            )
             problems.append(((index, "name"), f"{message}, got {shown(part.name)}"))
     if problems:
         raise wrong(*problems)

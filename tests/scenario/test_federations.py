@@ -15,8 +15,8 @@ from fedsec.defenses import Median
 from fedsec.errors import ScenarioError
 from fedsec.federation.rounds import sample_clients
 from fedsec.federation.stragglers import Stragglers
+from fedsec.plugins import registry
 from fedsec.scenario import CellConfig, FederationConfig, Scenario, load_scenario
-from fedsec.scenario.federation_config import BELONGS
 from fedsec.scenario.plan import passes, plan, rehearse
 from fedsec.scenario.schema import scenario_schema
 from fedsec.seeds import Streams
@@ -48,17 +48,36 @@ def only(scenario: Scenario) -> CellConfig:
 # What belongs to an algorithm
 
 
+BELONGS = {
+    "weighting": ("fedavg", "fedprox", "fedsgd", "scaffold", "feddyn", "centralized"),
+    "server_lr": ("fedavg", "fedprox", "fedsgd", "scaffold", "feddyn", "centralized"),
+    "bn": ("fedavg", "fedprox", "fedsgd", "scaffold", "feddyn", "centralized"),
+    "sampling": ("fedavg", "fedprox", "fedsgd", "scaffold", "feddyn", "centralized"),
+    "local": ("fedavg", "fedprox", "scaffold", "feddyn", "centralized", "fedgkt"),
+    "mu": ("fedprox",),
+    "option": ("scaffold",),
+    "alpha": ("feddyn",),
+    "stragglers": ("fedavg", "fedprox", "scaffold", "feddyn"),
+    "server": ("fedgkt",),
+    "distillation": ("fedgkt",),
+    "asynchronous": ("fedgkt",),
+}
+"""Which algorithms have which keys; fedsec has no such table, it asks their constructors."""
+ALGORITHMS = tuple(registry.entries("algorithm", plugins=False))
+
+
 def test_each_algorithm_has_its_own_keys_and_none_of_the_others(load: Load) -> None:
-    for algorithm in ("fedavg", "fedprox", "fedsgd", "centralized", "fedgkt"):
+    for algorithm in ALGORITHMS:
         config = only(load(f"model: resnet4\nfederation: {{algorithm: {algorithm}}}")).federation
+        content = config.model_dump()
         for key, algorithms in BELONGS.items():
             if algorithm not in algorithms:
-                assert getattr(config, key) is None, (algorithm, key)
+                assert content.get(key) is None, (algorithm, key)
             elif key != "stragglers":
-                assert getattr(config, key) is not None, (algorithm, key)
-        assert (config.local is None) == (algorithm == "fedsgd")
+                assert content[key] is not None, (algorithm, key)
     averaging = only(load("federation: {algorithm: fedprox}")).federation
-    assert (averaging.weighting, averaging.server_lr, averaging.bn, averaging.mu) == ("samples", 1.0, "average", 0.01)
+    assert averaging.options == {"weighting": "samples", "server_lr": 1.0, "mu": 0.01}
+    assert averaging.bn == "average"
 
 
 def test_group_knowledge_transfer_has_defaults(load: Load) -> None:
@@ -70,7 +89,7 @@ def test_group_knowledge_transfer_has_defaults(load: Load) -> None:
     assert (server.epochs, server.batch_size, server.optimizer, server.lr) == (20, 128, "adam", 0.001)
     assert (server.momentum, server.weight_decay, server.order, server.patience) == (0, 0.0001, "clients", None)
     assert (distillation.temperature, distillation.to_clients, distillation.to_server) == (3.0, 1.0, 1.0)
-    assert config.federation.asynchronous is False
+    assert config.federation.options == {"asynchronous": False}
     assert config.defense == ()
 
 
@@ -79,7 +98,10 @@ GIVEN = {
     "server_lr": 1.0,
     "sampling": "fixed",
     "bn": "average",
+    "local": {},
     "mu": 0,
+    "option": "I",
+    "alpha": 0.5,
     "stragglers": {"fraction": 0.5},
     "server": {},
     "distillation": {},
@@ -88,15 +110,16 @@ GIVEN = {
 
 
 @pytest.mark.parametrize("key", BELONGS)
-@pytest.mark.parametrize("algorithm", ["fedavg", "fedprox", "fedsgd", "centralized", "fedgkt"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_what_belongs_to_another_algorithm_is_refused_even_at_its_default(load: Load, key: str, algorithm: str) -> None:
     text = f"model: resnet4\nfederation: {json.dumps({'algorithm': algorithm, key: GIVEN[key]})}"
     if algorithm in BELONGS[key]:
-        assert getattr(only(load(text)).federation, key) is not None
+        assert only(load(text)).federation.model_dump()[key] is not None
         return
     with pytest.raises(ScenarioError) as caught:
         load(text)
-    who = {1: "{0}", 2: "{0} or {1}", 4: "{0}, {1}, {2} or {3}"}[len(BELONGS[key])].format(*BELONGS[key])
+    *others, last = BELONGS[key]
+    who = f"{', '.join(others)} or {last}" if others else last
     line = f":3: federation.{key}: goes with {who}; expected no such key with {algorithm}"
     assert str(caught.value).endswith("sample.yaml" + line)
 
@@ -278,13 +301,15 @@ def test_what_fits_together_loads_can_be_built_and_pleases_editors(load: Load, v
         assert again.id == cell.id
 
 
+SENDERS = "fedavg, fedprox, fedsgd, scaffold or feddyn"
+
 MISTAKES = [
     # Values
     ("federation: {bn: frozen}", "federation.bn: expected one of average, local, reset, recalibrate or null, got 'f"),
-    (
-        "federation: {algorithm: fedprox, mu: -1}",
-        "federation.mu: expected a finite number of at least 0 or null, got -1",
-    ),
+    ("federation: {algorithm: fedprox, mu: x}", "federation.mu: expected a finite number, got 'x'"),
+    ("federation: {nu: 1}", "federation.nu: unknown key"),
+    ("federation: {algorithm: scaffold, option: III}", "federation.option: expected one of I, II, got 'III'"),
+    ("federation: {algorithm: fedprox, m: 1}", "federation.m: unknown key (did you mean 'mu'?)"),
     ("federation: {stragglers: {}}", "federation.stragglers.fraction: is required; expected"),
     ("federation: {stragglers: {fraction: 1}}", "stragglers.fraction: expected a finite number of at least 0 and less"),
     ("federation: {stragglers: 0.5}", "federation.stragglers: expected a mapping, got 0.5"),
@@ -326,7 +351,7 @@ MISTAKES = [
         "federation.distillation.temperature: expected a finite number greater than",
     ),
     (gkt("distillation: {to_server: -1}"), "federation.distillation.to_server: expected a finite number of at least 0"),
-    (gkt("asynchronous: 1"), "federation.asynchronous: expected true or false or null, got 1"),
+    (gkt("asynchronous: 1"), "federation.asynchronous: expected true or false, got 1"),
     ("engine: {precision: fp16}", "engine.precision: expected one of fp32, tf32, bf16, got 'fp16'"),
     (
         "engine: {memory_format: nhwc}",
@@ -465,7 +490,7 @@ MISTAKES = [
         )
         for federation, name, size, what, who, algorithm in (
             (GKT, "dlg", "", "reconstructs images from updates", "fedavg, fedprox or fedsgd", "fedgkt"),
-            (GKT, "sign_flip", ", fraction: 0.1", "poisons updates", "fedavg, fedprox or fedsgd", "fedgkt"),
+            (GKT, "sign_flip", ", fraction: 0.1", "poisons updates", SENDERS, "fedgkt"),
             ("seed: 1", "feature_inversion", "", "reconstructs images from feature maps", "fedgkt", "fedavg"),
             ("seed: 1", "feature_poison", ", fraction: 0.1", "poisons feature maps and logits", "fedgkt", "fedavg"),
         )
@@ -504,12 +529,6 @@ MISTAKES = [
         "defense[0].name: stands beside other defenses; expected none alone, or not",
     ),
     (GKT + "\ndefense: {name: none, q: 1}", "defense.q: 'none' takes no options"),
-    # Models
-    (
-        "federation: {algorithm: fedgkt}",
-        "model.name: has no feature extractor that a client of fedgkt could share the work by; expected a network "
-        "such as resnet8, got 'mlp'",
-    ),
     # Settings that find no place
     (
         "federation: {local: {augmentation: standard}}\nmatrix: {federation.local.augmentation.cutout: [4]}",
@@ -574,15 +593,12 @@ MISTAKES = [
         )
     ),
     ("defense: {name: clip}", "defense.max_norm: is required"),
-    (
-        "federation: {weighting: population}\ndefense: {name: dp_fedavg, noise_multiplier: 1}",
-        "federation.weighting: population rescales an average; expected defense mean, got 'dp_fedavg'",
-    ),
     # How clients are drawn
     ("federation: {sampling: uniform}", "federation.sampling: expected one of fixed, poisson or null, got 'uniform'"),
     (
         gkt("sampling: poisson"),
-        "federation.sampling: goes with fedavg, fedprox, fedsgd or centralized; expected no such key with fedgkt",
+        "federation.sampling: goes with fedavg, fedprox, fedsgd, scaffold, feddyn or centralized; expected no such key "
+        "with fedgkt",
     ),
     # An inversion beside an attack
     (
@@ -631,6 +647,29 @@ def test_what_contradicts_itself_is_refused_in_words(load: Load, text: str, mess
             "sample.yaml:2: model: resnet4: norm.groups must divide",
         ),
         (GKT.replace("resnet4", "logistic"), "sample.yaml:2: model: "),
+        (GKT.replace("resnet4", "mlp"), "sample.yaml:2: model: "),
+        (
+            "federation: {algorithm: fedprox, mu: -1}",
+            "sample.yaml:2: federation.mu: must be finite and not negative, got -1.0",
+        ),
+        ("federation: {server_lr: 1.0e+39}", "sample.yaml:2: federation.server_lr: must be at most 3e+38"),
+        (
+            "federation: {algorithm: scaffold, local: {momentum: 0.9}}",
+            "sample.yaml:2: federation: SCAFFOLD's option II reads the mean gradient off the update",
+        ),
+        (
+            "federation: {algorithm: scaffold}\ndefense: {name: clip, max_norm: 1}",
+            "sample.yaml:3: defense: clients of Scaffold send their variate beside the update, which ClipUpdate would",
+        ),
+        (
+            "federation: {algorithm: scaffold, option: I}\ndefense: {name: dp_sgd, noise_multiplier: 1}",
+            "sample.yaml:3: defense: DP-SGD with Scaffold: its option I sends gradients without noise; expected option",
+        ),
+        (
+            "federation: {weighting: population}\ndefense: {name: dp_fedavg, noise_multiplier: 1}",
+            "sample.yaml:2: federation.weighting: population rescales an average; it needs a rule that uses weights "
+            "(mean), got DpFedAvg",
+        ),
         (
             GKT + "\ndefense: [{name: robust_loss, q: 0.5}, {name: robust_loss}]",
             "sample.yaml:4: defense: RobustLoss and RobustLoss each bring a loss of their own",

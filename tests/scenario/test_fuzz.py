@@ -224,7 +224,7 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
         "local training for fedsgd",
         "dataset: digits\nfederation: {algorithm: fedsgd, local: {steps: 3}}\n",
         "federation.local:",
-        "expected no local training",
+        "expected no such key with fedsgd",
     ),
     (
         "more sampled than there are",
@@ -273,7 +273,7 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
         "a population average of medians",
         "dataset: digits\nfederation: {weighting: population}\ndefense: median\n",
         "federation.weighting:",
-        "expected defense mean",
+        "it needs a rule that uses weights (mean), got Median",
     ),
     (
         "two aggregators",

@@ -130,7 +130,7 @@ class KnowledgeClients:
     def _plan(self, client: int, round_number: int) -> BatchPlan:
         """A client's batches: of the views that it last sent, since the server's logits are logits of those."""
         plan = plan_client(self.data, client, self.algorithm.local, round_number, self.streams)
-        if not self.algorithm.to_clients or not self.heard[client]:  # nothing to distill from
+        if not self.algorithm.distillation.to_clients or not self.heard[client]:  # nothing to distill from
             return plan
         last = self._views(client, int(self.heard[client]))
         return (
@@ -154,6 +154,8 @@ class KnowledgeClients:
         return augmentation.draw((len(self.examples[client]),), self.data.image_size, rng)
 
     def _teacher(self, clients: Sequence[int]) -> Teacher | None:
-        if not self.algorithm.to_clients or not bool(self.heard[list(clients)].any()):
+        if not self.algorithm.distillation.to_clients or not bool(self.heard[list(clients)].any()):
             return None
-        return Teacher(self.logits, self.known, self.algorithm.temperature, self.algorithm.to_clients)
+        return Teacher(
+            self.logits, self.known, self.algorithm.distillation.temperature, self.algorithm.distillation.to_clients
+        )

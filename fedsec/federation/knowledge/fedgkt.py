@@ -77,32 +77,21 @@ class ServerTraining:
 
 
 @dataclass(frozen=True)
-class FedGKT(Algorithm):
-    """Group knowledge transfer: small client networks and a large one at the server teach each other by logits.
+class Distillation:
+    """How much both sides' networks learn from each other's logits.
 
     Args:
-        local: how a client trains its own network in a round; the optimizer's state starts afresh each round.
-        server: how the server trains on the feature maps it has received.
         temperature: T, by which both sides' logits are divided in the distillation terms.
         to_clients: weight of the server's logits in the clients' loss; 0 for none.
         to_server: weight of the clients' logits in the server's loss; 0 for none.
-        asynchronous: whether the server, instead of waiting for a round's clients and training on them alone, trains on
-            the newest message of every client heard so far.
 
     Raises:
         InputError: numbers out of range.
-
-    Reference: He, Annavaram, Avestimehr, NeurIPS 2020, arXiv:2007.14513
     """
 
-    local: LocalTraining = field(default_factory=lambda: LocalTraining(epochs=1, batch_size=32))
-    server: ServerTraining = field(default_factory=ServerTraining)
     temperature: float = 3.0
     to_clients: float = 1.0
     to_server: float = 1.0
-    asynchronous: bool = False
-
-    exchanges: ClassVar[Literal["updates", "knowledge"]] = "knowledge"
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -112,3 +101,25 @@ class FedGKT(Algorithm):
                 f"the distillation's weights must not be negative, got to_clients {self.to_clients} and to_server "
                 f"{self.to_server}"
             )
+
+
+@dataclass(frozen=True)
+class FedGKT(Algorithm):
+    """Group knowledge transfer: small client networks and a large one at the server teach each other by logits.
+
+    Args:
+        local: how a client trains its own network in a round; the optimizer's state starts afresh each round.
+        server: how the server trains on the feature maps it has received.
+        distillation: how much both learn from each other's logits.
+        asynchronous: whether the server, instead of waiting for a round's clients and training on them alone, trains on
+            the newest message of every client heard so far.
+
+    Reference: He, Annavaram, Avestimehr, NeurIPS 2020, arXiv:2007.14513
+    """
+
+    local: LocalTraining = field(default_factory=lambda: LocalTraining(epochs=1, batch_size=32))
+    server: ServerTraining = field(default_factory=ServerTraining)
+    distillation: Distillation = field(default_factory=Distillation)
+    asynchronous: bool = False
+
+    exchanges: ClassVar[Literal["updates", "knowledge"]] = "knowledge"

@@ -132,7 +132,7 @@ class KnowledgeFederation(RoundLoop):
         self.clients.heard[clients] = number
         admissions = dict(zip(inbox.clients, self.defense.admit([inbox.of(c) for c in inbox.clients]), strict=True))
         self.server.train(inbox, admissions, number)
-        for client in inbox.clients if self.algorithm.to_clients else []:
+        for client in inbox.clients if self.algorithm.distillation.to_clients else []:
             self.clients.learn(client, self.server.logits(inbox.of(client).features))
         self.round = number
         each = self.evaluate_each(clients) if self.evaluated(number) else None

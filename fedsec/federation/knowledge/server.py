@@ -141,7 +141,7 @@ class KnowledgeServer:
     def _groups(self, inbox: Inbox, examples: Tensor, teaching: Tensor) -> list[np.ndarray]:
         """Places in the inbox that have any weight: those that are shuffled together, together."""
         counted = examples > 0
-        if self.algorithm.to_server:
+        if self.algorithm.distillation.to_server:
             counted = counted | (teaching > 0)
         chosen = counted.cpu().numpy()
         places = [inbox.place(client) for client in inbox.clients]
@@ -173,12 +173,12 @@ class KnowledgeServer:
         for batch in batches:
             logits = self._forward(inbox.features[batch])
             losses = self.defense.supervise(logits, inbox.labels[batch]) * examples[batch]
-            if self.algorithm.to_server:
+            if self.algorithm.distillation.to_server:
                 share = teaching[batch]
                 # What does not teach is not looked at: it may be anything, and zero times NaN is NaN.
                 taught = torch.where(share[:, None] > 0, inbox.logits[batch], 0)
-                terms = distillation(logits, taught, self.algorithm.temperature) * share
-                losses = losses + self.algorithm.to_server * terms
+                terms = distillation(logits, taught, self.algorithm.distillation.temperature) * share
+                losses = losses + self.algorithm.distillation.to_server * terms
             self.optimizer.step(self._backward(losses.mean()))
             total += losses.detach().sum()
         return (total / sum(len(batch) for batch in batches)).item()

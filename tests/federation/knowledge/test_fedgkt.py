@@ -17,7 +17,7 @@ from fedsec.data.augmentation import Augmentation
 from fedsec.data.datasets import Normalization, Split
 from fedsec.defense.knowledge import KnowledgeDefense
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
-from fedsec.federation import FedGKT, KnowledgeFederation, ServerTraining, Threat
+from fedsec.federation import Distillation, FedGKT, KnowledgeFederation, ServerTraining, Threat
 from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.models import build
 from fedsec.seeds import Streams
@@ -90,7 +90,7 @@ def algorithm_1(data: ResidentData, gkt: FedGKT, rounds: int) -> tuple[list[nn.M
     nets = [copy.deepcopy(first) for _ in data.clients]
     known: dict[int, Tensor] = {}
     optimizer = torch.optim.Adam(server.parameters(), gkt.server.lr, weight_decay=gkt.server.weight_decay)
-    temperature = gkt.temperature
+    temperature = gkt.distillation.temperature
 
     def kl(student: Tensor, teacher: Tensor) -> Tensor:
         target = F.softmax(teacher / temperature, 0)
@@ -107,7 +107,7 @@ def algorithm_1(data: ResidentData, gkt: FedGKT, rounds: int) -> tuple[list[nn.M
                 loss = F.cross_entropy(logits, data.label_of[row[:size]])
                 for out, example in zip(logits, row[:size], strict=True):
                     if example in known:
-                        loss = loss + gkt.to_clients * kl(out, known[example]) / size
+                        loss = loss + gkt.distillation.to_clients * kl(out, known[example]) / size
                 mine.zero_grad()
                 loss.backward()
                 mine.step()
@@ -135,7 +135,7 @@ def algorithm_1(data: ResidentData, gkt: FedGKT, rounds: int) -> tuple[list[nn.M
                 logits = server(torch.stack([h for h, _, _ in batch]))
                 loss = F.cross_entropy(logits, data.label_of[[e for _, _, e in batch]])
                 terms = [kl(out, theirs) for out, (_, theirs, _) in zip(logits, batch, strict=True)]
-                loss = loss + gkt.to_server * torch.stack(terms).mean()
+                loss = loss + gkt.distillation.to_server * torch.stack(terms).mean()
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -149,7 +149,7 @@ def algorithm_1(data: ResidentData, gkt: FedGKT, rounds: int) -> tuple[list[nn.M
 @pytest.mark.parametrize("order", ["mixed", "clients"])
 def test_two_rounds_are_algorithm_1(order: Any, engine: str) -> None:
     server = replace(SERVER, order=order, batch_size=99, epochs=(3, 2))
-    gkt = FedGKT(LOCAL, server, temperature=2.0, to_clients=0.7, to_server=0.5)
+    gkt = FedGKT(LOCAL, server, Distillation(2.0, to_clients=0.7, to_server=0.5))
     data = world()
     found = federation(gkt, data, engine=engine)
     nets, expected, known = algorithm_1(world(), gkt, 2)
@@ -298,9 +298,9 @@ def test_epochs_follow_their_schedule() -> None:
 
 
 def test_a_direction_that_is_off_teaches_nothing() -> None:
-    found = federation(FedGKT(LOCAL, SERVER, to_clients=0.0))
-    other = federation(FedGKT(LOCAL, replace(SERVER, lr=0.5), to_clients=0.0))
-    taught = federation(FedGKT(LOCAL, SERVER, to_clients=1.0))
+    found = federation(FedGKT(LOCAL, SERVER, Distillation(to_clients=0.0)))
+    other = federation(FedGKT(LOCAL, replace(SERVER, lr=0.5), Distillation(to_clients=0.0)))
+    taught = federation(FedGKT(LOCAL, SERVER, Distillation(to_clients=1.0)))
     trained, _ = watched(found)
     for each in (found, other, taught):
         assert each.play().cost.download_bytes == 0  # type: ignore[union-attr]
@@ -313,7 +313,7 @@ def test_a_direction_that_is_off_teaches_nothing() -> None:
     servers = {}
     for weight in (0.0, 1.0):
         for scale in (1.0, 5.0):
-            one = federation(FedGKT(LOCAL, SERVER, to_server=weight))
+            one = federation(FedGKT(LOCAL, SERVER, Distillation(to_server=weight)))
             message = one.clients.message
             one.clients.message = (  # type: ignore[method-assign]
                 lambda client, number, message=message, scale=scale: replace(
@@ -328,7 +328,7 @@ def test_a_direction_that_is_off_teaches_nothing() -> None:
 
 def test_where_nothing_is_distilled_every_view_is_fresh() -> None:
     local = replace(LOCAL, augmentation=Augmentation(crop=3, cutout=3))
-    found = federation(FedGKT(local, SERVER, to_clients=0.0))
+    found = federation(FedGKT(local, SERVER, Distillation(to_clients=0.0)))
     trained, _ = watched(found)
     found.play(), found.play()
     for number, (planned, _) in enumerate(trained, 1):
@@ -375,7 +375,7 @@ def test_the_rate_drops_when_the_loss_has_not_got_better_for_long_enough() -> No
         SERVER, epochs=1, batch_size=99, order="mixed", lr=1.0, optimizer="sgd", weight_decay=0.0, patience=2
     )
     script = Scripted([3, 2, 2, 2.5, 1, 5, 5, 5, 5])
-    found = federation(FedGKT(LOCAL, server, to_server=0.0), rounds=9, defense=script)
+    found = federation(FedGKT(LOCAL, server, Distillation(to_server=0.0)), rounds=9, defense=script)
     rates = []
     for _ in range(9):
         found.play()

@@ -16,7 +16,7 @@ from fedsec.data.datasets import Normalization, Split
 from fedsec.defense.knowledge import Admission, KnowledgeDefense
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import AggregationError, InputError
-from fedsec.federation import FedGKT, KnowledgeFederation, RoundResult, ServerTraining, Threat
+from fedsec.federation import Distillation, FedGKT, KnowledgeFederation, RoundResult, ServerTraining, Threat
 from fedsec.federation.rounds import poison_data
 from fedsec.metrics.evaluation import Evaluation
 from fedsec.models import build
@@ -94,7 +94,10 @@ def test_poisoned_knowledge_comes_from_byzantine_clients_alone(attack: Knowledge
         assert same == (client not in (0, 2))
     assert torch.equal(clean.clients.parameters, poisoned.clients.parameters)
     assert not torch.equal(server_weights(clean), server_weights(poisoned))
-    deaf = [federation(replace(GKT, to_server=0.0), threat=Threat(frozenset(b), attack)) for b in ([], [0, 2])]
+    deaf = [
+        federation(replace(GKT, distillation=Distillation(to_server=0.0)), threat=Threat(frozenset(b), attack))
+        for b in ([], [0, 2])
+    ]
     for each in deaf:
         each.play()
     assert torch.equal(*map(server_weights, deaf)) == isinstance(attack, LogitPoison)
@@ -176,7 +179,7 @@ class TeachersOnly(KnowledgeDefense):
 
 
 def test_examples_whose_labels_are_not_believed_may_still_teach() -> None:
-    for algorithm, moves in ((GKT, True), (replace(GKT, to_server=0.0), False)):
+    for algorithm, moves in ((GKT, True), (replace(GKT, distillation=Distillation(to_server=0.0)), False)):
         found = federation(algorithm, defense=TeachersOnly())
         before = server_weights(found)
         assert found.play().influence == (0, 0, 0, 0)
@@ -209,7 +212,7 @@ class Certain(KnowledgePoisoning):
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_finite_logits_however_large_do_not_abort_a_run(temperature: float) -> None:
-    found = federation(replace(GKT, temperature=temperature), threat=Threat(frozenset({1}), Certain()))
+    found = federation(replace(GKT, distillation=Distillation(temperature)), threat=Threat(frozenset({1}), Certain()))
     for _ in range(2):
         assert found.play().rejected == ()
     assert all(bool(tensor.isfinite().all()) for name, tensor in found.state().items() if tensor.ndim)
@@ -350,4 +353,4 @@ def test_bad_settings_of_the_server_are_refused(settings: dict[str, Any], words:
 def test_bad_settings_of_the_distillation_are_refused() -> None:
     for bad in ({"temperature": 0.0}, {"to_clients": -1.0}, {"to_server": float("nan")}):
         with pytest.raises(InputError, match="distillation"):
-            FedGKT(**bad)
+            Distillation(**bad)

@@ -18,7 +18,7 @@ from fedsec.defense.knowledge import Admission, KnowledgeDefense
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.engine.precision import Compute
 from fedsec.errors import AggregationError, InputError
-from fedsec.federation import FedGKT, KnowledgeFederation, ServerTraining
+from fedsec.federation import Distillation, FedGKT, KnowledgeFederation, ServerTraining
 from fedsec.federation.knowledge.inbox import Inbox
 from fedsec.federation.knowledge.rounds import _compute
 from fedsec.federation.knowledge.server import KnowledgeServer
@@ -101,11 +101,11 @@ class Steep(KnowledgeDefense):
 
 def test_a_network_that_its_last_step_broke_is_no_result() -> None:
     settings = replace(SETTINGS, epochs=1, batch_size=99, optimizer="sgd", lr=1e30)
-    made = server(settings, defense=Steep(), to_server=0.0)
+    made = server(settings, defense=Steep(), distillation=Distillation(to_server=0.0))
     with pytest.raises(AggregationError, match="round 3: the server's network is no longer finite"):
         made.train(*inbox(), 3)
     # A buffer that is not finite, where no parameter shows it.
-    made = server(replace(settings, lr=1e-30), to_server=0.0)
+    made = server(replace(settings, lr=1e-30), distillation=Distillation(to_server=0.0))
     made.module[1].running_mean[0] = torch.inf  # type: ignore[index, union-attr]
     with pytest.raises(AggregationError, match="network is no longer finite"):
         made.train(*inbox(), 1)
@@ -123,7 +123,10 @@ class Scripted(KnowledgeDefense):
 
 def test_patience_goes_on_where_it_was_interrupted() -> None:
     settings = replace(SETTINGS, epochs=1, batch_size=99, lr=1.0, patience=2)
-    made, again = (server(settings, defense=Scripted(*losses), to_server=0.0) for losses in ([3, 2, 2.5, 2.5, 2.5], []))
+    made, again = (
+        server(settings, defense=Scripted(*losses), distillation=Distillation(to_server=0.0))
+        for losses in ([3, 2, 2.5, 2.5, 2.5], [])
+    )
     for number in (1, 2, 3):
         made.train(*inbox(), number)
     kept = made.state()
