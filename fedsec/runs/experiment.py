@@ -1,7 +1,6 @@
 """From a resolved cell configuration to a federation that is ready to run."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path

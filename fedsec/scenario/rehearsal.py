@@ -100,7 +100,7 @@ def bound_of(config: CellConfig, cohort: int) -> int:
 
 
 def _smallest_round(config: CellConfig) -> None:
-    """Check the server's rule against the fewest clients that Poisson sampling draws; a round without any asks for no rule."""
+    """Check the server's rule against the fewest clients that Poisson sampling draws; without any, no rule is asked."""
     from fedsec.federation.rounds import sample_clients
 
     try:
