@@ -117,7 +117,7 @@ def _unmeasured(row: Metric, cells: Sequence["Cell"], *, own: bool) -> Iterator[
     untouched = [cell for cell in cells if cell.config.inversion is None]
     if row.source == "inversion" and untouched:
         message = f"is measured of what an inversion reconstructs, and {untouched[0]} has none"
-        yield f"{message}; expected a selector such as attack: dlg"
+        yield f"{message}; expected a selector such as inversion: dlg"
     unasked = [cell for cell in cells if row.name not in cell.config.metrics]
     if own and unasked:
         yield f"is measured where `metrics` names it, and {unasked[0]} does not; expected metrics: [{row.name}]"
