@@ -20,6 +20,9 @@ class _Commands(TyperGroup):
     """Turns deliberate errors into one clear message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
+        from fedsec.report.console import spell_out_missing_letters
+
+        spell_out_missing_letters()
         try:
             return super().invoke(ctx)
         except InputError as error:

@@ -9,22 +9,17 @@ from types import TracebackType
 from typing import Self
 
 from jaxtyping import Float
-from rich.console import Console, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 from torch import Tensor
 
 from fedsec.files import write_atomic
 from fedsec.inversion.figures import Frame, glance
+from fedsec.report.console import QUIET_SECONDS, bars, say
 from fedsec.report.progress import duration
 from fedsec.threat import Snapshot
 
 __all__ = ["Progress"]
 
-QUIET_SECONDS = 10.0
-"""Without a terminal, a stage is heard of at most this often."""
 PICTURE_SECONDS = 4.0
 """Between two pictures of the best so far, at least."""
 MOST_FRAMES = 60
@@ -63,20 +58,20 @@ class Progress:
         self._written = False
         self._begun = self._said = self._drawn = clock()
         self._pause = PICTURE_SECONDS
-        self._live: Live | None = None
-        if console.is_terminal and not (console.quiet or console.is_dumb_terminal or console.is_jupyter):
-            self._live = Live(console=console, get_renderable=self._render, transient=True, refresh_per_second=5)
+        self._bars = bars(console, clock)
+        if self._bars is not None:
+            self._line = self._bars.add_task("attacking", total=None, reading="")
 
     def __enter__(self) -> Self:
-        if self._live:
-            self._live.start(refresh=True)
+        if self._bars is not None:
+            self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live:
-            self._live.stop()
+        if self._bars is not None:
+            self._bars.stop()
 
     def __call__(self, snapshot: Snapshot) -> None:
         """Take notice of the best so far."""
@@ -92,10 +87,17 @@ class Progress:
             self._written = True
             self._drawn = self._clock()
             self._pause = max(PICTURE_SECONDS, 20 * (self._drawn - now))
-        if not self._live and (begins or now - self._said >= QUIET_SECONDS):
+        if self._bars is not None:
+            whole = max(snapshot.iterations, 1)
+            self._bars.update(
+                self._line,
+                description=_reading(snapshot),
+                completed=snapshot.iteration,
+                total=whole,
+            )
+        elif begins or now - self._said >= QUIET_SECONDS:
             self._said = now
-            text = f"{_reading(snapshot)} ({duration(now - self._begun)})"
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            say(self._console, f"{_reading(snapshot)} ({duration(now - self._begun)})")
 
     def discard(self) -> None:
         """Remove the picture of the best so far, if this wrote one."""
@@ -110,16 +112,6 @@ class Progress:
         if len(self.frames) > MOST_FRAMES:
             self.frames = self.frames[::2]
             self._stride *= 2
-
-    def _render(self) -> RenderableType:
-        row = Table.grid(padding=(0, 2))
-        spent = duration(self._clock() - self._begun)
-        if self.last is None:
-            row.add_row("", Text("attacking"), Text(spent))
-        else:
-            bar = ProgressBar(max(self.last.iterations, 1), self.last.iteration, width=24)
-            row.add_row("", bar, Text(_reading(self.last)), Text(spent))
-        return row
 
 
 def _reading(snapshot: Snapshot) -> str:

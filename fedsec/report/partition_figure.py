@@ -13,17 +13,23 @@ from fedsec.report.figures import plain, save
 from fedsec.report.summary import Record
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _BLUE = "#0072B2"
+MOST_CIRCLES = 150
+"""Up to so many clients each has circles of its own; more are drawn as shades."""
+_COLUMNS = 900
+"""Columns of shades at most; each is the mean of clients beside each other."""
+_NAME = 24
 
 
 def draw_partitions(root: Path, records: Sequence[Record], into: Path | None = None) -> list[Path]:
     """Draw how the examples are spread over the clients into `partition.png`.
 
     One circle for each client and class, its area proportional to the number of examples; above, a bar with each
-    client's total. Partitions that differ in more than the seed continue in `partition-2.png` and so on, each drawn
-    for its first seed.
+    client's total. More than 150 clients are drawn as shades, sorted by the class that most of their examples have.
+    Partitions that differ in more than the seed continue in `partition-2.png` and so on, each drawn for its first seed.
 
     Args:
         root: the run's folder, which holds `<cell id>/partition.json`.
@@ -50,6 +56,62 @@ def draw_partitions(root: Path, records: Sequence[Record], into: Path | None = N
 
 
 def _draw(partition: Mapping[str, Any]) -> "Figure":
+    return (_draw_circles if len(partition["counts"]) <= MOST_CIRCLES else _draw_shares)(partition)
+
+
+def _draw_shares(partition: Mapping[str, Any]) -> "Figure":
+    """Sizes of all clients in order, and the shares of the classes, clients of the same main class side by side."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    counts = np.asarray(partition["counts"], dtype=np.float64)
+    clients, classes = counts.shape
+    sizes = counts.sum(axis=1)
+    shares = counts / np.maximum(sizes, 1)[:, None]
+    main = shares.argmax(axis=1)
+    order = np.lexsort((-shares[np.arange(clients), main], main))
+    columns = np.stack([shares[part].mean(axis=0) for part in np.array_split(order, min(clients, _COLUMNS))], axis=1)
+    across, down = 9.0, float(np.clip(0.2 * classes, 1.2, 8.0))
+    figure = Figure(figsize=(across + 1.6, down + 2.6), layout="constrained")
+    totals, grid = figure.subplots(2, 1, height_ratios=(1.1, down))
+
+    totals.plot(range(clients), np.sort(sizes)[::-1], color="0.5", drawstyle="steps-mid")
+    totals.set_ylabel("examples", fontsize=8)
+    totals.set_xlabel("clients, the largest first", fontsize=8)
+    totals.set_xlim(0, clients - 1)
+    totals.set_ylim(bottom=0)
+    totals.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=2))
+    totals.spines[["top", "right"]].set_visible(False)
+    totals.set_title(_title(partition, width=int(13 * across), circles=False), fontsize=9, loc="left")
+
+    extent = (0.0, float(clients), classes - 0.5, -0.5)
+    image = grid.imshow(columns, aspect="auto", cmap="Blues", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+    bar = figure.colorbar(image, ax=grid, format=PercentFormatter(1), pad=0.01)
+    bar.set_label("of the client's examples", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    grid.set_xlabel("clients, those of the same main class side by side", fontsize=9)
+    _label_classes(grid, partition["classes"])
+    for axes in (totals, grid):
+        axes.tick_params(labelsize=8)
+    return figure
+
+
+def _label_classes(axes: "Axes", classes: Sequence[Any]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_ylabel("class", fontsize=9)
+    if len(classes) <= 20:
+        axes.set_yticks(range(len(classes)), [plain(shortened(str(name))) for name in classes])
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=20))
+
+
+def shortened(name: str) -> str:
+    """A class's name as far as there is room for it."""
+    return name if len(name) <= _NAME else f"{name[: _NAME - 3]}..."
+
+
+def _draw_circles(partition: Mapping[str, Any]) -> "Figure":
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -74,19 +136,15 @@ def _draw(partition: Mapping[str, Any]) -> "Figure":
     grid.set_xlim(-0.6, clients - 0.4)
     grid.set_ylim(classes - 0.4, -0.6)
     grid.set_xlabel("client", fontsize=9)
-    grid.set_ylabel("class", fontsize=9)
     grid.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=20))
-    if classes <= 20:
-        grid.set_yticks(range(classes), [plain(str(name)) for name in partition["classes"]])
-    else:
-        grid.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=20))
+    _label_classes(grid, partition["classes"])
     grid.tick_params(labelsize=8)
     grid.grid(color="0.93", linewidth=0.5)
     grid.set_axisbelow(True)
     return figure
 
 
-def _title(partition: Mapping[str, Any], width: int) -> str:
+def _title(partition: Mapping[str, Any], width: int, *, circles: bool = True) -> str:
     settings = dict(partition.get("partition") or {})
     name = settings.pop("name", "partition")
     options = {key: value for key, value in settings.items() if key not in ("clients", "options", "label")}
@@ -95,8 +153,9 @@ def _title(partition: Mapping[str, Any], width: int) -> str:
     counts = np.asarray(partition["counts"])
     sizes = counts.sum(axis=1)
     seed = f", seed {partition['seed']}" if "seed" in partition else ""
-    facts = f"{len(counts)} clients with {sizes.min():,} to {sizes.max():,} examples{seed}"
-    parts = [f"{name} ({given})" if given else str(name), facts, f"largest circle: {counts.max():,} examples"]
-    if len(facts) + len(parts[2]) + 2 <= width:
+    facts = f"{len(counts):,} clients with {sizes.min():,} to {sizes.max():,} examples{seed}"
+    parts = [f"{name} ({given})" if given else str(name), facts]
+    parts += [f"largest circle: {counts.max():,} examples"] if circles else []
+    if circles and len(facts) + len(parts[2]) + 2 <= width:
         parts[1:] = [f"{facts}; {parts[2]}"]
     return plain("\n".join(line for part in parts for line in textwrap.wrap(part, width)))

@@ -1,4 +1,4 @@
-"""What a run shows while it works: a live display on a terminal, plain lines elsewhere."""
+"""What a run shows while it works: live lines on a terminal, plain lines elsewhere."""
 
 import math
 import threading
@@ -8,24 +8,21 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
+from rich.progress import TaskID
 
 from fedsec.metrics.metric import described
+from fedsec.report.console import QUIET_SECONDS, bars, say
 from fedsec.report.summary import Record, describe, primary, value_of
 
 if TYPE_CHECKING:
     from fedsec.scenario import Cell
 
-QUIET_SECONDS = 10.0
-"""Without a terminal, a running cell is heard of at most this often."""
-
 
 @dataclass
 class _Running:
+    """A cell at work; `round` is 0 until it has been heard of."""
+
     name: str
     round: int
     rounds: int
@@ -33,16 +30,19 @@ class _Running:
     heard: float
     said: float
     rounds_here: int = 0
+    line: TaskID | None = None
 
     @property
     def reading(self) -> str:
+        if not self.round:
+            return "starting"
         return f"round {self.round}/{self.rounds}{self.measured and ', '}{self.measured}"
 
 
 class Progress:
     """Shows how far a run has come; a context manager.
 
-    On a terminal: one bar for the whole run with the time left, one line for each running cell with its round and its
+    On a terminal: one bar for the whole run with the time left, one for each running cell with its round and its
     primary metric so far. Elsewhere: a line when a cell starts and ends, and at most one every ten seconds in between.
 
     Args:
@@ -68,20 +68,23 @@ class Progress:
         self._since = clock()
         self._begun = self._since
         self._lock = threading.RLock()
-        self._live: Live | None = None
-        if console.is_terminal and not (console.quiet or console.is_dumb_terminal or console.is_jupyter):
-            self._live = Live(console=console, get_renderable=self._render, transient=True, refresh_per_second=5)
+        self._bars = bars(console, clock)
+        self._whole = self._trained = TaskID(0)
+        if self._bars is not None:
+            self._whole = self._bars.add_task("", total=None, reading="")
+            self._trained = self._bars.add_task("shared training", total=None, reading="", visible=False)
 
     def __enter__(self) -> Self:
-        if self._live:
-            self._live.start(refresh=True)
+        if self._bars is not None:
+            self._show()
+            self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live:
-            self._live.stop()
+        if self._bars is not None:
+            self._bars.stop()
 
     def start(self, cell: "Cell") -> None:
         """A worker has taken up the cell."""
@@ -91,6 +94,7 @@ class Progress:
             now = self._clock()
             self._running[cell.id] = _Running(name, self._rounds_done[cell.id], rounds, "", now, now)
             self._lanes = max(self._lanes, len(self._running))
+            self._show()
         self._say(f"{name}: started")
 
     def update(self, cell: "Cell", round: int, rounds: int, metrics: Mapping[str, float | None]) -> None:
@@ -109,6 +113,7 @@ class Progress:
             due = now - running.said >= QUIET_SECONDS and round < rounds
             if due:
                 running.said = now
+            self._show()
         if due:
             self._say(f"{running.name}: {running.reading}{self._left()}")
 
@@ -121,12 +126,15 @@ class Progress:
             failed = record["status"] == "failed"
             self._failed += failed
             number = len(self._finished)
+            if running is not None and running.line is not None and self._bars is not None:
+                self._bars.remove_task(running.line)
+            self._show()
         if running is None:
             return
         if failed:
             text = f"{running.name}: failed: {record.get('error')}"
-            if self._live:
-                self._console.print(Text(text, style="red"))
+            if self._bars is not None:
+                say(self._console, text, "red")
         else:
             name = primary([record]).name
             measured = _reading({name: value_of(record, name)})
@@ -144,12 +152,13 @@ class Progress:
                 self._since = now
             if first or done == total:
                 self._begun = now
+            self._show()
         if due and total:
             self._say(f"local training shared by cells: {done} of {total} clients")
 
     def _say(self, text: str) -> None:
-        if not self._live:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        if self._bars is None:
+            say(self._console, text)
 
     def _seconds_left(self) -> float | None:
         """At the pace so far; None while there is none to go by."""
@@ -165,28 +174,30 @@ class Progress:
         seconds = self._seconds_left()
         return f", about {duration(seconds)} left" if seconds and seconds >= 1 else ""
 
-    def _render(self) -> RenderableType:
-        with self._lock:
-            bars = Table.grid(padding=(0, 2))
-            finished = f"{len(self._finished)} of {self._cells} cells"
-            if self._failed:
-                finished += f", {self._failed} failed"
-            done, total = sum(self._rounds_done.values()), max(self._rounds_total, 1)
-            bars.add_row("", ProgressBar(total, done, width=30), Text(f"{finished}{self._left()}"))
-            if self._shared and self._shared[0] < self._shared[1]:
-                trained, clients = self._shared
-                bars.add_row(
-                    "", ProgressBar(clients, trained, width=30), Text(f"shared training: client {trained} of {clients}")
-                )
-            rows = Table.grid(padding=(0, 2))
-            room = max(1, self._console.height - 4)
-            for running in list(self._running.values())[:room]:
-                rows.add_row(
-                    "", Text(running.name), Text(f"round {running.round}/{running.rounds}"), Text(running.measured)
-                )
-            if len(self._running) > room:
-                rows.add_row("", Text(f"and {len(self._running) - room} more"), "", "")
-        return Group(bars, rows)
+    def _show(self) -> None:
+        """Bring the live lines up to date; the lock is held."""
+        if self._bars is None:
+            return
+        done, total = sum(self._rounds_done.values()), max(self._rounds_total, 1)
+        finished = f"{len(self._finished)} of {self._cells} cells"
+        finished += f", {self._failed} failed" if self._failed else ""
+        room = max(1, self._console.height - 4)
+        more = f", {len(self._running) - room} more at work" if len(self._running) > room else ""
+        whole = f"{finished}{self._left()}{more}"
+        self._bars.update(self._whole, description=whole, completed=done, total=total)
+        trained, clients = self._shared or (0, 0)
+        self._bars.update(
+            self._trained,
+            completed=trained,
+            total=clients,
+            visible=trained < clients,
+            reading=f"client {trained} of {clients}",
+        )
+        for place, running in enumerate(self._running.values()):
+            if running.line is None:
+                running.line = self._bars.add_task(running.name, total=running.rounds, reading="")
+            reading, visible = running.reading, place < room
+            self._bars.update(running.line, completed=running.round, reading=reading, visible=visible)
 
 
 def _reading(metrics: Mapping[str, float | None]) -> str:

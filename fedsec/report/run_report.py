@@ -45,7 +45,8 @@ def write_results(root: Path, records: Sequence[Record]) -> None:
     `results.json` is a list with one entry a cell, as in ``{"id": "3f..", "cell": {"attack": "none", ...},
     "status": "done", "metrics": {"accuracy": 0.95, ...}, "error": null, "seconds": 3.1}``; accuracies are fractions, a
     number that is not finite is null, and so is a metric that only other cells have. `results.csv` has one line a cell
-    and one column for each axis and metric; lists are spread over numbered columns, as in ``per_class_accuracy.0``.
+    and one column for each axis and metric; lists are spread over numbered columns, as in
+    ``per_class_accuracy.0``, and text that a spreadsheet would take for a formula begins with an apostrophe.
 
     Args:
         root: the run's folder; created if need be.
@@ -80,11 +81,23 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     metric_names = list(dict.fromkeys(name for _, metrics, _ in flat for name in metrics))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["id", *axis_names, "status", *metric_names, "error", "seconds"])
+    writer.writerow([_harmless(name) for name in ("id", *axis_names, "status", *metric_names, "error", "seconds")])
     for row, (axes, metrics, rest) in zip(rows, flat, strict=True):
         values = [axes.get(name) for name in axis_names], [metrics.get(name) for name in metric_names]
-        writer.writerow([row["id"], *values[0], row["status"], *values[1], rest["error"], rest["seconds"]])
+        content = [row["id"], *values[0], row["status"], *values[1], rest["error"], rest["seconds"]]
+        writer.writerow([_harmless(value) for value in content])
     return out.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula gets an apostrophe before it; numbers stay what they are."""
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def _spread(value: Any, name: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from fedsec.report import run_report as report
+from fedsec.report.console import say
 from fedsec.report.summary import describe
 from fedsec.runs.result import RunResult
 from fedsec.runs.store import Store
@@ -38,7 +39,10 @@ class Closing:
             interrupted: whether the run was stopped before its end; nothing is judged then.
         """
         done = [record for record in records if record["status"] == "done"]
-        earlier = self.store.report({record["id"] for record in done}, lambda folder: self._draw(folder, records, done))
+        with self.console.status("drawing pictures"):
+            earlier = self.store.report(
+                {record["id"] for record in done}, lambda folder: self._draw(folder, records, done)
+            )
         if done:
             self._show_tables(records)
         self._name_failures(records)
@@ -54,7 +58,7 @@ class Closing:
         return RunResult(self.store.root, records, failures, unmet, interrupted)
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        say(self.console, text)
 
     def _draw(self, folder: Path, records: Sequence[dict[str, Any]], done: Sequence[dict[str, Any]]) -> None:
         root = self.store.root
@@ -99,7 +103,7 @@ class Closing:
         checked = report.check(self.scenario.expectations, records)
         unmet = [text if value is None else f"{text}, measured {value:.4g}" for text, value, met in checked if not met]
         for line in unmet:
-            self.console.print(f"NOT MET: {line}", style="red", markup=False)
+            say(self.console, f"NOT MET: {line}", "red")
         if checked:
             self._say(f"expectations: {len(checked) - len(unmet)} of {len(checked)} met")
         return unmet

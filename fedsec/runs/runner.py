@@ -10,6 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from fedsec.errors import InputError
+from fedsec.report.console import say
 from fedsec.report.progress import Progress
 from fedsec.report.summary import describe
 from fedsec.runs.closing import Closing
@@ -192,7 +193,7 @@ class _Run:
         return Task(kind, content, settings, cell.axes, self.made_with[cell.id], client)
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        say(self.console, text)
 
 
 def available_cores() -> int:

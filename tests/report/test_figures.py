@@ -195,6 +195,24 @@ def test_areas_are_proportional_to_counts_and_circles_do_not_overlap(clients: in
     assert "seed 3" in totals.get_title(loc="left")
 
 
+def test_many_clients_are_drawn_as_shades_of_one_size(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(30, [0, *[1 / 9] * 9], 10_000)
+    counts[:5000] = [40] + [0] * 9
+    partition = {"counts": counts.tolist(), "classes": list("abcdefghij"), "partition": {"name": "iid"}, "seed": 3}
+    figure = partition_figure._draw(partition)
+    assert (figure.get_size_inches() * 150).max() < 2000
+    totals, grid, _ = figure.axes
+    (image,) = grid.images
+    shades = image.get_array()
+    assert shades.shape == (10, partition_figure._COLUMNS)
+    assert np.allclose(shades.sum(axis=0), 1)
+    assert np.allclose(shades[0, : partition_figure._COLUMNS // 2 - 10], 1)  # clients of nothing but the first class
+    assert totals.lines[0].get_ydata()[[0, -1]].tolist() == [40, 30]
+    assert "10,000 clients with 30 to 40 examples" in totals.get_title(loc="left")
+    assert "circle" not in totals.get_title(loc="left")
+
+
 def test_drawing_needs_no_display_and_no_pyplot(tmp_path: Path) -> None:
     records = write_cells(tmp_path, 2, attack=["none"], defense=["mean"])
     code = (

@@ -1,5 +1,6 @@
 """What a run shows while it works."""
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,7 +46,8 @@ def terminal(width: int = 80, height: int = 24) -> Console:
 
 def shown(progress: Progress, console: Console) -> list[str]:
     with console.capture() as capture:
-        console.print(progress._render())
+        assert progress._bars is not None
+        console.print(progress._bars.get_renderable())
     return [line.rstrip() for line in capture.get().splitlines() if line.strip()]
 
 
@@ -160,10 +162,10 @@ def test_the_display_shows_the_whole_and_each_running_cell() -> None:
         progress.update(cells[2], number, 10, {"accuracy": 0.875})
     lines = shown(progress, console)
     assert "1 of 3 cells, about 32 s left" in lines[0]
-    assert lines[1].split() == ["none,", "mean,", "seed=1", "round", "0/10"]
-    assert lines[2].split() == ["none,", "mean,", "seed=2", "round", "4/10", "accuracy", "87.5%"]
+    assert lines[1].split()[-4:] == ["none,", "mean,", "seed=1", "starting"]
+    assert lines[2].split()[-7:] == ["none,", "mean,", "seed=2", "round", "4/10,", "accuracy", "87.5%"]
     progress.shared(1, 20)
-    assert "shared training: client 1 of 20" in shown(progress, console)[1]
+    assert re.search(r"shared training +client 1 of 20", shown(progress, console)[1])
 
 
 def test_the_display_fits_a_low_terminal() -> None:
@@ -174,7 +176,7 @@ def test_the_display_fits_a_low_terminal() -> None:
         progress.start(cell)
     lines = shown(progress, console)
     assert len(lines) <= 8
-    assert lines[-1].strip() == "and 26 more"
+    assert "0 of 30 cells, 26 more at work" in lines[0]
 
 
 def test_a_terminal_gets_no_plain_lines_but_hears_of_failures() -> None:

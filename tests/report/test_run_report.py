@@ -327,6 +327,17 @@ def test_what_only_other_cells_have_is_null(tmp_path: Path) -> None:
         assert [(row["psnr"], row["lpips"]) for row in csv.DictReader(file)] == [("", ""), ("20.0", ""), ("", "")]
 
 
+def test_no_text_becomes_a_formula_of_a_spreadsheet(tmp_path: Path) -> None:
+    records = [record(0.5, attack="=cmd()", defense="-0.5"), record(None, "failed", attack="@x", defense="+a")]
+    records[1]["error"] = "-1 is too small"
+    records[0]["metrics"]["loss"] = -0.25
+    report.write_results(tmp_path, records)
+    with (tmp_path / "results.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["attack"], first["defense"], first["loss"]) == ("'=cmd()", "-0.5", "-0.25")
+    assert (second["attack"], second["defense"], second["error"]) == ("'@x", "'+a", "'-1 is too small")
+
+
 def test_reporting_is_light() -> None:
     code = (
         "import sys, fedsec.report.run_report, fedsec.report.progress; "
