@@ -125,6 +125,9 @@ def run(
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells and their work; run nothing.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an earlier run left.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Take what other code, data or versions left, instead of running it again.")
+    ] = False,
 ) -> None:
     """Run a scenario, or finish one that was interrupted.
 
@@ -150,7 +153,7 @@ def run(
 
     from fedsec import runs
 
-    result = runs.run(loaded, out=out, workers=workers, device=device.value, fresh=fresh, console=Console())
+    result = runs.run(loaded, out=out, workers=workers, device=device.value, fresh=fresh, keep=keep, console=Console())
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
     if result.failures or result.unmet:

@@ -15,6 +15,7 @@ from fedsec.federation.updates import Federation
 from fedsec.metrics.metric import Metric, described, of_source
 from fedsec.privacy import Epsilon
 from fedsec.runs.cell_files import CellFiles
+from fedsec.runs.continuation import lineage
 from fedsec.runs.experiment import Experiment, build_experiment, finite
 from fedsec.runs.provenance import provenance
 from fedsec.runs.shared_updates import SharedUpdates
@@ -29,7 +30,7 @@ CHECKPOINT_SHARE = 20
 """A checkpoint is written when training since the last one took this many times as long as writing it."""
 
 
-def cell_experiment(config: CellConfig, settings: Settings) -> Experiment:
+def cell_experiment(config: CellConfig, settings: Settings, made_with: Mapping[str, str]) -> Experiment:
     """Build a cell's experiment, its local training shared with other cells where that is possible.
 
     Shared training runs on one thread, whatever the cell's number: independent clients fill the cores.
@@ -38,7 +39,7 @@ def cell_experiment(config: CellConfig, settings: Settings) -> Experiment:
     if not is_shared(config):
         return build_experiment(config, device=device, threads=settings.threads)
     torch.set_num_threads(1)
-    shared = SharedUpdates(Store(settings.root).shared, config, settings.device)
+    shared = SharedUpdates(Store(settings.root).shared, config, settings.device, made_with, keep=settings.keep)
     experiment = build_experiment(config, device=device, threads=1, local_updates=shared)
     federation = experiment.federation
     assert isinstance(federation, Federation)
@@ -54,6 +55,7 @@ def run_cell(
     on_round: OnRound,
     *,
     made_with: Mapping[str, str] | None = None,
+    origin: str | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Run one cell to its end, from its last checkpoint if there is one.
@@ -64,6 +66,7 @@ def run_cell(
         settings: where and how.
         on_round: called after each round, see `OnRound`.
         made_with: what its numbers depend on beside the configuration; found out if it is not given.
+        origin: id of a finished cell that differs in having fewer rounds only, to go on from.
         say: called with what the reader should know, such as why an interrupted cell begins anew.
 
     Returns:
@@ -72,13 +75,18 @@ def run_cell(
     Raises:
         FedsecError: the cell cannot be run, with a message for the user.
     """
-    files = Store(settings.root).cell(config.id)
+    store = Store(settings.root)
+    files = store.cell(config.id)
     made_with = provenance(config, settings.device) if made_with is None else made_with
     checkpoint = files.checkpoint(made_with, keep=settings.keep, say=say)
+    if checkpoint is None and origin is not None:
+        checkpoint = store.cell(origin).checkpoint(made_with, keep=settings.keep, say=say)
+        if checkpoint is not None:
+            files.adopt_pictures(store.cell(origin))
     if checkpoint is not None:
         settings = replace(settings, threads=checkpoint.threads)
     torch.set_num_threads(settings.threads)
-    experiment = cell_experiment(config, settings)
+    experiment = cell_experiment(config, settings, made_with)
     federation = experiment.federation
     curious = None
     if config.inversion is not None:
@@ -116,7 +124,12 @@ def run_cell(
                 files.save_checkpoint(log, federation.state(), settings, made_with)
                 last_save = time.perf_counter()
                 save_cost = last_save - now
-    return files.finish(_record(experiment, axes, history, settings), federation.weights(), made_with)
+        # Of what ends early there is nothing to go on from, and one round is soon done again.
+        goes_on = 1 < federation.rounds == len(history)
+        if goes_on:
+            files.save_checkpoint(log, federation.state(), settings, made_with)
+    record = {**_record(experiment, axes, history, settings), "lineage": lineage(config) if goes_on else None}
+    return files.finish(record, federation.weights(), made_with)
 
 
 def _finite(values: Mapping[str, float | None]) -> dict[str, float | None]:

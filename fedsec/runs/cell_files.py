@@ -169,9 +169,16 @@ class CellFiles:
         sums = {name: digest(self.folder / name) for name in _NUMBERS}
         result = {**record, "made_with": dict(made_with), "files": sums}
         write_json(self.folder / RESULT, {**result, "checksum": _checksum(result)})
-        for name in (CHECKPOINT, ERROR):
-            (self.folder / name).unlink(missing_ok=True)
+        self.error.unlink(missing_ok=True)
+        if result.get("lineage") is None:  # nothing will go on from here
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
         return result
+
+    def adopt_pictures(self, other: "CellFiles") -> None:
+        """Take over the pictures of another cell, whose rounds are the first ones of this cell."""
+        for path in other.folder.glob(f"{_OBSERVED}/round-*/*"):
+            if _PICTURE.fullmatch(path.name):
+                write_atomic(self.folder / path.relative_to(other.folder), path.read_bytes())
 
     def fail(self, text: str) -> None:
         """Write down why the cell failed."""

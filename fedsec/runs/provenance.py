@@ -55,6 +55,16 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
 
 
+def of_training(config: "CellConfig", made_with: Mapping[str, str], *, poisoned: bool) -> dict[str, str]:
+    """Of what a cell was made with, what one client's honest or poisoned training depends on."""
+    apart = {f"code of {part.name}" for part in config.defense if part.role != "local"} | {"fedsec's inversions"}
+    if config.inversion is not None:
+        apart.add(f"code of {config.inversion.name}")
+    if not poisoned:
+        apart.add(f"code of {config.attack.name}")
+    return {name: value for name, value in made_with.items() if name not in apart}
+
+
 def _methods(config: "CellConfig") -> Iterator[tuple[str, str]]:
     """(kind, name) of everything that a configuration names."""
     yield "dataset", config.dataset.name

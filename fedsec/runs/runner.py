@@ -14,6 +14,7 @@ from fedsec.report.console import say
 from fedsec.report.progress import Progress
 from fedsec.report.summary import describe
 from fedsec.runs.closing import Closing
+from fedsec.runs.continuation import lineage
 from fedsec.runs.events import Done, Failed, RoundDone, Said, Started, ends
 from fedsec.runs.executor import Executor
 from fedsec.runs.local_pool import LocalPool
@@ -93,6 +94,8 @@ class _Run:
     executor: Executor | None = None
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: list[InputError] = field(default_factory=list)
+    made_with: dict[str, dict[str, str]] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
 
     def finish(self) -> RunResult:
         cells = self.scenario.cells()
@@ -105,6 +108,7 @@ class _Run:
         pending = [cell for cell in cells if cell.id not in self.records]
         interrupted = False
         if pending:
+            self.origins = self._origins(pending)
             self.store.enter(cell.id for cell in cells)
             # One process has a GPU to itself unless told otherwise: memory is planned for one.
             usual = 1 if self.device == "cuda" else max(1, cores // threads)
@@ -122,10 +126,30 @@ class _Run:
                     self._run_cells(executor, progress, pending, settings)
             except KeyboardInterrupt:
                 interrupted = True
+        if all(cell.id in self.records and self.records[cell.id]["status"] == "done" for cell in cells):
+            self.store.give_back()
         ordered = [self.records.get(cell.id) or _empty(cell, "pending", None) for cell in cells]
         if len(self.errors) == len(cells):
             raise self.errors[0]
         return Closing(self.scenario, self.store, self.console).close(ordered, interrupted=interrupted)
+
+    def _origins(self, pending: Sequence[Cell]) -> dict[str, str]:
+        """For each cell that a finished one with fewer rounds is the beginning of, the id of the longest such one."""
+        wanted: dict[str, list[Cell]] = {}
+        for cell in pending:
+            if (line := lineage(cell.config)) is not None:
+                wanted.setdefault(line, []).append(cell)
+        best: dict[str, tuple[int, str]] = {}
+        for cell_id in self.store.cells() if wanted else ():
+            record, _ = self.store.cell(cell_id).result()
+            if record is None or record.get("lineage") is None:
+                continue
+            rounds = record["config"]["federation"]["rounds"]
+            for cell in wanted.get(record["lineage"], ()):
+                federation = cell.config.federation
+                if rounds < federation.rounds and rounds % federation.evaluate_every == 0:
+                    best[cell.id] = max(best.get(cell.id, (0, "")), (rounds, cell_id))
+        return {cell_id: origin for cell_id, (_, origin) in best.items()}
 
     def _take_finished(self, cells: Sequence[Cell]) -> None:
         """Take the results of cells that an earlier run finished and that still hold; say why others do not."""
@@ -190,7 +214,7 @@ class _Run:
 
     def _task(self, kind: Literal["cell", "train"], cell: Cell, settings: Settings, client: int | None = None) -> Task:
         content = cell.config.model_dump(mode="json")
-        return Task(kind, content, settings, cell.axes, self.made_with[cell.id], client)
+        return Task(kind, content, settings, cell.axes, self.made_with[cell.id], self.origins.get(cell.id), client)
 
     def _say(self, text: str) -> None:
         say(self.console, text)

@@ -4,7 +4,8 @@ Each (client, poisoning) pair is trained alone, so that a row's bits do not depe
 be trained beside it; the cells pick their rows.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.federation.rounds import Threat
+from fedsec.runs.provenance import differences, of_training
 from fedsec.runs.tensor_files import DamagedFileError, load_tensors, save_tensors
 from fedsec.scenario import CellConfig
 from fedsec.scenario.shared_training import SharingKeys, row_path
@@ -27,10 +29,15 @@ class SharedUpdates:
         folder: where the rows are kept.
         config: the cell.
         device: where it trains.
+        made_with: what the cell's numbers depend on beside the configuration, see `fedsec.runs.provenance`.
+        keep: take rows that were trained with something else.
     """
 
-    def __init__(self, folder: Path, config: CellConfig, device: str) -> None:
-        self.folder, self.keys = folder, SharingKeys(config, device)
+    def __init__(
+        self, folder: Path, config: CellConfig, device: str, made_with: Mapping[str, str], *, keep: bool = False
+    ) -> None:
+        self.folder, self.keys, self.keep = folder, SharingKeys(config, device), keep
+        self.made_with = {poisoned: of_training(config, made_with, poisoned=poisoned) for poisoned in (False, True)}
         self.train: Any = None
         self.threat = Threat()
 
@@ -40,29 +47,37 @@ class SharedUpdates:
 
     def __call__(self, start: Start, clients: Sequence[int], round_number: int) -> LocalResult:
         """What training left of the given clients."""
-        rows = [self.row(start, client, round_number) for client in clients]
-        return LocalResult(
-            torch.cat([row.updates for row in rows]),
-            torch.cat([row.statistics for row in rows]),
-            np.concatenate([row.examples for row in rows]),
-        )
+        shape = len(clients), start.parameters.shape[-1]
+        updates = start.parameters.new_empty(shape)
+        statistics = start.statistics.new_empty(len(clients), start.statistics.shape[-1])
+        examples = np.empty(len(clients), dtype=np.int64)
+        for place, client in enumerate(clients):  # one matrix, filled row by row: two would be twice the memory
+            row = self.row(start, client, round_number)
+            updates[place], statistics[place], examples[place] = row.updates[0], row.statistics[0], row.examples[0]
+        return LocalResult(updates, statistics, examples)
 
     def row(self, start: Start, client: int, round_number: int) -> LocalResult:
         """What one client's training left, from its file if there is a sound one."""
         path, device = self.path(client), start.parameters.device
         with suppress(FileNotFoundError, DamagedFileError, KeyError):
-            tensors, _ = load_tensors(path)
+            tensors, notes = load_tensors(path)
+            trained_with = json.loads(notes["made_with"])
             kept = LocalResult(
                 tensors["update"].to(device)[None], tensors["statistics"].to(device)[None], tensors["examples"].numpy()
             )
-            if kept.updates.shape[1:] == start.parameters.shape[-1:] and len(kept.examples) == 1:
+            same = self.keep or not differences(trained_with, self.made_with[self.poisoned(client)])
+            if same and kept.updates.shape[1:] == start.parameters.shape[-1:] and len(kept.examples) == 1:
                 return kept
         trained: LocalResult = self.train(start, [client], round_number)
         tensors = {"update": trained.updates[0], "statistics": trained.statistics[0]}
-        save_tensors(path, {**tensors, "examples": torch.from_numpy(trained.examples)})
+        notes = {"made_with": json.dumps(self.made_with[self.poisoned(client)])}
+        save_tensors(path, {**tensors, "examples": torch.from_numpy(trained.examples)}, notes)
         return trained
 
     def path(self, client: int) -> Path:
         """The file of one client's update."""
-        poisoned = client in self.threat.byzantine and isinstance(self.threat.attack, DataPoisoning)
-        return row_path(self.folder, self.keys(client, poisoned=poisoned))
+        return row_path(self.folder, self.keys(client, poisoned=self.poisoned(client)))
+
+    def poisoned(self, client: int) -> bool:
+        """Whether a client trains on data that an attack corrupted."""
+        return client in self.threat.byzantine and isinstance(self.threat.attack, DataPoisoning)

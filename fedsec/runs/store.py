@@ -47,6 +47,10 @@ class Store:
         """The files of one cell."""
         return CellFiles(self.root / cell_id)
 
+    def cells(self) -> list[str]:
+        """The ids of all cells that were ever begun here."""
+        return list(self._manifest()["cells"])
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for one process.

@@ -44,6 +44,7 @@ class Task:
         settings: where and how.
         axes: the cell's place in the matrix, for the record.
         made_with: what its numbers depend on beside the configuration, see `fedsec.runs.provenance`.
+        origin: id of a finished cell to go on from, see `run_cell`.
         client: whom to train.
     """
 
@@ -52,6 +53,7 @@ class Task:
     settings: Settings
     axes: dict[str, str] = field(default_factory=dict)
     made_with: dict[str, str] | None = field(default=None, repr=False)
+    origin: str | None = None
     client: int | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -109,6 +111,7 @@ def _run(task: Task, emit: Emit) -> dict[str, Any]:
         task.settings,
         lambda number, rounds, metrics: emit(RoundDone(number, rounds, dict(metrics))),
         made_with=task.made_with,
+        origin=task.origin,
         say=lambda text: emit(Said(text)),
     )
 
@@ -117,14 +120,20 @@ def _train(task: Task) -> None:
     import torch
 
     torch.set_num_threads(task.settings.threads)
-    federation: Any = _experiment(json.dumps(task.config, sort_keys=True), task.settings).federation
+    experiment = _experiment(json.dumps(task.config, sort_keys=True), json.dumps(task.made_with), task.settings)
+    if isinstance(experiment, FedsecError):
+        raise experiment
+    federation: Any = experiment.federation
     federation.local_updates(federation.start([task.client]), [task.client], 1)
 
 
 @lru_cache(maxsize=1)
-def _experiment(config: str, settings: Settings) -> "Experiment":
-    """The experiment of a cell, kept while one client of it after another is trained."""
+def _experiment(config: str, made_with: str, settings: Settings) -> "Experiment | FedsecError":
+    """The experiment of a cell, or why there is none, kept while one client of it after another is trained."""
     from fedsec.runs.cell import cell_experiment
     from fedsec.scenario import CellConfig
 
-    return cell_experiment(CellConfig.model_validate_json(config), settings)
+    try:
+        return cell_experiment(CellConfig.model_validate_json(config), settings, json.loads(made_with) or {})
+    except FedsecError as error:
+        return error

@@ -25,6 +25,7 @@ def test_a_run_leaves_what_it_promises(whole: Path) -> None:
         assert len(record["metrics"]["per_class_accuracy"]) == 10
         folder = whole / record["id"]
         assert {p.name for p in folder.iterdir()} == {
+            "checkpoint.safetensors",
             "config.yaml",
             "model.safetensors",
             "partition.json",
