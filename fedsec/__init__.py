@@ -1,3 +1,107 @@
-"""fedsec: what an attacker can do to a federation, and what each defense buys and costs."""
+"""fedsec: what an attacker can do to a federation, and what each defense buys and costs.
+
+What stands in `__all__` is public, and so are the packages `fedsec.attacks`, `fedsec.defenses`, `fedsec.threat`,
+`fedsec.defense` and `fedsec.testing`; everything else may move. Names are loaded when they are first used, so that
+`import fedsec` itself costs nothing.
+
+    import fedsec
+
+    result = fedsec.run("quickstart")              # a shipped scenario, a file, or a mapping
+    rule = fedsec.Pipeline([fedsec.defenses.ClipUpdate(max_norm=1.0), fedsec.defenses.Median()])
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fedsec.errors import FedsecError, InputError
+
+if TYPE_CHECKING:
+    from fedsec import attacks, defense, defenses, testing, threat
+    from fedsec.attacks import ATTACKS, INVERSIONS
+    from fedsec.data import Dataset
+    from fedsec.data import load as load_dataset
+    from fedsec.defense import Pipeline
+    from fedsec.defenses import DEFENSES
+    from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
+    from fedsec.federation import Federation, KnowledgeFederation, Threat
+    from fedsec.federation.algorithms import ALGORITHMS, Centralized, FedAvg, FedGKT, FedProx, FedSGD
+    from fedsec.runs import RunResult, run
+    from fedsec.scenario import Scenario, load_scenario
+    from fedsec.seeds import Streams
+    from fedsec.threat import Observation, Reconstruction
+
+__all__ = [
+    "__version__",
+    # Scenarios
+    "run",
+    "RunResult",
+    "Scenario",
+    "load_scenario",
+    # A federation of one's own
+    "Federation",
+    "KnowledgeFederation",
+    "ALGORITHMS",
+    "Centralized",
+    "FedAvg",
+    "FedGKT",
+    "FedProx",
+    "FedSGD",
+    "CohortTrainer",
+    "LocalTraining",
+    "ResidentData",
+    "Threat",
+    "Streams",
+    "Dataset",
+    "load_dataset",
+    # Methods, for anybody's loop
+    "ATTACKS",
+    "INVERSIONS",
+    "DEFENSES",
+    "Pipeline",
+    "Observation",
+    "Reconstruction",
+    "attacks",
+    "defense",
+    "defenses",
+    "testing",
+    "threat",
+    # What goes wrong
+    "FedsecError",
+    "InputError",
+]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "fedsec.attacks": ("ATTACKS", "INVERSIONS"),
+    "fedsec.data": ("Dataset", "load_dataset"),
+    "fedsec.defense": ("Pipeline",),
+    "fedsec.defenses": ("DEFENSES",),
+    "fedsec.engine": ("CohortTrainer", "LocalTraining", "ResidentData"),
+    "fedsec.federation": ("Federation", "KnowledgeFederation", "Threat"),
+    "fedsec.federation.algorithms": ("ALGORITHMS", "Centralized", "FedAvg", "FedGKT", "FedProx", "FedSGD"),
+    "fedsec.runs": ("RunResult", "run"),
+    "fedsec.scenario": ("Scenario", "load_scenario"),
+    "fedsec.seeds": ("Streams",),
+    "fedsec.threat": ("Observation", "Reconstruction"),
+}
+"""Module -> what it has of the public names."""
+_RENAMED = {"load_dataset": "load"}
+_PACKAGES = ("attacks", "defense", "defenses", "testing", "threat")
+
+if not TYPE_CHECKING:  # a type checker is to know the names, not to take any name for one
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name when it is first used."""
+        if name in _PACKAGES:
+            return import_module(f"fedsec.{name}")
+        for module, names in _HOMES.items():
+            if name in names:
+                value = getattr(import_module(module), _RENAMED.get(name, name))
+                globals()[name] = value
+                return value
+        raise AttributeError(f"module 'fedsec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

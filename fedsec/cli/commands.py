@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from fedsec import __version__
 from fedsec.cli.invert import invert
-from fedsec.cli.options import Device
+from fedsec.cli.options import Device, PlainCommand, names_of, without_flag_types
 from fedsec.errors import FedsecError, InputError, ScenarioError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -18,6 +18,9 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 class _Commands(TyperGroup):
     """Turns deliberate errors into one clear message and an exit code."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return without_flag_types(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         from fedsec.report.console import spell_out_missing_letters
@@ -62,6 +65,7 @@ class Kind(StrEnum):
     models = "models"
     partitions = "partitions"
     algorithms = "algorithms"
+    metrics = "metrics"
 
 
 class DataAction(StrEnum):
@@ -101,7 +105,7 @@ def _scenarios(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def run(
     scenario: Annotated[
         str,
@@ -160,17 +164,21 @@ def run(
         raise typer.Exit(FAILED)
 
 
-app.command()(invert)
+app.command(cls=PlainCommand)(invert)
 
 
-@app.command("list")
+@app.command("list", cls=PlainCommand)
 def list_(
     kind: Annotated[
         Kind | None, typer.Argument(help="What to list; everything by default.", show_default=False)
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="With models: what each costs on this dataset's images.", show_default=False),
+        typer.Option(
+            help="With models: what each costs on this dataset's images.",
+            show_default=False,
+            autocompletion=names_of("dataset"),
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
@@ -183,21 +191,24 @@ def list_(
         _list_costs(dataset, as_json=as_json)
         return
     kinds = [kind] if kind else list(Kind)
-    found = {each.value: registry.entries(each.value.removesuffix("s")) for each in kinds}
+    tables = {listed.value: registry.entries(listed.value.removesuffix("s")) for listed in kinds}
     if as_json:
-        _print_json({name: [entry.as_json() for entry in entries.values()] for name, entries in found.items()})
+        _print_json({name: [entry.as_json() for entry in entries.values()] for name, entries in tables.items()})
         return
 
     from fedsec.cli.listing import show_entries
 
-    for name, entries in found.items():
+    for name, entries in tables.items():
         show_entries(name, entries.values())
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def data(
     action: Annotated[DataAction, typer.Argument(help="What to do.")] = DataAction.status,
-    name: Annotated[str | None, typer.Argument(help="A dataset, for fetch.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A dataset, for fetch.", show_default=False, autocompletion=names_of("dataset")),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Show which datasets are present and where, and how to get the rest; or fetch one."""
@@ -216,17 +227,17 @@ def data(
 
     if name is not None:
         registry.entry("dataset", name)
-    found = [item for item in status() if name in (None, item.name)]
+    datasets = [item for item in status() if name in (None, item.name)]
     if as_json:
-        _print_json([dict(vars(item)) for item in found])
+        _print_json([dict(vars(item)) for item in datasets])
         return
 
     from fedsec.cli.listing import show_datasets
 
-    show_datasets(found, places=name is not None)
+    show_datasets(datasets, places=name is not None)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def schema() -> None:
     """Print the JSON Schema of a scenario file, for editor completion."""
     from fedsec.scenario.schema import scenario_schema

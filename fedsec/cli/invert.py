@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedsec.cli.options import BnStatistics, ClientMode, Device, Labels, LpipsNetwork
+from fedsec.cli.options import BnStatistics, ClientMode, Device, Labels, LpipsNetwork, names_of
 from fedsec.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ def invert(
     attack: Annotated[
         str | None,
         typer.Option(
-            help="See `fedsec list attacks`.",
+            help="An inversion; see `fedsec list inversions`.",
+            autocompletion=names_of("inversion", "updates"),
             show_default="decoupled where it applies, else inverting_gradients or dlg",
             rich_help_panel=_ATTACK,
         ),
@@ -67,6 +68,7 @@ def invert(
         str,
         typer.Option(
             metavar="NAME|PACKAGE.MODULE:FACTORY",
+            autocompletion=names_of("model"),
             help="See `fedsec list models`; or your own, whose code this runs.",
             rich_help_panel=_CLIENT,
         ),
@@ -83,7 +85,11 @@ def invert(
     dataset: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Whose test images are attacked.", show_default="photos", rich_help_panel=_CLIENT
+            metavar="NAME",
+            help="Whose test images are attacked.",
+            show_default="photos",
+            rich_help_panel=_CLIENT,
+            autocompletion=names_of("dataset"),
         ),
     ] = None,
     images: Annotated[

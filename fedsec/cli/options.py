@@ -1,8 +1,21 @@
-"""What options of the command line may be."""
+"""What options of the command line may be, how help shows them, and what a shell offers to complete them."""
 
+from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
-__all__ = ["BnStatistics", "ClientMode", "Device", "Labels", "LpipsNetwork"]
+from typer.core import TyperCommand
+
+__all__ = [
+    "BnStatistics",
+    "ClientMode",
+    "Device",
+    "Labels",
+    "LpipsNetwork",
+    "PlainCommand",
+    "names_of",
+    "without_flag_types",
+]
 
 
 class Device(StrEnum):
@@ -41,3 +54,40 @@ class LpipsNetwork(StrEnum):
     alex = "alex"
     vgg = "vgg"
     squeeze = "squeeze"
+
+
+def without_flag_types(parameters: list[Any]) -> list[Any]:
+    """Parameters of which those that are switched on, and take no value, name no type in the help."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    return parameters
+
+
+class PlainCommand(TyperCommand):
+    """A command whose flags show no `<bool>` in the help."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its parameters."""
+        return without_flag_types(super().get_params(ctx))
+
+
+def names_of(kind: str, role: str | None = None) -> Callable[[str], list[str]]:
+    """What a shell offers where one thing of a kind is named.
+
+    Args:
+        kind: of `fedsec.plugins.registry.KINDS`.
+        role: the only role that counts.
+    """
+
+    def complete(incomplete: str) -> list[str]:
+        from fedsec.errors import InputError
+        from fedsec.plugins import registry
+
+        try:
+            known = registry.entries(kind)
+        except InputError:
+            known = registry.entries(kind, plugins=False)
+        return [name for name, entry in known.items() if name.startswith(incomplete) and role in (None, entry.role)]
+
+    return complete

@@ -321,8 +321,20 @@ def test_completion_offers_commands_options_and_files(tmp_path: Path) -> None:
     (tmp_path / "one.yaml").touch()
     (tmp_path / "two.txt").touch()
     (tmp_path / "folder").mkdir()
-    assert complete("fedsec run ") == ["folder/", "one.yaml"]
+    assert complete("fedsec run ")[:3] == ["folder/", "one.yaml", "byzantine_fmnist"]
     assert complete("fedsec run o") == ["one.yaml"]
+    assert complete("fedsec run quick") == ["quickstart"]
+    assert complete("fedsec invert --attack inv") == ["inverting_gradients"]
+    assert "feature_inversion" not in complete("fedsec invert --attack ")
+    assert complete("fedsec invert --model lenet") == ["lenet"]
+    assert "cifar10" in complete("fedsec data fetch ")
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("invert",), ("list",), ("data",), ("schema",)])
+def test_help_names_no_type_of_flags(command: tuple[str, ...]) -> None:
+    shown = invoke(*command, "--help").output
+    assert "--help" in shown
+    assert "bool" not in shown.lower()
 
 
 def test_completion_can_be_installed() -> None:
