@@ -1,12 +1,12 @@
 """An affine correction of the gradient, by which clients of several algorithms differ from plain local training."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
+from fedsec.engine.local_training import FLOAT32_MAX
 from fedsec.errors import InputError
 
 
@@ -23,7 +23,7 @@ class Correction:
         shift: a row for each client, in the order of the cohort's plans; None for none.
 
     Raises:
-        InputError: alpha is not finite, or center or shift have another number of axes.
+        InputError: alpha is not finite in float32, or center or shift have another number of axes.
 
     Reference: Li et al. 2020, arXiv:1812.06127 (FedProx); Karimireddy et al. 2020, arXiv:1910.06378 (SCAFFOLD);
         Acar et al. 2021, arXiv:2111.04263 (FedDyn)
@@ -34,8 +34,8 @@ class Correction:
     shift: Float[Tensor, "clients parameters"] | None = None
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.alpha):
-            raise InputError(f"correction of the gradient: alpha must be finite, got {self.alpha}")
+        if not abs(self.alpha) <= FLOAT32_MAX:
+            raise InputError(f"correction of the gradient: alpha must be finite in float32, got {self.alpha}")
         if self.center is not None and self.center.ndim not in (1, 2):
             raise InputError(
                 "correction of the gradient: center must be a vector or a row for each client, got shape "

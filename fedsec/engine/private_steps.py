@@ -4,6 +4,7 @@ Abadi et al.: Deep Learning with Differential Privacy. CCS 2016, arXiv:1607.0013
 (corrections, weight decay, momentum, Adam) is what follows an ordinary one, and reveals no more.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from fedsec.errors import InputError
 from fedsec.privacy.gradients.clipping import twin
 from fedsec.privacy.gradients.modes import Way, choose
 from fedsec.privacy.private_training import GradSampleMode, PrivateTraining
+from fedsec.randomness import seeded
 from fedsec.seeds import noise_generator
 from fedsec.tasks import Task
 
@@ -81,6 +83,7 @@ class PrivateMethod:
         images, labels = data.batch(some.repeat(3)[:3])
         # Alike images would hide how examples depend on each other.
         images = compute.inputs(images + 0.1 * torch.arange(len(images), device=data.device).view(-1, 1, 1, 1))
+        _check_twin(copy.deepcopy(module).to(data.device).train(), images)
         dtype = next(copied.parameters()).dtype
         way = choose(
             copied,
@@ -196,6 +199,24 @@ class PrivateGradients:
         flat = self.parameters.flat
         drawn = torch.randn(flat.shape, generator=generator, dtype=flat.dtype).to(flat.device)
         self.parameters.gather(list(self.parameters.layout.views(drawn).values()), self._noise)
+
+
+@torch.no_grad()
+def _check_twin(module: nn.Module, images: Tensor) -> None:
+    """Refuse a model that needs its activations to work in place; it may be changed.
+
+    Raises:
+        InputError: it gives something else where they do not.
+    """
+    with seeded(0, images.device):
+        expected = module(images)
+    with seeded(0, images.device):
+        outputs = twin(module)(images)
+    if not torch.allclose(outputs, expected, rtol=1e-4, atol=1e-5, equal_nan=True):
+        raise InputError(
+            "DP-SGD: the model relies on activations with inplace=True whose result it throws away; expected it to use "
+            "what they return"
+        )
 
 
 def check_plans(private: PrivateTraining | None, plans: Sequence[BatchPlan]) -> None:

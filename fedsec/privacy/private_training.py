@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from fedsec.errors import InputError
 
+LARGEST_BOUND = 1e30
 GradSampleMode = Literal["auto", "ghost", "hooks", "functorch", "ew"]
 
 
@@ -44,8 +45,16 @@ class PrivateTraining:
         each = self.noise_multiplier if isinstance(self.noise_multiplier, tuple) else (self.noise_multiplier,)
         if not each or not all(math.isfinite(one) and one >= 0 for one in each):
             raise InputError(f"noise_multiplier must be finite and not negative, got {self.noise_multiplier}")
-        if not (math.isfinite(self.max_grad_norm) and self.max_grad_norm > 0):
-            raise InputError(f"max_grad_norm must be positive and finite, got {self.max_grad_norm}")
+        if not 1 / LARGEST_BOUND <= self.max_grad_norm <= LARGEST_BOUND:
+            raise InputError(
+                f"max_grad_norm must be positive and finite, in [{1 / LARGEST_BOUND:g}, {LARGEST_BOUND:g}], so that "
+                f"float32 holds sums of such gradients; got {self.max_grad_norm}"
+            )
+        if max(each) * self.max_grad_norm > LARGEST_BOUND:
+            raise InputError(
+                f"noise_multiplier x max_grad_norm must be at most {LARGEST_BOUND:g}, got {max(each)} x "
+                f"{self.max_grad_norm}"
+            )
         if self.grad_sample_mode not in get_args(GradSampleMode):
             known = ", ".join(get_args(GradSampleMode))
             raise InputError(f"grad_sample_mode must be one of {known}, got {self.grad_sample_mode!r}")

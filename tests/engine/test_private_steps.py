@@ -589,3 +589,40 @@ def test_cuda_draws_the_same_noise() -> None:
         plans = [plan_client(there, client, local, 1, STREAMS) for client in range(3)]
         rows.append(trainer.train(trainer.start(model("cnn")), plans, local).updates.cpu())
     torch.testing.assert_close(*rows, rtol=1e-2, atol=1e-3)
+
+
+class Discarding(nn.Module):
+    """Lets an activation work in place and throws its result away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.activation, self.head = nn.Linear(64, 8), nn.ReLU(inplace=True), nn.Linear(8, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.linear(images.flatten(1))
+        self.activation(hidden)
+        logits: Tensor = self.head(hidden)
+        return logits
+
+
+def test_activations_in_place_cost_nothing_unless_their_result_is_thrown_away() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(inplace=True), nn.Linear(8, CLASSES))
+    assert CohortTrainer(module, resident()).private_method().way.words == "book-keeping"
+    with pytest.raises(InputError, match="relies on activations with inplace=True"):
+        CohortTrainer(Discarding(), resident()).private_method()
+
+
+@pytest.mark.parametrize(("noise", "bound"), [(1.0, 1e300), (1.0, 1e-300), (1e20, 1e20), (float("inf"), 1.0)])
+def test_noise_and_bounds_that_float32_cannot_hold_are_refused(noise: float, bound: float) -> None:
+    with pytest.raises(InputError, match=r"max_grad_norm must be|noise_multiplier"):
+        PrivateTraining(noise, bound)
+
+
+def test_looking_for_a_way_leaves_the_model_alone() -> None:
+    """Also one that cannot be trained privately."""
+    module = build("resnet4", SHAPE, CLASSES)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    with pytest.raises(InputError, match="depend on the others"):
+        CohortTrainer(module, resident()).private_method()
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, before[name]), name

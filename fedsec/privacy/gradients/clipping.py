@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from fedsec.errors import InputError
-from fedsec.privacy.gradients.per_example import RULES, Formed, Pending
+from fedsec.privacy.gradients.per_example import RULES, Formed, Pending, rounding
 from fedsec.randomness import seeded
 
 Criterion = Callable[..., Float[Tensor, "batch"]]
@@ -75,13 +75,36 @@ class ClippedSum(ABC):
         """The sum, worth nothing unless all norms are finite, and the squared norms; arguments as above."""
 
 
-def clip_weights(squares: Float[Tensor, "batch"], max_grad_norm: float) -> Float[Tensor, "batch"]:
-    """min(1, C / ||g_i||) from squared norms."""
-    return max_grad_norm / squares.sqrt().clamp_min(max_grad_norm)
+def clip_weights(
+    squares: Float[Tensor, "batch"], max_grad_norm: float, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "batch"]:
+    """min(1, C / ||g_i||) from squared norms, rounded so that no product of weight and gradient is longer than C.
+
+    Args:
+        squares: not smaller than they are in exact arithmetic; float64, which holds the square of every float32.
+        max_grad_norm: C.
+        dtype: of the gradients.
+    """
+    device = squares.device
+    # The product with a gradient is rounded too, number by number.
+    bound = max_grad_norm * (1 - 8 * rounding(device) if dtype != torch.float64 else 1 - 2.0**-50)
+    norms = squares.double().sqrt()
+    exact = torch.where(norms <= bound, 1.0, bound / norms)
+    weights = exact.to(dtype)
+    return torch.where(weights.double() > exact, torch.nextafter(weights, torch.zeros_like(weights)), weights)
+
+
+def squared_norms(rows: Float[Tensor, "batch numbers"]) -> Float[Tensor, "batch"]:
+    """Squared norms of rows, in float64: in float32 squares of small numbers vanish, and those of large overflow."""
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+    return norms.square()
 
 
 def twin(module: nn.Module) -> nn.Module:
-    """A copy of a module's structure over the very same parameters and buffers, which can be given hooks."""
+    """A copy of a module's structure over the very same parameters and buffers, which can be given hooks.
+
+    PyTorch's activations do not work in place in it: what a layer gave must be there when its gradients are formed.
+    """
     shared = {id(each): each.data for each in [*module.parameters(), *module.buffers()]}
     memo: dict[int, Any] = {}
     for each in module.parameters():
@@ -89,7 +112,11 @@ def twin(module: nn.Module) -> nn.Module:
         memo[id(each)] = nn.Parameter(shared[id(each)], requires_grad=each.requires_grad)
     for buffer in module.buffers():
         memo[id(buffer)] = buffer
-    return copy.deepcopy(module, memo)
+    copied: nn.Module = copy.deepcopy(module, memo)
+    for layer in copied.modules():
+        if type(layer).__module__.startswith("torch.nn.") and getattr(layer, "inplace", False) is True:
+            layer.inplace = False  # type: ignore[assignment]
+    return copied
 
 
 class BookKeeping(ClippedSum):
@@ -135,8 +162,9 @@ class BookKeeping(ClippedSum):
             with torch.no_grad():
                 pending = self._pending(gradients, len(images))
                 self.numbers = sum(each.numbers for each in pending.values())
-                squares = sum((each.squares() for each in pending.values()), start=loss.new_zeros(len(images)))
-                weights = clip_weights(squares, max_grad_norm).to(loss.dtype)
+                nothing = torch.zeros(len(images), dtype=torch.float64, device=images.device)
+                squares = sum((each.squares() for each in pending.values()), start=nothing)
+                weights = clip_weights(squares, max_grad_norm, loss.dtype)
                 total = [
                     pending[id(each)].total(weights).reshape(each.shape)
                     if id(each) in pending
@@ -192,8 +220,8 @@ class Functional(ClippedSum):
             raise UnsupportedError(f"vmap: {type(error).__name__}: {error}".splitlines()[0]) from error
         flat = [rows[name].reshape(len(images), -1) for name in trained]
         self.numbers = 2 * sum(each.shape[1] for each in flat)
-        squares = torch.stack([each.square().sum(1) for each in flat]).sum(0)
-        weights = clip_weights(squares, max_grad_norm)
+        squares = torch.stack([squared_norms(each) for each in flat]).sum(0)
+        weights = clip_weights(squares, max_grad_norm, flat[0].dtype)
         total = [(weights @ each).view(given.shape) for each, given in zip(flat, trained.values(), strict=True)]
         return total, squares
 
@@ -214,8 +242,8 @@ class OneByOne(ClippedSum):
                     logits = self.module(images[row])
                 loss = criterion(logits, *(each[row] for each in targets)).sum()
             found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
-            squares = torch.stack([each.square().sum() for each in found]).sum()
-            weight = clip_weights(squares[None], max_grad_norm)[0]
+            squares = torch.stack([squared_norms(each.reshape(1, -1)) for each in found]).sum()
+            weight = clip_weights(squares[None], max_grad_norm, found[0].dtype)[0]
             every.append(squares)
             for sum_, each in zip(total, found, strict=True):
                 sum_.add_(each * weight)

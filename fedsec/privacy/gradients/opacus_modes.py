@@ -3,6 +3,7 @@
 Yousefpour et al.: Opacus: User-Friendly Differential Privacy Library in PyTorch. 2021, arXiv:2109.12298.
 """
 
+import copy
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -12,7 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fedsec.privacy.gradients.clipping import ClippedSum, Criterion, Precision, UnsupportedError, clip_weights
+from fedsec.privacy.gradients.clipping import (
+    ClippedSum,
+    Criterion,
+    Precision,
+    UnsupportedError,
+    clip_weights,
+    squared_norms,
+)
 
 
 class OpacusSum(ClippedSum):
@@ -59,14 +67,18 @@ class OpacusSum(ClippedSum):
         finally:
             _forget(self.parameters)
         self.numbers = 2 * sum(each.shape[1] for each in rows)
-        squares = torch.stack([each.square().sum(1) for each in rows]).sum(0)
-        weights = clip_weights(squares, max_grad_norm)
+        squares = torch.stack([squared_norms(each) for each in rows]).sum(0)
+        weights = clip_weights(squares, max_grad_norm, rows[0].dtype)
         total = [(weights @ each).view(given.shape) for each, given in zip(rows, self.parameters, strict=True)]
         return total, squares
 
 
 class OpacusGhost(ClippedSum):
-    """Opacus's ghost clipping: norms without gradients, and a second backward pass of the reweighted loss."""
+    """Opacus's ghost clipping: norms without gradients, and a second backward pass of the reweighted loss.
+
+    In float64, on a copy of the parameters: its norms come from Gram matrices, which in float32 cancel where a layer's
+    inputs hardly differ from place to place, and then let gradients pass that are longer than the bound.
+    """
 
     words = "Opacus"
 
@@ -74,10 +86,12 @@ class OpacusGhost(ClippedSum):
         super().__init__(module, precision)
         from opacus.grad_sample import GradSampleModuleFastGradientClipping
 
+        self._copy = copy.deepcopy(module).double()
+        self._trained = [each for each in self._copy.parameters() if each.requires_grad]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self._wrapped: Any = GradSampleModuleFastGradientClipping(module, loss_reduction="sum")
+                self._wrapped: Any = GradSampleModuleFastGradientClipping(self._copy, loss_reduction="sum")
         except Exception as error:
             raise UnsupportedError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
 
@@ -87,23 +101,33 @@ class OpacusGhost(ClippedSum):
         try:
             with torch.enable_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                with self.precision():
-                    logits = self._wrapped(images)
+                self._follow()
+                logits = self._wrapped(images.double())
                 losses = criterion(logits, *targets)
                 torch.autograd.backward(losses.sum(), retain_graph=True)
-                norms = self._wrapped.get_norm_sample().to(losses.dtype)
+                norms = self._wrapped.get_norm_sample().double()
                 self._wrapped.disable_hooks()
-                weights = clip_weights(norms.square(), max_grad_norm)
-                for each in self.parameters:
+                weights = clip_weights(norms.square(), max_grad_norm)  # for gradients that end in float32
+                for each in self._trained:
                     each.grad = None
                 torch.autograd.backward((weights * losses).sum())
-            total = [torch.zeros_like(each) if each.grad is None else each.grad.detach() for each in self.parameters]
+            pairs = zip(self.parameters, self._trained, strict=True)
+            total = [
+                torch.zeros_like(own) if each.grad is None else each.grad.detach().to(own.dtype) for own, each in pairs
+            ]
             return total, norms.detach().square()
         except Exception as error:
             raise UnsupportedError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
         finally:
             self._wrapped.enable_hooks()
-            _forget(self.parameters)
+            _forget(self._trained)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Take over the parameters and buffers as they are now."""
+        theirs = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
+        for name, tensor in [*self._copy.named_parameters(), *self._copy.named_buffers()]:
+            tensor.copy_(theirs[name])
 
 
 def _rows(parameter: nn.Parameter, batch: int) -> Float[Tensor, "batch numbers"]:

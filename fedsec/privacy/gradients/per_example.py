@@ -16,6 +16,18 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
 
+def rounding(device: torch.device) -> float:
+    """By how much an operation on float32 errs, relative to its result; more where a GPU may compute in TF32."""
+    if device.type != "cuda":
+        return 2.0**-24
+    backends = torch.backends
+    if hasattr(backends.cuda.matmul, "fp32_precision"):
+        coarse = "tf32" in (backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
+    else:
+        coarse = backends.cuda.matmul.allow_tf32 or backends.cudnn.allow_tf32
+    return 2.0**-11 if coarse else 2.0**-24
+
+
 class Pending(ABC):
     """A parameter's per-example gradients, not necessarily formed.
 
@@ -27,7 +39,7 @@ class Pending(ABC):
 
     @abstractmethod
     def squares(self) -> Float[Tensor, "batch"]:
-        """Squared norm of each example's gradient."""
+        """Squared norm of each example's gradient, in float64; never less than what `total` makes of it alone."""
 
     @abstractmethod
     def total(self, weights: Float[Tensor, "batch"]) -> Float[Tensor, "*shape"]:
@@ -49,7 +61,8 @@ class Formed(Pending):
         self.rows, self.numbers = rows, rows.shape[1]
 
     def squares(self) -> Float[Tensor, "batch"]:
-        return self.rows.square().sum(1)
+        norms: Tensor = torch.linalg.vector_norm(self.rows, dim=1, dtype=torch.float64)
+        return norms.square()
 
     def total(self, weights: Float[Tensor, "batch"]) -> Float[Tensor, "*shape"]:
         return weights @ self.rows
@@ -87,7 +100,9 @@ class Outer(Pending):
 class Products(Pending):
     """Gradients G_i A_i^T of grouped matrices over places (pixels, words), too large to form.
 
-    ||G A^T||^2 = <G^T G, A^T A>: two Gram matrices over places.
+    ||G A^T||^2 = <G^T G, A^T A>: two Gram matrices over places. Where inputs hardly differ from place to place and
+    gradients sum to nothing, as before a normalization by channel, the product is far smaller than its terms: hence
+    float64, and a bound for the rounding of the weighted sum, which is formed in the gradients' own precision.
 
     Args:
         outputs: gradients at the layer's output.
@@ -104,8 +119,12 @@ class Products(Pending):
         self.outputs, self.inputs, self._total = outputs, inputs, total
 
     def squares(self) -> Float[Tensor, "batch"]:
-        grams = [torch.matmul(each.mT, each) for each in (self.outputs, self.inputs())]
-        return (grams[0] * grams[1]).flatten(1).sum(1).clamp_min(0)  # rounding may undershoot a sum of products
+        places = self.outputs.shape[-1]
+        left, right = self.outputs.double(), self.inputs().double()
+        exact = (torch.matmul(left.mT, left) * torch.matmul(right.mT, right)).flatten(1).sum(1)
+        # Of sums over places, each group of channels by itself: |fl(G A^T) - G A^T| <= places u |G| |A|^T.
+        terms = (left.square().flatten(2).sum(2) * right.square().flatten(2).sum(2)).sum(1)
+        return (exact.clamp_min(0).sqrt() + 2 * (places + 2) * rounding(left.device) * terms.sqrt()).square()
 
     def total(self, weights: Float[Tensor, "batch"]) -> Float[Tensor, "*shape"]:
         if self._total is not None:
