@@ -96,16 +96,21 @@ def _about(updates: Tensor, center: Tensor | None, unit: float) -> Tensor:
     totals = torch.zeros(len(chunks), points, points, dtype=torch.float64, device=updates.device)
 
     def add(columns: slice, index: int, scratch: Scratch) -> None:
-        rows = updates[:, columns].double() / unit
+        rows = _in_units(updates[:, columns], unit)
         if center is None:
             totals[index, :-1, :-1] = rows @ rows.T
             return
-        middle = center[columns].double() / unit
+        middle = _in_units(center[columns], unit)
         rows = torch.cat([rows - middle, -middle[None]])
         totals[index] = rows @ rows.T
 
     for_each_chunk(updates, add)
     return totals.sum(0).cpu()
+
+
+def _in_units(rows: Tensor, unit: float) -> Tensor:
+    wide = rows.double()
+    return wide if unit == 1 else wide / unit
 
 
 def _squared_distances(inner: Tensor) -> Tensor:

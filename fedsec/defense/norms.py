@@ -56,6 +56,8 @@ def bounded_sum(
     if not bool(tiny.any()):
         narrow: Tensor = factors.to(rows) @ rows
         return narrow
+    # Factors that float64 itself rounds coarsely leave nothing.
+    factors = torch.where(factors < torch.finfo(torch.float64).tiny, 0.0, factors)
     # Divided by their own lengths first, rows of any size get there by factors that are normal numbers.
     wide = rows.double() / torch.where(tiny, norms, 1.0)[:, None]
     # Once more, for float64 cannot hold every length of its own rows.

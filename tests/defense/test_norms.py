@@ -52,6 +52,7 @@ def test_no_update_is_longer_than_its_bound(dtype: torch.dtype, exponent: int, b
 @example(torch.float32, 38, -6)
 @example(torch.float64, 308, -30)
 @example(torch.float64, 308, 1)
+@example(torch.float64, 290, -30)
 def test_no_client_or_example_moves_a_private_sum_beyond_the_bound(
     dtype: torch.dtype, exponent: int, bound: int
 ) -> None:
