@@ -5,8 +5,9 @@ number and a label. A poisoned client gets examples of its own, so that the same
 true label for one client and a flipped one for another without being copied.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from fedsec.data.augmentation import Augmentation
 from fedsec.data.dataset import Split
 from fedsec.data.images import normalize
 from fedsec.data.normalization import Normalization
+from fedsec.data.partitions import client_indices
+from fedsec.errors import InputError
 
 
 @dataclass
@@ -41,14 +44,24 @@ class ResidentData:
 
     @classmethod
     def build(
-        cls, split: Split, clients: list[np.ndarray], normalization: Normalization, device: torch.device
+        cls, split: Split, clients: Sequence[Any], normalization: Normalization, device: torch.device
     ) -> "ResidentData":
-        """Put a split on the device; example i is image i with its true label."""
+        """Put a split on the device; example i is image i with its true label.
+
+        Args:
+            split: images or vectors, and their targets.
+            clients: for each client the numbers of its examples or a mask, as an array, a tensor or a list.
+            normalization: constants applied to images scaled to [0, 1], or to vectors as they are.
+            device: where the data are to lie.
+
+        Raises:
+            PartitionError: a client without examples, examples that do not exist, or one that two clients have.
+        """
         return cls(
-            images=split.images.to(device),
-            image_of=torch.arange(len(split.labels), device=device),
-            label_of=split.labels.to(device),
-            clients=list(clients),
+            images=split.inputs.to(device),
+            image_of=torch.arange(len(split), device=device),
+            label_of=split.targets.to(device),
+            clients=client_indices(clients, len(split)),
             normalization=normalization,
         )
 
@@ -63,7 +76,9 @@ class ResidentData:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(height, width) of the images."""
+        """(height, width) of the images; an InputError where inputs are vectors."""
+        if self.images.ndim != 4:
+            raise InputError(f"augmentation: expected images, got vectors of {self.images.shape[1]} numbers")
         return self.images.shape[2], self.images.shape[3]
 
     def batch(

@@ -207,8 +207,6 @@ from fedsec.data.datasets import DATASETS, load, normalization, status
 import fedsec.data
 fedsec.data.status(); normalization("unit")
 print(*(name for name in {heavy} if name in sys.modules))
-from fedsec.data import Dataset, PARTITIONS
-from fedsec.data.datasets import Split
 """
     run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""

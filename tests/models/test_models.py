@@ -22,8 +22,8 @@ NORMALIZED = ["convnet64", *RESNETS]
 # runs a small one in its place.
 SMALL: dict[str, dict[str, Any]] = {name: {"image_size": 16} for name in ("efficientnet_b0", "mobilenet_v3_large")}
 RUN = [name for name in MODELS if name != "vit_b_16"]
-# Seconds a test, and nothing but more of the same blocks than resnet50, resnet56 and resnet55 have.
-TWINS = ["resnet49", "resnet109", "resnet110"]
+# Seconds a test, and nothing but more of the same blocks than resnet18, resnet56 and resnet55 have.
+TWINS = ["resnet49", "resnet50", "resnet109", "resnet110"]
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, SMALL.get(name, {})) for name in RUN if name not in TWINS),
     *((name, {"norm": "gn", "activation": "sigmoid"}) for name in ("convnet64", "resnet18", "resnet20_4")),

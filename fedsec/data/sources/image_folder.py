@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 class ImageFolder(Source):
     """Own images in root/{train,test}/<class>/<image>; any size, all images of one shape, 8-bit gray or RGB.
 
-    Labels number the class folders in alphabetical order. Nothing is resized. Hidden files and files that do
-    not end like an image are passed over. The pixels of a large folder are kept in the user's cache, and used
-    again as long as no file changes in name, size or time.
+    BMP, GIF, JPEG, PNG, PPM and PGM, TIFF and WebP, one picture a file; no other format is tried, whatever a file is
+    called. Without test/, val/ is taken for it. Labels number the class folders in alphabetical order; two that look
+    alike (composed and decomposed Unicode) are refused, or joined where train/ has one and test/ the other. Nothing is
+    resized, and nothing cut to 8 bits. What else lies there (other files, images in deeper folders, links to nowhere)
+    is counted and said. The pixels of a large folder are kept in the user's cache, and used again as long as no file
+    changes in name, size or time.
     """
 
     name = "image_folder"

@@ -308,7 +308,7 @@ def test_networks_that_do_not_fit_are_refused() -> None:
 def test_what_cannot_be_meant_is_refused() -> None:
     with pytest.raises(InputError, match="SignFlip poisons updates, and FedGKT sends none"):
         federation(threat=Threat(frozenset({0}), SignFlip()))
-    with pytest.raises(InputError, match="share examples"):
+    with pytest.raises(InputError, match="example 1 belongs to both client 0 and client 1"):
         federation(clients=[np.array([0, 1]), np.array([1, 2])])
 
 
