@@ -1,0 +1,37 @@
+"""Attacks and an inversion: subclasses of fedsec's own, with a mixin first, and of its interfaces."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedsec.attacks import InvertingGradients as TheirInversion
+from fedsec.attacks import SignFlip
+from fedsec.threat import AttackerView, UpdatePoisoning
+
+from .mixins import Named
+
+
+class LoudFlip(Named, SignFlip):
+    """Flips signs, louder.
+
+    Args:
+        loudness: a further factor.
+    """
+
+    def __init__(self, loudness: float = 2.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.scale *= loudness
+
+
+class Still(UpdatePoisoning):
+    """Sends nothing but zeros."""
+
+    knowledge = "own"
+
+    def forge(self, view: AttackerView) -> Tensor:
+        return torch.zeros_like(view.own)
+
+
+class Hasty(Named, TheirInversion):
+    """Inverting Gradients with the constructor that it inherits."""
