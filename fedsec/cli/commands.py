@@ -145,10 +145,15 @@ def run(
         typer.echo(f"set aside, since --set leaves no such cell: {expectation}", err=True)
     if dry_run:
         from fedsec.cli.listing import show_plan
+        from fedsec.runs.datasets import look
+        from fedsec.runs.space import shared_space
         from fedsec.scenario.plan import rehearse
 
         rehearse(loaded)
-        show_plan(loaded)
+        datasets = look(loaded)
+        show_plan(loaded, shared_space(loaded, datasets))
+        for note in datasets.notes:
+            typer.echo(f"note: {note}")
         return
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: is not a folder")

@@ -176,8 +176,13 @@ def fetch(name: str) -> None:
     console.print(f"{name}: {train:,} + {test:,} images, {dataset.source}", markup=False, soft_wrap=True)
 
 
-def show_plan(scenario: "Scenario") -> None:
-    """Print a scenario's cells, what each will do, and the work they make."""
+def show_plan(scenario: "Scenario", space: int | None = None) -> None:
+    """Print a scenario's cells, what each will do, and the work they make.
+
+    Args:
+        scenario: it has passed `rehearse`.
+        space: bytes that one-round cells keep in shared/ while they run; None if it is not known.
+    """
     from fedsec.scenario.plan import plan, rounded
 
     console = Console()
@@ -210,6 +215,7 @@ def show_plan(scenario: "Scenario") -> None:
         say(
             "shared: one-round cells that differ only in defense or attackers train the same clients once: "
             f"{sum(made.trainings)} trainings instead of {needed}"
+            + ("" if space is None else f"; they take {rounded(space)}B in shared/ until all cells are done")
         )
     for expectation in scenario.expectations:
         say(f"expects: {expectation}")

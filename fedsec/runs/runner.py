@@ -15,6 +15,7 @@ from fedsec.report.progress import Progress
 from fedsec.report.summary import describe
 from fedsec.runs.closing import Closing
 from fedsec.runs.continuation import lineage
+from fedsec.runs.datasets import Datasets, look
 from fedsec.runs.events import Done, Failed, RoundDone, Said, Started, ends
 from fedsec.runs.executor import Executor
 from fedsec.runs.local_pool import LocalPool
@@ -77,10 +78,13 @@ def run(
         store.sweep()
         rehearse(scenario)
         chosen = _device(device)
+        datasets = look(scenario, lambda name: console.print(f"downloading {name}", markup=False))
+        for note in datasets.notes:
+            console.print(f"note: {note}", markup=False, soft_wrap=True)
         # Only what can be run takes the place of what was.
         if fresh:
             store.clear()
-        return _Run(scenario, store, chosen, workers, console, keep, executor).finish()
+        return _Run(scenario, store, chosen, datasets, workers, console, keep, executor).finish()
 
 
 @dataclass
@@ -88,6 +92,7 @@ class _Run:
     scenario: Scenario
     store: Store
     device: str
+    datasets: Datasets
     workers: int | None
     console: Console
     keep: bool = False
@@ -103,7 +108,9 @@ class _Run:
         # Clients of a one-round cell train one by one, on a thread each.
         one_round = any(cell.config.federation.rounds == 1 for cell in cells)
         threads = 1 if one_round else max(1, cores // len(cells))
-        self.made_with = {cell.id: provenance(cell.config, self.device) for cell in cells}
+        self.made_with = {
+            cell.id: provenance(cell.config, self.device, self.datasets.fingerprint(cell.config)) for cell in cells
+        }
         self._take_finished(cells)
         pending = [cell for cell in cells if cell.id not in self.records]
         interrupted = False

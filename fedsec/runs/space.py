@@ -1,0 +1,43 @@
+"""How much disk one-round cells take for the training that they share, before they take it."""
+
+from collections import Counter
+
+from fedsec.runs.datasets import Datasets
+from fedsec.scenario import CellConfig, Scenario
+
+_NUMBER = 4  # bytes
+
+
+def shared_space(scenario: Scenario, datasets: Datasets) -> int | None:
+    """Bytes of all rows in shared/; None where a dataset is not there yet, so that nobody knows the models' sizes.
+
+    Args:
+        scenario: it has passed `rehearse`.
+        datasets: what its datasets are.
+    """
+    from fedsec.scenario.shared_training import shared_work
+
+    configs = [cell.config for cell in scenario.cells()]
+    rows = Counter(index for index, _ in shared_work(configs))
+    space = 0
+    for index, number in rows.items():
+        numbers = _numbers(configs[index], datasets)
+        if numbers is None:
+            return None
+        space += number * numbers * _NUMBER
+    return space
+
+
+def _numbers(config: CellConfig, datasets: Datasets) -> int | None:
+    """Parameters and running statistics of a cell's model."""
+    import torch
+
+    from fedsec.models import build
+
+    shape = datasets.shape(config)
+    if shape is None:
+        return None
+    with torch.device("meta"):
+        model = build(config.model.name, *shape, **config.model.options)
+    tensors = [*model.parameters(), *(buffer for buffer in model.buffers() if buffer.is_floating_point())]
+    return sum(tensor.numel() for tensor in tensors)

@@ -1,0 +1,106 @@
+"""Datasets are looked at once, before any worker is."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
+
+from fedsec.cli.commands import app
+from fedsec.errors import DataError
+from fedsec.runs.datasets import look
+from fedsec.scenario import load_scenario
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
+
+class NoWorkers:
+    """An executor that must not be needed."""
+
+    def __enter__(self) -> "NoWorkers":
+        raise AssertionError("the run came as far as its workers")
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def images(root: Path, classes: int = 2, size: int = 8, number: int = 30) -> Path:
+    """An image folder."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for label in range(classes):
+            folder = root / split / f"class {label}"
+            folder.mkdir(parents=True)
+            for index in range(number):
+                Image.fromarray(rng.integers(256, size=(size, size), dtype=np.uint8)).save(folder / f"{index}.png")
+    return root
+
+
+def own(root: Path) -> tuple[str, ...]:
+    """Overrides that take an image folder."""
+    return f"dataset={{name: image_folder, root: {root}}}", "federation.rounds=2"
+
+
+def test_missing_data_is_found_once_before_any_worker(
+    tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDSEC_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    overrides = ["dataset={name: cifar10, download: false}"]
+    with pytest.raises(DataError, match="cifar10 was not found") as caught:
+        tiny.run(tmp_path, *overrides, executor=NoWorkers())
+    assert str(caught.value).count("cifar10 was not found") == 1
+    command = ["run", str(tiny.file(tmp_path)), "--dry-run", "--set", overrides[0]]
+    shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 2
+    assert shown.output.count("cifar10 was not found") == 1
+
+
+def test_a_dry_run_says_what_a_run_will_download(tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDSEC_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    datasets = look(load_scenario(tiny.file(tmp_path), ["dataset=cifar10"]))
+    assert datasets.notes == ("cifar10 is not here yet: a run downloads it",)
+
+
+def test_broken_folders_are_found_before_any_worker(tmp_path: Path, tiny: Any) -> None:
+    root = images(tmp_path / "images")
+    Image.new("L", (9, 9)).save(root / "train" / "class 1" / "0.png")
+    with pytest.raises(DataError, match="one shape"):
+        tiny.run(tmp_path, *own(root), executor=NoWorkers())
+    with pytest.raises(DataError, match="class"):
+        tiny.run(tmp_path, *own(images(tmp_path / "single", classes=1)), executor=NoWorkers())
+
+
+def test_other_images_in_the_same_place_are_run_again(tmp_path: Path, tiny: Any) -> None:
+    root = images(tmp_path / "images")
+    first = tiny.run(tmp_path, *tiny.one, *own(root))
+    (result,) = first.root.glob("*/result.json")
+    before = result.stat().st_mtime_ns
+
+    assert tiny.run(tmp_path, *tiny.one, *own(root)).failures == 0
+    assert result.stat().st_mtime_ns == before, "the same images are no reason"
+
+    for path in sorted((root / "train" / "class 0").iterdir())[:5]:
+        Image.new("L", (8, 8), 255).save(path)
+    console = Console(record=True, file=io.StringIO(), width=200)
+    kept = tiny.run(tmp_path, *tiny.one, *own(root), keep=True)
+    assert result.stat().st_mtime_ns == before
+    assert kept.records[0]["metrics"] == first.records[0]["metrics"]
+    tiny.run(tmp_path, *tiny.one, *own(root), console=console)
+    assert result.stat().st_mtime_ns > before
+    assert "other data than now" in console.export_text()
+
+
+def test_a_scenario_may_be_a_mapping(tmp_path: Path, tiny: Any, long_cell: Path) -> None:
+    import yaml
+
+    content = yaml.safe_load(tiny.file(tmp_path).read_text())
+    content["matrix"] = {"attack": ["none"], "defense": ["mean"]}
+    from fedsec.runs import InProcess, run
+
+    result = run(content, out=tmp_path, device="cpu", executor=InProcess())
+    assert tiny.numbers(result.root) == tiny.numbers(long_cell)
