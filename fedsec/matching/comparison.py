@@ -63,45 +63,49 @@ class Comparison:
     @classmethod
     def of(cls, observations: Sequence[Observation], names: Sequence[str]) -> "Comparison | None":
         """From observations that all grant a distortion, or None where none does."""
-        told = [each.distortion for each in observations if each.distortion is not None]
-        if not told:
+        distortions = [seen.distortion for seen in observations if seen.distortion is not None]
+        if not distortions:
             return None
         kept, limits = list[Tensor | None](), list[Tensor | None]()
         targets, deviations = list[Tensor](), list[Tensor]()
         for name in names:
-            rows = torch.stack([each.update[name] for each in observations])
+            rows = torch.stack([seen.update[name] for seen in observations])
             mask = None
-            if any(name in each.kept for each in told):
+            if any(name in known.kept for known in distortions):
                 full = torch.ones_like(rows[0], dtype=torch.bool)
-                mask = torch.stack([each.kept.get(name, full) for each in told]).to(rows)
+                mask = torch.stack([known.kept.get(name, full) for known in distortions]).to(rows)
                 rows = rows * mask
-            spread = rows.new_tensor([each.noise.get(name, 0.0) for each in told]).view(-1, *[1] * (rows.ndim - 1))
-            if any(name in each.carried for each in told):
+            spread = rows.new_tensor([known.noise.get(name, 0.0) for known in distortions]).view(
+                -1, *[1] * (rows.ndim - 1)
+            )
+            if any(name in known.carried for known in distortions):
                 none = torch.zeros_like(rows[0])
-                spread = torch.hypot(spread, torch.stack([each.carried.get(name, none) for each in told]))
-            if told[0].signs:
+                spread = torch.hypot(spread, torch.stack([known.carried.get(name, none) for known in distortions]))
+            if distortions[0].signs:
                 scale = _mean_magnitude(rows, mask).clamp_min(torch.finfo(rows.dtype).tiny)
                 rows, spread = rows / scale, spread / scale
             kept.append(mask)
-            known = mask is not None and all(
-                name in each.limit and not each.rescaled and not each.signs for each in told
+            bounded = mask is not None and all(
+                name in known.limit and not known.rescaled and not known.signs for known in distortions
             )
-            most = rows.new_tensor([each.limit.get(name, 0.0) for each in told]).view(-1, *[1] * (rows.ndim - 1))
-            limits.append(most if known else None)
+            most = rows.new_tensor([known.limit.get(name, 0.0) for known in distortions]).view(
+                -1, *[1] * (rows.ndim - 1)
+            )
+            limits.append(most if bounded else None)
             targets.append(rows)
             deviations.append(spread)
-        floor = _LEAST_CARRIED if any(each.carried for each in told) else _LEAST_NOISE
+        floor = _LEAST_CARRIED if any(known.carried for known in distortions) else _LEAST_NOISE
         factors = _factors(deviations, kept, floor)
         weighted = [row if factor is None else row * factor for row, factor in zip(targets, factors, strict=True)]
         squares = squared_norm(weighted)
         energy = torch.zeros_like(squares)
         for row, mask, factor, spread in zip(targets, kept, factors, deviations, strict=True):
-            squares_told = (spread if factor is None else spread * factor).square()
-            energy += (torch.ones_like(row) if mask is None else mask).mul(squares_told).flatten(1).sum(1)
-        if told[0].rescaled:
+            squared_spread = (spread if factor is None else spread * factor).square()
+            energy += _flat((torch.ones_like(row) if mask is None else mask) * squared_spread).sum(1)
+        if distortions[0].rescaled:
             weighted = _directions(weighted)
         noise = (energy / squares.clamp_min(torch.finfo(squares.dtype).tiny)).clamp(0, 1)
-        return cls(kept, limits, factors, told[0].signs, told[0].rescaled, weighted, noise)
+        return cls(kept, limits, factors, distortions[0].signs, distortions[0].rescaled, weighted, noise)
 
     def __call__(self, updates: Sequence[Tensor], owner: Int64[Tensor, "some"]) -> list[Tensor]:
         """Candidates' updates as they are compared, twice differentiable almost everywhere.
@@ -110,7 +114,7 @@ class Comparison:
             updates: for each parameter, [some, ...].
             owner: whose observation each of them should reach, in rising order.
         """
-        made = []
+        compared = []
         for row, mask, limit, factor in zip(updates, self.kept, self.limits, self.factors, strict=True):
             if mask is not None:
                 mask = _rows(mask, owner)
@@ -120,8 +124,13 @@ class Comparison:
             if self.signs:
                 size = row.abs()
                 row = row / (size + _SOFTNESS * _mean_magnitude(size, mask) + torch.finfo(row.dtype).tiny)
-            made.append(row if factor is None else row * _rows(factor, owner))
-        return _directions(made) if self.rescaled else made
+            compared.append(row if factor is None else row * _rows(factor, owner))
+        return _directions(compared) if self.rescaled else compared
+
+
+def _flat(rows: Tensor) -> Float[Tensor, "some entries"]:
+    """One row a problem; a parameter may be a single number."""
+    return rows.reshape(len(rows), -1)
 
 
 def _rows(values: Tensor, owner: Int64[Tensor, "some"]) -> Tensor:
@@ -133,8 +142,8 @@ def _rows(values: Tensor, owner: Int64[Tensor, "some"]) -> Tensor:
 
 def _mean_magnitude(rows: Tensor, mask: Tensor | None) -> Float[Tensor, "some ..."]:
     """Over what was kept of each, [some, 1, ...]."""
-    totals = rows.abs().flatten(1).sum(1)
-    counts = rows[0].numel() if mask is None else mask.flatten(1).sum(1).clamp_min(1)
+    totals = _flat(rows.abs()).sum(1)
+    counts = rows[0].numel() if mask is None else _flat(mask).sum(1).clamp_min(1)
     return (totals / counts).view(-1, *[1] * (rows.ndim - 1))
 
 
@@ -146,19 +155,19 @@ def _factors(deviations: Sequence[Tensor], kept: Sequence[Tensor | None], smalle
     if bool((least == most).all()):
         return [None] * len(deviations)
     floor = (smallest * most).clamp_min(1e-30)
-    found: list[Tensor | None] = []
+    factors: list[Tensor | None] = []
     for spread in deviations:
         shape = (-1, *[1] * (spread.ndim - 1))
-        found.append(least.maximum(floor).view(shape) / spread.maximum(floor.view(shape)))
-    return found
+        factors.append(least.maximum(floor).view(shape) / spread.maximum(floor.view(shape)))
+    return factors
 
 
 def _range(spread: Tensor, mask: Tensor | None) -> tuple[Float[Tensor, "observations"], Float[Tensor, "observations"]]:
     """Least and largest deviation of each observation; of coordinates, only those that were kept count."""
-    flat = spread.flatten(1)
+    flat = _flat(spread)
     if mask is None or flat.shape[1] == 1:
         return flat.amin(1), flat.amax(1)
-    dropped = mask.flatten(1) == 0
+    dropped = _flat(mask) == 0
     # Where nothing was kept, nothing is said: neither the least nor the largest.
     return flat.masked_fill(dropped, torch.inf).amin(1), flat.masked_fill(dropped, 0).amax(1)
 

@@ -16,7 +16,7 @@ def squared_norm(updates: Sequence[Tensor]) -> Float[Tensor, "problems"]:
     Args:
         updates: for each parameter, [problems, ...].
     """
-    return _sum([row.flatten(1).square().sum(1) for row in updates])
+    return _sum([row.reshape(len(row), -1).square().sum(1) for row in updates])
 
 
 def squared_distance(

@@ -202,7 +202,7 @@ class _System:
         # The client's forward pass rounds logits, to some units in the last place. The fit absorbs its share of it.
         classes, columns = target.shape
         surplus = max(1 - size**2 / ((classes - 1) * columns), 0.01) ** 0.5
-        tolerance = max(3 * noise, 16 * torch.finfo(weight_gradient.dtype).eps) * surplus
+        tolerance = max(3 * noise, _rounding(weight_gradient)) * surplus
         # Where noise is as large as the signal, any labels and features would do.
         tolerance = min(tolerance, 0.05)
         logits, precision = weight @ basis.T, precision / scale
@@ -301,6 +301,14 @@ class _System:
             if bool(solved.any()):
                 live = live & solved
         return mixing, costs.sqrt()
+
+
+def _rounding(gradient: Tensor) -> float:
+    """What rounding in the client's forward pass does to the equations, by the precision that its gradient shows."""
+    for dtype in (torch.bfloat16, torch.float16):
+        if torch.equal(gradient.to(dtype).to(gradient.dtype), gradient):
+            return 2 * torch.finfo(dtype).eps
+    return 16 * torch.finfo(gradient.dtype).eps
 
 
 def _leading(matrix: Tensor, rank: int) -> tuple[Float[Tensor, "rank"], Float[Tensor, "rank columns"], float]:

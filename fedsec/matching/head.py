@@ -23,7 +23,7 @@ class Head:
 
     What comes after it adds at most one constant to all logits of an image (log_softmax), the same constants to those
     of every image, or a positive factor (a temperature); both are part of `weight` and `bias` here. A convolution of
-    single places is such a layer too: its features are their mean.
+    single places is such a layer too, whose features are their mean, and so is one of the whole map.
 
     Args:
         name: of the layer in the model.
@@ -94,7 +94,7 @@ def find_head(observation: Observation) -> Head | None:
     handles = [
         module.register_forward_hook(lambda module, arguments, _, name=name: calls.append((name, module, arguments[0])))
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) or _is_pointwise(module)
+        if isinstance(module, nn.Linear) or _may_be_linear(module)
     ]
     # Several images, for batch normalization in train mode refuses a single value a channel.
     noise = torch.rand(_NUM_IMAGES, *observation.input_shape, generator=torch.Generator().manual_seed(0))
@@ -199,11 +199,13 @@ def _body_names(head: Head, observation: Observation) -> list[str]:
     return [name for name, row in zip(parameters, rows, strict=True) if row is not None]
 
 
-def _is_pointwise(module: nn.Module) -> bool:
-    """Whether a module is a convolution of single places, a linear layer at each of them."""
-    return isinstance(module, nn.Conv2d) and (*module.kernel_size, *module.stride, module.groups) == (1, 1, 1, 1, 1)
+def _may_be_linear(module: nn.Module) -> bool:
+    """Whether a convolution is a linear layer, at single places or of the whole map, depending on what enters it."""
+    return isinstance(module, nn.Conv2d) and (module.groups, module.padding) == (1, (0, 0))
 
 
 def _features(layer: nn.Module, entered: Tensor) -> Tensor:
-    """What a linear layer makes logits of: what enters it, a convolution's as the mean over places."""
-    return entered.mean((2, 3)) if isinstance(layer, nn.Conv2d) and entered.ndim == 4 else entered
+    """What a linear layer makes logits of: what enters it; at every place of a map alike, the mean over places."""
+    if not isinstance(layer, nn.Conv2d) or entered.ndim != 4:
+        return entered
+    return entered.flatten(1) if entered.shape[2:] == layer.kernel_size else entered.mean((2, 3))

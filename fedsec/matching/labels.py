@@ -52,6 +52,9 @@ _NUM_RANDOM_IMAGES = 64
 _MANY = 512
 """Beyond so many classes, only the likeliest have features of their own, and the gradient's rank is made use of."""
 
+_LIKELY = 64
+"""So many, or four for each image of a larger batch."""
+
 _OVERSAMPLED = 10
 
 
@@ -376,7 +379,7 @@ def _possible(scores: Float[Tensor, "classes"], total: int) -> Int64[Tensor, "so
     """Classes that may have examples: all of them, or the likeliest where there are many."""
     if len(scores) <= _MANY:
         return torch.arange(len(scores), device=scores.device)
-    return scores.topk(min(len(scores), max(_MANY, 4 * total))).indices.sort().values
+    return scores.topk(min(len(scores), max(_LIKELY, 4 * total))).indices.sort().values
 
 
 def _ridge_solution(

@@ -21,13 +21,12 @@ def differentiable_twice(model: nn.Module) -> Iterator[None]:
     Args:
         model: under attack. Attention that it calls as a function is covered too.
     """
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    fast = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
-        if recurrent:
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            for backend in (torch.backends.mkldnn, torch.backends.cudnn):
+                before, *_ = backend.set_flags(_enabled=False, _fp32_precision=None)
+                stack.callback(backend.set_flags, _enabled=before, _fp32_precision=None)
         yield

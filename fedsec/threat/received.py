@@ -12,8 +12,11 @@ from fedsec.threat.private_model import WRAPPERS
 
 __all__ = ["checked_labels", "checked_statistics", "checked_update", "named", "parameters_and_buffers"]
 
-_NEAR = 0.5
-"""An update this near to the weights, relative to their length, is the weights themselves."""
+_NEAR = 0.2
+"""An update this near to a parameter, relative to its length, is the parameter itself."""
+
+_TELLING = 8
+"""Fewer numbers than these may be near to each other by chance."""
 
 
 def named(model: nn.Module, gradient: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -100,14 +103,15 @@ def _checked_row(name: str, values: Any, parameter: nn.Parameter) -> Tensor:
 
 
 def _check_difference(parameters: Mapping[str, nn.Parameter], update: Mapping[str, Tensor]) -> None:
-    """Refuse weights in the place of their difference: no gradient lies so near to the weights."""
-    weights = torch.stack([parameters[name].detach().double().norm() for name in update]).norm()
-    apart = torch.stack([(row - parameters[name].detach()).double().norm() for name, row in update.items()]).norm()
-    if bool(apart < _NEAR * weights):
-        raise InputError(
-            "Observation: the update is nearly the broadcast parameters themselves, as a client's parameters after "
-            "training are; expected its gradient, or those parameters minus the broadcast ones"
-        )
+    """Refuse weights in the place of their difference: no gradient lies so near to a whole parameter's weights."""
+    for name, row in update.items():
+        weights = parameters[name].detach()
+        length = float(weights.double().norm())
+        if weights.numel() >= _TELLING and length > 0 and float((row - weights).double().norm()) < _NEAR * length:
+            raise InputError(
+                f"Observation: the update of {name!r} is nearly the broadcast parameter itself, as a client's "
+                "parameters after training are; expected its gradient, or those parameters minus the broadcast ones"
+            )
 
 
 def checked_labels(given: Any, batch_size: int, num_classes: int) -> Tensor:

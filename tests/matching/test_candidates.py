@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fedsec.errors import InputError
 from fedsec.matching.candidates import Candidates
 from fedsec.threat import LocalSteps, Observation
+from fedsec.threat.client_loss import client_loss
 
 SHAPE = (1, 6, 6)
 
@@ -213,6 +214,82 @@ def test_normalization_of_vectors(layer: nn.Module) -> None:
     candidates = Candidates([observe(model, 2, seed) for seed in range(2)])
     images, labels = (torch.stack(parts) for parts in zip(*pairs, strict=True))
     candidates.prepare(labels)
+    updates, targets = candidates.updates(images, labels, torch.arange(2)), candidates.targets_of(torch.arange(2))
+    for problem in range(2):
+        assert close(row(updates, problem), row(targets, problem))
+
+
+def test_activations_in_place_do_not_cost_the_fast_way() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 3))
+    pairs = [batch(2, seed) for seed in range(2)]
+    candidates = Candidates([observe(model, 2, seed) for seed in range(2)])
+    images, labels = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    candidates.prepare(labels)
+    assert candidates._layers is not None
+    updates, targets = candidates.updates(images, labels, torch.arange(2)), candidates.targets_of(torch.arange(2))
+    for problem in range(2):
+        assert close(row(updates, problem), row(targets, problem))
+
+
+def focal(outputs: Tensor, labels: Tensor) -> Tensor:
+    losses = F.cross_entropy(outputs, labels, reduction="none")
+    return (1 - (-losses).exp()).square() * losses
+
+
+@pytest.mark.parametrize("loss", ["mse", "bce", focal])
+@pytest.mark.parametrize("problems", [1, 2])
+def test_other_losses(loss, problems: int) -> None:  # type: ignore[no-untyped-def]
+    model = network()
+    pairs = [batch(2, seed) for seed in range(problems)]
+    losses = client_loss(loss).losses
+    rows = [
+        torch.autograd.grad(losses(model(images), labels).mean(), [*model.parameters()]) for images, labels in pairs
+    ]
+    seen = [
+        Observation.of_gradient(model, each, input_shape=SHAPE, num_classes=3, batch_size=2, loss=loss) for each in rows
+    ]
+    candidates = Candidates(seen)
+    images, labels = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    candidates.prepare(labels)
+    updates, targets = candidates.updates(images, labels, torch.arange(problems)), candidates.targets
+    for problem in range(problems):
+        assert close(row(updates, problem), row(targets, problem))
+
+
+def test_local_steps_on_sums() -> None:
+    model, (images, labels) = network(), batch(3)
+    worker = deepcopy(model)
+    optimizer = torch.optim.SGD(worker.parameters(), 0.1)
+    for places in (slice(0, 2), slice(2, 3)):
+        optimizer.zero_grad()
+        (4 * F.cross_entropy(worker(images[places]), labels[places], reduction="sum")).backward()
+        optimizer.step()
+    expected = [(new - old).detach() for new, old in zip(worker.parameters(), model.parameters(), strict=True)]
+    seen = observe(model, 3, local=LocalSteps(0.1, 2, batch_size=2), reduction="sum", loss_scale=4.0)
+    updates = Candidates([seen]).updates(images[None], labels[None], torch.arange(1))
+    assert close(row(updates, 0), expected)
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.hidden, self.head = nn.Linear(36, 3), nn.Linear(3, 3), nn.Linear(3, 3)
+        self.head.weight = self.hidden.weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.sigmoid(self.hidden(self.first(images.flatten(1)))))
+        return logits
+
+
+def test_tied_weights_keep_the_fast_way() -> None:
+    torch.manual_seed(0)
+    model = Tied()
+    pairs = [batch(2, seed) for seed in range(2)]
+    candidates = Candidates([observe(model, 2, seed) for seed in range(2)])
+    images, labels = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    candidates.prepare(labels)
+    assert candidates._layers is not None
     updates, targets = candidates.updates(images, labels, torch.arange(2)), candidates.targets_of(torch.arange(2))
     for problem in range(2):
         assert close(row(updates, problem), row(targets, problem))

@@ -219,3 +219,38 @@ def test_local_steps_are_masked_too() -> None:
     for name, whole, masked in zip(names, *both, strict=True):
         expected = whole * told.kept[name] if name in told.kept else whole
         assert torch.allclose(masked, expected)
+
+
+class Scaled(nn.Module):
+    """Logits times a parameter that is a single number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.factor = network(), nn.Parameter(torch.tensor(2.0).double())
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.factor * self.network(images)
+        return logits
+
+
+@pytest.mark.parametrize(
+    "distortion",
+    [
+        None,
+        Distortion(kept={"factor": torch.tensor(True)}, noise={"factor": 0.1}),
+        Distortion(signs=True),
+        Distortion(rescaled=True),
+    ],
+)
+def test_a_parameter_may_be_a_single_number(distortion: Distortion | None) -> None:
+    model, (images, labels) = Scaled(), batch(0)
+    rows = torch.autograd.grad(F.cross_entropy(model(images), labels), list(model.parameters()))
+    seen = Observation.of_gradient(model, rows, input_shape=SHAPE, num_classes=3, batch_size=2, distortion=distortion)
+    candidates = Candidates([seen], restarts=2)
+    both = torch.stack([images, batch(1)[0]])
+    candidates.prepare(labels.expand(2, 2))
+    updates = candidates.updates(both, labels.expand(2, 2), torch.arange(2))
+    losses = squared_distance(updates, candidates.targets_of(torch.arange(2)), candidates.scales[[0, 0]]).detach()
+    if distortion is None or not distortion.signs:
+        assert float(losses[0]) < 1e-9
+    assert float(losses[1]) > float(losses[0])

@@ -12,6 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from fedsec.errors import InputError
+from fedsec.matching import labels as module
 from fedsec.matching.labels import LabelMethod, labels_of, recover_labels, round_counts
 from fedsec.threat import LocalSteps, Observation, PixelScale
 
@@ -296,3 +297,43 @@ def test_refusals() -> None:
     frozen = {name: torch.zeros_like(row) for name, row in model.named_parameters() if name != "3.weight"}
     with pytest.raises(InputError, match=r"leaves out '3\.weight'"):
         recover_labels(Observation(model, frozen, SHAPE, 10, 1))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_many_classes_are_read_as_few_are(monkeypatch: pytest.MonkeyPatch, bias: bool, batch: int) -> None:
+    torch.manual_seed(batch)
+    model = Convolutions(torch.sigmoid, uniform=False, bias=bias, classes=60)
+    labels = torch.randint(60, (batch,))
+    observation = observe(model, labels, classes=60)
+    slow = recover_labels(observation)
+    monkeypatch.setattr(module, "_MANY", 16)
+    monkeypatch.setattr(module, "_LIKELY", 40)
+    fast = recover_labels(observation)
+    torch.testing.assert_close(fast.scores, slow.scores, atol=0.02, rtol=0)
+    assert fast.labels.tolist() == slow.labels.tolist() == sorted(labels.tolist())
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.integers(0, 9))
+@settings(deadline=None, max_examples=30)
+def test_ridge_solutions_are_the_same_from_either_side(classes: int, some: int, rank: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(classes, some, generator=generator, dtype=torch.double)
+    rest = torch.randn(classes, rank, generator=generator, dtype=torch.double)
+    outer = mixing @ mixing.T
+    slow = mixing.T @ torch.linalg.solve(outer + 0.1 * outer.diagonal().mean() * torch.eye(classes).double(), rest)
+    torch.testing.assert_close(module._ridge_solution(mixing, rest, 0.1), slow)
+
+
+def test_a_loss_that_tells_no_labels_is_refused() -> None:
+    model, labels = Dense(), torch.tensor([1, 2])
+    seen = Observation(
+        model,
+        observe(model, labels).update,
+        SHAPE,
+        10,
+        2,
+        loss=lambda outputs, labels: outputs.square().sum(1),  # type: ignore[arg-type]
+    )
+    with pytest.raises(InputError, match="no labels can be read from the gradient of the loss"):
+        recover_labels(seen)

@@ -289,7 +289,7 @@ def test_buffers_and_weights_in_the_place_of_a_difference() -> None:
     with pytest.raises(InputError, match=r"a buffer of the model .* leave out 0\.running_mean, .*of_update"):
         Observation(**arguments(model=model, update=state))
     weights = {name: row.detach() + 0.01 for name, row in model.named_parameters()}
-    with pytest.raises(InputError, match="nearly the broadcast parameters themselves"):
+    with pytest.raises(InputError, match="nearly the broadcast parameter itself"):
         Observation(**arguments(model=model, update=weights))
 
 
