@@ -11,6 +11,7 @@ from fedsec.errors import InputError
 from fedsec.privacy.accounting import Accountant
 from fedsec.privacy.ledger import Ledger
 from fedsec.privacy.private_training import PrivateTraining
+from fedsec.threat.rows import as_given, as_tensor
 from fedsec.threat.sealed import Sealed, unmodified
 
 WhenSpent = Literal["client", "run"]
@@ -102,7 +103,8 @@ class LocalDefense(Sealed, ABC):
         Half precision is computed in float32; only the noisy mean is rounded to it.
 
         Args:
-            per_example: gradients of a Poisson sample's examples, one a row, over all parameters; maybe none.
+            per_example: gradients of a Poisson sample's examples, one a row, over all parameters; maybe none. A matrix
+                or a NumPy array; the mean is of the same kind.
             expected_batch: the mean size of the samples, sampling rate x examples; not this one's size.
             generator: of the noise, on the CPU. Never the one that draws the batches, and never used twice.
             noise_multiplier: of `private(...)`; by default the defense's own.
@@ -111,6 +113,8 @@ class LocalDefense(Sealed, ABC):
             InputError: malformed arguments, or a defense that knows no noise multiplier of its own.
         """
         name = type(self).__name__
+        give = as_given(per_example)
+        per_example = as_tensor(name, per_example)
         if per_example.ndim != 2 or not per_example.is_floating_point():
             raise InputError(
                 f"{name}: per_example must be a floating-point matrix with a row for each example, not "
@@ -127,7 +131,8 @@ class LocalDefense(Sealed, ABC):
                 f"{name}.perturb gave {total.dtype} of shape {tuple(total.shape)}; expected {rows.dtype} of "
                 f"shape {tuple(rows.shape[1:])}"
             )
-        return (total / expected_batch).to(per_example.dtype)
+        mean: Tensor = give((total / expected_batch).to(per_example.dtype))
+        return mean
 
     @abstractmethod
     def perturb(

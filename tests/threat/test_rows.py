@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fedsec.attacks import SignFlip
-from fedsec.defenses import ClipUpdate, Mean, Median, Prune, Soteria
+from fedsec.defenses import ClipUpdate, DpSgd, Mean, Median, Prune, Soteria
 from fedsec.errors import InputError
 
 MATRIX = torch.tensor([[1.0, 2.0], [3.0, 5.0], [9.0, 0.0]])
@@ -119,3 +119,14 @@ def test_a_row_counts_as_one_parameter() -> None:
 def test_an_attack_on_its_own_rows_takes_them(kind: str) -> None:
     rows = SignFlip(2.0).craft(KINDS[kind])
     assert np.array_equal(np.array(plain(rows)), -2 * MATRIX.numpy())
+
+
+def test_per_example_gradients_may_be_an_array() -> None:
+    private = DpSgd(1.0)
+    noisy = private.noisy_mean(MATRIX, 3.0, torch.Generator().manual_seed(1))
+    array = private.noisy_mean(MATRIX.numpy(), 3.0, torch.Generator().manual_seed(1))  # type: ignore[arg-type]
+    assert isinstance(array, np.ndarray)
+    assert array.tolist() == noisy.tolist()
+    for wrong in ([{"w": MATRIX}], "ab", MATRIX.tolist()[0], np.array([["a"]])):
+        with pytest.raises(InputError, match="DpSgd: "):
+            private.noisy_mean(wrong, 3.0, torch.Generator())  # type: ignore[arg-type]
