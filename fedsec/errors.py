@@ -62,3 +62,7 @@ class BusyError(InputError):
 
 class AggregationError(FedsecError, RuntimeError):
     """A round cannot be aggregated, for instance because too few finite updates are left."""
+
+
+class DivergenceError(AggregationError):
+    """What a server trains is no longer finite."""

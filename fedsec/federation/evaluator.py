@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from fedsec.data.dataset import Split
 from fedsec.engine.trainer import CohortTrainer
@@ -42,7 +43,7 @@ class Evaluator:
         num_classes: int,
     ) -> None:
         self.images, self.targets = test.images.to(trainer.data.device), test.labels.to(trainer.data.device)
-        self.trainer, self.measures = trainer, dict(measures or {})
+        self.trainer, self.measures, self.num_classes = trainer, dict(measures or {}), num_classes
         self.probes = self._probes(threat, streams, num_classes)
         task = trainer.task.metrics
         self.metric_names = (*task, *self.measures, *(probe.name for probe in self.probes))
@@ -81,6 +82,22 @@ class Evaluator:
         primary = task.metrics[0]
         return {primary: task.measure(outputs, targets)[primary]}
 
+    def undefined(self) -> Evaluation:
+        """What is measured of a model that is no longer finite: its outputs are NaN, whatever it looks at.
+
+        A classifier's answer is then its first class, always; what else has no value is NaN.
+        """
+        task, constants = self.trainer.task, self.trainer.data.normalization
+        module = _Undefined(task.outputs or self.num_classes)
+        evaluation = evaluate(module, self.images, self.targets, constants, task)
+        successes = {
+            probe.name: task.measure(outputs_of(module, probe.inputs, constants), probe.targets)[probe.metric]
+            for probe in self.probes
+        }
+        return Evaluation(
+            {**evaluation.metrics, **dict.fromkeys(self.measures, float("nan")), **successes}, evaluation.per_class
+        )
+
     def __call__(self, module: nn.Module) -> Evaluation:
         """Measure a model.
 
@@ -98,3 +115,16 @@ class Evaluator:
             for probe in self.probes
         }
         return Evaluation({**evaluation.metrics, **successes}, evaluation.per_class)
+
+
+class _Undefined(nn.Module):
+    """Puts out NaN first and minus infinity behind it: whatever breaks ties, NaN counts as the largest."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = inputs.new_full((len(inputs), self.outputs), -torch.inf)
+        outputs[:, 0] = torch.nan
+        return outputs

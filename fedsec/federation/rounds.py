@@ -78,6 +78,8 @@ class RoundResult:
         spent: clients that were sampled, but have no privacy budget left for a round.
         epsilon: the largest epsilon that any client has spent so far, where they train privately.
         user_epsilon: what the released models have spent of every client's privacy, where the server hides clients.
+        diverged: whether what is trained was no longer finite after this round; it is then the last one, and the
+            metrics are those of answering always alike.
         per_class: name -> a value for each class; None each where this round is not evaluated.
     """
 
@@ -93,6 +95,7 @@ class RoundResult:
     spent: tuple[int, ...] = ()
     epsilon: float | None = None
     user_epsilon: float | None = None
+    diverged: bool = False
     per_class: Mapping[str, tuple[float, ...] | None] = field(default_factory=dict)
 
     @property
@@ -156,7 +159,7 @@ class RoundLoop(ABC):
     @property
     def over(self) -> bool:
         """Whether the run ends here, although rounds remain."""
-        return False
+        return self.diverged
 
     @abstractmethod
     def play(self) -> RoundResult:
@@ -219,8 +222,9 @@ class RoundLoop(ABC):
         return {"metrics": dict(evaluation.metrics), "per_class": dict(evaluation.per_class)}
 
     def evaluated(self, round_number: int) -> bool:
-        """Whether a round ends with an evaluation."""
-        return round_number % self.evaluate_every == 0 or round_number == self.rounds
+        """Whether a round ends with an evaluation: one that turns out to be the last one does."""
+        scheduled = round_number % self.evaluate_every == 0 or round_number == self.rounds
+        return scheduled or (round_number == self.round and self.over)
 
 
 def sample_clients(

@@ -1,9 +1,9 @@
 """The federation that exchanges updates: train, send, forge, aggregate, step, evaluate."""
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
-from typing import get_args
 
 import numpy as np
 import torch
@@ -20,12 +20,11 @@ from fedsec.errors import AggregationError, InputError
 from fedsec.federation import guards
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, UpdateAlgorithm
 from fedsec.federation.client_defenses import ClientDefenses
-from fedsec.federation.evaluator import Evaluator
 from fedsec.federation.example_privacy import RunPrivacy
 from fedsec.federation.forgery import forged
-from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Sampling, Threat, checked_state, poison_data
+from fedsec.federation.global_model import GlobalModelLoop
+from fedsec.federation.rounds import EdgeCost, RoundResult, Sampling, Threat, checked_state, poison_data
 from fedsec.federation.user_privacy import Releases, aggregated, tagged, untagged
-from fedsec.metrics.evaluation import Evaluation, average
 from fedsec.metrics.measure import Measure
 from fedsec.models.costs import module_costs
 from fedsec.seeds import Streams
@@ -35,7 +34,7 @@ Observer = Callable[[int, Sequence[int], Float[Tensor, "clients parameters"]], N
 """Called with the round, its clients and what the server received, while `module` is still the model that was sent."""
 
 
-class Federation(RoundLoop):
+class Federation(GlobalModelLoop):
     """A server, its clients and its threats.
 
     Args:
@@ -88,32 +87,22 @@ class Federation(RoundLoop):
         measures: Mapping[str, Measure] | None = None,
     ) -> None:
         super().__init__(
-            trainer.data,
+            module,
+            trainer,
+            test,
             streams=streams,
             rounds=rounds,
+            num_classes=num_classes,
+            bn=bn,
+            measures=measures,
             clients_per_round=clients_per_round,
             threat=threat,
             evaluate_every=evaluate_every,
             sampling=sampling,
         )
-        self.module = module.to(trainer.data.device)
-        self.trainer, self.algorithm, self.aggregator = trainer, algorithm, aggregator
-        self.num_classes, self.bn, self.privacy = num_classes, bn, privacy
-        self.evaluator = Evaluator(
-            test, trainer, measures=measures, threat=self.threat, streams=streams, num_classes=num_classes
-        )
+        self.algorithm, self.aggregator, self.num_classes, self.privacy = algorithm, aggregator, num_classes, privacy
         self.local_updates = local_updates or self.train
         self.observers: list[Observer] = []
-        if bn not in get_args(NormStatistics):
-            raise InputError(f"bn must be one of {', '.join(get_args(NormStatistics))}, got {bn!r}")
-        if (bn == "reset") != trainer.cumulative:
-            raise InputError("bn: reset goes with a cumulative trainer, and only reset does")
-        if bn == "recalibrate" and trainer.statistics.buffers:
-            name = next(iter(trainer.statistics.buffers))
-            raise InputError(
-                f"bn: recalibrate finds batch normalization's statistics anew, but not {name!r}, which training also "
-                "changes; expected average, local or reset"
-            )
         guards.check(
             guards.RunDescription(
                 algorithm,
@@ -143,11 +132,7 @@ class Federation(RoundLoop):
             trainer.check(algorithm.training, self.clients_per_round)
         # Each vector is aggregated by a rule of its own: one that remembers must not mix them up.
         self._rules = {name: aggregator if name == "update" else copy.deepcopy(aggregator) for name in algorithm.sends}
-        start = trainer.start(self.module)
-        self.algorithm_state = algorithm.init(start.parameters, self.num_clients)
-        self.statistics = start.statistics
-        held = self.num_clients if bn == "local" else 0
-        self.client_statistics = self.statistics.repeat(held, 1)
+        self.algorithm_state = algorithm.init(trainer.start(self.module).parameters, self.num_clients)
         self._costs = module_costs(module, tuple(self.evaluator.images.shape[1:]))
 
     @property
@@ -189,20 +174,6 @@ class Federation(RoundLoop):
         self._load(self.statistics)
         self.round = round_number
         self.diverged = not bool(self.parameters.isfinite().all())
-
-    def weights(self) -> dict[str, Tensor]:
-        self._load(self.statistics)
-        found = dict(self.module.state_dict())
-        return {**found, "client_statistics": self.client_statistics.clone()} if self.bn == "local" else found
-
-    @property
-    def engine(self) -> str:
-        used, reason = self.trainer.used or "rows trained before", self.trainer.reason
-        return f"{used} ({reason})" if reason else used
-
-    @property
-    def num_parameters(self) -> int:
-        return self.trainer.layout.size
 
     def play(self) -> RoundResult:
         """Play one round: `parameters` and `statistics` then hold the new global model.
@@ -259,6 +230,7 @@ class Federation(RoundLoop):
             spent=tuple(client for client in heard if client not in set(clients)),
             epsilon=self._epsilon(),
             user_epsilon=self._user_epsilon(),
+            diverged=self.diverged,
         )
 
     @property
@@ -269,10 +241,6 @@ class Federation(RoundLoop):
         if self.privacy is None or self.round >= self.rounds:
             return False
         return self.privacy.ends(self.algorithm.heard(self.sample(self.round + 1), self.round + 1, self.streams))
-
-    def evaluated(self, round_number: int) -> bool:
-        """Whether a round ends with an evaluation: one that turns out to be the last one does."""
-        return super().evaluated(round_number) or (round_number == self.round and self.over)
 
     def _epsilon(self) -> float | None:
         return None if self.privacy is None else self.privacy.epsilon().value
@@ -338,50 +306,6 @@ class Federation(RoundLoop):
             user_epsilon=self._user_epsilon(),
         )
 
-    def start(self, clients: Sequence[int]) -> Start:
-        """What the given clients start the next round from."""
-        return Start(self.parameters, self.client_statistics[clients] if self.bn == "local" else self.statistics)
-
-    def evaluate(self, clients: Sequence[int] | None = None) -> Evaluation:
-        """Figures of the current global model on the test set.
-
-        Args:
-            clients: whose running statistics count under `bn: local` and `recalibrate`; by default everybody's.
-        """
-        chosen = range(self.num_clients) if clients is None else clients
-        if not self.trainer.statistics.size:
-            return self.evaluator(self.module)
-        if self.bn == "local":
-            return average(self.evaluate_each(chosen))
-        if self.bn == "recalibrate":
-            found = self.trainer.recalibrated(self.parameters, chosen)
-            finite = found.isfinite().all(1)
-            if bool(finite.any()):
-                self.statistics = _mean(found[finite], self._coefficients(chosen)[finite])
-            self._load(self.statistics)
-        return self.evaluator(self.module)
-
-    def evaluate_each(self, clients: Sequence[int]) -> list[Evaluation]:
-        """Figures of the current parameters with each client's own running statistics, as `bn: local` keeps them."""
-        each = []
-        for client in clients:
-            self._load(self.client_statistics[client])
-            each.append(self.evaluator(self.module))
-        self._load(self.statistics)
-        return each
-
-    def _test(self, clients: Sequence[int], heard: Sequence[int]) -> tuple[Evaluation, tuple[float, ...] | None]:
-        """Figures after a round; nothing is asked of clients whose updates were rejected.
-
-        Args:
-            clients: of the round.
-            heard: those of them whose updates were not rejected.
-        """
-        if self.bn != "local" or not self.trainer.statistics.size:
-            return self.evaluate(heard), None
-        each = self.evaluate_each(clients)
-        return self.over_honest(clients, each), tuple(one.metrics[self.metric_names[0]] for one in each)
-
     def _coefficients(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
         sizes, population = self.data.sizes(clients), self.data.sizes(range(self.num_clients))
         return self.algorithm.coefficients(_float(sizes, self.parameters), _float(population, self.parameters))
@@ -401,44 +325,21 @@ class Federation(RoundLoop):
         participants = Participants(clients, round_number, self.data, self.streams)
         return self.algorithm.work(self.algorithm_state, participants).perform(self.trainer, start, clients)
 
-    def _load(self, statistics: Float[Tensor, "statistics"]) -> None:
-        self.trainer.layout.load(self.module, self.parameters)
-        self.trainer.statistics.load(self.module, statistics)
-
-    def _settle(
-        self,
-        found: Float[Tensor, "clients statistics"],
-        clients: Sequence[int],
-        coefficients: Float[Tensor, "clients"],
-        aggregate: Aggregate,
-    ) -> None:
-        """Keep the clients' running statistics as `bn` says."""
-        if not self.trainer.statistics.size or self.bn == "recalibrate":
-            return
-        finite = found.isfinite().all(1)
-        finite[list(aggregate.rejected)] = False
-        if self.bn == "local":
-            kept = [client for client, fine in zip(clients, finite.tolist(), strict=True) if fine]
-            self.client_statistics[kept] = found[finite]
-        elif bool(finite.any()):
-            self.statistics = _mean(found[finite], coefficients[finite])
-
     def _cost(self, result: LocalResult, clients: Sequence[int], round_number: int) -> EdgeCost:
         number = self.parameters.element_size()
         statistics = self.statistics.numel() if self.bn in ("average", "reset") else 0
         up = (len(self.algorithm.sends) * self.parameters.numel() + statistics) * number
         down = (len(self.algorithm.broadcasts) * self.parameters.numel() + statistics) * number
-        flops = fmean(result.examples.tolist()) * self._costs.training_flops
+        examples = result.examples.tolist()
+        if self.privacy is not None:
+            # How many examples a private client drew is its secret: what is published is what it does on average.
+            examples = [math.prod(self.algorithm.batch_and_steps(int(size))) for size in self.data.sizes(clients)]
+        flops = fmean(examples) * self._costs.training_flops
         if self.bn == "recalibrate" and self.statistics.numel() and self.evaluated(round_number):
             # The new model comes, the client's images pass through it once, and their statistics go.
             down, up = down + self.parameters.numel() * number, up + self.statistics.numel() * number
             flops += fmean(self.data.sizes(clients).tolist()) * self._costs.forward_flops
         return EdgeCost(up, down, flops)
-
-
-def _mean(rows: Float[Tensor, "clients statistics"], weights: Float[Tensor, "clients"]) -> Tensor:
-    shares = weights / weights.sum()
-    return (rows * shares[:, None]).sum(0)
 
 
 def _tag(vector: str) -> str:

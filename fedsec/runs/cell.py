@@ -120,7 +120,11 @@ def run_cell(
             history.append(line)
             log.append(line)
             on_round(result.round, federation.rounds, _finite(result.metrics))
-            if result.round < federation.rounds and now - last_save >= CHECKPOINT_SHARE * save_cost:
+            if (
+                result.round < federation.rounds
+                and not result.diverged
+                and now - last_save >= CHECKPOINT_SHARE * save_cost
+            ):
                 files.save_checkpoint(log, federation.state(), settings, made_with)
                 last_save = time.perf_counter()
                 save_cost = last_save - now
@@ -142,6 +146,7 @@ def _line(result: RoundResult, seconds: float, primary: str) -> dict[str, Any]:
     return {
         "round": result.round,
         "evaluated": result.evaluated,
+        **({"diverged": True} if result.diverged else {}),
         **_finite(result.metrics),
         **{
             name: None if values is None else [finite(value) for value in values]
@@ -207,6 +212,7 @@ def _record(
             primary.worst_of_last.name: primary.worst(recent) if recent else None,
             primary.worst_client.name: None if own is None else _worst_client(last, own, primary),
             "byzantine_influence": sum(shares) / len(shares),
+            "diverged_in_round": next((line["round"] for line in history if line.get("diverged")), None),
             "rejected_updates": sum(len(line["rejected"]) for line in history),
             "rounds_with_byzantine_majority": len(majorities) if experiment.threat.byzantine else 0,
             **_costs(history),

@@ -1,5 +1,6 @@
 """The round loop against cases computed by hand."""
 
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 
@@ -233,6 +234,9 @@ def test_a_round_of_which_nothing_is_finite_is_the_last_one() -> None:
     fed.trainer = CohortTrainer(NotANumber(), fed.trainer.data)
     (result,) = fed.run()
     assert (result.round, result.rejected, result.influence) == (1, (0, 1), (0.0, 0.0))
+    assert result.diverged
+    assert result.metrics["accuracy"] == 1.0  # all test examples are of the first class
+    assert not math.isfinite(result.metrics["loss"] or 0.0)
     assert fed.diverged
     assert fed.over
     assert bool(fed.parameters.isnan().all())

@@ -16,7 +16,7 @@ from fedsec.defense.knowledge import KnowledgeDefense, compose
 from fedsec.engine.messages import LocalResult
 from fedsec.engine.precision import Compute
 from fedsec.engine.trainer import CohortTrainer
-from fedsec.errors import InputError
+from fedsec.errors import DivergenceError, InputError
 from fedsec.federation import guards
 from fedsec.federation.evaluator import Evaluator
 from fedsec.federation.knowledge.clients import KnowledgeClients
@@ -117,8 +117,10 @@ class KnowledgeFederation(RoundLoop):
         """Play one round of Algorithm 1.
 
         Raises:
-            AggregationError: the server's training diverged; names the round.
+            InputError: the server's network is no longer finite.
         """
+        if self.over:
+            raise InputError(f"the server's network is no longer finite after {self.round} rounds; `over` says so")
         number = self.round + 1
         clients = self.sample(number)
         known = fmean(self.clients.num_known(client) for client in clients)
@@ -131,8 +133,11 @@ class KnowledgeFederation(RoundLoop):
                 observer(number, client, message)
         self.clients.heard[clients] = number
         admissions = dict(zip(inbox.clients, self.defense.admit([inbox.of(c) for c in inbox.clients]), strict=True))
-        self.server.train(inbox, admissions, number)
-        for client in inbox.clients if self.algorithm.distillation.to_clients else []:
+        try:
+            self.server.train(inbox, admissions, number)
+        except DivergenceError:
+            self.diverged = True
+        for client in inbox.clients if self.algorithm.distillation.to_clients and not self.diverged else []:
             self.clients.learn(client, self.server.logits(inbox.of(client).features))
         self.round = number
         each = self.evaluate_each(clients) if self.evaluated(number) else None
@@ -147,15 +152,16 @@ class KnowledgeFederation(RoundLoop):
             **self.measured(None if each is None else self.over_honest(clients, each)),
             client_values=None if each is None else tuple(one.metrics[self.metric_names[0]] for one in each),
             cost=self._cost(clients, result, known),
+            diverged=self.diverged,
         )
 
     def evaluate_each(self, clients: Sequence[int]) -> list[Evaluation]:
         """Figures of each client's extractor followed by the server's network on the test set."""
-        found = []
+        evaluations = []
         for client in clients:
             self.clients.load(client)
-            found.append(self.evaluator(self._joined))
-        return found
+            evaluations.append(self.evaluator.undefined() if self.diverged else self.evaluator(self._joined))
+        return evaluations
 
     def state(self) -> dict[str, Tensor]:
         parts = {"clients": self.clients.state(), "server": self.server.state()}
@@ -171,6 +177,7 @@ class KnowledgeFederation(RoundLoop):
         self.clients.restore({k.removeprefix("clients."): v for k, v in kept.items() if k.startswith("clients.")})
         self.server.restore({k.removeprefix("server."): v for k, v in kept.items() if k.startswith("server.")})
         self.round = round_number
+        self.diverged = not bool(self.server.parameters.flat.isfinite().all())
         if self._inbox is not None:
             self._inbox = self._empty(range(self.num_clients))
             for client, heard in enumerate(self.clients.heard.tolist()):

@@ -13,7 +13,7 @@ from fedsec.engine.messages import distillation
 from fedsec.engine.optimizers import optimizer
 from fedsec.engine.parameters import ParameterLayout
 from fedsec.engine.precision import Compute
-from fedsec.errors import AggregationError, InputError
+from fedsec.errors import DivergenceError, InputError
 from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.knowledge.inbox import Inbox
 from fedsec.metrics.evaluation import EVALUATION_BATCH
@@ -76,7 +76,7 @@ class KnowledgeServer:
             round_number: names the shuffles' stream, and the round in errors.
 
         Raises:
-            AggregationError: the loss or the network is no longer finite.
+            DivergenceError: the loss or the network is no longer finite.
             InputError: batch normalization cannot work with so small a batch.
         """
         weights = _joined(inbox, admissions)
@@ -91,7 +91,7 @@ class KnowledgeServer:
                 with self.compute.arithmetic(inbox.labels.device):
                     loss = self._epoch(inbox, self._batches(groups, rng, inbox.labels.device), *weights)
                 if not np.isfinite(loss):
-                    raise AggregationError(
+                    raise DivergenceError(
                         f"round {round_number}: the server's training loss is {loss}; expected finite messages and a "
                         "rate small enough for them (federation.server.lr)"
                     )
@@ -99,7 +99,7 @@ class KnowledgeServer:
             self.module.eval()
         kept = [self.parameters.flat, *self.module.buffers()]
         if not bool(torch.stack([tensor.isfinite().all() for tensor in kept]).all()):  # waits for the device once
-            raise AggregationError(f"round {round_number}: the server's network is no longer finite after training")
+            raise DivergenceError(f"round {round_number}: the server's network is no longer finite after training")
         self._watch(loss)
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from fedsec.data.augmentation import Augmentation
 from fedsec.data.datasets import Normalization, Split
 from fedsec.defense.knowledge import Admission, KnowledgeDefense
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
-from fedsec.errors import AggregationError, InputError
+from fedsec.errors import InputError
 from fedsec.federation import Distillation, FedGKT, KnowledgeFederation, RoundResult, ServerTraining, Threat
 from fedsec.federation.rounds import poison_data
 from fedsec.metrics.evaluation import Evaluation
@@ -312,11 +312,16 @@ def test_what_cannot_be_meant_is_refused() -> None:
         federation(clients=[np.array([0, 1]), np.array([1, 2])])
 
 
-def test_a_server_that_diverges_says_in_which_round() -> None:
+def test_a_server_that_diverges_ends_the_run_with_figures() -> None:
     wild = ServerTraining(epochs=3, optimizer="sgd", lr=1e30, batch_size=8)
-    found = federation(FedGKT(LOCAL, wild))
-    with pytest.raises(AggregationError, match="round 1: the server's"):
-        found.play()
+    run = federation(FedGKT(LOCAL, wild), rounds=3)
+    (result,) = run.run()
+    assert (result.round, result.diverged) == (1, True)
+    first_class = (run.evaluator.targets == 0).double().mean().item()
+    assert result.metrics["accuracy"] == first_class
+    assert result.client_values == (first_class,) * len(result.clients)
+    with pytest.raises(InputError, match="no longer finite after 1 rounds"):
+        run.play()
 
 
 def test_a_single_example_that_cannot_be_normalized_is_bad_input_in_words() -> None:

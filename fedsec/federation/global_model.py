@@ -1,0 +1,184 @@
+"""Federations of one global model: its running statistics, and how it is evaluated."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fedsec.data.datasets import Split
+from fedsec.defense import Aggregate
+from fedsec.engine.batch_norm import NormStatistics
+from fedsec.engine.messages import Start
+from fedsec.engine.trainer import CohortTrainer
+from fedsec.errors import InputError
+from fedsec.federation.evaluator import Evaluator
+from fedsec.federation.rounds import RoundLoop, Sampling, Threat
+from fedsec.metrics.evaluation import Evaluation, average
+from fedsec.metrics.measure import Measure
+from fedsec.seeds import Streams
+
+
+class GlobalModelLoop(RoundLoop):
+    """A federation whose clients share one model, but for the running statistics that `bn: local` leaves with them.
+
+    Args:
+        module: the model; its weights are the initial ones and afterwards the current ones.
+        trainer: trains cohorts on the clients' data.
+        test: the server's test set.
+        streams: the experiment's random streams.
+        rounds: length of the experiment.
+        num_classes: of the data.
+        bn: what happens to running statistics, see `NormStatistics`.
+        measures: further metrics, by name.
+        clients_per_round: see `RoundLoop`.
+        threat: see `RoundLoop`.
+        evaluate_every: see `RoundLoop`.
+        sampling: see `RoundLoop`.
+
+    Attributes:
+        statistics: the global model's running statistics.
+        client_statistics: each client's own, under `bn: local`.
+
+    Raises:
+        InputError: statistics that cannot be kept so.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        trainer: CohortTrainer,
+        test: Split,
+        *,
+        streams: Streams,
+        rounds: int,
+        num_classes: int,
+        bn: NormStatistics = "average",
+        measures: Mapping[str, Measure] | None = None,
+        clients_per_round: int | None = None,
+        threat: Threat | None = None,
+        evaluate_every: int = 1,
+        sampling: Sampling = "fixed",
+    ) -> None:
+        super().__init__(
+            trainer.data,
+            streams=streams,
+            rounds=rounds,
+            clients_per_round=clients_per_round,
+            threat=threat,
+            evaluate_every=evaluate_every,
+            sampling=sampling,
+        )
+        self.module, self.trainer, self.bn = module.to(trainer.data.device), trainer, bn
+        self.evaluator = Evaluator(
+            test, trainer, measures=measures, threat=self.threat, streams=streams, num_classes=num_classes
+        )
+        if bn not in get_args(NormStatistics):
+            raise InputError(f"bn must be one of {', '.join(get_args(NormStatistics))}, got {bn!r}")
+        if (bn == "reset") != trainer.cumulative:
+            raise InputError("bn: reset goes with a cumulative trainer, and only reset does")
+        if bn == "recalibrate" and trainer.statistics.buffers:
+            name = next(iter(trainer.statistics.buffers))
+            raise InputError(
+                f"bn: recalibrate finds batch normalization's statistics anew, but not {name!r}, which training also "
+                "changes; expected average, local or reset"
+            )
+        self.statistics = trainer.start(self.module).statistics
+        self.client_statistics = self.statistics.repeat(self.num_clients if bn == "local" else 0, 1)
+
+    @property
+    @abstractmethod
+    def parameters(self) -> Float[Tensor, "parameters"]:
+        """Of the global model."""
+
+    @abstractmethod
+    def _coefficients(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
+        """How much each client counts in an average."""
+
+    def weights(self) -> dict[str, Tensor]:
+        self._load(self.statistics)
+        found = dict(self.module.state_dict())
+        return {**found, "client_statistics": self.client_statistics.clone()} if self.bn == "local" else found
+
+    @property
+    def engine(self) -> str:
+        used, reason = self.trainer.used or "rows trained before", self.trainer.reason
+        return f"{used} ({reason})" if reason else used
+
+    @property
+    def num_parameters(self) -> int:
+        return self.trainer.layout.size
+
+    def start(self, clients: Sequence[int]) -> Start:
+        """What the given clients start the next round from."""
+        return Start(self.parameters, self.client_statistics[clients] if self.bn == "local" else self.statistics)
+
+    def evaluate(self, clients: Sequence[int] | None = None) -> Evaluation:
+        """Figures of the current global model on the test set.
+
+        Args:
+            clients: whose running statistics count under `bn: local` and `recalibrate`; by default everybody's.
+        """
+        if self.diverged:
+            return self.evaluator.undefined()
+        chosen = range(self.num_clients) if clients is None else clients
+        if not self.trainer.statistics.size:
+            return self.evaluator(self.module)
+        if self.bn == "local":
+            return average(self.evaluate_each(chosen))
+        if self.bn == "recalibrate":
+            found = self.trainer.recalibrated(self.parameters, chosen)
+            finite = found.isfinite().all(1)
+            if bool(finite.any()):
+                self.statistics = _mean(found[finite], self._coefficients(chosen)[finite])
+            self._load(self.statistics)
+        return self.evaluator(self.module)
+
+    def evaluate_each(self, clients: Sequence[int]) -> list[Evaluation]:
+        """Figures of the current parameters with each client's own running statistics, as `bn: local` keeps them."""
+        each = []
+        for client in clients:
+            self._load(self.client_statistics[client])
+            each.append(self.evaluator(self.module))
+        self._load(self.statistics)
+        return each
+
+    def _test(self, clients: Sequence[int], heard: Sequence[int]) -> tuple[Evaluation, tuple[float, ...] | None]:
+        """Figures after a round; nothing is asked of clients whose updates were rejected.
+
+        Args:
+            clients: of the round.
+            heard: those of them whose updates were not rejected.
+        """
+        if self.diverged or self.bn != "local" or not self.trainer.statistics.size:
+            return self.evaluate(heard), None
+        each = self.evaluate_each(clients)
+        return self.over_honest(clients, each), tuple(one.metrics[self.metric_names[0]] for one in each)
+
+    def _load(self, statistics: Float[Tensor, "statistics"]) -> None:
+        self.trainer.layout.load(self.module, self.parameters)
+        self.trainer.statistics.load(self.module, statistics)
+
+    def _settle(
+        self,
+        found: Float[Tensor, "clients statistics"],
+        clients: Sequence[int],
+        coefficients: Float[Tensor, "clients"],
+        aggregate: Aggregate,
+    ) -> None:
+        """Keep the clients' running statistics as `bn` says."""
+        if not self.trainer.statistics.size or self.bn == "recalibrate":
+            return
+        finite = found.isfinite().all(1)
+        finite[list(aggregate.rejected)] = False
+        if self.bn == "local":
+            kept = [client for client, fine in zip(clients, finite.tolist(), strict=True) if fine]
+            self.client_statistics[kept] = found[finite]
+        elif bool(finite.any()):
+            self.statistics = _mean(found[finite], coefficients[finite])
+
+
+def _mean(rows: Float[Tensor, "clients statistics"], weights: Float[Tensor, "clients"]) -> Tensor:
+    shares = weights / weights.sum()
+    return (rows * shares[:, None]).sum(0)
