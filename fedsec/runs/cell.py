@@ -271,7 +271,7 @@ def _write_partition(files: CellFiles, experiment: Experiment) -> None:
             "counts": experiment.counts,
             "classes": list(experiment.dataset.classes),
             "partition": experiment.config.partition.model_dump(mode="json"),
-            "seed": experiment.config.seed,
+            "seed": experiment.config.data_seed,
             "byzantine": sorted(experiment.threat.byzantine),
         }
     )

@@ -71,8 +71,8 @@ def build_experiment(
             cannot be made, a model too large for the images, ...).
     """
     streams = Streams(config.seed)
-    dataset = _dataset(config.dataset.model_dump_json(), config.seed)
-    clients = _partition(config, dataset, streams)
+    dataset = _dataset(config.dataset.model_dump_json(), config.data_seed)
+    clients = _partition(config, dataset, Streams(config.data_seed))
     counts = class_counts(clients, dataset.train.labels.numpy(), dataset.num_classes).tolist()
     constants = normalization(config.dataset.normalization)
     constants.check_channels(dataset.input_shape[0])
@@ -169,7 +169,8 @@ class _Parts:
 
     def _model(self, model: ModelConfig, input_shape: tuple[int, ...], stream: str) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.streams.seed(stream))
+            streams = self.streams if model.seed is None else Streams(model.seed)
+            torch.manual_seed(streams.seed(stream))
             return build(model.name, input_shape, self.dataset.num_classes, **model.options)
 
 

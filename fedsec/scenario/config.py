@@ -59,6 +59,9 @@ class PartitionConfig(NamedSection):
     name: str = Field(default="iid", description="A partition; see `fedsec list partitions`.")
     label: Label | None = Field(default=None, description="How tables call it.")
     clients: int = Field(default=10, ge=1, le=10**6, description="Number of clients.")
+    seed: Annotated[int, Field(ge=0, lt=2**128)] | None = Field(
+        default=None, description="Of the images drawn and of who gets them; the cell's by default."
+    )
 
 
 class EngineConfig(Section):
@@ -94,6 +97,9 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "distillation"): None,
     ("federation", "asynchronous"): None,
     ("federation", "local", "augmentation"): None,
+    ("partition", "seed"): None,
+    ("model", "seed"): None,
+    ("federation", "server", "model", "seed"): None,
     ("federation", "local", "drop_last"): False,
     ("inversion",): None,
     ("metrics",): [],
@@ -215,6 +221,11 @@ class CellConfig(Section):
         """Whether all images lie in one place: no clients, no attack."""
         pooled: bool = self.federation.traits["pooled"]
         return pooled
+
+    @property
+    def data_seed(self) -> int:
+        """The seed by which images are drawn and given to clients."""
+        return self.seed if self.partition.seed is None else self.partition.seed
 
     @property
     def cohort(self) -> int:

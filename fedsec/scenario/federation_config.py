@@ -18,6 +18,9 @@ class ModelConfig(NamedSection):
 
     name: str = Field(default="mlp", description="A model; see `fedsec list models`.")
     label: Label | None = Field(default=None, description="How tables call it.")
+    seed: Annotated[int, Field(ge=0, lt=2**128)] | None = Field(
+        default=None, description="Of the initial weights; the cell's by default."
+    )
 
 
 class ServerModelConfig(ModelConfig):
