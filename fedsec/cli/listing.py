@@ -84,6 +84,11 @@ def fixed_shape(dataset: str) -> tuple[tuple[int, int, int], int]:
             f"dataset {dataset!r}: its images' shape and classes depend on its files; expected a dataset of one shape, "
             "such as cifar10"
         )
+    if len(source.input_shape) != 3 or not source.num_classes:
+        raise InputError(
+            f"dataset {dataset!r} holds {'vectors' if len(source.input_shape) != 3 else 'no classes'}; expected a "
+            "dataset of images with classes, such as cifar10"
+        )
     return source.input_shape, source.num_classes
 
 

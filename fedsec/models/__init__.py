@@ -39,6 +39,8 @@ def build(name: str, input_shape: InputShape, num_classes: int, **options: Any) 
         raise InputError(
             f"input_shape must be (channels, height, width) or (features,), each at least 1, got {tuple(input_shape)}"
         )
+    if num_classes == 0:
+        raise InputError("there are no classes to tell apart: the dataset's targets are numbers; num_classes is 0")
     if num_classes < 1:
         raise InputError(f"num_classes must be at least 1, got {num_classes}")
     if len(input_shape) == 1 and not getattr(kind, "takes_vectors", False):

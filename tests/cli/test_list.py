@@ -97,6 +97,7 @@ def test_every_dataset_s_classes_count(few: None, monkeypatch: pytest.MonkeyPatc
         (["--dataset", "cifar10"], "error: fedsec list --dataset: goes with models only"),
         (["models", "--dataset", "cifar"], "error: unknown dataset 'cifar' (did you mean 'cifar10'?)"),
         (["models", "--dataset", "image_folder"], "error: dataset 'image_folder': its images' shape and classes"),
+        (["models", "--dataset", "diabetes"], "error: dataset 'diabetes' holds vectors; expected a dataset of images"),
     ],
 )
 def test_bad_input(arguments: list[str], message: str) -> None:

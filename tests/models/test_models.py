@@ -208,7 +208,8 @@ def test_uniform_init_is_dlgs(name: str, options: dict[str, Any]) -> None:
     [
         ("resnet9000", (1, 8, 8), 3, {}, "known: logistic"),
         ("cnn", (8, 8), 3, {}, "channels, height, width"),
-        ("cnn", (1, 8, 8), 0, {}, "at least 1"),
+        ("cnn", (1, 8, 8), -1, {}, "at least 1, got -1"),
+        ("mlp", (10,), 0, {}, "no classes to tell apart: the dataset's targets are numbers"),
         ("cnn", (5,), 3, {}, "takes images, but the inputs are vectors of 5 numbers; take logistic or mlp"),
         ("cnn", (1, 8, 8), 3, {"activation": "swish"}, "sigmoid, relu"),
         ("cnn", (1, 8, 8), 3, {"init": "xavier"}, "uniform"),
