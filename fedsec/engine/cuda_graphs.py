@@ -159,7 +159,7 @@ class CapturedSteps:
         """Record a step and do it."""
         mine, seen = examples.clone(), None if views is None else views.clone()
         try:
-            made = self._recordings[size] = _Recording(mine, seen, self.recorder.record(lambda: step(mine, seen)))
+            recording = self._recordings[size] = _Recording(mine, seen, self.recorder.record(lambda: step(mine, seen)))
         except RuntimeError as error:
             # Something in the model waits for the host, such as a branch on a tensor's value.
             self.problem = _cause(error)
@@ -167,7 +167,7 @@ class CapturedSteps:
             self._recordings.clear()
             step(examples, views)
             return
-        made.replay()
+        recording.replay()
 
 
 def _cause(error: BaseException) -> str:

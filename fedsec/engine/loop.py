@@ -153,7 +153,7 @@ class LoopWorker:
         gradients, generator = self._privately(method), PrivateGradients.generator(plan)
         for step, size in enumerate(plan.sizes.tolist()):
             chosen, seen = examples[step, :size], None if views is None else views[step, :size]
-            found = gradients(
+            gradient = gradients(
                 chosen,
                 seen,
                 self._local.augmentation,
@@ -163,7 +163,7 @@ class LoopWorker:
                 generator,
                 self._gradient,
             )
-            self._descend(found)
+            self._descend(gradient)
 
     def private_gradient(
         self,
@@ -177,8 +177,8 @@ class LoopWorker:
         self._load(parameters, statistics)
         examples = torch.from_numpy(plan.examples[0, : plan.sizes[0]]).to(self.data.device)
         noise, norm = PrivateGradients.generator(plan), private.max_grad_norm
-        found = self._privately(method)(examples, None, None, None, plan, norm, noise, self._gradient)
-        return self._ordered(found, parameters), self._left()
+        gradient = self._privately(method)(examples, None, None, None, plan, norm, noise, self._gradient)
+        return self._ordered(gradient, parameters), self._left()
 
     def gradient(
         self, parameters: Float[Tensor, "parameters"], statistics: Float[Tensor, "statistics"], examples: Tensor
@@ -268,15 +268,15 @@ class LoopWorker:
 
     def _ordered(self, gradient: Tensor, like: Tensor) -> Float[Tensor, "parameters"]:
         """A gradient in the order of the worker's own parameters -> in the federation's; parameters are lost."""
-        found = torch.empty_like(like)
+        ordered = torch.empty_like(like)
         self.parameters.flat.copy_(gradient)
-        self.parameters.read(found)
-        return found
+        self.parameters.read(ordered)
+        return ordered
 
     def _backward(self, loss: Tensor) -> Float[Tensor, "parameters"]:
         """A loss's gradient, in the order of the worker's own parameters; overwritten by the next."""
-        found = torch.autograd.grad(loss, self.parameters.tensors, allow_unused=True, materialize_grads=True)
-        return self.parameters.gather(found, self._gradient)
+        gradients = torch.autograd.grad(loss, self.parameters.tensors, allow_unused=True, materialize_grads=True)
+        return self.parameters.gather(gradients, self._gradient)
 
     def _load(self, parameters: Tensor, statistics: Tensor) -> None:
         self.parameters.write(parameters)
@@ -353,7 +353,9 @@ def _notes(name: str, runs: list[str]) -> Callable[..., None]:
 
 def _alike(held: Teacher, given: Teacher) -> bool:
     """Whether one teacher can be copied over another."""
-    rules = [(each.logits.shape, each.logits.dtype, each.temperature, each.weight) for each in (held, given)]
+    rules = [
+        (teacher.logits.shape, teacher.logits.dtype, teacher.temperature, teacher.weight) for teacher in (held, given)
+    ]
     return rules[0] == rules[1]
 
 

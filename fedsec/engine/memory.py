@@ -62,13 +62,13 @@ class StepMemory:
 
     def needed(self, batch: int) -> int:
         """Bytes of a step at this batch size."""
-        more, kept = PASSING
-        return self.fixed - (-more * batch * self.example // kept)
+        more, saved = PASSING
+        return self.fixed - (-more * batch * self.example // saved)
 
     def largest_batch(self, free: int) -> int:
         """The largest batch size whose step fits; 0 or less if not even one example does."""
-        more, kept = PASSING
-        return kept * (free - self.fixed) // (more * self.example)
+        more, saved = PASSING
+        return saved * (free - self.fixed) // (more * self.example)
 
     def check(self, batch: int, device: torch.device, free: int | None) -> None:
         """Refuse what cannot fit.
@@ -96,6 +96,32 @@ class StepMemory:
         )
 
 
+class MemoryGuard:
+    """Refuses steps that cannot fit, each kind once, before the first of it: what runs occupies memory itself.
+
+    Args:
+        device: where the steps run.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._checked: set[tuple[StepMemory, int]] = set()
+
+    def check(self, step: StepMemory, batch: int) -> None:
+        """Look at what is free now, unless this was asked before.
+
+        Args:
+            step: what it takes.
+            batch: examples in the largest batch.
+
+        Raises:
+            InputError: it does not fit.
+        """
+        if (step, batch) not in self._checked:
+            step.check(batch, self.device, free_bytes(self.device))
+            self._checked.add((step, batch))
+
+
 def free_bytes(device: torch.device) -> int | None:
     """Memory that a process can still get on a device; None where nobody says (a CPU elsewhere than on Linux).
 
@@ -107,8 +133,8 @@ def free_bytes(device: torch.device) -> int | None:
     source = Path("/proc/meminfo")
     if device.type != "cpu" or not source.exists():
         return None
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", source.read_text(), re.MULTILINE)
-    return None if found is None else 1024 * int(found[1])
+    available = re.search(r"^MemAvailable:\s+(\d+) kB", source.read_text(), re.MULTILINE)
+    return None if available is None else 1024 * int(available[1])
 
 
 def activation_bytes(module: nn.Module, data: ResidentData) -> int:
@@ -128,18 +154,18 @@ def _kept(module: nn.Module, images: Tensor) -> int:
     module = copy.deepcopy(module).to(images.device)
     # By storage, which tells tensors apart on the meta device too, where all lie at address zero.
     parameters = {p.untyped_storage()._cdata for p in module.parameters()}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()._cdata
         if storage not in parameters:
-            kept[storage] = max(kept.get(storage, 0), tensor.numel() * tensor.element_size())
+            saved[storage] = max(saved.get(storage, 0), tensor.numel() * tensor.element_size())
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         output = module(images)
     del output
-    return max(1, sum(kept.values()) // 2)
+    return max(1, sum(saved.values()) // 2)
 
 
 def _gib(count: int) -> str:

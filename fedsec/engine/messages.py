@@ -74,9 +74,9 @@ def distillation(
     """
     # Shifted before it is divided: a temperature below 1 could make finite logits infinite.
     targets = torch.log_softmax((teacher - teacher.amax(-1, keepdim=True)) / temperature, -1)
-    found = torch.log_softmax(student / temperature, -1)
+    answers = torch.log_softmax(student / temperature, -1)
     shares = targets.exp()
-    gaps = torch.where(shares > 0, targets - found, 0)  # before the product: zero times infinity is NaN
+    gaps = torch.where(shares > 0, targets - answers, 0)  # before the product: zero times infinity is NaN
     return temperature**2 * (shares * gaps).sum(-1)
 
 

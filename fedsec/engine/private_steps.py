@@ -168,8 +168,8 @@ class PrivateGradients:
             part = examples[begin : begin + size]
             seen = None if views is None else views[begin : begin + size]
             images, labels = self.data.batch(part, seen, augmentation)
-            found = self._clipped(self.compute.inputs(images), labels, part, teacher, max_grad_norm)
-            total = [a.add_(b) for a, b in zip(total, found, strict=True)] if total else found
+            clipped = self._clipped(self.compute.inputs(images), labels, part, teacher, max_grad_norm)
+            total = [a.add_(b) for a, b in zip(total, clipped, strict=True)] if total else clipped
         if total:
             self.parameters.gather(total, out)
         else:

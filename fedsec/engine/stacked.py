@@ -48,8 +48,8 @@ class CohortWorker:
     ) -> None:
         self.layout, self.statistics = ParameterLayout.of(module), StatisticsLayout.of(module)
         self.data, self.compute, self.task = data, compute or Compute(), task or Classification()
-        made, self._batch = cohort_module(module, self.statistics)
-        self.module = made.to(data.device)
+        stacked, self._batch = cohort_module(module, self.statistics)
+        self.module = stacked.to(data.device)
         self._running = RunningStatistics(module, self.statistics, data.device, cumulative=cumulative)
 
     def train(
@@ -87,10 +87,10 @@ class CohortWorker:
                 correction.join(gradients[:clients], rows[:clients].detach(), start.parameters)
             steps.step(gradients[:clients])
             self._running.remember(statistics[:clients], seen)
-        updates, kept = torch.empty_like(rows), torch.empty_like(statistics)
+        updates, left = torch.empty_like(rows), torch.empty_like(statistics)
         updates[order] = rows.detach() - start.parameters
-        kept[order] = statistics
-        return LocalResult(updates, kept, np.array([int(plan.sizes.sum()) for plan in plans]))
+        left[order] = statistics
+        return LocalResult(updates, left, np.array([int(plan.sizes.sum()) for plan in plans]))
 
     def _forward(
         self,
@@ -125,8 +125,8 @@ class CohortWorker:
             return total, self._batch.statistics(self.statistics, logits)
 
         stacked = vmap(loss, in_dims=(0, 0, 0, 0, None if taught is None else 0))
-        found: tuple[Tensor, Tensor] = stacked(parameters, images, labels, weights, taught)
-        return found
+        losses_and_seen: tuple[Tensor, Tensor] = stacked(parameters, images, labels, weights, taught)
+        return losses_and_seen
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,16 +71,16 @@ class CohortNorm(nn.Module):
 
 def cohort_module(module: nn.Module, layout: StatisticsLayout) -> tuple[nn.Module, Batch]:
     """A copy of a module in train mode whose batch normalization can be stacked, and what its layers share."""
-    made, batch = copy.deepcopy(module).train(), Batch()
+    stacked, batch = copy.deepcopy(module).train(), Batch()
     for name in layout.channels:
         parent, _, attribute = name.rpartition(".")
-        layer = made.get_submodule(name)
+        layer = stacked.get_submodule(name)
         assert isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
         if not name:
-            made = CohortNorm(layer, name, batch)
+            stacked = CohortNorm(layer, name, batch)
         else:
-            setattr(made.get_submodule(parent), attribute, CohortNorm(layer, name, batch))
-    return made, batch
+            setattr(stacked.get_submodule(parent), attribute, CohortNorm(layer, name, batch))
+    return stacked, batch
 
 
 class RunningStatistics:

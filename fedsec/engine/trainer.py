@@ -5,7 +5,7 @@ their activations in the cache, and the chunks are shared out to threads that ea
 operations: small operations gain little from two threads inside, independent clients gain everything.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -107,7 +107,8 @@ class CohortTrainer:
                 engine, self.trial, self.layout.size, room, data.device, self._why_not_vectorized
             )
             self._bytes_per_example = memory.activation_bytes(module, data)
-        self._checked: set[Hashable] = set()
+        self._example = self._bytes_per_example // (2 if self.compute.precision == "bf16" else 1)
+        self._memory = memory.MemoryGuard(data.device)
         self._methods: dict[GradSampleMode, PrivateMethod] = {}
         self._private_notes: list[str] = []
         self._loops: SimpleQueue[LoopWorker] = SimpleQueue()
@@ -366,26 +367,13 @@ class CohortTrainer:
     def _check_memory(
         self, batch: int, clients: int, local: LocalTraining | None, correction: Correction | None = None
     ) -> None:
-        """Refuse, before the first of its kind is computed, what cannot fit.
-
-        Args:
-            batch: the largest.
-            clients: whose updates are collected.
-            local: what they do; None for a gradient alone.
-            correction: of their gradients.
-        """
-        kind = (batch, clients, local, 0 if correction is None else correction.vectors)
-        if kind in self._checked:
-            return
-        example = self._bytes_per_example // (2 if self.compute.precision == "bf16" else 1)
-        training, rows = local or LocalTraining(steps=1, batch_size=1), clients
+        training, rows, example = local or LocalTraining(steps=1, batch_size=1), clients, self._example
         if training.private is not None:
             method = self.private_method(training.private.grad_sample_mode)
             # The noise, drawn and in the worker's order, and one more sum beside that of the part before.
             example, rows, batch = method.example, rows + 3, min(batch, method.microbatch)
         step = memory.StepMemory.of(self.layout.size, training, example, correction, rows=rows)
-        step.check(batch, self.data.device, memory.free_bytes(self.data.device))
-        self._checked.add(kind)
+        self._memory.check(step, batch)
 
     @property
     def _fixed_bytes(self) -> int:

@@ -98,20 +98,20 @@ def epsilon(history: Iterable[Spending], delta: float, accountant: Accountant = 
     """
     check_delta(delta)
     check_accountant(accountant)
-    found = _epsilon(merged(history), delta, accountant)
-    if delta <= LARGE_DELTA or not 0 < found.value < math.inf:
-        return found
+    spent = _epsilon(merged(history), delta, accountant)
+    if delta <= LARGE_DELTA or not 0 < spent.value < math.inf:
+        return spent
     large = f"delta {delta:.2g} is large: publishing each unit outright with that probability would pass as well"
-    return replace(found, note="; ".join(note for note in (found.note, large) if note))
+    return replace(spent, note="; ".join(note for note in (spent.note, large) if note))
 
 
 def merged(history: Iterable[Spending]) -> tuple[Spending, ...]:
     """A history with equal steps counted together and those left out that cost nothing, in a fixed order."""
     steps: dict[tuple[float, float], int] = {}
-    for each in history:
-        if each.steps and each.sample_rate:
-            kind = each.noise_multiplier, each.sample_rate
-            steps[kind] = steps.get(kind, 0) + each.steps
+    for spending in history:
+        if spending.steps and spending.sample_rate:
+            kind = spending.noise_multiplier, spending.sample_rate
+            steps[kind] = steps.get(kind, 0) + spending.steps
     return tuple(Spending(noise, rate, count) for (noise, rate), count in sorted(steps.items()))
 
 
@@ -149,7 +149,7 @@ def _epsilon(history: tuple[Spending, ...], delta: float, accountant: Accountant
     """Clients of equal sizes share their histories: each is worked out once."""
     if not history:
         return Epsilon(0.0, delta, accountant)
-    if any(each.noise_multiplier == 0 for each in history):
+    if any(spending.noise_multiplier == 0 for spending in history):
         return Epsilon(math.inf, delta, accountant, "steps without noise give no guarantee")
     bound = _rdp(history, delta)
     if accountant == "prv":
@@ -178,8 +178,8 @@ def _rdp(history: tuple[Spending, ...], delta: float) -> Epsilon:
 def _renyi(history: tuple[Spending, ...], orders: tuple[float, ...]) -> Float64[np.ndarray, "orders"]:
     """Renyi divergences add up over steps, so a longer history costs nothing more."""
     total = np.zeros(len(orders))
-    for each in history:
-        total += each.steps * _renyi_step(each.noise_multiplier, each.sample_rate, orders)
+    for spending in history:
+        total += spending.steps * _renyi_step(spending.noise_multiplier, spending.sample_rate, orders)
     return total
 
 
@@ -189,8 +189,8 @@ def _renyi_step(noise_multiplier: float, sample_rate: float, orders: tuple[float
     from opacus.accountants.analysis.rdp import compute_rdp
 
     with np.errstate(all="ignore"):
-        found = [_tried(compute_rdp, q=sample_rate, noise_multiplier=noise_multiplier, orders=[o]) for o in orders]
-    return np.array(found)
+        values = [_tried(compute_rdp, q=sample_rate, noise_multiplier=noise_multiplier, orders=[o]) for o in orders]
+    return np.array(values)
 
 
 def _tried(compute: Any, **given: Any) -> float:
@@ -212,7 +212,7 @@ def _prv(history: tuple[Spending, ...], delta: float, bound: Epsilon) -> Epsilon
     from opacus.accountants import PRVAccountant
 
     accountant = PRVAccountant()
-    accountant.history = [(each.noise_multiplier, each.sample_rate, each.steps) for each in history]
+    accountant.history = [(spending.noise_multiplier, spending.sample_rate, spending.steps) for spending in history]
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -227,10 +227,10 @@ def _prv(history: tuple[Spending, ...], delta: float, bound: Epsilon) -> Epsilon
 def _prv_points(history: tuple[Spending, ...], delta: float) -> float:
     """Size of the grid that Opacus's prv would lay, by its own rule: its half-width is an epsilon by rdp."""
     error = delta / 1000
-    total = sum(each.steps for each in history)
+    total = sum(spending.steps for spending in history)
     half = _rdp(history, error / 4).value
-    for each in history:
-        half = max(half, _rdp((replace(each, steps=1),), error / (8 * total)).value)
+    for spending in history:
+        half = max(half, _rdp((replace(spending, steps=1),), error / (8 * total)).value)
     mesh = PRV_ERROR / math.sqrt(total * math.log(12 / error) / 2)
     return 2 * (max(half, PRV_ERROR) + 3) / mesh
 
@@ -242,9 +242,9 @@ def _gdp(history: tuple[Spending, ...], delta: float, bound: Epsilon) -> Epsilon
         warnings.simplefilter("ignore")
         # In the limit mu's squares add up, also over different steps.
         squares = 0.0
-        for each in history:
-            noise, rate = each.noise_multiplier, each.sample_rate
-            squares += float(compute_mu_poisson(steps=each.steps, noise_multiplier=noise, sample_rate=rate)) ** 2
+        for spending in history:
+            noise, rate = spending.noise_multiplier, spending.sample_rate
+            squares += float(compute_mu_poisson(steps=spending.steps, noise_multiplier=noise, sample_rate=rate)) ** 2
         mu = math.sqrt(squares)
         if not math.isfinite(mu):
             return _instead(bound, "gdp", "its mu overflows")

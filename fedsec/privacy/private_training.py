@@ -42,22 +42,22 @@ class PrivateTraining:
     def __post_init__(self) -> None:
         if not isinstance(self.noise_multiplier, int | float):
             object.__setattr__(self, "noise_multiplier", tuple(self.noise_multiplier))
-        each = self.noise_multiplier if isinstance(self.noise_multiplier, tuple) else (self.noise_multiplier,)
-        if not each or not all(math.isfinite(one) and one >= 0 for one in each):
+        multipliers = self.noise_multiplier if isinstance(self.noise_multiplier, tuple) else (self.noise_multiplier,)
+        if not multipliers or not all(math.isfinite(multiplier) and multiplier >= 0 for multiplier in multipliers):
             raise InputError(f"noise_multiplier must be finite and not negative, got {self.noise_multiplier}")
         if not 1 / LARGEST_BOUND <= self.max_grad_norm <= LARGEST_BOUND:
             raise InputError(
                 f"max_grad_norm must be positive and finite, in [{1 / LARGEST_BOUND:g}, {LARGEST_BOUND:g}], so that "
                 f"float32 holds sums of such gradients; got {self.max_grad_norm}"
             )
-        if max(each) * self.max_grad_norm > LARGEST_BOUND:
+        if max(multipliers) * self.max_grad_norm > LARGEST_BOUND:
             raise InputError(
-                f"noise_multiplier x max_grad_norm must be at most {LARGEST_BOUND:g}, got {max(each)} x "
+                f"noise_multiplier x max_grad_norm must be at most {LARGEST_BOUND:g}, got {max(multipliers)} x "
                 f"{self.max_grad_norm}"
             )
         if self.grad_sample_mode not in get_args(GradSampleMode):
             known = ", ".join(get_args(GradSampleMode))
-            raise InputError(f"grad_sample_mode must be one of {known}, got {self.grad_sample_mode!r}")
+            raise InputError(f"grad_sample_mode must be multiplier of {known}, got {self.grad_sample_mode!r}")
 
     def noise_of(self, client: int) -> float:
         """A client's noise multiplier.

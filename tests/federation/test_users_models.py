@@ -1,5 +1,7 @@
 """Models that draw, or change buffers: what a federation makes of them from round to round."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from fedsec.data.normalization import Normalization
 from fedsec.defenses import Mean
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.engine.batch_norm import NormStatistics
+from fedsec.engine.messages import LocalResult
 from fedsec.errors import InputError
 from fedsec.federation import FedAvg, Federation, FedSGD
 from fedsec.federation.algorithms import UpdateAlgorithm
@@ -38,7 +41,9 @@ class Usual(nn.Module):
         return logits
 
 
-def federation(algorithm: UpdateAlgorithm, *, threads: int = 1, bn: NormStatistics = "average") -> Federation:
+def federation(
+    algorithm: UpdateAlgorithm, *, threads: int = 1, bn: NormStatistics = "average", **more: Any
+) -> Federation:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (40, 1, 2, 2), dtype=torch.uint8, generator=generator)
     split = Split(images, torch.randint(0, 3, (40,), generator=generator))
@@ -57,6 +62,7 @@ def federation(algorithm: UpdateAlgorithm, *, threads: int = 1, bn: NormStatisti
         num_classes=3,
         clients_per_round=3,
         bn=bn,
+        **more,
     )
 
 
@@ -102,3 +108,16 @@ def test_buffers_stay_at_home_where_statistics_do() -> None:
 def test_recalibration_cannot_find_them_anew() -> None:
     with pytest.raises(InputError, match=r"bn: recalibrate .* but not 'center'"):
         federation(FedAvg(local=LOCAL), bn="recalibrate")
+
+
+def test_the_memory_of_a_round_is_checked_before_any_client_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where clients are trained elsewhere, one by one, as cells of one round share them."""
+
+    def elsewhere(*_: Any) -> LocalResult:
+        raise AssertionError("nobody may train")
+
+    monkeypatch.setattr("fedsec.engine.memory.free_bytes", lambda device: 1000)
+    with pytest.raises(InputError, match="local training needs about"):
+        federation(FedAvg(local=LOCAL), local_updates=elsewhere)
+    with pytest.raises(InputError, match="local training needs about"):
+        federation(FedSGD())

@@ -42,7 +42,7 @@ class ClippedSum(ABC):
 
     def __init__(self, module: nn.Module, precision: Precision = nullcontext) -> None:
         self.module, self.precision = module, precision
-        self.parameters = [each for each in module.parameters() if each.requires_grad]
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
 
     @final
     def __call__(
@@ -59,14 +59,14 @@ class ClippedSum(ABC):
         Raises:
             UnsupportedError: it cannot be had in this way.
         """
-        found, squares = self.total(images, targets, criterion, max_grad_norm)
+        total, squares = self.total(images, targets, criterion, max_grad_norm)
         finite = squares.isfinite()
         if bool(finite.all()):
-            return found
+            return total
         if not bool(finite.any()):
-            return [torch.zeros_like(each) for each in self.parameters]
+            return [torch.zeros_like(parameter) for parameter in self.parameters]
         # No weight would do: zero times NaN is NaN. Whether an example is left out depends on nothing but itself.
-        return self(images[finite], [each[finite] for each in targets], criterion, max_grad_norm)
+        return self(images[finite], [target[finite] for target in targets], criterion, max_grad_norm)
 
     @abstractmethod
     def total(
@@ -105,11 +105,11 @@ def twin(module: nn.Module) -> nn.Module:
 
     PyTorch's activations do not work in place in it: what a layer gave must be there when its gradients are formed.
     """
-    shared = {id(each): each.data for each in [*module.parameters(), *module.buffers()]}
+    shared = {id(tensor): tensor.data for tensor in [*module.parameters(), *module.buffers()]}
     memo: dict[int, Any] = {}
-    for each in module.parameters():
+    for tensor in module.parameters():
         # Tied parameters stay tied.
-        memo[id(each)] = nn.Parameter(shared[id(each)], requires_grad=each.requires_grad)
+        memo[id(tensor)] = nn.Parameter(shared[id(tensor)], requires_grad=tensor.requires_grad)
     for buffer in module.buffers():
         memo[id(buffer)] = buffer
     copied: nn.Module = copy.deepcopy(module, memo)
@@ -134,7 +134,7 @@ class BookKeeping(ClippedSum):
         self._calls: list[tuple[nn.Module, Tensor, Tensor, int]] = []
         known: set[int] = set()
         for name, layer in module.named_modules():
-            own = [each for each in layer.parameters(recurse=False) if each.requires_grad]
+            own = [parameter for parameter in layer.parameters(recurse=False) if parameter.requires_grad]
             if not own:
                 continue
             if type(layer) not in RULES:
@@ -161,15 +161,15 @@ class BookKeeping(ClippedSum):
             gradients = torch.autograd.grad(loss, outputs, allow_unused=True)
             with torch.no_grad():
                 pending = self._pending(gradients, len(images))
-                self.numbers = sum(each.numbers for each in pending.values())
+                self.numbers = sum(gradient.numbers for gradient in pending.values())
                 nothing = torch.zeros(len(images), dtype=torch.float64, device=images.device)
-                squares = sum((each.squares() for each in pending.values()), start=nothing)
+                squares = sum((gradient.squares() for gradient in pending.values()), start=nothing)
                 weights = clip_weights(squares, max_grad_norm, loss.dtype)
                 total = [
-                    pending[id(each)].total(weights).reshape(each.shape)
-                    if id(each) in pending
-                    else torch.zeros_like(each)
-                    for each in self.parameters
+                    pending[id(parameter)].total(weights).reshape(parameter.shape)
+                    if id(parameter) in pending
+                    else torch.zeros_like(parameter)
+                    for parameter in self.parameters
                 ]
                 return total, squares
         finally:
@@ -181,20 +181,20 @@ class BookKeeping(ClippedSum):
 
     def _pending(self, gradients: Sequence[Tensor | None], batch: int) -> dict[int, Pending]:
         """Per-example gradients by parameter; of one used in several places they are formed and added up."""
-        found: dict[int, list[Pending]] = {}
+        pending: dict[int, list[Pending]] = {}
         for (layer, inputs, output, _), gradient in zip(self._calls, gradients, strict=True):
             if gradient is None:
                 continue
             dtype = next(layer.parameters()).dtype  # under autocast, activations have another
             if inputs.dtype.is_complex or inputs.ndim < 2 or not len(inputs) == len(output) == batch:
                 raise UnsupportedError(f"a {type(layer).__name__} does not keep the batch as its first axis")
-            for parameter, each in RULES[type(layer)](layer, inputs.to(dtype), gradient.to(dtype)):
-                found.setdefault(id(parameter), []).append(each)
-        return {key: uses[0] if len(uses) == 1 else _added(uses) for key, uses in found.items()}
+            for parameter, use in RULES[type(layer)](layer, inputs.to(dtype), gradient.to(dtype)):
+                pending.setdefault(id(parameter), []).append(use)
+        return {key: uses[0] if len(uses) == 1 else _added(uses) for key, uses in pending.items()}
 
 
 def _added(uses: Sequence[Pending]) -> Pending:
-    return Formed(torch.stack([each.formed() for each in uses]).sum(0))
+    return Formed(torch.stack([use.formed() for use in uses]).sum(0))
 
 
 class Functional(ClippedSum):
@@ -205,24 +205,24 @@ class Functional(ClippedSum):
     def total(
         self, images: Float[Tensor, "batch ..."], targets: Sequence[Tensor], criterion: Criterion, max_grad_norm: float
     ) -> tuple[list[Tensor], Float[Tensor, "batch"]]:
-        fixed = {name: each.detach() for name, each in self.module.named_parameters() if not each.requires_grad}
+        fixed = {name: p.detach() for name, p in self.module.named_parameters() if not p.requires_grad}
         fixed |= dict(self.module.named_buffers())
-        trained = {name: each.detach() for name, each in self.module.named_parameters() if each.requires_grad}
+        trained = {name: p.detach() for name, p in self.module.named_parameters() if p.requires_grad}
 
         def loss(parameters: dict[str, Tensor], image: Tensor, *target: Tensor) -> Tensor:
             with self.precision():
                 logits = functional_call(self.module, (parameters, fixed), (image[None],))
-            return criterion(logits, *(each[None] for each in target))[0]
+            return criterion(logits, *(row[None] for row in target))[0]
 
         try:
             rows = vmap(grad(loss), in_dims=(None, 0, *(0 for _ in targets)))(trained, images, *targets)
         except Exception as error:  # whatever a user's module does under vmap
             raise UnsupportedError(f"vmap: {type(error).__name__}: {error}".splitlines()[0]) from error
         flat = [rows[name].reshape(len(images), -1) for name in trained]
-        self.numbers = 2 * sum(each.shape[1] for each in flat)
-        squares = torch.stack([squared_norms(each) for each in flat]).sum(0)
+        self.numbers = 2 * sum(part.shape[1] for part in flat)
+        squares = torch.stack([squared_norms(part) for part in flat]).sum(0)
         weights = clip_weights(squares, max_grad_norm, flat[0].dtype)
-        total = [(weights @ each).view(given.shape) for each, given in zip(flat, trained.values(), strict=True)]
+        total = [(weights @ part).view(given.shape) for part, given in zip(flat, trained.values(), strict=True)]
         return total, squares
 
 
@@ -234,20 +234,20 @@ class OneByOne(ClippedSum):
     def total(
         self, images: Float[Tensor, "batch ..."], targets: Sequence[Tensor], criterion: Criterion, max_grad_norm: float
     ) -> tuple[list[Tensor], Float[Tensor, "batch"]]:
-        total, every = [torch.zeros_like(each) for each in self.parameters], []
+        total, norms = [torch.zeros_like(parameter) for parameter in self.parameters], []
         for place in range(len(images)):
             row = slice(place, place + 1)
             with torch.enable_grad():
                 with self.precision():
                     logits = self.module(images[row])
-                loss = criterion(logits, *(each[row] for each in targets)).sum()
-            found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
-            squares = torch.stack([squared_norms(each.reshape(1, -1)) for each in found]).sum()
-            weight = clip_weights(squares[None], max_grad_norm, found[0].dtype)[0]
-            every.append(squares)
-            for sum_, each in zip(total, found, strict=True):
-                sum_.add_(each * weight)
-        return total, torch.stack(every)
+                loss = criterion(logits, *(target[row] for target in targets)).sum()
+            gradient = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
+            squares = torch.stack([squared_norms(part.reshape(1, -1)) for part in gradient]).sum()
+            weight = clip_weights(squares[None], max_grad_norm, gradient[0].dtype)[0]
+            norms.append(squares)
+            for sum_, part in zip(total, gradient, strict=True):
+                sum_.add_(part * weight)
+        return total, torch.stack(norms)
 
 
 @torch.no_grad()

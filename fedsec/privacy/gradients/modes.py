@@ -90,7 +90,7 @@ def choose(
     for words, make in _ways(mode):
         try:
             tried = make(twin(module), precision)
-            found = [tried(images, targets, criterion, bound) for bound in bounds]
+            sums = [tried(images, targets, criterion, bound) for bound in bounds]
             numbers = tried.numbers
         except UnsupportedError as error:
             reasons.append(f"no {words}: {error}")
@@ -99,7 +99,7 @@ def choose(
             reasons.append(f"no {words}: {type(error).__name__}: {error}".splitlines()[0])
             continue
         tolerance = TOLERANCE if exact else LOW_PRECISION
-        off = max(map(_distance, found, expected))
+        off = max(map(_distance, sums, expected))
         if off > tolerance:
             reasons.append(f"no {words}: it is off by {off:.1g} of the sum")
         elif not _bounded(tried, slow, flat, targets, criterion, tolerance):
@@ -151,7 +151,7 @@ def _bounded(
     return bool((theirs[known].sqrt() >= (1 - tolerance) * true[known].sqrt()).all())
 
 
-def _distance(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    missed = torch.stack([(a - b).square().sum() for a, b in zip(found, expected, strict=True)]).sum().sqrt()
-    size = torch.stack([each.square().sum() for each in expected]).sum().sqrt()
+def _distance(sums: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    missed = torch.stack([(a - b).square().sum() for a, b in zip(sums, expected, strict=True)]).sum().sqrt()
+    size = torch.stack([part.square().sum() for part in expected]).sum().sqrt()
     return float(missed / size) if float(size) > 0 else float(missed)

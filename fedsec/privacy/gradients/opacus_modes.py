@@ -59,17 +59,17 @@ class OpacusSum(ClippedSum):
                 with self.precision():
                     logits = self._wrapped(images)
                 torch.autograd.backward(criterion(logits, *targets).sum())
-            rows = [_rows(each, len(images)) for each in self.parameters]
+            rows = [_rows(parameter, len(images)) for parameter in self.parameters]
         except UnsupportedError:
             raise
         except Exception as error:
             raise UnsupportedError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
         finally:
             _forget(self.parameters)
-        self.numbers = 2 * sum(each.shape[1] for each in rows)
-        squares = torch.stack([squared_norms(each) for each in rows]).sum(0)
+        self.numbers = 2 * sum(part.shape[1] for part in rows)
+        squares = torch.stack([squared_norms(part) for part in rows]).sum(0)
         weights = clip_weights(squares, max_grad_norm, rows[0].dtype)
-        total = [(weights @ each).view(given.shape) for each, given in zip(rows, self.parameters, strict=True)]
+        total = [(weights @ part).view(given.shape) for part, given in zip(rows, self.parameters, strict=True)]
         return total, squares
 
 
@@ -87,7 +87,7 @@ class OpacusGhost(ClippedSum):
         from opacus.grad_sample import GradSampleModuleFastGradientClipping
 
         self._copy = copy.deepcopy(module).double()
-        self._trained = [each for each in self._copy.parameters() if each.requires_grad]
+        self._trained = [parameter for parameter in self._copy.parameters() if parameter.requires_grad]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -108,12 +108,12 @@ class OpacusGhost(ClippedSum):
                 norms = self._wrapped.get_norm_sample().double()
                 self._wrapped.disable_hooks()
                 weights = clip_weights(norms.square(), max_grad_norm)  # for gradients that end in float32
-                for each in self._trained:
-                    each.grad = None
+                for parameter in self._trained:
+                    parameter.grad = None
                 torch.autograd.backward((weights * losses).sum())
             pairs = zip(self.parameters, self._trained, strict=True)
             total = [
-                torch.zeros_like(own) if each.grad is None else each.grad.detach().to(own.dtype) for own, each in pairs
+                torch.zeros_like(own) if ours.grad is None else ours.grad.detach().to(own.dtype) for own, ours in pairs
             ]
             return total, norms.detach().square()
         except Exception as error:
@@ -131,18 +131,18 @@ class OpacusGhost(ClippedSum):
 
 
 def _rows(parameter: nn.Parameter, batch: int) -> Float[Tensor, "batch numbers"]:
-    found = getattr(parameter, "grad_sample", None)
-    if found is None:
+    rows = getattr(parameter, "grad_sample", None)
+    if rows is None:
         return torch.zeros(batch, parameter.numel(), dtype=parameter.dtype, device=parameter.device)
-    if not isinstance(found, Tensor) or len(found) != batch:
+    if not isinstance(rows, Tensor) or len(rows) != batch:
         raise UnsupportedError("a layer that is used several times in one forward pass")
-    return found.detach().reshape(batch, -1)
+    return rows.detach().reshape(batch, -1)
 
 
 def _forget(parameters: Sequence[nn.Parameter]) -> None:
-    for each in parameters:
-        each.grad = None
-        if hasattr(each, "grad_sample"):
-            each.grad_sample = None
-        if hasattr(each, "_norm_sample"):
-            each._norm_sample = None
+    for parameter in parameters:
+        parameter.grad = None
+        if hasattr(parameter, "grad_sample"):
+            parameter.grad_sample = None
+        if hasattr(parameter, "_norm_sample"):
+            parameter._norm_sample = None

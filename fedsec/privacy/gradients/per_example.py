@@ -85,7 +85,7 @@ class Outer(Pending):
     def squares(self) -> Float[Tensor, "batch"]:
         # In float64, which holds every product: an overflow in one and an underflow in the other would hide a gradient.
         left, right = (
-            torch.linalg.vector_norm(each, dim=1, dtype=torch.float64) for each in (self.outputs, self.inputs)
+            torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64) for rows in (self.outputs, self.inputs)
         )
         squares: Tensor = (left * right).square()
         return squares
@@ -153,30 +153,30 @@ Rule = Callable[[nn.Module, Tensor, Tensor], list[tuple[Tensor, Pending]]]
 def linear(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> list[tuple[Tensor, Pending]]:
     """Of a linear layer, whatever axes lie between the batch and the features."""
     assert isinstance(layer, nn.Linear)
-    found: list[tuple[Tensor, Pending]] = []
+    gradients: list[tuple[Tensor, Pending]] = []
     if inputs.ndim == 2:
         weight: Pending = Outer(outputs, inputs)
     else:
-        left, right = (each.flatten(1, -2).mT[:, None] for each in (outputs, inputs))
+        left, right = (tensor.flatten(1, -2).mT[:, None] for tensor in (outputs, inputs))
         weight = Products(left, lambda: right)
         if forms(left.shape[-1], *layer.weight.shape):
             weight = Formed(weight.formed())
     if layer.weight.requires_grad:
-        found.append((layer.weight, weight))
+        gradients.append((layer.weight, weight))
     if layer.bias is not None and layer.bias.requires_grad:
-        found.append((layer.bias, Formed(outputs if outputs.ndim == 2 else outputs.flatten(1, -2).sum(1))))
-    return found
+        gradients.append((layer.bias, Formed(outputs if outputs.ndim == 2 else outputs.flatten(1, -2).sum(1))))
+    return gradients
 
 
 def convolution(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> list[tuple[Tensor, Pending]]:
     """Of a 2-d convolution with any stride, padding, dilation and groups."""
     assert isinstance(layer, nn.Conv2d)
-    found: list[tuple[Tensor, Pending]] = []
+    gradients: list[tuple[Tensor, Pending]] = []
     if layer.weight.requires_grad:
-        found.append((layer.weight, _kernel(layer, inputs, outputs)))
+        gradients.append((layer.weight, _kernel(layer, inputs, outputs)))
     if layer.bias is not None and layer.bias.requires_grad:
-        found.append((layer.bias, Formed(outputs.flatten(2).sum(2))))
-    return found
+        gradients.append((layer.bias, Formed(outputs.flatten(2).sum(2))))
+    return gradients
 
 
 def _kernel(layer: nn.Conv2d, inputs: Tensor, outputs: Tensor) -> Pending:
@@ -223,10 +223,10 @@ def _weight_gradient(
     groups: int,
 ) -> Tensor:
     """The gradient of a convolution's weight of a given shape, summed over the batch."""
-    found: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+    gradient: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
         inputs, shape, outputs, layer.stride, padding, layer.dilation, groups
     )
-    return found
+    return gradient
 
 
 DEEP_CHANNELS = 16
@@ -263,7 +263,7 @@ def group_norm(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> list[tuple[
     """Of a group normalization's scale and shift."""
     assert isinstance(layer, nn.GroupNorm)
     normalized = F.group_norm(inputs, layer.num_groups, eps=layer.eps)
-    scale, shift = (each.reshape(*inputs.shape[:2], -1).sum(2) for each in (outputs * normalized, outputs))
+    scale, shift = (product.reshape(*inputs.shape[:2], -1).sum(2) for product in (outputs * normalized, outputs))
     return _affine(layer, scale, shift)
 
 
@@ -272,7 +272,7 @@ def layer_norm(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> list[tuple[
     assert isinstance(layer, nn.LayerNorm)
     normalized = F.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
     numbers = math.prod(layer.normalized_shape)
-    scale, shift = ((each).reshape(len(inputs), -1, numbers).sum(1) for each in (outputs * normalized, outputs))
+    scale, shift = (product.reshape(len(inputs), -1, numbers).sum(1) for product in (outputs * normalized, outputs))
     return _affine(layer, scale, shift)
 
 
