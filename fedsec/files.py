@@ -5,26 +5,36 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 _UNFINISHED = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `content` to `path` so that a reader, or a crash, sees the old file or the new one, never a part."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give another name to write to, beside `path`; what was written there takes its place at once, or not at all.
+
+    A reader, or a crash, sees the old file or the new one, never a part; an exception leaves the old one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write `content` to `path`, whole or not at all, see `replacing`."""
+    with replacing(path) as temporary, temporary.open("xb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def remove_unfinished(folder: Path, ours: Callable[[str], bool] = lambda name: True) -> None:

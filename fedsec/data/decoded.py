@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from fedsec.data.cache import cache_folder
 from fedsec.data.folders import SPLITS, Listing, list_images
 from fedsec.data.image_files import decode_all
 from fedsec.errors import DataError
+from fedsec.files import replacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,10 +71,7 @@ def _save_decoded(path: Path, listing: Listing, pixels: dict[str, "np.ndarray"])
     from safetensors.numpy import save_file
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
-            partial = Path(folder) / path.name
+        with replacing(path) as partial:
             save_file(pixels, partial, metadata={"fingerprint": listing.fingerprint})
-            partial.replace(path)
     except OSError:
         pass

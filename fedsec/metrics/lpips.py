@@ -2,7 +2,6 @@
 
 import hashlib
 import http.client
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from fedsec.data.download import Progress, copy
 from fedsec.errors import DataError, FedsecError, InputError
+from fedsec.files import replacing
 from fedsec.metrics.fidelity import checked
 
 __all__ = ["BACKBONES", "MIN_SIDE", "Backbone", "Lpips", "MissingWeightsError", "Network"]
@@ -160,14 +160,12 @@ def _fetch(network: Network, path: Path, download: bool, progress: Progress | No
     reason = "it may not be downloaded"
     if download:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
-                partial = Path(folder) / path.name
-                found = copy(backbone.url, partial, "sha256", progress, _TIMEOUT)
-                if found.startswith(backbone.sha256_prefix):
-                    partial.replace(path)
-                    return
-            reason = f"the server gave another file (SHA-256 {found})"
+            with replacing(path) as partial:
+                said = None if progress is None else lambda _, *sizes: progress(path.name, *sizes)
+                checksum = copy(backbone.url, partial, "sha256", said, _TIMEOUT)
+                if not checksum.startswith(backbone.sha256_prefix):
+                    raise OSError(f"the server gave another file (SHA-256 {checksum})")
+            return
         except (OSError, http.client.HTTPException) as error:
             reason = f"the download failed ({getattr(error, 'reason', None) or error or type(error).__name__})"
     raise MissingWeightsError(

@@ -8,7 +8,6 @@ else to configure.
 import hashlib
 import json
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from fedsec.data.cache import cache_folder
 from fedsec.data.dataset import Split
 from fedsec.data.images import normalize
 from fedsec.errors import InputError
+from fedsec.files import replacing
 
 __all__ = ["Training", "Watch", "train", "trained"]
 
@@ -209,10 +209,8 @@ def _save(path: Path, model: nn.Module) -> None:
 
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as partial:
-            save_file(state, Path(partial) / path.name, metadata={"digest": _digest(state)})
-            (Path(partial) / path.name).replace(path)
+        with replacing(path) as partial:
+            save_file(state, partial, metadata={"digest": _digest(state)})
     except OSError:
         pass
 

@@ -129,7 +129,7 @@ def run_cell(
                 last_save = time.perf_counter()
                 save_cost = last_save - now
         # Of what ends early there is nothing to go on from, and one round is soon done again.
-        goes_on = 1 < federation.rounds == len(history)
+        goes_on = 1 < federation.rounds == len(history) and not federation.diverged
         if goes_on:
             files.save_checkpoint(log, federation.state(), settings, made_with)
     record = {**_record(experiment, axes, history, settings), "lineage": lineage(config) if goes_on else None}
