@@ -15,7 +15,6 @@ from fedsec.federation.updates import Federation
 from fedsec.metrics.metric import Metric, described, of_source
 from fedsec.privacy import Epsilon
 from fedsec.runs.cell_files import CellFiles
-from fedsec.runs.continuation import lineage
 from fedsec.runs.experiment import Experiment, build_experiment, finite
 from fedsec.runs.provenance import provenance
 from fedsec.runs.shared_updates import SharedUpdates
@@ -128,11 +127,11 @@ def run_cell(
                 files.save_checkpoint(log, federation.state(), settings, made_with)
                 last_save = time.perf_counter()
                 save_cost = last_save - now
-        # Of what ends early there is nothing to go on from, and one round is soon done again.
-        goes_on = 1 < federation.rounds == len(history) and not federation.diverged
+        # More rounds go on from here, but for what ended early or was one round, trained client by client.
+        goes_on = federation.round == federation.rounds and not (federation.diverged or is_shared(config))
         if goes_on:
             files.save_checkpoint(log, federation.state(), settings, made_with)
-    record = {**_record(experiment, axes, history, settings), "lineage": lineage(config) if goes_on else None}
+    record = {**_record(experiment, axes, history, settings), "goes_on": goes_on}
     return files.finish(record, federation.weights(), made_with)
 
 

@@ -170,7 +170,7 @@ class CellFiles:
         result = {**record, "made_with": dict(made_with), "files": sums}
         write_json(self.folder / RESULT, {**result, "checksum": _checksum(result)})
         self.error.unlink(missing_ok=True)
-        if result.get("lineage") is None:  # nothing will go on from here
+        if not result["goes_on"]:
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
         return result
 

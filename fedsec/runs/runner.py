@@ -14,7 +14,6 @@ from fedsec.report.console import say
 from fedsec.report.progress import Progress
 from fedsec.report.summary import describe
 from fedsec.runs.closing import Closing
-from fedsec.runs.continuation import lineage
 from fedsec.runs.datasets import Datasets, look
 from fedsec.runs.events import Done, Failed, RoundDone, Said, Started, ends
 from fedsec.runs.executor import Executor
@@ -23,7 +22,8 @@ from fedsec.runs.provenance import differences, provenance
 from fedsec.runs.result import RunResult
 from fedsec.runs.store import Store
 from fedsec.runs.tasks import Settings, Task
-from fedsec.scenario import Cell, Scenario, load_scenario
+from fedsec.scenario import Cell, CellConfig, Scenario, load_scenario
+from fedsec.scenario.continuation import extends
 from fedsec.scenario.plan import rehearse
 
 _MOST_WORKERS = 1024
@@ -142,20 +142,19 @@ class _Run:
 
     def _origins(self, pending: Sequence[Cell]) -> dict[str, str]:
         """For each cell that a finished one with fewer rounds is the beginning of, the id of the longest such one."""
-        wanted: dict[str, list[Cell]] = {}
-        for cell in pending:
-            if (line := lineage(cell.config)) is not None:
-                wanted.setdefault(line, []).append(cell)
         best: dict[str, tuple[int, str]] = {}
-        for cell_id in self.store.cells() if wanted else ():
+        for cell_id in set(self.store.cells()) - {cell.id for cell in pending}:
             record, _ = self.store.cell(cell_id).result()
-            if record is None or record.get("lineage") is None:
+            if record is None or not record.get("goes_on"):
                 continue
-            rounds = record["config"]["federation"]["rounds"]
-            for cell in wanted.get(record["lineage"], ()):
-                federation = cell.config.federation
-                if rounds < federation.rounds and rounds % federation.evaluate_every == 0:
-                    best[cell.id] = max(best.get(cell.id, (0, "")), (rounds, cell_id))
+            try:
+                shorter = CellConfig.model_validate(record["config"])
+            except ValueError:  # of a version that wrote configurations otherwise
+                continue
+            for cell in pending:
+                # The seed alone tells most cells apart, and is quickly compared.
+                if cell.config.seed == shorter.seed and extends(cell.config, shorter):
+                    best[cell.id] = max(best.get(cell.id, (0, "")), (shorter.federation.rounds, cell_id))
         return {cell_id: origin for cell_id, (_, origin) in best.items()}
 
     def _take_finished(self, cells: Sequence[Cell]) -> None:

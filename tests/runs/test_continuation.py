@@ -7,9 +7,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedsec.runs.continuation import lineage
-from fedsec.scenario import CellConfig
-
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
@@ -47,17 +44,3 @@ def test_it_is_said_that_a_cell_goes_on(tmp_path: Path, tiny: Any) -> None:
     console = Console(record=True, file=io.StringIO(), width=200)
     tiny.run(tmp_path, *tiny.one, console=console)
     assert "continues after round 2" in console.export_text()
-
-
-def test_noise_that_is_calibrated_for_a_whole_run_has_no_lineage() -> None:
-    def config(**defense: Any) -> CellConfig:
-        return CellConfig.model_validate(
-            {
-                "dataset": "digits",
-                "federation": {"rounds": 5, "local": {"batch_size": 10}},
-                "defense": [{"name": "dp_sgd", "max_grad_norm": 1.0, **defense}, "mean"],
-            }
-        )
-
-    assert lineage(config(target_epsilon=3.0)) is None
-    assert lineage(config(noise_multiplier=1.0)) is not None
