@@ -169,6 +169,16 @@ def test_image_folder_satisfies_any_name_if_it_has_its_shape(
         load(name, write_images(tmp_path / "small", classes, (9, 9), per_class=1))
 
 
+def test_a_folder_with_lookalikes_somewhere_else_disturbs_nobody(
+    write_images: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("caf\u00e9", "cafe\u0301", *map(str, range(8)))
+    monkeypatch.setenv("FEDSEC_DATA", str(write_images(tmp_path / "own", names)))
+    assert not {entry.name: entry.present for entry in status()}["mnist"]
+    with pytest.raises(DataError, match="look the same"):
+        load("mnist", download=False)
+
+
 def test_image_folder_by_environment_but_never_instead_of_its_root(
     write_images: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

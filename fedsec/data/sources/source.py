@@ -178,7 +178,7 @@ class Source(ABC):
         for place in self.places(root):
             try:
                 location = self._look(place)
-            except OSError as error:
+            except (OSError, DataError) as error:
                 looked.append(f"{place}: {error}")
                 continue
             if location is not None and not location.lacks:
