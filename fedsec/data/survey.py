@@ -69,13 +69,13 @@ def survey(source: "Source", root: Path | None, *, download: bool) -> Survey:
     if location is None and download and source.downloadable:
         return Survey(source.name)
     files = [] if location is None else source.files(location)
-    kept = cache_folder() / "surveys" / f"{_key(source, root)}.json"
+    path = cache_folder() / "surveys" / f"{_key(source, root)}.json"
     stamp = _stamp(files)
-    known = _load(kept, stamp) if files else None
+    known = _load(path, stamp) if stamp else None
     if known is None:
         known = Survey.of(source.load(root, download=False, progress=None))
-        if files:
-            _save(kept, stamp, known)
+        if stamp:
+            _save(path, stamp, known)
     return known
 
 
@@ -85,10 +85,15 @@ def _key(source: "Source", root: Path | None) -> str:
 
 
 def _stamp(files: Sequence[Path]) -> str:
-    """Changes when one of the files does."""
+    """Changes when one of the files does; nothing if there are none, or one that cannot be looked at."""
+    if not files:
+        return ""
     digest = hashlib.sha256(f"fedsec survey {_REVISION}".encode())
     for path in files:
-        facts = path.stat()
+        try:
+            facts = path.stat()
+        except OSError:
+            return ""
         digest.update(os.fsencode(path) + f"\0{facts.st_size}\0{facts.st_mtime_ns}\0{facts.st_ino}\n".encode())
     return digest.hexdigest()
 

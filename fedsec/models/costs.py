@@ -76,8 +76,8 @@ def _count(module: nn.Module, input_shape: tuple[int, ...]) -> Costs:
         try:
             outputs = module.eval()(torch.zeros(1, *input_shape, device=like.device, dtype=like.dtype))
         except (RuntimeError, ValueError, TypeError) as error:
-            told = " ".join(str(error).split())
-            raise InputError(f"{type(module).__name__} cannot take inputs of shape {input_shape}: {told}") from error
+            message = " ".join(str(error).split())
+            raise InputError(f"{type(module).__name__} cannot take inputs of shape {input_shape}: {message}") from error
     if not isinstance(outputs, Tensor):
         raise InputError(f"{type(module).__name__}: expected one tensor, got a {type(outputs).__name__}")
     return Costs(sum(value.numel() for value in parameters), 2 * counter.forward, 2 * counter.training)

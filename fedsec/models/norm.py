@@ -9,7 +9,7 @@ from torch import nn
 from fedsec.errors import InputError
 
 NormSpec = Literal["bn", "gn", "none"] | dict[str, Any]
-"""A name, or a mapping of `name` and what that normalization can be told: `{name: gn, groups: 4}`."""
+"""A name, or a mapping of `name` and what that normalization can be spec: `{name: gn, groups: 4}`."""
 
 NAMES = ("bn", "gn", "none")
 GROUPS = 2
@@ -46,10 +46,10 @@ def normalization(model: str, given: NormSpec, channels: Iterable[int]) -> Norm:
         InputError: an unknown name or key, a key that the normalization does not have, or groups that do not divide
             some layer's channels.
     """
-    told: Mapping[str, Any] = given if isinstance(given, Mapping) else {"name": given}
-    if "name" not in told:
+    spec: Mapping[str, Any] = given if isinstance(given, Mapping) else {"name": given}
+    if "name" not in spec:
         raise InputError(f"{model}: norm.name is required; expected one of {', '.join(NAMES)}")
-    name, options = told["name"], [key for key in told if key != "name"]
+    name, options = spec["name"], [key for key in spec if key != "name"]
     if name not in NAMES:
         raise InputError(f"{model}: unknown norm {name!r}; known: {', '.join(NAMES)}")
     for key in options:
@@ -59,7 +59,7 @@ def normalization(model: str, given: NormSpec, channels: Iterable[int]) -> Norm:
             raise InputError(f"{model}: norm.groups belongs to gn only, got it with {name}")
     if name != "gn":
         return Norm(name)
-    groups = told.get("groups", GROUPS)
+    groups = spec.get("groups", GROUPS)
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
         raise InputError(f"{model}: norm.groups: expected an integer of at least 1, got {groups!r}")
     for count in channels:

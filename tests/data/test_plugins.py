@@ -118,7 +118,9 @@ def test_a_dataset_that_is_not_what_it_says_is_an_error(brought: Callable[[str, 
         load("broken")
 
 
-@pytest.mark.parametrize(("attribute", "says"), [("Odd", "no dataset but a partition"), ("nothing", "Source"), ("absent", "absent")])
+@pytest.mark.parametrize(
+    ("attribute", "says"), [("Odd", "no dataset but a partition"), ("nothing", "Source"), ("absent", "absent")]
+)
 def test_no_dataset_at_all_is_an_error(brought: Callable[[str, str], None], attribute: str, says: str) -> None:
     brought("datasets", attribute)
     with pytest.raises(InputError, match=f"'{attribute.lower()}'.*{says}"):
