@@ -1,0 +1,44 @@
+"""What a record needs of a round, and that no list of clients is among it."""
+
+import pytest
+
+from fedsec.metrics.metric import described
+from fedsec.runs.round_summary import in_short
+
+LINE = {
+    "round": 3,
+    "evaluated": True,
+    "accuracy": 0.5,
+    "clients": [0, 2, 4, 5],
+    "byzantine_in_round": [2, 5],
+    "rejected": [5],
+    "influence": [0.5, 0.25, 0.25, 0.0],
+    "dropped": [1],
+    "client_accuracy": [0.75, 0.1, 0.5, 0.0],
+    "cost": None,
+    "seconds": 1.0,
+}
+
+
+def test_numbers_stand_for_clients() -> None:
+    summary = in_short(LINE, described("accuracy"))
+    assert summary["byzantine_influence"] == 0.25
+    assert summary["byzantine_majority"] is True
+    assert summary["num_rejected"] == 1
+    assert summary["worst_client"] == 0.5  # of the honest ones
+    assert (summary["round"], summary["accuracy"], summary["cost"]) == (3, 0.5, None)
+
+
+@pytest.mark.parametrize("clients", [10, 1000])
+def test_a_round_takes_as_much_memory_however_many_take_part(clients: int) -> None:
+    many = {**LINE, "clients": list(range(clients)), "influence": [1 / clients] * clients}
+    many["client_accuracy"] = [0.5] * clients
+    summary = in_short(many, described("accuracy"))
+    assert not any(isinstance(value, list) for value in summary.values())
+    assert summary["byzantine_influence"] == pytest.approx(2 / clients)
+
+
+def test_a_round_without_clients_has_no_majority() -> None:
+    nobody = {**LINE, "clients": [], "byzantine_in_round": [], "influence": [], "rejected": [], "client_accuracy": None}
+    summary = in_short(nobody, described("accuracy"))
+    assert (summary["byzantine_majority"], summary["byzantine_influence"], summary["worst_client"]) == (False, 0, None)
