@@ -147,9 +147,9 @@ def run(
         from fedsec.cli.listing import show_plan
         from fedsec.runs.datasets import look
         from fedsec.runs.space import shared_space
-        from fedsec.scenario.plan import rehearse
+        from fedsec.scenario.plan import check_scenario
 
-        rehearse(loaded)
+        check_scenario(loaded)
         datasets = look(loaded)
         show_plan(loaded, shared_space(loaded, datasets))
         for note in datasets.notes:

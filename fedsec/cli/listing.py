@@ -185,7 +185,7 @@ def show_plan(scenario: "Scenario", space: int | None = None) -> None:
     """Print a scenario's cells, what each will do, and the work they make.
 
     Args:
-        scenario: it has passed `rehearse`.
+        scenario: it has passed `check_scenario`.
         space: bytes that one-round cells keep in shared/ while they run; None if it is not known.
     """
     from fedsec.scenario.plan import plan, rounded

@@ -34,7 +34,7 @@ class ClientDefenses:
         self, transforms: Sequence[UpdateTransform], layout: ParameterLayout, data: ResidentData, streams: Streams
     ) -> None:
         self.transforms, self.layout, self.data, self.streams = tuple(transforms), layout, data, streams
-        memories = sum(each.error_feedback for each in self.transforms)
+        memories = sum(transform.error_feedback for transform in self.transforms)
         self.carried = torch.zeros(memories, len(data.clients), layout.size, device=data.device)
         self.waited = torch.zeros_like(self.carried, dtype=torch.uint8)
         self.watched: set[int] = set()
@@ -69,15 +69,15 @@ class ClientDefenses:
         Of a client that it watched from the beginning it knows the earlier messages, too.
         """
         sent = self.layout.views(row)
-        each_told = distortions(self.transforms, sent)
-        found = reduce(Distortion.joined, each_told, Distortion())
+        by_transform = distortions(self.transforms, sent)
+        distortion = reduce(Distortion.joined, by_transform, Distortion())
         waited = self._before.get(client)
         if waited is not None:
-            memories = [place for place, each in enumerate(self.transforms) if each.error_feedback]
-            for place, held in zip(memories, waited, strict=True):
-                told = self.transforms[place].remembered(sent, each_told[place], self.layout.views(held))
-                found = found.joined(told)
-        return found
+            memories = [place for place, transform in enumerate(self.transforms) if transform.error_feedback]
+            for place, counts in zip(memories, waited, strict=True):
+                remembered = self.transforms[place].remembered(sent, by_transform[place], self.layout.views(counts))
+                distortion = distortion.joined(remembered)
+        return distortion
 
     def state(self) -> dict[str, Tensor]:
         """What the next rounds depend on; nothing without error feedback."""
@@ -91,16 +91,18 @@ class ClientDefenses:
 
     def _send(self, row: Tensor, client: int, round_number: int, module: nn.Module) -> None:
         generator = self.streams.torch("defense", "client", client, "round", round_number)
-        side = self._side(client, module) if any(each.needs_client for each in self.transforms) else None
+        side = self._side(client, module) if any(transform.needs_client for transform in self.transforms) else None
         sent: Mapping[str, Tensor] = self.layout.views(row)
         memories = iter(self.carried[:, client])
-        for each in self.transforms:
-            if not each.error_feedback:
-                sent = each(sent, generator=generator, client=side)
+        for transform in self.transforms:
+            if not transform.error_feedback:
+                sent = transform(sent, generator=generator, client=side)
                 continue
             memory = next(memories)
-            sent, kept = with_feedback(each, sent, self.layout.views(memory), generator=generator, client=side)
-            memory.copy_(self._flat(kept))
+            sent, held_back = with_feedback(
+                transform, sent, self.layout.views(memory), generator=generator, client=side
+            )
+            memory.copy_(self._flat(held_back))
         row.copy_(self._flat(sent))
         if client in self.watched and len(self.carried) and bool(row.isfinite().all()):
             self._count(row, client)
@@ -108,15 +110,15 @@ class ClientDefenses:
     def _count(self, row: Tensor, client: int) -> None:
         """Note what a client's message, the last that it sent, held back."""
         sent = self.layout.views(row)
-        told = [
+        by_transform = [
             own
-            for own, each in zip(distortions(self.transforms, sent), self.transforms, strict=True)
-            if each.error_feedback
+            for own, transform in zip(distortions(self.transforms, sent), self.transforms, strict=True)
+            if transform.error_feedback
         ]
-        for own, waited in zip(told, self.waited[:, client], strict=True):
+        for own, waited in zip(by_transform, self.waited[:, client], strict=True):
             nothing = torch.zeros(1, dtype=torch.bool, device=row.device)
             # A zero may have been rounded off, whatever is said to have been kept.
-            flushed = self._flat({name: own.kept.get(name, nothing) & (each != 0) for name, each in sent.items()})
+            flushed = self._flat({name: own.kept.get(name, nothing) & (part != 0) for name, part in sent.items()})
             waited.copy_(torch.where(flushed, 0, waited + (waited < 255)))
 
     def _side(self, client: int, module: nn.Module) -> ClientSide:

@@ -113,11 +113,11 @@ class RunPrivacy:
             local: its training; None for one full-batch gradient.
         """
         cost = self.rounds[client]
-        one = cost.noise_multiplier * self.private.max_grad_norm / self.sizes[client] / cost.sample_rate
+        std = cost.noise_multiplier * self.private.max_grad_norm / self.sizes[client] / cost.sample_rate
         if local is not None:
-            kept = [1 - local.momentum**left for left in range(1, cost.steps + 1)]
-            one *= local.lr * math.sqrt(sum(each**2 for each in kept)) / (1 - local.momentum)
-        return Distortion(noise=dict.fromkeys(names, one), rescaled=True)
+            lengths = [1 - local.momentum**left for left in range(1, cost.steps + 1)]
+            std *= local.lr * math.sqrt(sum(length**2 for length in lengths)) / (1 - local.momentum)
+        return Distortion(noise=dict.fromkeys(names, std), rescaled=True)
 
     def epsilon(self) -> Epsilon:
         """The largest epsilon of all clients."""

@@ -79,7 +79,7 @@ def _forged(
 
 def _tried(rule: Aggregator, generator: torch.Generator, rows: Tensor) -> Tensor:
     """What the rule would make of some rows; it forgets them at once."""
-    state = {name: held.clone() for name, held in rule.state().items()}
+    state = {name: tensor.clone() for name, tensor in rule.state().items()}
     try:
         return rule(rows, generator=generator if rule.draws else None)
     finally:

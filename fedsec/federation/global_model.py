@@ -98,8 +98,8 @@ class GlobalModelLoop(RoundLoop):
 
     def weights(self) -> dict[str, Tensor]:
         self._load(self.statistics)
-        found = dict(self.module.state_dict())
-        return {**found, "client_statistics": self.client_statistics.clone()} if self.bn == "local" else found
+        weights = dict(self.module.state_dict())
+        return {**weights, "client_statistics": self.client_statistics.clone()} if self.bn == "local" else weights
 
     @property
     def engine(self) -> str:
@@ -128,21 +128,21 @@ class GlobalModelLoop(RoundLoop):
         if self.bn == "local":
             return average(self.evaluate_each(chosen))
         if self.bn == "recalibrate":
-            found = self.trainer.recalibrated(self.parameters, chosen)
-            finite = found.isfinite().all(1)
+            measured = self.trainer.recalibrated(self.parameters, chosen)
+            finite = measured.isfinite().all(1)
             if bool(finite.any()):
-                self.statistics = _mean(found[finite], self._coefficients(chosen)[finite])
+                self.statistics = _mean(measured[finite], self._coefficients(chosen)[finite])
             self._load(self.statistics)
         return self.evaluator(self.module)
 
     def evaluate_each(self, clients: Sequence[int]) -> list[Evaluation]:
         """Figures of the current parameters with each client's own running statistics, as `bn: local` keeps them."""
-        each = []
+        evaluations = []
         for client in clients:
             self._load(self.client_statistics[client])
-            each.append(self.evaluator(self.module))
+            evaluations.append(self.evaluator(self.module))
         self._load(self.statistics)
-        return each
+        return evaluations
 
     def _test(self, clients: Sequence[int], heard: Sequence[int]) -> tuple[Evaluation, tuple[float, ...] | None]:
         """Figures after a round; nothing is asked of clients whose updates were rejected.
@@ -153,8 +153,9 @@ class GlobalModelLoop(RoundLoop):
         """
         if self.diverged or self.bn != "local" or not self.trainer.statistics.size:
             return self.evaluate(heard), None
-        each = self.evaluate_each(clients)
-        return self.over_honest(clients, each), tuple(one.metrics[self.metric_names[0]] for one in each)
+        evaluations = self.evaluate_each(clients)
+        primary = self.metric_names[0]
+        return self.over_honest(clients, evaluations), tuple(one.metrics[primary] for one in evaluations)
 
     def _load(self, statistics: Float[Tensor, "statistics"]) -> None:
         self.trainer.layout.load(self.module, self.parameters)
@@ -162,7 +163,7 @@ class GlobalModelLoop(RoundLoop):
 
     def _settle(
         self,
-        found: Float[Tensor, "clients statistics"],
+        trained: Float[Tensor, "clients statistics"],
         clients: Sequence[int],
         coefficients: Float[Tensor, "clients"],
         aggregate: Aggregate,
@@ -170,13 +171,13 @@ class GlobalModelLoop(RoundLoop):
         """Keep the clients' running statistics as `bn` says."""
         if not self.trainer.statistics.size or self.bn == "recalibrate":
             return
-        finite = found.isfinite().all(1)
+        finite = trained.isfinite().all(1)
         finite[list(aggregate.rejected)] = False
         if self.bn == "local":
-            kept = [client for client, fine in zip(clients, finite.tolist(), strict=True) if fine]
-            self.client_statistics[kept] = found[finite]
+            settled = [client for client, fine in zip(clients, finite.tolist(), strict=True) if fine]
+            self.client_statistics[settled] = trained[finite]
         elif bool(finite.any()):
-            self.statistics = _mean(found[finite], coefficients[finite])
+            self.statistics = _mean(trained[finite], coefficients[finite])
 
 
 def _mean(rows: Float[Tensor, "clients statistics"], weights: Float[Tensor, "clients"]) -> Tensor:

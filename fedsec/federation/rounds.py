@@ -205,15 +205,15 @@ class RoundLoop(ABC):
         """The clients of a round, in ascending order."""
         return sample_clients(self.num_clients, self.clients_per_round, round_number, self.streams, self.sampling)
 
-    def over_honest(self, clients: Sequence[int], each: Sequence[Evaluation]) -> Evaluation:
+    def over_honest(self, clients: Sequence[int], evaluations: Sequence[Evaluation]) -> Evaluation:
         """The mean figures of clients that have models of their own: what an attacker's can do is nobody's loss.
 
         Args:
             clients: of a round.
-            each: figures of theirs. Those of all count if none of them is honest.
+            evaluations: of theirs. Those of all count if none of them is honest.
         """
-        honest = [one for client, one in zip(clients, each, strict=True) if client not in self.threat.byzantine]
-        return average(honest or each)
+        honest = [one for client, one in zip(clients, evaluations, strict=True) if client not in self.threat.byzantine]
+        return average(honest or evaluations)
 
     def measured(self, evaluation: Evaluation | None) -> dict[str, Any]:
         """What a round's result says of its evaluation; of a round without one, that every metric is None."""

@@ -38,7 +38,7 @@ def look(scenario: Scenario, fetch: Callable[[str], None] | None = None) -> Data
     """Look at every dataset of a scenario.
 
     Args:
-        scenario: it has passed `rehearse`.
+        scenario: it has passed `check_scenario`.
         fetch: told the name of a dataset that is not there, before it is downloaded; None: download nothing.
 
     Raises:

@@ -24,7 +24,7 @@ from fedsec.runs.store import Store
 from fedsec.runs.tasks import Settings, Task
 from fedsec.scenario import Cell, CellConfig, Scenario, load_scenario
 from fedsec.scenario.continuation import extends
-from fedsec.scenario.plan import rehearse
+from fedsec.scenario.plan import check_scenario
 
 _MOST_WORKERS = 1024
 
@@ -76,7 +76,7 @@ def run(
     store = Store(Path(out) / scenario.name)
     with store.locked():
         store.sweep()
-        rehearse(scenario)
+        check_scenario(scenario)
         chosen = _device(device)
         datasets = look(scenario, lambda name: console.print(f"downloading {name}", markup=False))
         for note in datasets.notes:

@@ -12,7 +12,7 @@ def shared_space(scenario: Scenario, datasets: Datasets) -> int | None:
     """Bytes of all rows in shared/; None where a dataset is not there yet, so that nobody knows the models' sizes.
 
     Args:
-        scenario: it has passed `rehearse`.
+        scenario: it has passed `check_scenario`.
         datasets: what its datasets are.
     """
     from fedsec.scenario.shared_training import shared_work

@@ -60,19 +60,19 @@ class LocalConfig(Section):
     @classmethod
     def prepare(cls, data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         """Fill in the length and the batch size where neither form of them is given."""
-        found: list[Problem] = []
+        problems: list[Problem] = []
         for one, other, default in (("epochs", "steps", 1), ("batch_size", "batch_fraction", 32)):
             given = [key for key in (one, other) if data.get(key) is not None]
             if len(given) == 2:
-                found.append(((other,), f"excludes {one}; expected one of the two"))
+                problems.append(((other,), f"excludes {one}; expected one of the two"))
             elif not given:
                 data[one] = default
-        found += _adam_has_its_own(data, default="sgd")
+        problems += _adam_has_its_own(data, default="sgd")
         if isinstance(bare := data.get("augmentation"), str):
             if bare not in ("standard", "none"):
-                found.append((("augmentation",), f"expected standard, none or a mapping, got {shown(bare)}"))
+                problems.append((("augmentation",), f"expected standard, none or a mapping, got {shown(bare)}"))
             data["augmentation"] = {} if bare == "standard" else None
-        return data, found
+        return data, problems
 
 
 class StragglersConfig(Section):

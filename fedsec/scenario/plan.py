@@ -6,12 +6,12 @@ from functools import partial
 from math import exp, inf, lgamma, log, log1p, sqrt
 
 from fedsec.errors import InputError
+from fedsec.scenario.checks import bound_of, check_scenario
 from fedsec.scenario.config import CellConfig
-from fedsec.scenario.rehearsal import bound_of, rehearse
 from fedsec.scenario.scenario import Cell, Scenario
 from fedsec.seeds import Streams
 
-__all__ = ["TRAIN_SIZES", "Plan", "Work", "passes", "plan", "rehearse", "rounded"]
+__all__ = ["TRAIN_SIZES", "Plan", "Work", "passes", "plan", "check_scenario", "rounded"]
 
 TRAIN_SIZES = {
     "digits": 1_437,
@@ -79,7 +79,7 @@ class Plan:
 
 
 def plan(scenario: Scenario) -> Plan:
-    """Estimate the work of a scenario. Assumes that it passed `rehearse`."""
+    """Estimate the work of a scenario. Assumes that it passed `check_scenario`."""
     from fedsec.scenario.shared_training import is_shared, shared_work
 
     configs = [cell.config for cell in scenario.cells()]
@@ -195,7 +195,7 @@ def _poisson_chance(config: CellConfig, byzantine: int, bound: Callable[[int], i
         try:
             withstood = bound(heard)
         except InputError:
-            continue  # too few for the rule, which `rehearse` looks for
+            continue  # too few for the rule, which `check_scenario` looks for
         total += exp(log_chance) * _chance(clients, byzantine, heard, withstood)
     return total
 

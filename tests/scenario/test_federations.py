@@ -17,7 +17,7 @@ from fedsec.federation.rounds import sample_clients
 from fedsec.federation.stragglers import Stragglers
 from fedsec.plugins import registry
 from fedsec.scenario import CellConfig, FederationConfig, Scenario, load_scenario
-from fedsec.scenario.plan import passes, plan, rehearse
+from fedsec.scenario.plan import check_scenario, passes, plan
 from fedsec.scenario.schema import scenario_schema
 from fedsec.seeds import Streams
 
@@ -293,7 +293,7 @@ def validator() -> Any:
 @pytest.mark.parametrize("text", FITS)
 def test_what_fits_together_loads_can_be_built_and_pleases_editors(load: Load, validator: Any, text: str) -> None:
     scenario = load(text)
-    rehearse(scenario)
+    check_scenario(scenario)
     validator.validate({"dataset": "digits", **yaml.safe_load(text)})
     for cell in scenario.cells():
         again = CellConfig.model_validate(json.loads(json.dumps(cell.resolved)))
@@ -707,7 +707,7 @@ def test_what_contradicts_itself_is_refused_in_words(load: Load, text: str, mess
 def test_what_does_not_fit_is_found_before_the_run(load: Load, text: str, message: str) -> None:
     scenario = load(text)
     with pytest.raises(ScenarioError) as caught:
-        rehearse(scenario)
+        check_scenario(scenario)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -717,17 +717,17 @@ def test_each_number_of_clients_is_tried(load: Load) -> None:
     text += "matrix: {partition.clients: %s}"
     for clients in ("[10, 100]", "[100, 10]"):
         with pytest.raises(ScenarioError, match="not for exactly 10 of 100"):
-            rehearse(load(text % clients))
+            check_scenario(load(text % clients))
 
 
 def test_attackers_who_see_all_updates_are_refused_beside_user_level_accounts(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "attack: {name: sign_flip, fraction: 0.2}\ndefense: {name: dp_fedavg, noise_multiplier: 1}"
-    rehearse(load(text))
+    check_scenario(load(text))
     monkeypatch.setattr(SignFlip, "knowledge", "omniscient")
     with pytest.raises(ScenarioError, match="defense: DpFedAvg: SignFlip crafts its updates from all"):
-        rehearse(load(text))
+        check_scenario(load(text))
 
 
 POISSON = "federation: {clients_per_round: 4, sampling: poisson, rounds: %d, stragglers: {fraction: %s}}\n"
@@ -739,10 +739,10 @@ def test_a_rule_is_tried_on_the_smallest_round_that_poisson_sampling_draws(load:
     first = next(number for number, size in enumerate(sizes, start=1) if 0 < size < 3)
     assert 1 < first < 50
     trimming = "defense: {name: trimmed_mean, num_trimmed_per_side: 1}"
-    rehearse(load(POISSON % (first - 1, 0) + trimming))
-    rehearse(load(POISSON % (50, 0) + "defense: median"))
+    check_scenario(load(POISSON % (first - 1, 0) + trimming))
+    check_scenario(load(POISSON % (50, 0) + "defense: median"))
     with pytest.raises(ScenarioError) as caught:
-        rehearse(load(POISSON % (first, 0) + trimming))
+        check_scenario(load(POISSON % (first, 0) + trimming))
     begin = (
         f"sample.yaml:3: defense: Poisson sampling draws {sizes[first - 1]} of 10 clients in round {first} with seed 0:"
     )
@@ -754,24 +754,24 @@ def test_who_is_dropped_is_not_there_for_the_rule_either(load: Load) -> None:
     rounds = next(number for number, size in enumerate(sizes, start=1) if 0 < size < 3) - 1
     assert 3 in sizes[:rounds]  # of whom one is slow
     with pytest.raises(ScenarioError, match="Poisson sampling draws 3 of 10"):
-        rehearse(load(POISSON % (rounds, 0.34) + "defense: {name: trimmed_mean, num_trimmed_per_side: 1}"))
+        check_scenario(load(POISSON % (rounds, 0.34) + "defense: {name: trimmed_mean, num_trimmed_per_side: 1}"))
 
 
 def test_the_extractor_is_asked_for_although_another_algorithm_needs_none(load: Load) -> None:
     scenario = load("model: logistic\nmatrix: {federation.algorithm: [fedavg, fedgkt]}")
     with pytest.raises(ScenarioError, match=r"model: .*no feature extractor"):
-        rehearse(scenario)
+        check_scenario(scenario)
 
 
 def test_clients_own_statistics_are_refused_where_the_server_evaluates(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "model: {name: resnet4, norm: bn}\ndefense: median\nfederation: {bn: %s}"
-    rehearse(load(text % "local"))
+    check_scenario(load(text % "local"))
     monkeypatch.setattr(Median, "needs_global_model", True)
-    rehearse(load(text % "recalibrate"))
+    check_scenario(load(text % "recalibrate"))
     with pytest.raises(ScenarioError) as caught:
-        rehearse(load(text % "local"))
+        check_scenario(load(text % "local"))
     assert str(caught.value).endswith(
         "sample.yaml:4: federation.bn: local keeps no running statistics at the server, and Median evaluates the "
         "global model there; expected average, reset or recalibrate"

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from fedsec.cli import app
 from fedsec.errors import ScenarioError
 from fedsec.scenario import load_scenario
-from fedsec.scenario.plan import rehearse
+from fedsec.scenario.plan import check_scenario
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 8)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
@@ -481,10 +481,10 @@ expect:
 
 
 def check(path: Path, text: str) -> None:
-    """A scenario loads and can be rehearsed, or is refused in words."""
+    """A scenario loads and passes the checks before the run, or is refused in words."""
     path.write_bytes(text.encode(errors="replace"))
     try:
-        rehearse(load_scenario(path))
+        check_scenario(load_scenario(path))
     except ScenarioError as error:
         assert all(line.startswith(str(path)) for line in str(error).splitlines())  # noqa: PT017 (it need not raise)
 
@@ -494,7 +494,7 @@ def test_the_valid_ones_are_valid(tmp_path: Path, text: str, cells: int) -> None
     path = tmp_path / "valid.yaml"
     path.write_text(text)
     assert len(load_scenario(path).cells()) == cells
-    rehearse(load_scenario(path))
+    check_scenario(load_scenario(path))
 
 
 valid = st.sampled_from([VALID, PROXIMAL, TRANSFER])
@@ -580,6 +580,6 @@ def test_no_setting_from_outside_escapes(
     file = tmp_path_factory.getbasetemp() / "valid.yaml"
     file.write_text(text)
     try:
-        rehearse(load_scenario(file, [f"{'.'.join(map(str, path))}={value}"]))
+        check_scenario(load_scenario(file, [f"{'.'.join(map(str, path))}={value}"]))
     except ScenarioError as error:
         assert all(line.startswith((str(file), "--set")) for line in str(error).splitlines())  # noqa: PT017

@@ -19,7 +19,7 @@ from fedsec.errors import ScenarioError
 from fedsec.metrics.metric import METRICS
 from fedsec.scenario import AttackConfig, CellConfig, Scenario, load_scenario
 from fedsec.scenario.expectations import Expectation
-from fedsec.scenario.plan import TRAIN_SIZES, _chance, plan, rehearse, rounded
+from fedsec.scenario.plan import TRAIN_SIZES, _chance, check_scenario, plan, rounded
 from fedsec.scenario.reader import read_text
 from fedsec.scenario.schema import scenario_schema
 
@@ -431,7 +431,7 @@ def test_shipped_scenarios_are_sound(path: Path) -> None:
     assert scenario.name == path.stem
     assert scenario.description
     assert scenario.expectations
-    rehearse(scenario)
+    check_scenario(scenario)
     first = path.read_text().splitlines()[0]
     assert first == "# yaml-language-server: $schema=schema.json"
 
@@ -595,5 +595,5 @@ def test_notes_tell_when_attackers_may_outnumber_a_defense(load: Load) -> None:
 def test_what_only_a_constructor_knows_is_found_before_the_run(load: Load, text: str, message: str) -> None:
     scenario = load(f"dataset: digits\n{text}")
     with pytest.raises(ScenarioError) as caught:
-        rehearse(scenario)
+        check_scenario(scenario)
     assert message in str(caught.value)

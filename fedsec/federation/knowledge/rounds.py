@@ -140,7 +140,8 @@ class KnowledgeFederation(RoundLoop):
         for client in inbox.clients if self.algorithm.distillation.to_clients and not self.diverged else []:
             self.clients.learn(client, self.server.logits(inbox.of(client).features))
         self.round = number
-        each = self.evaluate_each(clients) if self.evaluated(number) else None
+        primary = self.metric_names[0]
+        evaluations = self.evaluate_each(clients) if self.evaluated(number) else None
         counted = [admissions[client].examples.double().sum().item() for client in clients]
         total = sum(counted) or 1.0  # a round in which nothing is admitted: no client has any influence
         return RoundResult(
@@ -149,8 +150,8 @@ class KnowledgeFederation(RoundLoop):
             byzantine=tuple(client for client in clients if client in self.threat.byzantine),
             rejected=tuple(c for c in clients if admissions[c].rejected == len(admissions[c].examples)),
             influence=tuple(count / total for count in counted),
-            **self.measured(None if each is None else self.over_honest(clients, each)),
-            client_values=None if each is None else tuple(one.metrics[self.metric_names[0]] for one in each),
+            **self.measured(None if evaluations is None else self.over_honest(clients, evaluations)),
+            client_values=None if evaluations is None else tuple(one.metrics[primary] for one in evaluations),
             cost=self._cost(clients, result, known),
             diverged=self.diverged,
         )
@@ -173,9 +174,9 @@ class KnowledgeFederation(RoundLoop):
         Feature maps are not in it, they would take gigabytes: where the server still needs those of earlier rounds,
         they are computed again from what they were computed of.
         """
-        kept = checked_state(state, self.state())
-        self.clients.restore({k.removeprefix("clients."): v for k, v in kept.items() if k.startswith("clients.")})
-        self.server.restore({k.removeprefix("server."): v for k, v in kept.items() if k.startswith("server.")})
+        restored = checked_state(state, self.state())
+        self.clients.restore({k.removeprefix("clients."): v for k, v in restored.items() if k.startswith("clients.")})
+        self.server.restore({k.removeprefix("server."): v for k, v in restored.items() if k.startswith("server.")})
         self.round = round_number
         self.diverged = not bool(self.server.parameters.flat.isfinite().all())
         if self._inbox is not None:
@@ -186,12 +187,12 @@ class KnowledgeFederation(RoundLoop):
 
     def weights(self) -> dict[str, Tensor]:
         """The server's network as `server.<name>`, and all clients' as `clients.<name>` with a row for each."""
-        found = {f"server.{name}": tensor for name, tensor in self.server.module.state_dict().items()}
+        weights = {f"server.{name}": tensor for name, tensor in self.server.module.state_dict().items()}
         for name, rows in self.trainer.layout.views(self.clients.parameters).items():
-            found[f"clients.{name}"] = rows
+            weights[f"clients.{name}"] = rows
         for name, rows in self.trainer.statistics.named(self.clients.statistics).items():
-            found[f"clients.{name}"] = rows
-        return {name: tensor.contiguous() for name, tensor in found.items()}
+            weights[f"clients.{name}"] = rows
+        return {name: tensor.contiguous() for name, tensor in weights.items()}
 
     @property
     def engine(self) -> str:
@@ -245,10 +246,12 @@ def _compute(trainer: CohortTrainer, server: nn.Module, features: Tensor) -> Com
     Raises:
         InputError: channels_last was asked for, and the server's network cannot take it.
     """
-    found = trainer.compute
-    if found.channels_last and features.device.type == "cuda" and found.precision != "fp32":
-        found = replace(found, memory_format="auto")  # may have been: what suits the clients need not suit the server
-    return found.resolved(server, features)
+    compute = trainer.compute
+    if compute.channels_last and features.device.type == "cuda" and compute.precision != "fp32":
+        compute = replace(
+            compute, memory_format="auto"
+        )  # may have been: what suits the clients need not suit the server
+    return compute.resolved(server, features)
 
 
 @torch.no_grad()

@@ -111,14 +111,14 @@ class KnowledgeServer:
 
     def state(self) -> dict[str, Tensor]:
         """All that the next rounds depend on, by name; copies, the same whatever the memory format."""
-        found = {f"model.{name}": tensor.clone() for name, tensor in self.module.state_dict().items()}
+        state = {f"model.{name}": tensor.clone() for name, tensor in self.module.state_dict().items()}
         for name, tensor in self.optimizer.state().items():
-            kept = found[f"optimizer.{name}"] = tensor.clone()
+            copied = state[f"optimizer.{name}"] = tensor.clone()
             if tensor.shape == self.parameters.flat.shape:
-                self.parameters.read(kept, tensor)
+                self.parameters.read(copied, tensor)
         plateau = [self.optimizer.lr, self.best, self.waited]
-        found["plateau"] = torch.tensor(plateau, dtype=torch.float64)
-        return {name: tensor.contiguous() for name, tensor in found.items()}
+        state["plateau"] = torch.tensor(plateau, dtype=torch.float64)
+        return {name: tensor.contiguous() for name, tensor in state.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave."""
@@ -185,8 +185,8 @@ class KnowledgeServer:
 
     def _backward(self, loss: Tensor) -> Float[Tensor, "parameters"]:
         """A loss's gradient; overwritten by the next."""
-        found = torch.autograd.grad(loss, self.parameters.tensors, allow_unused=True, materialize_grads=True)
-        return self.parameters.gather(found, self._gradient)
+        gradients = torch.autograd.grad(loss, self.parameters.tensors, allow_unused=True, materialize_grads=True)
+        return self.parameters.gather(gradients, self._gradient)
 
     def _forward(self, features: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         try:

@@ -21,7 +21,7 @@ FAILURES = (ArithmeticError, RuntimeError, TypeError, ValueError)
 _MOST_WEIGHTS = 10**8
 
 
-def rehearse(scenario: Scenario) -> None:
+def check_scenario(scenario: Scenario) -> None:
     """Build every attack, defense, partition, algorithm and model of a scenario once, without data.
 
     This finds what the annotations of a constructor cannot say, such as a trimmed mean that would trim everybody.
