@@ -92,7 +92,7 @@ def _moments(client: Knowledge) -> Float64[Tensor, "examples moments"]:
     return pairs.cpu().double() * largest.cpu().double()
 
 
-def _deviations(moments: Sequence[Float64[Tensor, "examples moments"]]) -> Float64[Tensor, "clients"]:
+def _deviations(moments: Sequence[Float64[Tensor, "_ moments"]]) -> Float64[Tensor, "clients"]:
     """How many robust deviations each client's log scale lies from the median."""
     sizes = torch.stack([rows[:, rows.shape[1] // 2 :].square().mean().sqrt() for rows in moments])
     logs = sizes.clamp_min(torch.finfo(torch.float32).tiny).log()

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from fedsec.defenses import DEFENSES
     from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
     from fedsec.federation import Federation, KnowledgeFederation, Threat
-    from fedsec.federation.algorithms import ALGORITHMS, Centralized, FedAvg, FedGKT, FedProx, FedSGD
+    from fedsec.federation.algorithms import (
+        ALGORITHMS,
+        Centralized,
+        FedAvg,
+        FedDyn,
+        FedGKT,
+        FedProx,
+        FedSGD,
+        Scaffold,
+    )
     from fedsec.runs import RunResult, run
     from fedsec.scenario import Scenario, load_scenario
     from fedsec.seeds import Streams
@@ -43,9 +52,11 @@ __all__ = [
     "ALGORITHMS",
     "Centralized",
     "FedAvg",
+    "FedDyn",
     "FedGKT",
     "FedProx",
     "FedSGD",
+    "Scaffold",
     "CohortTrainer",
     "LocalTraining",
     "ResidentData",
@@ -79,7 +90,16 @@ _HOMES = {
     "fedsec.defenses": ("DEFENSES",),
     "fedsec.engine": ("CohortTrainer", "LocalTraining", "ResidentData"),
     "fedsec.federation": ("Federation", "KnowledgeFederation", "Threat"),
-    "fedsec.federation.algorithms": ("ALGORITHMS", "Centralized", "FedAvg", "FedGKT", "FedProx", "FedSGD"),
+    "fedsec.federation.algorithms": (
+        "ALGORITHMS",
+        "Centralized",
+        "FedAvg",
+        "FedDyn",
+        "FedGKT",
+        "FedProx",
+        "FedSGD",
+        "Scaffold",
+    ),
     "fedsec.runs": ("RunResult", "run"),
     "fedsec.scenario": ("Scenario", "load_scenario"),
     "fedsec.seeds": ("Streams",),

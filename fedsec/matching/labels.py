@@ -210,7 +210,7 @@ class _View:
         logits: Tensor = features @ self.weight.T + self.bias
         return self.predict(logits)
 
-    def predict(self, logits: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
+    def predict(self, logits: Float[Tensor, "*n classes"]) -> Float[Tensor, "*n classes"]:
         """See `ClientLoss.prediction`."""
         prediction: Tensor = self._predict(logits)
         return prediction

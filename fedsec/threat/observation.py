@@ -60,7 +60,7 @@ class Observation:
     labels: Int64[Tensor, "batch"] | None = None
     statistics: Mapping[str, tuple[Tensor, Tensor]] | None = None
     distortion: Distortion | None = None
-    loss: ClientLoss = "cross_entropy"  # type: ignore[assignment]
+    loss: ClientLoss = field(default_factory=lambda: client_loss("cross_entropy"))
     reduction: Reduction = "mean"
     loss_scale: float = 1.0
     remarks: tuple[str, ...] = field(default=(), init=False)
@@ -143,7 +143,7 @@ class Observation:
             labels,  # type: ignore[arg-type]
             statistics,
             distortion,
-            loss,
+            client_loss(loss),
             reduction,
             loss_scale,
         )
