@@ -44,12 +44,12 @@ class LocalConfig(Section):
 
     steps: Count | None = Field(default=None, description="Optimizer steps a round; excludes epochs.")
     epochs: Count | None = Field(default=None, description="Passes over a client's images a round (default 1).")
-    batch_size: Count | None = Field(default=None, description="Images in a batch (default 32).")
+    batch_size: Count | None = Field(default=None, description="Images in a batch (default 10).")
     batch_fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=None, description="A batch as a share of the client's images; excludes batch_size."
     )
     optimizer: Literal["sgd", "adam"] = Field(default="sgd", description="Its state starts afresh each round.")
-    lr: float = Field(default=0.01, gt=0, description="Learning rate.")
+    lr: float = Field(default=0.2, gt=0, description="Learning rate; 0.001 by default with adam.")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of sgd.")
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty added to the gradient.")
     drop_last: bool = Field(default=False, description="Leave out the images of an epoch that do not fill a batch.")
@@ -61,13 +61,15 @@ class LocalConfig(Section):
     def prepare(cls, data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         """Fill in the length and the batch size where neither form of them is given."""
         problems: list[Problem] = []
-        for one, other, default in (("epochs", "steps", 1), ("batch_size", "batch_fraction", 32)):
+        for one, other, default in (("epochs", "steps", 1), ("batch_size", "batch_fraction", 10)):
             given = [key for key in (one, other) if data.get(key) is not None]
             if len(given) == 2:
                 problems.append(((other,), f"excludes {one}; expected one of the two"))
             elif not given:
                 data[one] = default
         problems += _adam_has_its_own(data, default="sgd")
+        if data.get("optimizer") == "adam":
+            data.setdefault("lr", 0.001)
         if isinstance(bare := data.get("augmentation"), str):
             if bare not in ("standard", "none"):
                 problems.append((("augmentation",), f"expected standard, none or a mapping, got {shown(bare)}"))

@@ -113,10 +113,19 @@ def test_everything_has_a_default(load: Load) -> None:
     assert (config.partition.name, config.partition.clients, config.model.name) == ("iid", 10, "mlp")
     assert (config.federation.algorithm, config.federation.rounds, config.attack.name) == ("fedavg", 10, "none")
     assert config.federation.local is not None
-    assert (config.federation.local.epochs, config.federation.local.batch_size) == (1, 32)
+    assert (config.federation.local.epochs, config.federation.local.batch_size) == (1, 10)
     assert ([part.name for part in config.defense], config.seed, config.engine.name) == (["mean"], 0, "auto")
     assert config.model.options == {"hidden": [64], "activation": "relu", "init": "default"}
     assert cell.axes == {}
+
+
+def test_the_default_rate_is_the_optimizer_s(load: Load) -> None:
+    rates = []
+    for local in ("{}", "{optimizer: adam}", "{optimizer: adam, lr: 0.5}"):
+        (cell,) = load(f"dataset: digits\nfederation: {{local: {local}}}").cells()
+        assert cell.config.federation.local is not None
+        rates.append(cell.config.federation.local.lr)
+    assert rates == [0.2, 0.001, 0.5]
 
 
 def test_bare_names_and_mappings_say_the_same(load: Load) -> None:
@@ -384,7 +393,7 @@ def test_wrong_settings_from_outside(load: Load, override: str, message: str) ->
         ("seed: 1", 4),
         ("seed: 1, attack: none, defense: mean", 1),
         ("federation.rounds: 10", 8),
-        ("federation.local.lr: 0.01", 8),
+        ("federation.local.lr: 0.2", 8),
         ("model.hidden: [64]", 8),
         ("dataset: digits", 8),
     ],
@@ -520,7 +529,7 @@ def test_the_work_of_a_federation(load: Load) -> None:
     )
     assert epochs.total == pytest.approx(10 * 5 * 2 * 100)
     pooled = plan(load("dataset: digits\nfederation: {algorithm: centralized, rounds: 2, local: {steps: 7}}"))
-    assert pooled.total == 2 * 7 * 32
+    assert pooled.total == 2 * 7 * 10
 
 
 def test_one_round_cells_share_their_training() -> None:
