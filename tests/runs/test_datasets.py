@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from fedsec.cli.commands import app
-from fedsec.errors import DataError
+from fedsec.errors import DataError, InputError
 from fedsec.runs.datasets import look
 from fedsec.scenario import load_scenario
 
@@ -104,3 +104,10 @@ def test_a_scenario_may_be_a_mapping(tmp_path: Path, tiny: Any, long_cell: Path)
 
     result = run(content, out=tmp_path, device="cpu", executor=InProcess())
     assert tiny.numbers(result.root) == tiny.numbers(long_cell)
+
+
+@pytest.mark.parametrize("root", ["~nobody/images", "n" * 5000, "a/" * 3000, "images\\0"])
+def test_a_root_that_cannot_be_is_bad_input(tmp_path: Path, tiny: Any, root: str) -> None:
+    """On the way to its message nothing raises what only a programmer understands."""
+    with pytest.raises(InputError):
+        tiny.run(tmp_path, f'dataset={{name: image_folder, root: "{root}"}}', executor=NoWorkers())

@@ -60,15 +60,16 @@ def test_it_is_said_where_an_interrupted_cell_will_go_on(interrupted: RunResult)
     assert CellFiles(interrupted.root / record["id"]).last_round() == 2
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
 def test_sigkill_at_any_moment_and_the_same_command_again(tmp_path: Path, tiny: Any) -> None:
     """Killed with its workers, then finished: bit-identical to an uninterrupted run."""
     path = tiny.file(tmp_path)
-    overrides = ["federation.rounds=60", "federation.local.steps=30", "matrix.defense=[median]", "matrix.attack=[none]"]
+    overrides = ["federation.rounds=30", "federation.local.steps=30", "matrix.defense=[median]", "matrix.attack=[none]"]
     expected = tiny.numbers(tiny.run(tmp_path, *overrides, out=tmp_path / "whole").root)
     sets = [part for argument in overrides for part in ("--set", argument)]
     fedsec = [sys.executable, "-m", "fedsec"]
-    command = [*fedsec, "run", str(path), "--device", "cpu", "--out", str(tmp_path / "killed"), *sets]
+    command = [*fedsec, "run", str(path), "--device", "cpu", "--workers", "1", "--out", str(tmp_path / "killed"), *sets]
     root = tmp_path / "killed" / "tiny"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120

@@ -25,48 +25,48 @@ def test_two_processes_give_the_same_bits_as_none(whole: Path, tmp_path: Path, t
     assert tiny.numbers(attacked.root) == tiny.numbers(whole)
 
 
-def test_files_in_the_current_folder_are_not_imported_by_workers(
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+def test_a_worker_that_dies_costs_at_most_the_task_that_it_was_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A user's module in the current folder must not take the place of the library's.
     (tmp_path / "statistics.py").write_text("raise RuntimeError('imported from the current folder')")
     monkeypatch.chdir(tmp_path)
     with LocalPool(1, 1) as pool:
         (_, started), (_, failed) = pool.run([senseless(tmp_path)])
-    assert started == Started()
-    assert isinstance(failed, Failed)
-    assert "CellConfig" in failed.error, "the worker came as far as reading its task"
+        assert started == Started()
+        assert isinstance(failed, Failed)
+        assert "CellConfig" in failed.error, "the worker came as far as reading its task"
 
-
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-def test_a_worker_that_dies_costs_the_task_that_it_was_at(tmp_path: Path) -> None:
-    """Killed from outside (as by the out-of-memory killer) it costs its cell, not the run."""
-    with LocalPool(1, 1) as pool:
+        kill(pool)
         events = []
         for index, event in pool.run([senseless(tmp_path)] * 2):
             if not events:
-                pool._running[0].process.kill()
-                pool._running[0].process.wait()
-                # What it had still said is not heard: it died in the middle of its task.
-                pool._running[0].listener.join()  # type: ignore[union-attr]
-                while not pool._events.empty():
-                    pool._events.get()
-                pool._events.put((pool._running[0], None))
+                silence(pool)
             events.append((index, event))
-    assert [index for index, event in events if isinstance(event, Failed)] == [0, 1]
-    killed, senseless_one = (event.error for _, event in events if isinstance(event, Failed))
-    assert "killed by signal 9" in killed
-    assert "signal" not in senseless_one
+    # Killed before it had taken the first task up, it cost nothing; at the first task, it cost that one alone.
+    assert [type(event) for _, event in events] == [Started, Failed, Started, Failed]
+    first, second = (event.error for _, event in events if isinstance(event, Failed))
+    assert "killed by signal 9" in first
+    assert "CellConfig" in second
 
 
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-def test_a_worker_that_dies_between_two_runs_costs_nothing(tmp_path: Path) -> None:
-    with LocalPool(1, 1) as pool:
-        list(pool.run([senseless(tmp_path)]))
-        pool._running[0].process.kill()
-        pool._running[0].process.wait()
-        events = [event for _, event in pool.run([senseless(tmp_path)])]
-    assert [type(event) for event in events] == [Started, Failed]
-    assert "signal" not in events[1].error  # type: ignore[union-attr]
+def kill(pool: LocalPool) -> None:
+    """End a pool's only worker, as the out-of-memory killer would."""
+    (worker,) = pool._running
+    worker.process.kill()
+    worker.process.wait()
+
+
+def silence(pool: LocalPool) -> None:
+    """The same, and what it had still said is not heard: it died in the middle of its task."""
+    kill(pool)
+    (worker,) = pool._running
+    assert worker.listener is not None
+    worker.listener.join()
+    while not pool._events.empty():
+        pool._events.get()
+    pool._events.put((worker, None))
 
 
 def test_workers_that_never_come_up_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

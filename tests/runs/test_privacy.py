@@ -15,7 +15,7 @@ from fedsec.federation import Federation
 from fedsec.metrics.metric import of_source
 from fedsec.privacy import Spending, epsilon
 from fedsec.report import run_report as report
-from fedsec.runs import RunResult, cell, run
+from fedsec.runs import InProcess, RunResult, cell, run
 from fedsec.runs.cell import OnRound, run_cell
 from fedsec.runs.curious_server import CuriousServer
 from fedsec.runs.experiment import build_experiment
@@ -77,7 +77,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(path: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    result = run(path, out=tmp_path_factory.mktemp("whole"), workers=1, device="cpu")
+    result = run(path, out=tmp_path_factory.mktemp("whole"), executor=InProcess(), device="cpu")
     assert result.failures == 0
     return result
 
