@@ -228,10 +228,10 @@ def _mismatch(
     """||E(x) - h||^2 of each image, relative to the mean power of the features."""
     inputs = observation.scale.apply(images)
     weights = {} if drift is None else drift.weights(change)
-    made: Tensor = functional_call(observation.extractor, weights, (inputs,))
+    features: Tensor = functional_call(observation.extractor, weights, (inputs,))
     power = observation.features.square().flatten(1).sum(1).mean()
     wanted = observation.features[which.to(observation.device)]
-    return (made - wanted).square().flatten(1).sum(1) / power
+    return (features - wanted).square().flatten(1).sum(1) / power
 
 
 def _outside(images: Float[Tensor, "some c h w"]) -> Float[Tensor, "some"]:

@@ -50,19 +50,19 @@ def _consistent(observation: Observation) -> tuple[Observation, tuple[str, ...]]
         return observation, ()
     row = row.double()
     if abs(float(row.sum())) > _SLACK * float(row.abs().sum()):
-        told = (
+        doubt = (
             f"the gradient at the last layer's bias sums to {float(row.sum()):.3g} over the classes, that of a "
             "cross-entropy to 0: the loss is another one, or something was done to the update; what is read from the "
             "last layer may be wrong"
         )
-        return observation, (told,)
+        return observation, (doubt,)
     if _reversed(row, observation.batch_size):
-        told = (
+        doubt = (
             "more classes are negative at the last layer's bias than there are images: read with the opposite sign, "
             "as before - after"
         )
         observation, rest = _scaled(observation.times(-1), -row)
-        return observation, (told, *rest)
+        return observation, (doubt, *rest)
     return _scaled(observation, row)
 
 
@@ -78,11 +78,11 @@ def _scaled(observation: Observation, row: Float[Tensor, "classes"]) -> tuple[Ob
     if largest <= 1 + _SLACK or observation.local is not None:
         return observation, ()
     factor = _likeliest_factor(observation, largest)
-    told = (
+    doubt = (
         f"the gradient at the last layer's bias is larger than a mean cross-entropy's can be: read as one multiplied "
         f"by {factor:g}, a sum over the batch or a loss scale"
     )
-    return observation.times(1 / factor), (told,)
+    return observation.times(1 / factor), (doubt,)
 
 
 def _likeliest_factor(observation: Observation, largest: float) -> float:

@@ -67,11 +67,11 @@ class _Cosine(torch.autograd.Function):
         count = len(rows) // 2
         toward = -outer[0] / (square.sqrt() * norms)
         along = -toward * product / square
-        found = []
+        gradients = []
         for row, goal in zip(rows[:count], rows[count:], strict=True):
             shape = (-1, *[1] * (row.ndim - 1))
-            found.append((goal * toward.view(shape)).addcmul_(row, along.view(shape)))
-        return None, None, *found, *[None] * count
+            gradients.append((goal * toward.view(shape)).addcmul_(row, along.view(shape)))
+        return None, None, *gradients, *[None] * count
 
 
 def _inner(left: Tensor, right: Tensor) -> Float[Tensor, "problems"]:

@@ -89,7 +89,7 @@ def recover_pixels(
     start = start.to(candidates.targets[0])
     candidates.prepare(labels)
     goal = _Goal.of(observations, head, features, schedule, candidates)
-    known = torch.tensor([each is not None for each in features])[owner]
+    known = torch.tensor([known is not None for known in features])[owner]
     weights = start.new_full((candidates.problems,), schedule.tv_weight)
     fade = schedule.tv_end ** (1 / schedule.iterations)
 
@@ -125,10 +125,10 @@ def recover_pixels(
             weights = torch.where(reached > goal.floor, weights * fade, weights)
     except KeyboardInterrupt:
         interrupted = True
-    found = best.results(interrupted=interrupted, notes=candidates.notes)
+    results = best.results(interrupted=interrupted, notes=candidates.notes)
     return [
-        result if each is None else replace(result, features=each.values)
-        for result, each in zip(found, features, strict=True)
+        result if known is None else replace(result, features=known.values)
+        for result, known in zip(results, features, strict=True)
     ]
 
 
@@ -182,26 +182,27 @@ class _Goal:
         candidates: Candidates,
     ) -> "_Goal":
         observation = observations[0]
-        seen = [each.gradient for each in observations]
-        gradients = {name: torch.stack([each[name] for each in seen]) for name in head.body_names if name in seen[0]}
+        sent = [observation.gradient for observation in observations]
+        names = [name for name in head.body_names if name in sent[0]]
+        gradients = {name: torch.stack([gradient[name] for gradient in sent]) for name in names}
         like = candidates.targets[0]
         trials, size = len(features), observation.batch_size
         scales = squared_norm(list(gradients.values())) if gradients else like.new_ones(trials)
         entries = sum(rows[0].numel() for rows in gradients.values())
         values = like.new_zeros(trials, size, head.weight.shape[1])
         precision, cotangents, floor = torch.zeros_like(values), torch.zeros_like(values), like.new_zeros(trials)
-        for trial, each in enumerate(features):
-            if each is None:
+        for trial, known in enumerate(features):
+            if known is None:
                 floor[trial] = schedule.gradient_weight * candidates.noise[trial]
                 continue
-            values[trial] = each.values
-            factor, spread = _sensitivity(each.values, min(max(_SATURATED, each.error), 0.25))
+            values[trial] = known.values
+            factor, spread = _sensitivity(known.values, min(max(_SATURATED, known.error), 0.25))
             precision[trial] = factor * (schedule.feature_weight / (spread * values.shape[2])) ** 0.5
-            logits = each.values @ head.weight.T + (0 if head.bias is None else head.bias)
-            delta = logits.softmax(1) - F.one_hot(each.labels, observation.num_classes)
+            logits = known.values @ head.weight.T + (0 if head.bias is None else head.bias)
+            delta = logits.softmax(1) - F.one_hot(known.labels, observation.num_classes)
             cotangents[trial] = delta @ head.weight / size
-            floor[trial] = schedule.gradient_weight * each.deviation**2 * entries / scales[trial]
-            floor[trial] += (each.error * precision[trial]).square().sum()
+            floor[trial] = schedule.gradient_weight * known.deviation**2 * entries / scales[trial]
+            floor[trial] += (known.error * precision[trial]).square().sum()
         attacked = replace(head, module=attacked_model(observation).requires_grad_(False))
         return cls(
             attacked,

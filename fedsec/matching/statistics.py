@@ -36,11 +36,11 @@ class StatisticsPrior:
     def __init__(self, observations: Sequence[Observation], owner: Int64[Tensor, "problems"]) -> None:
         self._model, self._owner = attacked_model(observations[0]), owner
         self._expected: dict[str, tuple[Tensor, Tensor]] = {}
-        self._found: dict[str, tuple[Tensor, Tensor]] = {}
+        self._measured: dict[str, tuple[Tensor, Tensor]] = {}
         for name, layer in observations[0].model.named_modules():
             if not isinstance(layer, _NormBase):
                 continue
-            pairs = [_expected(name, layer, each.statistics) for each in observations]
+            pairs = [_expected(name, layer, observation.statistics) for observation in observations]
             if all(pair is not None for pair in pairs):
                 sound = [pair for pair in pairs if pair is not None]
                 self._expected[name] = torch.stack([m for m, _ in sound]), torch.stack([v for _, v in sound])
@@ -54,23 +54,23 @@ class StatisticsPrior:
         self, inputs: Float[Tensor, "some batch c h w"], which: Int64[Tensor, "some"]
     ) -> Float[Tensor, "some"]:
         """The distance of each problem's statistics from the expected ones."""
-        found = self._measure(inputs[0]) if len(inputs) == 1 else vmap(self._measure, randomness="different")(inputs)
+        measured = self._measure(inputs[0]) if len(inputs) == 1 else vmap(self._measure, randomness="different")(inputs)
         total = inputs.new_zeros(len(inputs))
-        for name, (mean, variance) in found.items():
+        for name, (mean, variance) in measured.items():
             rows = self._owner[which].to(inputs.device)
-            for measured, expected in zip((mean, variance), self._expected[name], strict=True):
-                total = total + (measured.view(len(inputs), -1) - expected[rows]).norm(dim=1)
+            for own, expected in zip((mean, variance), self._expected[name], strict=True):
+                total = total + (own.view(len(inputs), -1) - expected[rows]).norm(dim=1)
         return total
 
     def _measure(self, inputs: Float[Tensor, "batch c h w"]) -> dict[str, tuple[Tensor, Tensor]]:
         """Mean and biased variance of each channel at the input of every layer that counts."""
         self._model(inputs)
-        found, self._found = self._found, {}
-        return found
+        measured, self._measured = self._measured, {}
+        return measured
 
     def _keep(self, name: str, layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         over = [0, *range(2, arguments[0].ndim)]
-        self._found[name] = arguments[0].mean(over), arguments[0].var(over, unbiased=False)
+        self._measured[name] = arguments[0].mean(over), arguments[0].var(over, unbiased=False)
 
 
 def _expected(

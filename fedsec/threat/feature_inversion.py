@@ -50,7 +50,7 @@ class FeatureObservation:
                 "FeatureObservation: features must be floating-point feature maps [batch, channels, height, width], "
                 f"not {features.dtype} of shape {tuple(features.shape)}"
             )
-        like = next((each for each in self.extractor.parameters() if each.is_floating_point()), features)
+        like = next((row for row in self.extractor.parameters() if row.is_floating_point()), features)
         if features.device != like.device:
             raise InputError(f"FeatureObservation: features are on {features.device}, the extractor on {like.device}")
         object.__setattr__(self, "features", features.detach().to(like.dtype, copy=True))
@@ -118,8 +118,8 @@ class FeatureInversion(Sealed, ABC):
         _check_extractor(name, observation)
         state = {f"extractor[{key!r}]": row for key, row in observation.extractor.state_dict(keep_vars=True).items()}
         with unmodified(f"{name}.recover", features=observation.features, **state):
-            found = self.recover(observation, generator=generator, watch=watch or _ignore)
-        return _checked(f"{name}.recover", found, observation)
+            result = self.recover(observation, generator=generator, watch=watch or _ignore)
+        return _checked(f"{name}.recover", result, observation)
 
     @abstractmethod
     def recover(self, observation: FeatureObservation, *, generator: torch.Generator, watch: Watch) -> Reconstruction:
@@ -136,25 +136,25 @@ def _check_extractor(name: str, observation: FeatureObservation) -> None:
     with torch.no_grad():
         try:
             # A copy: some layers count their calls, even in eval mode.
-            made = deepcopy(observation.extractor)(gray)
+            sent = deepcopy(observation.extractor)(gray)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, TypeError, ValueError, LookupError) as error:
             shape, cause = "x".join(map(str, observation.input_shape)), " ".join(str(error).split())
             raise InputError(f"{name}: the extractor cannot take images of {shape}: {cause}") from error
     expected = (2, *features.shape[1:])
-    if not isinstance(made, Tensor) or tuple(made.shape) != expected:
-        got = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+    if not isinstance(sent, Tensor) or tuple(sent.shape) != expected:
+        got = f"shape {tuple(sent.shape)}" if isinstance(sent, Tensor) else type(sent).__name__
         raise InputError(f"{name}: of 2 images the extractor must give features of shape {expected}, it gives {got}")
 
 
-def _checked(what: str, found: Reconstruction, observation: FeatureObservation) -> Reconstruction:
+def _checked(what: str, result: Reconstruction, observation: FeatureObservation) -> Reconstruction:
     expected = (observation.batch_size, *observation.input_shape)
-    if found.images is None:
+    if result.images is None:
         raise InputError(f"{what}: no images")
-    images = found.images.detach()
+    images = result.images.detach()
     if images.shape != expected or not bool(images.isfinite().all()):
         raise InputError(f"{what}: images must be finite and of shape {expected}, got {tuple(images.shape)}")
     if float(images.min()) < 0 or float(images.max()) > 1:
         raise InputError(f"{what}: images must lie in [0, 1], not in [{images.min():.3g}, {images.max():.3g}]")
-    return replace(found, images=images, labels=observation.labels)
+    return replace(result, images=images, labels=observation.labels)

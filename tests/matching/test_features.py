@@ -163,3 +163,22 @@ def test_expected_error_has_the_right_size(share: float) -> None:
     rows, columns = linear_sum_assignment(torch.cdist(found.values, features).numpy())
     actual = float((found.values[rows] - features[columns]).square().mean().sqrt())
     assert actual / 4 < found.error < actual * 4
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [(torch.bfloat16, 0.1), (torch.float16, 0.02)])
+def test_a_client_of_low_precision(dtype: torch.dtype, precision: float) -> None:
+    for seed in range(3):
+        features, labels, given = problem(2, 10, dtype=dtype, seed=seed)
+        wide = [None if part is None else part.float() for part in given]
+        hypotheses = [labels, (labels + 1) % 10, labels.flip(0)]
+        recovered = recover_features(*wide, hypotheses)  # type: ignore[arg-type]
+        assert recovered.solved
+        assert error(recovered, features.float(), labels) < precision
+        assert not recover_features(*wide, hypotheses[1:2]).solved  # type: ignore[arg-type]
+
+
+def test_time_runs_out(looks) -> None:  # type: ignore[no-untyped-def]
+    _, labels, given = problem(6, 10)
+    recovered = recover_features(*given, [(labels + 1) % 10], deadline=looks(3))
+    assert recovered.values.isfinite().all()
+    assert not recovered.solved

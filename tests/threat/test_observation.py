@@ -333,6 +333,11 @@ def test_one_step_is_the_gradient_it_is(momentum: float, decay: float) -> None:
     assert several.as_gradient() is several
 
 
+@pytest.mark.parametrize(("steps", "share"), [(1, 0.0), (2, 0.25), (3, 0.5), (8, 0.5)])
+def test_where_one_gradient_stands_for_all_steps(steps: int, share: float) -> None:
+    assert LocalSteps(0.1, steps).midway == share
+
+
 def test_a_distortion_is_put_into_the_gradients_units() -> None:
     noise = Distortion(noise={"1.bias": 0.02}, limit={"1.weight": 0.5}, ceiling=0.3)
     given = arguments(local=LocalSteps(0.1, 1), distortion=noise)
