@@ -11,6 +11,8 @@ from fedsec.federation.algorithms import (
     Scaffold,
     UpdateAlgorithm,
 )
+from fedsec.federation.algorithms.local_steps import LocalStepsAlgorithm, StragglingAlgorithm
+from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, State
 from fedsec.federation.example_privacy import RunPrivacy, private_run
 from fedsec.federation.knowledge.fedgkt import Distillation, FedGKT, ServerTraining
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
@@ -24,6 +26,7 @@ __all__ = [
     "Centralized",
     "Distillation",
     "EdgeCost",
+    "Exchange",
     "FedAvg",
     "FedDyn",
     "FedGKT",
@@ -31,12 +34,16 @@ __all__ = [
     "FedSGD",
     "Federation",
     "KnowledgeFederation",
+    "LocalStepsAlgorithm",
+    "Participants",
     "RoundLoop",
     "RoundResult",
     "RunPrivacy",
     "Scaffold",
     "ServerTraining",
+    "State",
     "Stragglers",
+    "StragglingAlgorithm",
     "Threat",
     "UpdateAlgorithm",
     "private_run",

@@ -8,7 +8,8 @@ class Algorithm(ABC):
     """A federated algorithm as an immutable record of its settings; what it is stands in the traits of its class.
 
     Traits are literals, so that a scenario can be read without importing any algorithm. What a claim of privacy or an
-    attacker relies on is off unless a class says otherwise.
+    attacker relies on is off unless a class says otherwise. Traits are inherited: who changes what FedAvg's clients do
+    derives from `StragglingAlgorithm`, which claims nothing, and not from `FedAvg`.
 
     Attributes:
         exchanges: what clients and server send each other: `updates` of a model that all share, or `knowledge`, what
