@@ -158,8 +158,8 @@ def score(
         if numbers is not None and numbers.shape != (batch_size,):
             raise InputError(f"{name} must be {batch_size}, one for each original, got shape {tuple(numbers.shape)}")
     truth = true_labels.tolist()
-    found = None if labels is None else labels.tolist()
-    in_common = None if found is None else (Counter(found) & Counter(truth)).total()
+    recovered_labels = None if labels is None else labels.tolist()
+    in_common = None if recovered_labels is None else (Counter(recovered_labels) & Counter(truth)).total()
     if images is None:
         return Scores((), batch_size, in_common, recovered_mse)
     order = assign(images, originals).tolist()
@@ -178,7 +178,7 @@ def score(
             gray=gray[i],
             mean_image=means[i],
             true_label=truth[i],
-            label=None if found is None else found[order[i]],
+            label=None if recovered_labels is None else recovered_labels[order[i]],
             recovered=reached[i].mse < recovered_mse,
         )
         for i in range(batch_size)

@@ -181,10 +181,10 @@ def _read(path: Path, backbone: Backbone) -> dict[str, Tensor]:
     """
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-            if not found.startswith(backbone.sha256_prefix):
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if not digest.startswith(backbone.sha256_prefix):
                 raise DataError(
-                    f"{path} is truncated, corrupt or not the published file (SHA-256 {found[:16]}..., expected "
+                    f"{path} is truncated, corrupt or not the published file (SHA-256 {digest[:16]}..., expected "
                     f"{backbone.sha256_prefix}...); delete it and get {backbone.url}"
                 )
             file.seek(0)

@@ -44,6 +44,7 @@ class Metric:
         by_chance: whether it differs from seed to seed, so that intervals belong to it.
         protects: whose privacy it bounds, where it is an epsilon.
         missing: why a finished cell may not have it.
+        also: who else measures it, in cells of another kind.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Metric:
     by_chance: bool = True
     protects: str = ""
     missing: str = ""
+    also: Source | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The fields that are not as by default, as plain data; `Metric(**data)` is the same metric."""
@@ -130,7 +132,7 @@ class Metric:
         return max(values) if self.better == "lower" else min(values)
 
 
-_DEFAULTS = {each.name: each.default for each in fields(Metric)}
+_DEFAULTS = {field.name: field.default for field in fields(Metric)}
 
 
 def scaled(value: float, sizes: Sizes) -> str:
@@ -196,7 +198,7 @@ _ROWS = (
     replace(_PSNR, header="PSNR (gray)", baseline="psnr_gray"),
     replace(_SSIM, header="SSIM (gray)", baseline="ssim_gray"),
     Metric("lpips", "perceptual distance of reconstructions", "lower", "inversion", low=0.0, header="LPIPS"),
-    Metric("mse", "mean squared error", "lower", "inversion", low=0.0, header="MSE"),
+    Metric("mse", "mean squared error", "lower", "inversion", low=0.0, header="MSE", also="evaluation"),
     replace(_PSNR, name="psnr_gray", about="PSNR of a gray image", better="neither"),
     replace(_SSIM, name="ssim_gray", about="SSIM of a gray image", better="neither"),
     Metric(

@@ -77,21 +77,21 @@ def _keys(summary: Summary) -> list[str]:
 
 def _rows(summary: Summary) -> dict[_Key, dict[str, _Cell]]:
     """Row key -> defense -> cell; settings in file order, and in each the row without an attack first."""
-    found: dict[_Key, dict[str, Group]] = {}
+    groups: dict[_Key, dict[str, Group]] = {}
     for group in summary.groups:
         key = tuple(group.axes.get(axis, "") for axis in _keys(summary))
-        found.setdefault(key, {})[group.axes.get(DEFENSE, summary.metric)] = group
-    settings = list(dict.fromkeys(key[: len(summary.further)] for key in found))
+        groups.setdefault(key, {})[group.axes.get(DEFENSE, summary.metric)] = group
+    settings = list(dict.fromkeys(key[: len(summary.further)] for key in groups))
 
     def place(key: _Key) -> tuple[int, bool]:
-        return settings.index(key[: len(summary.further)]), all(group.attacked for group in found[key].values())
+        return settings.index(key[: len(summary.further)]), all(group.attacked for group in groups[key].values())
 
     rows = {}
-    for key in sorted(found, key=place):
-        marks = _marks(found[key], summary.row)
+    for key in sorted(groups, key=place):
+        marks = _marks(groups[key], summary.row)
         rows[key] = {
             name: _Cell(group, summary.baseline(group) if group.attacked else None, marks.get(name, ""))
-            for name, group in found[key].items()
+            for name, group in groups[key].items()
         }
     return rows
 

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fedsec.report.missing_values import curious
-from fedsec.report.summary import ATTACK, Group, Record, summarize
-
-INVERSION = "inversion"
+from fedsec.report.summary import ATTACK, INVERSION, Group, Record, summarize
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,9 @@ def strongest(records: Sequence[Record]) -> Strongest:
         configured = [record for record in group.records if curious(record) is not None]
         if not configured:
             continue
-        found, own = curious(configured[0]) or {}, _attackers(configured[0])
+        server, own = curious(configured[0]) or {}, _attackers(configured[0])
         setting = {axis: text for axis, text in group.axes.items() if axis not in own}
-        alike = [setting, found.get("target"), found.get("knowledge")]
+        alike = [setting, server.get("target"), server.get("knowledge")]
         rivals.setdefault(json.dumps(alike, sort_keys=True), []).append(group)
     measured = [[group for group in groups if group.n] for groups in rivals.values()]
     measured = [groups for groups in measured if groups]

@@ -51,8 +51,8 @@ def _columns(*names: str) -> list[_Column]:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What is told of a mean over seeds; `value` is a word where there is none.
+class _Entry:
+    """What a table says of a mean over seeds; `value` is a word where there is none.
 
     Args:
         value: the mean.
@@ -86,7 +86,7 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
     width = shutil.get_terminal_size().columns if width is None else width
     done = [record for record in records if record.get("status") == "done"]
     summary = summarize(records)
-    made = []
+    drawn = []
     main = _Column(primary(records))
     worst = _Column(main.metric.worst_client)
     own_models = any(value_of(record, worst.metric.name) is not None for record in done)
@@ -98,25 +98,25 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
             "a multiply-add counts two, forward and backward pass",
         ]
         parts += [f"worst client: {worst.metric.about}"] if own_models else []
-        made.append(_draw(f"{main.metric.name} and costs at the edge", summary, columns, parts, width))
+        drawn.append(_draw(f"{main.metric.name} and costs at the edge", summary, columns, parts, width))
     epsilons = _epsilons(done)
     spent = guarantees(done)
     if further := _further(done):
         parts = [f"{column.metric.name}: {column.metric.about}" for column in further]
-        made.append(_draw("what else was measured", summary, [main, *further], parts, width))
+        drawn.append(_draw("what else was measured", summary, [main, *further], parts, width))
     if any(map(inverted, done)):
         # Without weights no cell has LPIPS, and `fedsec.report.remarks` says how to get it.
         seen = any(value_of(record, "lpips") is not None for record in done)
         columns = [main, *epsilons, *(column for column in _LEAKAGE if seen or column.metric.name != "lpips")]
         hints = [*spent, *_HINTS, *(["LPIPS: lower is closer"] if seen else [])]
-        made.append(_draw("leakage: what a curious server reconstructs", summary, columns, hints, width))
+        drawn.append(_draw("leakage: what a curious server reconstructs", summary, columns, hints, width))
         best = strongest(records)
         if best.records:
             title = "leakage: the best attacker of each row"
-            made.append(_draw(title, summarize(best.records), columns, [*_BEST, *hints], width, last=best.axes))
+            drawn.append(_draw(title, summarize(best.records), columns, [*_BEST, *hints], width, last=best.axes))
     elif epsilons:
-        made.append(_draw("privacy: what was spent", summary, [main, *epsilons], spent, width))
-    return made
+        drawn.append(_draw("privacy: what was spent", summary, [main, *epsilons], spent, width))
+    return drawn
 
 
 def _further(done: Sequence[Record]) -> list[_Column]:
@@ -134,7 +134,7 @@ def _epsilons(records: Sequence[Record]) -> list[_Column]:
     claimed = [column for column in _EPSILONS if any(claims(record, column.metric.name) for record in records)]
     if len(claimed) < 2 or any(all(claims(record, column.metric.name) for column in claimed) for record in records):
         return claimed
-    example, client = (replace(each, header="epsilon", unit=f"({each.metric.protects})") for each in claimed)
+    example, client = (replace(column, header="epsilon", unit=f"({column.metric.protects})") for column in claimed)
     return [replace(example, otherwise=client)]
 
 
@@ -144,13 +144,13 @@ def guarantees(records: Sequence[Record]) -> list[str]:
     remarks = []
     for record in records:
         for claim in record.get("privacy") or []:
-            told = f"at delta {claim['delta']:.2g} by {claim['accountant']}"
-            kinds.setdefault(claim["unit"], []).append(told)
+            accounted = f"at delta {claim['delta']:.2g} by {claim['accountant']}"
+            kinds.setdefault(claim["unit"], []).append(accounted)
             remarks += [claim["note"]] if claim["note"] else []
     parts = [
-        f"epsilon ({unit}): {_WHOSE[unit]}, {' or '.join(dict.fromkeys(told))}; the unit is one {unit}, added or "
+        f"epsilon ({unit}): {_WHOSE[unit]}, {' or '.join(dict.fromkeys(accounts))}; the unit is one {unit}, added or "
         "removed"
-        for unit, told in kinds.items()
+        for unit, accounts in kinds.items()
     ]
     return [*parts, *dict.fromkeys(remarks)]
 
@@ -164,8 +164,8 @@ _HINTS = (
 
 def _differ(summary: Summary) -> bool:
     """Whether the costs of any two settings differ, as far as the printed digits tell them apart."""
-    told = ({_told(group, column).value for group in summary.groups} - {_NONE, *_STATES} for column in _COSTS)
-    return any(len(texts) > 1 for texts in told)
+    values = ({_reading(group, column).value for group in summary.groups} - {_NONE, *_STATES} for column in _COSTS)
+    return any(len(texts) > 1 for texts in values)
 
 
 def _draw(
@@ -193,13 +193,15 @@ def _draw(
     axes = [axis for axis in axes if axis not in last and len({group.axes.get(axis) for group in groups}) > 1]
     axes += last
     keys = [[group.axes.get(axis, "") for group in groups] for axis in axes]
-    told = [[_told(group, column) for group in groups] for column in columns]
-    intervals = any(each.interval for column in told for each in column)
+    entries = [[_reading(group, column) for group in groups] for column in columns]
+    intervals = any(entry.interval for column in entries for entry in column)
 
     names = list[str]()
 
     def layout(*, bare: bool, leading: int) -> Layout:
-        readings = [_aligned([replace(each, interval="") if bare else each for each in column]) for column in told]
+        readings = [
+            _aligned([replace(entry, interval="") if bare else entry for entry in column]) for column in entries
+        ]
         return Layout((*headers(axes), *(column.title for column in columns)), (*keys, *readings), leading)
 
     def fitting(*, bare: bool) -> Layout:
@@ -211,7 +213,7 @@ def _draw(
         chosen = fitting(bare=True)
     if chosen.broken(width) > _MOST_LINES:
         chosen, names = layout(bare=narrow, leading=len(keys)).numbered()
-    shown = {each.value for column in told for each in column}
+    shown = {entry.value for column in entries for entry in column}
     seeds = max((len(group.records) for group in groups), default=0)
     over = f"means over {seeds} seeds"
     if intervals:
@@ -219,7 +221,7 @@ def _draw(
     legend = [
         *([over] if seeds > 1 else []),
         *parts,
-        *(["k of n: over so many seeds only"] if any(each.note for column in told for each in column) else []),
+        *(["k of n: over so many seeds only"] if any(entry.note for column in entries for entry in column) else []),
         *([f"{_SENT}: by the clients themselves"] if _SENT in shown else []),
         *([f"{_INFINITE}: no bound at all"] if _INFINITE in shown else []),
         *([f"{_UNMEASURED}: not measured"] if _UNMEASURED in shown else []),
@@ -242,30 +244,30 @@ def _ordered(summary: Summary, last: Sequence[str]) -> list[Group]:
 _STATES = ("failed", "pending")
 
 
-def _told(group: Group, column: _Column) -> _Told:
+def _reading(group: Group, column: _Column) -> _Entry:
     """The mean over seeds with its interval and baseline, or a word for why there is none."""
     metric = column.metric
     if column.otherwise is not None and not any(claims(record, metric.name) for record in group.records):
-        return _told(group, column.otherwise)
+        return _reading(group, column.otherwise)
     states = {record.get("status") for record in group.records}
     if "done" not in states:
-        return _Told(next(state for state in _STATES if state in states))
+        return _Entry(next(state for state in _STATES if state in states))
     if metric.source == "cost" and any(traits_of(algorithm_of(record)).get("pooled") for record in group.records):
-        return _Told(_NONE)
+        return _Entry(_NONE)
     if any(claims(record, metric.name) and value_of(record, metric.name) is None for record in group.records):
-        return _Told(_INFINITE)
+        return _Entry(_INFINITE)
     told_labels = any(
         traits_of(algorithm_of(record)).get("exchanges") == "knowledge" and inverted(record) for record in group.records
     )
     if metric.name == "label_accuracy" and told_labels:
-        return _Told(_SENT)
+        return _Entry(_SENT)
     measured = replace(group, metric=metric.name)
     if measured.mean is None:
         expected = metric.source == "inversion" and any(map(inverted, group.records))
-        return _Told(_UNMEASURED if expected or metric == primary(group.records) else _NONE)
+        return _Entry(_UNMEASURED if expected or metric == primary(group.records) else _NONE)
     ends = [metric.write(end) for end in measured.interval or ()] if metric.by_chance else []
     baseline = replace(group, metric=metric.baseline).mean if metric.baseline else None
-    return _Told(
+    return _Entry(
         metric.write(measured.mean),
         f"[{'..'.join(ends)}]" if len(set(ends)) > 1 else "",
         column.unit if baseline is None else f"({metric.write(baseline)})",
@@ -273,16 +275,16 @@ def _told(group: Group, column: _Column) -> _Told:
     )
 
 
-def _aligned(told: Sequence[_Told]) -> list[Reading]:
-    """The cells of one column, padded so that they end below each other."""
+def _aligned(entries: Sequence[_Entry]) -> list[Reading]:
+    """The cells of one column, padded so that they end below entry other."""
     value, interval, aside = (
-        max((len(getattr(each, part)) for each in told), default=0) for part in ("value", "interval", "aside")
+        max((len(getattr(entry, part)) for entry in entries), default=0) for part in ("value", "interval", "aside")
     )
     return [
         Reading(
-            f"{each.value:>{value}}" + (f" {each.interval:<{interval}}" if interval else ""),
-            f"{each.aside:>{aside}}",
-            each.note,
+            f"{entry.value:>{value}}" + (f" {entry.interval:<{interval}}" if interval else ""),
+            f"{entry.aside:>{aside}}",
+            entry.note,
         )
-        for each in told
+        for entry in entries
     ]

@@ -51,7 +51,7 @@ def _lacking(group: Group) -> str:
         if value_of(record, group.metric) is None
     )
     cells = len(group.records)
-    told = (
+    reasons_with_counts = (
         reason if count == cells else f"{reason} ({count} of {cells} cells)" for reason, count in reasons.most_common()
     )
-    return f"no value: {'; '.join(told)}"
+    return f"no value: {'; '.join(reasons_with_counts)}"

@@ -102,18 +102,18 @@ def plain(text: str) -> str:
 
 def history(root: Path, cell_id: str, metric: str = ACCURACY.name) -> dict[int, float]:
     """Round -> metric of one cell, from its `rounds.jsonl`; rounds that were not evaluated are left out."""
-    found: dict[int, float] = {}
+    values: dict[int, float] = {}
     try:
         lines = (root / cell_id / "rounds.jsonl").read_text().splitlines()
     except OSError:
-        return found
+        return values
     for line in lines:
         try:
             entry: Any = json.loads(line)
-            found[int(entry["round"])] = float(entry[metric])
+            values[int(entry["round"])] = float(entry[metric])
         except (ValueError, TypeError, KeyError):
             continue
-    return found
+    return values
 
 
 def _panels(root: Path, records: Sequence[Record], metric: Metric) -> dict[tuple[str, str], _Panel]:
@@ -147,10 +147,10 @@ def _curve(root: Path, group: Group, metric: Metric) -> _Curve | None:
         histories.append({**log, **dict.fromkeys(after, log[max(log)])})
     if not histories:
         return _Curve(np.array([1]), metric.factor * np.array(group.values)[:, None], metric) if group.values else None
-    rounds = sorted(set.intersection(*(set(found) for found in histories)))
+    rounds = sorted(set.intersection(*map(set, histories)))
     if not rounds:
         return None
-    values = np.array([[found[number] for number in rounds] for found in histories])
+    values = np.array([[values[number] for number in rounds] for values in histories])
     return _Curve(np.array(rounds), metric.factor * values, metric)
 
 
@@ -179,18 +179,19 @@ def _draw_rounds(
     for figure, page in pages:
         for key, axes in page:
             for name, curve in panels[key].items():
-                _draw_line(axes, curve, looks[name], list(looks).index(name))
+                _draw_line(axes, curve, looks[name], list(looks).index(name), len(looks))
             axes.set_title(_heading(*key), fontsize=9)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
             axes.grid(color="0.9", linewidth=0.6)
             axes.set_ylim(*limits)
         yield figure
 
 
-def _draw_line(axes: "Axes", curve: _Curve, look: Mapping[str, Any], index: int) -> None:
-    spacing = max(1, len(curve.rounds) // 8)
+def _draw_line(axes: "Axes", curve: _Curve, look: Mapping[str, Any], index: int, lines: int) -> None:
+    spacing = max(1, len(curve.rounds) // 8, min(lines, len(curve.rounds) // 3))
+    width = 1.2 + 1.6 * (1 - (index + 1) / lines)  # of lines that coincide the earlier ones show at the edges
     first = index % spacing  # markers of lines that coincide stand beside each other
-    axes.plot(curve.rounds, curve.mean, markersize=3.5, markevery=(first, spacing), linewidth=1.4, **look)
+    axes.plot(curve.rounds, curve.mean, markersize=3.5, markevery=(first, spacing), linewidth=width, **look)
     if len(curve.values) > 1:
         axes.fill_between(curve.rounds, *curve.band, color=look["color"], alpha=0.15, linewidth=0)
 

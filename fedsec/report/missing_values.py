@@ -23,8 +23,7 @@ def curious(record: Record) -> Mapping[str, Any] | None:
 
 def inverted(record: Record) -> bool:
     """Whether a curious server reconstructs images in this cell."""
-    told = record.get("metrics") or {}
-    return curious(record) is not None or any(told.get(name) is not None for name in of_source("inversion"))
+    return curious(record) is not None or bool((record.get("metrics") or {}).get("rounds_reconstructed"))
 
 
 def rounds_of_interest(record: Record) -> int:
@@ -61,7 +60,7 @@ def lpips_advice() -> str:
 def why(record: Record, metric: str) -> str:
     """Why a finished cell has no value of a metric."""
     row = described(metric)
-    if row.source == "inversion":
+    if row.source == "inversion" and metric != record.get("primary_metric"):
         return _why_not_measured(record, metric)
     has_clients = row.source == "cost" and not traits_of(algorithm_of(record)).get("pooled")
     if row.missing and not claims(record, metric) and not has_clients:

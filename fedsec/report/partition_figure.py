@@ -42,16 +42,18 @@ def draw_partitions(root: Path, records: Sequence[Record], into: Path | None = N
     distinct: dict[str, Mapping[str, Any]] = {}
     for record in records:
         try:
-            found = read_json(root / record["id"] / "partition.json")
-            totals = np.asarray(found["counts"]).sum(axis=0).tolist()
-            key = json.dumps([found.get("partition"), found["classes"], totals, len(found["counts"])], sort_keys=True)
+            partition = read_json(root / record["id"] / "partition.json")
+            totals = np.asarray(partition["counts"]).sum(axis=0).tolist()
+            key = json.dumps(
+                [partition.get("partition"), partition["classes"], totals, len(partition["counts"])], sort_keys=True
+            )
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a cell that failed before its data was split
-        if len(found["counts"]) > 1:  # centralized training splits nothing
-            distinct.setdefault(key, found)
+        if len(partition["counts"]) > 1:  # centralized training splits nothing
+            distinct.setdefault(key, partition)
     return [
-        save(_draw(found), (into or root) / ("partition.png" if number == 1 else f"partition-{number}.png"))
-        for number, found in enumerate(distinct.values(), start=1)
+        save(_draw(partition), (into or root) / ("partition.png" if number == 1 else f"partition-{number}.png"))
+        for number, partition in enumerate(distinct.values(), start=1)
     ]
 
 
@@ -147,7 +149,11 @@ def _draw_circles(partition: Mapping[str, Any]) -> "Figure":
 def _title(partition: Mapping[str, Any], width: int, *, circles: bool = True) -> str:
     settings = dict(partition.get("partition") or {})
     name = settings.pop("name", "partition")
-    options = {key: value for key, value in settings.items() if key not in ("clients", "options", "label")}
+    options = {
+        key: value
+        for key, value in settings.items()
+        if key not in ("clients", "options", "label") and value is not None
+    }
     options |= settings.get("options") or {}
     given = ", ".join(f"{key}={value}" for key, value in options.items())
     counts = np.asarray(partition["counts"])

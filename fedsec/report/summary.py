@@ -18,6 +18,7 @@ Record = Mapping[str, Any]
 SEED = "seed"
 ATTACK = "attack"
 DEFENSE = "defense"
+INVERSION = "inversion"
 NO_ATTACK = "none"
 
 
@@ -168,7 +169,7 @@ def summarize(records: Sequence[Record], metric: str | None = None) -> Summary:
         key = tuple(display(cell[axis]) if axis in cell else None for axis in axes)
         members.setdefault(key, []).append(record)
     groups = (
-        Group({axis: text for axis, text in zip(axes, key, strict=True) if text is not None}, tuple(found), metric)
-        for key, found in members.items()
+        Group({axis: text for axis, text in zip(axes, key, strict=True) if text is not None}, tuple(alike), metric)
+        for key, alike in members.items()
     )
     return Summary(metric, axes, tuple(groups))

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from fedsec.report.summary import ATTACK, DEFENSE
+from fedsec.report.summary import ATTACK, DEFENSE, INVERSION
 
 _GAP = 3  # characters between columns
 _NARROWEST_NAME = 8  # characters of a column whose names are broken
@@ -114,8 +114,8 @@ class Layout:
         """The same with numbers in place of what names the rows, and the names on a line each, to stand below."""
         names = self._names(", ")
         numbers = [str(place) for place in range(1, len(names) + 1)]
-        made = Layout(("cell", *self.headers[self.keys :]), (numbers, *self.columns[self.keys :]), 1)
-        return made, [f"{number}: {' '.join(name.split())}" for number, name in zip(numbers, names, strict=True)]
+        layout = Layout(("cell", *self.headers[self.keys :]), (numbers, *self.columns[self.keys :]), 1)
+        return layout, [f"{number}: {' '.join(name.split())}" for number, name in zip(numbers, names, strict=True)]
 
     def draw(self, title: str, caption: Text, width: int) -> Table:
         """A table ready to print.
@@ -127,8 +127,9 @@ class Layout:
         """
         drawn = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
         drawn.box, drawn.show_edge, drawn.pad_edge = box.SIMPLE_HEAD, False, False
-        for header, columns in zip(self.headers, self.widths(width), strict=True):
-            drawn.add_column(Text(_breakable(header)), overflow="fold", width=columns)
+        widths = self.widths(width)
+        for header, columns in zip(self.headers, widths, strict=True):
+            drawn.add_column(Text(_fitted(header, columns)), overflow="fold", width=columns)
         above: tuple[str | Reading, ...] = ()
         for row in zip(*self.columns, strict=True):
             # A name that stands above already is left out, and a new one to the left of the last starts a block.
@@ -136,7 +137,10 @@ class Layout:
             if above and (self.apart or same < self.keys - 1):
                 drawn.add_section()
             cells = ["" if i < same else cell for i, cell in enumerate(row)]
-            drawn.add_row(*(Text(_breakable(cell)) if isinstance(cell, str) else cell for cell in cells))
+            fitted = zip(cells, widths, strict=True)
+            drawn.add_row(
+                *(Text(_fitted(cell, columns)) if isinstance(cell, str) else cell for cell, columns in fitted)
+            )
             above = row
         return drawn
 
@@ -165,13 +169,31 @@ def _axis(header: str) -> str:
 
 
 def _named(axis: str, value: str | Reading) -> str:
-    """A value on an axis; attacks and defenses are known by their names."""
-    return f"{value}" if axis in (ATTACK, DEFENSE) else f"{axis}={value}"
+    """A value on an axis; attacks, inversions and defenses are known by their names."""
+    return f"{value}" if axis in (ATTACK, INVERSION, DEFENSE) else f"{axis}={value}"
 
 
 def _breakable(text: str) -> str:
     """`text` with a place where a narrow column may break it: before its options."""
     return re.sub(r"(?<=\S)\(", " (", text, count=1)
+
+
+def _fitted(text: str, width: int) -> str:
+    """`text` with breaks in words that are too long for a column, after a sign that joins words if there is one."""
+    return "\n".join(
+        " ".join(_parted(word, width) for word in line.split(" ")) for line in _breakable(text).split("\n")
+    )
+
+
+def _parted(word: str, width: int) -> str:
+    if len(word) <= width:
+        return word
+    lines = [""]
+    for part in re.findall(r"[^_=.,/-]*[_=.,/-]+|[^_=.,/-]+", word):
+        if len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(filter(None, lines))
 
 
 def _range(cell: str | Reading) -> tuple[int, int]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedsec.metrics.metric import Metric, described, of_source
-from fedsec.report.best_inversions import INVERSION, strongest
+from fedsec.report.best_inversions import strongest
 from fedsec.report.figures import look, plain, save
 from fedsec.report.missing_values import inverted
-from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, primary, summarize
+from fedsec.report.summary import ATTACK, DEFENSE, INVERSION, Group, Record, primary, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,9 @@ def draw_tradeoff(root: Path, records: Sequence[Record], into: Path | None = Non
     shown = list(panels.items())[:_PANELS]
     across = min(2, len(shown))
     down = -(-len(shown) // across)
-    lines = [sum(_point(*each, plane).name.count("\n") + 1 for each in groups.items()) for _, groups in shown]
+    lines = [
+        sum(_point(name, group, plane).name.count("\n") + 1 for name, group in groups.items()) for _, groups in shown
+    ]
     height = max(4.6, _LINE * (max(lines) + 4))  # the legend must not be cut off
     figure = Figure(figsize=(8.0 * across, height * down), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)

@@ -115,7 +115,7 @@ def read_expectations(
 def _unmeasured(row: Metric, cells: Sequence["Cell"], *, own: bool) -> Iterator[str]:
     """Why a metric has no value in some of the cells, whatever happens in them."""
     untouched = [cell for cell in cells if cell.config.inversion is None]
-    if row.source == "inversion" and untouched:
+    if row.source == "inversion" and row.also is None and untouched:
         message = f"is measured of what an inversion reconstructs, and {untouched[0]} has none"
         yield f"{message}; expected a selector such as inversion: dlg"
     unasked = [cell for cell in cells if row.name not in cell.config.metrics]
@@ -180,12 +180,12 @@ def _same(one: Any, other: Any) -> bool:
 def _told(selector: Mapping[str, Any]) -> str:
     """A selector as text: `attack={fraction: 0.4}, defense=median`."""
 
-    def told(value: Any) -> str:
+    def text(value: Any) -> str:
         if isinstance(value, Mapping):
             return f"{{{', '.join(f'{key}: {display(item)}' for key, item in value.items())}}}"
         return display(value)
 
-    return ", ".join(f"{key}={told(value)}" for key, value in selector.items())
+    return ", ".join(f"{key}={text(value)}" for key, value in selector.items())
 
 
 def _choices(cells: Sequence["Cell"], selector: Mapping[str, Any]) -> str:

@@ -506,3 +506,13 @@ def test_what_an_attack_aims_at_and_what_was_asked_for_have_a_table() -> None:
     assert "gini (%)" in text
     assert re.search(r"backdoor +mean +90\.0 +87\.5 +25\.0", text)
     assert "gini: inequality over classes" in " ".join(text.split())
+
+
+def test_long_names_break_where_words_are_joined() -> None:
+    records = [
+        record({"inversion.name": name, "defense": defense}, config=inverting(client=place), **LEAKED)
+        for place, (name, defense) in enumerate(product(("inverting_gradients", "dlg"), ("user-level DP 10", "none")))
+    ]
+    (text, *_) = printed(records, width=70)
+    assert re.search(r"^inverting_ .*\ngradients ", text, re.MULTILINE)
+    assert max(map(len, text.splitlines())) <= 70

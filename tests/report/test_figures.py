@@ -61,6 +61,21 @@ def test_curves_show_means_and_intervals_by_attack(tmp_path: Path) -> None:
     assert mean.get_marker() != median.get_marker()
 
 
+def test_a_cell_that_diverged_stays_where_it_was(tmp_path: Path) -> None:
+    records = write_cells(tmp_path, 6, seeds=2, attack=["none"], defense=["mean"])
+    log = tmp_path / records[0]["id"] / "rounds.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:3]))
+    (figure,) = drawn(tmp_path, records)
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [1, 2, 3]
+    records[0]["metrics"]["diverged_in_round"] = 3
+    (figure,) = drawn(tmp_path, records)
+    (line,) = figure.axes[0].lines
+    assert line.get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
+    accuracy = [json.loads(text)["accuracy"] for text in log.read_text().splitlines()]
+    other = json.loads((tmp_path / records[1]["id"] / "rounds.jsonl").read_text().splitlines()[-1])["accuracy"]
+    assert line.get_ydata()[-1] == pytest.approx(100 * (accuracy[-1] + other) / 2)
+
+
 @pytest.mark.parametrize(("models", "panels", "lines"), [(3, 1, 3), (12, 1, 12), (13, 13, 1)])
 def test_settings_without_attack_and_defense_share_a_panel(
     tmp_path: Path, models: int, panels: int, lines: int

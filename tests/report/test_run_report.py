@@ -233,6 +233,8 @@ def test_a_run_without_accuracy_is_reported_by_its_own_metric() -> None:
         entry["metrics"]["mse"] = 0.99
     assert "(mse 1.000); this matrix shows nothing" in report.remarks(records)[0]
     assert report.check([expect("<=", 0.4, records[4:], "mse")], records)[0][2]
+    assert report.tables(records) == []  # an error of predictions is nothing that an inversion reconstructed
+    assert missing.why({**records[0], "metrics": {"mse": None}}, "mse") == "mse is no finite number"
 
 
 def test_table_marks_nothing_where_all_are_equal() -> None:
