@@ -39,8 +39,8 @@ def show_entries(title: str, entries: Iterable[Entry]) -> None:
         above = heading if len(groups) > 1 else title
         _print_table(console, above, ("name", "what it is", "options", "paper"), rows, stack=console.width < _WIDE)
     if any(entry.kind == "algorithm" for group in groups.values() for entry in group):
-        told = "In a scenario these options stand under `federation`, some in its sections local, server, distillation."
-        console.print(told, markup=False, highlight=False, style="dim")
+        hint = "In a scenario these options stand under `federation`, some in its sections local, server, distillation."
+        console.print(hint, markup=False, highlight=False, style="dim")
 
 
 _GROUPS: dict[str, dict[str, str]] = {
@@ -122,7 +122,7 @@ def show_costs(
     title = f"models on {dataset} ({_by(input_shape)}, {num_classes} classes), for one image"
     _print_table(console, title, ("name", "parameters", "MFLOPs forward", "MFLOPs training", "note"), rows)
 
-    found = [
+    ratio_rows = [
         (
             ratio.network,
             f"{ratio.forward_flops:.1f}x",
@@ -134,12 +134,12 @@ def show_costs(
         for ratio in ratios
     ]
     headers = ("network", "FLOPs forward", "FLOPs training", "paper", "parameters", "paper ")
-    _print_table(console, f"what FedGKT spares its clients: a whole network over {CLIENT}", headers, found)
-    told = (
+    _print_table(console, f"what FedGKT spares its clients: a whole network over {CLIENT}", headers, ratio_rows)
+    explanations = (
         "FLOPs: a multiplication with its addition counts two; training is forward and backward pass.",
         "The paper's ratios are those of 3x32x32 images; its parameter ratios divide by 11K, rounded from 10,586.",
     )
-    for line in told:
+    for line in explanations:
         console.print(line, markup=False, highlight=False, style="dim")
 
 
@@ -147,15 +147,15 @@ def _by(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def show_datasets(found: Sequence["DatasetStatus"], *, places: bool) -> None:
+def show_datasets(datasets: Sequence["DatasetStatus"], *, places: bool) -> None:
     """Print where datasets are, or how to get them; with `places` also where they were looked for."""
     console = Console()
     rows = []
-    for item in found:
+    for item in datasets:
         where = item.where or f"to get it: {item.how_to_get}"
         rows.append((item.name, "yes" if item.present else "no", where))
     _print_table(console, "datasets", ("name", "present", "where"), rows)
-    for item in found if places else ():
+    for item in datasets if places else ():
         for place in item.looked_in:
             console.print(f"looked in {place}", markup=False, highlight=False, soft_wrap=True)
 
@@ -191,16 +191,16 @@ def show_plan(scenario: "Scenario", space: int | None = None) -> None:
     from fedsec.scenario.plan import plan, rounded
 
     console = Console()
-    made, cells = plan(scenario), scenario.cells()
+    work_plan, cells = plan(scenario), scenario.cells()
     rows = []
     for index, cell in enumerate(cells[:_MOST_ROWS]):
-        work = made.work[index]
+        work = work_plan.work[index]
         what = f"{work.clients} x {work.rounds} x {work.steps:.4g} x {work.batch:.4g}" if work else "unknown"
         if work and work.server:
             what += f" + {rounded(work.server)} on the server"
-        adds = f"{rounded(made.gradients(index))} gradients"
-        if made.shared[index]:
-            new = made.trainings[index]
+        adds = f"{rounded(work_plan.gradients(index))} gradients"
+        if work_plan.shared[index]:
+            new = work_plan.trainings[index]
             adds = f"trains {new} clients, {adds}" if new else "shares all its training"
         rows.append((cell.id, str(cell), f"{_threat(cell.config)}; {what}; {adds}"))
     title = f"{scenario.name}: {len(cells)} {'cell' if len(cells) == 1 else 'cells'}"
@@ -212,19 +212,19 @@ def show_plan(scenario: "Scenario", space: int | None = None) -> None:
     if len(cells) > _MOST_ROWS:
         say(f"... and {len(cells) - _MOST_ROWS} more cells")
     form = "clients x rounds x steps x batch"
-    if any(work and work.server for work in made.work):
+    if any(work and work.server for work in work_plan.work):
         form += " + what fedgkt's server trains on"
-    say(f"work: {form}; {rounded(made.total)} example gradients in all, without evaluations and inversions")
-    if any(made.shared):
-        needed = sum(cell.config.cohort for cell, shared in zip(cells, made.shared, strict=True) if shared)
+    say(f"work: {form}; {rounded(work_plan.total)} example gradients in all, without evaluations and inversions")
+    if any(work_plan.shared):
+        needed = sum(cell.config.cohort for cell, shared in zip(cells, work_plan.shared, strict=True) if shared)
         say(
             "shared: one-round cells that differ only in defense or attackers train the same clients once: "
-            f"{sum(made.trainings)} trainings instead of {needed}"
+            f"{sum(work_plan.trainings)} trainings instead of {needed}"
             + ("" if space is None else f"; they take {rounded(space)}B in shared/ until all cells are done")
         )
     for expectation in scenario.expectations:
         say(f"expects: {expectation}")
-    for note in made.notes:
+    for note in work_plan.notes:
         say(f"note: {note}")
 
 
@@ -254,7 +254,7 @@ def _print_table(
         rows: cells as text.
         stack: put all columns but the first below each other, for narrow terminals.
     """
-    kept = [index for index in range(len(headers)) if any(row[index] for row in rows)]
+    shown_columns = [index for index in range(len(headers)) if any(row[index] for row in rows)]
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.show_header = not stack
     table.add_column(headers[0], no_wrap=True)
@@ -262,11 +262,13 @@ def _print_table(
         table.box = None
         table.add_column()
     else:
-        for index in kept[1:]:
+        for index in shown_columns[1:]:
             table.add_column(headers[index], overflow="fold")
     for row in rows:
         parts = [
-            Text(row[index], style=_STYLES.get(headers[index], "")) for index in kept[1:] if row[index] or not stack
+            Text(row[index], style=_STYLES.get(headers[index], ""))
+            for index in shown_columns[1:]
+            if row[index] or not stack
         ]
         table.add_row(Text(row[0]), *([Text("\n").join(parts)] if stack else parts))
     console.print(table)

@@ -127,7 +127,9 @@ def define(module: str, name: str) -> Written:
         head, *rest = names
         if head in source.definitions:
             return Written(source, _nested(source.definitions[head], rest, f"{module}.{name}"))
-        if head in source.imports:
+        if source.imports.get(head) == (where, head) and rest:  # a package that imports a module of its own
+            where, names = f"{where}.{head}", rest
+        elif head in source.imports:
             further, attribute = source.imports[head]
             where, names = further, ([attribute, *rest] if attribute else rest)
         elif isinstance(value := source.assignments.get(head), ast.Name | ast.Attribute):
@@ -138,7 +140,7 @@ def define(module: str, name: str) -> Written:
             where = star
         else:
             break
-        if names and where == source.module and names[0] == head:
+        if names == [head, *rest] and where == source.module:
             break
         if len(names) > 1 and where != source.module and _is_submodule(where, names[0]):
             where, names = f"{where}.{names[0]}", names[1:]

@@ -90,20 +90,20 @@ def translate(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
         error: what the model raised.
         model: whose direct fields the error's locations start with.
     """
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for item in error.errors(include_url=False):
         path, kind = item["loc"], item["type"]
         if kind == _CUSTOM:
-            found += [((*path, *where), message) for where, message in item["ctx"]["problems"]]
+            problems += [((*path, *where), message) for where, message in item["ctx"]["problems"]]
         elif kind == "extra_forbidden":
-            found.append((path, f"unknown key{keys_hint(str(path[-1]), model.model_fields)}"))
+            problems.append((path, f"unknown key{keys_hint(str(path[-1]), model.model_fields)}"))
         else:
             schema = _field_schema(model, str(path[0])) if path else {"type": "object"}
             if kind == "missing":
-                found.append((path, f"is required; expected {schema.get('description') or in_words(schema)}"))
+                problems.append((path, f"is required; expected {schema.get('description') or in_words(schema)}"))
             else:
-                found.append((path, expected(schema, item["input"])))
-    return list(dict.fromkeys(found))
+                problems.append((path, expected(schema, item["input"])))
+    return list(dict.fromkeys(problems))
 
 
 def _field_schema(model: type[BaseModel], field: str) -> dict[str, Any]:

@@ -45,10 +45,10 @@ class DatasetConfig(Section):
     @classmethod
     def _constants(cls, spec: Any) -> str | dict[str, list[float]]:
         try:
-            made = normalization(spec)
+            constants = normalization(spec)
         except InputError as error:
             raise wrong(((), str(error).removeprefix("normalization: "))) from error
-        return spec if spec in tuple(PRESETS) else {"mean": list(made.mean), "std": list(made.std)}
+        return spec if spec in tuple(PRESETS) else {"mean": list(constants.mean), "std": list(constants.std)}
 
 
 class PartitionConfig(NamedSection):

@@ -133,7 +133,7 @@ def read_axes(matrix: Any) -> tuple[list[Axis], list[Problem]]:
     if not isinstance(matrix, Mapping):
         return [], [(("matrix",), f"expected a mapping from keys to lists of values, got {shown(matrix)}")]
     axes: list[Axis] = []
-    found: list[Problem] = []
+    problems: list[Problem] = []
     seen: dict[KeyPath, str] = {}
     for name, values in matrix.items():
         here: list[Problem] = []
@@ -149,11 +149,11 @@ def read_axes(matrix: Any) -> tuple[list[Axis], list[Problem]]:
         if not here:
             paths = tuple(tuple(key.split(".")) for key in keys)
             axes.append(Axis(name, paths, tuple(tuple(v) if len(keys) > 1 else (v,) for v in values)))
-        found += here
+        problems += here
     count = math.prod(len(axis.values) for axis in axes)
     if count > MOST_CELLS:
-        found.append((("matrix",), f"makes {count:,} cells; expected at most {MOST_CELLS:,}"))
-    return axes, found
+        problems.append((("matrix",), f"makes {count:,} cells; expected at most {MOST_CELLS:,}"))
+    return axes, problems
 
 
 def _wrong_values(name: str, keys: Sequence[str], values: Any) -> Iterator[Problem]:
@@ -186,7 +186,7 @@ def drafts(base: Mapping[str, Any], axes: Sequence[Axis]) -> Iterator[tuple[dict
         yield on_axes, draft
 
 
-def without_effect(base: Mapping[str, Any], axes: Sequence[Axis], made: Sequence[Draft]) -> list[Problem]:
+def without_effect(base: Mapping[str, Any], axes: Sequence[Axis], unfolded: Sequence[Draft]) -> list[Problem]:
     """Settings that another one hides in every cell: a contradiction, not a default."""
     given: set[KeyPath] = set()
     alone = Draft()
@@ -199,7 +199,7 @@ def without_effect(base: Mapping[str, Any], axes: Sequence[Axis], made: Sequence
                 single = Draft()
                 single.lay(path, value, axis.origin(point, index))
                 given |= single.used()
-    hidden = given.difference(*(draft.used() for draft in made))
+    hidden = given.difference(*(draft.used() for draft in unfolded))
     return [
         (origin, "has no effect: the matrix sets it anew in every cell; expected it in one place only")
         for origin in sorted(hidden, key=str)

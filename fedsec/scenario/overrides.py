@@ -23,7 +23,7 @@ def apply(document: Document, overrides: Sequence[str]) -> list[KeyPath]:
     Raises:
         ScenarioError: an override is malformed, or its path leads through something that has no keys.
     """
-    made = []
+    paths = []
     for text in overrides:
         key, equals, value = text.partition("=")
         key = key.strip()
@@ -32,8 +32,8 @@ def apply(document: Document, overrides: Sequence[str]) -> list[KeyPath]:
         path = tuple(part.strip() for part in key.split("."))
         if path[0] == "matrix" and len(path) > 1:
             path = ("matrix", ".".join(path[1:]))
-        made.append(_put(document.value, path, read_text(value, f"--set {key}").value, f"--set {key}"))
-    return made
+        paths.append(_put(document.value, path, read_text(value, f"--set {key}").value, f"--set {key}"))
+    return paths
 
 
 def _put(content: dict[str, Any], path: Sequence[str], value: Any, name: str) -> KeyPath:

@@ -172,7 +172,7 @@ class _Reading:
 
     def _mapping(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
         _expect_tag(node, "map")
-        found: dict[str, Any] = {}
+        content: dict[str, Any] = {}
         lines: dict[str, int] = {}
         merged: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -184,11 +184,11 @@ class _Reading:
             if not isinstance(key, str):
                 what = shown(key) if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
                 raise _UnacceptableError(key_node, f"expected keys to be text, got {what}")
-            if key in found:
+            if key in content:
                 raise _UnacceptableError(key_node, f"duplicate key {key!r}; it stands on line {lines[key]} already")
             lines[key] = line
-            found[key] = self._at(key_node, value_node, (*path, key))
-        return {**merged, **found}
+            content[key] = self._at(key_node, value_node, (*path, key))
+        return {**merged, **content}
 
     def _at(self, start: yaml.Node, node: yaml.Node, path: KeyPath) -> Any:
         self.document.lines[path] = start.start_mark.line + 1

@@ -107,8 +107,8 @@ class Source:
         Args:
             problems: with key paths as they stand in the file.
         """
-        found = sorted(problems, key=lambda problem: self._number(problem[0]))
-        lines = list(dict.fromkeys(self._line(path, message) for path, message in found))
+        ordered = sorted(problems, key=lambda problem: self._number(problem[0]))
+        lines = list(dict.fromkeys(self._line(path, message) for path, message in ordered))
         if len(lines) > _MOST_PROBLEMS:
             lines = [*lines[:_MOST_PROBLEMS], f"{self.path}: and {len(lines) - _MOST_PROBLEMS} more mistakes"]
         return ScenarioError("\n".join(lines)) if lines else None
@@ -173,11 +173,11 @@ def load_scenario(scenario: Path | str | Mapping[str, Any], overrides: Sequence[
 
 
 def _unfold(base: Mapping[str, Any], axes: Sequence[Axis]) -> tuple[list[Cell], list[Problem]]:
-    made = list(drafts(base, axes))
+    unfolded = list(drafts(base, axes))
     problems: list[Problem] = []
     lost: list[Problem] = []
     cells = []
-    for values, draft in made:
+    for values, draft in unfolded:
         try:
             config = CellConfig.model_validate(draft.values, context=WRITTEN)
         except ValidationError as error:
@@ -187,7 +187,7 @@ def _unfold(base: Mapping[str, Any], axes: Sequence[Axis]) -> tuple[list[Cell], 
         axes_shown = {key: display(value) for key, value in values.items()}
         cells.append(Cell(config.id, axes_shown, values, config, draft))
     # What found no place hides what stands there; one message is enough.
-    problems += lost or without_effect(base, axes, [draft for _, draft in made])
+    problems += lost or without_effect(base, axes, [draft for _, draft in unfolded])
     return cells, problems or list(_alike(cells))
 
 

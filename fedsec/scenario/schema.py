@@ -183,12 +183,12 @@ def _option_names(entries: dict[str, registry.Entry]) -> list[str]:
 
 def _options(entries: dict[str, registry.Entry], name: str) -> list[Schema]:
     """The distinct schemas of all options of a name."""
-    made: list[Schema] = []
+    schemas: list[Schema] = []
     for entry in entries.values():
         for parameter in entry.parameters:
-            if parameter.name == name and (schema := _option(parameter)) not in made:
-                made.append(schema)
-    return made
+            if parameter.name == name and (schema := _option(parameter)) not in schemas:
+                schemas.append(schema)
+    return schemas
 
 
 def _any_of(schemas: list[Schema]) -> Schema:
@@ -225,13 +225,13 @@ def _matrix(sections: dict[str, Schema], known: dict[str, dict[str, registry.Ent
 
 def _paths(place: str, schema: Schema) -> dict[str, Schema]:
     """Every key below a mapping, with its path."""
-    found: dict[str, Schema] = {}
+    paths: dict[str, Schema] = {}
     for option in schema.get("anyOf", [schema]):
         for key, inner in option.get("properties", {}).items():
             if key == "label":
                 continue  # varied alone, it makes the same cells again
-            found |= {f"{place}.{key}": inner, **_paths(f"{place}.{key}", inner)}
-    return found
+            paths |= {f"{place}.{key}": inner, **_paths(f"{place}.{key}", inner)}
+    return paths
 
 
 def _types(schema: Schema) -> set[str]:
