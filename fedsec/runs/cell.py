@@ -169,12 +169,12 @@ def _line(result: RoundResult, seconds: float, primary: str) -> dict[str, Any]:
 
 def _spent(result: RoundResult) -> dict[str, Any]:
     """What was spent of privacy so far, where something claims any; an infinite epsilon is no number in JSON."""
-    told: dict[str, Any] = {}
+    spending: dict[str, Any] = {}
     if result.epsilon is not None:
-        told |= {"epsilon": finite(result.epsilon), "spent": list(result.spent)}
+        spending |= {"epsilon": finite(result.epsilon), "spent": list(result.spent)}
     if result.user_epsilon is not None:
-        told["user_epsilon"] = finite(result.user_epsilon)
-    return told
+        spending["user_epsilon"] = finite(result.user_epsilon)
+    return spending
 
 
 def _guarantees(experiment: Experiment) -> list[dict[str, Any]]:
@@ -187,7 +187,7 @@ def _guarantees(experiment: Experiment) -> list[dict[str, Any]]:
         accounts.append(("example", federation.privacy.epsilon()))
     if federation.releases is not None:
         accounts.append(("client", federation.releases.epsilon()))
-    return [{"unit": unit, **asdict(each), "value": finite(each.value)} for unit, each in accounts]
+    return [{"unit": unit, **asdict(epsilon), "value": finite(epsilon.value)} for unit, epsilon in accounts]
 
 
 def _record(
@@ -239,20 +239,20 @@ def _rows(experiment: Experiment) -> dict[str, Any]:
 
 def _costs(history: list[dict[str, Any]]) -> dict[str, float | None]:
     """What a round costs a client, on average over the rounds."""
-    told = [line["cost"] for line in history if line["cost"] is not None]
+    costs = [line["cost"] for line in history if line["cost"] is not None]
     names = {"upload_bytes": "upload_bytes", "download_bytes": "download_bytes", "edge_flops": "flops"}
-    return {name: fmean(cost[key] for cost in told) if told else None for name, key in names.items()}
+    return {name: fmean(cost[key] for cost in costs) if costs else None for name, key in names.items()}
 
 
 def _leakage(history: list[dict[str, Any]]) -> dict[str, float | None]:
     """What was reconstructed, averaged over the observed rounds, and in how many; nothing if nothing was."""
-    found = [line["leakage"] for line in history if line.get("leakage")]
-    told = [each["metrics"] for each in found if each["metrics"] is not None]
-    if not told:
+    observed = [line["leakage"] for line in history if line.get("leakage")]
+    leaked = [leakage["metrics"] for leakage in observed if leakage["metrics"] is not None]
+    if not leaked:
         return {}
-    columns = {name: [metrics[name] for metrics in told] for name in of_source("inversion")}
+    columns = {name: [metrics[name] for metrics in leaked] for name in of_source("inversion")}
     means = {name: None if None in values else fmean(values) for name, values in columns.items()}
-    return {**means, "rounds_reconstructed": len(told)}
+    return {**means, "rounds_reconstructed": len(leaked)}
 
 
 def _write_partition(files: CellFiles, experiment: Experiment) -> None:
