@@ -180,4 +180,6 @@ def _legend(summary: Summary, marks: set[str]) -> Text:
             parts.append("~ not told apart from it")
     if marks:
         parts.append(f"on equal seeds {_BEST} cannot be told from the best of a row, {_WORST} not from the worst")
+    elif most == 1 and len({group.axes.get(DEFENSE) for group in summary.groups}) > 1:
+        parts.append("a single seed does not tell best from worst")
     return Text("; ".join(parts), style="dim")
