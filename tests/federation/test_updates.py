@@ -292,3 +292,14 @@ def test_restored_federation_ends_with_the_same_bits() -> None:
 def test_impossible_federations_are_refused(settings: dict[str, int]) -> None:
     with pytest.raises(InputError):
         federation(*TWO_CLIENTS, FedAvg(local=ONE_STEP), **settings)  # type: ignore[arg-type]
+
+
+def test_label_flippers_flip_once_whoever_lets_them() -> None:
+    threat = Threat(frozenset({1}), LabelFlip())
+    run = federation(*TWO_CLIENTS, FedAvg(local=ONE_STEP), threat=threat)  # which poisons before the federation does
+    _, labels = run.data.client_examples(1)
+    assert labels.tolist() == [0, 0, 0]
+    poison_data(run.data, threat, 2, Streams(0))
+    assert run.data.client_examples(1)[1].tolist() == [0, 0, 0]
+    with pytest.raises(InputError, match="poisoned by another threat already"):
+        poison_data(run.data, Threat(frozenset({0}), LabelFlip()), 2, Streams(0))
