@@ -16,6 +16,7 @@ from fedsec.attacks.label_flip import LabelFlip
 from fedsec.attacks.labels import Labels
 from fedsec.attacks.logit_poison import LogitPoison
 from fedsec.attacks.sign_flip import SignFlip
+from fedsec.attacks.target_shift import TargetShift
 
 if __name__ != "fedsec.attacks":
     raise ImportError(f"this package is fedsec.attacks; do not import it as {__name__}")
@@ -35,10 +36,12 @@ __all__ = [
     "Labels",
     "LogitPoison",
     "SignFlip",
+    "TargetShift",
 ]
 
 ATTACKS = {
     "label_flip": LabelFlip,
+    "target_shift": TargetShift,
     "sign_flip": SignFlip,
     "feature_poison": FeaturePoison,
     "logit_poison": LogitPoison,

@@ -6,7 +6,7 @@ systems, ESORICS 2020, arXiv:2007.08432; y -> C-1-y: Yin et al., ICML 2018, arXi
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Int64
@@ -33,6 +33,8 @@ class LabelFlip(DataPoisoning):
 
     Reference: Tolpegin et al., ESORICS 2020, arXiv:2007.08432
     """
+
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
 
     def __init__(
         self,

@@ -66,6 +66,7 @@ class Kind(StrEnum):
     partitions = "partitions"
     algorithms = "algorithms"
     metrics = "metrics"
+    tasks = "tasks"
 
 
 class DataAction(StrEnum):

@@ -91,6 +91,8 @@ class Dataset:
         classes: name of each class, in the order of the labels; none where targets are numbers.
         source: where it was found.
         notes: what was passed over or taken for something else while it was read, a sentence each.
+        task: what is learned of it, a key of `fedsec.tasks.TASKS`; by default what the targets are for: classes for
+            classification, numbers for regression.
 
     Raises:
         DataError: training and test differ in shape or kind, fewer than two classes, or a label without a class.
@@ -102,8 +104,11 @@ class Dataset:
     classes: tuple[str, ...]
     source: str
     notes: tuple[str, ...] = ()
+    task: str = ""
 
     def __post_init__(self) -> None:
+        if not self.task:
+            object.__setattr__(self, "task", "classification" if self.train.are_classes else "regression")
         if self.train.inputs.shape[1:] != self.test.inputs.shape[1:] or self.train.are_images != self.test.are_images:
             kind = "images" if self.train.are_images else "inputs"
             raise DataError(

@@ -58,6 +58,7 @@ class Trial:
                 step that is neither parameter nor buffer, or draws random numbers in evaluation mode.
         """
         images, targets = _examples(data)
+        task.check_targets(targets)
         images = compute.inputs(images)
         trained = copy.deepcopy(module).to(data.device).train()
         with preserved(data.device), compute.arithmetic(data.device):

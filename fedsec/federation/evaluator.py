@@ -26,7 +26,7 @@ class Evaluator:
         measures: further metrics, by name.
         threat: whose attack may bring probes.
         streams: of the experiment; an attack's probes may draw from one of them.
-        num_classes: of the data.
+        num_classes: of the data; None where there are none.
 
     Raises:
         InputError: two metrics of one name, or a probe that does not go with the test set or the task.
@@ -40,9 +40,10 @@ class Evaluator:
         measures: Mapping[str, Measure] | None = None,
         threat: Threat,
         streams: Streams,
-        num_classes: int,
+        num_classes: int | None,
     ) -> None:
-        self.images, self.targets = test.images.to(trainer.data.device), test.labels.to(trainer.data.device)
+        trainer.task.check_targets(test.targets)
+        self.images, self.targets = test.inputs.to(trainer.data.device), test.targets.to(trainer.data.device)
         self.trainer, self.measures, self.num_classes = trainer, dict(measures or {}), num_classes
         self.probes = self._probes(threat, streams, num_classes)
         task = trainer.task.metrics
@@ -52,7 +53,7 @@ class Evaluator:
             raise InputError(f"metrics: {', '.join(twice)} would be measured twice; expected each name once")
         self.per_class_names = trainer.task.strata_metrics
 
-    def _probes(self, threat: Threat, streams: Streams, num_classes: int) -> tuple[Probe, ...]:
+    def _probes(self, threat: Threat, streams: Streams, num_classes: int | None) -> tuple[Probe, ...]:
         attack = threat.attack
         if not isinstance(attack, DataPoisoning):
             return ()
@@ -88,7 +89,7 @@ class Evaluator:
         A classifier's answer is then its first class, always; what else has no value is NaN.
         """
         task, constants = self.trainer.task, self.trainer.data.normalization
-        module = _Undefined(task.outputs or self.num_classes)
+        module = _Undefined(task.outputs or self.num_classes or 1)
         evaluation = evaluate(module, self.images, self.targets, constants, task)
         successes = {
             probe.name: task.measure(outputs_of(module, probe.inputs, constants), probe.targets)[probe.metric]

@@ -29,7 +29,7 @@ class GlobalModelLoop(RoundLoop):
         test: the server's test set.
         streams: the experiment's random streams.
         rounds: length of the experiment.
-        num_classes: of the data.
+        num_classes: of the data; None for a task without classes.
         bn: what happens to running statistics, see `NormStatistics`.
         measures: further metrics, by name.
         clients_per_round: see `RoundLoop`.
@@ -53,7 +53,7 @@ class GlobalModelLoop(RoundLoop):
         *,
         streams: Streams,
         rounds: int,
-        num_classes: int,
+        num_classes: int | None,
         bn: NormStatistics = "average",
         measures: Mapping[str, Measure] | None = None,
         clients_per_round: int | None = None,

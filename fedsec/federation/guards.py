@@ -35,6 +35,7 @@ class RunDescription:
         private: whether clients train with DP-SGD.
         sampling: how a round's clients are drawn.
         bn: what happens to running statistics.
+        task: what is learned, by name; None where that is not known.
         running_statistics: whether the model has any; None where that is not known.
     """
 
@@ -49,6 +50,7 @@ class RunDescription:
     sampling: Sampling = "fixed"
     bn: NormStatistics = "average"
     running_statistics: bool | None = None
+    task: str | None = None
 
     @property
     def name(self) -> str:
@@ -71,6 +73,14 @@ def attack_is_carried_out(run: RunDescription) -> Iterator[Problem]:
         yield "attack", f"{attack} poisons knowledge, and {run.name} exchanges updates; {expected}"
     else:
         yield "attack", f"nobody would carry out {attack}: it is nothing that Byzantine clients do; {expected}"
+
+
+def task_can_be_learned(run: RunDescription) -> Iterator[Problem]:
+    """A method that needs classes has nothing to do where there are none."""
+    for place, part in (("federation.algorithm", run.algorithm), ("attack", run.attack)):
+        tasks: tuple[str, ...] = getattr(part, "tasks", ())
+        if run.task is not None and tasks and run.task not in tasks:
+            yield place, f"{type(part).__name__} goes with {' or '.join(tasks)}, and this task is {run.task}"
 
 
 def weights_are_used(run: RunDescription) -> Iterator[Problem]:
@@ -174,6 +184,7 @@ def private_clients_are_accounted(run: RunDescription) -> Iterator[Problem]:
 
 GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     attack_is_carried_out,
+    task_can_be_learned,
     weights_are_used,
     rule_has_a_global_model,
     rule_can_work,

@@ -273,8 +273,7 @@ def poison_data(data: ResidentData, threat: Threat, num_classes: int | None, str
     for client in sorted(threat.byzantine):
         images, labels = data.client_examples(client)
         generator = streams.torch("attack", "client", client)
-        classes = num_classes or None  # a regression has none
-        new_images, new_labels = threat.attack.poison(images, labels, num_classes=classes, generator=generator)
+        new_images, new_labels = threat.attack.poison(images, labels, num_classes=num_classes, generator=generator)
         if new_images is images:
             data.replace_labels(client, new_labels)
         else:

@@ -47,7 +47,7 @@ class Federation(GlobalModelLoop):
         rounds: length of the experiment.
         clients_per_round: clients sampled each round without replacement; None for all.
         threat: Byzantine clients; where they corrupt their data, they do so here, unless they have already.
-        num_classes: of the data.
+        num_classes: of the data; None for a task without classes.
         evaluate_every: rounds between evaluations; the last round is always evaluated.
         local_updates: replaces the algorithm's local training (used to share it between experiments).
         bn: what happens to running statistics, see `NormStatistics`.
@@ -75,7 +75,7 @@ class Federation(GlobalModelLoop):
         aggregator: Aggregator,
         streams: Streams,
         rounds: int,
-        num_classes: int,
+        num_classes: int | None,
         clients_per_round: int | None = None,
         threat: Threat | None = None,
         evaluate_every: int = 1,
@@ -116,6 +116,7 @@ class Federation(GlobalModelLoop):
                 sampling=sampling,
                 bn=bn,
                 running_statistics=bool(trainer.statistics.size),
+                task=trainer.task.name,
             )
         )
         self.releases: Releases | None = None

@@ -16,6 +16,7 @@ class BalancedAccuracy(Measure):
     """
 
     better = "higher"
+    tasks = ("classification",)
     scale = "fraction"
 
     def measure(self, outputs: Float[Tensor, "examples classes"], targets: Int64[Tensor, "examples"]) -> float:

@@ -17,10 +17,12 @@ class Measure(ABC):
 
     Attributes:
         better: which direction is better; `neither` for what only describes.
+        tasks: the tasks whose outputs it understands; any where none is named.
         scale: `fraction` for values in [0, 1], which are written as percentages; else `number`, `count` and so on.
     """
 
     better: ClassVar[Better] = "neither"
+    tasks: ClassVar[tuple[str, ...]] = ()
     scale: ClassVar[Scale] = "number"
 
     @abstractmethod

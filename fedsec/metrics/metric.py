@@ -174,6 +174,8 @@ _ROWS = (
     ACCURACY.worst_of_last,
     ACCURACY.worst_client,
     Metric("loss", "mean loss of a test example", "lower", low=0.0),
+    Metric("mean_squared_error", "mean squared error of a test example's number", "lower", low=0.0),
+    Metric("mean_absolute_error", "mean absolute error of a test example's number", "lower", low=0.0),
     Metric(
         "attack_success_rate",
         "share of the attacker's own test examples that get the answer the attacker wants",

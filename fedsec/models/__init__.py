@@ -9,6 +9,7 @@ from fedsec.models.cnn import CNN
 from fedsec.models.convnet64 import ConvNet64
 from fedsec.models.gkt import ResNet4, ResNet6, ResNet7, ResNet8, ResNet19, ResNet49, ResNet55, ResNet109
 from fedsec.models.lenet import LeNet
+from fedsec.models.linear import Linear
 from fedsec.models.logistic import Logistic
 from fedsec.models.mlp import MLP
 from fedsec.models.resnet import ResNet18, ResNet20, ResNet20x4, ResNet50, ResNet56, ResNet110
@@ -40,7 +41,10 @@ def build(name: str, input_shape: InputShape, num_classes: int, **options: Any) 
             f"input_shape must be (channels, height, width) or (features,), each at least 1, got {tuple(input_shape)}"
         )
     if num_classes == 0:
-        raise InputError("there are no classes to tell apart: the dataset's targets are numbers; num_classes is 0")
+        raise InputError(
+            "there are no classes to tell apart: the dataset's targets are numbers; num_classes is 0, expected as many "
+            "outputs as the task needs (1 in a regression)"
+        )
     if num_classes < 1:
         raise InputError(f"num_classes must be at least 1, got {num_classes}")
     if len(input_shape) == 1 and not getattr(kind, "takes_vectors", False):
@@ -59,6 +63,7 @@ def build(name: str, input_shape: InputShape, num_classes: int, **options: Any) 
 
 
 MODELS: dict[str, type[nn.Module]] = {
+    "linear": Linear,
     "logistic": Logistic,
     "mlp": MLP,
     "cnn": CNN,

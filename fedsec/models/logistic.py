@@ -1,15 +1,11 @@
-"""Multinomial logistic regression: the convex case."""
+"""Multinomial logistic regression: the convex case of classification."""
 
-import math
-from typing import Literal
+from typing import ClassVar
 
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from fedsec.models.layers import initialize
+from fedsec.models.linear import Linear
 
 
-class Logistic(nn.Module):
+class Logistic(Linear):
     """Multinomial logistic regression: one linear layer on the flattened input.
 
     Args:
@@ -18,19 +14,4 @@ class Logistic(nn.Module):
         init: `zeros` (the usual start of a convex problem) or `default` (PyTorch's).
     """
 
-    takes_vectors = True
-
-    def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        num_classes: int,
-        init: Literal["zeros", "default", "uniform"] = "zeros",
-    ) -> None:
-        super().__init__()
-        self.linear = nn.Linear(math.prod(input_shape), num_classes)
-        initialize(self, init)
-
-    def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch classes"]:
-        """Logits of a batch of normalized inputs."""
-        logits: Tensor = self.linear(inputs.flatten(1))
-        return logits
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)

@@ -108,6 +108,7 @@ KINDS: dict[str, Kind] = {
         ("fedsec.federation.algorithms:Algorithm",),
         given=("private",),
     ),
+    "task": Kind("fedsec.tasks", "TASKS", "fedsec.tasks", "task", ("fedsec.tasks:Task",), given=("num_classes",)),
     "metric": Kind(
         "fedsec.metrics.measures", "MEASURES", "fedsec.metrics", "metric", ("fedsec.metrics.measure:Measure",)
     ),

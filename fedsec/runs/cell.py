@@ -259,7 +259,7 @@ def _write_partition(files: CellFiles, experiment: Experiment) -> None:
     files.write_partition(
         {
             "counts": experiment.counts,
-            "classes": list(experiment.dataset.classes),
+            "classes": list(experiment.strata),
             "partition": experiment.config.partition.model_dump(mode="json"),
             "seed": experiment.config.data_seed,
             "byzantine": sorted(experiment.threat.byzantine),

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fedsec.data import Dataset, load, normalization
-from fedsec.data.partitions import Partition, class_counts
+from fedsec.data.partitions import Partition, class_counts, quantile_strata
 from fedsec.defense import LocalDefense
 from fedsec.defense.knowledge import compose
 from fedsec.defense.updates import UpdateTransform
@@ -33,6 +33,7 @@ from fedsec.scenario.algorithm import make_algorithm
 from fedsec.scenario.named_sections import NamedSection
 from fedsec.scenario.server_rule import server_rule
 from fedsec.seeds import Streams
+from fedsec.tasks import Strata, Task
 from fedsec.threat import DataPoisoning
 
 
@@ -42,10 +43,12 @@ class Experiment:
 
     Args:
         config: the resolved configuration.
-        dataset: images and labels.
+        dataset: inputs and targets.
         threat: who is Byzantine, and what they do.
         federation: ready to run.
-        counts: examples of each class at each client before poisoning, [clients][classes].
+        counts: examples of each stratum (each class, where there are classes) at each client before poisoning,
+            [clients][strata].
+        strata: what the strata are called.
     """
 
     config: CellConfig
@@ -53,6 +56,7 @@ class Experiment:
     threat: Threat
     federation: RoundLoop
     counts: list[list[int]]
+    strata: tuple[str, ...]
 
 
 def build_experiment(
@@ -72,14 +76,18 @@ def build_experiment(
     """
     streams = Streams(config.seed)
     dataset = _dataset(config.dataset.model_dump_json(), config.data_seed)
-    clients = _partition(config, dataset, Streams(config.data_seed))
-    counts = class_counts(clients, dataset.train.labels.numpy(), dataset.num_classes).tolist()
+    task: Task = registry.load("task", dataset.task).of_data(dataset.num_classes)
+    task.check_targets(dataset.train.targets)
+    strata = _strata(config, dataset, task)
+    clients = _partition(config, dataset, strata, Streams(config.data_seed))
+    shown = strata or Strata(np.zeros(len(dataset.train), np.int64), 1)
+    counts = class_counts(clients, shown.of, shown.count).tolist()
     constants = normalization(config.dataset.normalization)
     constants.check_channels(dataset.input_shape[0])
     data = ResidentData.build(dataset.train, clients, constants, device)
     threat = Threat.draw(_attack(config.attack, dataset), config.attack.count(len(clients)), len(clients), streams)
-    poison_data(data, threat, dataset.num_classes, streams)
-    parts = _Parts(config, dataset, data, streams, threat, threads)
+    poison_data(data, threat, dataset.num_classes or None, streams)
+    parts = _Parts(config, dataset, task, data, streams, threat, threads)
     algorithm = make_algorithm(config.federation)
     federation: RoundLoop
     if isinstance(algorithm, FedGKT):
@@ -91,7 +99,7 @@ def build_experiment(
             f"federation.algorithm: {config.federation.algorithm} exchanges {algorithm.exchanges} in a way of its own "
             "that no federation plays; expected a subclass of UpdateAlgorithm or FedGKT"
         )
-    return Experiment(config, dataset, threat, federation, counts)
+    return Experiment(config, dataset, threat, federation, counts, _names(dataset, strata))
 
 
 @dataclass
@@ -100,6 +108,7 @@ class _Parts:
 
     config: CellConfig
     dataset: Dataset
+    task: Task
     data: ResidentData
     streams: Streams
     threat: Threat
@@ -148,7 +157,7 @@ class _Parts:
             "test": self.dataset.test,
             "streams": self.streams,
             "rounds": settings.rounds,
-            "num_classes": self.dataset.num_classes,
+            "num_classes": self.dataset.num_classes or None,
             "clients_per_round": None if self.config.pooled else settings.clients_per_round,
             "threat": self.threat,
             "evaluate_every": settings.evaluate_every,
@@ -162,6 +171,7 @@ class _Parts:
             self.data,
             engine=engine.name,
             threads=self.threads,
+            task=self.task,
             memory_gib=engine.memory_gib,
             cumulative=cumulative,
             compute=Compute(engine.precision, engine.memory_format, engine.cuda_graphs),
@@ -171,7 +181,7 @@ class _Parts:
         with torch.random.fork_rng(devices=[]):
             streams = self.streams if model.seed is None else Streams(model.seed)
             torch.manual_seed(streams.seed(stream))
-            return build(model.name, input_shape, self.dataset.num_classes, **model.options)
+            return build(model.name, input_shape, self.task.outputs or self.dataset.num_classes, **model.options)
 
 
 @lru_cache(maxsize=2)
@@ -189,14 +199,30 @@ def _whole_dataset(name: str, root: Path | None, download: bool) -> Dataset:
     return load(name, root, download=download)
 
 
-def _partition(config: CellConfig, dataset: Dataset, streams: Streams) -> list[np.ndarray]:
+def _strata(config: CellConfig, dataset: Dataset, task: Task) -> Strata | None:
+    """What examples can be told apart by: the task's groups, or quantiles of targets that are numbers."""
+    quantiles = config.partition.quantiles
+    if quantiles is None:
+        return task.strata(dataset.train.targets)
+    return Strata(quantile_strata(dataset.train.targets.numpy(), quantiles), quantiles)
+
+
+def _names(dataset: Dataset, strata: Strata | None) -> tuple[str, ...]:
+    """What strata are called in the picture of the partition."""
+    if strata is None:
+        return ("all examples",)
+    return dataset.classes or tuple(f"quantile {number} of {strata.count}" for number in range(1, strata.count + 1))
+
+
+def _partition(config: CellConfig, dataset: Dataset, strata: Strata | None, streams: Streams) -> list[np.ndarray]:
     if config.pooled:
-        return [np.arange(len(dataset.train.labels))]
+        return [np.arange(len(dataset.train))]
     rule: Partition = _build("partition", config.partition)
     return rule(
-        dataset.train.labels.numpy(),
+        None if strata is None else strata.of,
         config.partition.clients,
-        num_classes=dataset.num_classes,
+        num_classes=None if strata is None else strata.count,
+        num_examples=len(dataset.train),
         rng=streams.numpy("partition"),
     )
 

@@ -219,7 +219,8 @@ def _model(config: CellConfig, device: str = "meta") -> Any:
     from fedsec.models import build
 
     with torch.device(device):
-        module = build(config.model.name, source.input_shape, source.num_classes, **config.model.options)
+        outputs = registry.load("task", source.task).of_data(source.num_classes).outputs or source.num_classes
+        module = build(config.model.name, source.input_shape, outputs, **config.model.options)
     if config.federation.server is not None:
         from fedsec.models.split import split
 

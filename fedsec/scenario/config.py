@@ -15,6 +15,7 @@ from fedsec.plugins.wording import Problem, shown, wrong
 from fedsec.scenario.federation_config import FederationConfig, ModelConfig, traits_of
 from fedsec.scenario.inversion_config import NO_INVERSION, InversionConfig
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name
+from fedsec.scenario.task_checks import task_problems
 from fedsec.scenario.threat_config import NO_ATTACK, AttackConfig, DefenseConfig, fitting
 
 
@@ -59,6 +60,11 @@ class PartitionConfig(NamedSection):
     name: str = Field(default="iid", description="A partition; see `fedsec list partitions`.")
     label: Label | None = Field(default=None, description="How tables call it.")
     clients: int = Field(default=10, ge=1, le=10**6, description="Number of clients.")
+    quantiles: Annotated[int, Field(ge=2, le=1000)] | None = Field(
+        default=None,
+        description="Into how many intervals of equal size targets that are numbers are cut, for partitions that share "
+        "examples out by class.",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**128)] | None = Field(
         default=None, description="Of the images drawn and of who gets them; the cell's by default."
     )
@@ -103,6 +109,7 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "local", "drop_last"): False,
     ("inversion",): None,
     ("metrics",): [],
+    ("partition", "quantiles"): None,
     ("inversion", "knowledge", "defense"): True,
     ("federation", "sampling"): ("fixed", None),  # None: of algorithms that have no such key
 }
@@ -181,6 +188,7 @@ class CellConfig(Section):
             share = f"{stragglers.fraction:g} of a round's {cohort} clients is less than one client"
             yield ("federation", "stragglers", "fraction"), f"{share}; expected 0, or at least {1 / cohort:.3g}"
         yield from self._contradictions_of_the_attack()
+        yield from task_problems(self)
 
     def _contradictions_of_the_attack(self) -> Iterable[Problem]:
         attack, federation, clients = self.attack, self.federation, self.partition.clients

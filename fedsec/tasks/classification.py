@@ -1,7 +1,7 @@
 """Classification: one of several classes for each example, learned with cross-entropy."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -32,11 +32,16 @@ class Classification(Task):
     target_dtype: ClassVar[torch.dtype] = torch.int64
     output_noun: ClassVar[str] = "logits"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "loss")
+    has_strata: ClassVar[bool] = True
     strata_metrics: ClassVar[tuple[str, ...]] = ("per_class_accuracy",)
 
     def __post_init__(self) -> None:
         if self.num_classes is not None and self.num_classes < 2:
             raise InputError(f"classification: at least two classes are needed, got {self.num_classes}")
+
+    @classmethod
+    def of_data(cls, num_classes: int) -> Self:
+        return cls(num_classes)
 
     @property
     def outputs(self) -> int | None:

@@ -1,12 +1,13 @@
 """The interface of tasks: the loss of an example, what the model puts out, what is measured, and how data are grouped.
 
-A new task is one file with a subclass, and a row in `fedsec.tasks.TASKS`.
+A new task is one file with a subclass, and a row in `fedsec.tasks.TASKS`; data name it (`Source.task`), and methods
+that go with some tasks only say with which (`tasks`).
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Self, final
 
 import numpy as np
 import torch
@@ -37,15 +38,30 @@ class Task(ABC):
         name: in scenarios.
         target_dtype: of the targets.
         output_noun: what the model's outputs are called in messages.
+        output_axes: how many axes an example's output has: one for a vector, three for a map of the image's size.
         metrics: what `measure` gives, the one that sums a model up first; rows of `fedsec.metrics.metric.METRICS`.
+        has_strata: whether `strata` gives groups, which a scenario asks before there are any data.
+        has_quantiles: whether targets are single numbers, so that partitions may cut them into intervals of equal size.
         strata_metrics: what `measure_strata` gives.
     """
 
     name: ClassVar[str]
     target_dtype: ClassVar[torch.dtype]
     output_noun: ClassVar[str] = "outputs"
+    output_axes: ClassVar[int] = 1
     metrics: ClassVar[tuple[str, ...]]
     strata_metrics: ClassVar[tuple[str, ...]] = ()
+    has_strata: ClassVar[bool] = False
+    has_quantiles: ClassVar[bool] = False
+
+    @classmethod
+    def of_data(cls, num_classes: int) -> Self:
+        """The task on certain data.
+
+        Args:
+            num_classes: of the data; 0 where targets are numbers.
+        """
+        return cls()
 
     @property
     @abstractmethod
@@ -101,11 +117,11 @@ class Task(ABC):
             InputError: another shape; says which was expected.
         """
         wanted = self.outputs
-        if len(shape) == 2 and shape[0] == batch and (wanted is None or shape[1] == wanted):
+        if len(shape) == 1 + self.output_axes and shape[0] == batch and (wanted is None or shape[1] == wanted):
             return
-        expected = f"({batch}, {self.output_noun})" if wanted is None else f"({batch}, {wanted})"
+        axes = ", ".join([str(wanted or self.output_noun), *["..."] * (self.output_axes - 1)])
         number = "" if wanted is None else f"{wanted} "
         raise InputError(
-            f"the model gives an output of shape {tuple(shape)} for a batch of {batch}; expected {expected}: "
+            f"the model gives an output of shape {tuple(shape)} for a batch of {batch}; expected ({batch}, {axes}): "
             f"{self.name} needs {number}{self.output_noun} for each example"
         )

@@ -89,6 +89,8 @@ class FeatureInversion(Sealed, ABC):
 
     role: ClassVar[str] = "knowledge"
     """What its kind of inversion looks at, where clients exchange knowledge."""
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    """The tasks whose examples it reconstructs: an observation has images, and labels that are classes."""
 
     @final
     def reconstruct(

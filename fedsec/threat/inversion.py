@@ -51,6 +51,8 @@ class Inversion(Sealed, ABC):
 
     role: ClassVar[str] = "updates"
     """What its kind of inversion looks at, where clients exchange updates."""
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    """The tasks whose examples it reconstructs: an observation has images, and labels that are classes."""
 
     @final
     def reconstruct(

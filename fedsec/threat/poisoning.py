@@ -27,6 +27,8 @@ class DataPoisoning(Sealed, ABC):
 
     role: ClassVar[str] = "data"
     """What its kind of attack acts on, in every federation of clients."""
+    tasks: ClassVar[tuple[str, ...]] = ()
+    """The tasks whose data it can poison; whatever the task is, where none is named."""
 
     @final
     def poison(

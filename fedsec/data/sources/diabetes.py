@@ -25,6 +25,7 @@ class Diabetes(Source):
     layout = ""
     input_shape = (10,)
     num_classes = 0
+    task = "regression"
     embedded_in = "sklearn"
     how_to_get = "`pip install scikit-learn`; it is embedded there"
 

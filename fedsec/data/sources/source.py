@@ -91,6 +91,8 @@ class Source(ABC):
     """Of one input; None if only the data tell."""
     num_classes: ClassVar[int | None] = None
     """None if only the data tell; 0 if targets are numbers."""
+    task: ClassVar[str] = "classification"
+    """What is learned of it, a key of `fedsec.tasks.TASKS`."""
     system_folders: ClassVar[tuple[str, ...]] = ()
     embedded_in: ClassVar[str | None] = None
     """The package that carries the data, if one does."""
@@ -146,7 +148,7 @@ class Source(ABC):
             train, test, classes, notes = decoded.read_splits(location.folder)
         else:
             train, test, classes = self.read(location.folder)
-        dataset = Dataset(self.name, train, test, classes, source, notes)
+        dataset = Dataset(self.name, train, test, classes, source, notes, self.task)
         if self.input_shape is not None and dataset.input_shape != self.input_shape:
             raise DataError(
                 f"{self.name}: images in {source} are {shape_text(dataset.input_shape)}, expected "

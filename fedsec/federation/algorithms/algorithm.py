@@ -22,6 +22,7 @@ class Algorithm(ABC):
             clients through the aggregate alone.
         first_round_alike: whether a client's first round depends on nothing but the initial model and its own data, so
             that experiments of one round can share it.
+        tasks: the tasks that it can learn; any where none is named.
         slow_clients: what happens to stragglers unless somebody says otherwise: `drop` or `partial`.
     """
 
@@ -31,4 +32,5 @@ class Algorithm(ABC):
     private_examples: ClassVar[bool] = False
     private_clients: ClassVar[bool] = False
     first_round_alike: ClassVar[bool] = False
+    tasks: ClassVar[tuple[str, ...]] = ()
     slow_clients: ClassVar[Literal["drop", "partial"]] = "drop"

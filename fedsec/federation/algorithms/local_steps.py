@@ -82,7 +82,8 @@ def plan_client(
     rng = streams.numpy("client", client, "round", round_number)
     noise = None if local.private is None else noise_of(local.private, client, round_number, streams)
     draws = draws_of(client, round_number, streams)
-    return plan_batches(data.clients[client], local, rng, data.image_size, noise=noise, draws=draws)
+    size = (1, 1) if local.augmentation is None else data.image_size
+    return plan_batches(data.clients[client], local, rng, size, noise=noise, draws=draws)
 
 
 def draws_of(client: int, round_number: int, streams: Streams) -> int:

@@ -123,3 +123,4 @@ class FedGKT(Algorithm):
     asynchronous: bool = False
 
     exchanges: ClassVar[Literal["updates", "knowledge"]] = "knowledge"
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)

@@ -93,6 +93,7 @@ class KnowledgeFederation(RoundLoop):
                 self.clients_per_round,
                 attack=self.threat.attack,
                 num_byzantine=len(self.threat.byzantine),
+                task=trainer.task.name,
             )
         )
         poison_data(trainer.data, self.threat, num_classes, streams)

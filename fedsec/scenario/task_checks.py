@@ -1,0 +1,56 @@
+"""Whether the parts of a cell go with what its dataset is for, told by what each says of itself."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fedsec.plugins import registry
+from fedsec.plugins.wording import Problem
+from fedsec.scenario.named_sections import either
+from fedsec.scenario.threat_config import NO_ATTACK
+
+if TYPE_CHECKING:
+    from fedsec.scenario.config import CellConfig
+
+
+def task_of(dataset: str) -> str:
+    """What is learned of a dataset, a key of `fedsec.tasks.TASKS`."""
+    return str(registry.entry("dataset", dataset).traits["task"])
+
+
+def task_problems(config: "CellConfig") -> Iterator[Problem]:
+    """What does not go with the dataset's task: its key path, and what is wrong with it."""
+    task = task_of(config.dataset.name)
+    about = f"{config.dataset.name} is data for {task}"
+    parts: list[tuple[tuple[str | int, ...], str, str]] = [
+        (("federation", "algorithm"), "algorithm", config.federation.algorithm),
+        (("model", "name"), "model", config.model.name),
+        *((("metrics", place), "metric", name) for place, name in enumerate(config.metrics)),
+        *((("defense", place, "name"), "defense", part.name) for place, part in enumerate(config.defense)),
+    ]
+    if config.attack.name != NO_ATTACK:
+        parts.append((("attack", "name"), "attack", config.attack.name))
+    if config.inversion is not None:
+        parts.append((("inversion", "name"), "inversion", config.inversion.name))
+    for path, kind, name in parts:
+        tasks = registry.entry(kind, name).traits.get("tasks") or ()
+        if tasks and task not in tasks:
+            yield path, f"{about}, and {name!r} goes with {either(tuple(tasks))}; expected another {kind}"
+    local, shape = config.federation.local, registry.entry("dataset", config.dataset.name).traits["input_shape"]
+    if local is not None and local.augmentation is not None and shape is not None and len(shape) == 1:
+        message = f"{config.dataset.name} holds vectors of {shape[0]} numbers, and only images have other views"
+        yield ("federation", "local", "augmentation"), message
+    yield from _partition_problems(config, task, about)
+
+
+def _partition_problems(config: "CellConfig", task: str, about: str) -> Iterator[Problem]:
+    """Targets that are numbers have no classes to share out, but they may be cut into quantiles."""
+    partition, traits = config.partition, registry.entry("task", task).traits
+    if partition.quantiles is not None and not traits["has_quantiles"]:
+        yield ("partition", "quantiles"), f"{about}, whose targets are no numbers to be cut into quantiles"
+    needs_classes = registry.entry("partition", partition.name).traits["needs_classes"]
+    if needs_classes and not traits["has_strata"] and partition.quantiles is None and not config.pooled:
+        how = ", or partition.quantiles: 10 to share out intervals of the target" if traits["has_quantiles"] else ""
+        yield (
+            ("partition", "name"),
+            f"{about}, without classes for {partition.name!r} to share out; expected iid or quantity_skew{how}",
+        )
