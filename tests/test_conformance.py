@@ -42,6 +42,7 @@ ATTACK_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("label_flip", {}, {}),
     ("label_flip", {"mode": "pair", "source": 1, "target": 7}, {}),
     ("label_flip", {"mode": "random"}, {}),
+    ("target_shift", {}, {"num_classes": None}),
     ("sign_flip", {}, {}),
     ("sign_flip", {"scale": 10.0}, {}),
     ("feature_poison", {}, {"changes": ("features",)}),

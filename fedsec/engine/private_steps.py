@@ -82,7 +82,9 @@ class PrivateMethod:
         some = torch.from_numpy(data.clients[0][:3]).to(data.device)
         images, labels = data.batch(some.repeat(3)[:3])
         # Alike images would hide how examples depend on each other.
-        images = compute.inputs(images + 0.1 * torch.arange(len(images), device=data.device).view(-1, 1, 1, 1))
+        images = compute.inputs(
+            images + 0.1 * torch.arange(len(images), device=data.device).view(-1, *[1] * (images.ndim - 1))
+        )
         _check_twin(copy.deepcopy(module).to(data.device).train(), images)
         dtype = next(copied.parameters()).dtype
         way = choose(

@@ -81,6 +81,11 @@ def choose(settings: Settings, streams: Streams) -> Victims:
 
 def _from_dataset(settings: Settings, streams: Streams) -> Victims:
     dataset = load(settings.dataset)
+    if dataset.task != "classification":
+        raise InputError(
+            f"--dataset {dataset.name}: is data for {dataset.task}, and what is reconstructed are images with classes; "
+            "expected a dataset for classification"
+        )
     split = dataset.test
     order = torch.from_numpy(_order(dataset, streams.numpy("victims")))
     chosen = _batches(order, split.labels, dataset.num_classes, settings, f"{dataset.name}'s test split")

@@ -150,6 +150,7 @@ def scaled(value: float, sizes: Sizes) -> str:
 
 
 ACCURACY = Metric("accuracy", "share of test examples classified correctly", "higher", scale="fraction")
+_SQUARED_ERROR = Metric("mean_squared_error", "mean squared error of a number that is predicted", "lower", low=0.0)
 
 
 def _cost(name: str, header: str, about: str, scale: Scale) -> Metric:
@@ -174,8 +175,10 @@ _ROWS = (
     ACCURACY.worst_of_last,
     ACCURACY.worst_client,
     Metric("loss", "mean loss of a test example", "lower", low=0.0),
-    Metric("mean_squared_error", "mean squared error of a test example's number", "lower", low=0.0),
-    Metric("mean_absolute_error", "mean absolute error of a test example's number", "lower", low=0.0),
+    _SQUARED_ERROR,
+    _SQUARED_ERROR.worst_of_last,
+    _SQUARED_ERROR.worst_client,
+    Metric("mean_absolute_error", "mean absolute error of a number that is predicted", "lower", low=0.0),
     Metric(
         "attack_success_rate",
         "share of the attacker's own test examples that get the answer the attacker wants",

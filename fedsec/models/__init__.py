@@ -63,8 +63,8 @@ def build(name: str, input_shape: InputShape, num_classes: int, **options: Any) 
 
 
 MODELS: dict[str, type[nn.Module]] = {
-    "linear": Linear,
     "logistic": Logistic,
+    "linear": Linear,
     "mlp": MLP,
     "cnn": CNN,
     "lenet": LeNet,

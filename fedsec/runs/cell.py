@@ -197,7 +197,7 @@ def _record(
     primary = described(federation.metric_names[0])
     evaluated = [line for line in history if line["evaluated"]]
     last = evaluated[-1]
-    recent = [line[primary.name] for line in evaluated[-5:] if line[primary.name] is not None]
+    recent = [line[primary.name] for line in evaluated[-5:]]
     shares = [line["byzantine_influence"] for line in history]
     majorities = [line["round"] for line in history if line["byzantine_majority"]]
     return {
@@ -206,7 +206,7 @@ def _record(
         "status": "done",
         "metrics": {
             **{name: last[name] for name in (*federation.metric_names, *federation.per_class_names)},
-            primary.worst_of_last.name: primary.worst(recent) if recent else None,
+            primary.worst_of_last.name: None if None in recent else primary.worst(recent),
             primary.worst_client.name: last["worst_client"],
             "byzantine_influence": sum(shares) / len(shares),
             "diverged_in_round": next((line["round"] for line in history if line.get("diverged")), None),

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedsec.metrics.metric import METRICS, Metric
+from fedsec.metrics.metric import METRICS, Metric, described
 from fedsec.plugins import registry
 from fedsec.plugins.registry import keys_hint
 from fedsec.plugins.wording import Problem, shown
 from fedsec.scenario.matrix import SECTIONS, display
+from fedsec.scenario.named_sections import either
+from fedsec.scenario.task_checks import task_of
 from fedsec.scenario.threat_config import NO_DEFENSE
 
 if TYPE_CHECKING:
@@ -114,6 +116,12 @@ def read_expectations(
 
 def _unmeasured(row: Metric, cells: Sequence["Cell"], *, own: bool) -> Iterator[str]:
     """Why a metric has no value in some of the cells, whatever happens in them."""
+    if row.source == "evaluation" and not own:
+        for task in dict.fromkeys(task_of(cell.config.dataset.name) for cell in cells):
+            measured = registry.entry("task", task).traits["metrics"]
+            rows = [described(name) for name in measured]
+            if row.name not in (*measured, rows[0].worst_of_last.name, rows[0].worst_client.name):
+                yield f"is not measured in a {task}; expected {either(tuple(measured))}"
     untouched = [cell for cell in cells if cell.config.inversion is None]
     if row.source == "inversion" and row.also is None and untouched:
         message = f"is measured of what an inversion reconstructs, and {untouched[0]} has none"

@@ -34,6 +34,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 ]
 PARAMETERS = {
     ("logistic", (1, 28, 28)): 7_850,
+    ("linear", (1, 28, 28)): 7_850,
     ("mlp", (1, 8, 8)): 4_810,
     ("cnn", (1, 28, 28)): 28_938,
     ("cnn", (3, 32, 32)): 34_538,
@@ -210,7 +211,7 @@ def test_uniform_init_is_dlgs(name: str, options: dict[str, Any]) -> None:
         ("cnn", (8, 8), 3, {}, "channels, height, width"),
         ("cnn", (1, 8, 8), -1, {}, "at least 1, got -1"),
         ("mlp", (10,), 0, {}, "no classes to tell apart: the dataset's targets are numbers"),
-        ("cnn", (5,), 3, {}, "takes images, but the inputs are vectors of 5 numbers; take logistic or mlp"),
+        ("cnn", (5,), 3, {}, "takes images, but the inputs are vectors of 5 numbers; take logistic or linear or mlp"),
         ("cnn", (1, 8, 8), 3, {"activation": "swish"}, "sigmoid, relu"),
         ("cnn", (1, 8, 8), 3, {"init": "xavier"}, "uniform"),
         ("cnn", (1, 8, 8), 3, {"channels": [4]}, "two numbers"),
@@ -242,7 +243,7 @@ def test_bad_requests_say_what_was_expected(
         build(name, shape, classes, **options)
 
 
-@pytest.mark.parametrize("name", ["logistic", "mlp"])
+@pytest.mark.parametrize("name", ["logistic", "linear", "mlp"])
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_vectors_are_inputs_too(name: str, outputs: int) -> None:
     model = build(name, (7,), outputs)
