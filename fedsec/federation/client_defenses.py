@@ -1,6 +1,7 @@
 """What clients do to their updates before they send them, and what they hold back for the next time."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import reduce
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from fedsec.defense.updates import ClientSide, UpdateTransform, distortions, with_feedback
 from fedsec.engine.parameters import ParameterLayout
 from fedsec.engine.resident_data import ResidentData
+from fedsec.randomness import seeded
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion
 
@@ -92,17 +94,20 @@ class ClientDefenses:
     def _send(self, row: Tensor, client: int, round_number: int, module: nn.Module) -> None:
         generator = self.streams.torch("defense", "client", client, "round", round_number)
         side = self._side(client, module) if any(transform.needs_client for transform in self.transforms) else None
+        # What looks at the client's model runs it as in training, and that may draw.
+        draws = self.streams.key("defense", "client", client, "round", round_number, "model")
         sent: Mapping[str, Tensor] = self.layout.views(row)
         memories = iter(self.carried[:, client])
-        for transform in self.transforms:
-            if not transform.error_feedback:
-                sent = transform(sent, generator=generator, client=side)
-                continue
-            memory = next(memories)
-            sent, held_back = with_feedback(
-                transform, sent, self.layout.views(memory), generator=generator, client=side
-            )
-            memory.copy_(self._flat(held_back))
+        with nullcontext() if side is None else seeded(draws, row.device):
+            for transform in self.transforms:
+                if not transform.error_feedback:
+                    sent = transform(sent, generator=generator, client=side)
+                    continue
+                memory = next(memories)
+                sent, held_back = with_feedback(
+                    transform, sent, self.layout.views(memory), generator=generator, client=side
+                )
+                memory.copy_(self._flat(held_back))
         row.copy_(self._flat(sent))
         if client in self.watched and len(self.carried) and bool(row.isfinite().all()):
             self._count(row, client)

@@ -22,6 +22,7 @@ from fedsec.data.dataset import Split
 from fedsec.data.images import normalize
 from fedsec.errors import InputError
 from fedsec.files import replacing
+from fedsec.randomness import seeded
 
 __all__ = ["Training", "Watch", "train", "trained"]
 
@@ -76,7 +77,7 @@ def train(
         split: the training images.
         normalization: of pixels.
         training: length and speed.
-        generator: orders the images and seeds what the model itself draws (dropout); torch's global state is untouched.
+        generator: orders the images and seeds what the model itself draws (dropout); no global generator moves.
         watch: called after each epoch.
 
     Raises:
@@ -91,8 +92,7 @@ def train(
     modes = {module: module.training for module in model.modules()}
     model.train()
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(_integer(generator))
+        with seeded(_integer(generator), device):
             for epoch in range(1, training.epochs + 1):
                 order = torch.randperm(len(split), generator=generator, device=generator.device).to(device)
                 total = torch.zeros((), device=device)

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from fedsec.data.dataset import Split
 from fedsec.data.normalization import Normalization
-from fedsec.defenses import Mean
+from fedsec.defenses import Mean, Soteria
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.engine.batch_norm import NormStatistics
 from fedsec.engine.messages import LocalResult
 from fedsec.errors import InputError
-from fedsec.federation import FedAvg, Federation, FedSGD
+from fedsec.federation import FedAvg, Federation, FedSGD, Scaffold
 from fedsec.federation.algorithms import UpdateAlgorithm
 from fedsec.seeds import Streams
 
@@ -66,7 +66,11 @@ def federation(
     )
 
 
-@pytest.mark.parametrize("algorithm", [FedAvg(local=LOCAL), FedSGD(server_lr=0.1)], ids=["steps", "gradients"])
+@pytest.mark.parametrize(
+    "algorithm",
+    [FedAvg(local=LOCAL), FedSGD(server_lr=0.1), Scaffold(local=LOCAL, option="I"), Scaffold(local=LOCAL)],
+    ids=["steps", "gradients", "both", "scaffold"],
+)
 def test_a_run_is_the_same_with_any_number_of_threads_and_after_an_interruption(algorithm: UpdateAlgorithm) -> None:
     torch.manual_seed(1)
     whole = federation(algorithm)
@@ -83,6 +87,16 @@ def test_a_run_is_the_same_with_any_number_of_threads_and_after_an_interruption(
     assert torch.equal(whole.parameters, again.parameters)
     assert torch.equal(whole.statistics, again.statistics)
     assert whole.parameters.isfinite().all()
+
+
+def test_defenses_that_run_the_clients_model_draw_from_its_stream() -> None:
+    runs = []
+    for seed in (1, 2):
+        run = federation(FedAvg(local=LOCAL), transforms=[Soteria(0.5)])
+        torch.manual_seed(seed)
+        run.play()
+        runs.append(run.parameters)
+    assert torch.equal(*runs)
 
 
 def test_the_server_averages_buffers_and_hands_them_out() -> None:

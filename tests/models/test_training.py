@@ -5,10 +5,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from fedsec.data import Dataset, Normalization, Split, load
 from fedsec.errors import InputError
@@ -83,17 +84,27 @@ def test_training_is_torch_s_adam_along_half_a_cosine(few: Split) -> None:
     torch.testing.assert_close(flat(model), flat(expected), rtol=1e-5, atol=1e-6)
 
 
-def test_equal_generators_give_equal_weights_and_leave_the_global_state_alone(few: Split) -> None:
-    found = []
+class Noisy(nn.Module):
+    """Draws from NumPy's global generator while it trains."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.1 * float(np.random.standard_normal()) if self.training else x
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.3), Noisy()], ids=["torch", "numpy"])
+def test_equal_generators_give_equal_weights_and_leave_the_global_state_alone(few: Split, layer: nn.Module) -> None:
+    weights = []
     for seed in (0, 0, 1):
-        model = nn.Sequential(nn.Dropout(0.3), network("mlp"))  # a user's model may draw numbers itself
-        torch.manual_seed(len(found))
-        state = torch.random.get_rng_state()
+        model = nn.Sequential(layer, network("mlp"))  # a user's model may draw numbers itself
+        torch.manual_seed(len(weights))
+        np.random.seed(len(weights))
+        state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()
         train(model, few, HALF, SHORT, generator=generator(seed))
         assert torch.equal(torch.random.get_rng_state(), state)
-        found.append(flat(model))
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
+        assert np.array_equal(np.random.get_state()[1], numpy_state)
+        weights.append(flat(model))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
 
 
 def test_batch_normalization_learns_its_statistics_and_modes_are_kept(few: Split) -> None:

@@ -27,7 +27,7 @@ from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.local_steps import StragglingAlgorithm
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, State, rows_of_clients
-from fedsec.federation.algorithms.work import LocalSteps, Work
+from fedsec.federation.algorithms.work import FullGradients, LocalSteps, Work
 
 Option = Literal["I", "II"]
 
@@ -76,7 +76,9 @@ class Scaffold(StragglingAlgorithm):
         own, common = state["variates"][list(participants.clients)], state["variate"]
         correction = Correction(shift=common - own)
         steps = LocalSteps(self.plans(participants), self.local, correction)
-        return _ControlledSteps(steps, own, common, self.option)
+        clients, number, streams = participants.clients, participants.round, participants.streams
+        keys = [streams.key("client", client, "round", number, "model", "variate") for client in clients]
+        return _ControlledSteps(steps, own, common, FullGradients(keys) if self.option == "I" else None)
 
     def apply(self, state: State, exchange: Exchange, aggregates: Mapping[str, Tensor]) -> State:
         if exchange.trained is not None:
@@ -101,20 +103,20 @@ class _ControlledSteps(Work):
         steps: with their correction.
         own: the clients' variates before.
         common: the server's.
-        option: how they are renewed.
+        gradients: what renews them under option I, of the model received; None for option II.
     """
 
     steps: LocalSteps
     own: Float[Tensor, "clients parameters"]
     common: Float[Tensor, "parameters"]
-    option: Option
+    gradients: FullGradients | None
 
     def perform(self, trainer: CohortTrainer, start: Start, clients: Sequence[int]) -> LocalResult:
         trained = self.steps.perform(trainer, start, clients)
-        if self.option == "II":
+        if self.gradients is None:
             lengths = torch.tensor([plan.steps * self.steps.training.lr for plan in self.steps.plans])
             changes = -self.common - trained.updates / lengths.to(trained.updates)[:, None]
             return replace(trained, further={"variate": changes})
-        gradients = trainer.gradients(start, clients)
-        examples = trained.examples + gradients.examples
-        return replace(trained, examples=examples, further={"variate": gradients.updates - self.own})
+        renewed = self.gradients.perform(trainer, start, clients)
+        examples = trained.examples + renewed.examples
+        return replace(trained, examples=examples, further={"variate": renewed.updates - self.own})

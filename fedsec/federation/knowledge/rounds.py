@@ -28,6 +28,7 @@ from fedsec.metrics.evaluation import Evaluation
 from fedsec.metrics.measure import Measure
 from fedsec.models.costs import module_costs
 from fedsec.models.split import split
+from fedsec.randomness import moved, snapshot
 from fedsec.seeds import Streams
 from fedsec.threat import Knowledge, KnowledgePoisoning
 
@@ -275,8 +276,10 @@ def _matched(client: nn.Module, server: nn.Module, shape: tuple[int, ...], num_c
             f"{tuple(features.shape[1:])} of an image of {tuple(shape)}"
         )
     sent = f"the client network sends feature maps of {tuple(features.shape[1:])} of an image of {tuple(shape)}"
+    inputs = _zeros(server, *features.shape)
+    before = snapshot(inputs.device)
     try:
-        answer = server(_zeros(server, *features.shape))
+        answer = server(inputs)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, ValueError, LookupError) as error:
@@ -285,6 +288,11 @@ def _matched(client: nn.Module, server: nn.Module, shape: tuple[int, ...], num_c
     if not isinstance(answer, Tensor) or answer.shape != (2, num_classes):
         got = tuple(answer.shape[1:]) if isinstance(answer, Tensor) else type(answer).__name__
         raise InputError(f"fedgkt: {sent}; of these the server's network gives {got}, expected {num_classes} logits")
+    if moved(before, snapshot(inputs.device)):
+        raise InputError(
+            "fedgkt: the server's network draws random numbers in evaluation mode, so that its logits could not be "
+            "reproduced; expected draws in training alone (self.training)"
+        )
     return features, logits
 
 

@@ -17,6 +17,7 @@ from fedsec.errors import DivergenceError, InputError
 from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.knowledge.inbox import Inbox
 from fedsec.metrics.evaluation import EVALUATION_BATCH
+from fedsec.randomness import seeded
 from fedsec.seeds import Streams
 
 
@@ -37,7 +38,7 @@ class KnowledgeServer:
         waited: rounds since then, or since the rate dropped.
 
     Raises:
-        InputError: the network draws random numbers, has nothing to train, or parameters of several dtypes.
+        InputError: the network has nothing to train, or parameters of several dtypes.
     """
 
     def __init__(
@@ -50,12 +51,6 @@ class KnowledgeServer:
     ) -> None:
         self.module, self.algorithm, self.settings = module.eval(), algorithm, algorithm.server
         self.defense, self.streams, self.compute = defense, streams, compute or Compute()
-        random = [n for n, m in module.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0]
-        if random:
-            raise InputError(
-                f"the server's network draws random numbers while it trains ({', '.join(random[:3])}), which could "
-                "not be reproduced or resumed; set its dropout to 0"
-            )
         layout, channels_last = ParameterLayout.of(module), self.compute.channels_last
         self.parameters = FlatParameters(module, layout, channels_last=channels_last)
         self.optimizer = optimizer(self.parameters.flat, self.settings)
@@ -73,7 +68,7 @@ class KnowledgeServer:
         Args:
             inbox: the clients' messages.
             admissions: of each of its clients.
-            round_number: names the shuffles' stream, and the round in errors.
+            round_number: names the streams of the shuffles and of what the network draws, and the round in errors.
 
         Raises:
             DivergenceError: the loss or the network is no longer finite.
@@ -83,22 +78,23 @@ class KnowledgeServer:
         groups = self._groups(inbox, *weights)
         if not groups:
             return
-        rng = self.streams.numpy("server", "round", round_number)
+        rng, device = self.streams.numpy("server", "round", round_number), inbox.labels.device
+        draws = self.streams.key("server", "round", round_number, "model")
         loss = 0.0
         self.module.train()
         try:
-            for _ in range(self.settings.epochs_of(round_number)):
-                with self.compute.arithmetic(inbox.labels.device):
-                    loss = self._epoch(inbox, self._batches(groups, rng, inbox.labels.device), *weights)
-                if not np.isfinite(loss):
-                    raise DivergenceError(
-                        f"round {round_number}: the server's training loss is {loss}; expected finite messages and a "
-                        "rate small enough for them (federation.server.lr)"
-                    )
+            with seeded(draws, device), self.compute.arithmetic(device):
+                for _ in range(self.settings.epochs_of(round_number)):
+                    loss = self._epoch(inbox, self._batches(groups, rng, device), *weights)
+                    if not np.isfinite(loss):
+                        raise DivergenceError(
+                            f"round {round_number}: the server's training loss is {loss}; expected finite messages and "
+                            "a rate small enough for them (federation.server.lr)"
+                        )
         finally:
             self.module.eval()
-        kept = [self.parameters.flat, *self.module.buffers()]
-        if not bool(torch.stack([tensor.isfinite().all() for tensor in kept]).all()):  # waits for the device once
+        trained = [self.parameters.flat, *self.module.buffers()]
+        if not bool(torch.stack([tensor.isfinite().all() for tensor in trained]).all()):  # waits for the device once
             raise DivergenceError(f"round {round_number}: the server's network is no longer finite after training")
         self._watch(loss)
 
@@ -124,11 +120,11 @@ class KnowledgeServer:
         """Take over what `state` gave."""
         self.module.load_state_dict({name: state[f"model.{name}"] for name in self.module.state_dict()})
         for name, tensor in self.optimizer.state().items():
-            kept = state[f"optimizer.{name}"].to(tensor.device)
+            saved = state[f"optimizer.{name}"].to(tensor.device)
             if tensor.shape == self.parameters.flat.shape:
-                self.parameters.write(kept, tensor)
+                self.parameters.write(saved, tensor)
             else:
-                tensor.copy_(kept)
+                tensor.copy_(saved)
         self.optimizer.lr, self.best, waited = state["plateau"].tolist()
         self.waited = int(waited)
 

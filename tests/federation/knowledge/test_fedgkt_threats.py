@@ -292,6 +292,34 @@ def test_the_cost_at_the_edge_by_hand() -> None:
     assert first.flops == 18 * costs.training_flops + 6 * costs.forward_flops
 
 
+class AlwaysDropping(nn.Module):
+    """Dropout that evaluation does not switch off."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.5, training=True)
+
+
+def test_a_servers_network_that_draws_does_so_from_its_own_stream() -> None:
+    def run() -> KnowledgeFederation:
+        return federation(server=nn.Sequential(small_server(), nn.Linear(CLASSES, CLASSES), nn.Dropout(0.5)), rounds=2)
+
+    torch.manual_seed(1)
+    whole = run()
+    whole.play()
+    halfway = whole.state()
+    whole.play()
+    resumed = run()
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    resumed.restore(halfway, 1)
+    resumed.play()
+    assert torch.equal(torch.get_rng_state(), before)
+    states = whole.state(), resumed.state()
+    assert [name for name in states[0] if not torch.equal(states[0][name], states[1][name])] == []
+    draws = [STREAMS.key("server", "round", number, "model") for number in (1, 2)]
+    assert draws[0] != draws[1]
+
+
 def test_networks_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match=r"\(16, 8, 8\) of an image of \(1, 8, 8\), which the server's network cannot"):
         federation(server=small_server(channels=8))
@@ -301,8 +329,8 @@ def test_networks_that_do_not_fit_are_refused() -> None:
         federation(client=build("resnet4", SHAPE, 4))
     with pytest.raises(InputError, match="no feature extractor"):
         federation(client=build("mlp", SHAPE, CLASSES))
-    with pytest.raises(InputError, match="dropout"):
-        federation(server=nn.Sequential(small_server(), nn.Dropout(0.5)))
+    with pytest.raises(InputError, match="server's network draws random numbers in evaluation mode"):
+        federation(server=nn.Sequential(small_server(), AlwaysDropping()))
 
 
 def test_what_cannot_be_meant_is_refused() -> None:
