@@ -65,8 +65,8 @@ class Kind(StrEnum):
     models = "models"
     partitions = "partitions"
     algorithms = "algorithms"
-    metrics = "metrics"
     tasks = "tasks"
+    metrics = "metrics"
 
 
 class DataAction(StrEnum):
