@@ -1,6 +1,5 @@
 """Examples in memory: what every dataset becomes once it is loaded."""
 
-import difflib
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
+from fedsec.data.class_names import class_number
 from fedsec.data.images import shape_text
 from fedsec.errors import DataError
 
@@ -169,19 +169,7 @@ class Dataset:
         Raises:
             DataError: no such class, or several whose names differ in case only; the text lists the known ones.
         """
-        if isinstance(name, int) and not isinstance(name, bool):
-            if not 0 <= name < self.num_classes:
-                raise DataError(f"{self.name}: classes are numbered 0..{self.num_classes - 1}, got {name}")
-            return name
-        if name in self.classes:
-            return self.classes.index(name)
-        folded = [known.casefold() for known in self.classes]
-        if isinstance(name, str) and folded.count(name.casefold()) == 1:
-            return folded.index(name.casefold())
-        close = difflib.get_close_matches(str(name), self.classes, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        shown = ", ".join(self.classes[:20]) + (", ..." if self.num_classes > 20 else "")
-        raise DataError(f"{self.name}: unknown class {name!r}; known: {shown or 'none'}{hint}")
+        return class_number(self.name, self.classes, name)
 
     def subset(self, train_size: int | None, test_size: int | None, rng: np.random.Generator) -> "Dataset":
         """A random part of this dataset, its examples in their old order.

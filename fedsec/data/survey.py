@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedsec.data.cache import cache_folder
+from fedsec.data.class_names import class_number
 from fedsec.files import write_json
 
 if TYPE_CHECKING:
     from fedsec.data.dataset import Dataset
     from fedsec.data.sources.source import Source
 
-_REVISION = 1
+_REVISION = 2
 """To be raised with any change of what is read or how it is hashed."""
 
 
@@ -37,6 +38,7 @@ class Survey:
         input_shape: of one input.
         num_classes: number of classes, 0 where targets are numbers.
         notes: what was passed over or taken for something else, a sentence each.
+        classes: their names, in the order of the labels.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Survey:
     input_shape: tuple[int, ...] = ()
     num_classes: int = 0
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, dataset: "Dataset") -> "Survey":
@@ -60,7 +63,12 @@ class Survey:
             dataset.input_shape,
             dataset.num_classes,
             dataset.notes,
+            dataset.classes,
         )
+
+    def class_number(self, name: int | str) -> int:
+        """As `Dataset.class_number`."""
+        return class_number(self.name, self.classes, name)
 
 
 def survey(source: "Source", root: Path | None, *, download: bool) -> Survey:
@@ -107,7 +115,8 @@ def _load(path: Path, stamp: str) -> Survey | None:
         fields = record["survey"]
         if hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest() != record["digest"]:
             return None
-        return Survey(**{**fields, "input_shape": tuple(fields["input_shape"]), "notes": tuple(fields["notes"])})
+        tuples = {key: tuple(fields[key]) for key in ("input_shape", "notes", "classes")}
+        return Survey(**{**fields, **tuples})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

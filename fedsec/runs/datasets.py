@@ -1,13 +1,23 @@
 """A scenario's datasets, looked at once before any worker does: what is missing or broken is said once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedsec.data import check, load
 from fedsec.data.survey import Survey
-from fedsec.errors import DataError
+from fedsec.errors import DataError, InputError, PartitionError
+from fedsec.plugins import registry
+from fedsec.plugins.wording import Problem
 from fedsec.scenario import CellConfig, Scenario
+from fedsec.scenario.plan import TRAIN_SIZES
+from fedsec.scenario.scenario import origin
+from fedsec.scenario.threat_config import NO_ATTACK
+
+if TYPE_CHECKING:
+    from fedsec.data.partitions import Partition
+    from fedsec.threat import DataPoisoning
 
 _Place = tuple[str, Path | None, bool]
 
@@ -43,6 +53,8 @@ def look(scenario: Scenario, fetch: Callable[[str], None] | None = None) -> Data
 
     Raises:
         DataError: some cannot be used; one paragraph for each.
+        ScenarioError: what the scenario asks of them cannot be: too many clients or examples, a class that is not
+            there; one line for each mistake.
     """
     surveys: dict[_Place, Survey] = {}
     notes: list[str] = []
@@ -64,7 +76,36 @@ def look(scenario: Scenario, fetch: Callable[[str], None] | None = None) -> Data
         notes += [f"{name}: {note}" for note in survey.notes]
     if problems:
         raise DataError("\n".join(dict.fromkeys(problems)))
+    mistakes = [
+        (origin(cell.draft, path), message)
+        for cell in scenario.cells()
+        for path, message in _mistakes(cell.config, surveys[_place(cell.config)])
+    ]
+    if refusal := scenario.source.error(mistakes):
+        raise refusal
     return Datasets(surveys, tuple(dict.fromkeys(notes)))
+
+
+def _mistakes(config: CellConfig, survey: Survey) -> Iterator[Problem]:
+    """What a cell asks of its dataset, and cannot have."""
+    available = {"train_size": survey.num_train or TRAIN_SIZES.get(survey.name), "test_size": survey.num_test or None}
+    for key, size in available.items():
+        asked = getattr(config.dataset, key)
+        if asked is not None and size is not None and asked > size:
+            yield ("dataset", key), f"{survey.name} has {size} examples, got {asked}"
+    examples = config.dataset.train_size or available["train_size"]
+    if examples is not None and not config.pooled:
+        partition: Partition = registry.load("partition", config.partition.name)(**config.partition.options)
+        try:
+            partition.check_size(examples, config.partition.clients)
+        except PartitionError as error:
+            yield ("partition", "clients"), str(error)
+    if survey.source is not None and config.attack.name != NO_ATTACK and config.attack.role == "data":
+        attack: DataPoisoning = registry.load("attack", config.attack.name)(**config.attack.options)
+        try:
+            attack.resolve(survey.class_number)
+        except InputError as error:
+            yield ("attack",), str(error)
 
 
 def _place(config: CellConfig) -> _Place:

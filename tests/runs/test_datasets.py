@@ -1,6 +1,7 @@
 """Datasets are looked at once, before any worker is."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,40 @@ def test_broken_folders_are_found_before_any_worker(tmp_path: Path, tiny: Any) -
         tiny.run(tmp_path, *own(root), executor=NoWorkers())
     with pytest.raises(DataError, match="class"):
         tiny.run(tmp_path, *own(images(tmp_path / "single", classes=1)), executor=NoWorkers())
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("matrix.attack=[none, {name: label_flip, mode: pair, source: class 0, target: class 7, fraction: 0.4}]",
+         "matrix.attack[1] (from --set): image_folder: unknown class 'class 7'; known: class 0, class 1"),
+        ("matrix.attack=[none, {name: label_flip, mode: pair, source: 0, target: 7, fraction: 0.4}]",
+         "classes are numbered 0..1, got 7"),
+        ("partition={name: iid, clients: 1000000}", "60 examples are too few for 1000000 clients"),
+        ("dataset.train_size=61", "dataset.train_size (from --set): image_folder has 60 examples, got 61"),
+        ("dataset.test_size=61", "dataset.test_size (from --set): image_folder has 60 examples, got 61"),
+    ],
+)  # fmt: skip
+def test_what_the_dataset_has_not_is_said_once_before_any_worker(
+    tmp_path: Path, tiny: Any, override: str, said: str
+) -> None:
+    overrides = (*own(images(tmp_path / "images")), override)
+    with pytest.raises(InputError, match=re.escape(said)) as caught:
+        tiny.run(tmp_path, *overrides, executor=NoWorkers())
+    assert len(str(caught.value).splitlines()) == 1
+    command = ["run", str(tiny.file(tmp_path)), "--dry-run", *(part for one in overrides for part in ("--set", one))]
+    shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 2
+    assert said in " ".join(shown.output.split())
+
+
+def test_sizes_of_a_dataset_that_is_not_here_are_known(
+    tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDSEC_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="50000 examples are too few for 60000 clients"):
+        look(load_scenario(tiny.file(tmp_path), ["dataset=cifar10", "partition={clients: 60000}"]))
 
 
 def test_other_images_in_the_same_place_are_run_again(tmp_path: Path, tiny: Any) -> None:
