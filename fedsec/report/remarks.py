@@ -34,9 +34,12 @@ def _divergences(done: Sequence[Record]) -> list[str]:
     if not named:
         return []
     rest = f" and {len(diverged) - _MOST_NAMED} more" if len(diverged) > _MOST_NAMED else ""
+    metric = primary(done).name
+    valued = any(value_of(record, metric) is not None for record, _ in diverged)
+    count = "count as always giving the same answer" if valued else f"have no {metric}"
     return [
-        f"note: the model was no longer finite in {len(diverged)} of {len(done)} cells, which end there and count as "
-        f"always giving the same answer: {'; '.join(named)}{rest}"
+        f"note: the model was no longer finite in {len(diverged)} of {len(done)} cells, which end there and {count}: "
+        f"{'; '.join(named)}{rest}"
     ]
 
 

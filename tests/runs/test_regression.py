@@ -115,6 +115,26 @@ def test_what_needs_classes_is_refused_before_anything_runs(change: dict[str, An
     assert any(f"{where}" in line and message in line for line in str(caught.value).splitlines()), caught.value
 
 
+def test_what_is_not_measured_cannot_be_expected() -> None:
+    for metric, dataset in (("accuracy", "diabetes"), ("mean_squared_error_max_last5", "digits")):
+        with pytest.raises(ScenarioError, match=rf"expect\[0\]\.{metric}: is not measured in a (regr|class)"):
+            load_scenario({"dataset": dataset, "model": "linear", "expect": [{metric: "<= 1"}]})
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_model_that_diverges_has_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    federation = {**SCENARIO["federation"], "rounds": 40, "local": {"steps": 20, "batch_size": 10, "lr": 5.0}}
+    scenario = {**SCENARIO, "matrix": {}, "federation": federation, "expect": [{"diverged_in_round": "1 .. 40"}]}
+    result = run(scenario, out=tmp_path, executor=InProcess(), console=Console(width=200))
+    assert (result.failures, result.unmet) == (0, [])
+    metrics = result.records[0]["metrics"]
+    assert metrics["mean_squared_error"] is None
+    assert metrics["mean_squared_error_max_last5"] is None
+    assert "1 of 1 cells, which end there and have no mean_squared_error" in capsys.readouterr().out
+
+
 def test_invert_refuses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["invert", "--dataset", "diabetes", "--model", "linear"])
