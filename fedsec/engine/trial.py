@@ -35,6 +35,7 @@ class Trial:
         rewrites: whether its forward pass changes trainable parameters.
         mixes: whether the examples of a batch make a difference to each other, batch normalization apart.
         smallest_batch: fewest examples of which every batch normalization has a variance.
+        output_shape: of what the model gives for one example.
     """
 
     statistics: StatisticsLayout
@@ -42,6 +43,7 @@ class Trial:
     rewrites: bool
     mixes: bool
     smallest_batch: int
+    output_shape: tuple[int, ...]
 
     @classmethod
     def of(cls, module: nn.Module, data: ResidentData, task: Task, compute: Compute) -> "Trial":
@@ -67,7 +69,7 @@ class Trial:
                 _check_evaluation(trained, images, compute)
             statistics = step.statistics(trained)
             mixes = _mixes(module, statistics, images, compute)
-        return cls(statistics, step.draws, step.rewrites, mixes, step.smallest_batch)
+        return cls(statistics, step.draws, step.rewrites, mixes, step.smallest_batch, step.output_shape)
 
     @property
     def why_not_stacked(self) -> str:
@@ -98,6 +100,7 @@ class _Step:
         draws: see `Trial`.
         rewrites: see `Trial`.
         smallest_batch: see `Trial`.
+        output_shape: see `Trial`.
     """
 
     changed: tuple[str, ...]
@@ -105,13 +108,14 @@ class _Step:
     draws: bool
     rewrites: bool
     smallest_batch: int
+    output_shape: tuple[int, ...]
 
     @classmethod
     def of(cls, module: nn.Module, images: Tensor, targets: Tensor, task: Task, compute: Compute) -> "_Step":
         """Make one, then the same forward pass again, which must give the same."""
         trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
         before, weights = _copies(untrained(module)), _copies(trainable)
-        with seeded(KEY, images.device), _watched(module) as seen:
+        with seeded(KEY, images.device), _watched(module) as passes:
             stood = snapshot(images.device)
             outputs = _outputs(module, images, compute)
             task.check_outputs(outputs.shape, len(images))
@@ -139,7 +143,8 @@ class _Step:
                 "or draws from a generator of its own; expected whatever lasts to be a buffer (register_buffer), and "
                 "draws from PyTorch's generator, so that every client has its own"
             )
-        return cls(changed, Counter(name for name, _ in seen), draws, rewrites, max([1, *(size for _, size in seen)]))
+        runs, sizes = Counter(name for name, _ in passes), [size for _, size in passes]
+        return cls(changed, runs, draws, rewrites, max([1, *sizes]), tuple(first.shape[1:]))
 
     def statistics(self, module: nn.Module) -> StatisticsLayout:
         """Which layers the engine moves the statistics of, and which buffers it only carries."""
@@ -201,14 +206,14 @@ def _mixes(module: nn.Module, statistics: StatisticsLayout, images: Tensor, comp
 @contextmanager
 def _watched(module: nn.Module) -> Iterator[list[tuple[str, int]]]:
     """Which batch normalizations run meanwhile, in order, and how many examples they need to have a variance."""
-    seen: list[tuple[str, int]] = []
+    passes: list[tuple[str, int]] = []
 
     def look(name: str) -> Callable[..., None]:
-        return lambda layer, inputs: seen.append((name, 2 if inputs[0][0, 0].numel() == 1 else 1))
+        return lambda layer, inputs: passes.append((name, 2 if inputs[0][0, 0].numel() == 1 else 1))
 
     handles = [layer.register_forward_pre_hook(look(name)) for name, layer in norms_in_training(module).items()]
     try:
-        yield seen
+        yield passes
     finally:
         for handle in handles:
             handle.remove()

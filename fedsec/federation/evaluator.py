@@ -29,7 +29,8 @@ class Evaluator:
         num_classes: of the data; None where there are none.
 
     Raises:
-        InputError: two metrics of one name, or a probe that does not go with the test set or the task.
+        InputError: two metrics of one name, a model or targets that do not go with the task, or a probe that does not
+            go with it or the test set.
     """
 
     def __init__(
@@ -42,12 +43,16 @@ class Evaluator:
         streams: Streams,
         num_classes: int | None,
     ) -> None:
-        trainer.task.check_targets(test.targets)
+        task = trainer.task
+        if task.outputs is None and num_classes is not None:
+            task = task.of_data(num_classes)
+        task.check_targets(test.targets)
+        task.check_targets(trainer.data.label_of)
+        task.check_outputs((1, *trainer.trial.output_shape), 1)
         self.images, self.targets = test.inputs.to(trainer.data.device), test.targets.to(trainer.data.device)
         self.trainer, self.measures, self.num_classes = trainer, dict(measures or {}), num_classes
         self.probes = self._probes(threat, streams, num_classes)
-        task = trainer.task.metrics
-        self.metric_names = (*task, *self.measures, *(probe.name for probe in self.probes))
+        self.metric_names = (*task.metrics, *self.measures, *(probe.name for probe in self.probes))
         twice = sorted({name for name in self.metric_names if self.metric_names.count(name) > 1})
         if twice:
             raise InputError(f"metrics: {', '.join(twice)} would be measured twice; expected each name once")

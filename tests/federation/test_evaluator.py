@@ -66,6 +66,7 @@ def federation(attack: DataPoisoning | None, byzantine: Iterable[int] = (), **mo
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 24), nn.Tanh(), nn.Linear(24, 3))
     local = LocalTraining(epochs=3, batch_size=10, lr=0.2)
+    more = {"num_classes": 3, **more}
     return Federation(
         model,
         CohortTrainer(model, data),
@@ -74,7 +75,6 @@ def federation(attack: DataPoisoning | None, byzantine: Iterable[int] = (), **mo
         aggregator=Mean(),
         streams=streams,
         rounds=4,
-        num_classes=3,
         threat=threat,
         **more,
     )
@@ -174,3 +174,11 @@ def test_what_a_constant_answer_scores() -> None:
     run = federation(None)
     run.evaluator.targets = torch.tensor([0, 2, 2, 1, 2])
     assert run.evaluator.constant_answer() == {"accuracy": 3 / 5}
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "said"), [(4, r"expected \(1, 4\)"), (2, r"labels run from 0 to 2; expected 0..1")]
+)
+def test_a_model_or_labels_of_other_classes_are_refused(num_classes: int, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        federation(None, num_classes=num_classes)
