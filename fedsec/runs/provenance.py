@@ -3,8 +3,9 @@
 - `fedsec`: its version, and a hash of the source of the packages that numbers come from.
 - `torch`, `device`: PyTorch's version; `cpu`, or the name of the GPU.
 - `data`: a hash of the content of the dataset's files (of an embedded dataset, the version of the package it is in).
-- `code of <method>`: for each attack, defense, model, partition, ... that the scenario names, a hash of the modules
-  that its class and its base classes come from; of a plugin, of its whole package, and its version.
+- `code of <method>`: for each attack, defense, model, partition, metric, ... that the scenario names, and for the task
+  that its dataset is for, a hash of the modules that its class and its base classes come from; of a plugin, of its
+  whole package, and its version.
 
 What is not hashed: other packages that a plugin imports, and other installed packages.
 """
@@ -16,6 +17,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fedsec.scenario.task_checks import task_of
 
 if TYPE_CHECKING:
     from fedsec.scenario import CellConfig
@@ -58,6 +61,7 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 def of_training(config: "CellConfig", made_with: Mapping[str, str], *, poisoned: bool) -> dict[str, str]:
     """Of what a cell was made with, what one client's honest or poisoned training depends on."""
     apart = {f"code of {part.name}" for part in config.defense if part.role != "local"} | {"fedsec's inversions"}
+    apart |= {f"code of {name}" for name in config.metrics}
     if config.inversion is not None:
         apart.add(f"code of {config.inversion.name}")
     if not poisoned:
@@ -79,6 +83,9 @@ def _methods(config: "CellConfig") -> Iterator[tuple[str, str]]:
         yield "inversion", config.inversion.name
     for part in config.defense:
         yield "defense", part.name
+    for name in config.metrics:
+        yield "metric", name
+    yield "task", task_of(config.dataset.name)
 
 
 @cache

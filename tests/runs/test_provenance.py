@@ -110,11 +110,15 @@ def test_every_named_part_counts() -> None:
             "attack": {"name": "sign_flip", "num_byzantine": 1},
             "inversion": {"name": "dlg", "target": {"rounds": [1]}},
             "defense": [{"name": "clip", "max_norm": 1.0}, "median"],
+            "metrics": ["balanced_accuracy"],
         }
     )
     codes = {name for name in provenance.provenance(config, "cpu") if name.startswith("code of ")}
-    names = ("digits", "iid", "mlp", "fedsgd", "sign_flip", "dlg", "clip", "median")
-    assert codes == {f"code of {name}" for name in names}
+    names = ("digits", "iid", "mlp", "fedsgd", "sign_flip", "dlg", "clip", "median", "balanced_accuracy")
+    assert codes == {f"code of {name}" for name in (*names, "classification")}
+    made_with = dict.fromkeys(codes, "")
+    training = provenance.of_training(config, made_with, poisoned=False)
+    assert training.keys() == {f"code of {name}" for name in ("digits", "iid", "mlp", "fedsgd", "classification")}
 
 
 def test_differences_are_named_once() -> None:
