@@ -44,6 +44,7 @@ class Soteria(UpdateTransform):
     Reference: Sun et al., CVPR 2021, arXiv:2012.06043
     """
 
+    tasks = ("classification",)
     needs_client = True
 
     def __init__(self, ratio: float = 0.8, layer: str | None = None) -> None:

@@ -79,6 +79,8 @@ class UpdateTransform(Sealed, ABC):
 
     role: ClassVar[str] = "update"
     """Where in a round its kind acts: each client, on its own update."""
+    tasks: ClassVar[tuple[str, ...]] = ()
+    """The tasks whose updates it can defend; whatever the task is, where none is named."""
     needs_client: bool = False
     error_feedback: bool = False
     draws: bool = False

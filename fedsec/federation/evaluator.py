@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsec.data.dataset import Split
@@ -79,14 +78,12 @@ class Evaluator:
         return probes
 
     def constant_answer(self) -> dict[str, float]:
-        """The primary metric of the best answer that looks at no input: the most frequent class, or the mean."""
-        task, targets = self.trainer.task, self.targets
-        if targets.is_floating_point():
-            outputs = targets.mean(0).expand(len(targets), task.outputs or 1)
-        else:
-            outputs = F.one_hot(targets.bincount().argmax(), int(targets.max()) + 1).double().expand(len(targets), -1)
+        """The primary metric of the best answer that looks at no input; nothing where the task knows none."""
+        task, outputs = self.trainer.task, self.trainer.task.constant_outputs(self.targets)
+        if outputs is None:
+            return {}
         primary = task.metrics[0]
-        return {primary: task.measure(outputs, targets)[primary]}
+        return {primary: task.measure(outputs, self.targets)[primary]}
 
     def undefined(self) -> Evaluation:
         """What is measured of a model that is no longer finite: its outputs are NaN, whatever it looks at.
@@ -94,6 +91,9 @@ class Evaluator:
         A classifier's answer is then its first class, always; what else has no value is NaN.
         """
         task, constants = self.trainer.task, self.trainer.data.normalization
+        if task.output_axes != 1:  # NaN would have to be put into maps of whatever size: nothing has a value
+            names = dict.fromkeys(self.metric_names, float("nan"))
+            return Evaluation(names, dict.fromkeys(self.per_class_names, ()))
         module = _Undefined(task.outputs or self.num_classes or 1)
         evaluation = evaluate(module, self.images, self.targets, constants, task)
         successes = {

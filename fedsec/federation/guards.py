@@ -77,7 +77,12 @@ def attack_is_carried_out(run: RunDescription) -> Iterator[Problem]:
 
 def task_can_be_learned(run: RunDescription) -> Iterator[Problem]:
     """A method that needs classes has nothing to do where there are none."""
-    for place, part in (("federation.algorithm", run.algorithm), ("attack", run.attack)):
+    parts = [
+        ("federation.algorithm", run.algorithm),
+        ("attack", run.attack),
+        *(("defense", one) for one in run.transforms),
+    ]
+    for place, part in parts:
         tasks: tuple[str, ...] = getattr(part, "tasks", ())
         if run.task is not None and tasks and run.task not in tasks:
             yield place, f"{type(part).__name__} goes with {' or '.join(tasks)}, and this task is {run.task}"

@@ -92,6 +92,14 @@ class Task(ABC):
         """Metrics that have a value for each group of examples, by name; NaN for a group without any."""
         return {}
 
+    def constant_outputs(self, targets: Tensor) -> Float[Tensor, "examples outputs"] | None:
+        """The best outputs that look at no input, which models are compared with; None where none is known.
+
+        Args:
+            targets: of the test set.
+        """
+        return None
+
     def strata(self, targets: Tensor) -> Strata | None:
         """Groups that partitions may use; None where there are none, so that only partitions by size are left."""
         return None

@@ -93,6 +93,7 @@ LABEL_FLIP = {"name": "label_flip", "num_byzantine": 1}
         ({"attack": LABEL_FLIP}, "attack.name", "'label_flip' goes with classification; expected another attack"),
         ({"partition": "shards"}, "partition", "expected iid or quantity_skew, or partition.quantiles: 10"),
         ({"model": "logistic"}, "model", "'logistic' goes with classification; expected another model"),
+        ({"defense": ["soteria"]}, "defense", "'soteria' goes with classification; expected another defense"),
         ({"metrics": ["balanced_accuracy"]}, "metrics[0]", "'balanced_accuracy' goes with classification"),
         ({"federation": {"algorithm": "fedsgd"}, "inversion": "dlg"}, "inversion", "'dlg' goes with classification"),
         ({"federation": {"algorithm": "fedgkt"}, "model": "resnet4"}, "federation", "'fedgkt' goes with"),

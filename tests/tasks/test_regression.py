@@ -27,6 +27,7 @@ def test_metrics_by_hand() -> None:
 
 def test_it_has_one_output_and_no_groups() -> None:
     task = Regression.of_data(0)
+    assert (Regression().constant_outputs(torch.tensor([1.0, 4.0]))).tolist() == [[2.5], [2.5]]
     assert (task.outputs, task.strata(torch.zeros(3)), task.strata_metrics) == (1, None, ())
     task.check_outputs((4, 1), 4)
     with pytest.raises(
