@@ -24,7 +24,7 @@ from torch import Tensor
 from fedsec.errors import InputError
 from fedsec.matching.consistency import consistent, with_notes
 from fedsec.matching.features import Features, recover_features
-from fedsec.matching.head import Head, copied_state, find_head
+from fedsec.matching.head import Head, find_head
 from fedsec.matching.labels import recover_labels
 from fedsec.matching.limits import Deadline
 from fedsec.matching.pixels import Schedule, recover_pixels
@@ -105,16 +105,20 @@ class Decoupled(Inversion):
         self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
     ) -> list[Reconstruction]:
         deadline = Deadline(self.seconds)
-        observations, doubts = consistent(observations)
+        preparation = deadline.for_preparation()
+        observations, doubts = consistent(observations, preparation)
         head = find_head(observations[0])
         if head is None or head.weight_name not in observations[0].update:
             raise InputError(
                 "Decoupled: features are computed from the gradient of a last linear layer whose output is the "
                 "model's, and this update has none; use InvertingGradients"
             )
-        examples = _examples(observations[0], head, generator)
+        examples = _examples(observations[0], head, generator, preparation)
+        # Half of the time at most is for the equations, and half for the pixels.
+        equations = deadline.share(2)
         first_stages = [
-            self._first_stage(observation, head, examples, generator, deadline) for observation in observations
+            self._first_stage(observation, head, examples, generator, equations.share(len(observations) - number))
+            for number, observation in enumerate(observations)
         ]
         features = [stage if stage is not None and stage.solved else None for stage, _, _ in first_stages]
         labels = torch.stack([labels for _, labels, _ in first_stages])
@@ -145,7 +149,7 @@ class Decoupled(Inversion):
         if observation.labels is not None:
             hypotheses = [observation.labels]
         else:
-            estimate = recover_labels(observation, generator=generator)
+            estimate = recover_labels(observation, generator=generator, deadline=deadline.for_preparation())
             least = [0] * classes
             if bias_gradient is not None and observation.local is None and distortion is None and softmax:
                 least = [max(0, ceil(-size * entry - 1e-4)) for entry in bias_gradient.tolist()]
@@ -186,10 +190,13 @@ class Decoupled(Inversion):
         if observation.local is not None:
             notes.append("an update over local steps is taken for one gradient where features are computed")
         if not features.solved:
-            notes.append(
-                f"no features explain the last layer's gradient (relative residual {features.residual:.1e}): the "
-                "whole update is matched instead"
-            )
+            why = f"no features explain the last layer's gradient (relative residual {features.residual:.1e})"
+            if features.untried:
+                possible = self.starts * len(hypotheses)
+                why += f" after {possible - features.untried} of {possible} starts, all that {classes} classes allow"
+            if deadline.passed:
+                why = "the time for the features' equations was over before they were solved"
+            notes.append(f"{why}: the whole update is matched instead")
             return features, hypotheses[0].to(observation.device), notes
         if len(hypotheses) > 1 and head.bias is None and size == classes - 1:
             notes.append(
@@ -198,13 +205,11 @@ class Decoupled(Inversion):
         return features, features.labels, notes
 
 
-def _examples(observation: Observation, head: Head, generator: torch.Generator) -> Tensor:
+def _examples(observation: Observation, head: Head, generator: torch.Generator, deadline: Deadline) -> Tensor:
     """Features of random images: where to look for those of the batch."""
     shape = observation.input_shape
     images = torch.rand(32, shape[0], 1, 1, generator=generator) + torch.rand(32, *shape, generator=generator)
-    like = next(iter(observation.update.values()))
-    with torch.no_grad():
-        return head.features(observation.scale.apply((images / 2).to(like)), copied_state(observation.model))[0]
+    return head.features_of_random(images / 2, observation, deadline)
 
 
 def _labelings(

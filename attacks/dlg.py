@@ -58,7 +58,7 @@ class DLG(Inversion):
     ) -> list[Reconstruction]:
         deadline = Deadline(self.seconds)
         search = match if self.variant == "robust" else match_as_published
-        observations, doubts = consistent(observations)
+        observations, doubts = consistent(observations, deadline.for_preparation())
         granted = [observation.labels for observation in observations if observation.labels is not None]
         results = search(
             observations,

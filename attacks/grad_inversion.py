@@ -84,8 +84,9 @@ class GradInversion(Inversion):
         self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
     ) -> list[Reconstruction]:
         deadline = Deadline(self.seconds)
-        observations, doubts = consistent(observations)
-        labels = torch.stack([labels_of(observation, generator) for observation in observations])
+        preparation = deadline.for_preparation()
+        observations, doubts = consistent(observations, preparation)
+        labels = torch.stack([labels_of(observation, generator, preparation) for observation in observations])
         owner = torch.arange(len(observations)).repeat_interleave(self.restarts)
         statistics = StatisticsPrior(observations, owner)
 

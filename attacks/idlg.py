@@ -48,10 +48,11 @@ class IDLG(Inversion):
         self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
     ) -> list[Reconstruction]:
         deadline = Deadline(self.seconds)
-        observations, doubts = consistent(observations)
+        preparation = deadline.for_preparation()
+        observations, doubts = consistent(observations, preparation)
         results = match(
             observations,
-            torch.stack([labels_of(observation, generator) for observation in observations]),
+            torch.stack([labels_of(observation, generator, preparation) for observation in observations]),
             iterations=self.iterations,
             restarts=self.restarts,
             tolerance=self.tolerance,

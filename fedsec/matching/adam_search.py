@@ -104,7 +104,7 @@ def descend(
     total = descent.iterations * len(blocks)
     best = BestSoFar(observations, restarts, watch, stage="matching", iterations=total, labels=labels)
     to_inputs = _affine(units, first.scale, starts)
-    candidates.prepare(known)
+    candidates.prepare(known, deadline)
     interrupted = False
     try:
         for number, which in enumerate(blocks):

@@ -19,6 +19,7 @@ from fedsec.errors import InputError
 from fedsec.matching.comparison import Comparison
 from fedsec.matching.distances import squared_distance, squared_norm
 from fedsec.matching.layers import LayerGradients
+from fedsec.matching.limits import Deadline
 from fedsec.threat import Observation
 
 __all__ = ["Candidates", "attacked_model"]
@@ -64,6 +65,7 @@ class Candidates:
         self.noise = torch.zeros_like(self.scales) if self._comparison is None else self._comparison.noise
         self.owner: Int64[Tensor, "problems"] = torch.arange(len(observations)).repeat_interleave(restarts)
         self.vectorized = True
+        self._hurried = False
         self._layers: LayerGradients | None = None
         self._loss = first.loss.mean
         self._model = attacked_model(first)
@@ -78,6 +80,8 @@ class Candidates:
         """What a reader should know of the way that was chosen."""
         if self.vectorized:
             return ()
+        if self._hurried:
+            return ("there was no time to try computing several problems together; they ran one after another",)
         return ("the model cannot be computed for several problems together; they ran one after another",)
 
     def targets_of(self, which: Int64[Tensor, "some"]) -> list[Tensor]:
@@ -118,34 +122,48 @@ class Candidates:
         state = self._expanded(len(inputs))
         return list(self._gradients(state, inputs, labels).values())
 
-    def prepare(self, labels: Tensor) -> None:
+    def prepare(self, labels: Tensor, deadline: Deadline | None = None) -> None:
         """Choose the fastest way to compute these problems that gives the right numbers, tried on random images.
 
         Args:
             labels: of all problems, as in `updates`.
+            deadline: of the search, if it has one. A share of its time is for this; when that is over, other ways than
+                the plainest are not tried. Where time counts, two images of a batch are enough.
 
         Raises:
             InputError: the model cannot take such images, or its gradient has no gradient.
         """
         # Different ones for each problem, and no search's start: where all are alike, batches that influence each other
         # go unnoticed.
-        shape = (min(2, self.problems), self.observation.batch_size, *self.observation.input_shape)
+        deadline = deadline or Deadline()
+        preparation = deadline.for_preparation()
+        size = self.observation.batch_size
+        if deadline.limited and self.observation.local is None:
+            size = min(2, size)
+        shape = (min(2, self.problems), size, *self.observation.input_shape)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         tried = noise.to(self.targets[0]).requires_grad_()
+        labels = labels[:2, :size]
         try:
-            expected = self._one_by_one(tried, labels[:2], torch.arange(len(tried)))
-            torch.autograd.grad(squared_norm(expected).sum(), tried)
+            first = self._one_by_one(tried[:1], labels[:1], torch.arange(1))
+            torch.autograd.grad(squared_norm(first).sum(), tried)
         except (RuntimeError, ValueError) as error:
             raise InputError(f"the model cannot be attacked: {' '.join(str(error).split())}") from error
+        if preparation.passed:
+            self.vectorized = self.problems == 1
+            self._hurried = self.problems > 1
+            return
+        others = self._one_by_one(tried[1:], labels[1:], torch.arange(1, len(tried))) if len(tried) > 1 else None
+        expected = first if others is None else [torch.cat(rows) for rows in zip(first, others, strict=True)]
         large = sum(row.numel() for row in self._parameters.values()) >= _LARGE
         if self.observation.local is None and (self.problems > 1 or large):
             layers = LayerGradients(deepcopy(self._model), self.names, self.observation.loss)
             apart = self.problems == 1 or not _couples(self._model)
-            if apart and layers.complete and _agree(lambda: layers(tried, labels[:2]), expected):
+            if apart and layers.complete and _agree(lambda: layers(tried, labels), expected):
                 self._layers = layers
                 return
         if self.problems > 1:
-            self.vectorized = _agree(lambda: self._updates(tried, labels[:2], torch.arange(2)), expected)
+            self.vectorized = _agree(lambda: self._updates(tried, labels, torch.arange(2)), expected)
 
     def _one_by_one(self, inputs: Tensor, labels: Tensor, which: Int64[Tensor, "some"]) -> list[Tensor]:
         rows = [self._updates(inputs[i : i + 1], labels[i : i + 1], which[i : i + 1]) for i in range(len(inputs))]

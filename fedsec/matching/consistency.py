@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedsec.matching.head import find_head
 from fedsec.matching.labels import recover_labels
+from fedsec.matching.limits import Deadline
 from fedsec.threat import Observation, Reconstruction
 
 __all__ = ["consistent", "with_notes"]
@@ -25,13 +26,16 @@ _OCTAVES = 8
 """Powers of two that are tried for a scale, from the smallest that the update allows: labels' share of 1 / 2^8."""
 
 
-def consistent(observations: Sequence[Observation]) -> tuple[list[Observation], list[tuple[str, ...]]]:
+def consistent(
+    observations: Sequence[Observation], deadline: Deadline | None = None
+) -> tuple[list[Observation], list[tuple[str, ...]]]:
     """Observations as gradients of a mean loss where they can be read so, and what a reader must be told of each.
 
     Args:
         observations: alike in kind. A known defense explains any contradiction; those are left as they are.
+        deadline: when it passes, no more numbers are tried by which a gradient may have been multiplied.
     """
-    pairs = [_consistent(observation) for observation in observations]
+    pairs = [_consistent(observation, deadline or Deadline()) for observation in observations]
     return [observation for observation, _ in pairs], [notes for _, notes in pairs]
 
 
@@ -40,7 +44,7 @@ def with_notes(results: Sequence[Reconstruction], notes: Sequence[Sequence[str]]
     return [replace(result, notes=(*result.notes, *more)) for result, more in zip(results, notes, strict=True)]
 
 
-def _consistent(observation: Observation) -> tuple[Observation, tuple[str, ...]]:
+def _consistent(observation: Observation, deadline: Deadline) -> tuple[Observation, tuple[str, ...]]:
     observation = observation.as_gradient()
     if observation.loss.name not in ("cross_entropy", "nll") or observation.distortion is not None:
         return observation, ()
@@ -61,9 +65,9 @@ def _consistent(observation: Observation) -> tuple[Observation, tuple[str, ...]]
             "more classes are negative at the last layer's bias than there are images: read with the opposite sign, "
             "as before - after"
         )
-        observation, rest = _scaled(observation.times(-1), -row)
+        observation, rest = _scaled(observation.times(-1), -row, deadline)
         return observation, (doubt, *rest)
-    return _scaled(observation, row)
+    return _scaled(observation, row, deadline)
 
 
 def _reversed(row: Float[Tensor, "classes"], size: int) -> bool:
@@ -72,12 +76,14 @@ def _reversed(row: Float[Tensor, "classes"], size: int) -> bool:
     return int((row < -least).sum()) > size >= int((row > least).sum())
 
 
-def _scaled(observation: Observation, row: Float[Tensor, "classes"]) -> tuple[Observation, tuple[str, ...]]:
+def _scaled(
+    observation: Observation, row: Float[Tensor, "classes"], deadline: Deadline
+) -> tuple[Observation, tuple[str, ...]]:
     """Divided by what it was multiplied by, if it cannot be the gradient of a mean."""
     largest = -float(row.clamp_max(0).sum())
     if largest <= 1 + _SLACK or observation.local is not None:
         return observation, ()
-    factor = _likeliest_factor(observation, largest)
+    factor = _likeliest_factor(observation, largest, deadline)
     doubt = (
         f"the gradient at the last layer's bias is larger than a mean cross-entropy's can be: read as one multiplied "
         f"by {factor:g}, a sum over the batch or a loss scale"
@@ -85,15 +91,17 @@ def _scaled(observation: Observation, row: Float[Tensor, "classes"]) -> tuple[Ob
     return observation.times(1 / factor), (doubt,)
 
 
-def _likeliest_factor(observation: Observation, largest: float) -> float:
+def _likeliest_factor(observation: Observation, largest: float, deadline: Deadline) -> float:
     """The power of two, or one times the batch size, for which the classes' counts come out nearest to whole."""
     lowest = torch.tensor(largest / (1 + _SLACK)).log2().ceil()
     powers = [2.0 ** (int(lowest) + octave) for octave in range(-_OCTAVES, _OCTAVES)]
     factors = {power * size for power in powers for size in (1, observation.batch_size)}
     possible = sorted(factor for factor in factors if largest / (1 + _SLACK) <= factor <= 2**_OCTAVES * largest)
 
-    def error(factor: float) -> float:
-        estimate = recover_labels(observation.times(1 / factor))
-        return float((estimate.scores - estimate.counts).square().sum())
-
-    return min(possible, key=error)
+    errors: dict[float, float] = {}
+    for factor in possible:
+        estimate = recover_labels(observation.times(1 / factor), deadline=deadline)
+        errors[factor] = float((estimate.scores - estimate.counts).square().sum())
+        if deadline.passed:
+            break
+    return min(errors, key=errors.__getitem__)

@@ -65,7 +65,7 @@ class Descent:
         generator: torch.Generator,
         deadline: Deadline | None = None,
     ) -> None:
-        """Search until the iterations, the progress or the time end.
+        """Search until the iterations, the progress or the time end, but for one iteration at least.
 
         Args:
             objective: at the variable as it is.
@@ -88,7 +88,8 @@ class Descent:
         schedule = _Schedule(len(variable), self.iterations, self.plateau)
         for done in range(self.iterations):
             gradient, matching = graph() if graph is not None else step(done)
-            late = deadline.passed
+            # At least one iteration, however short the time: the start is no result.
+            late = deadline.passed and done > 0
             if done % every == 0 or late:
                 record(done, matching)
                 if late or schedule.over(matching.cpu(), every):

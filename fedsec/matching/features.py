@@ -20,6 +20,7 @@ networks and batches of one class included, and the equations say whether the so
 """
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
@@ -41,6 +42,12 @@ _SMALL = 512
 
 _MEMORY = 2**24
 
+_MANY_CLASSES = 512
+_LEAST_ATTEMPTS = 4
+_WORK = 8e11
+"""With many classes, starts are tried for so many units of work at most, about a minute of one core: a unit is one of
+classes x batch^2 x (batch^2 + 200) in each iteration of each start, as was measured for 8 to 32 images."""
+
 
 @dataclass(frozen=True, eq=False)
 class Features:
@@ -56,6 +63,7 @@ class Features:
         deviation: standard deviation of noise in an entry of the gradient, as far as its rank gives it away.
         error: to be expected of the values, root mean square, from the residual and what noise does to the basis.
         solved: whether the equations hold as well as the gradient's own precision allows.
+        untried: how many starts were left out because so many classes make each of them long.
     """
 
     values: Float[Tensor, "batch features"]
@@ -66,6 +74,7 @@ class Features:
     deviation: float
     error: float
     solved: bool
+    untried: int = 0
 
 
 def recover_features(
@@ -109,9 +118,11 @@ def recover_features(
         examples = torch.randn(32, weight.shape[1], generator=generator)
     system = _System.of(weight, bias, weight_gradient, bias_gradient, size)
     best: tuple[float, Tensor, Tensor] | None = None
-    attempts = _attempts(system, hypotheses, examples.double().cpu(), starts, generator)
+    possible = len(hypotheses) * starts
+    allowed = min(possible, _allowed(len(weight), size, iterations))
+    attempts = islice(_attempts(system, hypotheses, examples.double().cpu(), starts, generator), allowed)
     # The first attempts mostly succeed: few run together at first, more when they do not.
-    width, most = 2, max(1, _MEMORY // size**4)
+    width, most = 2, max(1, _MEMORY // (size**4 + size**2 * len(weight)))
     while chunk := list(islice(attempts, min(width, most))):
         labels, mixing = (torch.stack(parts) for parts in zip(*chunk, strict=True))
         if best is not None:
@@ -139,7 +150,15 @@ def recover_features(
         deviation=system.deviation,
         error=system.error(best[1], best[2], best[0]),
         solved=best[0] <= system.tolerance,
+        untried=possible - allowed,
     )
+
+
+def _allowed(classes: int, size: int, iterations: int) -> int:
+    """How many starts there is work for."""
+    if classes <= _MANY_CLASSES:
+        return sys.maxsize
+    return max(_LEAST_ATTEMPTS, int(_WORK / iterations / (classes * size**2 * (size**2 + 200))))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fedsec.matching.limits import Deadline
 from fedsec.threat import Observation
 
 __all__ = ["Head", "copied_state", "evaluated", "find_head"]
 
 _NUM_IMAGES = 4
+_PART = 4
 _SAME = 1e-4
 """Relative difference of logits that rounding may make."""
 
@@ -82,6 +84,26 @@ class Head:
         finally:
             handle.remove()
         return _features(layer, entered[-1]), outputs
+
+    def features_of_random(
+        self, images: Float[Tensor, "images channels height width"], observation: Observation, deadline: Deadline
+    ) -> Float[Tensor, "some features"]:
+        """What enters the layer for images that stand for any: of all, or of as many as there is time for.
+
+        Args:
+            images: in [0, 1].
+            observation: whose model this is.
+            deadline: one without a limit computes all at once; else a few go through the model at a time.
+        """
+        state = copied_state(observation.model)
+        inputs = observation.scale.apply(images.to(observation.device, self.weight.dtype))
+        rows = []
+        with torch.no_grad():
+            for part in torch.split(inputs, _PART) if deadline.limited else [inputs]:
+                rows.append(self.features(part, state)[0])
+                if deadline.passed:
+                    break
+        return torch.cat(rows)
 
 
 def find_head(observation: Observation) -> Head | None:

@@ -40,6 +40,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.matching.last_layer import MANY, LastLayer
+from fedsec.matching.limits import Deadline
 from fedsec.threat import Observation
 
 __all__ = ["LabelEstimate", "LabelMethod", "labels_of", "recover_labels", "round_counts"]
@@ -67,23 +68,30 @@ class LabelEstimate:
     method: str
 
 
-def labels_of(observation: Observation, generator: torch.Generator | None = None) -> Int64[Tensor, "batch"]:
+def labels_of(
+    observation: Observation, generator: torch.Generator | None = None, deadline: Deadline | None = None
+) -> Int64[Tensor, "batch"]:
     """The labels that the attacker was granted, in their own order, or else those it recovers, sorted.
 
     Args:
         observation: what the attacker knows.
         generator: see `recover_labels`.
+        deadline: see `recover_labels`.
 
     Raises:
         InputError: no labels were granted and the model has no last linear layer to read them from.
     """
     if observation.labels is not None:
         return observation.labels
-    return recover_labels(observation, generator=generator).labels
+    return recover_labels(observation, generator=generator, deadline=deadline).labels
 
 
 def recover_labels(
-    observation: Observation, *, method: LabelMethod = "auto", generator: torch.Generator | None = None
+    observation: Observation,
+    *,
+    method: LabelMethod = "auto",
+    generator: torch.Generator | None = None,
+    deadline: Deadline | None = None,
 ) -> LabelEstimate:
     """The labels of the batch, from its last layer's gradient; labels that were granted are not looked at.
 
@@ -93,6 +101,7 @@ def recover_labels(
             not negative and labels that are all different. "wainakh": signs, then impact and offset, from random
             images. "geng": the counting identity. "auto": idlg for one image, geng otherwise.
         generator: of the random images that serve where the gradient alone does not tell; seeded with 0 by default.
+        deadline: when it passes, fewer random images are looked at; the estimate is made in any case.
 
     Returns:
         Labels on the update's device.
@@ -113,7 +122,7 @@ def recover_labels(
             f"recover_labels: yin needs labels that are all different, which {size} images of "
             f"{observation.num_classes} classes cannot have; use geng"
         )
-    layer = LastLayer(observation.as_gradient(), generator or torch.Generator().manual_seed(0))
+    layer = LastLayer(observation.as_gradient(), generator or torch.Generator().manual_seed(0), deadline)
     name: str = method
     if layer.signs:
         name, scores, floor = "signs", _from_signs(layer), None

@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.errors import InputError
-from fedsec.matching.head import Head, copied_state, find_head
+from fedsec.matching.head import Head, find_head
+from fedsec.matching.limits import Deadline
 from fedsec.matching.row_space import row_space
 from fedsec.threat import Distortion, Observation
 
@@ -24,6 +25,7 @@ class LastLayer:
     Args:
         observation: of a single gradient, or of local steps, which are read as one at the model midway.
         generator: of the random images.
+        deadline: when it passes, fewer of them are looked at.
 
     Attributes:
         batch_size: of the client.
@@ -38,7 +40,7 @@ class LastLayer:
         InputError: there is no such layer, the update leaves it out, or the loss tells no labels.
     """
 
-    def __init__(self, observation: Observation, generator: torch.Generator) -> None:
+    def __init__(self, observation: Observation, generator: torch.Generator, deadline: Deadline | None = None) -> None:
         head = find_head(observation)
         if head is None:
             raise InputError(
@@ -55,6 +57,7 @@ class LastLayer:
         if weight_gradient is None:
             raise InputError(f"recover_labels: the update leaves out {head.weight_name!r}, from which labels are read")
         self._observation, self._head, self._generator, self._predict = observation, head, generator, predict
+        self._deadline = deadline or Deadline()
         self._random: Float[Tensor, "images features"] | None = None
         self.batch_size = observation.batch_size
         self.weight_gradient = weight_gradient.double() / slope
@@ -106,7 +109,7 @@ class LastLayer:
     def random_features(self) -> Float[Tensor, "images features"]:
         """What enters the last layer for random images."""
         if self._random is None:
-            self._random = _random_features(self._observation, self._head, self._generator)
+            self._random = _random_features(self._observation, self._head, self._generator, self._deadline)
         return self._random
 
     def _see_through(self, distortion: Distortion) -> None:
@@ -158,14 +161,11 @@ class LastLayer:
 
 
 def _random_features(
-    observation: Observation, head: Head, generator: torch.Generator
+    observation: Observation, head: Head, generator: torch.Generator, deadline: Deadline
 ) -> Float[Tensor, "images features"]:
     """What enters the last layer for random images, in float64."""
-    parameter = next(observation.model.parameters())
     images = _random_images(_NUM_RANDOM_IMAGES, observation.input_shape, generator)
-    inputs = observation.scale.apply(images.to(parameter.device, parameter.dtype))
-    with torch.no_grad():
-        return head.features(inputs, copied_state(observation.model))[0].double()
+    return head.features_of_random(images, observation, deadline).double()
 
 
 def _random_images(

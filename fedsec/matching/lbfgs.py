@@ -71,8 +71,8 @@ class LBFGS:
             iterations: at most.
             changed: the function is another one than before: it is evaluated anew where the problems stand, and
                 finished problems search again. What was learned about its curvature is kept.
-            deadline: looked at after every evaluation; an iteration that it cuts short leaves its problems where they
-                stood.
+            deadline: looked at after every evaluation; an iteration that it cuts short takes its problems to the best
+                points that they have tried. However short the time, one iteration is begun.
         """
         self._deadline = deadline or Deadline()
         if changed or not self.evaluations:
@@ -80,7 +80,7 @@ class LBFGS:
             self.losses, self._gradients = self._evaluate(self.points, torch.arange(len(self.points)))
         for _ in range(iterations):
             live = (~self.finished).nonzero().flatten()
-            if not len(live) or self._deadline.passed:
+            if not len(live) or (self.iterations > 0 and self._deadline.passed):
                 break
             self._step(live)
             self.iterations += 1
@@ -101,14 +101,12 @@ class LBFGS:
             slopes = (directions * gradients).sum(1)
         first = 1 / gradients.abs().sum(1).clamp_min(1e-30)
         lengths = torch.where(self._memory.empty(live), first.clamp_max(1), torch.ones_like(first))
-        steps_found = self._search(live, directions, slopes.tolist(), lengths.tolist())
-        if steps_found is None:
-            return
+        steps_found, complete = self._search(live, directions, slopes.tolist(), lengths.tolist())
         moved = torch.tensor([step is not None for step in steps_found])
         largest = gradients.abs().amax(1).cpu()
         # A failed search starts over along the gradient; if that fails too, the problem is finished.
-        stuck = ~moved & self._memory.empty(live).cpu()
-        self._memory.forget(live[~moved & ~stuck])
+        stuck = ~moved & complete & self._memory.empty(live).cpu()
+        self._memory.forget(live[~moved & complete & ~stuck])
         before = self.losses[live].cpu()
         if bool(moved.any()):
             rows = live[moved]
@@ -122,13 +120,16 @@ class LBFGS:
             self._gradients[rows] = new
             largest[moved] = new.abs().amax(1).cpu()
         gain = before - self.losses[live].cpu()
-        stalled = moved & (gain <= self.least_change * before.abs())
+        stalled = moved & complete & (gain <= self.least_change * before.abs())
         self.finished[live] = stuck | (largest <= self.tolerance) | stalled
 
     def _search(
         self, live: Tensor, directions: Tensor, slopes: list[float], lengths: list[float]
-    ) -> list[tuple[float, float, Tensor] | None] | None:
-        """(step length, loss, gradient) for each live problem, or None where there is none; None if the time is up."""
+    ) -> tuple[list[tuple[float, float, Tensor] | None], Bool[Tensor, "live"]]:
+        """(step length, loss, gradient) for each live problem, or None where there is none; whether its search ended.
+
+        Those that ran out of time give the best that they have tried, if that is better than nothing.
+        """
         losses = self.losses[live].tolist()
         searches = [
             _strong_wolfe(loss, slope, length, self.line_search)
@@ -138,8 +139,8 @@ class LBFGS:
         tried: list[dict[float, tuple[float, Tensor]]] = [{} for _ in searches]
         steps: list[tuple[float, float, Tensor] | None] = [None] * len(searches)
         while asked:
-            if self._deadline.passed:
-                return None
+            if any(tried) and self._deadline.passed:
+                break
             indices = torch.tensor(list(asked))
             trial = torch.tensor(list(asked.values())).to(directions)[:, None] * directions[indices]
             trial += self.points[live[indices]]
@@ -155,7 +156,14 @@ class LBFGS:
                     if stop.value is not None:
                         steps[index] = (stop.value, *tried[index][stop.value])
                         tried[index].clear()
-        return steps
+        complete = torch.ones(len(searches), dtype=torch.bool)
+        for index in asked:
+            complete[index] = False
+            better = [(loss, length, gradient) for length, (loss, gradient) in tried[index].items()]
+            loss, length, gradient = min(better, key=lambda trial: trial[0] if isfinite(trial[0]) else inf)
+            if loss < losses[index]:
+                steps[index] = length, loss, gradient
+        return steps, complete
 
 
 class _Memory:

@@ -54,7 +54,7 @@ def match(
     inputs = first.scale.apply(torch.rand(shape, generator=generator)).to(candidates.targets[0])
     logits = torch.randn(*shape[:2], first.num_classes, generator=generator).to(inputs)
     known = None if labels is None else labels.repeat_interleave(restarts, 0)
-    candidates.prepare(logits.softmax(-1) if known is None else known)
+    candidates.prepare(logits.softmax(-1) if known is None else known, deadline)
     size = inputs[0].numel()
 
     def split(points: Float[Tensor, "some n"], which: Int64[Tensor, "some"]) -> tuple[Tensor, Tensor]:
@@ -106,7 +106,7 @@ def match_as_published(
     total = iterations * candidates.problems
     best = BestSoFar(observations, restarts, watch, stage="matching", iterations=total, labels=labels)
     tried = torch.zeros(candidates.problems, first.batch_size, dtype=torch.int64, device=first.device)
-    candidates.prepare(tried if labels is None else labels.repeat_interleave(restarts, 0))
+    candidates.prepare(tried if labels is None else labels.repeat_interleave(restarts, 0), deadline)
     interrupted = False
     try:
         for problem in range(candidates.problems):
@@ -117,6 +117,8 @@ def match_as_published(
             logits = torch.randn(*shape[:2], first.num_classes, generator=generator).to(targets[0]).requires_grad_()
             known = None if labels is None else labels[candidates.owner[which]]
             optimizer = torch.optim.LBFGS([inputs] if known is not None else [inputs, logits])
+            share = deadline.share(candidates.problems - problem)
+            latest: list[tuple[Tensor, Tensor, Tensor]] = []
 
             def closure(
                 inputs: Tensor = inputs,
@@ -125,25 +127,32 @@ def match_as_published(
                 which: Tensor = which,
                 targets: list[Tensor] = targets,
                 optimizer: torch.optim.LBFGS = optimizer,
+                share: Deadline = share,
+                latest: list[tuple[Tensor, Tensor, Tensor]] = latest,
             ) -> Tensor:
-                if deadline.passed:
+                # The start is no result: one step is taken and looked at, however short the time.
+                if len(latest) > 1 and share.passed:
                     raise _TimeUpError
                 optimizer.zero_grad()
                 updates = candidates.updates(inputs, logits.softmax(-1) if known is None else known, which)
                 loss = squared_norm([row - goal for row, goal in zip(updates, targets, strict=True)]).sum()
                 torch.autograd.backward(loss, inputs=[inputs] if known is not None else [inputs, logits])
+                if deadline.limited:
+                    points = inputs.detach().clone(), logits.detach().clone()
+                    latest[:] = [*latest[-1:], (loss.detach(), *points)]
                 return loss
 
             scale = candidates.scales[candidates.owner[which]]
             for iteration in range(1, iterations + 1):
+                images, classes, cut = inputs, logits, False
                 try:
                     loss = torch.as_tensor(optimizer.step(closure))  # type: ignore[no-untyped-call]
                 except _TimeUpError:
-                    break
-                answers = logits if known is None else known
+                    (loss, images, classes), cut = latest[-1], True
+                answers = classes if known is None else known
                 done = problem * iterations + iteration
-                best.record(done, loss / scale, first.scale.undo(inputs), answers, which, own=iteration)
-                if not bool(loss.isfinite()) or bool(loss / scale <= tolerance):
+                best.record(done, loss / scale, first.scale.undo(images), answers, which, own=iteration)
+                if cut or not bool(loss.isfinite()) or bool(loss / scale <= tolerance):
                     break
     except KeyboardInterrupt:
         interrupted = True

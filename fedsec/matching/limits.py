@@ -31,6 +31,10 @@ def check_limits(
         raise InputError(f"{name}: at_once must be at least 1, not {at_once}")
 
 
+_PREPARATION = 4
+"""One part in so many of the time goes to what comes before a search, at most."""
+
+
 class Deadline:
     """A moment on the clock, looked at inside the innermost loops: an evaluation may take minutes.
 
@@ -42,6 +46,11 @@ class Deadline:
         self._moment = None if seconds is None else monotonic() + seconds
 
     @property
+    def limited(self) -> bool:
+        """Whether it will ever pass."""
+        return self._moment is not None
+
+    @property
     def passed(self) -> bool:
         """Whether the time is up."""
         return self._moment is not None and monotonic() >= self._moment
@@ -49,3 +58,7 @@ class Deadline:
     def share(self, parts: int) -> "Deadline":
         """One for the first of so many parts of the time that is left."""
         return Deadline(None if self._moment is None else max(0.0, self._moment - monotonic()) / parts)
+
+    def for_preparation(self) -> "Deadline":
+        """One for what comes before the search: reading labels, trying the model, choosing how to compute."""
+        return self.share(_PREPARATION)

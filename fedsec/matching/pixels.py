@@ -87,7 +87,7 @@ def recover_pixels(
     start = torch.randn(shape, generator=generator)
     start[::restarts] = 0
     start = start.to(candidates.targets[0])
-    candidates.prepare(labels)
+    candidates.prepare(labels, deadline)
     goal = _Goal.of(observations, head, features, schedule, candidates)
     known = torch.tensor([known is not None for known in features])[owner]
     weights = start.new_full((candidates.problems,), schedule.tv_weight)
@@ -214,7 +214,7 @@ class _Goal:
             floor[candidates.owner],
             schedule.gradient_weight,
             candidates.owner,
-            _stacks(attacked, observation),
+            candidates.problems == 1 or _stacks(attacked, observation),
         )
 
     def mismatch(

@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fedsec.errors import InputError
+from fedsec.matching import features
 from fedsec.matching.features import Features, _System, recover_features
 
 
@@ -182,3 +183,22 @@ def test_time_runs_out(looks) -> None:  # type: ignore[no-untyped-def]
     recovered = recover_features(*given, [(labels + 1) % 10], deadline=looks(3))
     assert recovered.values.isfinite().all()
     assert not recovered.solved
+
+
+@pytest.mark.parametrize(("classes", "tried"), [(600, 4), (30, 24)])
+def test_many_classes_leave_time_for_few_starts(monkeypatch: pytest.MonkeyPatch, classes: int, tried: int) -> None:
+    """Each start is long there: with 10,000 classes all of them would take an hour."""
+    _, labels, given = problem(2, classes)
+    solved, attempts = _System.solve, list[Tensor]()
+
+    def counted(system: _System, mixing: Tensor, *others: object) -> object:
+        attempts.append(mixing)
+        return solved(system, mixing, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_System, "solve", counted)
+    monkeypatch.setattr(features, "_WORK", 1.0)
+    wrong = [(labels + 1 + shift) % classes for shift in range(3)]
+    recovered = recover_features(*given, wrong, starts=8, iterations=3)
+    assert not recovered.solved
+    assert sum(map(len, attempts)) == 2 * tried  # softened, then in full
+    assert recovered.untried == 24 - tried
