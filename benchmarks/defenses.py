@@ -38,10 +38,10 @@ FIELDS = ("row", "defense", "adaptive", "iterations", "images", "psnr", "psnr_st
 
 def command(defense: dict[str, Any] | None, *, adaptive: bool, trials: int, iterations: int, folder: str) -> list[str]:
     """One row's command line."""
-    options = f"--attack inverting_gradients --dataset cifar10 --batch-size 1 --labels known --trials {trials}"
+    options = f"--inversion inverting_gradients --dataset cifar10 --batch-size 1 --labels --trials {trials}"
     parts = ["invert", *options.split(), "--iterations", str(iterations), "--normalization", NORMALIZATION]
     if defense is not None:
-        parts += ["--defense", json.dumps(defense), "--adaptive" if adaptive else "--naive"]
+        parts += ["--defense", json.dumps(defense), "--defense-known" if adaptive else "--defense-unknown"]
     return [*parts, "--out", folder, "--json"]
 
 

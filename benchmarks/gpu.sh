@@ -104,10 +104,10 @@ run_piece() {
       ;;
     quickstart) reproduce quickstart --workers 1 ;;
     inversion_lenet)
-      invert "$1" --attack inverting_gradients --labels known --batch-size 1 --dataset photos --trials 40
+      invert "$1" --inversion inverting_gradients --labels --batch-size 1 --dataset photos --trials 40
       ;;
     inversion_resnet18)
-      invert "$1" --attack inverting_gradients --labels known --batch-size 1 --model resnet18 --client-mode eval \
+      invert "$1" --inversion inverting_gradients --labels --batch-size 1 --model resnet18 --client-mode eval \
         --dataset photos --trials 4
       ;;
     inversion_decoupled) invert "$1" --trials 20 ;;

@@ -7,6 +7,7 @@ What stands in `__all__` is public, and so are the packages `fedsec.attacks`, `f
     import fedsec
 
     result = fedsec.run("quickstart")              # a shipped scenario, a file, or a mapping
+    seen = fedsec.invert(images, labels, model=net)  # what a server sees of a client's images
     rule = fedsec.Pipeline([fedsec.defenses.ClipUpdate(max_norm=1.0), fedsec.defenses.Median()])
 """
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
         FedSGD,
         Scaffold,
     )
+    from fedsec.inversion.invert import invert
+    from fedsec.inversion.result import InversionResult
     from fedsec.runs import RunResult, run
     from fedsec.scenario import Scenario, load_scenario
     from fedsec.seeds import Streams
@@ -46,6 +49,9 @@ __all__ = [
     "RunResult",
     "Scenario",
     "load_scenario",
+    # What a curious server sees
+    "invert",
+    "InversionResult",
     # A federation of one's own
     "Federation",
     "KnowledgeFederation",
@@ -100,6 +106,8 @@ _HOMES = {
         "FedSGD",
         "Scaffold",
     ),
+    "fedsec.inversion.invert": ("invert",),
+    "fedsec.inversion.result": ("InversionResult",),
     "fedsec.runs": ("RunResult", "run"),
     "fedsec.scenario": ("Scenario", "load_scenario"),
     "fedsec.seeds": ("Streams",),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedsec.cli.options import BnStatistics, ClientMode, Device, Labels, LpipsNetwork, names_of
+from fedsec.cli.options import BnStatistics, ClientMode, Device, LpipsNetwork, names_of
 from fedsec.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,51 +15,58 @@ if TYPE_CHECKING:
 __all__ = ["invert"]
 
 _INTERRUPTED = 130
-_ATTACK, _CLIENT, _LOCAL, _OUTPUT = "The attack", "The client", "The client's local training", "Results"
+_ATTACK, _CLIENT, _LOCAL, _OUTPUT = "The inversion", "The client", "The client's local training", "Results"
 
 
 def invert(
-    attack: Annotated[
+    inversion: Annotated[
         str | None,
         typer.Option(
-            help="An inversion; see `fedsec list inversions`.",
+            help="See `fedsec list inversions`.",
+            metavar="NAME",
             autocompletion=names_of("inversion", "updates"),
             show_default="decoupled where it applies, else inverting_gradients or dlg",
             rich_help_panel=_ATTACK,
         ),
     ] = None,
     labels: Annotated[
-        Labels, typer.Option(help="Whether the attacker is granted the labels.", rich_help_panel=_ATTACK)
-    ] = Labels.infer,
+        bool, typer.Option("--labels/--no-labels", help="Whether it knows the labels.", rich_help_panel=_ATTACK)
+    ] = False,
     bn_statistics: Annotated[
         BnStatistics | None,
         typer.Option(
-            help="What it has of batch normalization: the batch's statistics, nothing, or running averages only.",
-            show_default="unknown; running with --client-mode eval",
+            help="What it has of batch normalization: nothing, the broadcast averages, what the sent ones tell of the "
+            "batch, or the batch's own.",
+            show_default="none; running with --client-mode eval",
             rich_help_panel=_ATTACK,
         ),
     ] = None,
-    adaptive: Annotated[
-        bool, typer.Option("--adaptive/--naive", help="Whether it knows the client's defense.", rich_help_panel=_ATTACK)
+    defense_known: Annotated[
+        bool,
+        typer.Option(
+            "--defense-known/--defense-unknown",
+            help="Whether it knows the client's defense.",
+            rich_help_panel=_ATTACK,
+        ),
     ] = True,
     iterations: Annotated[
         int | None,
-        typer.Option(min=1, help="Its budget.", show_default="the attack's", rich_help_panel=_ATTACK),
+        typer.Option(min=1, help="Its budget.", show_default="the inversion's", rich_help_panel=_ATTACK),
     ] = None,
     restarts: Annotated[
         int | None,
         typer.Option(
             min=1,
             help="Random starts; the matching loss picks one.",
-            show_default="the attack's",
+            show_default="the inversion's",
             rich_help_panel=_ATTACK,
         ),
     ] = None,
-    attack_option: Annotated[
+    inversion_option: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUE",
-            help="Another option of the attack; repeatable.",
+            help="Another option of the inversion; repeatable.",
             show_default=False,
             rich_help_panel=_ATTACK,
         ),
@@ -158,6 +165,15 @@ def invert(
     ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.", rich_help_panel=_OUTPUT)] = 0,
     device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=_OUTPUT)] = Device.auto,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="CPU threads.",
+            show_default="one, or all where these are faster",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     lpips: Annotated[
         LpipsNetwork | None,
         typer.Option(
@@ -171,7 +187,7 @@ def invert(
         typer.Option(
             metavar="DIR",
             help="Folder of the results.",
-            show_default="inversions/<attack>-<model>-<hash>",
+            show_default="inversions/<inversion>-<model>-<hash>",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
@@ -179,25 +195,30 @@ def invert(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print result.json and nothing else.", rich_help_panel=_OUTPUT)
     ] = False,
+    attack: Annotated[str | None, typer.Option(hidden=True)] = None,
+    attack_option: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
+    adaptive: Annotated[bool | None, typer.Option("--adaptive/--naive", hidden=True)] = None,
 ) -> None:
     """Show what a server sees: recover a client's images and labels from its update.
 
-    Without options: two embedded photographs, an untrained LeNet, the best attack for it, nothing to download.
+    Without options: two embedded photographs, an untrained LeNet, the best inversion of it, nothing to download.
 
     Exit codes: 0 done (whatever was recovered), 2 bad input, 130 interrupted (the best so far is kept).
     """
+    _refuse_old_names(attack, attack_option, adaptive)
     if more and not images:
-        raise InputError(f"unexpected argument {str(more[0])!r}; image files go with --images")
+        flag = "; --labels takes no word: the attacker knows them with it" if str(more[0]) in ("known", "infer") else ""
+        raise InputError(f"unexpected argument {str(more[0])!r}; image files go with --images{flag}")
     if images and dataset is not None:
         raise InputError("--images and --dataset exclude each other: the images are the client's, or the dataset's are")
     if same_class and distinct_classes:
         raise InputError("--same-class and --distinct-classes exclude each other")
     from fedsec.data.normalization import normalization as constants
-    from fedsec.inversion import run
-    from fedsec.inversion.settings import DEFAULT_DATASET, Settings
+    from fedsec.inversion.run import run
+    from fedsec.inversion.settings import DEFAULT_DATASET, InversionSettings
 
-    settings = Settings(
-        attack=attack,
+    settings = InversionSettings(
+        inversion=inversion,
         model=model,
         dataset=dataset or DEFAULT_DATASET,
         images=(*(images or ()), *(more or ())),
@@ -205,7 +226,7 @@ def invert(
         num_classes=num_classes,
         batch_size=batch_size,
         classes="same" if same_class else "distinct" if distinct_classes else None,
-        labels=labels.value,
+        labels=labels,
         local_steps=local_steps,
         local_lr=local_lr,
         local_batch_size=local_batch_size,
@@ -216,33 +237,45 @@ def invert(
         seed=seed,
         iterations=iterations,
         restarts=restarts,
-        attack_options=_options("--attack-option", attack_option or ()),
+        inversion_options=_options("--inversion-option", inversion_option or ()),
         model_options=_options("--model-option", model_option or ()),
         normalization=constants(_value("--normalization", normalization)),
         defense=tuple(_value("--defense", text) for text in defense or ()),
-        adaptive=adaptive,
+        defense_known=defense_known,
         device=device.value,
+        threads=threads,
         lpips=None if lpips is None else lpips.value,
         out=out,
         gif=gif,
     )
-    outcome = run.invert(settings, console=_console(as_json))
+    result = run(settings, console=_console(as_json))
     if as_json:
-        typer.echo((outcome.root / "result.json").read_text(), nl=False)
-    if outcome.interrupted:
+        typer.echo(result.files[-1].read_text(), nl=False)
+    if result.interrupted:
         raise typer.Exit(_INTERRUPTED)
 
 
+def _refuse_old_names(attack: str | None, options: Sequence[str] | None, adaptive: bool | None) -> None:
+    """An attack is what Byzantine clients do; what a curious server does is an inversion, here and in scenarios."""
+    if attack is not None:
+        raise InputError(f"--attack is called --inversion now: --inversion {attack}")
+    if options:
+        raise InputError(f"--attack-option is called --inversion-option now: --inversion-option {options[0]}")
+    if adaptive is not None:
+        old, new = ("--adaptive", "--defense-known") if adaptive else ("--naive", "--defense-unknown")
+        raise InputError(f"{old} is called {new} now")
+
+
 def _options(option: str, texts: Sequence[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise InputError(f"{option} {text!r}: expected KEY=VALUE")
-        if key.strip() in found:
+        if key.strip() in options:
             raise InputError(f"{option} {key.strip()}: is given twice")
-        found[key.strip()] = _value(f"{option} {key.strip()}", value)
-    return found
+        options[key.strip()] = _value(f"{option} {key.strip()}", value)
+    return options
 
 
 def _value(name: str, text: str) -> Any:

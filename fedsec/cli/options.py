@@ -10,7 +10,6 @@ __all__ = [
     "BnStatistics",
     "ClientMode",
     "Device",
-    "Labels",
     "LpipsNetwork",
     "PlainCommand",
     "names_of",
@@ -26,19 +25,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-class Labels(StrEnum):
-    """Whether an inversion is told the labels."""
-
-    known = "known"
-    infer = "infer"
-
-
 class BnStatistics(StrEnum):
-    """What an inversion is told of batch normalization."""
+    """What an inversion has of batch normalization; the words of scenarios."""
 
-    known = "known"
-    unknown = "unknown"
+    none = "none"
     running = "running"
+    sent = "sent"
+    batch = "batch"
 
 
 class ClientMode(StrEnum):

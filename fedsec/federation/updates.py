@@ -60,6 +60,8 @@ class Federation(GlobalModelLoop):
         statistics: the global model's running statistics.
         client_statistics: each client's own, under `bn: local`.
         observers: of what the server receives; training does not depend on them.
+        received_statistics: while observers look, the running statistics that the round's clients sent beside their
+            updates, a row each; None where they send none, and between rounds.
 
     Raises:
         InputError: settings that contradict each other.
@@ -103,6 +105,7 @@ class Federation(GlobalModelLoop):
         self.algorithm, self.aggregator, self.num_classes, self.privacy = algorithm, aggregator, num_classes, privacy
         self.local_updates = local_updates or self.train
         self.observers: list[Observer] = []
+        self.received_statistics: Float[Tensor, "clients statistics"] | None = None
         guards.check(
             guards.RunDescription(
                 algorithm,
@@ -202,8 +205,11 @@ class Federation(GlobalModelLoop):
         sent = {"update": self.client_defenses(trained.updates, clients, number, self.module), **trained.further}
         byzantine = [place for place, client in enumerate(clients) if client in self.threat.byzantine]
         received = forged(sent, self.threat.attack, byzantine, self.parameters, number, self.streams, self.aggregator)
+        if self.sends_statistics:
+            self.received_statistics = trained.statistics
         for observer in self.observers:
             observer(number, clients, received["update"])
+        self.received_statistics = None
         coefficients = self._coefficients(clients)
         verdict = self._aggregate(received, coefficients, drawn, number, clients)
         total = coefficients.sum().item()
@@ -242,6 +248,11 @@ class Federation(GlobalModelLoop):
         if self.privacy is None or self.round >= self.rounds:
             return False
         return self.privacy.ends(self.algorithm.heard(self.sample(self.round + 1), self.round + 1, self.streams))
+
+    @property
+    def sends_statistics(self) -> bool:
+        """Whether clients send the running statistics that their training led to beside their updates."""
+        return self.bn in ("average", "reset") and bool(self.trainer.statistics.size)
 
     def _epsilon(self) -> float | None:
         return None if self.privacy is None else self.privacy.epsilon().value
@@ -328,7 +339,7 @@ class Federation(GlobalModelLoop):
 
     def _cost(self, result: LocalResult, clients: Sequence[int], round_number: int) -> EdgeCost:
         number = self.parameters.element_size()
-        statistics = self.statistics.numel() if self.bn in ("average", "reset") else 0
+        statistics = self.statistics.numel() if self.sends_statistics else 0
         up = (len(self.algorithm.sends) * self.parameters.numel() + statistics) * number
         down = (len(self.algorithm.broadcasts) * self.parameters.numel() + statistics) * number
         examples = result.examples.tolist()

@@ -1,66 +1,25 @@
 """The client of an inversion: what it computes on its images, and what of it the server sees."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int64, UInt8
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedsec.data.images import normalize
 from fedsec.data.normalization import Normalization
 from fedsec.defense.updates import ClientSide, UpdateTransform
 from fedsec.errors import InputError
-from fedsec.threat import LocalSteps, Observation, PixelScale
+from fedsec.inversion.server_view import (
+    ClientMode,
+    ClientWork,
+    ServerKnowledge,
+    evaluation_in_words,
+    in_mode,
+    server_view,
+)
+from fedsec.threat import LocalSteps, Observation
 
-__all__ = [
-    "BatchStatistics",
-    "ClientMode",
-    "Grants",
-    "batch_statistics",
-    "has_batch_statistics",
-    "observe",
-    "pixel_scale",
-]
-
-ClientMode = Literal["train", "eval"]
-BatchStatistics = Literal["known", "unknown", "running"]
-
-
-@dataclass(frozen=True)
-class Grants:
-    """What the attacker is told beside model, update and counts.
-
-    Args:
-        labels: the batch's labels, in no particular order.
-        statistics: of batch normalization. `known`: mean and variance of the client's batch at every such layer.
-            `unknown`: nothing, and the attacker lets its own images make them (train mode). `running`: the attacker
-            assumes that the client used the broadcast running averages (eval mode).
-        defense: what the client's defense is, and its settings.
-    """
-
-    labels: bool = False
-    statistics: BatchStatistics = "unknown"
-    defense: bool = True
-
-
-def has_batch_statistics(model: nn.Module) -> bool:
-    """Whether one image's logits depend on the other images of its batch, through batch normalization."""
-    return any(isinstance(module, _BatchNorm) for module in model.modules())
-
-
-def pixel_scale(normalization: Normalization) -> PixelScale:
-    """The same constants in the attacker's terms."""
-    mean, std = normalization.mean, normalization.std
-    channels = max(len(mean), len(std))
-    return PixelScale(
-        mean if len(mean) == channels else mean * channels, std if len(std) == channels else std * channels
-    )
+__all__ = ["observe"]
 
 
 def observe(
@@ -72,7 +31,7 @@ def observe(
     normalization: Normalization,
     local: LocalSteps | None = None,
     mode: ClientMode = "train",
-    grants: Grants | None = None,
+    knowledge: ServerKnowledge | None = None,
     defense: UpdateTransform | None = None,
     noise: torch.Generator | None = None,
     generator: torch.Generator,
@@ -88,8 +47,8 @@ def observe(
         num_classes: number of logits.
         normalization: how pixels become the model's input.
         local: local training in place of a single gradient; without momentum.
-        mode: of the client's batch normalization. Without any, the client computes in eval mode: dropout is off.
-        grants: what else the attacker is told; by default only the defense.
+        mode: of the client's batch normalization. All else is in eval mode: dropout is off.
+        knowledge: what else the attacker knows; by default only the defense.
         defense: what the client does to its update before it sends it. What it holds back in this round would be sent
             in a later one; nothing is carried over from an earlier one.
         noise: of the defense, so that it changes neither the batches nor anything else; one seeded with 0 by default.
@@ -98,51 +57,32 @@ def observe(
     Raises:
         InputError: the model cannot be evaluated on such a batch, or its update is not finite.
     """
-    grants = grants or Grants()
-    batched = has_batch_statistics(model)
-    client = deepcopy(model).float().train(batched and mode == "train")
+    client = in_mode(model, train=mode == "train")
     inputs = normalize(images, normalization)
-    granted = _statistics(client, inputs) if batched and grants.statistics == "known" else None
     update = _gradient(client, inputs, labels) if local is None else _train(client, inputs, labels, local, generator)
+    work = ClientWork(images, labels, local, mode, dict(client.named_buffers()))
     distortion = None
     if defense is not None:
-        received = deepcopy(model).float().train(batched and mode == "train")
+        received = in_mode(model, train=mode == "train")
         update = defense(update, generator=noise, client=ClientSide(received, inputs, labels))
-        distortion = defense.known(update) if grants.defense else None
-    assumes_train = {"known": mode == "train", "unknown": True, "running": False}[grants.statistics]
-    assumed = deepcopy(model).float().train(batched and assumes_train)
-    shuffled = labels[torch.randperm(len(labels), generator=generator).to(labels.device)]
-    channels, height, width = images.shape[1:]
-    return Observation(
-        assumed,
+        distortion = defense.known(update)
+    return server_view(
+        model,
         update,
-        (channels, height, width),
-        num_classes,
-        len(images),
-        scale=pixel_scale(normalization),
-        local=local,
-        labels=shuffled if grants.labels else None,
-        statistics=granted,
+        work,
+        knowledge or ServerKnowledge(),
+        num_classes=num_classes,
+        normalization=normalization,
         distortion=distortion,
+        order=generator,
     )
-
-
-def batch_statistics(
-    model: nn.Module, images: UInt8[Tensor, "batch channels height width"], normalization: Normalization
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Mean and biased variance of a client's batch at the input of every batch normalization, in train mode.
-
-    Raises:
-        InputError: the model cannot be evaluated on such a batch.
-    """
-    return _statistics(deepcopy(model).float().train(), normalize(images, normalization))
 
 
 def _gradient(client: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
     parameters = {name: parameter for name, parameter in client.named_parameters() if parameter.requires_grad}
     if not parameters:
         raise InputError("the model has no parameter to train: a client would send nothing")
-    with _in_words(len(inputs)):
+    with evaluation_in_words(len(inputs)):
         loss = F.cross_entropy(client(inputs), labels)
         # A parameter that the loss does not reach has a gradient of zeros, as the client would send it.
         rows = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
@@ -165,33 +105,3 @@ def _train(
             for name, row in gradient.items():
                 client.get_parameter(name).sub_(row, alpha=local.lr)
     return {name: client.get_parameter(name).detach() - row for name, row in before.items()}
-
-
-@torch.no_grad()
-def _statistics(client: nn.Module, inputs: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Mean and biased variance over the batch at the input of every batch normalization."""
-    # A copy: a forward pass in train mode moves the running averages.
-    client, found = deepcopy(client), {}
-
-    def note(name: str, arguments: Sequence[Tensor]) -> None:
-        entered = arguments[0].transpose(0, 1).flatten(1)
-        found[name] = entered.mean(1), entered.var(1, unbiased=False)
-
-    for name, module in client.named_modules():
-        if isinstance(module, _BatchNorm):
-            module.register_forward_pre_hook(lambda _, arguments, name=name: note(name, arguments))
-    with _in_words(len(inputs)):
-        client(inputs)
-    return found
-
-
-@contextmanager
-def _in_words(batch: int) -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise InputError(
-            f"the model cannot be evaluated on a batch of {batch}: {' '.join(str(error).split())}"
-        ) from error

@@ -52,18 +52,18 @@ class Likeness:
     error: float
 
 
-def compare(found: Float[Tensor, "batch features"], truth: Float[Tensor, "batch features"]) -> Likeness:
+def compare(recovered: Float[Tensor, "batch features"], truth: Float[Tensor, "batch features"]) -> Likeness:
     """Recovered features beside the true ones, each assigned to another so that the summed cosine is the largest."""
     from scipy.optimize import linear_sum_assignment
 
     truth = truth.double()
-    found = found.to(truth)
-    cosines = F.cosine_similarity(truth[:, None], found[None], dim=2).cpu()
+    recovered = recovered.to(truth)
+    cosines = F.cosine_similarity(truth[:, None], recovered[None], dim=2).cpu()
     rows, columns = linear_sum_assignment(-cosines.numpy())
-    errors = (found[columns] - truth[rows]).norm(dim=1) / truth[rows].norm(dim=1).clamp_min(1e-12)
+    errors = (recovered[columns] - truth[rows]).norm(dim=1) / truth[rows].norm(dim=1).clamp_min(1e-12)
     return Likeness(float(cosines[rows, columns].mean()), float(errors.mean()))
 
 
-def mean_likeness(each: Sequence[Likeness]) -> Likeness:
+def mean_likeness(likenesses: Sequence[Likeness]) -> Likeness:
     """The mean over batches."""
-    return Likeness(fmean(one.cosine for one in each), fmean(one.error for one in each))
+    return Likeness(fmean(likeness.cosine for likeness in likenesses), fmean(likeness.error for likeness in likenesses))

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from fedsec.data import Dataset, Split, load
 from fedsec.errors import InputError, printable
 from fedsec.inversion import files
-from fedsec.inversion.settings import DEFAULT_BATCH, DEFAULT_DATASET, Settings
+from fedsec.inversion.settings import DEFAULT_BATCH, DEFAULT_DATASET, InversionSettings
 from fedsec.seeds import Streams
 
 __all__ = ["Victims", "choose"]
@@ -66,7 +66,7 @@ class Victims:
         return len(self.classes)
 
 
-def choose(settings: Settings, streams: Streams) -> Victims:
+def choose(settings: InversionSettings, streams: Streams) -> Victims:
     """The batches that the settings ask for.
 
     Args:
@@ -76,11 +76,13 @@ def choose(settings: Settings, streams: Streams) -> Victims:
     Raises:
         InputError: a dataset that is absent, a file that is no image, or fewer images than are asked for.
     """
+    if settings.pixels is not None:
+        return _from_pixels(settings, *settings.pixels)
     return _from_files(settings) if settings.images else _from_dataset(settings, streams)
 
 
-def _from_dataset(settings: Settings, streams: Streams) -> Victims:
-    dataset = load(settings.dataset)
+def _from_dataset(settings: InversionSettings, streams: Streams) -> Victims:
+    dataset = load(settings.dataset) if isinstance(settings.dataset, str) else settings.dataset
     if dataset.task != "classification":
         raise InputError(
             f"--dataset {dataset.name}: is data for {dataset.task}, and what is reconstructed are images with classes; "
@@ -115,25 +117,25 @@ def _order(dataset: Dataset, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([order[whole], order[~whole]])
 
 
-def _from_files(settings: Settings) -> Victims:
-    found = files.find(settings.images)
-    names = sorted({file.label for file in found if file.label is not None})
+def _from_files(settings: InversionSettings) -> Victims:
+    image_files = files.find(settings.images)
+    names = sorted({file.label for file in image_files if file.label is not None})
     count = max(settings.num_classes or FILE_CLASSES, len(names))
     classes = (*names, *(f"class {number}" for number in range(len(names), count)))
-    of = [number % count if file.label is None else names.index(file.label) for number, file in enumerate(found)]
+    of = [number % count if file.label is None else names.index(file.label) for number, file in enumerate(image_files)]
     labels = torch.tensor(of)
-    where = f"the {len(found)} images given" if len(found) > 1 else "the one image given"
-    chosen = _batches(torch.arange(len(found)), labels, count, settings, where)
+    where = f"the {len(image_files)} images given" if len(image_files) > 1 else "the one image given"
+    chosen = _batches(torch.arange(len(image_files)), labels, count, settings, where)
     rows = chosen.tolist()
-    images, notes = files.read([found[index] for row in rows for index in row], settings.side)
-    if len(found) > chosen.numel():
-        notes.append(f"{chosen.numel()} of {len(found)} images are used; --batch-size and --trials take more")
+    images, notes = files.read([image_files[index] for row in rows for index in row], settings.side)
+    if len(image_files) > chosen.numel():
+        notes.append(f"{chosen.numel()} of {len(image_files)} images are used; --batch-size and --trials take more")
     if not names:
         notes.append("the images have no classes; they are labeled 0, 1, ... in order")
     return Victims(
         images.view(*chosen.shape, *images.shape[1:]),
         labels[chosen],
-        tuple(tuple(printable(found[index].path.name) for index in row) for row in rows),
+        tuple(tuple(printable(image_files[index].path.name) for index in row) for row in rows),
         classes,
         _photos_mean(settings.side),
         "the mean of the embedded photographs",
@@ -141,6 +143,32 @@ def _from_files(settings: Settings) -> Victims:
         None,
         ", ".join(printable(str(path)) for path in settings.images),
         tuple(notes),
+    )
+
+
+def _from_pixels(
+    settings: InversionSettings,
+    pixels: UInt8[Tensor, "images channels height width"],
+    labels: Int64[Tensor, "images"],
+) -> Victims:
+    count = max(settings.num_classes or FILE_CLASSES, int(labels.max()) + 1)
+    chosen = _batches(torch.arange(len(pixels)), labels, count, settings, f"the {len(pixels)} images given")
+    channels, height, width = pixels.shape[1:]
+    mean = interpolate(_photos_mean(max(height, width))[None], size=(height, width), mode="bilinear", antialias=True)[0]
+    mean = mean if channels == 3 else mean.mean(0, keepdim=True).expand(channels, -1, -1).clone()
+    unused = len(pixels) - chosen.numel()
+    notes = (f"{chosen.numel()} of {len(pixels)} images are used; batch_size and trials take more",) if unused else ()
+    return Victims(
+        pixels[chosen],
+        labels[chosen],
+        tuple(tuple(f"image {index}" for index in row) for row in chosen.tolist()),
+        tuple(f"class {number}" for number in range(count)),
+        mean,
+        "the mean of the embedded photographs",
+        None,
+        None,
+        "the images given",
+        notes,
     )
 
 
@@ -153,14 +181,14 @@ def _batches(
     order: Int64[Tensor, "candidates"],
     labels: Int64[Tensor, "candidates"],
     num_classes: int,
-    settings: Settings,
+    settings: InversionSettings,
     where: str,
 ) -> Int64[Tensor, "trials batch"]:
     """Indices of disjoint batches, taken in the given order as far as the classes may mix."""
     trials, batch = settings.trials, settings.batch_size or min(DEFAULT_BATCH, len(order))
     classes = settings.classes
     if classes is None:
-        whole = settings.dataset == DEFAULT_DATASET and not settings.images and batch <= num_classes
+        whole = settings.dataset == DEFAULT_DATASET and not settings.own_images and batch <= num_classes
         classes = "distinct" if whole else "any"
     wanted = f"{trials} {'batch' if trials == 1 else 'batches'} of {batch}"
     if trials * batch > len(order):

@@ -18,7 +18,7 @@ from fedsec.report.console import QUIET_SECONDS, bars, say
 from fedsec.report.progress import duration
 from fedsec.threat import Snapshot
 
-__all__ = ["Progress"]
+__all__ = ["InversionProgress"]
 
 PICTURE_SECONDS = 4.0
 """Between two pictures of the best so far, at least."""
@@ -26,7 +26,7 @@ MOST_FRAMES = 60
 """Moments of the recovery that are kept; every other one is dropped when there are more."""
 
 
-class Progress:
+class InversionProgress:
     """Shows how far an attack has come; a context manager, and the watch to give to the attack.
 
     Args:

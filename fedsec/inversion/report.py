@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fedsec.inversion.client import has_batch_statistics
 from fedsec.inversion.images import Victims
+from fedsec.inversion.server_view import ServerKnowledge, has_batch_statistics
 from fedsec.metrics.images import ImageScore, Scores
+from fedsec.report.console import say
 from fedsec.threat import Observation, Reconstruction
 
 __all__ = ["defense_words", "given", "notes_of", "show", "verdict"]
@@ -24,7 +25,7 @@ MOST_ROWS = 32
 _LEGEND = "PSNR in dB; gray, mean: what a gray image and the mean image would have"
 
 
-def given(observation: Observation, labels_known: bool, statistics: str, defense: str = "") -> str:
+def given(observation: Observation, knowledge: ServerKnowledge, defense: str = "") -> str:
     """One line: what the attacker held; `defense` as `defense_words` says it."""
     size = observation.batch_size
     images = "1 image" if size == 1 else f"{size} images"
@@ -37,16 +38,17 @@ def given(observation: Observation, labels_known: bool, statistics: str, defense
         update = (
             f"the difference that {steps} on {images} made (learning rate {local.lr:g}, {batch} a step, order unknown)"
         )
-    parts = [f"the model and {update}", "labels granted" if labels_known else "no labels"]
+    parts = [f"the model and {update}", "labels granted" if knowledge.labels else "no labels"]
     if has_batch_statistics(observation.model):
         words = {
-            "known": "the batch's normalization statistics granted",
-            "unknown": "no normalization statistics",
+            "none": "no normalization statistics",
             "running": "normalization by running averages assumed",
+            "sent": "the batch's normalization statistics, from the running averages that were sent",
+            "batch": "the batch's normalization statistics granted",
         }
-        parts.append(words[statistics])
-    told = "the attacker has " + "; ".join(parts)
-    return f"{told}. {defense}" if defense else told
+        parts.append(words[knowledge.bn_statistics])
+    line = "the attacker has " + "; ".join(parts)
+    return f"{line}. {defense}" if defense else line
 
 
 def defense_words(defenses: Sequence[tuple[str, Mapping[str, Any]]], known: bool, *, short: bool = False) -> str:
@@ -142,13 +144,11 @@ def show(
     if scores.images:
         console.print(_table(victims, scores, result["metrics"]))
 
-    def say(text: str, style: str = "") -> None:
-        console.print(Text(text, style=style), soft_wrap=True, highlight=False)
-
-    say(verdict(scores), "bold")
+    say(console, verdict(scores), "bold")
     for line in lines:
-        say(line)
-    say(f"results: {result['out']}/ {', '.join(files)}")
+        say(console, line)
+    if result["out"] is not None:
+        say(console, f"results: {result['out']}/ {', '.join(files)}")
 
 
 def labels_line(scores: Scores, known: bool) -> str | None:
@@ -161,10 +161,11 @@ def labels_line(scores: Scores, known: bool) -> str | None:
     return text if matched == scores.labels_in_common else f"{text}, {matched} of them at the right image"
 
 
-def notes_of(found: Sequence[Reconstruction]) -> list[str]:
+def notes_of(reconstructions: Sequence[Reconstruction]) -> list[str]:
     """Every distinct note of an attack once, with the number of trials that it concerns if those are not all."""
-    counts = Counter(note for each in found for note in dict.fromkeys(each.notes))
-    return [note if count == len(found) else f"{note}{_share(count, len(found))}" for note, count in counts.items()]
+    trials = len(reconstructions)
+    counts = Counter(note for reconstruction in reconstructions for note in dict.fromkeys(reconstruction.notes))
+    return [note if count == trials else f"{note}{_share(count, trials)}" for note, count in counts.items()]
 
 
 def features_line(metrics: Mapping[str, float | None], trials: int) -> str | None:

@@ -1,21 +1,25 @@
-"""What `fedsec invert` was asked to do, checked before any work is done."""
+"""What an inversion was asked to do, by the command or from Python, checked before any work is done."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from math import ceil, isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from jaxtyping import Int64, UInt8
+from torch import Tensor, nn
+
+from fedsec.data.dataset import Dataset
 from fedsec.data.normalization import Normalization
-from fedsec.errors import InputError
-from fedsec.inversion.client import BatchStatistics, ClientMode
+from fedsec.errors import InputError, printable
+from fedsec.inversion.server_view import BatchStatistics, ClientMode, ServerKnowledge
 from fedsec.metrics.lpips import Network
 from fedsec.plugins import registry
-from fedsec.threat import LocalSteps
+from fedsec.threat import Inversion, LocalSteps
 
-__all__ = ["DEFAULT_BATCH", "DEFAULT_DATASET", "DEFAULT_MODEL", "Classes", "Labels", "Settings"]
+__all__ = ["DEFAULT_BATCH", "DEFAULT_DATASET", "DEFAULT_MODEL", "Classes", "InversionSettings"]
 
 DEFAULT_BATCH = 2
 DEFAULT_DATASET = "photos"
@@ -24,43 +28,44 @@ DEFAULT_SIZE = 32
 DEFAULT_LR = 0.01
 
 Classes = Literal["any", "distinct", "same"]
-Labels = Literal["known", "infer"]
 
-_WITHOUT_EFFECT = ("device", "lpips", "out", "gif")
+_WITHOUT_EFFECT = ("device", "threads", "lpips", "out", "gif")
 """Settings that change no recovered pixel."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class InversionSettings:
     """Everything an inversion depends on.
 
     Args:
-        attack: its name; by default the best that applies.
-        model: a name, or `package.module:factory` for the user's own.
-        dataset: whose test images are attacked.
+        inversion: a name, or an object; by default the best that applies.
+        model: a name, or `package.module:factory` for the user's own, or a module (of which a copy is attacked).
+        dataset: whose test images are attacked: a name, or a dataset.
         images: files and folders to take in place of a dataset.
+        pixels: images to take in place of files, in 0..255, and the class of each.
         image_size: to which those are resized, in pixels.
         num_classes: of the model that is attacked with them; by default 10, or as many as there are class folders.
         batch_size: images of one client; by default 2, or 1 if there is only one image.
         classes: how those of a batch mix; by default distinct for the embedded photographs, any otherwise.
-        labels: whether the attacker is granted them, or has to infer them.
+        labels: whether the attacker knows them, or has to infer them.
         local_steps: SGD steps of the client; with one of the local options, its update is a parameter difference.
         local_lr: its learning rate.
         local_batch_size: its images a step; all by default.
         client_mode: of the client's batch normalization.
-        bn_statistics: what the attacker knows of it; see `fedsec.inversion.client.Grants`. By default `unknown` if the
-            client is in train mode and `running` if it is in eval mode.
+        bn_statistics: what the attacker has of it: none, running, sent or batch; see `BatchStatistics`. By default
+            `none` if the client is in train mode and `running` if it is in eval mode.
         train_epochs: of the model before it is attacked.
         trials: disjoint batches, attacked together.
         seed: of everything random.
-        iterations: in place of the attack's own option of this name.
+        iterations: in place of the inversion's own option of this name.
         restarts: likewise.
-        attack_options: the attack's own.
+        inversion_options: the inversion's own.
         model_options: the model's own.
         normalization: how pixels become the model's input.
         defense: of the client's update, applied in order: names, or mappings of a name and options.
-        adaptive: whether the attacker knows the defense and its settings.
+        defense_known: whether the attacker knows the defense and its settings.
         device: `auto`, `cpu` or `cuda`.
+        threads: of the CPU to compute with; by default one, or all that PyTorch has where these are faster.
         lpips: backbone of the perceptual distance; downloaded if need be. By default alex, if it is there.
         out: folder of the results; by default below `inversions/`.
         gif: whether to animate the recovery.
@@ -69,15 +74,16 @@ class Settings:
         InputError: something unknown, out of range or contradictory.
     """
 
-    attack: str | None = None
-    model: str = DEFAULT_MODEL
-    dataset: str = DEFAULT_DATASET
+    inversion: str | Inversion | None = None
+    model: str | nn.Module = DEFAULT_MODEL
+    dataset: str | Dataset = DEFAULT_DATASET
     images: tuple[Path, ...] = ()
+    pixels: tuple[UInt8[Tensor, "images channels height width"], Int64[Tensor, "images"]] | None = None
     image_size: int | None = None
     num_classes: int | None = None
     batch_size: int | None = None
     classes: Classes | None = None
-    labels: Labels = "infer"
+    labels: bool = False
     local_steps: int | None = None
     local_lr: float | None = None
     local_batch_size: int | None = None
@@ -88,12 +94,13 @@ class Settings:
     seed: int = 0
     iterations: int | None = None
     restarts: int | None = None
-    attack_options: Mapping[str, Any] = field(default_factory=dict)
+    inversion_options: Mapping[str, Any] = field(default_factory=dict)
     model_options: Mapping[str, Any] = field(default_factory=dict)
     normalization: Normalization = field(default_factory=Normalization)
     defense: tuple[str | Mapping[str, Any], ...] = ()
-    adaptive: bool = True
+    defense_known: bool = True
     device: str = "auto"
+    threads: int | None = None
     lpips: Network | None = None
     out: Path | None = None
     gif: bool = False
@@ -101,26 +108,50 @@ class Settings:
     def __post_init__(self) -> None:
         self._check_numbers()
         self._check_choices()
-        object.__setattr__(self, "defense", tuple(_resolved_defense(each) for each in self.defense))
-        if not self.adaptive and not self.defense:
-            raise InputError("--naive is an attacker who does not know the client's defense; expected --defense too")
-        if self.attack is not None:
-            self.resolved_attack_options(self.attack)
-        elif self.attack_options:
-            raise InputError("--attack-option needs --attack: the options are that attack's own")
-        if not self.own_model:
+        object.__setattr__(self, "defense", tuple(_resolved_defense(defense) for defense in self.defense))
+        if not self.defense_known and not self.defense:
+            raise InputError(
+                "--defense-unknown is an attacker who does not know the client's defense; expected --defense too"
+            )
+        if isinstance(self.inversion, str):
+            self.resolved_options(self.inversion)
+        elif self.inversion_options:
+            raise InputError("--inversion-option needs --inversion and a name: the options are that inversion's own")
+        elif self.inversion is not None and not (self.iterations is self.restarts is None):
+            raise InputError("iterations and restarts go with an inversion's name; an object has its own")
+        if isinstance(self.model, str) and not self.own_model:
             registry.check("model", self.model, self.model_options, "--model-option")
-        if not self.images:
+        if not self.own_images and isinstance(self.dataset, str):
             registry.entry("dataset", self.dataset)
-        if self.images and self.train_epochs:
+        if self.client_mode == "eval" and self.bn_statistics == "sent":
+            raise InputError(
+                "--bn-statistics sent: a client in eval mode sends the running statistics that it received; expected "
+                "--client-mode train, or none, running or batch"
+            )
+        if self.own_images and self.train_epochs:
             raise InputError("--train-epochs needs a dataset to train on; --images are what is attacked")
         if self.out is not None and self.out.exists() and not self.out.is_dir():
             raise InputError(f"--out {self.out}: is not a folder")
 
     @property
     def own_model(self) -> bool:
-        """Whether the model is the user's own, named by import path."""
-        return ":" in self.model
+        """Whether the model is the user's own: a module, or named by import path."""
+        return not isinstance(self.model, str) or ":" in self.model
+
+    @property
+    def own_images(self) -> bool:
+        """Whether the images are the user's own, and no dataset's."""
+        return bool(self.images) or self.pixels is not None
+
+    @property
+    def model_name(self) -> str:
+        """What the model is called: its name, its import path, or the class of a module."""
+        return printable(self.model) if isinstance(self.model, str) else type(self.model).__name__
+
+    @property
+    def knowledge(self) -> ServerKnowledge:
+        """What the attacker knows, defaults resolved, in the words of scenarios."""
+        return ServerKnowledge(self.labels, self.statistics, self.defense_known)
 
     @property
     def side(self) -> int:
@@ -138,15 +169,15 @@ class Settings:
     def defenses(self) -> tuple[tuple[str, dict[str, Any]], ...]:
         """(name, all options) of each defense of the update, in order."""
         return tuple(
-            (each["name"], {key: value for key, value in each.items() if key != "name"})
-            for each in self.defense
-            if isinstance(each, Mapping)
+            (defense["name"], {key: value for key, value in defense.items() if key != "name"})
+            for defense in self.defense
+            if isinstance(defense, Mapping)
         )
 
     @property
     def statistics(self) -> BatchStatistics:
         """What the attacker knows of batch normalization, defaults resolved."""
-        return self.bn_statistics or ("unknown" if self.client_mode == "train" else "running")
+        return self.bn_statistics or ("none" if self.client_mode == "train" else "running")
 
     def check_batch(self, num_images: int) -> None:
         """Refuse local training that does not go with the client's images.
@@ -169,46 +200,50 @@ class Settings:
                 f"the update; expected at least {ceil(num_images / step)} steps, or a smaller --batch-size"
             )
 
-    def resolved_attack_options(self, attack: str) -> dict[str, Any]:
-        """All options of an attack, with `iterations` and `restarts` among them, checked, defaults filled in.
+    def resolved_options(self, inversion: str) -> dict[str, Any]:
+        """All options of an inversion, with `iterations` and `restarts` among them, checked, defaults filled in.
 
         Raises:
             InputError: no such inversion, or an option that it does not have or take.
         """
-        known = registry.entry("inversion", attack)
+        known = registry.entry("inversion", inversion)
         if known.role != "updates":
             raise InputError(
-                f"--attack {attack}: looks at no update ({known.summary.rstrip('.')}); expected one of "
+                f"--inversion {inversion}: looks at no update ({known.summary.rstrip('.')}); expected one of "
                 f"{', '.join(name for name, entry in registry.entries('inversion').items() if entry.role == 'updates')}"
             )
         names = [parameter.name for parameter in known.parameters]
-        options = dict(self.attack_options)
+        options = dict(self.inversion_options)
         for name, value in (("iterations", self.iterations), ("restarts", self.restarts)):
             if value is None:
                 continue
             if name not in names:
                 raise InputError(
-                    f"--{name}: inversion {attack!r} has no such option; it has: {', '.join(names) or 'none'}"
+                    f"--{name}: inversion {inversion!r} has no such option; it has: {', '.join(names) or 'none'}"
                 )
             if name in options:
-                raise InputError(f"--{name}: is given twice, also as --attack-option {name}")
+                raise InputError(f"--{name}: is given twice, also as --inversion-option {name}")
             options[name] = value
-        return registry.check("inversion", attack, options, "--attack-option")
+        return registry.check("inversion", inversion, options, "--inversion-option")
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
-        content = {each.name: getattr(self, each.name) for each in fields(self)}
-        content["images"] = [str(path) for path in self.images]
-        content["dataset"] = None if self.images else self.dataset
-        content["bn_statistics"] = self.statistics
+        content = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "pixels"}
+        content["images"] = [printable(str(path)) for path in self.images]
+        content["dataset"] = None if self.own_images else getattr(self.dataset, "name", self.dataset)
+        content["model"] = self.model_name
+        if isinstance(self.inversion, Inversion):
+            content["inversion"] = type(self.inversion).__name__
+        for name in ("labels", "bn_statistics", "defense_known"):
+            del content[name]
+        content["knowledge"] = asdict(self.knowledge)
         content["local_lr"] = self.local.lr if self.local else None
         constants = self.normalization
         content["normalization"] = {"mean": list(constants.mean), "std": list(constants.std)}
-        content["out"] = None if self.out is None else str(self.out)
-        for name in ("attack_options", "model_options"):
+        content["out"] = None if self.out is None else printable(str(self.out))
+        for name in ("inversion_options", "model_options"):
             content[name] = dict(content[name])
         content["defense"] = [{"name": name, **options} for name, options in self.defenses]
-        content["adaptive"] = self.adaptive if self.defense else None
         return content
 
     def fingerprint(self) -> str:
@@ -217,16 +252,18 @@ class Settings:
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
     def _check_numbers(self) -> None:
-        for name in ("batch_size", "local_steps", "local_batch_size", "trials", "iterations", "restarts"):
+        for name in ("batch_size", "local_steps", "local_batch_size", "trials", "iterations", "restarts", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{_option(name)} must be at least 1, got {value}")
         for name in ("train_epochs", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"{_option(name)} must not be negative, got {getattr(self, name)}")
+        if self.image_size is not None and self.pixels is not None:
+            raise InputError("image_size is for files; arrays are taken as they are")
         for name, least in (("image_size", 8), ("num_classes", 2)):
             value = getattr(self, name)
-            if value is not None and not self.images:
+            if value is not None and not self.own_images:
                 raise InputError(f"{_option(name)} goes with --images; a dataset has its own")
             if value is not None and value < least:
                 raise InputError(f"{_option(name)} must be at least {least}, got {value}")
@@ -234,13 +271,14 @@ class Settings:
             raise InputError(f"--local-lr must be positive, got {self.local_lr}")
         if self.local_steps is None and (self.local_lr is not None or self.local_batch_size is not None):
             raise InputError("--local-lr and --local-batch-size describe local training; expected --local-steps too")
-        if self.batch_size is not None or not self.images:
+        if self.batch_size is not None or not self.own_images:
             self.check_batch(self.batch_size or DEFAULT_BATCH)
 
     def _check_choices(self) -> None:
         choices: dict[str, tuple[Any, ...]] = {
             "classes": (None, *get_args(Classes)),
-            "labels": get_args(Labels),
+            "labels": (True, False),
+            "defense_known": (True, False),
             "client_mode": get_args(ClientMode),
             "bn_statistics": (None, *get_args(BatchStatistics)),
             "device": ("auto", "cpu", "cuda"),
@@ -248,7 +286,7 @@ class Settings:
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:
-                words = ", ".join(word for word in known if word)
+                words = ", ".join(str(word) for word in known if word is not None)
                 raise InputError(f"{_option(name)} must be one of {words}, got {getattr(self, name)!r}")
 
 
@@ -266,8 +304,16 @@ def _resolved_defense(given: str | Mapping[str, Any]) -> dict[str, Any]:
     ours = [known for known, entry in registry.entries("defense").items() if entry.role == "update"]
     if name not in registry.entries("defense"):
         raise InputError(f"--defense: {registry.unknown('defense', name, ours)}")
+    entry = registry.entry("defense", name)
+    if entry.role == "local":
+        raise InputError(
+            f"--defense {name}: is part of the client's training, of many small steps ({entry.summary.rstrip('.')}), "
+            "and what one update shows here is one gradient or a few plain steps; a scenario attacks such clients (an "
+            f"inversion beside defense: {name}), and clip and gaussian_noise do to one update here what it does to a "
+            "step"
+        )
     if name not in ours:
-        summary = registry.entry("defense", name).summary.rstrip(".")
+        summary = entry.summary.rstrip(".")
         raise InputError(
             f"--defense {name}: is the server's, for updates of many clients ({summary}); expected what a client does "
             f"to its own: {', '.join(ours)}"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedsec.data.dataset import Dataset
 from fedsec.engine.local_training import LocalTraining
@@ -16,15 +17,15 @@ from fedsec.errors import InputError
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import RoundLoop
 from fedsec.federation.updates import Federation
-from fedsec.inversion.client import batch_statistics, has_batch_statistics, pixel_scale
 from fedsec.inversion.figures import Pair, draw_reconstruction
+from fedsec.inversion.server_view import ClientWork, ServerKnowledge, has_batch_statistics, pixel_scale, server_view
 from fedsec.metrics.images import Scores, score
 from fedsec.metrics.lpips import Lpips, MissingWeightsError
 from fedsec.metrics.metric import of_source
 from fedsec.plugins import registry
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
-from fedsec.threat import Distortion, FeatureObservation, Knowledge, LocalSteps, Observation, Reconstruction
+from fedsec.threat import Distortion, FeatureObservation, Knowledge, LocalSteps, Reconstruction
 
 MOST_FEATURES = 8
 """Images reconstructed from feature maps unless the scenario says otherwise; each is independent of the others."""
@@ -73,9 +74,15 @@ class CuriousServer:
 
     def _check_updates(self) -> None:
         assert isinstance(self.federation, Federation)
-        if self.knowledge.bn_statistics == "batch" and not has_batch_statistics(self.federation.module):
+        word = self.knowledge.bn_statistics
+        if word in ("batch", "sent") and not has_batch_statistics(self.federation.module):
             raise InputError(
-                "inversion.knowledge.bn_statistics: the model has no batch normalization; expected none, got batch"
+                f"inversion.knowledge.bn_statistics: the model has no batch normalization; expected none, got {word}"
+            )
+        if word == "sent" and not self.federation.sends_statistics:
+            raise InputError(
+                f"inversion.knowledge.bn_statistics: with federation.bn: {self.federation.bn} clients send no running "
+                "statistics of their training; expected federation.bn average or reset, or none or running here"
             )
         local = self.federation.algorithm.training
         if local is not None:
@@ -95,28 +102,22 @@ class CuriousServer:
             return
         images, labels = federation.data.client_examples(client)
         local = federation.algorithm.training
-        model = federation.module
-        batched = has_batch_statistics(model)
-        granted = None
-        if batched and self.knowledge.bn_statistics == "batch":
-            granted = batch_statistics(model, images, federation.data.normalization)
-        was_training = model.training
-        # Who assumes running statistics looks at the model in eval mode.
-        model.train(batched and self.knowledge.bn_statistics != "running")
-        update = federation.trainer.layout.views(row)
-        observation = Observation(
+        model, buffers = federation.module, None
+        if federation.received_statistics is not None:
+            buffers = federation.trainer.statistics.named(
+                federation.received_statistics[list(clients).index(client)].detach()
+            )
+            model = _started_afresh(model) if federation.bn == "reset" else model
+        observation = server_view(
             model,
-            update,
-            self.dataset.image_shape,
-            self.dataset.num_classes,
-            len(images),
-            scale=pixel_scale(federation.data.normalization),
-            local=None if local is None else _seen(local, len(images)),
-            labels=self._shuffled(labels, round_number) if self.knowledge.labels else None,
-            statistics=granted,
+            federation.trainer.layout.views(row),
+            ClientWork(images, labels, None if local is None else _seen(local, len(images)), buffers=buffers),
+            ServerKnowledge(self.knowledge.labels, self.knowledge.bn_statistics, self.knowledge.defense),
+            num_classes=self.dataset.num_classes,
+            normalization=federation.data.normalization,
             distortion=self._distortion(row, local),
+            order=self.streams.torch("attack", "labels", round_number),
         )
-        model.train(was_training)
         self._reconstruct(round_number, observation, images, labels)
 
     def _distortion(self, row: Tensor, local: LocalTraining | None) -> Distortion | None:
@@ -224,9 +225,15 @@ class CuriousServer:
         title = f"{self.name}, client {self.target.client}, round {round_number}"
         draw_reconstruction(folder, [pairs], title)
 
-    def _shuffled(self, labels: Tensor, round_number: int) -> Tensor:
-        order = torch.randperm(len(labels), generator=self.streams.torch("attack", "labels", round_number))
-        return labels[order.to(labels.device)]
+
+def _started_afresh(model: nn.Module) -> nn.Module:
+    """A copy whose running statistics are a plain average over steps, beginning with the next one."""
+    copied = deepcopy(model)
+    for layer in copied.modules():
+        if isinstance(layer, _BatchNorm) and layer.num_batches_tracked is not None:
+            layer.momentum = None
+            layer.num_batches_tracked.zero_()
+    return copied
 
 
 def _seen(local: LocalTraining, images: int) -> LocalSteps:

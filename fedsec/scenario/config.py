@@ -314,7 +314,7 @@ def _unseen(inversion: InversionConfig, federation: FederationConfig) -> Iterato
     if inversion.knowledge.bn_statistics == "batch":
         yield (
             ("knowledge", "bn_statistics"),
-            "batch goes with single gradients (fedsgd); expected none or running",
+            "batch goes with single gradients (fedsgd); expected none, running or sent",
         )
     slow = federation.stragglers
     if slow is not None and slow.fraction and slow.handling == "partial":

@@ -35,10 +35,11 @@ class KnowledgeConfig(Section):
     """What a curious server knows beside the message."""
 
     labels: bool = Field(default=False, description="Whether it knows the images' labels.")
-    bn_statistics: Literal["none", "running", "batch"] = Field(
+    bn_statistics: Literal["none", "running", "sent", "batch"] = Field(
         default="none",
         description="none: its own images make the statistics of batch normalization; running: it takes the broadcast "
-        "averages for them; batch: it has those of the client's batch.",
+        "averages for them; sent: what the running averages that the client sent tell of its batch; batch: it has "
+        "those of the client's batch.",
     )
     defense: bool = Field(
         default=True,
@@ -89,8 +90,8 @@ def _fill_in_knowledge(data: dict[str, Any], entry: registry.Entry) -> list[Prob
     if entry.role == "knowledge":
         if knowledge.get("extractor") is None:
             data["knowledge"] = {**knowledge, "extractor": "known"}
-        if knowledge.get("bn_statistics") == "batch":
-            message = f"{entry.name!r} sees feature maps and no batch statistics; expected none, got 'batch'"
+        if (word := knowledge.get("bn_statistics")) in ("batch", "sent"):
+            message = f"{entry.name!r} sees feature maps and no batch statistics; expected none, got {word!r}"
             problems.append((("knowledge", "bn_statistics"), message))
         if knowledge.get("labels") is True:
             message = "clients send labels with their feature maps; expected no such key"

@@ -324,8 +324,8 @@ def test_completion_offers_commands_options_and_files(tmp_path: Path) -> None:
     assert complete("fedsec run ")[:3] == ["folder/", "one.yaml", "byzantine_fmnist"]
     assert complete("fedsec run o") == ["one.yaml"]
     assert complete("fedsec run quick") == ["quickstart"]
-    assert complete("fedsec invert --attack inv") == ["inverting_gradients"]
-    assert "feature_inversion" not in complete("fedsec invert --attack ")
+    assert complete("fedsec invert --inversion inv") == ["inverting_gradients"]
+    assert "feature_inversion" not in complete("fedsec invert --inversion ")
     assert complete("fedsec invert --model lenet") == ["lenet"]
     assert "cifar10" in complete("fedsec data fetch ")
 

@@ -28,7 +28,7 @@ def invert(*arguments: str) -> Any:
 def test_the_default_recovers_two_photographs(tmp_path: Path) -> None:
     done = invert("--iterations", "8", "--out", str(tmp_path))
     assert done.exit_code == 0, done.output
-    assert "attack decoupled (chosen; --attack takes others) on lenet, a batch of 2 from photos" in done.stdout
+    assert "inversion decoupled (chosen; --inversion takes others) on lenet, a batch of 2 from photos" in done.stdout
     assert "Both images are recognizable: PSNR " in done.stdout
     metrics = json.loads((tmp_path / "result.json").read_text())["metrics"]
     assert metrics["label_accuracy"] == 1
@@ -39,10 +39,10 @@ def test_the_default_recovers_two_photographs(tmp_path: Path) -> None:
 
 def test_real_attacks_on_digits(tmp_path: Path) -> None:
     out = str(tmp_path / "o")
-    options = ("--dataset", "digits", "--batch-size", "1", "--labels", "known", "--iterations", "3", "--out", out)
+    options = ("--dataset", "digits", "--batch-size", "1", "--labels", "--iterations", "3", "--out", out)
     told = []
     for _ in range(2):
-        done = invert("--attack", "inverting_gradients", *options, "--json")
+        done = invert("--inversion", "inverting_gradients", *options, "--json")
         assert done.exit_code == 0, done.output
         content = json.loads(done.stdout)
         told.append(content["metrics"])
@@ -52,13 +52,13 @@ def test_real_attacks_on_digits(tmp_path: Path) -> None:
 
 
 def test_labels_of_a_batch(tmp_path: Path) -> None:
-    done = invert("--attack", "labels", "--dataset", "digits", "--batch-size", "4", "--out", str(tmp_path), "--json")
+    done = invert("--inversion", "labels", "--dataset", "digits", "--batch-size", "4", "--out", str(tmp_path), "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["metrics"]["label_accuracy"] >= 0.75
 
 
 def test_an_attack_that_does_not_fit_the_model(tmp_path: Path) -> None:
-    done = invert("--attack", "analytic", "--model", "lenet", "--out", str(tmp_path))
+    done = invert("--inversion", "analytic", "--model", "lenet", "--out", str(tmp_path))
     assert done.exit_code == 2
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
@@ -68,11 +68,11 @@ def test_an_attack_that_does_not_fit_the_model(tmp_path: Path) -> None:
 def test_a_defense_against_who_knows_it_and_who_does_not(tmp_path: Path) -> None:
     options = ("--batch-size", "1", "--iterations", "120", "--defense", "{name: prune, ratio: 0.9}")
     psnr = []
-    for flag in ("--adaptive", "--naive"):
+    for flag in ("--defense-known", "--defense-unknown"):
         done = invert(*options, flag, "--out", str(tmp_path), "--json")
         assert done.exit_code == 0, done.output
         found = json.loads(done.stdout)
-        assert (found["attack"], found["adaptive"]) == ("inverting_gradients", flag == "--adaptive")
+        assert (found["inversion"], found["knowledge"]["defense"]) == ("inverting_gradients", flag == "--defense-known")
         psnr.append(found["metrics"]["psnr"])
     assert psnr[0] > psnr[1] + 0.3
 
@@ -89,8 +89,8 @@ def process(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
 
 @pytest.mark.usefixtures("interruptible")
 def test_control_c_keeps_the_best_so_far(tmp_path: Path) -> None:
-    endless = ("--iterations", "200000", "--attack-option", "plateau=null")
-    options = ("--attack", "inverting_gradients", "--dataset", "digits", *endless, "--out", "o")
+    endless = ("--iterations", "200000", "--inversion-option", "plateau=null")
+    options = ("--inversion", "inverting_gradients", "--dataset", "digits", *endless, "--out", "o")
     with process(*options, folder=tmp_path) as running:
         assert running.stdout is not None
         lines = [running.stdout.readline(), running.stdout.readline()]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from fedsec.data import Normalization
 from fedsec.errors import InputError
-from fedsec.inversion.client import Grants, has_batch_statistics, observe, pixel_scale
+from fedsec.inversion.client import observe
+from fedsec.inversion.server_view import ServerKnowledge, has_batch_statistics, pixel_scale
 from fedsec.threat import LocalSteps, Observation, PixelScale
 
 NORMALIZATION = Normalization((0.4, 0.5, 0.6), (0.2,))
@@ -95,11 +96,11 @@ def test_one_local_step_on_everything_is_the_gradient() -> None:
 
 
 @pytest.mark.parametrize("local", [None, LocalSteps(lr=0.1, steps=2, batch_size=2)])
-@pytest.mark.parametrize("statistics", ["known", "unknown", "running"])
+@pytest.mark.parametrize("statistics", ["batch", "none", "running", "sent"])
 def test_the_broadcast_model_stays_as_it_is(local: LocalSteps | None, statistics: Any) -> None:
     model = network().eval()
     before = state(model)
-    seen = see(model, local=local, grants=Grants(statistics=statistics))
+    seen = see(model, local=local, knowledge=ServerKnowledge(bn_statistics=statistics))
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(torch.equal(value, before[name]) for name, value in seen.model.state_dict().items())
@@ -108,7 +109,7 @@ def test_the_broadcast_model_stays_as_it_is(local: LocalSteps | None, statistics
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_statistics_that_are_granted(mode: str) -> None:
     model = network()
-    seen = see(model, mode=mode, grants=Grants(statistics="known"))
+    seen = see(model, mode=mode, knowledge=ServerKnowledge(bn_statistics="batch"))
     assert seen.statistics is not None
     assert list(seen.statistics) == ["1"]
     entered = model[0].double()(by_hand(images())).detach()  # type: ignore[index]
@@ -121,21 +122,44 @@ def test_statistics_that_are_granted(mode: str) -> None:
 
 
 def test_statistics_are_those_of_all_images_before_the_first_step() -> None:
-    grants = Grants(statistics="known")
-    stepped = see(network(), local=LocalSteps(lr=0.1, steps=3, batch_size=2), grants=grants).statistics
-    once = see(network(), grants=grants).statistics
+    knowledge = ServerKnowledge(bn_statistics="batch")
+    stepped = see(network(), local=LocalSteps(lr=0.1, steps=3, batch_size=2), knowledge=knowledge).statistics
+    once = see(network(), knowledge=knowledge).statistics
     assert stepped is not None
     assert once is not None
     assert all(torch.equal(one, other) for one, other in zip(stepped["1"], once["1"], strict=True))
+
+
+def test_sent_statistics_are_the_batch_s_for_one_step_and_near_it_for_several() -> None:
+    batch = see(network(), knowledge=ServerKnowledge(bn_statistics="batch")).statistics
+    assert batch is not None
+    for local, close in ((None, 1e-4), (LocalSteps(lr=0.1, steps=1), 1e-4), (LocalSteps(lr=0.01, steps=3), 0.05)):
+        sent = see(network(), local=local, knowledge=ServerKnowledge(bn_statistics="sent"))
+        assert sent.statistics is not None
+        assert sent.model[1].training
+        for row, truth in zip(sent.statistics["1"], batch["1"], strict=True):
+            torch.testing.assert_close(row, truth, rtol=close, atol=close)
+
+
+def test_dropout_is_off_beside_batch_normalization() -> None:
+    model = network()
+    plain = see(model)
+    dropping = nn.Sequential(*list(model)[:3], nn.Dropout(0.5), *list(model)[3:])
+    updates = [see(dropping).update for _ in range(2)]
+    for name, row in updates[0].items():
+        assert torch.equal(row, updates[1][name])
+    assert torch.equal(updates[0]["5.weight"], plain.update["4.weight"])
 
 
 def test_what_the_attacker_assumes() -> None:
     model = network()
     assert see(model).model[1].training
     assert see(model).statistics is None
-    assert not see(model, grants=Grants(statistics="running")).model[1].training
-    assert not any(layer.training for layer in see(network(norm=False), grants=Grants(statistics="known")).model)
-    assert see(network(norm=False), grants=Grants(statistics="known")).statistics is None
+    assert not see(model, knowledge=ServerKnowledge(bn_statistics="running")).model[1].training
+    assert not any(
+        layer.training for layer in see(network(norm=False), knowledge=ServerKnowledge(bn_statistics="batch")).model
+    )
+    assert see(network(norm=False), knowledge=ServerKnowledge(bn_statistics="batch")).statistics is None
     assert has_batch_statistics(model)
     assert not has_batch_statistics(network(norm=False))
 
@@ -145,7 +169,7 @@ def test_labels_only_where_granted_and_in_no_order() -> None:
     assert see(model).labels is None
     orders = set()
     for seed in range(8):
-        labels = see(model, seed=seed, grants=Grants(labels=True)).labels
+        labels = see(model, seed=seed, knowledge=ServerKnowledge(labels=True)).labels
         assert labels is not None
         assert labels.sort().values.tolist() == [0, 1, 2, 2]
         orders.add(tuple(labels.tolist()))
@@ -188,7 +212,7 @@ def test_the_observation_has_no_place_for_the_truth() -> None:
         "loss_scale",
         "remarks",
     }
-    seen = see(network(), grants=Grants(labels=True, statistics="known"))
+    seen = see(network(), knowledge=ServerKnowledge(labels=True, bn_statistics="batch"))
     assert set(vars(seen)) == set(kinds)
     for tensor in tensors(vars(seen)):
         assert tensor.shape[-3:] != (3, 6, 6)

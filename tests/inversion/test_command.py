@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 
 from fedsec.cli import app
 from fedsec.inversion import run
-from fedsec.inversion.settings import Settings
+from fedsec.inversion.settings import InversionSettings
 
 pytestmark = pytest.mark.usefixtures("quick_attacks")
 runner = CliRunner()
-EXACT = ("--attack", "quotient", "--model", "logistic", "--batch-size", "1")
+EXACT = ("--inversion", "quotient", "--model", "logistic", "--batch-size", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def test_an_exact_recovery() -> None:
     assert done.exit_code == 0, done.output
     assert not done.stderr
     told = " ".join(done.stdout.split())
-    assert "attack quotient on logistic, a batch of 1 from photos (embedded in skimage)" in told
+    assert "inversion quotient on logistic, a batch of 1 from photos (embedded in skimage)" in told
     assert "The image is recognizable: PSNR " in told
     assert "dB above the better of gray and the mean image." in told
     assert "labels inferred: 1 of 1 labels right" in told
@@ -67,7 +67,7 @@ def test_an_exact_recovery() -> None:
         "tensors.safetensors",
         "result.json",
     ]
-    assert (found["attack"], found["model"], found["batch_size"]) == ("quotient", "logistic", 1)
+    assert (found["inversion"], found["model"], found["batch_size"]) == ("quotient", "logistic", 1)
     metrics = found["metrics"]
     assert metrics["psnr"] > 60
     assert metrics["ssim"] > 0.999
@@ -85,8 +85,8 @@ def test_an_exact_recovery() -> None:
     assert {"fedsec", "torch"} <= set(found["versions"])
     assert found["device"].startswith("cpu")
     config = found["config"]
-    assert (config["attack"], config["seed"], config["batch_size"]) == ("quotient", 3, 1)
-    assert config["attack_options"] == {"iterations": 3, "restarts": 1, "stop": "never"}
+    assert (config["inversion"], config["seed"], config["batch_size"]) == ("quotient", 3, 1)
+    assert config["inversion_options"] == {"iterations": 3, "restarts": 1, "stop": "never"}
     tensors = load_file("o/tensors.safetensors")
     assert tensors["originals"].shape == tensors["reconstructions"].shape == (1, 1, 3, 32, 32)
     assert torch.allclose(tensors["originals"], tensors["reconstructions"], atol=1e-3)
@@ -124,14 +124,14 @@ def test_json_is_alone_on_standard_output() -> None:
 def test_same_seed_same_numbers() -> None:
     told = []
     for out, seed in (("a", 1), ("b", 1), ("c", 2)):
-        assert invert("--attack", "static", "--seed", str(seed), "--out", out).exit_code == 0
+        assert invert("--inversion", "static", "--seed", str(seed), "--out", out).exit_code == 0
         told.append((result(out)["metrics"], load_file(f"{out}/tensors.safetensors")))
     assert told[0][0] == told[1][0] != told[2][0]
     assert all(torch.equal(told[0][1][name], told[1][1][name]) for name in told[0][1])
 
 
 def test_noise_is_not_called_a_recovery() -> None:
-    done = invert("--attack", "static", "--out", "o")
+    done = invert("--inversion", "static", "--out", "o")
     told = " ".join(done.stdout.split())
     assert "Neither image is recovered: none comes closer than the better of gray and the mean image." in told
     assert "labels inferred" not in told
@@ -145,7 +145,7 @@ def test_noise_is_not_called_a_recovery() -> None:
 
 
 def test_labels_alone() -> None:
-    done = invert("--attack", "guess", "--labels", "known", "--batch-size", "3", "--trials", "2", "--out", "o", "--gif")
+    done = invert("--inversion", "guess", "--labels", "--batch-size", "3", "--trials", "2", "--out", "o", "--gif")
     assert done.exit_code == 0, done.output
     assert "This attack recovers labels only: 6 of 6 labels right." in " ".join(done.stdout.split())
     assert sorted(path.name for path in Path("o").iterdir()) == ["result.json", "tensors.safetensors"]
@@ -166,7 +166,7 @@ def test_what_lay_there_before_is_replaced_and_nothing_else() -> None:
     assert invert(*EXACT, "--out", "o", "--gif").exit_code == 0
     for name in mine:
         (Path("o") / name).write_text("mine")
-    assert invert("--attack", "guess", "--out", "o").exit_code == 0
+    assert invert("--inversion", "guess", "--out", "o").exit_code == 0
     assert sorted(path.name for path in Path("o").iterdir()) == sorted([*mine, "result.json", "tensors.safetensors"])
 
 
@@ -178,7 +178,7 @@ def test_a_folder_without_a_result_of_ours_loses_nothing(content: str | None) ->
         (Path("o") / name).write_text("mine")
     if content is not None:
         Path("o/result.json").write_text(content)
-    done = invert("--attack", "guess", "--out", "o")
+    done = invert("--inversion", "guess", "--out", "o")
     assert done.exit_code == 0, done.output
     assert [name for name in mine if (Path("o") / name).read_text() != "mine"] == []
     assert "progress.png was there before and is left as it is" in done.stdout
@@ -190,7 +190,7 @@ def test_an_edited_list_does_not_lead_out_of_the_folder() -> None:
     Path("o/folder").mkdir()
     edited = {**result("o"), "files": ["../mine.png", str(Path("mine.png").resolve()), "..", "folder", "gone", 3]}
     Path("o/result.json").write_text(json.dumps(edited))
-    assert invert("--attack", "guess", "--out", "o").exit_code == 0
+    assert invert("--inversion", "guess", "--out", "o").exit_code == 0
     assert Path("mine.png").exists()
     assert Path("o/folder").is_dir()
 
@@ -209,7 +209,7 @@ def test_the_picture_of_the_best_so_far_is_removed(monkeypatch: pytest.MonkeyPat
 def test_a_mistake_leaves_earlier_results() -> None:
     assert invert(*EXACT, "--out", "o").exit_code == 0
     before = sorted(path.name for path in Path("o").iterdir())
-    assert invert("--attack", "quotient", "--model", "lenet", "--out", "o").exit_code == 2
+    assert invert("--inversion", "quotient", "--model", "lenet", "--out", "o").exit_code == 2
     assert sorted(path.name for path in Path("o").iterdir()) == before
 
 
@@ -223,7 +223,7 @@ def test_the_folder_names_attack_and_model() -> None:
 
 @pytest.mark.parametrize("how", ["caught", "deaf"])
 def test_interrupted_keeps_the_best(how: str) -> None:
-    done = invert(*EXACT, "--attack-option", f"stop={how}", "--iterations", "10", "--out", "o")
+    done = invert(*EXACT, "--inversion-option", f"stop={how}", "--iterations", "10", "--out", "o")
     assert done.exit_code == 130
     assert "interrupted: this is the best so far" in done.stdout
     found = result("o")
@@ -251,7 +251,7 @@ def picture(path: str, mode: str = "RGB", size: tuple[int, int] = (40, 33)) -> s
 
 def test_own_images() -> None:
     files = [picture("in/a.png", "L"), picture("in/b.png", "RGBA"), picture("in/c.jpg", size=(900, 700))]
-    done = invert("--attack", "static", "--images", *files, "--batch-size", "3", "--seed", "1", "--out", "o")
+    done = invert("--inversion", "static", "--images", *files, "--batch-size", "3", "--seed", "1", "--out", "o")
     assert done.exit_code == 0, done.output
     told = " ".join(done.stdout.split())
     assert "note: 3 of 3 images cropped to their central square" in told
@@ -262,7 +262,7 @@ def test_own_images() -> None:
     assert [image["caption"] for image in found["images"]] == ["a.png", "b.png", "c.jpg"]
     assert found["config"]["images"] == files
     assert found["config"]["dataset"] is None
-    again = invert("--attack", "static", "--images", "in", "--batch-size", "3", "--seed", "1", "--out", "p")
+    again = invert("--inversion", "static", "--images", "in", "--batch-size", "3", "--seed", "1", "--out", "p")
     assert again.exit_code == 0
     assert result("p")["metrics"] == found["metrics"]
 
@@ -278,7 +278,7 @@ def test_a_normalized_model_of_ones_own() -> None:
         "        return self.linear(images.flatten(1))\n"
     )
     scale = "{mean: [0.4, 0.5, 0.6], std: [0.25]}"
-    options = ("--attack", "quotient", "--model", "my_models:Linear", "--batch-size", "1", "--normalization", scale)
+    options = ("--inversion", "quotient", "--model", "my_models:Linear", "--batch-size", "1", "--normalization", scale)
     done = invert(*options)
     assert done.exit_code == 0, done.output
     (folder,) = Path("inversions").iterdir()
@@ -300,7 +300,7 @@ def test_training_first() -> None:
 
 
 def test_an_attack_that_cannot_be_used_says_so_before_training() -> None:
-    done = invert("--attack", "quotient", "--train-epochs", "500")
+    done = invert("--inversion", "quotient", "--train-epochs", "500")
     assert done.exit_code == 2
     assert done.stderr == "error: Quotient: needs a logistic model\n"
     assert "epoch" not in done.stdout
@@ -313,14 +313,16 @@ def test_only_one_batch_is_shown_to_the_attack_before_training() -> None:
         seen.append(len(observations))
         raise run._EnoughError
 
-    started = run._Run(Settings(attack="patchy", train_epochs=1, dataset="digits", trials=3), Console(quiet=True))
-    started.attack = SimpleNamespace(reconstruct_many=spy)  # type: ignore[assignment]
+    started = run._Run(
+        InversionSettings(inversion="patchy", train_epochs=1, dataset="digits", trials=3), Console(quiet=True)
+    )
+    started.inversion = SimpleNamespace(reconstruct_many=spy)  # type: ignore[assignment]
     started._train()
     assert seen == [1]
 
 
 def test_notes_and_features_of_some_trials_only() -> None:
-    done = invert("--attack", "patchy", "--trials", "3", "--out", "o")
+    done = invert("--inversion", "patchy", "--trials", "3", "--out", "o")
     assert done.exit_code == 0, done.output
     told = [line for line in done.stdout.splitlines() if line.startswith("note: of")]
     assert told == ["note: of all", "note: of the first (in 1 of 3 trials)", "note: of the others (in 2 of 3 trials)"]
@@ -331,18 +333,18 @@ def test_notes_and_features_of_some_trials_only() -> None:
 
 
 def test_options_of_batch_normalization_without_any() -> None:
-    note = "--bn-statistics known has no effect: the model has no batch normalization"
-    done = invert("--attack", "guess", "--bn-statistics", "known", "--out", "o")
+    note = "--bn-statistics batch has no effect: the model has no batch normalization"
+    done = invert("--inversion", "guess", "--bn-statistics", "batch", "--out", "o")
     assert done.exit_code == 0, done.output
     assert done.stdout.count(note) == 1
     assert result("o")["notes"] == [note]
-    assert invert("--attack", "guess", "--client-mode", "eval", "--out", "p").exit_code == 0
+    assert invert("--inversion", "guess", "--client-mode", "eval", "--out", "p").exit_code == 0
     assert result("p")["notes"] == ["--client-mode eval has no effect: the model has no batch normalization"]
 
 
 def test_every_image_of_a_file_enters_the_update() -> None:
     files = [picture("in/a.png"), picture("in/b.png")]
-    local = ("--attack", "guess", "--local-steps", "1", "--local-batch-size", "1", "--out", "o")
+    local = ("--inversion", "guess", "--local-steps", "1", "--local-batch-size", "1", "--out", "o")
     assert invert(*local, "--images", files[0]).exit_code == 0
     done = invert(*local, "--images", *files)
     assert done.exit_code == 2
@@ -352,18 +354,18 @@ def test_every_image_of_a_file_enters_the_update() -> None:
 
 def test_a_defense_and_whether_the_attacker_knows_it_are_told() -> None:
     options = ("--defense", "{name: clip, max_norm: 0.5}", "--defense", "sign", "--out", "o")
-    for flags, known, words in (((), True, "knew"), (("--naive",), False, "did not know")):
-        done = invert("--attack", "guess", *options, *flags)
+    for flags, known, words in (((), True, "knew"), (("--defense-unknown",), False, "did not know")):
+        done = invert("--inversion", "guess", *options, *flags)
         assert done.exit_code == 0, done.output
         found = result("o")
         clip = {"name": "clip", "options": {"max_norm": 0.5}}
         assert found["defense"] == [clip, {"name": "sign", "options": {"scaled": True, "error_feedback": False}}]
-        assert found["adaptive"] is known
+        assert found["knowledge"]["defense"] is known
         defended = "The client defended its update by clip(max_norm=0.5), then sign(scaled=true, error_feedback=false)"
         assert f"{defended}, which the attacker {words}" in " ".join(done.stdout.split())
         assert found["given"].endswith(words)
-    assert invert("--attack", "guess", "--out", "p").exit_code == 0
-    assert (result("p")["defense"], result("p")["adaptive"]) == ([], None)
+    assert invert("--inversion", "guess", "--out", "p").exit_code == 0
+    assert result("p")["defense"] == []
 
 
 def test_a_defense_changes_what_an_attack_finds() -> None:
@@ -378,7 +380,7 @@ def test_a_defense_changes_what_an_attack_finds() -> None:
 
 def test_local_steps_are_told() -> None:
     options = ("--local-steps", "3", "--local-lr", "0.05", "--local-batch-size", "1")
-    done = invert("--attack", "static", *options, "--labels", "known", "--out", "o")
+    done = invert("--inversion", "static", *options, "--labels", "--out", "o")
     assert done.exit_code == 0, done.output
     expected = "the difference that 3 local steps on 2 images made (learning rate 0.05, 1 a step, order unknown)"
     assert f"{expected}; labels granted" in " ".join(done.stdout.split())
@@ -386,10 +388,10 @@ def test_local_steps_are_told() -> None:
 
 
 def test_batch_normalization_is_told() -> None:
-    options = ("--attack", "guess", "--model", "resnet20_4", "--model-option", "norm=bn", "--batch-size", "1")
+    options = ("--inversion", "guess", "--model", "resnet20_4", "--model-option", "norm=bn", "--batch-size", "1")
     for statistics, words in (
-        ("known", "the batch's normalization statistics granted"),
-        ("unknown", "no normalization statistics"),
+        ("batch", "the batch's normalization statistics granted"),
+        ("none", "no normalization statistics"),
         ("running", "normalization by running averages assumed"),
     ):
         done = invert(*options, "--bn-statistics", statistics, "--out", "o")
@@ -400,9 +402,9 @@ def test_batch_normalization_is_told() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--attack", "quotent"], "error: unknown inversion 'quotent' (did you mean 'quotient'?); known: "),
-        (["--attack", "label_flip"], "error: 'label_flip' is no inversion by a curious server but an attack"),
-        (["--attack", "quotient"], "error: Quotient: needs a logistic model"),
+        (["--inversion", "quotent"], "error: unknown inversion 'quotent' (did you mean 'quotient'?); known: "),
+        (["--inversion", "label_flip"], "error: 'label_flip' is no inversion by a curious server but an attack"),
+        (["--inversion", "quotient"], "error: Quotient: needs a logistic model"),
         (["--dataset", "photo"], "error: unknown dataset 'photo' (did you mean 'photos'?)"),
         (["--model", "lennet"], "error: unknown model 'lennet' (did you mean 'lenet'?)"),
         (["--model", "nowhere_at_all:Net"], "error: model 'nowhere_at_all:Net': importing nowhere_at_all raised"),
@@ -417,13 +419,20 @@ def test_batch_normalization_is_told() -> None:
         (["--defense", "trimmed_mean"], "error: --defense trimmed_mean: is the server's, for updates of many clients"),
         (["--defense", "{name: prune, ratio: 2}"], "error: --defense prune: Prune: ratio must lie in [0, 1), not 2"),
         (["--defense", "{name: prune"], "error: --defense"),
-        (["--naive"], "error: --naive is an attacker who does not know the client's defense; expected --defense too"),
+        (
+            ["--defense-unknown"],
+            "error: --defense-unknown is an attacker who does not know the client's defense; expected --defense too",
+        ),
         (["--normalization", "half_"], "error: normalization must be 'unit', 'half' or"),
         (["--normalization", "{mean: [0, 0], std: [1, 1]}"], "error: normalization: mean has 2 values, but the images"),
-        (["--attack-option", "x"], "error: --attack-option 'x': expected KEY=VALUE"),
+        (["--inversion-option", "x"], "error: --inversion-option 'x': expected KEY=VALUE"),
+        (["--attack", "dlg"], "error: --attack is called --inversion now: --inversion dlg"),
+        (["--attack-option", "a=1"], "error: --attack-option is called --inversion-option now: --inversion-option a=1"),
+        (["--naive"], "error: --naive is called --defense-unknown now"),
+        (["--labels", "known"], "error: unexpected argument 'known'; image files go with --images; --labels takes no"),
         (["--out", "bad.png"], "error: --out bad.png: is not a folder"),
         (["--local-batch-size", "1"], "expected --local-steps too"),
-        (["--attack", "guess", "--restarts", "2"], "error: --restarts: inversion 'guess' has no such option"),
+        (["--inversion", "guess", "--restarts", "2"], "error: --restarts: inversion 'guess' has no such option"),
     ],
 )
 def test_bad_input(arguments: list[str], message: str) -> None:
@@ -436,7 +445,7 @@ def test_bad_input(arguments: list[str], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--batch-size", "0"], ["--labels", "maybe"], ["--device", "tpu"], ["--nothing"]]
+    "arguments", [["--batch-size", "0"], ["--bn-statistics", "maybe"], ["--device", "tpu"], ["--nothing"]]
 )
 def test_bad_usage(arguments: list[str]) -> None:
     done = invert(*arguments)
@@ -460,13 +469,13 @@ def test_a_folder_that_cannot_be_made() -> None:
 
 def test_the_best_attack_is_chosen() -> None:
     def name(**options: Any) -> str:
-        return run._Run(Settings(**options), Console(quiet=True)).name
+        return run._Run(InversionSettings(**options), Console(quiet=True)).name
 
     assert name() == "decoupled"
     assert name(batch_size=7) == "decoupled"
     assert name(batch_size=8) == "inverting_gradients"
     assert name(local_steps=2) == "inverting_gradients"
-    assert name(defense=("prune",)) == name(defense=("prune",), adaptive=False) == "inverting_gradients"
+    assert name(defense=("prune",)) == name(defense=("prune",), defense_known=False) == "inverting_gradients"
     assert name(model="mlp", model_options={"activation": "tanh"}) == "decoupled"
     assert name(model="mlp", model_options={"activation": "relu"}) == "inverting_gradients"
     assert name(model="lenet", model_options={"activation": "relu"}) == "inverting_gradients"
@@ -486,11 +495,19 @@ def test_the_best_attack_is_chosen() -> None:
     )
     for model in ("pooled", "frozen"):
         assert name(model=f"models_to_choose_for:{model}") == "dlg"
-        assert name(model=f"models_to_choose_for:{model}", labels="known") == "inverting_gradients"
+        assert name(model=f"models_to_choose_for:{model}", labels=True) == "inverting_gradients"
 
 
 def test_help_explains_every_option() -> None:
     shown = " ".join(invert("--help", width=200).output.split())
-    for option in ("--attack", "--same-class", "--bn-statistics", "--local-batch-size", "--gif", "--json", "--images"):
+    for option in (
+        "--inversion",
+        "--same-class",
+        "--bn-statistics",
+        "--local-batch-size",
+        "--gif",
+        "--json",
+        "--images",
+    ):
         assert option in shown
     assert "PATH..." in shown

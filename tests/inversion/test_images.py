@@ -11,12 +11,12 @@ from PIL import Image
 from fedsec.data import load
 from fedsec.errors import InputError
 from fedsec.inversion.images import Victims, choose
-from fedsec.inversion.settings import Settings
+from fedsec.inversion.settings import InversionSettings
 from fedsec.seeds import Streams
 
 
 def chosen(seed: int = 0, **options: Any) -> Victims:
-    return choose(Settings(seed=seed, **options), Streams(seed))
+    return choose(InversionSettings(seed=seed, **options), Streams(seed))
 
 
 def test_by_default_two_whole_photographs() -> None:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from fedsec.inversion.progress import MOST_FRAMES, Progress
+from fedsec.inversion.progress import MOST_FRAMES, InversionProgress
 from fedsec.threat import Snapshot
 
 ORIGINALS = torch.rand(2, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -29,11 +29,11 @@ class Clock:
         return self.now
 
 
-def progress(path: Path | None = None, **options: Any) -> tuple[Progress, io.StringIO, Clock]:
+def progress(path: Path | None = None, **options: Any) -> tuple[InversionProgress, io.StringIO, Clock]:
     text, clock = io.StringIO(), Clock()
     terminal = options.pop("terminal", False)
     console = Console(file=text, force_terminal=terminal, width=100, _environ={"TERM": "xterm"})
-    return Progress(console, ORIGINALS, path, clock=clock, **options), text, clock
+    return InversionProgress(console, ORIGINALS, path, clock=clock, **options), text, clock
 
 
 def test_lines_where_there_is_no_terminal() -> None:

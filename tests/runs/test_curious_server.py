@@ -18,6 +18,7 @@ from fedsec.federation import Federation, KnowledgeFederation
 from fedsec.federation.algorithms.fedavg import FedAvg
 from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.federation.rounds import sample_clients
+from fedsec.inversion.server_view import batch_statistics
 from fedsec.metrics.metric import of_source
 from fedsec.runs import cell
 from fedsec.runs.cell import OnRound, run_cell
@@ -391,6 +392,27 @@ def test_granted_statistics_are_those_of_the_client_s_batch(tmp_path: Path) -> N
         torch.testing.assert_close(variance, entered[name].var((0, 2, 3), correction=0), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("bn", ["average", "reset"])
+@pytest.mark.parametrize(
+    "training", [FEDSGD, {**FEDAVG, "local": {"steps": 1, "batch_size": 4, "lr": 0.1}}], ids=["fedsgd", "fedavg"]
+)
+def test_sent_statistics_of_one_step_are_those_of_the_client_s_batch(
+    tmp_path: Path, training: dict[str, Any], bn: str
+) -> None:
+    inversion = {"knowledge": {"bn_statistics": "sent"}}
+    made = second_round(model=NORMALIZED, federation={**training, "bn": bn}, inversion=inversion)
+    experiment, sent, observation = halfway(made, tmp_path)
+    assert made.inversion.target is not None
+    client = updates(experiment).data.clients[made.inversion.target.client]
+    truth = batch_statistics(sent, experiment.dataset.train.images[client], updates(experiment).data.normalization)
+    assert len(truth) > 1
+    assert observation.statistics.keys() == truth.keys()
+    assert updates(experiment).received_statistics is None
+    for name, pair in observation.statistics.items():
+        for row, expected in zip(pair, truth[name], strict=True):
+            torch.testing.assert_close(row, expected, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("federation", [FEDSGD, FEDAVG])
 def test_who_takes_the_running_averages_looks_at_a_model_that_uses_them(
     tmp_path: Path, federation: dict[str, Any]
@@ -500,6 +522,14 @@ def test_one_round_is_not_disturbed_either(tmp_path: Path) -> None:
         (
             {"federation": FEDSGD, "inversion": {**MATCHING, "knowledge": {"bn_statistics": "batch"}}},
             "^inversion.knowledge.bn_statistics: the model has no batch normalization",
+        ),
+        (
+            {
+                "model": NORMALIZED,
+                "federation": {**FEDSGD, "bn": "local"},
+                "inversion": {**MATCHING, "knowledge": {"bn_statistics": "sent"}},
+            },
+            "^inversion.knowledge.bn_statistics: with federation.bn: local clients send no running statistics",
         ),
         (
             {

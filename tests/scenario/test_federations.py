@@ -421,7 +421,7 @@ MISTAKES = [
     ("inversion: {name: dlg, target: {images: 0}}", "inversion.target.images: expected an integer of at least 1"),
     (
         "inversion: {name: dlg, knowledge: {bn_statistics: all}}",
-        "bn_statistics: expected one of none, running, batch, got 'all'",
+        "bn_statistics: expected one of none, running, sent, batch, got 'all'",
     ),
     (
         "inversion: {name: dlg, knowledge: {extractor: known}}",
@@ -457,7 +457,7 @@ MISTAKES = [
                 "{algorithm: fedprox}",
                 ", knowledge: {bn_statistics: batch}",
                 ".knowledge.bn_statistics: ",
-                "batch goes with single gradients (fedsgd); expected none or running",
+                "batch goes with single gradients (fedsgd); expected none, running or sent",
             ),
             (
                 "{local: {optimizer: adam}}",

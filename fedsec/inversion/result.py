@@ -1,0 +1,203 @@
+"""What an inversion came to, as an object and as the files it leaves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from safetensors.torch import save
+from torch import Tensor
+
+from fedsec.files import read_json, write_atomic, write_json
+from fedsec.inversion import figures
+from fedsec.inversion.images import Victims
+from fedsec.metrics.images import Scores
+from fedsec.threat import Reconstruction, Snapshot
+
+__all__ = ["InversionResult", "clear", "from_snapshot", "write"]
+
+_RESULT = "result.json"
+
+
+@dataclass(frozen=True, eq=False)
+class InversionResult:
+    """What an inversion came to: what `fedsec invert` writes, as an object.
+
+    Attributes:
+        content: of `result.json`, as plain data: settings, scores, versions and all.
+        victims: what was to be recovered.
+        reconstructions: one for each batch, as the inversion returned it.
+        scores: of all batches, image by image.
+        root: folder of the files; None if none were written.
+        interrupted: stopped by the user; the best so far was kept.
+    """
+
+    content: dict[str, Any]
+    victims: Victims
+    reconstructions: tuple[Reconstruction, ...]
+    scores: Scores
+    root: Path | None
+    interrupted: bool
+
+    @property
+    def images(self) -> Float[Tensor, "trials batch channels height width"] | None:
+        """What was recovered, in [0, 1], each image in the place of the original it was compared with; None if none."""
+        return self.tensors().get("reconstructions")
+
+    @property
+    def labels(self) -> Int64[Tensor, "trials batch"] | None:
+        """The class of each recovered image; None if the inversion finds none."""
+        return self.tensors().get("recovered_labels")
+
+    @property
+    def originals(self) -> Float[Tensor, "trials batch channels height width"]:
+        """What was to be recovered, in [0, 1]."""
+        return self.victims.pixels
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Means over all images, by name: psnr, ssim, label_accuracy and so on; None where there is no such number."""
+        metrics: dict[str, Any] = self.content["metrics"]
+        return metrics
+
+    @property
+    def verdict(self) -> str:
+        """How much of the images can be seen, in a sentence or two."""
+        return str(self.content["verdict"])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else its reader should know, one line each."""
+        return tuple(self.content["notes"])
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files written, the most interesting first; none without a folder to write to."""
+        return () if self.root is None else tuple(self.root / name for name in self.content["files"])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What `tensors.safetensors` holds: recovered beside true, in the order of the originals."""
+        return _tensors(self)
+
+    def __repr__(self) -> str:
+        """The verdict, and what was inverted how."""
+        where = "" if self.root is None else f"; files in {self.root}"
+        return f"InversionResult({self.content['inversion']} on {self.content['model']}: {self.verdict}{where})"
+
+
+def clear(root: Path) -> None:
+    """Remove the files that an earlier inversion's `result.json` lists, and nothing else that may lie there."""
+    for name in _listed(root):
+        path = root / name
+        if path.is_file():
+            path.unlink()
+
+
+def write(result: InversionResult, title: str, frames: Sequence[figures.Frame] | None) -> list[str]:
+    """Write pictures, tensors and `result.json`, which comes last: where it is, the rest is, and it lists the rest.
+
+    Args:
+        result: what to write; it has a folder.
+        title: of the picture.
+        frames: moments of the recovery, for an animation; None for none.
+
+    Returns:
+        The files' names, the most interesting first.
+    """
+    root, reconstructions, written = result.root, result.reconstructions, []
+    assert root is not None
+    batches = _pairs(result)
+    if batches:
+        written += figures.draw_reconstruction(root, batches, title)
+    losses = [reconstruction.losses.detach().cpu() for reconstruction in reconstructions]
+    iterations = [reconstruction.iterations for reconstruction in reconstructions]
+    written += figures.draw_loss(root, losses, iterations)
+    if frames is not None and batches:
+        last = torch.stack([part.images.detach().cpu() for part in reconstructions if part.images is not None])
+        frames = [*frames, figures.Frame("interrupted" if result.interrupted else "done", last)]
+        written.append(figures.write_gif(root / "recovery.gif", result.victims.pixels, frames))
+    write_atomic(root / "tensors.safetensors", save(_tensors(result)))
+    files = [*(path.name for path in written), "tensors.safetensors", _RESULT]
+    result.content["files"] = files
+    write_json(root / _RESULT, result.content)
+    return files
+
+
+def from_snapshot(last: Snapshot) -> tuple[Reconstruction, ...]:
+    """The best so far of an attack that was stopped where it does not listen."""
+    rows = zip(last.images, last.labels, last.losses, strict=True)
+    return tuple(
+        Reconstruction(
+            images.detach().clamp(0, 1),
+            labels,
+            losses=loss.detach().reshape(1),
+            iterations=last.iteration,
+            interrupted=True,
+        )
+        for images, labels, loss in rows
+    )
+
+
+def _listed(root: Path) -> list[str]:
+    """Names of the files that an inversion wrote here; none if the folder has no `result.json` of an inversion."""
+    try:
+        content = read_json(root / _RESULT)
+    except (OSError, ValueError):
+        return []
+    if not isinstance(content, dict) or not {"verdict", "files"} <= content.keys():
+        return []
+    names = content["files"]
+    if not isinstance(names, list):
+        return []
+    # A list that someone has edited must not lead out of the folder.
+    return [name for name in names if isinstance(name, str) and name == Path(name).name]
+
+
+def _pairs(result: InversionResult) -> list[list[figures.Pair]]:
+    """Originals and their reconstructions batch by batch; nothing if no images were recovered."""
+    victims, batches = result.victims, []
+    originals = victims.pixels
+    for trial, reconstruction in enumerate(result.reconstructions):
+        scores = [image for image in result.scores.images if image.trial == trial]
+        if reconstruction.images is None:
+            return []
+        rows = zip(originals[trial], victims.captions[trial], scores, strict=True)
+        batches.append(
+            [
+                figures.Pair(
+                    original,
+                    reconstruction.images[score.reconstruction].cpu(),
+                    caption,
+                    None if score.label is None else victims.classes[score.label],
+                    score,
+                )
+                for original, caption, score in rows
+            ]
+        )
+    return batches
+
+
+def _tensors(result: InversionResult) -> dict[str, Tensor]:
+    """What was recovered beside the truth, reconstructions in the order of their originals."""
+    reconstructions, scores = result.reconstructions, result.scores
+    tensors = {"originals": result.victims.pixels, "labels": result.victims.labels}
+    orders = [
+        torch.tensor([image.reconstruction for image in scores.images if image.trial == trial], dtype=torch.int64)
+        for trial in range(len(reconstructions))
+    ]
+
+    def gather(rows: Sequence[Tensor | None]) -> Tensor | None:
+        present = [row.detach().cpu() for row in rows if row is not None]
+        if len(present) < len(rows):
+            return None
+        return torch.stack([row[order] if len(order) else row for row, order in zip(present, orders, strict=True)])
+
+    recovered = {
+        "reconstructions": gather([part.images for part in reconstructions]),
+        "recovered_labels": gather([part.labels for part in reconstructions]),
+        "recovered_features": gather([part.features for part in reconstructions]),
+    }
+    tensors |= {name: rows for name, rows in recovered.items() if rows is not None}
+    return {name: rows.contiguous() for name, rows in tensors.items()}
