@@ -18,7 +18,7 @@ from fedsec.engine.flat_parameters import FlatParameters
 from fedsec.engine.messages import Teacher
 from fedsec.engine.precision import Compute
 from fedsec.engine.resident_data import ResidentData
-from fedsec.engine.trial import Trial
+from fedsec.engine.trial import Trial, trial_examples
 from fedsec.errors import InputError
 from fedsec.privacy.gradients.clipping import twin
 from fedsec.privacy.gradients.modes import Way, choose
@@ -79,12 +79,8 @@ class PrivateMethod:
                 "neither clipped nor noisy; expected a model that changes nothing but its parameters"
             )
         copied = twin(module).to(data.device).train()
-        some = torch.from_numpy(data.clients[0][:3]).to(data.device)
-        images, labels = data.batch(some.repeat(3)[:3])
-        # Alike images would hide how examples depend on each other.
-        images = compute.inputs(
-            images + 0.1 * torch.arange(len(images), device=data.device).view(-1, *[1] * (images.ndim - 1))
-        )
+        images, labels = trial_examples(data)
+        images = compute.inputs(images)
         _check_twin(copy.deepcopy(module).to(data.device).train(), images)
         dtype = next(copied.parameters()).dtype
         way = choose(

@@ -59,7 +59,7 @@ class Trial:
             InputError: the model cannot take the data, does not give what the task needs, keeps something from step to
                 step that is neither parameter nor buffer, or draws random numbers in evaluation mode.
         """
-        images, targets = _examples(data)
+        images, targets = trial_examples(data)
         task.check_targets(targets)
         images = compute.inputs(images)
         trained = copy.deepcopy(module).to(data.device).train()
@@ -155,7 +155,7 @@ class _Step:
         return StatisticsLayout(reported, {name: tensors[name].shape for name in self.changed if name not in own})
 
 
-def _examples(data: ResidentData) -> tuple[Float[Tensor, "batch channels height width"], Tensor]:
+def trial_examples(data: ResidentData) -> tuple[Float[Tensor, "batch channels height width"], Tensor]:
     """A few examples of the first client that has any, no two of which look alike."""
     client = next(numbers for numbers in data.clients if len(numbers))
     numbers = torch.from_numpy(client[:EXAMPLES]).to(data.device)
