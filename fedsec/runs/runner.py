@@ -182,10 +182,16 @@ class _Run:
         """Do the local training that several one-round cells share, client by client."""
         if not any(cell.config.federation.rounds == 1 for cell in pending):
             return
+        from fedsec.runs.shared_updates import is_kept
         from fedsec.scenario.shared_training import shared_work
 
-        work = shared_work([cell.config for cell in pending], self.store.shared, self.device)
-        tasks = [self._task("train", pending[index], settings, client) for index, client in work]
+        missing = [
+            training
+            for training in shared_work([cell.config for cell in pending], self.device)
+            for cell in [pending[training.cell]]
+            if not is_kept(self.store.shared, training, cell.config, self.made_with[cell.id], keep=self.keep)
+        ]
+        tasks = [self._task("train", pending[training.cell], settings, training.client) for training in missing]
         done = 0
         if tasks:
             progress.shared(0, len(tasks))

@@ -16,9 +16,9 @@ import torch
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.federation.rounds import Threat
 from fedsec.runs.provenance import differences, of_training
-from fedsec.runs.tensor_files import DamagedFileError, load_tensors, save_tensors
+from fedsec.runs.tensor_files import DamagedFileError, load_tensors, read_notes, save_tensors
 from fedsec.scenario import CellConfig
-from fedsec.scenario.shared_training import SharingKeys, row_path
+from fedsec.scenario.shared_training import SharedTraining, SharingKeys
 from fedsec.threat import DataPoisoning
 
 
@@ -81,3 +81,27 @@ class SharedUpdates:
     def poisoned(self, client: int) -> bool:
         """Whether a client trains on data that an attack corrupted."""
         return client in self.threat.byzantine and isinstance(self.threat.attack, DataPoisoning)
+
+
+def row_path(folder: Path, key: str) -> Path:
+    """The file of the update that a key names."""
+    return folder / f"{key}.safetensors"
+
+
+def is_kept(
+    folder: Path, training: SharedTraining, config: CellConfig, made_with: Mapping[str, str], *, keep: bool = False
+) -> bool:
+    """Whether a folder holds the row of a training, made with what a cell would make it with now.
+
+    Args:
+        folder: where rows are kept.
+        training: of the cell.
+        config: the cell.
+        made_with: what its numbers depend on beside the configuration.
+        keep: rows that were made with something else do as well.
+    """
+    try:
+        trained_with = json.loads(read_notes(row_path(folder, training.key))["made_with"])
+    except (FileNotFoundError, DamagedFileError, KeyError, ValueError):
+        return False
+    return keep or not differences(trained_with, of_training(config, made_with, poisoned=training.poisoned))

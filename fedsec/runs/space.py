@@ -18,7 +18,7 @@ def shared_space(scenario: Scenario, datasets: Datasets) -> int | None:
     from fedsec.scenario.shared_training import shared_work
 
     configs = [cell.config for cell in scenario.cells()]
-    rows = Counter(index for index, _ in shared_work(configs))
+    rows = Counter(index for index, *_ in shared_work(configs))
     space = 0
     for index, number in rows.items():
         numbers = _numbers(configs[index], datasets)

@@ -84,7 +84,7 @@ def plan(scenario: Scenario) -> Plan:
 
     configs = [cell.config for cell in scenario.cells()]
     trainings = [0] * len(configs)
-    for index, _ in shared_work(configs):
+    for index, *_ in shared_work(configs):
         trainings[index] += 1
     return Plan(
         work=tuple(map(_work, configs)),

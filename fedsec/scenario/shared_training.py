@@ -8,8 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedsec.federation.rounds import Threat, sample_clients
 from fedsec.scenario.config import CellConfig, unlabeled
@@ -54,18 +53,27 @@ class SharingKeys:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def row_path(folder: Path, key: str) -> Path:
-    """The file of the update that a key names."""
-    return folder / f"{key}.safetensors"
+class SharedTraining(NamedTuple):
+    """The training of one client that cells have in common.
+
+    Attributes:
+        cell: index of the first cell that needs it.
+        client: who trains.
+        key: its name, see `SharingKeys`.
+        poisoned: whether the cell's attack corrupted the client's data.
+    """
+
+    cell: int
+    client: int
+    key: str
+    poisoned: bool
 
 
-def shared_work(
-    configs: Sequence[CellConfig], folder: Path | None = None, device: str = "cpu"
-) -> list[tuple[int, int]]:
-    """The distinct (index of a cell, client) trainings that the given cells need and `folder` does not hold yet."""
+def shared_work(configs: Sequence[CellConfig], device: str = "cpu") -> list[SharedTraining]:
+    """The distinct trainings that the given cells have in common, in the order in which cells need them."""
     from fedsec.plugins import registry
 
-    seen: dict[str, tuple[int, int]] = {}
+    trainings: dict[str, SharedTraining] = {}
     for index, config in enumerate(configs):
         if not is_shared(config):
             continue
@@ -77,5 +85,6 @@ def shared_work(
         sampling = config.federation.sampling or "fixed"
         for client in sample_clients(clients, config.cohort, 1, streams, sampling):
             poisoned = poisons and client in threat.byzantine
-            seen.setdefault(keys(client, poisoned=poisoned), (index, client))
-    return [work for key, work in seen.items() if folder is None or not row_path(folder, key).exists()]
+            key = keys(client, poisoned=poisoned)
+            trainings.setdefault(key, SharedTraining(index, client, key, poisoned))
+    return list(trainings.values())

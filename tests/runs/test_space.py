@@ -39,9 +39,18 @@ def test_the_space_of_shared_training_is_what_it_takes(
     assert "B in shared/ until all cells are done" in " ".join(shown.output.split())
 
 
-def test_rows_stay_until_all_cells_are_done(tmp_path: Path, tiny: Any) -> None:
-    failing = "matrix.partition.min_per_client=[1,200]"
-    result = tiny.run(tmp_path, *tiny.one_round, failing)
+def test_rows_stay_until_all_cells_are_done(tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_record = cell.CellFiles.finish
+    calls: list[object] = []
+
+    def fail_once(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise InputError("the first cell fails at its very end")
+        return write_record(*arguments, **options)
+
+    monkeypatch.setattr(cell.CellFiles, "finish", fail_once)
+    result = tiny.run(tmp_path, *tiny.one_round, "matrix.defense=[mean,median]")
     assert result.failures == 1
     assert len(list(Store(result.root).shared.iterdir())) == 6
 
