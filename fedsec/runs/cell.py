@@ -99,6 +99,7 @@ def run_cell(
         try:
             federation.restore(checkpoint.state, checkpoint.round)
             history = checkpoint.history
+            made_with = checkpoint.made_with  # of other code where that was to be kept: the next run shall know
         except InputError as error:
             say(f"begins anew: {error}")
     if not history and federation.over:
@@ -135,6 +136,9 @@ def run_cell(
         goes_on = federation.round == federation.rounds and not (federation.diverged or is_shared(config))
         if goes_on:
             files.save_checkpoint(log, federation.state(), settings, made_with)
+    shared = federation.local_updates if isinstance(federation, Federation) else None
+    if isinstance(shared, SharedUpdates):
+        made_with = {**made_with, **shared.kept_from}
     record = {**_record(experiment, axes, history, settings), "goes_on": goes_on}
     return files.finish(record, federation.weights(), made_with)
 

@@ -42,11 +42,13 @@ class Checkpoint:
         state: of the federation.
         history: the lines of the finished rounds.
         threads: CPU threads that the cell was begun with; with as many it ends with the same bits.
+        made_with: what those rounds were made with, see `fedsec.runs.provenance`.
     """
 
     state: "dict[str, Tensor]"
     history: list[dict[str, Any]]
     threads: int
+    made_with: dict[str, str]
 
     @property
     def round(self) -> int:
@@ -144,7 +146,8 @@ class CellFiles:
 
         try:
             state, notes = load_tensors(self.folder / CHECKPOINT)
-            other = differences(json.loads(notes["made_with"]), made_with)
+            begun_with = dict(json.loads(notes["made_with"]))
+            other = differences(begun_with, made_with)
             if other and not keep:
                 say(f"begins anew, since it was begun with other {', '.join(other)}")
                 return None
@@ -157,7 +160,7 @@ class CellFiles:
             say(f"begins anew: {why}")
             return None
         say(f"continues after round {len(history)}")
-        return Checkpoint(state, history, threads)
+        return Checkpoint(state, history, threads, begun_with)
 
     def finish(
         self, record: dict[str, Any], weights: "Mapping[str, Tensor]", made_with: Mapping[str, str]

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 _ENGINE = (
     *("data", "defense", "engine", "federation", "metrics", "models", "privacy", "tasks", "threat"),
-    *("seeds.py", "runs/cell.py", "runs/experiment.py"),
+    *("seeds.py", "randomness.py"),
+    *(f"runs/{name}.py" for name in ("cell", "experiment", "round_summary", "shared_updates")),
+    *(f"scenario/{name}.py" for name in ("algorithm", "config", "federation_config", "inversion_config")),
+    *(f"scenario/{name}.py" for name in ("named_sections", "server_rule", "shared_training", "threat_config")),
 )
 """Of fedsec, what every cell's numbers come from."""
 _INVERSION = ("matching", "inversion", "runs/curious_server.py")
@@ -112,6 +115,15 @@ def _code(kind: str, name: str) -> str:
     return code_of(registry.load(kind, name))
 
 
+_CACHED = (_fedsec, _code)
+
+
+def forget() -> None:
+    """Read sources anew: other processes will, and a file may have changed since this one did."""
+    for function in _CACHED:
+        function.cache_clear()
+
+
 def code_of(method: Any) -> str:
     """A hash of the source that a class (or a function) comes from.
 
@@ -125,8 +137,10 @@ def code_of(method: Any) -> str:
         if top in sys.stdlib_module_names or top in ("torch", "numpy"):
             continue
         own = top == "fedsec"
-        module = sys.modules.get(base.__module__ if own else top)
-        if (file := getattr(module, "__file__", None)) is None:
+        # A package without an __init__.py has no file; of such only the class's own module is known.
+        places = (sys.modules.get(name) for name in ((base.__module__,) if own else (top, base.__module__)))
+        file = next((file for place in places if (file := getattr(place, "__file__", None))), None)
+        if file is None:
             continue
         path = Path(file)
         whole = not own and path.name == "__init__.py"

@@ -16,9 +16,9 @@ from fedsec.report.summary import describe
 from fedsec.runs.closing import Closing
 from fedsec.runs.datasets import Datasets, look
 from fedsec.runs.events import Done, Failed, RoundDone, Said, Started, ends
-from fedsec.runs.executor import Executor
+from fedsec.runs.executor import Executor, InProcess
 from fedsec.runs.local_pool import LocalPool
-from fedsec.runs.provenance import differences, provenance
+from fedsec.runs.provenance import differences, forget, provenance
 from fedsec.runs.result import RunResult
 from fedsec.runs.store import Store
 from fedsec.runs.tasks import Settings, Task
@@ -108,6 +108,8 @@ class _Run:
         # Clients of a one-round cell train one by one, on a thread each.
         one_round = any(cell.config.federation.rounds == 1 for cell in cells)
         threads = 1 if one_round else max(1, cores // len(cells))
+        if type(self.executor) is not InProcess:  # which computes with what it has imported
+            forget()
         self.made_with = {
             cell.id: provenance(cell.config, self.device, self.datasets.fingerprint(cell.config)) for cell in cells
         }
@@ -160,21 +162,26 @@ class _Run:
     def _take_finished(self, cells: Sequence[Cell]) -> None:
         """Take the results of cells that an earlier run finished and that still hold; say why others do not."""
         reasons: dict[str, list[Cell]] = {}
+        kept: dict[str, list[Cell]] = {}
         for cell in cells:
             record, why = self.store.cell(cell.id).result()
             if record is not None:
                 other = differences(record.get("made_with") or {}, self.made_with[cell.id])
-                why = f"other {', '.join(other)} than now" if other and not self.keep else None
+                why = f"other {', '.join(other)} than now" if other else None
+                if why is not None and self.keep:
+                    kept.setdefault(why, []).append(cell)
+                    why = None
             if why is not None:
                 reasons.setdefault(why, []).append(cell)
             elif record is not None:
                 self.records[cell.id] = {**record, "cell": cell.axes}
         if self.records:
             self._say(f"{len(self.records)} of {len(cells)} cells are already finished in {self.store.root}")
+        for why, concerned in kept.items():
+            self._say(f"kept as they are: {_whose(concerned)}: {why}")
         for why, concerned in reasons.items():
-            whose = describe(concerned[0].axes) if len(concerned) == 1 else f"{len(concerned)} cells"
             hint = "; --keep takes them as they are" if why.startswith("other") else ""
-            self._say(f"run again: {whose}: {why}{hint}")
+            self._say(f"run again: {_whose(concerned)}: {why}{hint}")
 
     def _train_shared(
         self, executor: Executor, progress: Progress, pending: Sequence[Cell], settings: Settings
@@ -230,6 +237,11 @@ class _Run:
 
     def _say(self, text: str) -> None:
         say(self.console, text)
+
+
+def _whose(cells: Sequence[Cell]) -> str:
+    """One cell by its place, several by their number."""
+    return describe(cells[0].axes) if len(cells) == 1 else f"{len(cells)} cells"
 
 
 def available_cores() -> int:

@@ -31,6 +31,9 @@ class SharedUpdates:
         device: where it trains.
         made_with: what the cell's numbers depend on beside the configuration, see `fedsec.runs.provenance`.
         keep: take rows that were trained with something else.
+
+    Attributes:
+        kept_from: what rows were trained with that were kept, as far as it is something else.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class SharedUpdates:
     ) -> None:
         self.folder, self.keys, self.keep = folder, SharingKeys(config, device), keep
         self.made_with = {poisoned: of_training(config, made_with, poisoned=poisoned) for poisoned in (False, True)}
+        self.kept_from: dict[str, str] = {}
         self.train: Any = None
         self.threat = Threat()
 
@@ -65,8 +69,13 @@ class SharedUpdates:
             kept = LocalResult(
                 tensors["update"].to(device)[None], tensors["statistics"].to(device)[None], tensors["examples"].numpy()
             )
-            same = self.keep or not differences(trained_with, self.made_with[self.poisoned(client)])
-            if same and kept.updates.shape[1:] == start.parameters.shape[-1:] and len(kept.examples) == 1:
+            other = differences(trained_with, self.made_with[self.poisoned(client)])
+            if (
+                (self.keep or not other)
+                and kept.updates.shape[1:] == start.parameters.shape[-1:]
+                and len(kept.examples) == 1
+            ):
+                self.kept_from |= {name: trained_with.get(name, "nothing of that name") for name in other}
                 return kept
         trained: LocalResult = self.train(start, [client], round_number)
         tensors = {"update": trained.updates[0], "statistics": trained.statistics[0]}

@@ -1,5 +1,7 @@
 """Results of other code, data or versions are said and made again, or kept if one asks for it."""
 
+import ast
+import importlib
 import io
 import json
 import shutil
@@ -10,8 +12,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedsec.runs import provenance
+from fedsec.runs import InProcess, provenance
 from fedsec.runs.provenance import code_of, differences
+from fedsec.runs.store import Store
 from fedsec.scenario import CellConfig
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -49,8 +52,27 @@ def test_other_code_or_another_device_is_said_and_run_again(
     monkeypatch.setattr(provenance, function, lambda *_: "another")
     ran, shown = again(copied, tiny, keep=keep)
     assert ran is not keep
-    assert (said in shown) is not keep
+    assert said in shown
+    assert ("kept as they are" in shown) is keep
     assert ("--keep" in shown) is not keep
+
+
+class Elsewhere(InProcess):
+    """Stands for processes that read the sources themselves."""
+
+
+def test_code_that_changed_since_this_process_read_it_is_noticed_where_others_compute(
+    copied: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again(copied, tiny)
+    monkeypatch.setattr(provenance, "_hash", lambda *_: "another")
+    assert "run again" not in again(copied, tiny)[1], "this process computes with what it has imported"
+    try:
+        ran, shown = again(copied, tiny, executor=Elsewhere())
+    finally:
+        provenance.forget()
+    assert ran
+    assert "other fedsec, code of" in shown
 
 
 def test_another_version_is_said_and_run_again(copied: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +141,83 @@ def test_every_named_part_counts() -> None:
     made_with = dict.fromkeys(codes, "")
     training = provenance.of_training(config, made_with, poisoned=False)
     assert training.keys() == {f"code of {name}" for name in ("digits", "iid", "mlp", "fedsgd", "classification")}
+
+
+def test_the_code_of_a_package_without_init_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "spacious_plugin"
+    folder.mkdir()
+    (folder / "method.py").write_text("class Method:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    method = importlib.import_module("spacious_plugin.method").Method
+    before = code_of(method)
+    (folder / "method.py").write_text("class Method:\n    scale = 2\n")
+    assert code_of(method) != before
+
+
+NO_NUMBERS = {
+    "fedsec.environment",
+    "fedsec.errors",
+    "fedsec.plugins",
+    "fedsec.runs.cell_files",
+    "fedsec.runs.provenance",
+    "fedsec.runs.store",
+    "fedsec.runs.tasks",
+    "fedsec.runs.tensor_files",
+    "fedsec.scenario",
+}
+"""What a running cell imports directly though its numbers do not come from there."""
+
+
+def test_whatever_a_cell_computes_with_is_hashed() -> None:
+    fedsec = Path(sys.modules["fedsec"].__file__ or "").parent
+    hashed = {(fedsec / part).with_suffix("") for part in (*provenance._ENGINE, *provenance._INVERSION)}
+    assert all(path.exists() or path.with_suffix(".py").exists() for path in hashed)
+    unhashed = set()
+    for part in ("runs/cell.py", "runs/experiment.py", "runs/shared_updates.py", "runs/curious_server.py"):
+        for node in ast.walk(ast.parse((fedsec / part).read_text())):
+            if isinstance(node, ast.ImportFrom) and (module := node.module or "").startswith("fedsec."):
+                path = fedsec.joinpath(*module.split(".")[1:])
+                if not hashed & {path, *path.parents}:
+                    unhashed.add(module)
+    assert unhashed <= NO_NUMBERS
+
+
+def test_what_was_kept_once_is_not_taken_for_new_later(
+    copied: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Kept rounds, or kept rows of shared training, are part of a result: it is of the old code as a whole.
+    (result,) = copied.glob("*/result.json")
+    result.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "_code", lambda *_: "another")
+        assert "run again" not in again_from_checkpoint(copied, tiny, keep=True)
+        ran, shown = again(copied, tiny)
+    assert ran
+    assert "other code of" in shown
+
+
+def again_from_checkpoint(root: Path, tiny: Any, **options: Any) -> str:
+    """What a run says that goes on where an interrupted one ended."""
+    console = Console(record=True, file=io.StringIO(), width=300)
+    tiny.run(root.parent, *tiny.one, console=console, **options)
+    assert "continues after round 3" in console.export_text()
+    return console.export_text()
+
+
+def test_rows_that_were_kept_make_a_result_of_the_old_code(
+    tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "give_back", lambda self: 0)
+        tiny.run(tmp_path, *tiny.one_round)
+    (result,) = tmp_path.glob("tiny/*/result.json")
+    result.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "_code", lambda *_: "another")
+        tiny.run(tmp_path, *tiny.one_round, keep=True)
+        made_with = json.loads(result.read_text())["made_with"]
+        assert made_with["code of mlp"] != "another"
+        assert made_with["code of mean"] == "another"
 
 
 def test_differences_are_named_once() -> None:
