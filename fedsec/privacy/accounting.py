@@ -98,8 +98,10 @@ def epsilon(history: Iterable[Spending], delta: float, accountant: Accountant = 
     """
     check_delta(delta)
     check_accountant(accountant)
-    spent = _epsilon(merged(history), delta, accountant)
-    if delta <= LARGE_DELTA or not 0 < spent.value < math.inf:
+    steps = merged(history)
+    spent = _epsilon(steps, delta, accountant)
+    # Who did nothing has spent nothing; but an epsilon of 0 after steps is what a large delta makes of them.
+    if delta <= LARGE_DELTA or spent.value == math.inf or not steps:
         return spent
     large = f"delta {delta:.2g} is large: publishing each unit outright with that probability would pass as well"
     return replace(spent, note="; ".join(note for note in (spent.note, large) if note))

@@ -53,17 +53,25 @@ class Ledger:
 
     def maximum(self) -> Epsilon:
         """The largest of all clients' epsilons: the federation's guarantee for each single example."""
+        return self._largest()[0]
+
+    @property
+    def largest_spending(self) -> tuple[Spending, ...]:
+        """The steps that the largest epsilon is of: with them, delta and accountant, anybody can compute it again."""
+        return self._largest()[1]
+
+    def _largest(self) -> tuple[Epsilon, tuple[Spending, ...]]:
         histories = list(dict.fromkeys(self._spent))
         if self.accountant != "prv":
-            return max((self._of(history) for history in histories), key=_order)
+            return max(((self._of(history), history) for history in histories), key=lambda pair: _order(pair[0]))
         # prv takes long and never exceeds rdp, which does not: few histories can be the largest.
         bounds = {history: epsilon(history, self.delta).value for history in histories}
         histories.sort(key=lambda history: bounds[history], reverse=True)
-        largest = self._of(histories[0])
+        largest = self._of(histories[0]), histories[0]
         for history in histories[1:]:
-            if bounds[history] < largest.value:
+            if bounds[history] < largest[0].value:
                 break
-            largest = max(largest, self._of(history), key=_order)
+            largest = max(largest, (self._of(history), history), key=lambda pair: _order(pair[0]))
         return largest
 
     def affords(

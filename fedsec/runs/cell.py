@@ -13,7 +13,7 @@ from fedsec.errors import InputError
 from fedsec.federation.rounds import RoundResult
 from fedsec.federation.updates import Federation
 from fedsec.metrics.metric import described, of_source
-from fedsec.privacy import Epsilon
+from fedsec.privacy import Ledger
 from fedsec.runs.cell_files import CellFiles
 from fedsec.runs.experiment import Experiment, build_experiment, finite
 from fedsec.runs.provenance import provenance
@@ -182,16 +182,21 @@ def _spent(result: RoundResult) -> dict[str, Any]:
 
 
 def _guarantees(experiment: Experiment) -> list[dict[str, Any]]:
-    """Epsilon, delta, unit and accountant of every claim of the run."""
+    """Epsilon, delta, unit and accountant of every claim of the run, and the noisy steps that it follows from."""
     federation = experiment.federation
     if not isinstance(federation, Federation):
         return []
-    accounts: list[tuple[str, Epsilon]] = []
+    ledgers: list[tuple[str, Ledger]] = []
     if federation.privacy is not None:
-        accounts.append(("example", federation.privacy.epsilon()))
+        ledgers.append(("example", federation.privacy.ledger))
     if federation.releases is not None:
-        accounts.append(("client", federation.releases.epsilon()))
-    return [{"unit": unit, **asdict(epsilon), "value": finite(epsilon.value)} for unit, epsilon in accounts]
+        ledgers.append(("client", federation.releases.ledger))
+    claims = []
+    for unit, ledger in ledgers:
+        epsilon = ledger.maximum()
+        steps = [asdict(spending) for spending in ledger.largest_spending]
+        claims.append({"unit": unit, **asdict(epsilon), "value": finite(epsilon.value), "steps": steps})
+    return claims
 
 
 def _record(

@@ -109,6 +109,9 @@ def test_large_deltas_are_told_of() -> None:
         )
         assert "large" not in small
     assert epsilon([], 0.3).note == ""
+    nothing = epsilon([Spending(1.0, 0.01, 1)], 0.4)
+    assert nothing.value == 0
+    assert "delta 0.4 is large" in nothing.note
     assert epsilon([Spending(0.0, 0.5, 1)], 0.3).note == "steps without noise give no guarantee"
 
 

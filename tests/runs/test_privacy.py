@@ -18,7 +18,7 @@ from fedsec.report import run_report as report
 from fedsec.runs import InProcess, RunResult, cell, run
 from fedsec.runs.cell import OnRound, run_cell
 from fedsec.runs.curious_server import CuriousServer
-from fedsec.runs.experiment import build_experiment
+from fedsec.runs.experiment import build_experiment, finite
 from fedsec.runs.tasks import Settings
 from fedsec.scenario import CellConfig, load_scenario
 from fedsec.scenario.shared_training import SharingKeys, shared_work
@@ -144,10 +144,15 @@ def test_results_tell_epsilon_delta_unit_and_accountant(
     }
     kept = json.loads((whole.root / "results.json").read_text())
     for label, claims in expected.items():
-        assert records[label]["privacy"] == claims, label
-        assert kept[LABELS.index(label)]["privacy"] == claims, label
+        told = records[label]["privacy"]
+        assert [{key: value for key, value in claim.items() if key != "steps"} for claim in told] == claims, label
+        for claim in told:  # epsilon can be computed again from what is written beside it
+            steps = [Spending(**spending) for spending in claim["steps"]]
+            assert steps
+            assert finite(epsilon(steps, claim["delta"], claim["accountant"]).value) == claim["value"], label
+        assert kept[LABELS.index(label)]["privacy"] == told, label
         single = json.loads((whole.root / records[label]["id"] / "result.json").read_text())
-        assert (single["privacy"], single["metrics"]) == (claims, records[label]["metrics"])
+        assert (single["privacy"], single["metrics"]) == (told, records[label]["metrics"])
         for name in ("epsilon", "user_epsilon"):
             assert records[label]["metrics"].get(name, "none") == logs[label][-1].get(name, "none")
             assert kept[LABELS.index(label)]["metrics"][name] == logs[label][-1].get(name)
