@@ -108,10 +108,10 @@ class Decoupled(Inversion):
         preparation = deadline.for_preparation()
         observations, doubts = consistent(observations, preparation)
         head = find_head(observations[0])
-        if head is None or head.weight_name not in observations[0].update:
+        if head is None:
             raise InputError(
                 "Decoupled: features are computed from the gradient of a last linear layer whose output is the "
-                "model's, and this update has none; use InvertingGradients"
+                "model's, and this model has none; use InvertingGradients"
             )
         examples = _examples(observations[0], head, generator, preparation)
         # Half of the time at most is for the equations, and half for the pixels.
@@ -143,7 +143,6 @@ class Decoupled(Inversion):
         distortion = observation.distortion
         gradient = observation.gradient
         weight_gradient, bias_gradient = head.weight_gradient(gradient), head.bias_gradient(gradient)
-        assert weight_gradient is not None
         softmax = observation.loss.name in ("cross_entropy", "nll")
         notes = []
         if observation.labels is not None:
@@ -161,6 +160,12 @@ class Decoupled(Inversion):
             notes.append(
                 f"the last layer tells at most {limit} images apart, not {size}: features are not recovered, and the "
                 "whole update is matched instead"
+            )
+            return None, hypotheses[0].to(observation.device), notes
+        if weight_gradient is None:
+            notes.append(
+                f"the update leaves out {head.weight_name!r}, as where a client does not train the last layer: "
+                "features are not recovered, and the whole update is matched instead"
             )
             return None, hypotheses[0].to(observation.device), notes
         if distortion is not None and not distortion.exact:

@@ -60,9 +60,10 @@ class Head:
         return None if row is None else self._per_logit(row)
 
     def moved(self, update: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        """What an update adds to `weight` and, if it has it, to `bias`."""
-        bias = update.get(self.bias_name)
-        return self.factor * update[self.weight_name].flatten(1), None if bias is None else self.factor * bias
+        """What an update adds to `weight`, nothing if it leaves it out, and, if it has it, to `bias`."""
+        weight, bias = update.get(self.weight_name), update.get(self.bias_name)
+        moved = torch.zeros_like(self.weight) if weight is None else self.factor * weight.flatten(1)
+        return moved, None if bias is None else self.factor * bias
 
     def _per_logit(self, row: Tensor) -> Tensor:
         return row if self.factor == 1 else row / self.factor

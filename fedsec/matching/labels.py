@@ -108,7 +108,7 @@ def recover_labels(
 
     Raises:
         InputError: the method does not go with this batch, or the model does not end in a linear layer, or the update
-            leaves its weight out.
+            leaves it out.
     """
     if method not in ("auto", "idlg", "yin", "wainakh", "geng"):
         raise InputError(f"recover_labels: method must be auto, idlg, yin, wainakh or geng, not {method!r}")
@@ -184,6 +184,8 @@ def _from_signs(layer: LastLayer) -> Float[Tensor, "classes"]:
 
 def _yin(layer: LastLayer) -> Float[Tensor, "classes"]:
     """Yin et al. 2021: the rows of the weight's gradient with the smallest minimum over features."""
+    if not layer.has_weight:
+        raise InputError("recover_labels: yin reads the last layer's weight, which the update leaves out; use geng")
     smallest = layer.weight_gradient.amin(1)
     scores = torch.zeros_like(smallest)
     scores[smallest.argsort(stable=True)[: layer.batch_size]] = 1.0
@@ -206,8 +208,11 @@ def _wainakh(layer: LastLayer) -> Float[Tensor, "classes"]:
 def _geng(layer: LastLayer) -> Float[Tensor, "classes"]:
     """Geng et al. 2021: n_c = B (mean_i p_ic - g_b[c]), with posteriors at features that the gradient itself yields.
 
-    The mean of two estimates, which err differently on trained networks.
+    The mean of two estimates, which err differently on trained networks. Where the bias alone was trained, the features
+    are those of random images.
     """
+    if not layer.has_weight:
+        return layer.batch_size * (layer.posteriors(layer.random_features()).mean(0) - layer.bias_gradient)
     if not bool((layer.bias_gradient < 0).any()):
         return layer.batch_size * layer.posteriors(layer.random_features()).mean(0)
     return (_from_rows(layer) + _from_class_features(layer)) / 2

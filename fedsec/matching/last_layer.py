@@ -31,7 +31,9 @@ class LastLayer:
         batch_size: of the client.
         weight: [classes, features].
         bias: [classes]; zeros where there is none.
-        weight_gradient: [classes, features], in units in which the loss's slope is one; see `ClientLoss`.
+        weight_gradient: [classes, features], in units in which the loss's slope is one; see `ClientLoss`. Zero where
+            the update leaves it out.
+        has_weight: whether the update has the weight's gradient.
         has_bias: whether the update has the bias's gradient.
         exact: whether that is the gradient of a mean loss, of predictions that are not negative, and nothing else.
         signs: whether only signs were sent.
@@ -54,8 +56,15 @@ class LastLayer:
             )
         gradient, slope = observation.gradient, observation.loss.slope(observation.num_classes)
         weight_gradient, bias_gradient = head.weight_gradient(gradient), head.bias_gradient(gradient)
+        if weight_gradient is None and bias_gradient is None:
+            raise InputError(
+                f"recover_labels: the update leaves out {head.weight_name!r}, from which labels are read, as where a "
+                "client does not train the last layer; expected granted labels, or an attack that searches for labels "
+                "together with the images, such as dlg"
+            )
+        self.has_weight = weight_gradient is not None
         if weight_gradient is None:
-            raise InputError(f"recover_labels: the update leaves out {head.weight_name!r}, from which labels are read")
+            weight_gradient = torch.zeros_like(head.weight)
         self._observation, self._head, self._generator, self._predict = observation, head, generator, predict
         self._deadline = deadline or Deadline()
         self._random: Float[Tensor, "images features"] | None = None

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from fedsec.errors import InputError
 from fedsec.threat.client_loss import ClientLoss, Reduction, client_loss
 from fedsec.threat.distortion import Distortion
+from fedsec.threat.functional_dropout import calls_dropout
 from fedsec.threat.local_steps import LocalSteps
 from fedsec.threat.pixel_scale import PixelScale
-from fedsec.threat.private_model import private_model
+from fedsec.threat.private_model import DROPOUT_REMARK, private_model, unwrapped
 from fedsec.threat.received import checked_labels, checked_statistics, checked_update, named, parameters_and_buffers
 from fedsec.threat.sent_statistics import sent_statistics
 
@@ -66,7 +67,8 @@ class Observation:
     remarks: tuple[str, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
-        model, remarks = private_model(self.model)
+        broadcast = self.model
+        model, remarks = private_model(broadcast)
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "remarks", tuple(remarks))
         object.__setattr__(self, "update", checked_update(model, self.update))
@@ -79,6 +81,8 @@ class Observation:
             )
         if len(self.scale.mean) not in (1, self.input_shape[0]):
             raise InputError(f"Observation: {self.scale} does not go with images of {self.input_shape[0]} channels")
+        if DROPOUT_REMARK not in remarks and self._calls_dropout(broadcast):
+            object.__setattr__(self, "remarks", (*remarks, DROPOUT_REMARK))
         object.__setattr__(self, "loss", client_loss(self.loss))
         if self.reduction not in ("mean", "sum"):
             raise InputError(f"Observation: reduction must be mean or sum, got {self.reduction!r}")
@@ -94,6 +98,12 @@ class Observation:
             object.__setattr__(self, "statistics", on_device)
         if self.distortion is not None:
             object.__setattr__(self, "distortion", self.distortion.on(self.update))
+
+    def _calls_dropout(self, broadcast: nn.Module) -> bool:
+        """Whether the broadcast model, in its own mode, draws masks by itself, without a module for them."""
+        parameter = next(broadcast.parameters())
+        gray = torch.full((2, *self.input_shape), 0.5, dtype=parameter.dtype, device=parameter.device)
+        return calls_dropout(unwrapped(broadcast), self.scale.apply(gray))
 
     @classmethod
     def of_gradient(

@@ -7,7 +7,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
-__all__ = ["WRAPPERS", "private_model"]
+__all__ = ["DROPOUT_REMARK", "WRAPPERS", "private_model", "unwrapped"]
+
+DROPOUT_REMARK = "dropout was on in the model; its masks are not known, and the attacker computes without it"
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before the names of parameters."""
@@ -26,14 +28,14 @@ def private_model(model: nn.Module) -> tuple[nn.Module, list[str]]:
         model: as broadcast; left as it is.
     """
     remarks = []
-    unwrapped = _unwrapped(model)
-    if any(_drops(module) for module in unwrapped.modules()):
-        remarks.append("dropout was on in the model; its masks are not known, and the attacker computes without it")
-    copied = deepcopy(unwrapped).requires_grad_(False)
+    bare = unwrapped(model)
+    if any(_drops(module) for module in bare.modules()):
+        remarks.append(DROPOUT_REMARK)
+    copied = deepcopy(bare).requires_grad_(False)
     for parent in list(copied.modules()):
         for name, child in list(parent.named_children()):
-            if _unwrapped(child) is not child:
-                setattr(parent, name, _unwrapped(child))
+            if unwrapped(child) is not child:
+                setattr(parent, name, unwrapped(child))
     for module in copied.modules():
         module._compiled_call_impl = None
         if getattr(module, "inplace", None) is True:
@@ -47,7 +49,7 @@ def private_model(model: nn.Module) -> tuple[nn.Module, list[str]]:
     return copied, remarks
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
     """Without what torch.compile and DataParallel put around a module."""
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):

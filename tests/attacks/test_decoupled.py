@@ -168,6 +168,18 @@ def test_no_linear_head() -> None:
         Decoupled().reconstruct(observe(pictures(2), torch.tensor([1, 2]), model=model, granted=True))
 
 
+def test_a_head_that_the_client_does_not_train() -> None:
+    """Nothing of it was sent: with granted labels the rest is matched, and said so; without them, what is missing."""
+    seen = observe(pictures(1), torch.tensor([4]), granted=True)
+    frozen = {name: row for name, row in seen.update.items() if not name.startswith("5.")}
+    recovered = Decoupled(iterations=8).reconstruct(replace(seen, update=frozen))
+    assert recovered.features is None
+    assert "leaves out '5.weight'" in recovered.notes[0]
+    assert float(errors(recovered, pictures(1))) < float((pictures(1) - 0.5).square().mean()) / 2
+    with pytest.raises(InputError, match=r"leaves out '5\.weight'.*dlg"):
+        Decoupled().reconstruct(replace(seen, update=frozen, labels=None))
+
+
 def test_a_linear_model_has_no_body() -> None:
     images, labels = pictures(2), torch.tensor([1, 1])
     model = nn.Sequential(nn.Flatten(), nn.Linear(144, 10))

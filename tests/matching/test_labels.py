@@ -295,9 +295,24 @@ def test_refusals() -> None:
     with pytest.raises(InputError, match="the model does not end in one"):
         recover_labels(observe(squashed, torch.tensor([1])))
     model = Dense()
-    frozen = {name: torch.zeros_like(row) for name, row in model.named_parameters() if name != "3.weight"}
-    with pytest.raises(InputError, match=r"leaves out '3\.weight'"):
+    frozen = {name: torch.zeros_like(row) for name, row in model.named_parameters() if not name.startswith("3.")}
+    with pytest.raises(InputError, match=r"leaves out '3\.weight'.*granted labels"):
         recover_labels(Observation(model, frozen, SHAPE, 10, 1))
+
+
+@pytest.mark.parametrize("method", ["auto", "geng", "wainakh"])
+def test_a_bias_alone_tells_labels_too(method: LabelMethod) -> None:
+    labels = torch.tensor([3, 3, 7])
+    seen = observe(Dense(), labels)
+    update = {name: row for name, row in seen.update.items() if name != "3.weight"}
+    alone = Observation(seen.model, update, SHAPE, 10, 3, seen.scale)
+    assert recover_labels(alone, method=method).labels.tolist() == labels.tolist()
+    # Also read from the way of several local steps, along which the weight does not move.
+    way = {name: -0.01 * row for name, row in update.items()}
+    steps = Observation(seen.model, way, SHAPE, 10, 3, seen.scale, LocalSteps(0.005, 2))
+    assert recover_labels(steps, method=method).labels.tolist() == labels.tolist()
+    with pytest.raises(InputError, match="yin reads the last layer's weight"):
+        recover_labels(alone, method="yin")
 
 
 @pytest.mark.parametrize("bias", [True, False])
