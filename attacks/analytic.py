@@ -102,7 +102,7 @@ def _kept(observation: Observation, name: str) -> Tensor:
     return torch.ones_like(row) if mask is None else mask.to(row)
 
 
-def _check_kept(observation: Observation, *kept: Tensor) -> None:
+def _check_kept(observation: Observation, *masks: Tensor) -> None:
     if observation.distortion is None:
         return
     if observation.distortion.signs:
@@ -110,7 +110,7 @@ def _check_kept(observation: Observation, *kept: Tensor) -> None:
             "analytic divides the first layer's gradients by each other, and only their signs were sent; expected "
             "their values, or an attack that matches updates, such as inverting_gradients"
         )
-    if observation.batch_size > 1 and not all(bool(mask.all()) for mask in kept):
+    if observation.batch_size > 1 and not all(bool(mask.all()) for mask in masks):
         raise InputError(
             "analytic unmixes a batch from whole rows of the first layer's gradient, of which the defense dropped "
             "entries; expected one image, or an attack that matches updates, such as inverting_gradients"

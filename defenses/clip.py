@@ -84,14 +84,14 @@ class ClipUpdate(UpdateTransform):
         return 0.0 if ceiling**2 * count > _ALL_NOISE * energy else ceiling
 
 
-def _floor(row: Tensor, later: float, kept: Tensor | None) -> float | None:
+def _floor(row: Tensor, later: float, mask: Tensor | None) -> float | None:
     """Standard deviation of Gaussian noise whose small magnitudes are as large as the row's; None if that is not seen.
 
     Of Gaussian magnitudes 30 % lie below 0.39 deviations, and a signal only makes magnitudes larger. Where more of the
     smallest entries were dropped, the least that was kept takes that quantile's place.
     """
-    if kept is not None and whole_columns(kept):
-        row = row[kept]
+    if mask is not None and whole_columns(mask):
+        row = row[mask]
     if row.numel() < _ENOUGH:
         return None
     magnitudes = row.detach().flatten().double().abs()

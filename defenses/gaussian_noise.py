@@ -81,14 +81,14 @@ def _root_mean_square_before(sent: Mapping[str, Tensor], later: Distortion) -> f
     """
     square, unseen, thresholds = 0.0, 0, []
     for name, row in sent.items():
-        kept = later.kept.get(name, torch.ones_like(row, dtype=torch.bool))
-        values = row[kept].double()
+        mask = later.kept.get(name, torch.ones_like(row, dtype=torch.bool))
+        values = row[mask].double()
         added = later.noise.get(name, 0.0) ** 2
         seen, dropped = max(0.0, float(values.square().sum()) - added * len(values)), row.numel() - len(values)
         square += seen
         if not len(values):
             unseen += dropped
-        elif whole_columns(kept):
+        elif whole_columns(mask):
             square += dropped * seen / len(values)
         else:
             thresholds.append(float(values.abs().min()))

@@ -51,30 +51,30 @@ class Prune(UpdateTransform):
     def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
         # The attacker can count: where noise came after pruning and nothing is zero, the largest are the likeliest.
         largest = self._largest(sent)
-        kept = {name: largest[name] & (row != 0) for name, row in sent.items()}
+        masks = {name: largest[name] & (row != 0) for name, row in sent.items()}
         noise = dict[str, float]()
         for group in [[name] for name in sent] if self.per_tensor else [list(sent)]:
             number = sum(int(largest[name].sum()) for name in group)
-            zeros = number - sum(int(kept[name].sum()) for name in group)
+            zeros = number - sum(int(masks[name].sum()) for name in group)
             if zeros == 0 or any(name in later.kept and not bool(later.kept[name].all()) for name in group):
                 continue
             # Fewer are left than were sent: some of the zeros were, and nobody can tell which.
-            kept |= {name: torch.ones_like(kept[name]) for name in group}
+            masks |= {name: torch.ones_like(masks[name]) for name in group}
             if any(later.noise.get(name, 0.0) for name in group):
                 # Rounded to zero. Only the entries that were rounded up would remain, so zeros count as rounded, too.
                 level = _below([sent[name] for name in group], number) * sqrt(self.ratio)
                 noise |= dict.fromkeys(group, level)
-        return Distortion(kept, noise, limit={} if self.error_feedback else self._limits(sent, kept, later))
+        return Distortion(masks, noise, limit={} if self.error_feedback else self._limits(sent, masks, later))
 
-    def _limits(self, sent: Mapping[str, Tensor], kept: Mapping[str, Tensor], later: Distortion) -> dict[str, float]:
+    def _limits(self, sent: Mapping[str, Tensor], masks: Mapping[str, Tensor], later: Distortion) -> dict[str, float]:
         """By parameter, the least magnitude that was kept, which nothing that was dropped exceeds."""
         if later.signs or later.rescaled:
             return {}
         limits = dict[str, float]()
         for group in [[name] for name in sent] if self.per_tensor else [list(sent)]:
-            least = [sent[name][kept[name]].abs().min() for name in group if bool(kept[name].any())]
+            least = [sent[name][masks[name]].abs().min() for name in group if bool(masks[name].any())]
             changed = any(name in changes for name in group for changes in (later.kept, later.noise))
-            if least and not changed and not all(bool(kept[name].all()) for name in group):
+            if least and not changed and not all(bool(masks[name].all()) for name in group):
                 limits |= dict.fromkeys(group, float(torch.stack(least).min()))
         return limits
 

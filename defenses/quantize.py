@@ -79,8 +79,8 @@ class Quantize(UpdateTransform):
 
     def _deviation(self, row: Tensor, name: str, later: Distortion) -> float:
         """Root mean square of the rounding error, as far as the levels that were sent tell."""
-        kept = later.kept.get(name)
-        magnitudes = (row if kept is None else row[kept]).detach().double().abs()
+        mask = later.kept.get(name)
+        magnitudes = (row if mask is None else row[mask]).detach().double().abs()
         if not magnitudes.numel():
             return 0.0
         # Noise that came later makes all magnitudes larger, and the largest of many by several deviations.

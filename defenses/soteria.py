@@ -84,9 +84,9 @@ class Soteria(UpdateTransform):
         name = self._defended(sent)
         # The attacker can count: where noise came after, the shortest columns are the likeliest to have been dropped.
         lengths = torch.linalg.vector_norm(sent[name].double(), dim=0)
-        kept = lengths > 0
-        kept[lengths.argsort(stable=True)[: self._number(sent[name])]] = False
-        return Distortion(kept={name: kept.expand(sent[name].shape)})
+        columns = lengths > 0
+        columns[lengths.argsort(stable=True)[: self._number(sent[name])]] = False
+        return Distortion(kept={name: columns.expand(sent[name].shape)})
 
     def _number(self, weight: Tensor) -> int:
         # A ratio such as 0.7 is a little off in binary; 0.7 of 10 columns are seven.

@@ -55,7 +55,7 @@ app = typer.Typer(
 )
 
 
-class Kind(StrEnum):
+class ListedKind(StrEnum):
     """What can be listed."""
 
     attacks = "attacks"
@@ -176,7 +176,7 @@ app.command(cls=PlainCommand)(invert)
 @app.command("list", cls=PlainCommand)
 def list_(
     kind: Annotated[
-        Kind | None, typer.Argument(help="What to list; everything by default.", show_default=False)
+        ListedKind | None, typer.Argument(help="What to list; everything by default.", show_default=False)
     ] = None,
     dataset: Annotated[
         str | None,
@@ -192,11 +192,11 @@ def list_(
     from fedsec.plugins import registry
 
     if dataset is not None:
-        if kind is not Kind.models:
+        if kind is not ListedKind.models:
             raise InputError("fedsec list --dataset: goes with models only (fedsec list models --dataset NAME)")
         _list_costs(dataset, as_json=as_json)
         return
-    kinds = [kind] if kind else list(Kind)
+    kinds = [kind] if kind else list(ListedKind)
     tables = {listed.value: registry.entries(listed.value.removesuffix("s")) for listed in kinds}
     if as_json:
         _print_json({name: [entry.as_json() for entry in entries.values()] for name, entries in tables.items()})

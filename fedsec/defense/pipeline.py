@@ -53,9 +53,9 @@ class Pipeline(Aggregator):
         members = [part for member in members for part in _parts(member)]
         kinds = [_place(member) for member in members]
         if kinds.count(_RULE) != 1 or kinds != sorted(kinds):
-            told = ", ".join(type(member).__name__ for member in members) or "nothing"
+            names = ", ".join(type(member).__name__ for member in members) or "nothing"
             raise InputError(
-                f"Pipeline: expected transforms of updates, then pre-aggregators, then one rule at the end, got {told}"
+                f"Pipeline: expected transforms of updates, then pre-aggregators, then one rule at the end, got {names}"
             )
         self.transforms = tuple(member for member in members if isinstance(member, UpdateTransform))
         self.pre_aggregators = tuple(member for member in members if isinstance(member, PreAggregator))

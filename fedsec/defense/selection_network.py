@@ -67,8 +67,8 @@ def selection_network(num_rows: int, trim: int, edges_only: bool = False) -> Net
     candidates = []
     for blocks in sorted({1, *(most_blocks >> halvings for halvings in range(most_blocks.bit_length()))}):
         comparators, order = _block_network(num_rows, ends, blocks)
-        kept = order[trim : num_rows - trim]
-        outputs = list(dict.fromkeys((kept[0], kept[-1]))) if edges_only else kept
+        middle = order[trim : num_rows - trim]
+        outputs = list(dict.fromkeys((middle[0], middle[-1]))) if edges_only else middle
         candidates.append(_program(_prune(comparators, outputs, ordered=edges_only), outputs, num_rows))
     return min(candidates, key=lambda network: len(network.steps))
 

@@ -265,11 +265,11 @@ def distortions(
     return known[::-1]
 
 
-def whole_columns(kept: Bool[Tensor, "..."]) -> bool:
+def whole_columns(mask: Bool[Tensor, "..."]) -> bool:
     """Whether a mask drops columns of a matrix, whatever they held, instead of single entries, for they are small."""
-    if kept.ndim != 2 or len(kept) < 2:  # a single row has an entry a column
+    if mask.ndim != 2 or len(mask) < 2:  # a single row has an entry a column
         return False
-    return not bool(kept.all()) and bool((kept.any(0) == kept.all(0)).all())
+    return not bool(mask.all()) and bool((mask.any(0) == mask.all(0)).all())
 
 
 def with_feedback(

@@ -66,7 +66,7 @@ class Comparison:
         distortions = [seen.distortion for seen in observations if seen.distortion is not None]
         if not distortions:
             return None
-        kept, limits = list[Tensor | None](), list[Tensor | None]()
+        masks, limits = list[Tensor | None](), list[Tensor | None]()
         targets, deviations = list[Tensor](), list[Tensor]()
         for name in names:
             rows = torch.stack([seen.update[name] for seen in observations])
@@ -84,7 +84,7 @@ class Comparison:
             if distortions[0].signs:
                 scale = _mean_magnitude(rows, mask).clamp_min(torch.finfo(rows.dtype).tiny)
                 rows, spread = rows / scale, spread / scale
-            kept.append(mask)
+            masks.append(mask)
             bounded = mask is not None and all(
                 name in known.limit and not known.rescaled and not known.signs for known in distortions
             )
@@ -95,17 +95,17 @@ class Comparison:
             targets.append(rows)
             deviations.append(spread)
         floor = _LEAST_CARRIED if any(known.carried for known in distortions) else _LEAST_NOISE
-        factors = _factors(deviations, kept, floor)
+        factors = _factors(deviations, masks, floor)
         weighted = [row if factor is None else row * factor for row, factor in zip(targets, factors, strict=True)]
         squares = squared_norm(weighted)
         energy = torch.zeros_like(squares)
-        for row, mask, factor, spread in zip(targets, kept, factors, deviations, strict=True):
+        for row, mask, factor, spread in zip(targets, masks, factors, deviations, strict=True):
             squared_spread = (spread if factor is None else spread * factor).square()
             energy += _flat((torch.ones_like(row) if mask is None else mask) * squared_spread).sum(1)
         if distortions[0].rescaled:
             weighted = _directions(weighted)
         noise = (energy / squares.clamp_min(torch.finfo(squares.dtype).tiny)).clamp(0, 1)
-        return cls(kept, limits, factors, distortions[0].signs, distortions[0].rescaled, weighted, noise)
+        return cls(masks, limits, factors, distortions[0].signs, distortions[0].rescaled, weighted, noise)
 
     def __call__(self, updates: Sequence[Tensor], owner: Int64[Tensor, "some"]) -> list[Tensor]:
         """Candidates' updates as they are compared, twice differentiable almost everywhere.
@@ -147,9 +147,9 @@ def _mean_magnitude(rows: Tensor, mask: Tensor | None) -> Float[Tensor, "some ..
     return (totals / counts).view(-1, *[1] * (rows.ndim - 1))
 
 
-def _factors(deviations: Sequence[Tensor], kept: Sequence[Tensor | None], smallest: float) -> list[Tensor | None]:
+def _factors(deviations: Sequence[Tensor], masks: Sequence[Tensor | None], smallest: float) -> list[Tensor | None]:
     """One over each parameter's, or coordinate's, noise, at most one; None where all have the same or none."""
-    ranges = [_range(spread, mask) for spread, mask in zip(deviations, kept, strict=True)]
+    ranges = [_range(spread, mask) for spread, mask in zip(deviations, masks, strict=True)]
     most = torch.stack([high for _, high in ranges]).amax(0)
     least = torch.stack([low for low, _ in ranges]).amin(0)
     if bool((least == most).all()):

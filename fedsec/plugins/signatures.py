@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from fedsec.plugins.sources import Source, Written, class_attributes, lineage
+from fedsec.plugins.sources import MethodSource, Written, class_attributes, lineage
 
 _HOPS = 10
 
@@ -90,7 +90,7 @@ def table(module: str, variable: str) -> dict[str, Signature]:
     Raises:
         LookupError: there is no such file or table, or it is not a dict literal from text to names.
     """
-    value = Source.of(module).assignments.get(variable)
+    value = MethodSource.of(module).assignments.get(variable)
     if not isinstance(value, ast.Dict):
         raise LookupError(f"{module} has no table {variable} that is a dict literal")
     rows = {}
@@ -185,7 +185,7 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
     return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
-def _arguments(source: Source, arguments: ast.arguments, skip: int) -> Iterator[Parameter]:
+def _arguments(source: MethodSource, arguments: ast.arguments, skip: int) -> Iterator[Parameter]:
     positional = [*arguments.posonlyargs, *arguments.args]
     missing: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
     pairs = [*zip(positional, [*missing, *arguments.defaults], strict=True)][skip:]
@@ -193,7 +193,7 @@ def _arguments(source: Source, arguments: ast.arguments, skip: int) -> Iterator[
         yield Parameter(argument.arg, _annotation(source, argument.annotation), _default(source, default))
 
 
-def _fields(source: Source, node: ast.ClassDef) -> Iterator[Parameter]:
+def _fields(source: MethodSource, node: ast.ClassDef) -> Iterator[Parameter]:
     """The fields of a dataclass that its constructor takes."""
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
@@ -223,7 +223,7 @@ def _of_field(value: ast.expr | None) -> ast.expr | None:
 class _Aliases(ast.NodeTransformer):
     """Spells out the module's own type aliases."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: MethodSource) -> None:
         self.source = source
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
@@ -231,7 +231,7 @@ class _Aliases(ast.NodeTransformer):
         return value if isinstance(value, ast.Subscript | ast.BinOp) else node
 
 
-def _annotation(source: Source, node: ast.expr | None) -> str:
+def _annotation(source: MethodSource, node: ast.expr | None) -> str:
     if node is None:
         return "Any"
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -239,7 +239,7 @@ def _annotation(source: Source, node: ast.expr | None) -> str:
     return ast.unparse(_Aliases(source).visit(node))
 
 
-def _default(source: Source, node: ast.expr | None) -> Any:
+def _default(source: MethodSource, node: ast.expr | None) -> Any:
     if node is None:
         return REQUIRED
     if isinstance(node, ast.Name):
@@ -250,14 +250,14 @@ def _default(source: Source, node: ast.expr | None) -> Any:
         return Expression(ast.unparse(node))
 
 
-def _constant(source: Source, name: str) -> ast.expr | None:
+def _constant(source: MethodSource, name: str) -> ast.expr | None:
     """The value of a module-level name, here or where it was imported from."""
     for _ in range(_HOPS):
         value = source.assignments.get(name)
         further = source.imports.get(name) if value is None else None
         if further is None or not further[1] or further[0].partition(".")[0] != source.module.partition(".")[0]:
             return value
-        source, name = Source.of(further[0]), further[1]
+        source, name = MethodSource.of(further[0]), further[1]
     return None
 
 

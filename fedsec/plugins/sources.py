@@ -21,7 +21,7 @@ _OPAQUE |= {"lightning", "opacus", "timm", "torchvision", "transformers"}
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class MethodSource:
     """A module's syntax tree.
 
     Args:
@@ -36,7 +36,7 @@ class Source:
 
     @staticmethod
     @cache
-    def of(module: str) -> "Source":
+    def of(module: str) -> "MethodSource":
         """A module's source.
 
         Raises:
@@ -45,7 +45,7 @@ class Source:
         if module.partition(".")[0] in _OPAQUE:
             raise LookupError(f"{module} is not looked into")
         path = _file(module)
-        return Source(module, path.name == "__init__.py", ast.parse(path.read_text(encoding="utf-8")))
+        return MethodSource(module, path.name == "__init__.py", ast.parse(path.read_text(encoding="utf-8")))
 
     @cached_property
     def statements(self) -> list[ast.stmt]:
@@ -101,7 +101,7 @@ class Source:
 class Written:
     """A class or function and the module that it is written in."""
 
-    source: Source
+    source: MethodSource
     node: Definition
 
     @property
@@ -123,7 +123,7 @@ def define(module: str, name: str) -> Written:
     """
     where, names = module, name.split(".")
     for _ in range(_HOPS):
-        source = Source.of(where)
+        source = MethodSource.of(where)
         head, *rest = names
         if head in source.definitions:
             return Written(source, _nested(source.definitions[head], rest, f"{module}.{name}"))
@@ -252,7 +252,7 @@ def _exists(module: str) -> bool:
 def _is_submodule(module: str, name: str) -> bool:
     """Whether a name of a package is a module in its folder and nothing that it defines or imports."""
     try:
-        source = Source.of(module)
+        source = MethodSource.of(module)
     except (LookupError, SyntaxError, OSError):
         return _exists(f"{module}.{name}")
     known = name in source.definitions or name in source.imports or name in source.assignments
@@ -262,7 +262,7 @@ def _is_submodule(module: str, name: str) -> bool:
 def _offers(module: str, name: str) -> bool:
     """Whether a module has a public name, for `from module import *`."""
     try:
-        source = Source.of(module)
+        source = MethodSource.of(module)
     except (LookupError, SyntaxError, OSError):
         return False
     own = name in source.definitions or name in source.assignments or name in source.imports

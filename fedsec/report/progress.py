@@ -39,7 +39,7 @@ class _Running:
         return f"round {self.round}/{self.rounds}{self.measured and ', '}{self.measured}"
 
 
-class Progress:
+class RunProgress:
     """Shows how far a run has come; a context manager.
 
     On a terminal: one bar for the whole run with the time left, one for each running cell with its round and its

@@ -20,7 +20,7 @@ from fedsec.runs.provenance import provenance
 from fedsec.runs.round_summary import in_short
 from fedsec.runs.shared_updates import SharedUpdates
 from fedsec.runs.store import Store
-from fedsec.runs.tasks import Settings
+from fedsec.runs.tasks import TaskSettings
 from fedsec.scenario import CellConfig
 from fedsec.scenario.shared_training import is_shared
 
@@ -30,7 +30,7 @@ CHECKPOINT_SHARE = 20
 """A checkpoint is written when training since the last one took this many times as long as writing it."""
 
 
-def cell_experiment(config: CellConfig, settings: Settings, made_with: Mapping[str, str]) -> Experiment:
+def cell_experiment(config: CellConfig, settings: TaskSettings, made_with: Mapping[str, str]) -> Experiment:
     """Build a cell's experiment, its local training shared with other cells where that is possible.
 
     Shared training runs on one thread, whatever the cell's number: independent clients fill the cores.
@@ -51,7 +51,7 @@ def cell_experiment(config: CellConfig, settings: Settings, made_with: Mapping[s
 def run_cell(
     config: CellConfig,
     axes: dict[str, str],
-    settings: Settings,
+    settings: TaskSettings,
     on_round: OnRound,
     *,
     made_with: Mapping[str, str] | None = None,
@@ -200,7 +200,7 @@ def _guarantees(experiment: Experiment) -> list[dict[str, Any]]:
 
 
 def _record(
-    experiment: Experiment, axes: dict[str, str], history: list[dict[str, Any]], settings: Settings
+    experiment: Experiment, axes: dict[str, str], history: list[dict[str, Any]], settings: TaskSettings
 ) -> dict[str, Any]:
     federation = experiment.federation
     primary = described(federation.metric_names[0])

@@ -22,7 +22,7 @@ from fedsec.runs.provenance import differences
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fedsec.runs.tasks import Settings
+    from fedsec.runs.tasks import TaskSettings
     from fedsec.scenario import CellConfig
 
 RESULT, CHECKPOINT, LOG, MODEL = "result.json", "checkpoint.safetensors", "rounds.jsonl", "model.safetensors"
@@ -95,7 +95,7 @@ class CellFiles:
         """The file that says why the cell failed."""
         return self.folder / ERROR
 
-    def begin(self, config: "CellConfig", settings: "Settings", made_with: Mapping[str, str]) -> None:
+    def begin(self, config: "CellConfig", settings: "TaskSettings", made_with: Mapping[str, str]) -> None:
         """Write down what the cell is, for the reader; forget what an earlier run left of its end."""
         self._make_room()
         content = {"threads": settings.threads, "made_with": dict(made_with), **config.model_dump(mode="json")}
@@ -119,7 +119,7 @@ class CellFiles:
             yield log
 
     def save_checkpoint(
-        self, log: Log, state: "Mapping[str, Tensor]", settings: "Settings", made_with: Mapping[str, str]
+        self, log: Log, state: "Mapping[str, Tensor]", settings: "TaskSettings", made_with: Mapping[str, str]
     ) -> None:
         """Write down how to go on after the last line of the log."""
         from fedsec.runs.tensor_files import save_tensors

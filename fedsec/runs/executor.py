@@ -5,14 +5,14 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from fedsec.runs.events import Event
-from fedsec.runs.tasks import Task, forget, run_task
+from fedsec.runs.tasks import CellTask, forget, run_task
 
 
 class Executor(Protocol):
     """Runs tasks somewhere and yields their events as they come; a context manager.
 
-    Tasks and events are plain data (`Task.to_json`, `events.to_json`); results do not travel with them but lie in the
-    run's folder, which every worker must see at the same path.
+    Tasks and events are plain data (`CellTask.to_json`, `events.to_json`); results do not travel with them but lie in
+    the run's folder, which every worker must see at the same path.
     """
 
     def __enter__(self) -> Self:
@@ -25,7 +25,7 @@ class Executor(Protocol):
         """End whatever still runs, at once."""
         ...
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Event]]:
+    def run(self, tasks: Sequence[CellTask]) -> Iterator[tuple[int, Event]]:
         """Run all tasks; yields (index of the task, event). May be called again when all have ended.
 
         Args:
@@ -59,7 +59,7 @@ class InProcess:
         forget()
         torch.set_num_threads(self._threads)
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Event]]:
+    def run(self, tasks: Sequence[CellTask]) -> Iterator[tuple[int, Event]]:
         """See `Executor`. Events are yielded when their task has ended."""
         for index, task in enumerate(tasks):
             events: list[Event] = []

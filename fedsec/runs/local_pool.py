@@ -17,7 +17,7 @@ from typing import IO, Self
 
 import fedsec
 from fedsec.runs.events import Event, Failed, Started, ends, from_json
-from fedsec.runs.tasks import Task
+from fedsec.runs.tasks import CellTask
 
 MOST_ATTEMPTS = 2
 """How often a task is given to a worker that then dies without having taken it up."""
@@ -78,7 +78,7 @@ class LocalPool:
         for worker in self._running:
             worker.close()
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Event]]:
+    def run(self, tasks: Sequence[CellTask]) -> Iterator[tuple[int, Event]]:
         """See `Executor`. A worker that dies costs the task that it had taken up, and no other."""
         waiting = deque(range(len(tasks)))
         attempts = [0] * len(tasks)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fedsec.errors import InputError
 from fedsec.report.console import say
-from fedsec.report.progress import Progress
+from fedsec.report.progress import RunProgress
 from fedsec.report.summary import describe
 from fedsec.runs.closing import Closing
 from fedsec.runs.datasets import Datasets, look
@@ -21,7 +21,7 @@ from fedsec.runs.local_pool import LocalPool
 from fedsec.runs.provenance import differences, forget, provenance
 from fedsec.runs.result import RunResult
 from fedsec.runs.store import Store
-from fedsec.runs.tasks import Settings, Task
+from fedsec.runs.tasks import CellTask, TaskSettings
 from fedsec.scenario import Cell, CellConfig, Scenario, load_scenario
 from fedsec.scenario.continuation import extends
 from fedsec.scenario.plan import check_scenario
@@ -122,11 +122,11 @@ class _Run:
             # One process has a GPU to itself unless told otherwise: memory is planned for one.
             usual = 1 if self.device == "cuda" else max(1, cores // threads)
             workers = min(self.workers or usual, max(len(pending), cores))
-            settings = Settings(self.store.root, self.device, threads, self.keep)
+            settings = TaskSettings(self.store.root, self.device, threads, self.keep)
             try:
                 with (
                     self.executor or LocalPool(workers, threads) as executor,
-                    Progress(self.console, cells) as progress,
+                    RunProgress(self.console, cells) as progress,
                 ):
                     for cell in cells:
                         if cell.id in self.records:
@@ -162,14 +162,14 @@ class _Run:
     def _take_finished(self, cells: Sequence[Cell]) -> None:
         """Take the results of cells that an earlier run finished and that still hold; say why others do not."""
         reasons: dict[str, list[Cell]] = {}
-        kept: dict[str, list[Cell]] = {}
+        outdated: dict[str, list[Cell]] = {}
         for cell in cells:
             record, why = self.store.cell(cell.id).result()
             if record is not None:
                 other = differences(record.get("made_with") or {}, self.made_with[cell.id])
                 why = f"other {', '.join(other)} than now" if other else None
                 if why is not None and self.keep:
-                    kept.setdefault(why, []).append(cell)
+                    outdated.setdefault(why, []).append(cell)
                     why = None
             if why is not None:
                 reasons.setdefault(why, []).append(cell)
@@ -177,14 +177,14 @@ class _Run:
                 self.records[cell.id] = {**record, "cell": cell.axes}
         if self.records:
             self._say(f"{len(self.records)} of {len(cells)} cells are already finished in {self.store.root}")
-        for why, concerned in kept.items():
+        for why, concerned in outdated.items():
             self._say(f"kept as they are: {_whose(concerned)}: {why}")
         for why, concerned in reasons.items():
             hint = "; --keep takes them as they are" if why.startswith("other") else ""
             self._say(f"run again: {_whose(concerned)}: {why}{hint}")
 
     def _train_shared(
-        self, executor: Executor, progress: Progress, pending: Sequence[Cell], settings: Settings
+        self, executor: Executor, progress: RunProgress, pending: Sequence[Cell], settings: TaskSettings
     ) -> None:
         """Do the local training that several one-round cells share, client by client."""
         if not any(cell.config.federation.rounds == 1 for cell in pending):
@@ -207,7 +207,9 @@ class _Run:
                 done += 1
                 progress.shared(done, len(tasks))
 
-    def _run_cells(self, executor: Executor, progress: Progress, pending: Sequence[Cell], settings: Settings) -> None:
+    def _run_cells(
+        self, executor: Executor, progress: RunProgress, pending: Sequence[Cell], settings: TaskSettings
+    ) -> None:
         tasks = [self._task("cell", cell, settings) for cell in pending]
         for index, event in executor.run(tasks):
             cell = pending[index]
@@ -227,13 +229,15 @@ class _Run:
                     assert record is not None
                     self._take(progress, cell, record)
 
-    def _take(self, progress: Progress, cell: Cell, record: dict[str, Any]) -> None:
+    def _take(self, progress: RunProgress, cell: Cell, record: dict[str, Any]) -> None:
         self.records[cell.id] = record
         progress.done(cell, record)
 
-    def _task(self, kind: Literal["cell", "train"], cell: Cell, settings: Settings, client: int | None = None) -> Task:
+    def _task(
+        self, kind: Literal["cell", "train"], cell: Cell, settings: TaskSettings, client: int | None = None
+    ) -> CellTask:
         content = cell.config.model_dump(mode="json")
-        return Task(kind, content, settings, cell.axes, self.made_with[cell.id], self.origins.get(cell.id), client)
+        return CellTask(kind, content, settings, cell.axes, self.made_with[cell.id], self.origins.get(cell.id), client)
 
     def _say(self, text: str) -> None:
         say(self.console, text)

@@ -66,17 +66,17 @@ class SharedUpdates:
         with suppress(FileNotFoundError, DamagedFileError, KeyError):
             tensors, notes = load_tensors(path)
             trained_with = json.loads(notes["made_with"])
-            kept = LocalResult(
+            stored = LocalResult(
                 tensors["update"].to(device)[None], tensors["statistics"].to(device)[None], tensors["examples"].numpy()
             )
             other = differences(trained_with, self.made_with[self.poisoned(client)])
             if (
                 (self.keep or not other)
-                and kept.updates.shape[1:] == start.parameters.shape[-1:]
-                and len(kept.examples) == 1
+                and stored.updates.shape[1:] == start.parameters.shape[-1:]
+                and len(stored.examples) == 1
             ):
                 self.kept_from |= {name: trained_with.get(name, "nothing of that name") for name in other}
-                return kept
+                return stored
         trained: LocalResult = self.train(start, [client], round_number)
         tensors = {"update": trained.updates[0], "statistics": trained.statistics[0]}
         notes = {"made_with": json.dumps(self.made_with[self.poisoned(client)])}

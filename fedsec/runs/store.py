@@ -127,11 +127,11 @@ class Store:
         """
         manifest = self._manifest()
         present = {name for name, checksum in manifest["report"].items() if digest(self.root / name) == checksum}
-        kept = None
+        earlier = None
         if present and self._finished_cells() - set(cell_ids):
-            kept = self._next_earlier()
+            earlier = self._next_earlier()
             for name in present:
-                (self.root / name).rename(kept / name)
+                (self.root / name).rename(earlier / name)
         else:
             for name in present - {"results.json"}:  # which a crash must not lose
                 (self.root / name).unlink()
@@ -143,7 +143,7 @@ class Store:
                     set_aside(place)
                 write_atomic(place, (Path(folder) / name).read_bytes())
         self._write({**manifest, "report": {name: digest(self.root / name) for name in drawn}})
-        return kept
+        return earlier
 
     def report_files(self) -> list[str]:
         """Names of the files of the last report."""

@@ -18,7 +18,7 @@ Emit = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
-class Settings:
+class TaskSettings:
     """Where and how a cell runs; no result depends on it beyond float tolerance.
 
     Args:
@@ -35,7 +35,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Task:
+class CellTask:
     """A piece of a run that one worker does.
 
     Args:
@@ -50,7 +50,7 @@ class Task:
 
     kind: Literal["cell", "train"]
     config: dict[str, Any] = field(repr=False)
-    settings: Settings
+    settings: TaskSettings
     axes: dict[str, str] = field(default_factory=dict)
     made_with: dict[str, str] | None = field(default=None, repr=False)
     origin: str | None = None
@@ -63,13 +63,13 @@ class Task:
         return content
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Task":
+    def from_json(cls, content: dict[str, Any]) -> "CellTask":
         """A task from plain data."""
         settings = {**content["settings"], "root": Path(content["settings"]["root"])}
-        return cls(**{**content, "settings": Settings(**settings)})
+        return cls(**{**content, "settings": TaskSettings(**settings)})
 
 
-def run_task(task: Task, emit: Emit) -> None:
+def run_task(task: CellTask, emit: Emit) -> None:
     """Run a task in this process; whatever happens, its last event is `Done` or `Failed`.
 
     Sets the number of PyTorch's threads for the whole process.
@@ -97,7 +97,7 @@ def forget() -> None:
     _experiment.cache_clear()
 
 
-def _run(task: Task, emit: Emit) -> dict[str, Any]:
+def _run(task: CellTask, emit: Emit) -> dict[str, Any]:
     import torch
 
     from fedsec.runs.cell import run_cell
@@ -116,7 +116,7 @@ def _run(task: Task, emit: Emit) -> dict[str, Any]:
     )
 
 
-def _train(task: Task) -> None:
+def _train(task: CellTask) -> None:
     import torch
 
     torch.set_num_threads(task.settings.threads)
@@ -128,7 +128,7 @@ def _train(task: Task) -> None:
 
 
 @lru_cache(maxsize=1)
-def _experiment(config: str, made_with: str, settings: Settings) -> "Experiment | FedsecError":
+def _experiment(config: str, made_with: str, settings: TaskSettings) -> "Experiment | FedsecError":
     """The experiment of a cell, or why there is none, kept while one client of it after another is trained."""
     from fedsec.runs.cell import cell_experiment
     from fedsec.scenario import CellConfig

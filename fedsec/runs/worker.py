@@ -11,7 +11,7 @@ import threading
 from queue import SimpleQueue
 
 from fedsec.runs.events import Event, to_json
-from fedsec.runs.tasks import Task, run_task
+from fedsec.runs.tasks import CellTask, run_task
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         answers.write(json.dumps(to_json(event)) + "\n")
 
     while True:
-        run_task(Task.from_json(json.loads(tasks.get())), send)
+        run_task(CellTask.from_json(json.loads(tasks.get())), send)
 
 
 def _read(tasks: "SimpleQueue[str]") -> None:

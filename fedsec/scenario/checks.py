@@ -192,8 +192,8 @@ def _defensible(config: CellConfig) -> None:
         built = [_build("defense", part) for part in config.defense if part.role == "update"]
     except FAILURES:
         return  # complained about already
-    for made in built if model is not None else ():
-        made.check_model(model)
+    for transform in built if model is not None else ():
+        transform.check_model(model)
 
 
 def _together(defenses: Sequence[DefenseConfig]) -> None:

@@ -11,7 +11,7 @@ from fedsec.scenario.config import CellConfig
 from fedsec.scenario.scenario import Cell, Scenario
 from fedsec.seeds import Streams
 
-__all__ = ["TRAIN_SIZES", "Plan", "Work", "passes", "plan", "check_scenario", "rounded"]
+__all__ = ["TRAIN_SIZES", "Plan", "PlannedWork", "passes", "plan", "check_scenario", "rounded"]
 
 TRAIN_SIZES = {
     "digits": 1_437,
@@ -25,7 +25,7 @@ TRAIN_SIZES = {
 
 
 @dataclass(frozen=True)
-class Work:
+class PlannedWork:
     """The local training of one cell, in average numbers.
 
     Args:
@@ -59,7 +59,7 @@ class Plan:
         notes: what the reader may want to know about the threat, one line each.
     """
 
-    work: tuple[Work | None, ...]
+    work: tuple[PlannedWork | None, ...]
     shared: tuple[bool, ...]
     trainings: tuple[int, ...]
     notes: tuple[str, ...]
@@ -94,24 +94,24 @@ def plan(scenario: Scenario) -> Plan:
     )
 
 
-def _work(config: CellConfig) -> Work | None:
+def _work(config: CellConfig) -> PlannedWork | None:
     federation, local = config.federation, config.federation.local
     images = config.dataset.train_size or TRAIN_SIZES.get(config.dataset.name)
-    each = None if images is None else images / (1 if config.pooled else config.partition.clients)
+    examples = None if images is None else images / (1 if config.pooled else config.partition.clients)
     if local is None:
-        return None if each is None else Work(config.cohort, federation.rounds, 1, each)
+        return None if examples is None else PlannedWork(config.cohort, federation.rounds, 1, examples)
     batch = float(local.batch_size or 0)
-    if each is not None:
-        batch = min(batch, each) if local.batch_size else max(1.0, (local.batch_fraction or 0) * each // 1)
-    if not batch or (local.steps is None and each is None):
+    if examples is not None:
+        batch = min(batch, examples) if local.batch_size else max(1.0, (local.batch_fraction or 0) * examples // 1)
+    if not batch or (local.steps is None and examples is None):
         return None
     server = 0.0
     if federation.server is not None:
-        if each is None:
+        if examples is None:
             return None
-        server = passes(federation.server.epochs, federation.rounds) * config.cohort * each
-    steps = local.steps if local.steps is not None else (local.epochs or 0) * (each or 0) / batch
-    return Work(config.cohort, federation.rounds, steps, batch, server)
+        server = passes(federation.server.epochs, federation.rounds) * config.cohort * examples
+    steps = local.steps if local.steps is not None else (local.epochs or 0) * (examples or 0) / batch
+    return PlannedWork(config.cohort, federation.rounds, steps, batch, server)
 
 
 def passes(epochs: int | Sequence[int], rounds: int) -> int:

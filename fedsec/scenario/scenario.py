@@ -70,7 +70,7 @@ class Scenario:
         set_aside: expectations that are about no cell any more, since settings from outside changed the matrix.
     """
 
-    source: "Source" = field(repr=False)
+    source: "ScenarioFile" = field(repr=False)
     name: str
     description: str
     matrix: tuple[Cell, ...] = field(repr=False)
@@ -88,7 +88,7 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Source:
+class ScenarioFile:
     """A scenario's file, its lines, and what was set from outside.
 
     Args:
@@ -151,7 +151,7 @@ def load_scenario(scenario: Path | str | Mapping[str, Any], overrides: Sequence[
         raise ScenarioError(f"{path}: is empty; expected a scenario, at least `dataset: digits`")
     if not isinstance(document.value, dict):
         raise ScenarioError(f"{path}: expected a mapping of keys ({', '.join(KEYS)}), got {shown(document.value)}")
-    source = Source(path, document, frozenset(apply(document, overrides)))
+    source = ScenarioFile(path, document, frozenset(apply(document, overrides)))
     content = document.value
     problems = list(_top_level(content, path))
     axes, wrong_axes = read_axes(content.get("matrix", {}))

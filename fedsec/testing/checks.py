@@ -83,5 +83,5 @@ def pictures(count: int, device: str) -> tuple[Tensor, Tensor]:
     rows, columns = torch.meshgrid(axis, axis, indexing="ij")
     shapes = [rows**2 + columns**2 < 0.5, (rows.abs() < 0.4) | (columns > 0.6), rows > columns]
     drawn = [shapes[index % 3].float() * 0.8 + 0.1 for index in range(count)]
-    images = torch.stack([1 - each if index % 2 else each for index, each in enumerate(drawn)])
+    images = torch.stack([1 - shape if index % 2 else shape for index, shape in enumerate(drawn)])
     return images[:, None].to(device), ((torch.arange(count) * 3 + 2) % 10).to(device)

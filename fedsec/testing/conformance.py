@@ -136,19 +136,19 @@ def check_inversion(
         )
         before = {name: row.clone() for name, row in _held(seen).items()}
         with global_randomness_untouched():
-            found = attack.reconstruct(seen, generator=seeded(1))
+            result = attack.reconstruct(seen, generator=seeded(1))
         after = _held(seen)
         same = before.keys() == after.keys() and all(torch.equal(row, after[name]) for name, row in before.items())
         expect(same, "the observation must not change")
         again = attack.reconstruct(seen, generator=seeded(1))
-        if found.images is None or again.images is None:
-            expect(found.images is None and found.labels is not None, "images, labels, or both")
+        if result.images is None or again.images is None:
+            expect(result.images is None and result.labels is not None, "images, labels, or both")
             continue
-        expect(torch.allclose(found.images, again.images, atol=1e-5), "equal generators must give equal results")
-        if labels_granted and found.labels is not None:
-            expect(torch.equal(found.labels.sort().values, labels.sort().values), "granted labels must be used")
+        expect(torch.allclose(result.images, again.images, atol=1e-5), "equal generators must give equal results")
+        if labels_granted and result.labels is not None:
+            expect(torch.equal(result.labels.sort().values, labels.sort().values), "granted labels must be used")
         if gain is not None:
-            errors = (found.images[:, None] - images[None]).square().flatten(2).mean(2)
+            errors = (result.images[:, None] - images[None]).square().flatten(2).mean(2)
             gray = (images - 0.5).square().flatten(1).mean(1)
             better = 10 * float((gray / errors.amin(0)).log10().mean())
             expect(better >= gain, f"a PSNR of at least {gain} dB above a gray image's, not {better:.1f} dB")

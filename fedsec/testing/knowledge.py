@@ -81,19 +81,22 @@ def check_feature_inversion(attack: FeatureInversion, *, exact: bool = True, gai
         seen = FeatureObservation(known, features, (1, 16, 16), scale, labels, exact)
         before = _held(seen)
         with global_randomness_untouched():
-            found = attack.reconstruct(seen, generator=seeded(1))
+            result = attack.reconstruct(seen, generator=seeded(1))
         after = _held(seen)
         same = before.keys() == after.keys() and all(torch.equal(row, after[name]) for name, row in before.items())
         expect(same and not seen.extractor.training, "the observation must not change")
         untold = FeatureObservation(known, features, (1, 16, 16), scale, None, exact)
         again = attack.reconstruct(untold, generator=seeded(1))
-        if found.images is None or again.images is None:
+        if result.images is None or again.images is None:
             raise AssertionError("expected: images")
-        expect(torch.allclose(found.images, again.images, atol=1e-5), "equal generators must give equal results")
-        expect(found.labels is not None and torch.equal(found.labels, labels), "the observed labels, in their order")
+        expect(torch.allclose(result.images, again.images, atol=1e-5), "equal generators must give equal results")
+        expect(
+            result.labels is not None and torch.equal(result.labels, labels),
+            "the observed labels, in their order",
+        )
         expect(again.labels is None, "no labels where none are observed")
         if gain is not None:
-            errors = (found.images - images).square().flatten(1).mean(1)
+            errors = (result.images - images).square().flatten(1).mean(1)
             gray = (images - 0.5).square().flatten(1).mean(1)
             better = 10 * float((gray / errors).log10().mean())
             expect(better >= gain, f"a PSNR of at least {gain} dB above a gray image's, not {better:.1f} dB")
@@ -134,11 +137,11 @@ def _check_distort(attack: KnowledgePoisoning, honest: Knowledge, changes: tuple
 
     before = {part: getattr(honest, part).clone() for part in _PARTS}
     with global_randomness_untouched():
-        made = distort()
+        distorted = distort()
     expect(all(identical(getattr(honest, part), before[part]) for part in _PARTS), "the knowledge must not change")
     again = distort()
     for part in _PARTS:
-        sent = getattr(made, part)
+        sent = getattr(distorted, part)
         expect(identical(sent, getattr(again, part)), "equal generators must give equal results")
         if part not in changes:
             expect(identical(sent, before[part]), f"{part} must stay as they are")
@@ -148,10 +151,10 @@ def _check_distort(attack: KnowledgePoisoning, honest: Knowledge, changes: tuple
 
 
 def _check_admit(defense: KnowledgeDefense, clients: list[Knowledge]) -> None:
-    before = [getattr(each, part).clone() for each in clients for part in _PARTS]
+    before = [getattr(client, part).clone() for client in clients for part in _PARTS]
     with global_randomness_untouched():
         verdicts = defense.admit(clients)
-    after = [getattr(each, part) for each in clients for part in _PARTS]
+    after = [getattr(client, part) for client in clients for part in _PARTS]
     unchanged = all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
     expect(unchanged, "what clients sent must not change")
     _expect_admissions(verdicts, clients, [0] * len(clients))

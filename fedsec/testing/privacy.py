@@ -55,10 +55,13 @@ def _check_mean(defense: LocalDefense, noise: float, norm: float, device: str, d
         return defense.noisy_mean(rows, 5.0, seeded(seed), noise_multiplier=noise)
 
     with global_randomness_untouched():
-        found = mean(rows, noise)
+        output = mean(rows, noise)
     expect(torch.equal(rows, before), "per-example gradients must not change")
-    expect((found.dtype, found.device, found.shape) == (dtype, rows.device, rows.shape[1:]), "one value a parameter")
-    expect(torch.equal(found, mean(rows, noise)), "equal generators must give equal noise")
+    expect(
+        (output.dtype, output.device, output.shape) == (dtype, rows.device, rows.shape[1:]),
+        "one value a parameter",
+    )
+    expect(torch.equal(output, mean(rows, noise)), "equal generators must give equal noise")
     for place in range(6):
         for scale in (1e-3, 1.0, 1e4):
             changed = rows.clone()
@@ -81,9 +84,9 @@ def _check_half(defense: LocalDefense, norm: float, device: str, dtype: torch.dt
     rows = random_matrix(6, 4000, dtype=torch.float32, device=device).to(dtype)
     for place in range(6):
         for scale in (1e-3, 1.0, 100.0):
-            found = defense.noisy_mean(rows[place : place + 1] * scale, 1.0, seeded(1), noise_multiplier=0.0)
-            expect(found.dtype == dtype, f"the mean of {dtype} must be {dtype}")
-            length = float(found.double().norm())
+            average = defense.noisy_mean(rows[place : place + 1] * scale, 1.0, seeded(1), noise_multiplier=0.0)
+            expect(average.dtype == dtype, f"the mean of {dtype} must be {dtype}")
+            length = float(average.double().norm())
             expect(length <= norm * (1 + 1e-3), f"an example of {dtype} may have a length of {norm}, not {length}")
 
 
@@ -109,16 +112,19 @@ def check_private_aggregator(rule: PrivateAggregator) -> None:
         before = updates.clone()
         expect_error(InputError, partial(rule, updates), "no generator")
         with global_randomness_untouched():
-            found = rule.aggregate(updates, generator=seeded(1))
+            release = rule.aggregate(updates, generator=seeded(1))
         moved = {name: tensor.clone() for name, tensor in rule.state().items()}
         expect(torch.equal(updates, before), "updates must not change")
-        expect(found.vector.shape == (2000,) and found.vector.device == updates.device, "one value a parameter")
-        expect(abs(float(found.influence.sum()) - 1) < 1e-6, "influence must sum to one")
+        expect(release.vector.shape == (2000,) and release.vector.device == updates.device, "one value a parameter")
+        expect(abs(float(release.influence.sum()) - 1) < 1e-6, "influence must sum to one")
         rule.restore(start)
-        expect(torch.equal(rule(updates, generator=seeded(1)), found.vector), "equal generators must give equal noise")
+        expect(
+            torch.equal(rule(updates, generator=seeded(1)), release.vector),
+            "equal generators must give equal noise",
+        )
         expect(all(torch.equal(tensor, rule.state()[name]) for name, tensor in moved.items()), "state and restore")
         rule.restore(start)
-        expect(not torch.equal(rule(updates, generator=seeded(2)), found.vector), "others must give other noise")
+        expect(not torch.equal(rule(updates, generator=seeded(2)), release.vector), "others must give other noise")
         rule.restore(start)
         _check_reach(rule, updates, start)
         broken = updates.clone()
@@ -143,12 +149,14 @@ def _check_reach(rule: PrivateAggregator, updates: torch.Tensor, start: dict[str
     for scale in (1.0, 1e3, 1e6):
         for others in (updates[:0], updates[:3]):
             reach = moved(updates[3:4] * scale, others)
-            told = f"an update {scale:g} times as long may move the release by {bound:.4g}, not by {reach:.4g}"
-            expect(reach <= bound * (1 + 1e-3), told)
+            message = f"an update {scale:g} times as long may move the release by {bound:.4g}, not by {reach:.4g}"
+            expect(reach <= bound * (1 + 1e-3), message)
     assert rule.round_cost is not None
     # What else a rule releases (a count, to adapt its bound) is paid for by more noise here, never by less.
-    charged, found = rule.round_cost.noise_multiplier, float(noise.double().std()) / bound
-    expect(found >= 0.93 * charged, f"the noise over a client's bound is {found:.4g}, and {charged:.4g} is charged")
+    charged, measured = rule.round_cost.noise_multiplier, float(noise.double().std()) / bound
+    expect(
+        measured >= 0.93 * charged, f"the noise over a client's bound is {measured:.4g}, and {charged:.4g} is charged"
+    )
     rule.restore(start)
 
 

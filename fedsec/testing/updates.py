@@ -84,12 +84,12 @@ def _check_sent(transform: UpdateTransform, update: dict[str, Tensor], client: C
 
 def _check_known(transform: UpdateTransform, sent: dict[str, Tensor], what: str) -> None:
     before = _copy(sent)
-    told = transform.known(sent)
-    expect(isinstance(told, Distortion), f"`known` gives a Distortion {what}")
-    told.on(sent)
+    distortion = transform.known(sent)
+    expect(isinstance(distortion, Distortion), f"`known` gives a Distortion {what}")
+    distortion.on(sent)
     expect(_equal(sent, before), f"`known` must not change what was sent {what}")
     twice = compose([transform, transform]).known(sent)
-    expect(twice.signs == told.signs and twice.rescaled == told.rescaled, f"`known` composes {what}")
+    expect(twice.signs == distortion.signs and twice.rescaled == distortion.rescaled, f"`known` composes {what}")
 
 
 def _check_not_finite(transform: UpdateTransform, update: dict[str, Tensor], client: ClientSide) -> None:
@@ -100,8 +100,8 @@ def _check_not_finite(transform: UpdateTransform, update: dict[str, Tensor], cli
         sent = transform(broken, generator=seeded(2), client=client)
         expect(_equal(sent, broken), f"an update with {value} is sent as it is, for the server to reject")
         carried = {} if not transform.error_feedback else with_feedback(transform, update, client=client)[1]
-        kept = with_feedback(transform, broken, carried, client=client)[1]
-        expect(_equal(kept, carried), f"an update with {value} must not enter the memory")
+        memory = with_feedback(transform, broken, carried, client=client)[1]
+        expect(_equal(memory, carried), f"an update with {value} must not enter the memory")
 
 
 def _check_feedback(transform: UpdateTransform, client: ClientSide) -> None:
@@ -117,9 +117,12 @@ def _check_feedback(transform: UpdateTransform, client: ClientSide) -> None:
         return
     for messages in (0, 1, 255):
         waited = {name: torch.full(row.shape, messages, dtype=torch.uint8) for name, row in sent.items()}
-        told = transform.remembered(sent, transform.known(sent), waited).on(sent)
+        known = transform.remembered(sent, transform.known(sent), waited).on(sent)
         if messages == 0:
-            expect(not any(told.noise.values()) and not told.carried, "a first message holds nothing of earlier ones")
+            expect(
+                not any(known.noise.values()) and not known.carried,
+                "a first message holds nothing of earlier ones",
+            )
     expect(bool(carried), "something is carried with error feedback")
     for name, row in total.items() if carried.keys() == total.keys() else ():  # not so in compositions
         wanted = torch.stack([update[name] for update in updates]).sum(0)

@@ -117,14 +117,14 @@ class Distortion:
         Raises:
             InputError: masks or deviations of one parameter differ in shape or device.
         """
-        kept = dict(self.kept)
+        masks = dict(self.kept)
         for name, mask in other.kept.items():
-            if name in kept and (kept[name].shape != mask.shape or kept[name].device != mask.device):
+            if name in masks and (masks[name].shape != mask.shape or masks[name].device != mask.device):
                 raise InputError(
-                    f"Distortion: masks of {name!r} have shapes {tuple(kept[name].shape)} on {kept[name].device} and "
+                    f"Distortion: masks of {name!r} have shapes {tuple(masks[name].shape)} on {masks[name].device} and "
                     f"{tuple(mask.shape)} on {mask.device}; expected the same"
                 )
-            kept[name] = kept[name] & mask if name in kept else mask
+            masks[name] = masks[name] & mask if name in masks else mask
         names = dict.fromkeys((*self.noise, *other.noise))
         noise = {name: hypot(self.noise.get(name, 0.0), other.noise.get(name, 0.0)) for name in names}
         carried = dict(self.carried)
@@ -132,7 +132,7 @@ class Distortion:
             carried[name] = torch.hypot(carried[name], row) if name in carried else row
         ceilings = [ceiling for ceiling in (self.ceiling, other.ceiling) if ceiling is not None]
         return Distortion(
-            kept,
+            masks,
             noise,
             self.rescaled or other.rescaled,
             self.signs or other.signs,
@@ -182,9 +182,9 @@ class Distortion:
                     f"Distortion: carried[{name!r}] has shape {tuple(row.shape)}, the update "
                     f"{tuple(update[name].shape)}"
                 )
-        kept = {name: mask.to(update[name].device) for name, mask in self.kept.items()}
+        masks = {name: mask.to(update[name].device) for name, mask in self.kept.items()}
         carried = {name: row.to(update[name]) for name, row in self.carried.items()}
-        return replace(self, kept=kept, carried=carried)
+        return replace(self, kept=masks, carried=carried)
 
     def whole(self, name: str) -> bool:
         """Whether a parameter's update carries all of its values, but for noise and scale."""

@@ -166,8 +166,8 @@ def _same_model(first: nn.Module, other: nn.Module) -> bool:
 def _check_carries(name: str, observation: Observation) -> None:
     if not any(bool(row.any()) for row in observation.update.values()):
         raise InputError(f"{name}: the update is zero everywhere; there is nothing to recover")
-    kept = {} if observation.distortion is None else observation.distortion.kept
-    if not any(bool((row[kept[key]] if key in kept else row).any()) for key, row in observation.update.items()):
+    masks = {} if observation.distortion is None else observation.distortion.kept
+    if not any(bool((row[masks[key]] if key in masks else row).any()) for key, row in observation.update.items()):
         raise InputError(f"{name}: the defense kept nothing of the update but zeros; there is nothing to recover")
     for key, row in observation.gradient.items():
         if not bool(row.isfinite().all()):

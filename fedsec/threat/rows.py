@@ -40,8 +40,10 @@ def as_matrix(who: str, updates: Any) -> Tensor:
         rows = [as_tensor(who, row) for row in updates]
         traits = {(row.shape, row.dtype, row.device) for row in rows}
         if len(traits) > 1 or rows[0].ndim != 1:
-            told = "; ".join(sorted(f"{dtype} of shape {tuple(shape)} on {device}" for shape, dtype, device in traits))
-            raise InputError(f"{who}: rows must be vectors of one length, dtype and device, not {told}")
+            shapes = "; ".join(
+                sorted(f"{dtype} of shape {tuple(shape)} on {device}" for shape, dtype, device in traits)
+            )
+            raise InputError(f"{who}: rows must be vectors of one length, dtype and device, not {'; '.join(shapes)}")
         matrix = torch.stack(rows)
     else:
         hint = ""

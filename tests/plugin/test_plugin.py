@@ -16,14 +16,14 @@ from fedsec.cli import app
 from fedsec.errors import InputError
 from fedsec.plugins import registry
 from fedsec.plugins.signatures import signature
-from fedsec.plugins.sources import Source, define, lineage
+from fedsec.plugins.sources import MethodSource, define, lineage
 from fedsec.runs import InProcess
 from fedsec.testing import check_aggregator, check_update_poisoning, check_update_transform
 
 PACKAGE = Path(__file__).parent
 PROJECT: dict[str, Any] = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
 GROUPS: dict[str, dict[str, str]] = PROJECT["entry-points"]
-CACHES = (signature, define, lineage, Source.of, registry._plugins, registry._built_in)
+CACHES = (signature, define, lineage, MethodSource.of, registry._plugins, registry._built_in)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from fedsec.errors import InputError
 from fedsec.plugins import registry
 from fedsec.plugins.signatures import signature
-from fedsec.plugins.sources import Source, define, lineage
+from fedsec.plugins.sources import MethodSource, define, lineage
 from fedsec.scenario import CellConfig
 
 METHODS = '''
@@ -154,7 +154,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [p for p in points if p.group == group])
         registry._plugins.cache_clear()
 
-    caches = (signature, define, lineage, Source.of, registry._plugins)
+    caches = (signature, define, lineage, MethodSource.of, registry._plugins)
     for cached in caches:
         cached.cache_clear()
     yield publish

@@ -14,7 +14,7 @@ import pytest
 from fedsec.errors import InputError
 from fedsec.plugins import registry
 from fedsec.plugins.signatures import REQUIRED, Expression, Signature, signature, table
-from fedsec.plugins.sources import Source, define, lineage
+from fedsec.plugins.sources import MethodSource, define, lineage
 from fedsec.scenario import AttackConfig, DefenseConfig, InversionConfig, ModelConfig, PartitionConfig
 
 ENTRIES = [(kind, name) for kind in registry.KINDS for name in registry.entries(kind)]
@@ -127,7 +127,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         for name, text in modules.items():
             (package / f"{name}.py").write_text(text)
 
-    for cached in (signature, define, lineage, Source.of):
+    for cached in (signature, define, lineage, MethodSource.of):
         cached.cache_clear()
     yield make
     for name in [name for name in sys.modules if name.startswith("sample_package")]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedsec.report.progress import Progress, duration
+from fedsec.report.progress import RunProgress, duration
 from fedsec.report.summary import describe
 
 
@@ -44,7 +44,7 @@ def terminal(width: int = 80, height: int = 24) -> Console:
     return Console(width=width, height=height, force_terminal=True, color_system=None, legacy_windows=False)
 
 
-def shown(progress: Progress, console: Console) -> list[str]:
+def shown(progress: RunProgress, console: Console) -> list[str]:
     with console.capture() as capture:
         assert progress._bars is not None
         console.print(progress._bars.get_renderable())
@@ -54,7 +54,7 @@ def shown(progress: Progress, console: Console) -> list[str]:
 def test_plain_lines_tell_starts_ends_and_failures() -> None:
     console, time = plain_console(), Time()
     one, two = make_cell(1), make_cell(2, defense="trimmed_mean(trim_per_side=0.4)")
-    with console.capture() as capture, Progress(console, [one, two], clock=time) as progress:
+    with console.capture() as capture, RunProgress(console, [one, two], clock=time) as progress:
         progress.start(one)
         time.now += 4
         progress.update(one, 1, 10, {"accuracy": 0.25})
@@ -74,7 +74,7 @@ def test_plain_lines_tell_starts_ends_and_failures() -> None:
 def test_plain_lines_do_not_flood() -> None:
     console, time = plain_console(), Time()
     cell = make_cell(1, rounds=1000)
-    with console.capture() as capture, Progress(console, [cell], clock=time) as progress:
+    with console.capture() as capture, RunProgress(console, [cell], clock=time) as progress:
         progress.start(cell)
         for number in range(1, 1001):
             time.now += 0.125
@@ -87,7 +87,7 @@ def test_plain_lines_do_not_flood() -> None:
 
 def test_shared_training_is_told_rarely() -> None:
     console, time = plain_console(), Time()
-    with console.capture() as capture, Progress(console, [make_cell(1)], clock=time) as progress:
+    with console.capture() as capture, RunProgress(console, [make_cell(1)], clock=time) as progress:
         for done in range(31):
             progress.shared(done, 30)
             time.now += 1
@@ -98,7 +98,7 @@ def test_shared_training_is_told_rarely() -> None:
 def test_cells_of_an_earlier_run_are_counted_silently_and_do_not_speed_up_the_estimate() -> None:
     console, time = plain_console(), Time()
     cells = [make_cell(number) for number in range(4)]
-    with console.capture() as capture, Progress(console, cells, clock=time) as progress:
+    with console.capture() as capture, RunProgress(console, cells, clock=time) as progress:
         progress.done(cells[0], finished())
         progress.done(cells[1], finished())
         progress.start(cells[2])
@@ -118,7 +118,7 @@ def test_cells_of_an_earlier_run_are_counted_silently_and_do_not_speed_up_the_es
 def test_the_estimate_starts_anew_after_shared_training() -> None:
     time = Time()
     cell = make_cell(1, rounds=10)
-    progress = Progress(Console(quiet=True), [cell], clock=time)
+    progress = RunProgress(Console(quiet=True), [cell], clock=time)
     assert progress._seconds_left() is None
     progress.shared(0, 4)
     time.now += 30
@@ -135,7 +135,7 @@ def test_the_estimate_starts_anew_after_shared_training() -> None:
 def test_the_estimate_counts_cells_that_run_side_by_side() -> None:
     time = Time()
     cells = [make_cell(number, rounds=1) for number in range(6)]
-    progress = Progress(Console(quiet=True), cells, clock=time)
+    progress = RunProgress(Console(quiet=True), cells, clock=time)
     progress.start(cells[0])
     progress.start(cells[1])
     time.now += 8
@@ -153,7 +153,7 @@ def test_the_estimate_counts_cells_that_run_side_by_side() -> None:
 def test_the_display_shows_the_whole_and_each_running_cell() -> None:
     console, time = terminal(), Time()
     cells = [make_cell(number) for number in range(3)]
-    progress = Progress(console, cells, clock=time)
+    progress = RunProgress(console, cells, clock=time)
     progress.done(cells[0], finished())
     progress.start(cells[1])
     progress.start(cells[2])
@@ -171,7 +171,7 @@ def test_the_display_shows_the_whole_and_each_running_cell() -> None:
 def test_the_display_fits_a_low_terminal() -> None:
     console = terminal(height=8)
     cells = [make_cell(number) for number in range(30)]
-    progress = Progress(console, cells)
+    progress = RunProgress(console, cells)
     for cell in cells:
         progress.start(cell)
     lines = shown(progress, console)
@@ -182,7 +182,7 @@ def test_the_display_fits_a_low_terminal() -> None:
 def test_a_terminal_gets_no_plain_lines_but_hears_of_failures() -> None:
     console = terminal()
     cell = make_cell(1)
-    with console.capture() as capture, Progress(console, [cell]) as progress:
+    with console.capture() as capture, RunProgress(console, [cell]) as progress:
         progress.start(cell)
         progress.done(cell, failed("out of [memory]"))
     text = capture.get()
@@ -194,14 +194,14 @@ def test_a_terminal_gets_no_plain_lines_but_hears_of_failures() -> None:
 def test_the_cursor_comes_back_after_an_interrupt() -> None:
     console = terminal()
     with console.capture() as capture:  # noqa: SIM117
-        with pytest.raises(KeyboardInterrupt), Progress(console, [make_cell(1)]):
+        with pytest.raises(KeyboardInterrupt), RunProgress(console, [make_cell(1)]):
             raise KeyboardInterrupt
     assert capture.get().rstrip().endswith("\x1b[?25h") or "\x1b[?25h" in capture.get()
 
 
 def test_a_quiet_console_stays_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     cell = make_cell(1)
-    with Progress(Console(quiet=True, force_terminal=True), [cell]) as progress:
+    with RunProgress(Console(quiet=True, force_terminal=True), [cell]) as progress:
         progress.start(cell)
         progress.update(cell, 1, 10, {"accuracy": 0.5})
         progress.done(cell, failed("x"))

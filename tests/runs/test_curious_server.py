@@ -24,7 +24,7 @@ from fedsec.runs import cell
 from fedsec.runs.cell import OnRound, run_cell
 from fedsec.runs.curious_server import MOST_FEATURES, CuriousServer
 from fedsec.runs.experiment import Experiment, build_experiment
-from fedsec.runs.tasks import Settings
+from fedsec.runs.tasks import TaskSettings
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
 from fedsec.threat import Knowledge, PixelScale, Reconstruction
@@ -79,7 +79,7 @@ def config(**sections: Any) -> CellConfig:
 
 def finish(made: CellConfig, root: Path, on_round: OnRound = lambda *_: None) -> Path:
     """Run a cell, or go on with it; its folder."""
-    run_cell(made, {}, Settings(root, "cpu", 1), on_round)
+    run_cell(made, {}, TaskSettings(root, "cpu", 1), on_round)
     return root / made.id
 
 

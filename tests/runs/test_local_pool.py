@@ -11,12 +11,12 @@ import pytest
 
 from fedsec.runs import LocalPool, local_pool
 from fedsec.runs.events import Failed, Started, from_json, to_json
-from fedsec.runs.tasks import Settings, Task
+from fedsec.runs.tasks import CellTask, TaskSettings
 
 
-def senseless(folder: Path) -> Task:
+def senseless(folder: Path) -> CellTask:
     """A task that fails as soon as it is taken up."""
-    return Task("cell", {}, Settings(folder, "cpu", 1))
+    return CellTask("cell", {}, TaskSettings(folder, "cpu", 1))
 
 
 def test_two_processes_give_the_same_bits_as_none(whole: Path, tmp_path: Path, tiny: Any) -> None:

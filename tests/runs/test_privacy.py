@@ -19,7 +19,7 @@ from fedsec.runs import InProcess, RunResult, cell, run
 from fedsec.runs.cell import OnRound, run_cell
 from fedsec.runs.curious_server import CuriousServer
 from fedsec.runs.experiment import build_experiment, finite
-from fedsec.runs.tasks import Settings
+from fedsec.runs.tasks import TaskSettings
 from fedsec.scenario import CellConfig, load_scenario
 from fedsec.scenario.shared_training import SharingKeys, shared_work
 from fedsec.threat import Distortion, Reconstruction
@@ -229,7 +229,7 @@ def interrupt(at: int, number: int, *_: Any) -> None:
 
 def finish(made: CellConfig, root: Path, on_round: OnRound = lambda *_: None) -> Path:
     """Run a cell, or go on with it; its folder."""
-    run_cell(made, {}, Settings(root, "cpu", 1), on_round)
+    run_cell(made, {}, TaskSettings(root, "cpu", 1), on_round)
     return root / made.id
 
 

@@ -94,12 +94,12 @@ def test_only_sampled_clients_are_trained_ahead(tmp_path: Path, tiny: Any) -> No
 
 
 def test_a_cell_that_fails_does_so_alone(tmp_path: Path, tiny: Any) -> None:
-    """Only the data tell that no split of 300 images gives each of six clients 200."""
-    overrides = ["matrix.partition.min_per_client=[1,200]", "matrix.attack=[none]", "matrix.defense=[mean]"]
+    """Only the draw tells that its split of 300 images does not give each of six clients 50."""
+    overrides = ["matrix.partition.min_per_client=[1,50]", "matrix.attack=[none]", "matrix.defense=[mean]"]
     result = tiny.run(tmp_path, *overrides)
     assert result.failures == 1
     assert [r["status"] for r in result.records] == ["done", "failed"]
-    assert "too few for 6 clients" in result.records[1]["error"]
+    assert "fewer than min_per_client = 50" in result.records[1]["error"]
     assert (result.root / result.records[1]["id"] / "error.txt").exists()
 
 

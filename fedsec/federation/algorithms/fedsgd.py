@@ -15,7 +15,7 @@ from torch import Tensor
 from fedsec.engine.batches import BatchPlan
 from fedsec.federation.algorithms.local_steps import draws_of, noise_of
 from fedsec.federation.algorithms.update_algorithm import Participants, State, UpdateAlgorithm
-from fedsec.federation.algorithms.work import FullGradients, PrivateGradients, Work
+from fedsec.federation.algorithms.work import FullGradients, PrivateWork, Work
 from fedsec.privacy.private_training import PrivateTraining
 
 
@@ -44,7 +44,7 @@ class FedSGD(UpdateAlgorithm):
             clients, number, streams = participants.clients, participants.round, participants.streams
             return FullGradients([draws_of(client, number, streams) for client in clients])
         plans = [self._plan(self.private, client, participants) for client in participants.clients]
-        return PrivateGradients(plans, self.private)
+        return PrivateWork(plans, self.private)
 
     def step(
         self, start: Float[Tensor, "parameters"], vector: Float[Tensor, "parameters"], total: float

@@ -8,7 +8,7 @@ from fedsec.engine.correction import Correction
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.resident_data import ResidentData
 from fedsec.federation.algorithms.update_algorithm import Participants, State, UpdateAlgorithm
-from fedsec.federation.algorithms.work import LocalSteps, Work
+from fedsec.federation.algorithms.work import LocalStepsWork, Work
 from fedsec.federation.stragglers import Stragglers
 from fedsec.privacy.private_training import PrivateTraining
 from fedsec.seeds import Streams
@@ -25,7 +25,7 @@ class LocalStepsAlgorithm(UpdateAlgorithm):
     local: LocalTraining = field(default_factory=lambda: LocalTraining(epochs=1, batch_size=32))
 
     def work(self, state: State, participants: Participants) -> Work:
-        return LocalSteps(self.plans(participants), self.local, self.correction(state, participants))
+        return LocalStepsWork(self.plans(participants), self.local, self.correction(state, participants))
 
     def correction(self, state: State, participants: Participants) -> Correction | None:
         """What joins the gradient of every local step; None for nothing.

@@ -27,7 +27,7 @@ from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.local_steps import StragglingAlgorithm
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, State, rows_of_clients
-from fedsec.federation.algorithms.work import FullGradients, LocalSteps, Work
+from fedsec.federation.algorithms.work import FullGradients, LocalStepsWork, Work
 
 Option = Literal["I", "II"]
 
@@ -75,7 +75,7 @@ class Scaffold(StragglingAlgorithm):
     def work(self, state: State, participants: Participants) -> Work:
         own, common = state["variates"][list(participants.clients)], state["variate"]
         correction = Correction(shift=common - own)
-        steps = LocalSteps(self.plans(participants), self.local, correction)
+        steps = LocalStepsWork(self.plans(participants), self.local, correction)
         clients, number, streams = participants.clients, participants.round, participants.streams
         keys = [streams.key("client", client, "round", number, "model", "variate") for client in clients]
         return _ControlledSteps(steps, own, common, FullGradients(keys) if self.option == "I" else None)
@@ -106,7 +106,7 @@ class _ControlledSteps(Work):
         gradients: what renews them under option I, of the model received; None for option II.
     """
 
-    steps: LocalSteps
+    steps: LocalStepsWork
     own: Float[Tensor, "clients parameters"]
     common: Float[Tensor, "parameters"]
     gradients: FullGradients | None

@@ -30,7 +30,7 @@ class Work(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class LocalSteps(Work):
+class LocalStepsWork(Work):
     """Local training; clients send by how much it moved their parameters.
 
     Args:
@@ -62,7 +62,7 @@ class FullGradients(Work):
 
 
 @dataclass(frozen=True, eq=False)
-class PrivateGradients(Work):
+class PrivateWork(Work):
     """Full-batch gradients of clipped examples, with noise.
 
     Args:

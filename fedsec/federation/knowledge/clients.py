@@ -91,7 +91,7 @@ class KnowledgeClients:
                 seen = None if views is None else views[part]
                 images, _ = self.data.batch(examples[part], seen, self.algorithm.local.augmentation)
                 parts.append(self._forward(images))
-        features, logits = (torch.cat(each) for each in zip(*parts, strict=True))
+        features, logits = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
         return Knowledge(features, logits, self.data.label_of[examples])
 
     def learn(self, client: int, logits: Float[Tensor, "examples classes"]) -> None:

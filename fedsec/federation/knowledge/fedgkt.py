@@ -53,8 +53,8 @@ class ServerTraining:
     def __post_init__(self) -> None:
         if not isinstance(self.epochs, int):
             object.__setattr__(self, "epochs", tuple(self.epochs))
-        each = (self.epochs,) if isinstance(self.epochs, int) else self.epochs
-        if not each or min(each) < 1:
+        epochs = (self.epochs,) if isinstance(self.epochs, int) else self.epochs
+        if not epochs or min(epochs) < 1:
             raise InputError(f"server epochs must be at least 1, for at least one round, got {self.epochs}")
         for name in ("batch_size", "patience"):
             value = getattr(self, name)
