@@ -120,12 +120,12 @@ def _check_kept(observation: Observation, *masks: Tensor) -> None:
 def _first_linear(observation: Observation, generator: torch.Generator) -> str:
     """Name of the linear layer that receives the flattened image as it is, seen on random images."""
     model = observation.model
-    seen: dict[str, Tensor] = {}
+    inputs_by_layer: dict[str, Tensor] = {}
     inputs = torch.rand(2, *observation.input_shape, generator=generator, device=generator.device)
     inputs = inputs.to(observation.device, next(model.parameters()).dtype)
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     handles = [
-        layer.register_forward_pre_hook(lambda _, arguments, name=name: seen.setdefault(name, arguments[0]))
+        layer.register_forward_pre_hook(lambda _, arguments, name=name: inputs_by_layer.setdefault(name, arguments[0]))
         for name, layer in layers.items()
     ]
     try:
@@ -133,7 +133,7 @@ def _first_linear(observation: Observation, generator: torch.Generator) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    for name, entered in seen.items():
+    for name, entered in inputs_by_layer.items():
         if entered.ndim == 2 and torch.equal(entered, inputs.flatten(1)):
             prefix = f"{name}." if name else ""
             missing = [kind for kind in ("weight", "bias") if prefix + kind not in observation.update]

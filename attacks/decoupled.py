@@ -231,7 +231,7 @@ def _labelings(
     wanted = scores.tolist()
     takers = sorted(range(len(wanted)), key=lambda label: (counts[label].item() - wanted[label], label))
     start = torch.arange(len(counts)).repeat_interleave(counts.cpu()).tolist()
-    queue, seen = [(0.0, _key(start), start)], {_key(start)}
+    queue, queued = [(0.0, _key(start), start)], {_key(start)}
     while queue:
         distance, _, current = heappop(queue)
         yield torch.tensor(current)
@@ -244,8 +244,8 @@ def _labelings(
                 moved[moved.index(giver)] = taker
                 moved.sort()
                 key = _key(moved)
-                if key not in seen:
-                    seen.add(key)
+                if key not in queued:
+                    queued.add(key)
                     change = wanted[giver] - have[giver] + have[taker] - wanted[taker]
                     heappush(queue, (distance + 2 * change + 2, key, moved))
 

@@ -45,7 +45,7 @@ class LabelFlip(DataPoisoning):
         if mode not in ("mirror", "pair", "random"):
             raise InputError(f"LabelFlip: mode must be mirror, pair or random, not {mode!r}")
         if mode == "pair":
-            negative = any(isinstance(one, int) and one < 0 for one in (source, target))
+            negative = any(isinstance(label, int) and label < 0 for label in (source, target))
             if source is None or target is None or source == target or negative:
                 raise InputError(f"LabelFlip: mode pair needs two different classes, not {source=} and {target=}")
         elif source is not None or target is not None:
@@ -64,7 +64,7 @@ class LabelFlip(DataPoisoning):
         """
         if self.pair is None:
             return self
-        return LabelFlip("pair", *(class_number(one) for one in self.pair))
+        return LabelFlip("pair", *(class_number(label) for label in self.pair))
 
     def corrupt(
         self, inputs: Tensor, targets: Int64[Tensor, "n"], *, num_classes: int | None, generator: torch.Generator

@@ -58,7 +58,9 @@ class Candidates:
         self.names = list(first.update)
         self._comparison = Comparison.of(observations, self.names)
         if self._comparison is None:
-            self.targets = [torch.stack([seen.update[name] for seen in observations]) for name in self.names]
+            self.targets = [
+                torch.stack([observation.update[name] for observation in observations]) for name in self.names
+            ]
         else:
             self.targets = self._comparison.targets
         self.scales = squared_norm(self.targets)

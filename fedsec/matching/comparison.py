@@ -40,7 +40,7 @@ class Comparison:
     """How updates are compared in spite of a distortion.
 
     Attributes:
-        kept: for each parameter, one where the update was kept and zero elsewhere [observations, ...]; None for
+        masks: for each parameter, one where the update was kept and zero elsewhere [observations, ...]; None for
             everywhere.
         limits: for each parameter, the largest magnitude that is not seen where the update was not kept
             [observations, 1, ...]; None where nothing is known of what was dropped.
@@ -52,7 +52,7 @@ class Comparison:
         noise: share of the targets' squared norm that is noise, to be expected [observations].
     """
 
-    kept: list[Tensor | None]
+    masks: list[Tensor | None]
     limits: list[Tensor | None]
     factors: list[Tensor | None]
     signs: bool
@@ -63,13 +63,13 @@ class Comparison:
     @classmethod
     def of(cls, observations: Sequence[Observation], names: Sequence[str]) -> "Comparison | None":
         """From observations that all grant a distortion, or None where none does."""
-        distortions = [seen.distortion for seen in observations if seen.distortion is not None]
+        distortions = [observation.distortion for observation in observations if observation.distortion is not None]
         if not distortions:
             return None
         masks, limits = list[Tensor | None](), list[Tensor | None]()
         targets, deviations = list[Tensor](), list[Tensor]()
         for name in names:
-            rows = torch.stack([seen.update[name] for seen in observations])
+            rows = torch.stack([observation.update[name] for observation in observations])
             mask = None
             if any(name in known.kept for known in distortions):
                 full = torch.ones_like(rows[0], dtype=torch.bool)
@@ -115,7 +115,7 @@ class Comparison:
             owner: whose observation each of them should reach, in rising order.
         """
         compared = []
-        for row, mask, limit, factor in zip(updates, self.kept, self.limits, self.factors, strict=True):
+        for row, mask, limit, factor in zip(updates, self.masks, self.limits, self.factors, strict=True):
             if mask is not None:
                 mask = _rows(mask, owner)
                 # What was dropped was no larger than what was kept: only what exceeds that is a difference.

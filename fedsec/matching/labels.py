@@ -270,12 +270,12 @@ def _ridge_solution(
     mixing: Float[Tensor, "classes some"], rest: Float[Tensor, "classes rank"], ridge: float
 ) -> Float[Tensor, "some rank"]:
     """M^T (M M^T + r I)^-1 R, by whichever of M M^T and M^T M is smaller; r is a share of M M^T's mean diagonal."""
-    classes, some = mixing.shape
+    classes, columns = mixing.shape
     shift = ridge * mixing.square().sum() / classes + 1e-30
-    inner = mixing @ mixing.T if classes <= some else mixing.T @ mixing
+    inner = mixing @ mixing.T if classes <= columns else mixing.T @ mixing
     inner.diagonal().add_(shift)
     solution: Tensor = (
-        mixing.T @ torch.linalg.solve(inner, rest) if classes <= some else torch.linalg.solve(inner, mixing.T @ rest)
+        mixing.T @ torch.linalg.solve(inner, rest) if classes <= columns else torch.linalg.solve(inner, mixing.T @ rest)
     )
     return solution
 

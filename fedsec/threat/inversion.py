@@ -216,8 +216,8 @@ def _watched(observations: Sequence[Observation]) -> dict[str, Tensor]:
     """What an attack must leave alone. Buffers are not among it: trying the model and putting them back is a write."""
     return {
         f"observations[{number}].{part}[{name!r}]": row
-        for number, seen in enumerate(observations)
-        for part, rows in (("update", seen.update), ("model", dict(seen.model.named_parameters())))
+        for number, observation in enumerate(observations)
+        for part, rows in (("update", observation.update), ("model", dict(observation.model.named_parameters())))
         for name, row in rows.items()
     }
 

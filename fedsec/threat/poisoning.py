@@ -180,7 +180,7 @@ class UpdatePoisoning(Sealed, ABC):
             InputError: rows for an attack that needs more, or the subclass broke this contract.
         """
         name = type(self).__name__
-        given = as_given(view) if not isinstance(view, AttackerView) else lambda rows: rows
+        to_kind = as_given(view) if not isinstance(view, AttackerView) else lambda rows: rows
         if not isinstance(view, AttackerView):
             view = _view_of_own_rows(name, view, self.knowledge)
         # Copies: of a view the base, or the memory behind it, would tell what the attacker may not know.
@@ -194,7 +194,7 @@ class UpdatePoisoning(Sealed, ABC):
         with unmodified(f"{name}.forge", own=view.own, honest=view.honest, parameters=view.parameters):
             rows = self.forge(view)
         _check_like(f"{name}.forge: rows", rows, view.own)
-        result: Tensor = given(rows)
+        result: Tensor = to_kind(rows)
         return result
 
     @abstractmethod

@@ -46,9 +46,9 @@ def checked_update(model: nn.Module, update: Mapping[str, Any]) -> dict[str, Ten
     names = {name: of_tensor[id(row)] for name, row in model.named_parameters(remove_duplicate=False)}
     _check_names(model, names, update)
     checked = {}
-    for given, values in update.items():
-        name = names.get(given, names.get(_bare(given), given))
-        checked[name] = _checked_row(given, values, parameters[name])
+    for key, values in update.items():
+        name = names.get(key, names.get(_bare(key), key))
+        checked[name] = _checked_row(key, values, parameters[name])
     _check_difference(parameters, checked)
     return checked
 
@@ -114,13 +114,13 @@ def _check_difference(parameters: Mapping[str, nn.Parameter], update: Mapping[st
             )
 
 
-def checked_labels(given: Any, batch_size: int, num_classes: int) -> Tensor:
+def checked_labels(values: Any, batch_size: int, num_classes: int) -> Tensor:
     """Labels as int64; lists and arrays of whole numbers are taken too."""
     try:
-        labels = torch.as_tensor(given)
+        labels = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"Observation: labels must be {batch_size} whole numbers, got {given!r}") from error
-    if not isinstance(given, Tensor) and labels.dtype in (torch.int8, torch.int16, torch.int32):
+        raise InputError(f"Observation: labels must be {batch_size} whole numbers, got {values!r}") from error
+    if not isinstance(values, Tensor) and labels.dtype in (torch.int8, torch.int16, torch.int32):
         labels = labels.long()
     if labels.shape != (batch_size,) or labels.dtype != torch.int64:
         raise InputError(

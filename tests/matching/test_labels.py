@@ -84,10 +84,10 @@ def accuracy(build: Callable[[], nn.Module], batch: int, trials: int, method: La
     return right / (batch * trials)
 
 
-def test_a_thousand_single_images() -> None:
-    assert accuracy(NETWORKS["sigmoid"], 1, 400) == 1
-    assert accuracy(NETWORKS["relu"], 1, 300) == 1
-    assert accuracy(NETWORKS["mlp"], 1, 300) == 1
+def test_hundreds_of_single_images() -> None:
+    assert accuracy(NETWORKS["sigmoid"], 1, 100) == 1
+    assert accuracy(NETWORKS["relu"], 1, 100) == 1
+    assert accuracy(NETWORKS["mlp"], 1, 100) == 1
 
 
 @pytest.mark.parametrize("name", ["tanh", "sigmoid, no bias", "relu, no bias", "tanh, no bias"])
