@@ -90,6 +90,7 @@ SOURCES = {
 
         class Sample(Digits):
             name = "sample"
+            task = "sample_a_task"
     """,
     "a model": """
         from torch import nn
@@ -114,6 +115,24 @@ SOURCES = {
             def measure(self, outputs, targets):
                 return float((outputs.argmax(1) == targets).sum())
     """,
+    "a task": """
+        import torch
+        import torch.nn.functional as F
+        from fedsec.tasks.task import Task
+
+        class Sample(Task):
+            name = "sample_a_task"
+            target_dtype = torch.int64
+            metrics = ("accuracy", "loss")
+            outputs = 10
+
+            def losses(self, outputs, targets):
+                return F.multi_margin_loss(outputs, targets, reduction="none")
+
+            def measure(self, outputs, targets):
+                hits = outputs.argmax(1) == targets
+                return {"accuracy": hits.double().mean().item(), "loss": self.losses(outputs, targets).mean().item()}
+    """,
 }
 USED = {
     "an attack on data": {"attack": {"name": "{}", "num_byzantine": 1}},
@@ -123,10 +142,11 @@ USED = {
     "a pre-aggregator": {"defense": ["{}", "median"]},
     "a defense of single updates": {"defense": "{}"},
     "a partition": {"partition": {"name": "{}", "clients": 3}},
-    "a dataset": {"dataset": {"name": "{}", "train_size": 60, "test_size": 40}},
+    "a dataset": {"dataset": {"name": "{}", "train_size": 60, "test_size": 40}, "model": "mlp"},
     "a model": {"model": {"name": "{}", "bias": False}},
     "an algorithm": {"federation": {"algorithm": "{}", "rounds": 1, "local": {"steps": 1, "batch_size": 4, "lr": 0.1}}},
     "a metric": {"metrics": ["{}"]},
+    "a task": {"dataset": {"name": "sample_a_dataset", "train_size": 60, "test_size": 40}, "model": "mlp"},
 }
 RUN = """
 import json, sys
