@@ -29,7 +29,7 @@ def geometry(kind: str, rows: int, columns: int, seed: int) -> Tensor:
         updates[0] = 1e18
     if kind == "far and nearly equal, with an outlier":
         updates = (1000 + 1e-2 * updates).float()
-        updates[-1] = -1e12
+        updates[seed % rows] = -1e12
     return updates
 
 

@@ -11,7 +11,6 @@ ICLR 2021, arXiv:2111.04263, Algorithm 1. Where we deviate:
 - With DP-SGD the correction joins after the noise, and memories are computed from private updates: the account holds.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,9 +20,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.engine.correction import Correction
+from fedsec.engine.local_training import FLOAT32_MAX
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.local_steps import StragglingAlgorithm
-from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, State, rows_of_clients
+from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, State, move_rows, rows_of_clients
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FedDyn(StragglingAlgorithm):
         alpha: strength of the regularization.
 
     Raises:
-        InputError: alpha is not positive.
+        InputError: alpha is not positive, or float32 cannot hold it or its inverse.
 
     Reference: Acar et al. 2021, arXiv:2111.04263
     """
@@ -49,8 +49,8 @@ class FedDyn(StragglingAlgorithm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.alpha < math.inf:
-            raise InputError(f"alpha must be finite and positive, got {self.alpha}")
+        if not 1 / FLOAT32_MAX <= self.alpha <= FLOAT32_MAX:
+            raise InputError(f"alpha must be positive, a number that float32 and its inverse hold, got {self.alpha}")
 
     def init(self, parameters: Float[Tensor, "parameters"], num_clients: int) -> State:
         memories = rows_of_clients(parameters, num_clients)
@@ -62,11 +62,10 @@ class FedDyn(StragglingAlgorithm):
 
     def apply(self, state: State, exchange: Exchange, aggregates: Mapping[str, Tensor]) -> State:
         if exchange.trained is not None:
-            updates, memories = exchange.trained.updates, state["memories"]
-            finite = updates.isfinite().all(1)
-            clients = torch.tensor(list(exchange.clients), device=memories.device)[finite]
-            memories.index_add_(0, clients, updates[finite], alpha=-self.alpha)
+            move_rows(state["memories"], exchange.clients, exchange.trained.updates, -self.alpha)
         # |P_t| / m under uniform weighting.
         memory = state["memory"] - self.alpha * exchange.share.sum() * aggregates["update"]
-        moved = {**aggregates, "update": aggregates["update"] - memory / self.alpha}
-        return {**super().apply(state, exchange, moved), "memory": memory}
+        averaged = super().apply(state, exchange, aggregates)
+        # No average: however the clients' parts are weighted, it counts once.
+        parameters = averaged["parameters"] - self.server_lr / self.alpha * memory
+        return {**averaged, "parameters": parameters, "memory": memory}

@@ -4,11 +4,11 @@ Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith: Federated Optimization in Heterogen
 arXiv:1812.06127. Its local solver is any; here it is that of FedAvg on the loss with the proximal term.
 """
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from fedsec.engine.correction import Correction
+from fedsec.engine.local_training import FLOAT32_MAX
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.local_steps import StragglingAlgorithm
 from fedsec.federation.algorithms.update_algorithm import Participants, State
@@ -24,7 +24,7 @@ class FedProx(StragglingAlgorithm):
         mu: strength of the proximal term; with 0 (and no stragglers) this is federated averaging.
 
     Raises:
-        InputError: mu is negative or infinite.
+        InputError: mu is negative, or float32 cannot hold it.
 
     Reference: Li et al. 2020, arXiv:1812.06127
     """
@@ -39,8 +39,8 @@ class FedProx(StragglingAlgorithm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.mu < math.inf:
-            raise InputError(f"mu must be finite and not negative, got {self.mu}")
+        if not 0 <= self.mu <= FLOAT32_MAX:
+            raise InputError(f"mu must be finite in float32 and not negative, got {self.mu}")
 
     def correction(self, state: State, participants: Participants) -> Correction | None:
         """mu (w - w_t), the gradient of the proximal term."""

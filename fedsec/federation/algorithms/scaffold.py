@@ -26,7 +26,7 @@ from fedsec.engine.messages import LocalResult, Start
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.local_steps import StragglingAlgorithm
-from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, State, rows_of_clients
+from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, State, move_rows, rows_of_clients
 from fedsec.federation.algorithms.work import FullGradients, LocalStepsWork, Work
 
 Option = Literal["I", "II"]
@@ -82,10 +82,7 @@ class Scaffold(StragglingAlgorithm):
 
     def apply(self, state: State, exchange: Exchange, aggregates: Mapping[str, Tensor]) -> State:
         if exchange.trained is not None:
-            changes, variates = exchange.trained.further["variate"], state["variates"]
-            finite = changes.isfinite().all(1)
-            clients = torch.tensor(list(exchange.clients), device=variates.device)[finite]
-            variates.index_add_(0, clients, changes[finite])
+            move_rows(state["variates"], exchange.clients, exchange.trained.further["variate"])
         # |S| / N under uniform weighting: those who did not take part keep their variates.
         variate = state["variate"] + exchange.share.sum() * aggregates["variate"]
         return {**super().apply(state, exchange, aggregates), "variate": variate}

@@ -81,6 +81,25 @@ def rows_of_clients(parameters: Float[Tensor, "parameters"], num_clients: int) -
     return parameters.new_zeros(num_clients, parameters.numel())
 
 
+def move_rows(
+    memories: Float[Tensor, "all parameters"],
+    clients: Sequence[int],
+    changes: Float[Tensor, "clients parameters"],
+    factor: float = 1.0,
+) -> None:
+    """Add to what clients remember, in place; one whose change is not finite keeps what it had.
+
+    Args:
+        memories: of every client of the federation.
+        clients: whose memories change.
+        changes: theirs, in this order.
+        factor: of the changes.
+    """
+    finite = changes.isfinite().all(1)
+    places = torch.tensor(list(clients), device=memories.device)[finite]
+    memories.index_add_(0, places, changes[finite], alpha=factor)
+
+
 @dataclass(frozen=True)
 class UpdateAlgorithm(Algorithm):
     """An algorithm whose clients send updates, and whose server moves along their aggregate.

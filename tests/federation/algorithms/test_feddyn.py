@@ -14,6 +14,7 @@ from fedsec.engine import LocalTraining
 from fedsec.errors import InputError
 from fedsec.federation import FedDyn, Federation, FedProx, Threat, private_run
 from fedsec.federation.algorithms.local_steps import plan_client
+from fedsec.federation.algorithms.update_algorithm import Exchange
 
 LOCAL = LocalTraining(epochs=2, batch_size=3, lr=0.3)
 Build = Callable[..., Federation]
@@ -26,7 +27,7 @@ def by_hand(federation: Federation, gradient: Any, rounds: int) -> dict[str, Ten
     local, data, alpha = algorithm.local, federation.data, algorithm.alpha
     theta = federation.parameters.double()
     sizes = data.sizes(range(federation.num_clients)).astype(float)
-    share = sizes / sizes.sum() if algorithm.weighting == "samples" else np.full(len(sizes), 1 / len(sizes))
+    share = np.full(len(sizes), 1 / len(sizes)) if algorithm.weighting == "uniform" else sizes / sizes.sum()
     h, memories = torch.zeros_like(theta), torch.zeros(len(sizes), len(theta), dtype=torch.float64)
     for number in range(1, rounds + 1):
         clients, models = federation.sample(number), []
@@ -38,13 +39,14 @@ def by_hand(federation: Federation, gradient: Any, rounds: int) -> dict[str, Ten
             memories[client] -= alpha * (y - theta)
             models.append(y)
         h = h - alpha * sum(share[i] * (model - theta) for i, model in zip(clients, models, strict=True))
-        mean = sum(share[i] / share[clients].sum() * model for i, model in zip(clients, models, strict=True))
+        heard = len(clients) / len(sizes) if algorithm.weighting == "population" else share[clients].sum()
+        mean = sum(share[i] / heard * model for i, model in zip(clients, models, strict=True))
         theta = mean - h / alpha
     return {"parameters": theta, "memory": h, "memories": memories}
 
 
 @pytest.mark.parametrize("engine", ["vectorized", "loop"])
-@pytest.mark.parametrize("weighting", ["uniform", "samples"])
+@pytest.mark.parametrize("weighting", ["uniform", "samples", "population"])
 def test_it_is_algorithm_1(build: Build, gradient: Any, weighting: Any, engine: str) -> None:
     run = build(FedDyn(weighting=weighting, local=LOCAL, alpha=0.4), engine=engine)
     expected = by_hand(run, gradient, 4)
@@ -90,7 +92,18 @@ def test_private_steps_and_private_clients(build: Build) -> None:
         build(FedDyn(local=LOCAL), aggregator=DpFedAvg(noise_multiplier=1.0), clients_per_round=4)
 
 
-@pytest.mark.parametrize("alpha", [0.0, -1.0, float("inf"), float("nan")])
+def test_who_trained_to_numbers_that_are_not_finite_keeps_its_memory(build: Build) -> None:
+    run = build(FedDyn(local=LOCAL, alpha=0.5))
+    trained = run.train(run.start([1, 3]), [1, 3], 1)
+    expected = -0.5 * trained.updates[1].clone()
+    trained.updates[0, 2] = torch.inf
+    zero = torch.zeros_like(run.parameters)
+    exchange = Exchange([1, 3], trained, 1.0, torch.tensor([0.2, 0.3]))
+    state = run.algorithm.apply(run.algorithm_state, exchange, {"update": zero})
+    assert torch.equal(state["memories"], torch.stack([zero, zero, zero, expected]))
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, float("inf"), float("nan"), 1e39, 1e-46])
 def test_bad_settings_say_what_was_expected(alpha: float) -> None:
-    with pytest.raises(InputError, match="alpha must be finite and positive, got"):
+    with pytest.raises(InputError, match="alpha must be positive, a number that float32 and its inverse hold, got"):
         FedDyn(alpha=alpha)

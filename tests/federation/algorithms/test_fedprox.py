@@ -102,8 +102,9 @@ def test_steps_of_stragglers_cover_everything_from_one_to_all_but_one() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: FedProx(mu=-0.1), "mu must be finite and not negative, got -0.1"),
-        (lambda: FedProx(mu=float("inf")), "mu must be finite and not negative, got inf"),
+        (lambda: FedProx(mu=-0.1), "mu must be finite in float32 and not negative, got -0.1"),
+        (lambda: FedProx(mu=float("inf")), "mu must be finite in float32 and not negative, got inf"),
+        (lambda: FedProx(mu=1e39), "mu must be finite in float32 and not negative, got 1e"),
         (lambda: Stragglers(1.0, "drop"), "fraction must lie in \\[0, 1\\), got 1.0"),
         (lambda: Stragglers(0.5, "wait"), "drop or partial, got 'wait'"),  # type: ignore[arg-type]
     ],

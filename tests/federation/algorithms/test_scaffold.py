@@ -1,6 +1,6 @@
 """SCAFFOLD against its Algorithm 1 written out in plain loops, client by client."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 
 from fedsec.attacks import SignFlip
+from fedsec.defense import Aggregator, Cohort
 from fedsec.defenses import ClipUpdate, DpFedAvg, DpSgd, Mean, Median
 from fedsec.engine import LocalTraining
 from fedsec.errors import InputError
 from fedsec.federation import FedAvg, Federation, Scaffold, Stragglers, Threat, private_run
 from fedsec.federation.algorithms.local_steps import plan_client
+from fedsec.federation.algorithms.update_algorithm import Exchange
+from fedsec.federation.forgery import forged
+from fedsec.seeds import Streams
 from fedsec.threat import UpdatePoisoning
 
 LOCAL = LocalTraining(epochs=2, batch_size=3, lr=0.3)
@@ -86,12 +90,14 @@ def test_a_kept_run_goes_on_to_the_bit(build: Build) -> None:
         whole.play()
     for _ in range(2):
         first.play()
-    state = {name: tensor.clone() for name, tensor in first.state().items()}
-    first.play()  # which must not write into what was kept
+    state = first.state()
+    kept = {name: tensor.clone() for name, tensor in state.items()}
+    first.play()
     second.restore(state, 2)
     for _ in range(3):
         second.play()
     assert {"algorithm.variate", "algorithm.variates"} <= state.keys()
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in state.items())  # neither run writes into it
     for name, tensor in whole.state().items():
         assert torch.equal(tensor, second.state()[name]), name
 
@@ -123,6 +129,45 @@ def test_byzantine_clients_forge_both_vectors_and_rules_see_each_by_itself(build
             assert torch.equal(run.algorithm_state[name], Median()(honest))
 
 
+class Echo(Aggregator):
+    """The mean of this round and that of the round before."""
+
+    def __init__(self, size: int) -> None:
+        self.last = torch.zeros(size)
+
+    def max_rejected(self, num_clients: int) -> int:
+        return 0
+
+    def combine(self, cohort: Cohort) -> Tensor:
+        mean, before = cohort.updates.mean(0), self.last
+        self.last = mean
+        return mean + before
+
+    def shares(self, cohort: Cohort) -> Tensor:
+        return torch.full((cohort.num_rows,), 1 / cohort.num_rows)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"last": self.last}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.last = state["last"]
+
+
+def test_a_rule_that_remembers_does_not_mix_the_two_vectors_up(build: Build) -> None:
+    def remembering() -> Federation:
+        return build(Scaffold(local=LOCAL, weighting="uniform"), clients_per_round=4, aggregator=Echo(15))
+
+    run, resumed = remembering(), remembering()
+    run.play()
+    first = run.algorithm_state["variates"].mean(0)
+    resumed.restore(run.state(), 1)
+    run.play(), resumed.play()
+    both = run.algorithm_state["variates"].mean(0)
+    torch.testing.assert_close(run.algorithm_state["variate"], first + both)
+    for name, tensor in run.state().items():
+        assert torch.equal(tensor, resumed.state()[name]), name
+
+
 class Breaking(UpdatePoisoning):
     """Sends numbers in the update and none in the variate."""
 
@@ -136,6 +181,23 @@ class Breaking(UpdatePoisoning):
         return view.own if self.calls % 2 else torch.full_like(view.own, torch.nan)
 
 
+class Drawing(UpdatePoisoning):
+    """Sends random numbers."""
+
+    knowledge = "own"
+
+    def forge(self, view: Any) -> Tensor:
+        return torch.randn(view.own.shape, generator=view.generator)
+
+
+def test_attackers_draw_anew_for_each_vector() -> None:
+    rows, parameters = torch.zeros(3, 5), torch.zeros(5)
+    rest = Drawing(), [1], parameters, 1, Streams(0), Mean()
+    received = forged({"update": rows, "variate": rows}, *rest)
+    assert not torch.equal(received["update"][1], received["variate"][1])
+    assert torch.equal(received["update"], forged({"update": rows}, *rest)["update"])
+
+
 def test_who_sends_one_vector_that_is_not_finite_is_not_heard_at_all(build: Build) -> None:
     attack = Breaking()
     run = build(Scaffold(local=LOCAL), clients_per_round=4, threat=Threat(frozenset({3}), attack))
@@ -144,6 +206,17 @@ def test_who_sends_one_vector_that_is_not_finite_is_not_heard_at_all(build: Buil
     assert result.rejected == (3,)
     assert result.influence[3] == 0
     assert bool(run.algorithm_state["variate"].isfinite().all())
+
+
+def test_who_trained_to_numbers_that_are_not_finite_keeps_its_variate(build: Build) -> None:
+    run = build(Scaffold(local=LOCAL))
+    trained = run.train(run.start([1, 3]), [1, 3], 1)
+    expected = trained.further["variate"][1].clone()
+    trained.further["variate"][0, 2] = torch.nan
+    zero = torch.zeros_like(run.parameters)
+    exchange = Exchange([1, 3], trained, 1.0, torch.tensor([0.2, 0.3]))
+    state = run.algorithm.apply(run.algorithm_state, exchange, {"update": zero, "variate": zero})
+    assert torch.equal(state["variates"], torch.stack([zero, zero, zero, expected]))
 
 
 def test_slow_clients_divide_by_their_own_steps(build: Build) -> None:
