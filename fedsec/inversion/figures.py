@@ -138,9 +138,9 @@ def glance(originals: Float[Tensor, "trials batch channels height width"], frame
     scale = max(1, next(size for most, size in _TILES if len(shown) <= most) // 2 // width)
     step_x, step_y = width * scale + 6, height * scale + 6
     picture = Image.new("RGB", (max(step_x * len(shown), 330) + 6, 2 * step_y + 26), "white")
-    found = matched(frame.images[: shown[-1][0] + 1], originals[: shown[-1][0] + 1])
+    reconstructions = matched(frame.images[: shown[-1][0] + 1], originals[: shown[-1][0] + 1])
     for column, place in enumerate(shown):
-        for row, images in enumerate((originals, found)):
+        for row, images in enumerate((originals, reconstructions)):
             tile = Image.fromarray(_pixels(images[place], scale))
             picture.paste(tile, (6 + column * step_x, 6 + row * step_y))
     ImageDraw.Draw(picture).text((6, 2 * step_y + 6), frame.text, fill=(60, 60, 60), font=_font(13))
@@ -171,7 +171,7 @@ def matched(
 ) -> Float[Tensor, "trials batch channels height width"]:
     """Images in the order of the originals that they resemble most; only for showing and measuring."""
     rows = zip(images, originals, strict=True)
-    return torch.stack([found[assign(found, truth).to(found.device)] for found, truth in rows])
+    return torch.stack([guesses[assign(guesses, truth).to(guesses.device)] for guesses, truth in rows])
 
 
 def _rows(batches: Sequence[Sequence[Pair]]) -> Iterator[list[Sequence[Pair]]]:

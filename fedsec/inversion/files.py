@@ -39,17 +39,17 @@ def find(paths: Iterable[Path]) -> list[ImageFile]:
     Raises:
         InputError: a path that does not exist, a folder without images, or images with and without classes.
     """
-    found: list[ImageFile] = []
+    files: list[ImageFile] = []
     for path in paths:
         if path.is_dir():
-            found += _in_folder(path)
+            files += _in_folder(path)
         elif path.exists():
-            found.append(ImageFile(path))
+            files.append(ImageFile(path))
         else:
             raise InputError(f"--images {path}: no such file or folder")
-    if len({file.label is None for file in found}) > 1:
+    if len({file.label is None for file in files}) > 1:
         raise InputError("--images: expected either images in class folders or images without classes, not both")
-    return found
+    return files
 
 
 def _in_folder(folder: Path) -> list[ImageFile]:
@@ -57,14 +57,14 @@ def _in_folder(folder: Path) -> list[ImageFile]:
         return [ImageFile(path, label) for path in sorted(of.iterdir()) if is_image(path.name) and path.is_file()]
 
     try:
-        found = images(folder)
-        if not found:
-            found = [file for name in class_folders(folder) for file in images(folder / name, printable(name))]
+        files = images(folder)
+        if not files:
+            files = [file for name in class_folders(folder) for file in images(folder / name, printable(name))]
     except OSError as error:
         raise InputError(f"--images {folder}: cannot be listed: {error.strerror or error}") from error
-    if not found:
+    if not files:
         raise InputError(f"--images {folder}: holds no image; expected files ending in {', '.join(SUFFIXES)}")
-    return found
+    return files
 
 
 def read(files: Sequence[ImageFile], size: int) -> tuple[UInt8[Tensor, "images 3 size size"], list[str]]:

@@ -126,13 +126,13 @@ class CuriousServer:
         assert isinstance(federation, Federation)
         if not self.knowledge.defense:
             return None
-        found = (
+        distortion = (
             federation.client_defenses.known(row, self.target.client) if federation.client_defenses.transforms else None
         )
         if federation.privacy is None:
-            return found
+            return distortion
         private = federation.privacy.known(federation.trainer.layout.shapes, self.target.client, local)
-        return private if found is None else private.then(found)
+        return private if distortion is None else private.then(distortion)
 
     def _watch_knowledge(self, federation: KnowledgeFederation) -> None:
         # Before any training, and before a kept state is restored: what the server handed out.
@@ -183,42 +183,42 @@ class CuriousServer:
     ) -> None:
         generator = self.streams.torch("attack", "round", round_number)
         begun = time.perf_counter()
-        found: Reconstruction = self.inversion.reconstruct(observation, generator=generator)
+        reconstruction: Reconstruction = self.inversion.reconstruct(observation, generator=generator)
         seconds = time.perf_counter() - begun
         originals = images.cpu().float() / 255
         scores = score(
-            None if found.images is None else found.images.cpu(),
+            None if reconstruction.images is None else reconstruction.images.cpu(),
             originals,
-            labels=None if found.labels is None else found.labels.cpu(),
+            labels=None if reconstruction.labels is None else reconstruction.labels.cpu(),
             true_labels=labels.cpu(),
             mean_image=None,
             lpips=self.lpips,
         )
-        told = scores.metrics
+        metrics = scores.metrics
         self._found[round_number] = {
             "client": self.target.client,
             "images": len(images),
-            "metrics": {name: told[name] for name in of_source("inversion")},
-            "iterations": found.iterations,
+            "metrics": {name: metrics[name] for name in of_source("inversion")},
+            "iterations": reconstruction.iterations,
             "seconds": round(seconds, 3),
             "lpips": scores.lpips,
-            "notes": [*notes, *found.notes, *self._deceived()],
+            "notes": [*notes, *reconstruction.notes, *self._deceived()],
         }
-        self._draw(round_number, originals, found, scores)
+        self._draw(round_number, originals, reconstruction, scores)
 
-    def _draw(self, round_number: int, originals: Tensor, found: Reconstruction, scores: Scores) -> None:
-        if found.images is None:
+    def _draw(self, round_number: int, originals: Tensor, reconstruction: Reconstruction, scores: Scores) -> None:
+        if reconstruction.images is None:
             return
         classes = self.dataset.classes
         pairs = [
             Pair(
                 original,
-                found.images[each.reconstruction].cpu(),
-                classes[each.true_label],
-                None if each.label is None else classes[each.label],
-                each,
+                reconstruction.images[image_score.reconstruction].cpu(),
+                classes[image_score.true_label],
+                None if image_score.label is None else classes[image_score.label],
+                image_score,
             )
-            for original, each in zip(originals, scores.images, strict=True)
+            for original, image_score in zip(originals, scores.images, strict=True)
         ]
         folder = self.folder / "leakage" / f"round-{round_number:04d}"
         folder.mkdir(parents=True, exist_ok=True)
