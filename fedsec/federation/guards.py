@@ -7,7 +7,7 @@ is about. What is not known yet (before the data are there) is None, and no guar
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from fedsec.defense import Aggregator, PrivateAggregator
+from fedsec.defense import Aggregator, Pipeline, PrivateAggregator
 from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.batch_norm import NormStatistics
 from fedsec.errors import InputError
@@ -152,6 +152,12 @@ def private_examples_are_accounted(run: RunDescription) -> Iterator[Problem]:
 def private_clients_are_accounted(run: RunDescription) -> Iterator[Problem]:
     """User-level accounts hold for aggregates of clients that are heard independently of each other."""
     rule, algorithm = run.rule, run.algorithm
+    if isinstance(rule, Pipeline) and isinstance(rule.rule, PrivateAggregator):
+        yield (
+            "defense",
+            f"nobody would keep {type(rule.rule).__name__}'s account within a Pipeline; expected its parts, "
+            "transforms=pipeline.transforms and aggregator=pipeline.server",
+        )
     if not isinstance(rule, PrivateAggregator) or not isinstance(algorithm, UpdateAlgorithm):
         return
     name, slow = type(rule).__name__, algorithm.slow

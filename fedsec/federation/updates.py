@@ -288,6 +288,8 @@ class Federation(GlobalModelLoop):
                     raise AggregationError(f"round {round_number}, clients {list(clients)}: {error}") from error
                 nobody = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
                 aggregates[name] = Aggregate(torch.full_like(rows[0], torch.nan), nobody, tuple(range(len(rows))))
+            except InputError as error:  # fewer clients than the rule needs, by sampling or for lack of budget
+                raise InputError(f"round {round_number}, clients {list(clients)}: {error}") from error
         return aggregates
 
     def _idle(self, sampled: Sequence[int], heard: Sequence[int]) -> RoundResult:

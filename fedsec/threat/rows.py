@@ -43,17 +43,18 @@ def as_matrix(who: str, updates: Any) -> Tensor:
             shapes = "; ".join(
                 sorted(f"{dtype} of shape {tuple(shape)} on {device}" for shape, dtype, device in traits)
             )
-            raise InputError(f"{who}: rows must be vectors of one length, dtype and device, not {'; '.join(shapes)}")
+            raise InputError(f"{who}: rows must be vectors of one length, dtype and device, not {shapes}")
         matrix = torch.stack(rows)
     else:
         hint = ""
         if isinstance(updates, Mapping):
             hint = ": one row for each client, each its flattened update, and not a dictionary"
         raise InputError(f"{who}: updates must be a matrix or a list of rows, not {type(updates).__name__}{hint}")
-    if matrix.ndim != 2 or 0 in matrix.shape or not matrix.is_floating_point():
+    dense = matrix.layout == torch.strided
+    if matrix.ndim != 2 or 0 in matrix.shape or not matrix.is_floating_point() or not dense:
         raise InputError(
             f"{who}: updates must be a floating-point matrix with a row for each client and at least one row and "
-            f"column, not {matrix.dtype} of shape {tuple(matrix.shape)}"
+            f"column, not {'' if dense else 'sparse '}{matrix.dtype} of shape {tuple(matrix.shape)}"
         )
     return matrix
 

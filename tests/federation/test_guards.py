@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from fedsec.attacks import DLG, FeaturePoison, LabelFlip, SignFlip
+from fedsec.defense import Pipeline
 from fedsec.defenses import ClipUpdate, DpFedAvg, Mean, Median, Soteria, TrimmedMean
 from fedsec.errors import InputError
 from fedsec.federation import FedAvg, FedGKT, Scaffold, Stragglers
@@ -26,6 +27,7 @@ def run(algorithm: Any = None, **more: Any) -> RunDescription:
         run(FedAvg(weighting="population")),
         run(transforms=[ClipUpdate(1.0), Soteria()]),
         run(transforms=[ClipUpdate(1.0)], private=True),
+        run(rule=Pipeline([ClipUpdate(1.0), Median()])),
         run(rule=PRIVATE, bn="local", running_statistics=True),
         run(rule=PRIVATE, running_statistics=None),  # not known yet
     ],
@@ -49,6 +51,7 @@ def test_what_is_sound_passes(sound: RunDescription) -> None:
         (run(transforms=[Soteria()], private=True), "defense", "epsilon would be void"),
         (run(Scaffold(option="I"), private=True), "defense", "DP-SGD with Scaffold: its option I"),
         (run(Scaffold(), rule=PRIVATE), "defense", "no account of user-level privacy is known to hold"),
+        (run(rule=Pipeline([ClipUpdate(1.0), PRIVATE])), "defense", "nobody would keep DpFedAvg's account within a Pi"),
         (run(rule=PRIVATE, running_statistics=True), "defense", "expected norm: gn, or bn: local"),
     ],
 )

@@ -16,7 +16,7 @@ from fedsec.defenses import Mean, Median, TrimmedMean
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import AggregationError, InputError
 from fedsec.federation import Centralized, FedAvg, Federation, FedSGD, Threat, UpdateAlgorithm
-from fedsec.federation.rounds import poison_data
+from fedsec.federation.rounds import Sampling, poison_data
 from fedsec.seeds import Streams
 from fedsec.threat import AttackerView, UpdatePoisoning
 
@@ -42,6 +42,7 @@ def federation(
     rounds: int = 1,
     clients_per_round: int | None = None,
     seed: int = 0,
+    sampling: Sampling = "fixed",
 ) -> Federation:
     """One-pixel images with values in {0, 255} (so x is 0 or 1), listed client by client."""
     images = torch.tensor([p for client in pixels for p in client], dtype=torch.uint8).view(-1, 1, 1, 1)
@@ -62,6 +63,7 @@ def federation(
         num_classes=2,
         clients_per_round=clients_per_round,
         threat=threat,
+        sampling=sampling,
     )
 
 
@@ -227,6 +229,14 @@ def test_too_few_finite_updates_name_the_round_and_the_clients() -> None:
     with pytest.raises(AggregationError, match=r"round 1, clients \[0, 1, 2\]"):
         fed.play()
     assert not fed.diverged
+
+
+def test_a_sample_too_small_for_the_rule_names_the_round_and_the_clients() -> None:
+    rule = TrimmedMean(num_trimmed_per_side=1)
+    pixels, labels = [[255]] * 4, [[0]] * 4
+    fed = federation(pixels, labels, FedAvg(local=ONE_STEP), rule, rounds=40, clients_per_round=3, sampling="poisson")
+    with pytest.raises(InputError, match=r"round \d+, clients \[\d(, \d)?\]: TrimmedMean trims 1 clients"):
+        list(fed.run())
 
 
 def test_a_round_of_which_nothing_is_finite_is_the_last_one() -> None:
