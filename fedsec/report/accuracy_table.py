@@ -99,7 +99,7 @@ def _rows(summary: Summary) -> dict[_Key, dict[str, _Cell]]:
 def _marks(row: dict[str, Group], metric: Metric) -> dict[str, str]:
     """Which defenses of a row cannot be told from its best, and which not from its worst, where the two differ.
 
-    Defenses are compared on equal seeds; a single seed tells nothing apart.
+    Defenses are compared on equal seeds, all pairs at 95% together; a single seed tells nothing apart.
     """
     means = {name: group.mean for name, group in row.items() if group.mean is not None}
     if metric.better == "neither" or len(means) < 2:
@@ -109,7 +109,7 @@ def _marks(row: dict[str, Group], metric: Metric) -> dict[str, str]:
 
     def apart(one: str, other: str) -> bool:
         differ = metric.write(means[one]) != metric.write(means[other])
-        return differ and direction(row[one].by_seed, row[other].by_seed) != 0
+        return differ and direction(row[one].by_seed, row[other].by_seed, settings=len(means)) != 0
 
     if not apart(best, worst):
         return {}

@@ -4,6 +4,8 @@ An interval's ends are values that occurred, so it never leaves the metric's ran
 six seeds on it covers the median over seeds with at least 95%, and of fewer seeds it is the smallest and the largest,
 which cover the median with 1 - 2^(1 - n) only: 75% of three seeds. Whether two settings differ is told by their
 differences on equal seeds, which are unbounded and close to normal: Student's 95% interval of their mean leaves out 0.
+The best and the worst of many settings were picked for being far apart; among them intervals hold for all pairs at once
+(Bonferroni), or else ten equal settings and five seeds had a "best" one in a third of all tables.
 
 Reference: intervals between order statistics: David, Nagaraja, Order Statistics, 3rd edition, Wiley 2003, chapter 7.
 """
@@ -46,31 +48,33 @@ def differences(one: Mapping[str, float], other: Mapping[str, float]) -> list[fl
     return [one[seed] - other[seed] for seed in one if seed in other]
 
 
-def direction(one: Mapping[str, float], other: Mapping[str, float]) -> Literal[-1, 0, 1]:
+def direction(one: Mapping[str, float], other: Mapping[str, float], *, settings: int = 2) -> Literal[-1, 0, 1]:
     """Whether values are larger (1) or smaller (-1) than others as far as equal seeds tell; 0 where they do not.
 
     Args:
         one: seed -> value.
         other: seed -> value.
+        settings: among how many the two were picked for their values.
     """
     paired = differences(one, other)
     if len(paired) < 2:
         return 0
     mean = math.fsum(paired) / len(paired)
-    if abs(mean) <= half_width(paired) or mean == 0:
+    if abs(mean) <= half_width(paired, comparisons=math.comb(settings, 2)) or mean == 0:
         return 0
     return 1 if mean > 0 else -1
 
 
-def half_width(values: Sequence[float]) -> float:
+def half_width(values: Sequence[float], *, comparisons: int = 1) -> float:
     """Half the width of Student's 95% interval for a mean: t(n - 1, 0.975) * s / sqrt(n).
 
     Args:
         values: at least two.
+        comparisons: how many such intervals are to hold together with 95%: t(n - 1, 1 - 0.025 / comparisons).
     """
     from scipy.special import stdtrit
 
-    quantile = float(stdtrit(len(values) - 1, (1 + COVERAGE) / 2))
+    quantile = float(stdtrit(len(values) - 1, 1 - (1 - COVERAGE) / (2 * comparisons)))
     return quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 

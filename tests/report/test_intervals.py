@@ -77,6 +77,16 @@ def test_direction_is_told_on_equal_seeds(one: list[float], other: list[float], 
     assert direction(*named) == expected
 
 
+@pytest.mark.parametrize(("number", "seeds"), [(2, 3), (5, 5), (10, 3), (10, 5)])
+def test_equal_settings_have_a_best_one_in_a_twentieth_of_all_rows_at_most(number: int, seeds: int) -> None:
+    rng, rows, told = np.random.default_rng(0), 400, 0
+    for _ in range(rows):
+        values = sorted(rng.normal(size=(number, seeds)), key=lambda row: float(row.mean()))
+        worst, best = ({str(seed): float(value) for seed, value in enumerate(values[end])} for end in (0, -1))
+        told += direction(best, worst, settings=number) != 0
+    assert told <= stats.binom.ppf(0.999, rows, 0.05)
+
+
 def test_seeds_are_paired_whatever_their_order() -> None:
     one, other = {"0": 0.2, "1": 0.8, "2": 0.5}, {"2": 0.4, "1": 0.7, "0": 0.1, "3": 0.0}
     assert differences(one, other) == pytest.approx([0.1, 0.1, 0.1])
