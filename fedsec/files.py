@@ -1,5 +1,6 @@
 """Files that are either whole or absent."""
 
+import errno
 import hashlib
 import json
 import os
@@ -78,8 +79,11 @@ def read_json(path: Path) -> Any:
     """The parsed content of a JSON file.
 
     Raises:
+        OSError: there is none, or something that is no file.
         ValueError: it is not JSON in UTF-8, or nested beyond all bounds.
     """
+    if path.is_fifo() or path.is_char_device():  # would be waited for
+        raise OSError(errno.EINVAL, "is no file", str(path))
     try:
         return json.loads(path.read_bytes())
     except RecursionError as error:

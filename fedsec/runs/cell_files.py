@@ -251,6 +251,8 @@ class CellFiles:
         """
         from fedsec.runs.tensor_files import DamagedFileError
 
+        if (self.folder / LOG).is_fifo():  # would be waited for
+            raise DamagedFileError(f"{LOG} is no file")
         try:
             with (self.folder / LOG).open("rb") as file:
                 lines = [file.readline() for _ in range(rounds)]

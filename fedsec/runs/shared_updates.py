@@ -5,6 +5,7 @@ be trained beside it; the cells pick their rows.
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.federation.rounds import Threat
+from fedsec.files import set_aside
 from fedsec.runs.provenance import differences, of_training
 from fedsec.runs.tensor_files import DamagedFileError, load_tensors, read_notes, save_tensors
 from fedsec.scenario import CellConfig
@@ -77,6 +79,8 @@ class SharedUpdates:
             ):
                 self.kept_from |= {name: trained_with.get(name, "nothing of that name") for name in other}
                 return stored
+        if os.path.lexists(path) and not path.is_file():
+            set_aside(path)
         trained: LocalResult = self.train(start, [client], round_number)
         tensors = {"update": trained.updates[0], "statistics": trained.statistics[0]}
         notes = {"made_with": json.dumps(self.made_with[self.poisoned(client)])}

@@ -171,7 +171,7 @@ class Store:
             report = {
                 name: checksum
                 for name, checksum in content["report"].items()
-                if Path(name).name == name and not name.startswith(".")
+                if Path(name).name == name and not name.startswith(".") and isinstance(checksum, str)
             }
             return {"cells": cells, "report": report}
         return {"cells": [], "report": {}}

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -109,6 +110,17 @@ def test_damage_is_said(long_cell: Path, begun: Path, tmp_path: Path, tiny: Any)
     assert "begins anew: rounds.jsonl changed since the checkpoint was written" in shown(root, tiny)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_a_pipe_is_not_waited_for(begun: Path, long_cell: Path, tmp_path: Path, tiny: Any) -> None:
+    for before, name in ((long_cell, "result.json"), (begun, "rounds.jsonl"), (begun, "checkpoint.safetensors")):
+        root = shutil.copytree(before, tmp_path / name / "tiny")
+        (path,) = root.glob(f"*/{name}")
+        path.unlink()
+        os.mkfifo(path)
+        assert tiny.run(root.parent, *tiny.one).failures == 0
+        assert tiny.numbers(root) == tiny.numbers(long_cell)
+
+
 def test_a_result_of_another_version_of_fedsec_is_run_again(long_cell: Path, tmp_path: Path, tiny: Any) -> None:
     root = shutil.copytree(long_cell, tmp_path / "tiny")
     (result,) = root.glob("*/result.json")
@@ -120,7 +132,7 @@ def test_a_result_of_another_version_of_fedsec_is_run_again(long_cell: Path, tmp
     assert tiny.numbers(root) == tiny.numbers(long_cell)
 
 
-@pytest.mark.parametrize("damage", [flip, truncate, replace])
+@pytest.mark.parametrize("damage", [flip, truncate, replace, make_a_folder])
 def test_a_damaged_shared_row_is_trained_again(
     tmp_path: Path, tiny: Any, one_cell: Path, damage: Damage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

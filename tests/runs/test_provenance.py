@@ -157,6 +157,7 @@ def test_the_code_of_a_package_without_init_counts(tmp_path: Path, monkeypatch: 
 NO_NUMBERS = {
     "fedsec.environment",
     "fedsec.errors",
+    "fedsec.files",
     "fedsec.plugins",
     "fedsec.runs.cell_files",
     "fedsec.runs.provenance",

@@ -90,6 +90,13 @@ def test_a_folder_without_a_manifest_has_nothing_of_fedsec_s(tmp_path: Path) -> 
     assert {path: path.read_bytes() for path in files} == files
 
 
+def test_a_manifest_without_checksums_names_no_files(tmp_path: Path) -> None:
+    for use in (lambda store: store.report([], lambda folder: None), Store.clear):
+        (tmp_path / "manifest.json").write_text('{"cells": [], "report": {"gone.png": null, "": null}}')
+        use(Store(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
 @pytest.mark.parametrize("manifest", ['{"cells": ["../etc"], "report": {"../x": "", ".lock": ""}}', "[]", "{", "3"])
 def test_a_manifest_reaches_nothing_outside_its_folder(tmp_path: Path, manifest: str) -> None:
     root, outside = tmp_path / "run", tmp_path / "x"
