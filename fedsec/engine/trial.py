@@ -95,7 +95,7 @@ class _Step:
     """What was seen of one forward and backward pass.
 
     Attributes:
-        changed: buffers and untrained parameters that it changed.
+        changed: buffers and untrained parameters that it wrote to.
         runs: how often each batch normalization that learns ran.
         draws: see `Trial`.
         rewrites: see `Trial`.
@@ -115,6 +115,8 @@ class _Step:
         """Make one, then the same forward pass again, which must give the same."""
         trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
         before, weights = _copies(untrained(module)), _copies(trainable)
+        # Whoever writes may happen to write what was there, as an iteration that has converged.
+        written = {name: (tensor, tensor._version) for name, tensor in untrained(module).items()}
         with seeded(KEY, images.device), _watched(module) as passes:
             stood = snapshot(images.device)
             outputs = _outputs(module, images, compute)
@@ -128,7 +130,11 @@ class _Step:
         for name, tensor in after.items():
             if name not in before or tensor.shape != before[name].shape:
                 raise InputError(f"training gives the model's buffer {name!r} another shape; it cannot be federated")
-        changed = tuple(name for name, tensor in after.items() if not _same(tensor, before[name]))
+        changed = tuple(
+            name
+            for name, tensor in after.items()
+            if tensor is not written[name][0] or tensor._version != written[name][1]
+        )
         rewrites = any(not _same(p.detach(), weights[name]) for name, p in trainable.items())
         with torch.no_grad():
             for name, tensor in after.items():

@@ -47,6 +47,12 @@ def test_no_update_is_longer_than_its_bound(dtype: torch.dtype, exponent: int, b
         assert length >= limit * (1 - 4 * torch.finfo(dtype).eps)
 
 
+def test_numbers_that_rounding_would_make_longer_than_the_bound_are_left_out() -> None:
+    """0.8e-45 is no float32; its neighbor 1.4e-45 is nearly twice as long."""
+    sent = ClipUpdate(0.8e-45 * 1000**0.5)(torch.ones(1000))
+    assert not bool(sent.any())
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.sampled_from((torch.float32, torch.float64)), st.integers(-320, 308), st.integers(-30, 30))
 @example(torch.float32, 38, -6)

@@ -257,6 +257,26 @@ def test_a_buffer_that_only_later_steps_change_is_refused_when_it_shows() -> Non
         trainer.train(trainer.start(module), plans(data), LOCAL)
 
 
+class Converged(nn.Module):
+    """Writes to its buffer what was there, as long as activations are small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("excess", torch.zeros(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.excess.copy_((x.detach().amax(0) - 1e3).clamp_min(0))  # type: ignore[operator]
+        return x - self.excess
+
+
+@pytest.mark.parametrize("middle", [Converged(), nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6))])
+def test_a_buffer_that_is_written_to_is_carried_whatever_was_written(middle: nn.Module) -> None:
+    module, data = Body(middle), resident()
+    trainer, result = trained(module, data)
+    assert set(trainer.statistics.buffers) == {f"middle.{name}" for name, _ in middle.named_buffers()}
+    expect_plain(module, data, trainer, result)
+
+
 def test_state_that_is_no_buffer_is_refused() -> None:
     class Hidden(nn.Module):
         steps = 0
