@@ -28,6 +28,9 @@ class _Commands(TyperGroup):
         spell_out_missing_letters()
         try:
             return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # which pydantic says to programmers
+            raise
         except InputError as error:
             _complain(error)
             raise typer.Exit(BAD_INPUT) from error

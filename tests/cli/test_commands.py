@@ -139,6 +139,14 @@ def test_bad_usage(arguments: list[str]) -> None:
     assert "Usage:" in result.stderr
 
 
+@pytest.mark.parametrize("arguments", [["run", "quickstart", "--device", "tpu"], ["list", "foo"]])
+def test_a_choice_that_is_none_is_said_without_words_of_the_library(arguments: list[str]) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "is not one of" in result.output
+    assert "Value error" not in result.output
+
+
 def test_a_failed_download_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise DataError("mnist was not found.\nThen download failed.")
