@@ -19,6 +19,12 @@ from fedsec.privacy import Epsilon, Ledger, PrivateTraining, Spending
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion
 
+UNPAID = (
+    "the privacy budget does not pay for a single round; expected a larger target_epsilon, more noise or fewer local "
+    "steps"
+)
+"""What is to be said of a run that is over before its first round."""
+
 
 class RunPrivacy:
     """A run's ledger and its budget.

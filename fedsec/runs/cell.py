@@ -10,6 +10,7 @@ import torch
 
 from fedsec.environment import environment
 from fedsec.errors import InputError
+from fedsec.federation.example_privacy import UNPAID
 from fedsec.federation.rounds import RoundResult
 from fedsec.federation.updates import Federation
 from fedsec.metrics.metric import described, of_source
@@ -103,10 +104,7 @@ def run_cell(
         except InputError as error:
             say(f"begins anew: {error}")
     if not history and federation.over:
-        raise InputError(
-            "defense: the privacy budget does not pay for a single round; expected a larger target_epsilon, more noise "
-            "or fewer local steps"
-        )
+        raise InputError(f"defense: {UNPAID}")
     files.begin(config, settings, made_with)
     _write_partition(files, experiment)
     last_save, save_cost = time.perf_counter(), 0.0

@@ -1,11 +1,12 @@
 """A scenario's datasets, looked at once before any worker does: what is missing or broken is said once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedsec.data import check, load
+from fedsec.data.partitions import check_strata
 from fedsec.data.survey import Survey
 from fedsec.errors import DataError, InputError, PartitionError
 from fedsec.plugins import registry
@@ -81,6 +82,7 @@ def look(scenario: Scenario, fetch: Callable[[str], None] | None = None) -> Data
         for cell in scenario.cells()
         for path, message in _mistakes(cell.config, surveys[_place(cell.config)])
     ]
+    mistakes = mistakes or list(_unmet_budgets(scenario, surveys))
     if refusal := scenario.source.error(mistakes):
         raise refusal
     return Datasets(surveys, tuple(dict.fromkeys(notes)))
@@ -88,7 +90,7 @@ def look(scenario: Scenario, fetch: Callable[[str], None] | None = None) -> Data
 
 def _mistakes(config: CellConfig, survey: Survey) -> Iterator[Problem]:
     """What a cell asks of its dataset, and cannot have."""
-    available = {"train_size": survey.num_train or TRAIN_SIZES.get(survey.name), "test_size": survey.num_test or None}
+    available = {"train_size": _num_train(survey), "test_size": survey.num_test or None}
     for key, size in available.items():
         asked = getattr(config.dataset, key)
         if asked is not None and size is not None and asked > size:
@@ -100,12 +102,39 @@ def _mistakes(config: CellConfig, survey: Survey) -> Iterator[Problem]:
             partition.check_size(examples, config.partition.clients)
         except PartitionError as error:
             yield ("partition", "clients"), str(error)
+        if config.partition.quantiles is not None:
+            try:
+                check_strata(examples, config.partition.quantiles)
+            except PartitionError as error:
+                yield ("partition", "quantiles"), str(error)
     if survey.source is not None and config.attack.name != NO_ATTACK and config.attack.role == "data":
         attack: DataPoisoning = registry.load("attack", config.attack.name)(**config.attack.options)
         try:
             attack.resolve(survey.class_number)
         except InputError as error:
             yield ("attack",), str(error)
+
+
+def _unmet_budgets(scenario: Scenario, surveys: Mapping[_Place, Survey]) -> Iterator[Problem]:
+    """What the clients' privacy budgets cannot pay for, with key paths as they stand in the file."""
+    private = [cell for cell in scenario.cells() if any(part.role == "local" for part in cell.config.defense)]
+    if not private:
+        return
+    # What accounts for privacy needs the whole engine, which a scenario without any does not wait for.
+    from fedsec.runs.budgets import Budgets
+    from fedsec.runs.partitioned import forget_datasets
+
+    budgets = Budgets()
+    for cell in private:
+        survey = surveys[_place(cell.config)]
+        for path, message in budgets.problems(cell.config, _num_train(survey), here=survey.source is not None):
+            yield origin(cell.draft, path), message
+    forget_datasets()  # workers load their own
+
+
+def _num_train(survey: Survey) -> int | None:
+    """Training examples of a dataset; None if that is not known."""
+    return survey.num_train or TRAIN_SIZES.get(survey.name)
 
 
 def _place(config: CellConfig) -> _Place:

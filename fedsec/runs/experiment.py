@@ -2,16 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from fedsec.data import Dataset, load, normalization
-from fedsec.data.partitions import Partition, class_counts, quantile_strata
+from fedsec.data import Dataset, normalization
+from fedsec.data.partitions import class_counts
 from fedsec.defense import LocalDefense
 from fedsec.defense.knowledge import compose
 from fedsec.defense.updates import UpdateTransform
@@ -28,7 +26,8 @@ from fedsec.federation.updates import Federation, LocalUpdates
 from fedsec.models import build
 from fedsec.models.split import feature_shape
 from fedsec.plugins import registry
-from fedsec.scenario import AttackConfig, CellConfig, DatasetConfig, ModelConfig
+from fedsec.runs.partitioned import dataset_of, shares_of, strata_of
+from fedsec.scenario import AttackConfig, CellConfig, ModelConfig
 from fedsec.scenario.algorithm import make_algorithm
 from fedsec.scenario.named_sections import NamedSection
 from fedsec.scenario.server_rule import server_rule
@@ -75,11 +74,11 @@ def build_experiment(
             cannot be made, a model too large for the images, ...).
     """
     streams = Streams(config.seed)
-    dataset = _dataset(config.dataset.model_dump_json(), config.data_seed)
+    dataset = dataset_of(config)
     task: Task = registry.load("task", dataset.task).of_data(dataset.num_classes)
     task.check_targets(dataset.train.targets)
-    strata = _strata(config, dataset, task)
-    clients = _partition(config, dataset, strata, Streams(config.data_seed))
+    strata = strata_of(config, dataset, task)
+    clients = shares_of(config, strata, len(dataset.train))
     shown = strata or Strata(np.zeros(len(dataset.train), np.int64), 1)
     counts = class_counts(clients, shown.of, shown.count).tolist()
     constants = normalization(config.dataset.normalization)
@@ -184,47 +183,11 @@ class _Parts:
             return build(model.name, input_shape, self.task.outputs or self.dataset.num_classes, **model.options)
 
 
-@lru_cache(maxsize=2)
-def _dataset(config: str, seed: int) -> Dataset:
-    """The dataset, kept between cells of one process; `seed` only matters where a subset is drawn."""
-    settings = DatasetConfig.model_validate_json(config)
-    dataset = _whole_dataset(settings.name, settings.root, settings.download)
-    if settings.train_size is None and settings.test_size is None:
-        return dataset
-    return dataset.subset(settings.train_size, settings.test_size, Streams(seed).numpy("subset"))
-
-
-@lru_cache(maxsize=1)
-def _whole_dataset(name: str, root: Path | None, download: bool) -> Dataset:
-    return load(name, root, download=download)
-
-
-def _strata(config: CellConfig, dataset: Dataset, task: Task) -> Strata | None:
-    """What examples can be told apart by: the task's groups, or quantiles of targets that are numbers."""
-    quantiles = config.partition.quantiles
-    if quantiles is None:
-        return task.strata(dataset.train.targets)
-    return Strata(quantile_strata(dataset.train.targets.numpy(), quantiles), quantiles)
-
-
 def _names(dataset: Dataset, strata: Strata | None) -> tuple[str, ...]:
     """What strata are called in the picture of the partition."""
     if strata is None:
         return ("all examples",)
     return dataset.classes or tuple(f"quantile {number} of {strata.count}" for number in range(1, strata.count + 1))
-
-
-def _partition(config: CellConfig, dataset: Dataset, strata: Strata | None, streams: Streams) -> list[np.ndarray]:
-    if config.pooled:
-        return [np.arange(len(dataset.train))]
-    rule: Partition = _build("partition", config.partition)
-    return rule(
-        None if strata is None else strata.of,
-        config.partition.clients,
-        num_classes=None if strata is None else strata.count,
-        num_examples=len(dataset.train),
-        rng=streams.numpy("partition"),
-    )
 
 
 def _attack(config: AttackConfig, dataset: Dataset) -> Attack | None:

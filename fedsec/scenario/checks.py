@@ -76,6 +76,9 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
     for index, part in enumerate(config.defense):
         where, key = ("defense", index), content["defense"][index]
         yield where, key, partial(_build, "defense", part)
+        if part.role == "rule":
+            run = [config.pooled, config.partition.clients, config.cohort, config.federation.rounds]
+            yield where, [key, run], partial(_accountable, config, part)
         if part.role == "rule" and config.federation.sampling == "poisson" and config.cohort < config.partition.clients:
             drawn = [config.heard, config.partition.clients, config.cohort, config.federation.rounds, config.seed]
             yield where, [key, drawn], partial(_smallest_round, config)
@@ -120,6 +123,19 @@ def _smallest_round(config: CellConfig) -> None:
         raise InputError(
             f"Poisson sampling draws {size} of {clients} clients in round {number} with seed {config.seed}: {error}"
         ) from error
+
+
+def _accountable(config: CellConfig, part: DefenseConfig) -> None:
+    """Let a rule that is private for whole clients find the noise of its run."""
+    from fedsec.defense import PrivateAggregator
+    from fedsec.federation.user_privacy import Releases
+
+    try:
+        rule = _build("defense", part)
+    except FAILURES:
+        return  # complained about already
+    if isinstance(rule, PrivateAggregator):
+        Releases(rule, 1 if config.pooled else config.partition.clients, config.cohort, config.federation.rounds)
 
 
 def _algorithm(config: CellConfig) -> Any:

@@ -7,7 +7,7 @@ from fedsec.data.partitions.iid import Iid
 from fedsec.data.partitions.partition import Ints, Partition
 from fedsec.data.partitions.quantity_skew import QuantitySkew
 from fedsec.data.partitions.shards import Shards
-from fedsec.data.partitions.strata import class_counts, quantile_strata
+from fedsec.data.partitions.strata import check_strata, class_counts, quantile_strata
 
 __all__ = [
     "PARTITIONS",
@@ -18,6 +18,7 @@ __all__ = [
     "Partition",
     "QuantitySkew",
     "Shards",
+    "check_strata",
     "class_counts",
     "client_indices",
     "quantile_strata",

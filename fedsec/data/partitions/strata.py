@@ -27,10 +27,23 @@ def quantile_strata(targets: NDArray[np.floating], num_strata: int = 10) -> Ints
         raise PartitionError(
             f"targets must be one finite number per example, got {targets.dtype} {list(targets.shape)}"
         )
-    if len(targets) < num_strata:
-        raise PartitionError(f"{len(targets)} examples are too few for {num_strata} strata")
+    check_strata(len(targets), num_strata)
     edges = np.quantile(targets, np.arange(1, num_strata) / num_strata)
     return np.searchsorted(edges, targets, side="right").astype(np.int64)
+
+
+def check_strata(num_examples: int, num_strata: int) -> None:
+    """Refuse more strata than examples; a run asks this before it loads anything.
+
+    Args:
+        num_examples: number of examples.
+        num_strata: number of strata.
+
+    Raises:
+        PartitionError: there are more.
+    """
+    if num_examples < num_strata:
+        raise PartitionError(f"{num_examples} examples are too few for {num_strata} strata")
 
 
 def class_counts(parts: Sequence[Ints], labels: NDArray[np.integer], num_classes: int) -> Ints:

@@ -1,0 +1,102 @@
+"""Which of a dataset's examples each client of a cell holds."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from fedsec.data import Dataset, load
+from fedsec.data.partitions import Partition, quantile_strata
+from fedsec.plugins import registry
+from fedsec.scenario import CellConfig, DatasetConfig
+from fedsec.seeds import Streams
+from fedsec.tasks import Strata, Task
+
+
+def dataset_of(config: CellConfig) -> Dataset:
+    """A cell's dataset, kept between cells of one process."""
+    return _dataset(config.dataset.model_dump_json(), config.data_seed)
+
+
+def forget_datasets() -> None:
+    """Give back the memory of the datasets that are kept."""
+    _dataset.cache_clear()
+    _whole_dataset.cache_clear()
+
+
+@lru_cache(maxsize=2)
+def _dataset(config: str, seed: int) -> Dataset:
+    """The dataset; `seed` only matters where a subset is drawn."""
+    settings = DatasetConfig.model_validate_json(config)
+    dataset = _whole_dataset(settings.name, settings.root, settings.download)
+    if settings.train_size is None and settings.test_size is None:
+        return dataset
+    return dataset.subset(settings.train_size, settings.test_size, Streams(seed).numpy("subset"))
+
+
+@lru_cache(maxsize=1)
+def _whole_dataset(name: str, root: Path | None, download: bool) -> Dataset:
+    return load(name, root, download=download)
+
+
+def strata_of(config: CellConfig, dataset: Dataset, task: Task) -> Strata | None:
+    """What examples can be told apart by: the task's groups, or quantiles of targets that are numbers."""
+    quantiles = config.partition.quantiles
+    if quantiles is None:
+        return task.strata(dataset.train.targets)
+    return Strata(quantile_strata(dataset.train.targets.numpy(), quantiles), quantiles)
+
+
+def shares_of(config: CellConfig, strata: Strata | None, num_examples: int) -> list[np.ndarray]:
+    """The numbers of each client's examples.
+
+    Args:
+        config: the cell's.
+        strata: of the examples; None for a partition that does not look at them.
+        num_examples: number of examples.
+
+    Raises:
+        PartitionError: the partition cannot be made.
+    """
+    if config.pooled:
+        return [np.arange(num_examples)]
+    return _rule(config)(
+        None if strata is None else strata.of,
+        config.partition.clients,
+        num_classes=None if strata is None else strata.count,
+        num_examples=num_examples,
+        rng=Streams(config.data_seed).numpy("partition"),
+    )
+
+
+def client_sizes(config: CellConfig, num_train: int | None, *, here: bool) -> tuple[int, ...] | None:
+    """How many examples each client has.
+
+    A partition that does not look at classes is drawn from the number of examples alone; others need the dataset, which
+    is loaded for it.
+
+    Args:
+        config: the cell's.
+        num_train: training examples of the whole dataset; None if that is not known.
+        here: whether the dataset can be loaded.
+
+    Returns:
+        A number a client; None where only a dataset that is not here could tell.
+
+    Raises:
+        PartitionError: the partition cannot be made.
+    """
+    examples = config.dataset.train_size or num_train
+    strata = None
+    if not config.pooled and _rule(config).needs_classes:
+        if not here:
+            return None
+        dataset = dataset_of(config)
+        task: Task = registry.load("task", dataset.task).of_data(dataset.num_classes)
+        strata, examples = strata_of(config, dataset, task), len(dataset.train)
+    return None if examples is None else tuple(map(len, shares_of(config, strata, examples)))
+
+
+def _rule(config: CellConfig) -> Partition:
+    partition: Partition = registry.load("partition", config.partition.name)(**config.partition.options)
+    return partition
