@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from fedsec.cli import app
 from fedsec.errors import ScenarioError
 from fedsec.runs import InProcess, run
+from fedsec.runs.datasets import look
 from fedsec.scenario import load_scenario
 
 SCENARIO: dict[str, Any] = {
@@ -114,6 +115,13 @@ def test_what_needs_classes_is_refused_before_anything_runs(change: dict[str, An
     with pytest.raises(ScenarioError) as caught:
         load_scenario({**SCENARIO, "matrix": {}, "expect": [], "name": "sample", **change})
     assert any(f"{where}" in line and message in line for line in str(caught.value).splitlines()), caught.value
+
+
+def test_more_quantiles_than_examples_are_found_before_the_run() -> None:
+    partition = {**SCENARIO["partition"], "quantiles": 400}
+    scenario = load_scenario({**SCENARIO, "partition": partition})
+    with pytest.raises(ScenarioError, match=r"partition.quantiles: \d+ examples are too few for 400 strata"):
+        look(scenario)
 
 
 def test_what_is_not_measured_cannot_be_expected() -> None:

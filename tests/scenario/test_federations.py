@@ -650,7 +650,7 @@ def test_what_contradicts_itself_is_refused_in_words(load: Load, text: str, mess
         (GKT.replace("resnet4", "mlp"), "sample.yaml:2: model: "),
         (
             "federation: {algorithm: fedprox, mu: -1}",
-            "sample.yaml:2: federation.mu: must be finite and not negative, got -1.0",
+            "sample.yaml:2: federation.mu: must be finite in float32 and not negative, got -1.0",
         ),
         ("federation: {server_lr: 1.0e+39}", "sample.yaml:2: federation.server_lr: must be at most 3e+38"),
         (
