@@ -159,7 +159,9 @@ def _title(partition: Mapping[str, Any], width: int, *, circles: bool = True) ->
     counts = np.asarray(partition["counts"])
     sizes = counts.sum(axis=1)
     seed = f", seed {partition['seed']}" if "seed" in partition else ""
-    facts = f"{len(counts):,} clients with {sizes.min():,} to {sizes.max():,} examples{seed}"
+    alike = sizes.min() == sizes.max()
+    range_of_sizes = f"{sizes.min():,} examples each" if alike else f"{sizes.min():,} to {sizes.max():,} examples"
+    facts = f"{len(counts):,} clients with {range_of_sizes}{seed}"
     parts = [f"{name} ({given})" if given else str(name), facts]
     parts += [f"largest circle: {counts.max():,} examples"] if circles else []
     if circles and len(facts) + len(parts[2]) + 2 <= width:

@@ -127,6 +127,7 @@ class Layout:
         """
         drawn = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
         drawn.box, drawn.show_edge, drawn.pad_edge = box.SIMPLE_HEAD, False, False
+        drawn.min_width = min(width, len(title))
         widths = self.widths(width)
         for header, columns in zip(self.headers, widths, strict=True):
             drawn.add_column(Text(_fitted(header, columns)), overflow="fold", width=columns)

@@ -210,6 +210,12 @@ def test_areas_are_proportional_to_counts_and_circles_do_not_overlap(clients: in
     assert "seed 3" in totals.get_title(loc="left")
 
 
+def test_clients_of_one_size_are_not_called_a_range() -> None:
+    partition = {"counts": [[2, 3], [4, 1]], "classes": ["a", "b"]}
+    title = partition_figure._draw(partition).axes[0].get_title(loc="left")
+    assert "2 clients with 5 examples each" in title
+
+
 def test_many_clients_are_drawn_as_shades_of_one_size(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     counts = rng.multinomial(30, [0, *[1 / 9] * 9], 10_000)

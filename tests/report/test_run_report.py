@@ -131,6 +131,10 @@ def test_table_without_attack_or_defense_axes() -> None:
     ]
 
 
+def test_the_title_of_a_narrow_table_is_not_broken() -> None:
+    assert printed([record(0.5, defense="mean")]).splitlines()[0].rstrip() == "accuracy (%)"
+
+
 def test_table_of_a_loss_marks_the_lowest_as_best() -> None:
     text = printed(matrix({("none", "mean"): [0.9, 0.91], ("none", "median"): [0.7, 0.71]}), "loss")
     assert "*0.095" in text
