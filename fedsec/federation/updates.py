@@ -213,7 +213,9 @@ class Federation(GlobalModelLoop):
         coefficients = self._coefficients(clients)
         verdict = self._aggregate(received, coefficients, drawn, number, clients)
         total = coefficients.sum().item()
-        exchange = Exchange(clients, trained, total, self._shares(clients))
+        shares = self._shares(clients)
+        shares[sorted({place for aggregate in verdict.values() for place in aggregate.rejected})] = 0
+        exchange = Exchange(clients, trained, total, shares)
         vectors = {name: aggregate.vector for name, aggregate in verdict.items()}
         self.algorithm_state = self.algorithm.apply(self.algorithm_state, exchange, vectors)
         aggregate = verdict["update"]

@@ -7,8 +7,8 @@ ICML 2020, arXiv:1910.06378, Algorithm 1. Where the paper leaves a choice, or we
   here, by examples. The server's variate stays the weighted mean of the clients', with `uniform` the paper's.
 - Clients send two vectors, the update and by how much their variate changed; both count as upload, and the server's
   variate as download. The server's rule aggregates each of the two by itself, and Byzantine clients forge both.
-- A Byzantine client goes on with the variate that its own training left; so does one that the server rejects. One
-  whose training was not finite keeps the variate that it had.
+- A Byzantine client goes on with the variate that its own training left; so does one that the server rejects, whose
+  change the server's variate leaves out. One whose training was not finite keeps the variate that it had.
 - With DP-SGD the correction joins after the noise. Under option II all that is sent, and each variate, is computed from
   private updates, so the account holds; option I looks at all examples once more, and is refused.
 """

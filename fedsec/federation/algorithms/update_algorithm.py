@@ -53,7 +53,8 @@ class Exchange:
         clients: that took part.
         trained: what their training left, whatever they sent in the end; None in a round without clients.
         total: what their coefficients in the average summed to; one but for `population`.
-        share: which part of the whole federation each of them is: [clients], under the algorithm's weighting.
+        share: which part of the whole federation each of them is: [clients], under the algorithm's weighting; zero for
+            clients of whom the server rejected something.
     """
 
     clients: Sequence[int]
