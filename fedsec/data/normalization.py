@@ -42,13 +42,15 @@ class Normalization:
                 "or one for each channel"
             )
 
-    def check_channels(self, channels: int) -> None:
-        """Raise DataError unless these constants fit images with that many channels."""
+    def check_shape(self, shape: Sequence[int]) -> None:
+        """Raise DataError unless these constants fit inputs of that shape: images by channels, vectors by features."""
+        count, images = shape[0], len(shape) == 3
+        inputs, one = ("images", "channel") if images else ("vectors", "feature")
         for key, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) not in (1, channels):
+            if len(values) not in (1, count):
                 raise DataError(
-                    f"normalization: {key} has {len(values)} values, but the images have {channels} channel(s); "
-                    "give one value, or one for each channel"
+                    f"normalization: {key} has {len(values)} values, but the {inputs} have {count} {one}(s); "
+                    f"give one value, or one for each {one}"
                 )
 
 

@@ -58,7 +58,7 @@ class _Run:
         self.victims = choose(settings, self.streams)
         self.originals = self.victims.pixels
         self._mean_images = self.victims.mean_image.expand_as(self.originals[0])
-        settings.normalization.check_channels(self.victims.input_shape[0])
+        settings.normalization.check_shape(self.victims.input_shape)
         settings.check_batch(self.victims.images.shape[1])
         self.model = preparation.build_model(settings, self.victims, self.streams.seed("init")).to(self.device)
         self.notes = [*self.victims.notes, *preparation.remarks_on(settings, self.model)]

@@ -91,17 +91,23 @@ def _draw_shares(partition: Mapping[str, Any]) -> "Figure":
     bar = figure.colorbar(image, ax=grid, format=PercentFormatter(1), pad=0.01)
     bar.set_label("of the client's examples", fontsize=8)
     bar.ax.tick_params(labelsize=8)
-    grid.set_xlabel("clients, those of the same main class side by side", fontsize=9)
-    _label_classes(grid, partition["classes"])
+    grid.set_xlabel(f"clients, those of the same main {_kind(partition)} side by side", fontsize=9)
+    _label_classes(grid, partition)
     for axes in (totals, grid):
         axes.tick_params(labelsize=8)
     return figure
 
 
-def _label_classes(axes: "Axes", classes: Sequence[Any]) -> None:
+def _kind(partition: Mapping[str, Any]) -> str:
+    """What examples are told apart by."""
+    return "quantile" if (partition.get("partition") or {}).get("quantiles") else "class"
+
+
+def _label_classes(axes: "Axes", partition: Mapping[str, Any]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_ylabel("class", fontsize=9)
+    classes = partition["classes"]
+    axes.set_ylabel(_kind(partition), fontsize=9)
     if len(classes) <= 20:
         axes.set_yticks(range(len(classes)), [plain(shortened(str(name))) for name in classes])
     else:
@@ -139,7 +145,7 @@ def _draw_circles(partition: Mapping[str, Any]) -> "Figure":
     grid.set_ylim(classes - 0.4, -0.6)
     grid.set_xlabel("client", fontsize=9)
     grid.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=20))
-    _label_classes(grid, partition["classes"])
+    _label_classes(grid, partition)
     grid.tick_params(labelsize=8)
     grid.grid(color="0.93", linewidth=0.5)
     grid.set_axisbelow(True)

@@ -82,7 +82,7 @@ def build_experiment(
     shown = strata or Strata(np.zeros(len(dataset.train), np.int64), 1)
     counts = class_counts(clients, shown.of, shown.count).tolist()
     constants = normalization(config.dataset.normalization)
-    constants.check_channels(dataset.input_shape[0])
+    constants.check_shape(dataset.input_shape)
     data = ResidentData.build(dataset.train, clients, constants, device)
     threat = Threat.draw(_attack(config.attack, dataset), config.attack.count(len(clients)), len(clients), streams)
     poison_data(data, threat, dataset.num_classes or None, streams)

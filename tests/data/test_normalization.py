@@ -47,12 +47,17 @@ def test_bad_specs(spec: Any, says: str) -> None:
 
 
 def test_channels_must_fit() -> None:
-    normalization("unit").check_channels(1)
-    normalization("half").check_channels(3)
+    normalization("unit").check_shape((1, 4, 4))
+    normalization("half").check_shape((3, 4, 4))
     three = normalization({"mean": [0, 0, 0], "std": 1})
-    three.check_channels(3)
+    three.check_shape((3, 4, 4))
     with pytest.raises(DataError, match=r"mean has 3 values, but the images have 1 channel"):
-        three.check_channels(1)
+        three.check_shape((1, 4, 4))
+    three.check_shape((3,))
+    with pytest.raises(
+        DataError, match=r"but the vectors have 5 feature\(s\); give one value, or one for each feature"
+    ):
+        three.check_shape((5,))
 
 
 def test_vectors_are_taken_as_they_are_and_images_as_parts_of_255() -> None:

@@ -173,6 +173,16 @@ def write_partition(root: Path, name: str, counts: list[list[int]], seed: int = 
     return {"id": name, "cell": {}, "status": "done", "metrics": {}}
 
 
+@pytest.mark.parametrize("clients", [3, 200])
+def test_quantiles_of_targets_are_called_no_classes(clients: int) -> None:
+    content = {"counts": [[2, 1]] * clients, "classes": ["quantile 1 of 2", "quantile 2 of 2"]}
+    for quantiles, kind in ((2, "quantile"), (None, "class")):
+        figure = partition_figure._draw({**content, "partition": {"name": "iid", "quantiles": quantiles}})
+        grid = figure.axes[1]
+        assert grid.get_ylabel() == kind
+        assert grid.get_xlabel() in ("client", f"clients, those of the same main {kind} side by side")
+
+
 def test_partitions_are_drawn_once_for_each_setting(tmp_path: Path) -> None:
     records = [
         write_partition(tmp_path, "a", [[3, 0], [1, 4]], alpha=0.5),
