@@ -48,8 +48,13 @@ def differences(one: Mapping[str, float], other: Mapping[str, float]) -> list[fl
     return [one[seed] - other[seed] for seed in one if seed in other]
 
 
+_FEWEST = 3
+
+
 def direction(one: Mapping[str, float], other: Mapping[str, float], *, settings: int = 2) -> Literal[-1, 0, 1]:
     """Whether values are larger (1) or smaller (-1) than others as far as equal seeds tell; 0 where they do not.
+
+    Fewer than three equal seeds never do: on a small test set two differences are equal by chance, and their spread 0.
 
     Args:
         one: seed -> value.
@@ -57,7 +62,7 @@ def direction(one: Mapping[str, float], other: Mapping[str, float], *, settings:
         settings: among how many the two were picked for their values.
     """
     paired = differences(one, other)
-    if len(paired) < 2:
+    if len(paired) < _FEWEST:
         return 0
     mean = math.fsum(paired) / len(paired)
     if abs(mean) <= half_width(paired, comparisons=math.comb(settings, 2)) or mean == 0:

@@ -3,9 +3,9 @@
 - `fedsec`: its version, and a hash of the source of the packages that numbers come from.
 - `torch`, `device`: PyTorch's version; `cpu`, or the name of the GPU.
 - `data`: a hash of the content of the dataset's files (of an embedded dataset, the version of the package it is in).
-- `code of <method>`: for each attack, defense, model, partition, metric, ... that the scenario names, and for the task
-  that its dataset is for, a hash of the modules that its class and its base classes come from; of a plugin, of its
-  whole package, and its version.
+- `code of <kind> <method>`: for each attack, defense, model, partition, metric, ... that the scenario names, and for
+  the task that its dataset is for, a hash of the modules that its class and its base classes come from; of a plugin,
+  of its whole package, and its version.
 
 What is not hashed: other packages that a plugin imports, and other installed packages.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _ENGINE = (
     *("data", "defense", "engine", "federation", "metrics", "models", "privacy", "tasks", "threat"),
     *("seeds.py", "randomness.py"),
-    *(f"runs/{name}.py" for name in ("cell", "experiment", "round_summary", "shared_updates")),
+    *(f"runs/{name}.py" for name in ("cell", "experiment", "partitioned", "round_summary", "shared_updates")),
     *(f"scenario/{name}.py" for name in ("algorithm", "config", "federation_config", "inversion_config")),
     *(f"scenario/{name}.py" for name in ("named_sections", "server_rule", "shared_training", "threat_config")),
 )
@@ -52,7 +52,7 @@ def provenance(config: "CellConfig", device: str, data: str | None = None) -> di
     if data is not None:
         made_with["data"] = data
     for kind, name in sorted(set(_methods(config))):
-        made_with[f"code of {name}"] = _code(kind, name)
+        made_with[f"code of {kind} {name}"] = _code(kind, name)
     return made_with
 
 
@@ -63,12 +63,14 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 def of_training(config: "CellConfig", made_with: Mapping[str, str], *, poisoned: bool) -> dict[str, str]:
     """Of what a cell was made with, what one client's honest or poisoned training depends on."""
-    apart = {f"code of {part.name}" for part in config.defense if part.role != "local"} | {"fedsec's inversions"}
-    apart |= {f"code of {name}" for name in config.metrics}
+    apart = {f"code of defense {part.name}" for part in config.defense if part.role != "local"} | {
+        "fedsec's inversions"
+    }
+    apart |= {f"code of metric {name}" for name in config.metrics}
     if config.inversion is not None:
-        apart.add(f"code of {config.inversion.name}")
+        apart.add(f"code of inversion {config.inversion.name}")
     if not poisoned:
-        apart.add(f"code of {config.attack.name}")
+        apart.add(f"code of attack {config.attack.name}")
     return {name: value for name, value in made_with.items() if name not in apart}
 
 

@@ -9,7 +9,7 @@ _NUMBER = 4  # bytes
 
 
 def shared_space(scenario: Scenario, datasets: Datasets) -> int | None:
-    """Bytes of all rows in shared/; None where a dataset is not there yet, so that nobody knows the models' sizes.
+    """Bytes of all rows in shared/; None where nobody knows the models' sizes, as where a dataset is not there yet.
 
     Args:
         scenario: it has passed `check_scenario`.
@@ -37,7 +37,10 @@ def _numbers(config: CellConfig, datasets: Datasets) -> int | None:
     shape = datasets.shape(config)
     if shape is None:
         return None
-    with torch.device("meta"):
-        model = build(config.model.name, *shape, **config.model.options)
+    try:
+        with torch.device("meta"):
+            model = build(config.model.name, *shape, **config.model.options)
+    except (RuntimeError, NotImplementedError):  # a constructor that looks at its numbers, which meta tensors have not
+        return None
     tensors = [*model.parameters(), *(buffer for buffer in model.buffers() if buffer.is_floating_point())]
     return sum(tensor.numel() for tensor in tensors)

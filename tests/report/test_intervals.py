@@ -66,7 +66,8 @@ def test_the_interval_of_three_has_the_tabulated_quantile() -> None:
         ([0.96, 0.95, 0.97], [0.10, 0.12, 0.08], 1),
         ([0.10, 0.12, 0.08], [0.96, 0.95, 0.97], -1),
         ([0.976, 0.970, 0.981], [0.975, 0.971, 0.979], 0),
-        ([0.5, 0.6], [0.4, 0.5], 1),  # the seeds differ alike
+        ([0.5, 0.6, 0.7], [0.4, 0.5, 0.6], 1),  # the seeds differ alike
+        ([0.5, 0.6], [0.4, 0.5], 0),  # two that differ alike may do so by chance
         ([0.5, 0.6], [0.5, 0.6], 0),
         ([0.9], [0.1], 0),  # a single seed tells nothing
         ([], [0.1, 0.2], 0),

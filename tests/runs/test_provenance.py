@@ -86,7 +86,14 @@ def test_another_version_is_said_and_run_again(copied: Path, tiny: Any, monkeypa
 def test_a_result_says_what_it_was_made_with(long_cell: Path) -> None:
     (path,) = long_cell.glob("*/result.json")
     made_with = json.loads(path.read_text())["made_with"]
-    assert {"fedsec", "torch", "device", "code of mean", "code of mlp", "code of fedavg"} < made_with.keys()
+    assert {
+        "fedsec",
+        "torch",
+        "device",
+        "code of defense mean",
+        "code of model mlp",
+        "code of algorithm fedavg",
+    } < made_with.keys()
 
 
 def test_an_interrupted_cell_of_other_code_begins_anew(
@@ -136,11 +143,12 @@ def test_every_named_part_counts() -> None:
         }
     )
     codes = {name for name in provenance.provenance(config, "cpu") if name.startswith("code of ")}
-    names = ("digits", "iid", "mlp", "fedsgd", "sign_flip", "dlg", "clip", "median", "balanced_accuracy")
-    assert codes == {f"code of {name}" for name in (*names, "classification")}
+    trained_by = ("dataset digits", "partition iid", "model mlp", "algorithm fedsgd", "task classification")
+    others = ("attack sign_flip", "inversion dlg", "defense clip", "defense median", "metric balanced_accuracy")
+    assert codes == {f"code of {name}" for name in (*trained_by, *others)}
     made_with = dict.fromkeys(codes, "")
     training = provenance.of_training(config, made_with, poisoned=False)
-    assert training.keys() == {f"code of {name}" for name in ("digits", "iid", "mlp", "fedsgd", "classification")}
+    assert training.keys() == {f"code of {name}" for name in trained_by}
 
 
 def test_the_code_of_a_package_without_init_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,8 +225,8 @@ def test_rows_that_were_kept_make_a_result_of_the_old_code(
         patch.setattr(provenance, "_code", lambda *_: "another")
         tiny.run(tmp_path, *tiny.one_round, keep=True)
         made_with = json.loads(result.read_text())["made_with"]
-        assert made_with["code of mlp"] != "another"
-        assert made_with["code of mean"] == "another"
+        assert made_with["code of model mlp"] != "another"
+        assert made_with["code of defense mean"] == "another"
 
 
 def test_differences_are_named_once() -> None:
