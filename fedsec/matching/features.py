@@ -327,7 +327,8 @@ def _rounding(gradient: Tensor) -> float:
     for dtype in (torch.bfloat16, torch.float16):
         if torch.equal(gradient.to(dtype).to(gradient.dtype), gradient):
             return 2 * torch.finfo(dtype).eps
-    return 16 * torch.finfo(gradient.dtype).eps
+    # A model in float64 may be trained by a loss, or have sent a gradient, in float32.
+    return 16 * max(torch.finfo(gradient.dtype).eps, torch.finfo(torch.float32).eps)
 
 
 def _leading(matrix: Tensor, rank: int) -> tuple[Float[Tensor, "rank"], Float[Tensor, "rank columns"], float]:

@@ -7,6 +7,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
+from fedsec.errors import InputError
+
 __all__ = ["DROPOUT_REMARK", "WRAPPERS", "private_model", "unwrapped"]
 
 DROPOUT_REMARK = "dropout was on in the model; its masks are not known, and the attacker computes without it"
@@ -31,6 +33,11 @@ def private_model(model: nn.Module) -> tuple[nn.Module, list[str]]:
     bare = unwrapped(model)
     if any(_drops(module) for module in bare.modules()):
         remarks.append(DROPOUT_REMARK)
+    if any(isinstance(module, torch.jit.ScriptModule) for module in bare.modules()):
+        raise InputError(
+            "Observation: a scripted or traced module cannot be attacked, since its layers cannot be looked into; "
+            "expected the nn.Module that it was made from"
+        )
     copied = deepcopy(bare).requires_grad_(False)
     for parent in list(copied.modules()):
         for name, child in list(parent.named_children()):

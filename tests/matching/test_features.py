@@ -166,15 +166,18 @@ def test_expected_error_has_the_right_size(share: float) -> None:
     assert actual / 4 < found.error < actual * 4
 
 
-@pytest.mark.parametrize(("dtype", "precision"), [(torch.bfloat16, 0.1), (torch.float16, 0.02)])
-def test_a_client_of_low_precision(dtype: torch.dtype, precision: float) -> None:
+@pytest.mark.parametrize(("dtype", "precision"), [(torch.bfloat16, 0.1), (torch.float16, 0.02), (torch.float32, 1e-4)])
+def test_a_client_of_lower_precision_than_the_attacker(dtype: torch.dtype, precision: float) -> None:
     for seed in range(3):
         features, labels, given = problem(2, 10, dtype=dtype, seed=seed)
-        wide = [None if part is None else part.float() for part in given]
+        wide = [
+            None if part is None else part.to(torch.float64 if dtype == torch.float32 else torch.float32)
+            for part in given
+        ]
         hypotheses = [labels, (labels + 1) % 10, labels.flip(0)]
         recovered = recover_features(*wide, hypotheses)  # type: ignore[arg-type]
         assert recovered.solved
-        assert error(recovered, features.float(), labels) < precision
+        assert error(recovered, features.to(recovered.values.dtype), labels) < precision
         assert not recover_features(*wide, hypotheses[1:2]).solved  # type: ignore[arg-type]
 
 

@@ -1,5 +1,6 @@
 """An observation holds what a server has, and nothing else."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
@@ -364,3 +365,13 @@ def test_sums_and_scaled_losses_are_read_as_means() -> None:
     ):
         with pytest.raises(InputError, match=message):
             Observation(**{**given, **wrong})
+
+
+def test_a_traced_module_is_refused_with_what_to_give_instead() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    gradient = [torch.zeros_like(parameter) for parameter in model.parameters()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's, about tracing itself
+        traced = torch.jit.trace(model, torch.zeros(1, 1, 2, 2))
+    with pytest.raises(InputError, match=r"traced module cannot be attacked.*expected the nn\.Module"):
+        Observation.of_gradient(traced, gradient, input_shape=(1, 2, 2), num_classes=2, batch_size=1)

@@ -31,6 +31,9 @@ class Partition(ABC):
     needs_classes: ClassVar[bool] = True
     """Whether it looks at strata. One that does not also partitions examples that have none."""
 
+    min_per_client: int = 1
+    """Also of classes that do not call this constructor."""
+
     def __init__(self, min_per_client: int = 1) -> None:
         self.min_per_client = at_least("min_per_client", min_per_client, 1)
 
@@ -118,13 +121,15 @@ class Partition(ABC):
 
     def _owners(self, assigned: Any, num_examples: int, num_clients: int) -> Ints:
         """What `assign` returned, a list or a tensor too, as one valid client an example."""
-        owners = np.asarray(assigned)
+        expected = f"{self._name()}: assign must return one client in 0..{num_clients - 1} per example, got"
+        try:
+            owners = np.asarray(assigned)
+        except (ValueError, TypeError):
+            raise PartitionError(f"{expected} {type(assigned).__name__} of rows of different lengths") from None
         right = owners.shape == (num_examples,) and np.issubdtype(owners.dtype, np.integer)
         if not right or owners.min() < 0 or owners.max() >= num_clients:
             got = f"{owners.dtype} {list(owners.shape)}" + (f" in {owners.min()}..{owners.max()}" if right else "")
-            raise PartitionError(
-                f"{self._name()}: assign must return one client in 0..{num_clients - 1} per example, got {got}"
-            )
+            raise PartitionError(f"{expected} {got}")
         return owners.astype(np.int64, copy=False)
 
     def _too_few(self, client: int, size: int, num_clients: int, tries: int = 1, advice: str = "") -> PartitionError:

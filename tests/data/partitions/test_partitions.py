@@ -154,6 +154,18 @@ def test_other_bad_options_are_refused() -> None:
         ClassesPerClient(num_classes_per_client=0)
 
 
+def test_lists_of_different_lengths_are_no_owners_and_a_forgotten_constructor_does_no_harm() -> None:
+    class Lists(Partition):
+        def __init__(self) -> None:
+            """Calls no other constructor."""
+
+        def assign(self, labels: Ints, num_clients: int, num_classes: int, rng: np.random.Generator) -> list[list[int]]:
+            return [[0, 1, 2], [3, 4]]
+
+    with pytest.raises(PartitionError, match=r"Lists: assign must return one client in 0\.\.1 .* got list of rows"):
+        Lists()(np.repeat(np.arange(10), 15), 2, num_classes=10, rng=np.random.default_rng(0))
+
+
 def test_subclass_that_loses_an_example_is_caught() -> None:
     class Lossy(Partition):
         def assign(self, labels: Ints, num_clients: int, num_classes: int, rng: np.random.Generator) -> Ints:
