@@ -38,7 +38,7 @@ from fedsec.seeds import Streams
 
 CLIENTS, EXAMPLES, STEPS, BATCH, NOISE, NORM = 10, 200, 10, 20, 1.1, 1.0
 MODELS = {
-    "cnn": ((1, 28, 28), {}),
+    "cnn": ((1, 28, 28), {"activation": "sigmoid"}),
     "lenet": ((1, 28, 28), {}),
     "resnet8": ((3, 32, 32), {"norm": "gn"}),
 }

@@ -54,7 +54,7 @@ def compare(clients: int, precision: str, device: torch.device, rounds: int) -> 
     parts = list(np.arange(len(images)).reshape(clients, -1))
     data = ResidentData.build(split, parts, normalization("unit"), device)
     torch.manual_seed(0)
-    module = build("cnn", (1, 28, 28), 10)
+    module = build("cnn", (1, 28, 28), 10, activation="sigmoid")
     plans = [plan_batches(part, LOCAL, np.random.default_rng(i)) for i, part in enumerate(parts)]
     trainers = []
     for engine, graphs in (("vectorized", False), ("loop", True), ("loop", False)):

@@ -21,6 +21,7 @@ class Mean(CoordinateRule):
 
     uses_weights = True
     shows_non_finite = True
+    one_pass = True
 
     def max_rejected(self, num_clients: int) -> int:
         """All but one row may be lost: the mean promises nothing that the loss could break."""

@@ -22,7 +22,7 @@ def main() -> None:
     tune_allocator()  # as every fedsec worker process does
     torch.set_num_threads(options.threads)
     workload = Workload.read(options.data)
-    module = build("cnn", (1, 28, 28), CLASSES)
+    module = build("cnn", (1, 28, 28), CLASSES, activation="sigmoid")
     with torch.no_grad():
         for parameter, value in zip(module.parameters(), workload.parameters, strict=True):
             parameter.copy_(value)

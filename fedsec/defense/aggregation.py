@@ -273,9 +273,12 @@ class CoordinateRule(Aggregator):
 
     Attributes:
         all_columns_at_once: give `reduce` the whole matrix, for a kernel that does its own splitting.
+        one_pass: whether `reduce` passes over each row once and keeps nothing but a total, as sums do: chunks are wider
+            then.
     """
 
     all_columns_at_once: bool = False
+    one_pass: ClassVar[bool] = False
     sees_mixtures = True
 
     @abstractmethod
@@ -309,7 +312,7 @@ class CoordinateRule(Aggregator):
         def reduce(columns: slice, index: int, scratch: Scratch) -> None:
             vector[columns] = self.reduce(cohort.rows(columns), cohort, scratch)
 
-        for_each_chunk(updates, reduce)
+        for_each_chunk(updates, reduce, wide=self.one_pass)
         return vector
 
     @final

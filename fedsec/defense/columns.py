@@ -16,8 +16,20 @@ from fedsec.defense.order_statistics import Scratch
 __all__ = ["column_chunks", "for_each_chunk"]
 
 
-def for_each_chunk(updates: Tensor, work: Callable[[slice, int, Scratch], None]) -> None:
-    """Call `work` with every chunk of columns, its number and buffers of the thread it runs in."""
+def for_each_chunk(updates: Tensor, work: Callable[[slice, int, Scratch], None], *, wide: bool = False) -> None:
+    """Call `work` with every chunk of columns, its number and buffers of the thread it runs in.
+
+    Args:
+        updates: [clients, parameters].
+        work: called with a slice of columns, the number of the chunk, and buffers.
+        wide: take wide chunks one after another, for work that passes over each row once and keeps nothing but a
+            total: PyTorch's own threads then share an operation.
+    """
+    if wide and updates.device.type == "cpu":
+        scratch = Scratch()
+        for index, start in enumerate(range(0, updates.shape[1], _WIDE_COLUMNS)):
+            work(slice(start, min(start + _WIDE_COLUMNS, updates.shape[1])), index, scratch)
+        return
     chunks = column_chunks(updates)
     pending = deque(enumerate(chunks))
     # Inference mode belongs to a thread, and decides which tensors may be written to.
@@ -45,6 +57,9 @@ def for_each_chunk(updates: Tensor, work: Callable[[slice, int, Scratch], None])
 _CPU_COLUMNS = 32768
 """PyTorch runs an elementwise operation on so many elements in the calling thread. Threads of our own
 then cost one start a call instead of one barrier an operation, and do not stall when cores are shared."""
+
+_WIDE_COLUMNS = 1 << 18
+"""A total of so many columns stays in a cache, and an operation on them outlasts the start of PyTorch's threads."""
 
 _CPU_BYTES = 16 << 20
 """Chunks get narrower where so many clients' chunks would not fit a thread's part of the outer cache."""
