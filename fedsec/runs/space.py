@@ -40,7 +40,7 @@ def _numbers(config: CellConfig, datasets: Datasets) -> int | None:
     try:
         with torch.device("meta"):
             model = build(config.model.name, *shape, **config.model.options)
-    except (RuntimeError, NotImplementedError):  # a constructor that looks at its numbers, which meta tensors have not
+    except Exception:  # whatever a user's constructor does with numbers, which tensors without storage have not
         return None
     tensors = [*model.parameters(), *(buffer for buffer in model.buffers() if buffer.is_floating_point())]
     return sum(tensor.numel() for tensor in tensors)

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from fedsec import models
 from fedsec.cli.commands import app
 from fedsec.engine import memory
 from fedsec.errors import InputError
@@ -37,6 +39,17 @@ def test_the_space_of_shared_training_is_what_it_takes(
     assert not Store(root).shared.exists(), "given back when all cells are done"
     shown = CliRunner().invoke(app, ["run", str(tiny.file(tmp_path)), "--dry-run", "--set", overrides[0]])
     assert "B in shared/ until all cells are done" in " ".join(shown.output.split())
+
+
+def test_a_model_that_looks_at_its_numbers_when_it_is_built_has_no_size_before_the_run(
+    tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = load_scenario(tiny.file(tmp_path), ["federation.rounds=1"])
+    datasets = look(scenario)
+    assert shared_space(scenario, datasets) is not None
+    for looks in (lambda weight: weight.item(), lambda weight: weight.numpy()):
+        monkeypatch.setattr(models, "build", lambda *_, looks=looks, **__: looks(torch.ones(1)))
+        assert shared_space(scenario, datasets) is None
 
 
 def test_rows_stay_until_all_cells_are_done(tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
