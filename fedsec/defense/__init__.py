@@ -1,6 +1,7 @@
 """Interfaces that a defense implements, and what rules of the server are made of."""
 
-from fedsec.defense.aggregation import Aggregate, Aggregator, Cohort, CoordinateRule
+from fedsec.defense.aggregation import Aggregator, CoordinateRule
+from fedsec.defense.cohort import Aggregate, Cohort, RoundContext
 from fedsec.defense.gram import GramRule, PreAggregator
 from fedsec.defense.gram_matrix import Gram
 from fedsec.defense.knowledge import KnowledgeDefense
@@ -23,6 +24,7 @@ __all__ = [
     "Pipeline",
     "PreAggregator",
     "PrivateAggregator",
+    "RoundContext",
     "Scratch",
     "UpdateTransform",
     "compiled_middle_mean",

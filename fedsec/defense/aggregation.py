@@ -10,17 +10,16 @@ Byzantine row that the rule no longer has to withstand, and it is reported.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, final, overload
+from typing import Any, ClassVar, Unpack, final, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
+from fedsec.defense.cohort import Aggregate, Cohort, RoundContext, check_context
 from fedsec.defense.columns import column_chunks, for_each_chunk
-from fedsec.defense.gram_matrix import Gram
-from fedsec.defense.order_statistics import Scratch, accumulator_dtype
+from fedsec.defense.order_statistics import Scratch
 from fedsec.errors import AggregationError, InputError
 from fedsec.threat.rows import as_given, as_matrix, as_tensor
 from fedsec.threat.sealed import Sealed, unmodified
@@ -29,58 +28,6 @@ __all__ = ["Aggregate", "Aggregator", "Cohort", "CoordinateRule", "Weights", "su
 
 Weights = Tensor | np.ndarray | Sequence[float] | None
 """Relative weights of the clients; None for equal ones."""
-
-
-@dataclass(frozen=True, eq=False)
-class Aggregate:
-    """One aggregation and the verdict on every client.
-
-    Attributes:
-        vector: the aggregated update.
-        influence: which part of the vector each client contributed; sums to one, zero for rejected rows.
-        rejected: numbers of the rows that were not finite.
-    """
-
-    vector: Float[Tensor, "parameters"]
-    influence: Float64[Tensor, "clients"]
-    rejected: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Cohort:
-    """The rows that passed the gate, and what a rule sees of them.
-
-    Attributes:
-        updates: finite rows, at least one.
-        weights: one for each row that the rule sees, not negative, summing to one.
-        num_rejected: how many further rows the gate held back.
-        generator: of rules that draw random numbers, on the CPU; None for the others.
-        mixing: where rows were mixed before the rule, it sees `mixing @ updates`, of which nobody makes a copy.
-        gram: inner products of the rows that the rule sees, for those that ask; not worked out before.
-        parts: where rows were mixed, each client's part in each row that the rule sees.
-    """
-
-    updates: Float[Tensor, "clients parameters"]
-    weights: tuple[float, ...]
-    num_rejected: int
-    generator: torch.Generator | None = None
-    mixing: Float64[Tensor, "mixed clients"] | None = None
-    gram: Gram | None = None
-    parts: Float64[Tensor, "mixed clients"] | None = None
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows the rule sees."""
-        return len(self.updates) if self.mixing is None else len(self.mixing)
-
-    def rows(self, columns: slice) -> Float[Tensor, "rows columns"]:
-        """Some columns of the rows that the rule sees; must not be written to."""
-        chunk = self.updates[:, columns]
-        if self.mixing is None:
-            return chunk
-        wide = chunk.to(accumulator_dtype(chunk.dtype))
-        largest = torch.finfo(chunk.dtype).max  # rounding may carry a mixture of the largest numbers beyond them
-        return (self.mixing.to(wide) @ wide).clamp(-largest, largest).to(chunk.dtype)
 
 
 class Aggregator(Sealed, ABC):
@@ -94,6 +41,9 @@ class Aggregator(Sealed, ABC):
         needs_global_model: whether the rule evaluates the global model at the server. It then needs running statistics
             of batch normalization there, and cannot be combined with `bn: local`.
         draws: whether the rule draws random numbers. It then needs a generator at every call.
+        needs_server_update: whether it trusts an update from the server's own data, which every call then gives.
+        needs_shapes: whether it treats parameters one by one, and needs their shapes at every call.
+        detects: whether it says which clients it takes for Byzantine.
         shows_non_finite: whether NaN or infinity in any row makes a value of the result NaN, infinite or the largest of
             its dtype. The gate then looks at the rows only where the result has one, and saves a pass over the data.
         sees_mixtures: whether it takes rows from `Cohort.rows`, which mixes them chunk by chunk. Others are given a
@@ -105,32 +55,30 @@ class Aggregator(Sealed, ABC):
     uses_weights: bool = False
     needs_global_model: bool = False
     draws: bool = False
+    needs_server_update: bool = False
+    needs_shapes: bool = False
+    detects: bool = False
     shows_non_finite: ClassVar[bool] = False
     sees_mixtures: ClassVar[bool] = False
 
     @overload
     def __call__(
-        self, updates: Tensor | Sequence[Tensor], weights: Weights = None, *, generator: torch.Generator | None = None
+        self, updates: Tensor | Sequence[Tensor], weights: Weights = None, **context: Unpack[RoundContext]
     ) -> Tensor: ...
     @overload
     def __call__(
-        self,
-        updates: np.ndarray | Sequence[np.ndarray],
-        weights: Weights = None,
-        *,
-        generator: torch.Generator | None = None,
+        self, updates: np.ndarray | Sequence[np.ndarray], weights: Weights = None, **context: Unpack[RoundContext]
     ) -> np.ndarray: ...
     @overload
     def __call__(
-        self, updates: Sequence[Sequence[float]], weights: Weights = None, *, generator: torch.Generator | None = None
+        self, updates: Sequence[Sequence[float]], weights: Weights = None, **context: Unpack[RoundContext]
     ) -> list[float]: ...
     @final
     def __call__(
         self,
         updates: Float[Tensor, "clients parameters"] | np.ndarray | Sequence[Any],
         weights: Weights = None,
-        *,
-        generator: torch.Generator | None = None,
+        **context: Unpack[RoundContext],
     ) -> Float[Tensor, "parameters"] | np.ndarray | list[float]:
         """Aggregate without working out each client's influence.
 
@@ -139,7 +87,8 @@ class Aggregator(Sealed, ABC):
                 array, or a list of vectors: tensors, arrays or lists of numbers.
             weights: relative weights of the clients, not negative; equal if not given. Rows that are
                 rejected lose their weight to the others. Ignored unless `uses_weights`.
-            generator: of the random numbers of a rule that `draws`, on the CPU; never twice the same.
+            context: what some rules need beside the updates, see `RoundContext`: `generator`, `clients`,
+                `server_update`, `shapes`.
 
         Returns:
             The aggregated update, of the kind that was given, with the dtype and the device of `updates`.
@@ -149,7 +98,7 @@ class Aggregator(Sealed, ABC):
             AggregationError: too few finite rows, or too little weight, is left.
         """
         matrix = as_matrix(type(self).__name__, updates)
-        result: Tensor | np.ndarray | list[float] = as_given(updates)(self._aggregated(matrix, weights, generator)[2])
+        result: Tensor | np.ndarray | list[float] = as_given(updates)(self._aggregated(matrix, weights, context)[2])
         return result
 
     @final
@@ -157,30 +106,34 @@ class Aggregator(Sealed, ABC):
         self,
         updates: Float[Tensor, "clients parameters"] | np.ndarray | Sequence[Any],
         weights: Weights = None,
-        *,
-        generator: torch.Generator | None = None,
+        **context: Unpack[RoundContext],
     ) -> Aggregate:
         """Aggregate as `__call__` does, to the same numbers, and work out each client's influence.
 
         Args:
             updates: one row for each client, as for `__call__`.
             weights: relative weights of the clients, as for `__call__`.
-            generator: of a rule that `draws`, as for `__call__`.
+            context: as for `__call__`.
 
         Returns:
-            The vector and the influence of each client, as tensors, and the rejected rows.
+            The vector and the influence of each client, as tensors, the rejected rows and, of rules that detect, the
+            suspected ones.
 
         Raises:
             InputError: the arguments are malformed, or the rule cannot work with so many clients.
             AggregationError: too few finite rows, or too little weight, is left.
         """
         matrix = as_matrix(type(self).__name__, updates)
-        cohort, rejected, vector = self._aggregated(matrix, weights, generator)
+        cohort, rejected, vector = self._aggregated(matrix, weights, context)
         with unmodified(f"{type(self).__name__}.shares", updates=cohort.updates):
             shares = self.shares(cohort).double()
+        finite = [row for row in range(len(matrix)) if row not in rejected]
         influence = torch.zeros(len(matrix), dtype=torch.float64, device=matrix.device)
-        influence[[row for row in range(len(matrix)) if row not in rejected]] = shares.to(matrix.device)
-        return Aggregate(vector, influence, rejected)
+        influence[finite] = shares.to(matrix.device)
+        suspected = None
+        if self.detects:
+            suspected = tuple(sorted({*rejected, *(finite[row] for row in self.suspects(cohort))}))
+        return Aggregate(vector, influence, rejected, suspected)
 
     @abstractmethod
     def max_rejected(self, num_clients: int) -> int:
@@ -202,7 +155,19 @@ class Aggregator(Sealed, ABC):
 
     @abstractmethod
     def shares(self, cohort: Cohort) -> Float[Tensor, "clients"]:
-        """Which part of the aggregate each row contributed; not negative, summing to one."""
+        """Which part of the aggregate each row contributed; not negative, summing to one, or to zero where none did."""
+
+    def suspects(self, cohort: Cohort) -> Sequence[int]:
+        """The rows of `cohort.updates` that the rule takes for Byzantine and leaves out; asked of rules that detect."""
+        return ()
+
+    def remember(self, cohort: Cohort, vector: Float[Tensor, "parameters"]) -> None:
+        """Take note of a round, once its result is final: the place where a rule's state changes.
+
+        Args:
+            cohort: as it was combined.
+            vector: the aggregated update.
+        """
 
     def state(self) -> dict[str, Tensor]:
         """What the rule's next call depends on beside its arguments, by name; nothing for most rules."""
@@ -212,18 +177,31 @@ class Aggregator(Sealed, ABC):
         """Take over what `state` gave."""
 
     def _aggregated(
-        self, updates: Tensor, weights: Weights, generator: torch.Generator | None
+        self, updates: Tensor, weights: Weights, context: RoundContext
     ) -> tuple[Cohort, tuple[int, ...], Tensor]:
-        """Check the arguments, hold back the rows that are not finite, and combine the others."""
+        """Check the arguments, hold back the rows that are not finite, combine the others, and remember."""
+        cohort, rejected, vector = self._combined(updates, weights, context)
+        with unmodified(f"{type(self).__name__}.remember", updates=cohort.updates, vector=vector):
+            self.remember(cohort, vector)
+        return cohort, rejected, vector
+
+    def _combined(
+        self, updates: Tensor, weights: Weights, context: RoundContext
+    ) -> tuple[Cohort, tuple[int, ...], Tensor]:
         rule, num_clients = type(self).__name__, len(updates)
-        if self.draws and generator is None:
+        if self.draws and context.get("generator") is None:
             raise InputError(f"{rule}: draws random numbers; expected a generator, a new one for each call")
-        if generator is not None and generator.device.type != "cpu":
-            raise InputError(f"{rule}: generator must be on the CPU, not on {generator.device}")
+        if self.needs_server_update and context.get("server_update") is None:
+            raise InputError(
+                f"{rule}: trusts data of the server's own; expected server_update, an honest row from them"
+            )
+        if self.needs_shapes and context.get("shapes") is None:
+            raise InputError(f"{rule}: treats parameters one by one; expected shapes, by name in their order in a row")
+        check_context(rule, context, updates)
         max_rejected = self.max_rejected(num_clients)
         relative, updates = _checked_weights(rule, weights, num_clients), updates.detach()
         if self.shows_non_finite:
-            cohort = self._cohort(updates, relative, (), generator)
+            cohort = self._cohort(updates, relative, (), context)
             vector = self._combine(cohort)
             if surely_finite(vector):
                 return cohort, (), vector
@@ -233,24 +211,36 @@ class Aggregator(Sealed, ABC):
                 f"{rule}: rows {list(rejected)} of {num_clients} hold NaN or infinity; at most "
                 f"{min(max_rejected, num_clients - 1)} may be lost"
             )
-        cohort = self._cohort(updates, relative, rejected, generator)
+        cohort = self._cohort(updates, relative, rejected, context)
         return cohort, rejected, self._combine(cohort)
 
     def _cohort(
-        self, updates: Tensor, weights: list[float], rejected: tuple[int, ...], generator: torch.Generator | None
+        self, updates: Tensor, weights: list[float], rejected: tuple[int, ...], context: RoundContext
     ) -> Cohort:
         rule = type(self).__name__
+        numbers = context.get("clients")
+        clients = list(range(len(updates)) if numbers is None else numbers)
         if rejected:
             finite = [row for row in range(len(updates)) if row not in rejected]
             updates, weights = updates[finite], [weights[row] for row in finite]
+            clients = [clients[row] for row in finite]
         if not self.uses_weights:
             weights = [1.0] * len(updates)
         total = sum(weights)
         if total <= 0:
             raise AggregationError(f"{rule}: the finite rows have no weight; rows {list(rejected)} were rejected")
-        shares = tuple(weight / total for weight in weights)
+        shapes, server = context.get("shapes"), context.get("server_update")
+        cohort = Cohort(
+            updates,
+            tuple(weight / total for weight in weights),
+            len(rejected),
+            context.get("generator") if self.draws else None,
+            clients=tuple(clients),
+            server_update=None if server is None else server.detach(),
+            shapes=None if shapes is None else {name: torch.Size(shape) for name, shape in shapes.items()},
+        )
         with unmodified(f"{rule}.staged", updates=updates):
-            return self.staged(Cohort(updates, shares, len(rejected), generator if self.draws else None))
+            return self.staged(cohort)
 
     def _combine(self, cohort: Cohort) -> Tensor:
         rule = type(self).__name__

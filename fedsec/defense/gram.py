@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from fedsec.defense.aggregation import Aggregator, Cohort
+from fedsec.defense.aggregation import Aggregator
+from fedsec.defense.cohort import Cohort, relative_parts
 from fedsec.defense.columns import for_each_chunk
 from fedsec.defense.gram_matrix import Gram
 from fedsec.defense.order_statistics import Scratch, weighted_sum
@@ -29,39 +30,67 @@ _SLACK = 1e-9
 
 
 class GramRule(Aggregator):
-    """An aggregator whose result is a weighted mean of the rows, with weights that follow from inner products.
+    """An aggregator whose result is a weighted sum of the rows, with weights that follow from inner products.
 
-    A subclass fills in `max_rejected` and `weights`.
+    A subclass fills in `max_rejected` and `weights`, and `references` where it thinks with further points.
+
+    Attributes:
+        normalized: whether weights are relative and not negative, and the result a weighted mean. Otherwise they are
+            coefficients of any sign and sum, and where all are zero the result is zero: no step.
     """
 
     sees_mixtures = True
+    normalized: ClassVar[bool] = True
+
+    def references(self, cohort: Cohort) -> Float[Tensor, "references parameters"] | None:
+        """Further points that the rule thinks with, which may count in its result; none by default.
+
+        A center carried over from the last round, for instance, or the server's own update.
+
+        Args:
+            cohort: the rows before any pre-aggregator, of whose dtype and device references must be.
+        """
+        return None
 
     @abstractmethod
     def weights(self, gram: Gram, cohort: Cohort) -> Float64[Tensor, "rows"]:
         """How much each row counts.
 
         Args:
-            gram: inner products of the rows that the rule sees.
+            gram: inner products of the rows that the rule sees, and of its references.
             cohort: how many rows were rejected, and the generator of rules that draw; the rows themselves need not be
                 looked at.
 
         Returns:
-            One weight for each row, not negative, not all zero; they are divided by their sum.
+            One weight for each row and then, if they count, for each reference. Where the rule is `normalized` not
+            negative, not all zero; they are divided by their sum.
         """
+
+    def suspects(self, cohort: Cohort) -> Sequence[int]:
+        """The rows that count nothing."""
+        return [row for row, weight in enumerate(cohort.weights) if weight == 0]
 
     @final
     def staged(self, cohort: Cohort) -> Cohort:
-        name = type(self).__name__
-        gram = Gram.of(cohort.updates) if cohort.gram is None else cohort.gram
+        if cohort.references is None:
+            cohort = replace(cohort, references=self.checked_references(cohort))
+        gram = Gram.of(cohort.updates, cohort.references) if cohort.gram is None else cohort.gram
+        rows, points = cohort.num_rows, cohort.num_rows + cohort.num_references
         weights = self.weights(gram, cohort).detach().double().cpu()
-        if weights.shape != (cohort.num_rows,) or not bool(weights.isfinite().all()) or bool((weights < 0).any()):
+        negative = self.normalized and bool((weights < 0).any())
+        if weights.shape not in ((rows,), (points,)) or not bool(weights.isfinite().all()) or negative:
             raise InputError(
-                f"{name}.weights: expected {cohort.num_rows} finite numbers, none negative, got {weights.tolist()}"
+                f"{type(self).__name__}.weights: expected {rows} finite numbers"
+                f"{f', or {points} with those of its references' if points > rows else ''}"
+                f"{', none negative' if self.normalized else ''}, got {weights.tolist()}"
             )
-        total = float(weights.sum())
-        if total <= 0:
-            raise InputError(f"{name}.weights: expected a positive weight, got zeros only")
-        return replace(cohort, weights=tuple((weights / total).tolist()), gram=gram)
+        if self.normalized:
+            total = float(weights.sum())
+            if total <= 0:
+                raise InputError(f"{type(self).__name__}.weights: expected a positive weight, got zeros only")
+            weights = weights / total
+        values = weights.tolist()
+        return replace(cohort, weights=tuple(values[:rows]), reference_weights=tuple(values[rows:]), gram=gram)
 
     @final
     def combine(self, cohort: Cohort) -> Float[Tensor, "parameters"]:
@@ -69,12 +98,15 @@ class GramRule(Aggregator):
         if cohort.mixing is not None:
             weights = weights @ cohort.mixing.cpu()
         updates = cohort.updates
-        counting = [(row, weight) for row, weight in enumerate(weights.tolist()) if weight > 0]
+        sources = [(updates, weights.tolist())]
+        if cohort.references is not None:
+            sources.append((cohort.references, list(cohort.reference_weights)))
+        counting = [(points, row, weight) for points, some in sources for row, weight in enumerate(some) if weight]
         vector = torch.zeros(updates.shape[1], dtype=updates.dtype, device=updates.device)
 
         def reduce(columns: slice, index: int, scratch: Scratch) -> None:
-            chunk = updates[[row for row, _ in counting], columns]
-            vector[columns] = weighted_sum(chunk, [weight for _, weight in counting], scratch)
+            rows = [points[row, columns] for points, row, _ in counting]
+            vector[columns] = weighted_sum(rows, [weight for *_, weight in counting], scratch)
 
         if counting:
             for_each_chunk(updates, reduce)
@@ -82,7 +114,27 @@ class GramRule(Aggregator):
 
     @final
     def shares(self, cohort: Cohort) -> Float[Tensor, "clients"]:
-        return torch.tensor(cohort.weights, dtype=torch.float64, device=cohort.updates.device)
+        """Of what the clients contributed together: what came from references is nobody's."""
+        return torch.tensor(relative_parts(cohort.weights), dtype=torch.float64, device=cohort.updates.device)
+
+    @final
+    def checked_references(self, cohort: Cohort) -> Float[Tensor, "references parameters"] | None:
+        """`references`, held to its contract.
+
+        Raises:
+            InputError: the subclass broke it.
+        """
+        references = self.references(cohort)
+        if references is None:
+            return None
+        like = cohort.updates
+        traits = references.shape[1:], references.dtype, references.device
+        if traits != (like.shape[1:], like.dtype, like.device) or not bool(references.isfinite().all()):
+            raise InputError(
+                f"{type(self).__name__}.references: expected finite rows of {like.dtype} and {like.shape[1]} numbers "
+                f"on {like.device}, got {references.dtype} of shape {tuple(references.shape)} on {references.device}"
+            )
+        return references
 
 
 class PreAggregator(Sealed, ABC):

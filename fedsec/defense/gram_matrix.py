@@ -26,23 +26,26 @@ _SAFE = 2.0**400
 
 
 class Gram:
-    """Inner products of rows and of the origin about one center, worked out when first asked for.
+    """Inner products of rows, references and the origin about one center, worked out when first asked for.
 
-    The origin is a point like the rows, the last one: norms are distances from it, and a row that is shortened lies
-    between it and the origin. So every mixture of rows is an affine one, and the center drops out.
+    References are further points that a rule thinks with, and no pre-aggregator mixes. The origin is a point like the
+    rows, the last one: norms are distances from it, and a row that is shortened lies between it and the origin. So
+    every mixture of rows is an affine one, and the center drops out.
 
     Args:
         count: of the rows.
-        products: gives the inner products of rows and origin, [rows + 1, rows + 1], on the CPU, and their unit.
+        products: gives the inner products of rows, references and origin, on the CPU, and their unit.
     """
 
     def __init__(self, count: int, products: Callable[[], tuple[Float64[Tensor, "points points"], float]]) -> None:
         self._count, self._products = count, products
 
     @staticmethod
-    def of(updates: Float[Tensor, "clients parameters"]) -> "Gram":
-        """The Gram matrix of finite rows, on any device."""
-        return Gram(len(updates), lambda: _products(updates))
+    def of(
+        updates: Float[Tensor, "clients parameters"], references: Float[Tensor, "references parameters"] | None = None
+    ) -> "Gram":
+        """The Gram matrix of finite rows and further points, on any device."""
+        return Gram(len(updates), lambda: _products(updates, references))
 
     def __len__(self) -> int:
         return self._count
@@ -52,51 +55,79 @@ class Gram:
         """What lengths are measured in: 1 but for numbers whose squares float64 cannot hold."""
         return self._known[1]
 
-    def squared_distances(self) -> Float64[Tensor, "rows rows"]:
-        """Between every two rows, in squared units; exactly 0 from a row to itself, never negative."""
-        return _squared_distances(self._known[0])[:-1, :-1]
+    def squared_distances(self, *, references: bool = False) -> Float64[Tensor, "rows rows"]:
+        """Between every two rows, in squared units; exactly 0 from a row to itself, never negative.
 
-    def squared_norms(self) -> Float64[Tensor, "rows"]:
-        """Of every row, in squared units."""
-        return _squared_distances(self._known[0])[:-1, -1]
+        Args:
+            references: go on with the references after the rows.
+        """
+        return self._distances[self._points(references), self._points(references)].clone()
+
+    def squared_norms(self, *, references: bool = False) -> Float64[Tensor, "rows"]:
+        """Of every row, and of the references if asked for, in squared units."""
+        return self._distances[self._points(references), -1].clone()
+
+    def inner_products(self, *, references: bool = False) -> Float64[Tensor, "rows rows"]:
+        """Of every two rows as vectors from the origin, and of the references if asked for, in squared units."""
+        chosen, inner = self._points(references), self._known[0]
+        return (inner - inner[-1] - inner[:, -1:] + inner[-1, -1])[chosen, chosen]
+
+    def cosines(self, *, references: bool = False) -> Float64[Tensor, "rows rows"]:
+        """Of the angles between every two rows, in [-1, 1]; 0 with a row of zeros, and 1 of any other with itself."""
+        lengths = self.squared_norms(references=references).sqrt()
+        spread = torch.where(lengths > 0, lengths, torch.inf)
+        cosines = (self.inner_products(references=references) / spread / spread[:, None]).clamp(-1, 1)
+        cosines.diagonal().copy_((lengths > 0).double())
+        return cosines
 
     def mixed(self, mixing: Float64[Tensor, "mixed rows"]) -> "Gram":
-        """Of the rows `mixing @ updates`, which nobody has to form: W G W^T."""
+        """Of the rows `mixing @ updates`, which nobody has to form: W G W^T; references stay as they are."""
 
         def products() -> tuple[Tensor, float]:
             inner, unit = self._known
-            points = torch.zeros(len(mixing) + 1, len(inner), dtype=torch.float64)
-            points[:-1, :-1] = mixing
+            num_mixed, rows = mixing.shape
+            points = torch.zeros(num_mixed + len(inner) - rows, len(inner), dtype=torch.float64)
+            points[:num_mixed, :rows] = mixing
+            points[num_mixed:-1, rows:-1] = torch.eye(len(inner) - rows - 1, dtype=torch.float64)
             points[:, -1] = 1 - points.sum(1)  # the rest of each row's weight, and all of the origin's own
             return points @ inner @ points.T, unit
 
         return Gram(len(mixing), products)
 
+    def _points(self, references: bool) -> slice:
+        return slice(len(self._known[0]) - 1 if references else self._count)
+
     @cached_property
     def _known(self) -> tuple[Tensor, float]:
         return self._products()
 
+    @cached_property
+    def _distances(self) -> Tensor:
+        return _squared_distances(self._known[0])
 
-def _products(updates: Tensor) -> tuple[Tensor, float]:
-    unit = _unit(updates)
-    inner = _about(updates, None, unit)
+
+def _products(updates: Tensor, references: Tensor | None) -> tuple[Tensor, float]:
+    unit = _unit(updates, references)
+    inner = _about(updates, references, None, unit)
     distances, norms = _squared_distances(inner), inner.diagonal()
     close = distances < _CLOSE * (norms[:, None] + norms)
     close.fill_diagonal_(False)
     if bool(close[:-1, :-1].any()):
-        rows = distances[:-1, :-1]
+        rows = distances[: len(updates), : len(updates)]
         central = int(rows.median(1).values.argmin())
-        inner = _about(updates, updates[central], unit)
+        inner = _about(updates, references, updates[central], unit)
     return inner, unit
 
 
-def _about(updates: Tensor, center: Tensor | None, unit: float) -> Tensor:
-    """Inner products of the rows and the origin, less the center."""
-    chunks, points = column_chunks(updates), len(updates) + 1
-    totals = torch.zeros(len(chunks), points, points, dtype=torch.float64, device=updates.device)
+def _about(updates: Tensor, references: Tensor | None, center: Tensor | None, unit: float) -> Tensor:
+    """Inner products of the rows, the references and the origin, less the center."""
+    chunks, count = column_chunks(updates), len(updates) + (0 if references is None else len(references))
+    totals = torch.zeros(len(chunks), count + 1, count + 1, dtype=torch.float64, device=updates.device)
 
     def add(columns: slice, index: int, scratch: Scratch) -> None:
         rows = _in_units(updates[:, columns], unit)
+        if references is not None:
+            rows = torch.cat([rows, _in_units(references[:, columns], unit)])
         if center is None:
             totals[index, :-1, :-1] = rows @ rows.T
             return
@@ -119,11 +150,11 @@ def _squared_distances(inner: Tensor) -> Tensor:
     return distances.fill_diagonal_(0)
 
 
-def _unit(updates: Tensor) -> float:
+def _unit(updates: Tensor, references: Tensor | None) -> float:
     """A power of two near the largest number, where squares of float64 would leave its range; else 1."""
     if updates.dtype != torch.float64:
         return 1.0
-    largest = float(updates.abs().amax())
+    largest = max(float(points.abs().amax()) for points in (updates, references) if points is not None)
     if largest == 0 or 1 / _SAFE < largest < _SAFE:
         return 1.0
     return float(2.0 ** (frexp(largest)[1] - 1))

@@ -67,25 +67,30 @@ def compiled_middle_mean(clients: int, trim: int, dtype: torch.dtype) -> Callabl
 
 
 def weighted_sum(
-    chunk: Float[Tensor, "clients columns"], weights: Sequence[float], scratch: Scratch
+    chunk: Float[Tensor, "clients columns"] | Sequence[Float[Tensor, "columns"]],
+    weights: Sequence[float],
+    scratch: Scratch,
 ) -> Float[Tensor, "columns"]:
-    """Sum of the rows, each times its weight, for non-negative weights that sum to one.
+    """Sum of the rows, each times its weight.
 
-    The weight is applied before the addition, so that huge finite rows do not overflow on the way.
+    The weight is applied before the addition, so that huge finite rows do not overflow on the way, where weights are
+    not negative and sum to at most one.
 
     Args:
-        chunk: finite values.
+        chunk: finite values, at least one row.
         weights: one for each client.
         scratch: this thread's buffers; the result may live there until the next call.
 
     Returns:
         One value a column, always finite, in the dtype of `chunk`.
     """
-    (total,) = scratch.rows("total", 1, chunk, accumulator_dtype(chunk.dtype))
+    rows = chunk.unbind(0) if isinstance(chunk, Tensor) else chunk
+    like = rows[0]
+    (total,) = scratch.rows("total", 1, like[None], accumulator_dtype(like.dtype))
     total.zero_()
-    for row, weight in zip(chunk.unbind(0), weights, strict=True):
+    for row, weight in zip(rows, weights, strict=True):
         total.add_(row, alpha=weight)
-    return _finite(total, chunk.dtype)
+    return _finite(total, like.dtype)
 
 
 def middle_share(chunk: Float[Tensor, "clients columns"], trim: int, scratch: Scratch) -> Float64[Tensor, "clients"]:

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.defense.aggregation import Aggregator, Cohort
-from fedsec.defense.gram import PreAggregator
+from fedsec.defense.aggregation import Aggregator
+from fedsec.defense.cohort import Cohort, relative_parts
+from fedsec.defense.gram import GramRule, PreAggregator
 from fedsec.defense.gram_matrix import Gram
 from fedsec.defense.private_aggregation import PrivateAggregator
 from fedsec.defense.updates import UpdateTransform, compose
@@ -68,6 +69,8 @@ class Pipeline(Aggregator):
             )
         self._transform = compose(self.transforms)
         self.uses_weights, self.needs_global_model = self.rule.uses_weights, self.rule.needs_global_model
+        self.needs_server_update, self.needs_shapes = self.rule.needs_server_update, self.rule.needs_shapes
+        self.detects = self.rule.detects
         drawing = [member.draws for member in self.transforms] + [member.draws for member in self.pre_aggregators]
         self.draws = self.rule.draws or any(drawing)
 
@@ -115,8 +118,10 @@ class Pipeline(Aggregator):
             updates = self.sent(updates, _each_own(cohort.generator, len(updates)))
             if not bool(updates.isfinite().all()):
                 raise InputError("Pipeline: a transform made finite updates NaN or infinite")
-        cohort = replace(cohort, updates=updates)
-        gram, mixing = Gram.of(updates), None
+        cohort = replace(cohort, updates=updates, shapes=cohort.shapes or _sizes(self.shapes))
+        if isinstance(self.rule, GramRule):
+            cohort = replace(cohort, references=self.rule.checked_references(cohort))
+        gram, mixing = Gram.of(updates, cohort.references), None
         for member in self.pre_aggregators:
             matrix = member.checked_mixing(gram, replace(cohort, mixing=mixing, gram=gram))
             mixing = matrix if mixing is None else matrix @ mixing
@@ -137,7 +142,16 @@ class Pipeline(Aggregator):
         if cohort.parts is None:
             return shares
         own = shares @ cohort.parts
-        return torch.tensor(_normalized(own), dtype=torch.float64, device=own.device)
+        return torch.tensor(relative_parts(own.tolist()), dtype=torch.float64, device=own.device)
+
+    def suspects(self, cohort: Cohort) -> Sequence[int]:
+        """The clients that the rule suspects; of mixed rows, the clients that are in none of those that it took."""
+        if cohort.parts is None:
+            return self.rule.suspects(cohort)
+        return [row for row, share in enumerate(self.shares(cohort).tolist()) if share == 0]
+
+    def remember(self, cohort: Cohort, vector: Float[Tensor, "parameters"]) -> None:
+        self.rule.remember(cohort, vector)
 
     def state(self) -> dict[str, Tensor]:
         stages = enumerate(self._stages())
@@ -181,6 +195,10 @@ def _parts(
     if isinstance(member, Pipeline):
         return *member.transforms, *member.pre_aggregators, member.rule
     return (member,)
+
+
+def _sizes(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, torch.Size] | None:
+    return None if shapes is None else {name: torch.Size(shape) for name, shape in shapes.items()}
 
 
 def _each_own(generator: torch.Generator | None, count: int) -> list[torch.Generator] | None:

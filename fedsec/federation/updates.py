@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.data.datasets import Split
-from fedsec.defense import Aggregate, Aggregator, PrivateAggregator
+from fedsec.defense import Aggregate, Aggregator, PrivateAggregator, RoundContext
 from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.batch_norm import NormStatistics
 from fedsec.engine.messages import LocalResult, Start
@@ -284,7 +284,8 @@ class Federation(GlobalModelLoop):
         aggregates = {}
         for name, rows in received.items():
             try:
-                aggregates[name] = aggregated(self._rules[name], rows, coefficients, drawn[name])
+                context = self._context(clients, drawn[name])
+                aggregates[name] = aggregated(self._rules[name], rows, coefficients, context)
             except AggregationError as error:
                 if bool(rows.isfinite().all(1).any()):
                     raise AggregationError(f"round {round_number}, clients {list(clients)}: {error}") from error
@@ -293,6 +294,10 @@ class Federation(GlobalModelLoop):
             except InputError as error:  # fewer clients than the rule needs, by sampling or for lack of budget
                 raise InputError(f"round {round_number}, clients {list(clients)}: {error}") from error
         return aggregates
+
+    def _context(self, clients: Sequence[int], generator: torch.Generator | None) -> RoundContext:
+        """What rules may need to know of a round."""
+        return {"generator": generator, "clients": clients, "shapes": self.trainer.layout.shapes}
 
     def _idle(self, sampled: Sequence[int], heard: Sequence[int]) -> RoundResult:
         """A round in which nobody takes part, for lack of privacy budget or by chance: the model stays as it is.

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.defense import Aggregate, Aggregator, PrivateAggregator
+from fedsec.defense import Aggregate, Aggregator, PrivateAggregator, RoundContext
 from fedsec.privacy import Epsilon, Ledger
 
 
@@ -56,7 +56,7 @@ def aggregated(
     rule: Aggregator,
     rows: Float[Tensor, "clients parameters"],
     coefficients: Float[Tensor, "clients"],
-    generator: torch.Generator | None,
+    context: RoundContext,
 ) -> Aggregate:
     """A round's aggregate; of a private rule that lost every row, what it gives for a round without clients.
 
@@ -64,17 +64,18 @@ def aggregated(
         rule: of the server.
         rows: what it received.
         coefficients: of the clients, for rules that use weights.
-        generator: of rules that draw.
+        context: what rules may need to know of the round.
 
     Raises:
         AggregationError: the rule cannot work with these rows.
     """
     if isinstance(rule, PrivateAggregator) and not bool(rows.isfinite().all(1).any()):
         # That a round lost everybody is as private as that nobody was drawn for it.
+        generator = context.get("generator")
         assert generator is not None
         influence = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
         return Aggregate(rule.nobody(torch.zeros_like(rows[0]), generator), influence, tuple(range(len(rows))))
-    return rule.aggregate(rows, coefficients if rule.uses_weights else None, generator=generator)
+    return rule.aggregate(rows, coefficients if rule.uses_weights else None, **context)
 
 
 def tagged(state: Mapping[str, Tensor], tag: str) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedsec.defense import Aggregator
+from fedsec.defense import Aggregate, Aggregator, RoundContext
 from fedsec.errors import AggregationError, InputError
 from fedsec.testing.checks import (
     devices,
@@ -51,19 +51,27 @@ def check_aggregator(
         for dtype in _DTYPES:
             _check_result(rule, random_matrix(num_clients, 37, dtype=dtype, device=device))
         updates = random_matrix(num_clients, 1003, device=device)
-        vector = rule(updates)
+        call = _FreshRule(rule)
+        vector = call(updates)
         if permutation_invariant:
             for order in (torch.arange(num_clients).roll(1), torch.randperm(num_clients, generator=seeded(1))):
-                expect_close(rule(updates[order.to(device)]), vector, "the order of the clients must not matter")
+                expect_close(call(updates[order.to(device)]), vector, "the order of the clients must not matter")
         if translation_equivariant:
             shift = random_matrix(1, 1003, seed=2, device=device)
-            expect_close(rule(updates + shift), vector + shift[0], "a common shift must shift the result")
+            expect_close(call(updates + shift), vector + shift[0], "a common shift must shift the result")
         _check_gate(rule, updates)
         _check_weights(rule, updates)
         if num_byzantine:
             _check_breakdown(rule, updates, num_byzantine)
     for malformed in (torch.zeros(num_clients), torch.zeros(0, 3), torch.zeros(num_clients, 0), updates.long()):
-        expect_error(InputError, partial(rule, malformed), f"{malformed.dtype} of {tuple(malformed.shape)}")
+        expect_error(
+            InputError,
+            partial(rule, malformed, generator=seeded(1) if rule.draws else None),
+            f"{malformed.dtype} of {tuple(malformed.shape)}",
+        )
+    for missing in _needs(rule):
+        some = {key: value for key, value in _context(rule, updates).items() if key != missing}
+        expect_error(InputError, partial(rule, updates, **some), f"no {missing}")
 
 
 def check_data_poisoning(attack: DataPoisoning, *, num_classes: int | None = 10, changes_images: bool = False) -> None:
@@ -222,50 +230,53 @@ def _check_craft(attack: UpdatePoisoning, num_byzantine: int, dtype: torch.dtype
 
 
 def _check_result(rule: Aggregator, updates: Tensor) -> None:
-    before = updates.clone()
+    before, call = updates.clone(), _FreshRule(rule)
     with global_randomness_untouched():
-        vector = rule(updates)
+        vector = call(updates)
     what = f"for {updates.dtype} on {updates.device}"
     expect(vector.shape == updates.shape[1:], f"one value a column {what}, not {tuple(vector.shape)}")
     expect(vector.dtype == updates.dtype and vector.device == updates.device, f"same dtype and device {what}")
     expect(bool(vector.isfinite().all()), f"a finite result {what}")
     expect(torch.equal(updates, before), f"the updates must not change {what}")
-    expect(torch.equal(vector, rule(updates)), f"the same result twice {what}")
-    aggregate = rule.aggregate(updates)
+    expect(torch.equal(vector, call(updates)), f"the same result twice {what}")
+    aggregate = call.aggregate(updates)
     expect(torch.equal(vector, aggregate.vector), f"aggregate() must give the vector of __call__ {what}")
     _expect_influence(aggregate.influence, len(updates))
     expect(aggregate.rejected == (), f"finite rows must not be rejected {what}")
+    _expect_suspicion(rule, aggregate)
 
 
 def _check_gate(rule: Aggregator, updates: Tensor) -> None:
     largest = torch.finfo(updates.dtype).max
     huge = updates / updates.abs().max() * largest
-    aggregate = rule.aggregate(huge)
+    call = _FreshRule(rule)
+    aggregate = call.aggregate(huge)
     expect(bool(aggregate.vector.isfinite().all()) and not aggregate.rejected, "huge finite rows are not rejected")
-    expect_error(AggregationError, partial(rule, updates * torch.inf), "no finite row is left")
+    expect_error(AggregationError, partial(call, updates * torch.inf), "no finite row is left")
     for value in (torch.nan, torch.inf, -torch.inf):
         broken = updates.clone()
         broken[1, -1] = value
         if rule.max_rejected(len(updates)) == 0:
-            expect_error(AggregationError, partial(rule, broken), "a row was lost")
+            expect_error(AggregationError, partial(call, broken), "a row was lost")
             continue
-        aggregate = rule.aggregate(broken)
+        aggregate = call.aggregate(broken)
         expect(aggregate.rejected == (1,), f"the row with {value} must be reported")
         expect(bool(aggregate.vector.isfinite().all()), f"a finite result in spite of {value}")
         _expect_influence(aggregate.influence, len(updates))
         expect(float(aggregate.influence[1]) == 0, "a rejected row has no influence")
+        _expect_suspicion(rule, aggregate)
 
 
 def _check_weights(rule: Aggregator, updates: Tensor) -> None:
-    weights = torch.arange(len(updates), dtype=torch.float32)
+    weights, call = torch.arange(len(updates), dtype=torch.float32), _FreshRule(rule)
     for malformed in (weights[1:], -weights, weights * 0, weights + torch.nan):
-        expect_error(InputError, partial(rule, updates, malformed), f"weights {malformed.tolist()}")
-    vector, weighted = rule(updates), rule.aggregate(updates, weights)
+        expect_error(InputError, partial(call, updates, malformed), f"weights {malformed.tolist()}")
+    vector, weighted = call(updates), call.aggregate(updates, weights)
     _expect_influence(weighted.influence, len(updates))
     if rule.uses_weights:
         expect(not torch.equal(vector, weighted.vector), "weights must matter")
         expect(float(weighted.influence[0]) == 0, "a client of weight zero has no influence")
-        expect_close(rule(updates, 7 * weights), weighted.vector, "only the weights' ratios may matter")
+        expect_close(call(updates, 7 * weights), weighted.vector, "only the weights' ratios may matter")
     else:
         expect(torch.equal(vector, weighted.vector), "weights must be ignored")
 
@@ -277,7 +288,7 @@ def _check_breakdown(rule: Aggregator, updates: Tensor, num_byzantine: int) -> N
     for size in (1e30, -1e30):
         attacked = updates.clone()
         attacked[:num_byzantine] = size
-        vector = rule(attacked)
+        vector = _FreshRule(rule)(attacked)
         inside = (vector >= low - slack) & (vector <= high + slack)
         expect(bool(inside.all()), f"{num_byzantine} rows of {size} must not move the result beyond the honest rows")
 
@@ -285,4 +296,43 @@ def _check_breakdown(rule: Aggregator, updates: Tensor, num_byzantine: int) -> N
 def _expect_influence(influence: Tensor, num_clients: int) -> None:
     expect(influence.shape == (num_clients,), f"one influence for each client, not {tuple(influence.shape)}")
     expect(bool((influence >= 0).all()), "influences are not negative")
-    expect(abs(float(influence.sum()) - 1) < 1e-6, f"influences sum to one, not {float(influence.sum())}")
+    total = float(influence.sum())
+    expect(total == 0 or abs(total - 1) < 1e-6, f"influences sum to one, or to zero where nobody counted, not {total}")
+
+
+def _expect_suspicion(rule: Aggregator, aggregate: Aggregate) -> None:
+    suspected = aggregate.suspected
+    if not rule.detects or suspected is None:
+        expect(suspected is None and not rule.detects, "suspects of rules that detect, and of no others")
+        return
+    expect({*aggregate.rejected} <= {*suspected}, "rejected rows are suspected ones")
+    excluded = not bool(aggregate.influence[list(suspected)].any())
+    expect(excluded, "whom a rule takes for Byzantine has no influence")
+
+
+class _FreshRule:
+    """Calls a rule, with all that it needs, as if it had never been called before."""
+
+    def __init__(self, rule: Aggregator) -> None:
+        self.rule, self.start = rule, {name: tensor.clone() for name, tensor in rule.state().items()}
+
+    def __call__(self, updates: Tensor, weights: Tensor | None = None) -> Tensor:
+        self.rule.restore(self.start)
+        return self.rule(updates, weights, **_context(self.rule, updates))
+
+    def aggregate(self, updates: Tensor, weights: Tensor | None = None) -> Aggregate:
+        self.rule.restore(self.start)
+        return self.rule.aggregate(updates, weights, **_context(self.rule, updates))
+
+
+def _context(rule: Aggregator, updates: Tensor) -> RoundContext:
+    columns = updates.shape[-1]
+    server = random_matrix(1, columns, dtype=updates.dtype, device=str(updates.device), seed=9)[0]
+    known: RoundContext = {"generator": seeded(1), "server_update": server}
+    known["shapes"] = {"weight": (columns // 2, 2), "bias": (columns % 2,)}
+    return {key: value for key, value in known.items() if key in _needs(rule)}  # type: ignore[return-value]
+
+
+def _needs(rule: Aggregator) -> list[str]:
+    needed = {"generator": rule.draws, "server_update": rule.needs_server_update, "shapes": rule.needs_shapes}
+    return [key for key, value in needed.items() if value]

@@ -1,0 +1,137 @@
+"""What goes through a server's rule in one round: the rows that it sees, and what it gives of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from fedsec.defense.gram_matrix import Gram
+from fedsec.defense.order_statistics import accumulator_dtype
+from fedsec.errors import InputError
+
+__all__ = ["Aggregate", "Cohort", "RoundContext", "check_context", "relative_parts"]
+
+
+class RoundContext(TypedDict, total=False):
+    """What a rule may need to know of a round beside its updates; each key may be left out.
+
+    Keys:
+        generator: of the random numbers of a rule that `draws`, on the CPU; never twice the same.
+        clients: the numbers of the rows' clients, each once, for rules that remember them; 0, 1, ... by default.
+        server_update: [parameters] what the server's own data make of the global model, for rules that trust it.
+        shapes: the shape of every parameter by name, in their order in a row, for rules that treat layers one by one.
+    """
+
+    generator: torch.Generator | None
+    clients: Sequence[int] | None
+    server_update: Tensor | None
+    shapes: Mapping[str, Sequence[int]] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Aggregate:
+    """One aggregation and the verdict on every client.
+
+    Attributes:
+        vector: the aggregated update.
+        influence: which part of the vector each client contributed; sums to one, or to zero where none counted; zero
+            for rejected rows.
+        rejected: numbers of the rows that were not finite.
+        suspected: numbers of the rows that the rule takes for Byzantine and leaves out, rejected ones included; None of
+            a rule that does not say.
+    """
+
+    vector: Float[Tensor, "parameters"]
+    influence: Float64[Tensor, "clients"]
+    rejected: tuple[int, ...]
+    suspected: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """The rows that passed the gate, and what a rule sees of them.
+
+    Attributes:
+        updates: finite rows, at least one.
+        weights: one for each row that the rule sees, summing to one; not negative but where a rule has set them.
+        num_rejected: how many further rows the gate held back.
+        generator: of rules that draw random numbers, on the CPU; None for the others.
+        mixing: where rows were mixed before the rule, it sees `mixing @ updates`, of which nobody makes a copy.
+        gram: inner products of the rows that the rule sees, for those that ask; not worked out before.
+        parts: where rows were mixed, each client's part in each row that the rule sees.
+        clients: the numbers of the clients of `updates`.
+        server_update: what the server's own data make of the global model; None where it has none.
+        shapes: of the parameters by name, in their order in a row; None where nobody said.
+        references: further points that a rule thinks with, such as a center of its own; see `GramRule.references`.
+        reference_weights: how much each of them counts in the result.
+    """
+
+    updates: Float[Tensor, "clients parameters"]
+    weights: tuple[float, ...]
+    num_rejected: int
+    generator: torch.Generator | None = None
+    mixing: Float64[Tensor, "mixed clients"] | None = None
+    gram: Gram | None = None
+    parts: Float64[Tensor, "mixed clients"] | None = None
+    clients: tuple[int, ...] = ()
+    server_update: Float[Tensor, "parameters"] | None = None
+    shapes: Mapping[str, torch.Size] | None = None
+    references: Float[Tensor, "references parameters"] | None = None
+    reference_weights: tuple[float, ...] = ()
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows the rule sees."""
+        return len(self.updates) if self.mixing is None else len(self.mixing)
+
+    @property
+    def num_references(self) -> int:
+        """How many further points there are."""
+        return 0 if self.references is None else len(self.references)
+
+    def rows(self, columns: slice) -> Float[Tensor, "rows columns"]:
+        """Some columns of the rows that the rule sees; must not be written to."""
+        chunk = self.updates[:, columns]
+        if self.mixing is None:
+            return chunk
+        wide = chunk.to(accumulator_dtype(chunk.dtype))
+        largest = torch.finfo(chunk.dtype).max  # rounding may carry a mixture of the largest numbers beyond them
+        return (self.mixing.to(wide) @ wide).clamp(-largest, largest).to(chunk.dtype)
+
+
+def check_context(rule: str, context: RoundContext, updates: Float[Tensor, "clients parameters"]) -> None:
+    """That what was said of a round goes with its updates.
+
+    Raises:
+        InputError: it does not; names the rule.
+    """
+    generator, clients = context.get("generator"), context.get("clients")
+    if generator is not None and generator.device.type != "cpu":
+        raise InputError(f"{rule}: generator must be on the CPU, not on {generator.device}")
+    if clients is not None and (len(clients) != len(updates) or len({*clients}) != len(updates)):
+        raise InputError(f"{rule}: clients must be {len(updates)} different numbers, one a row, not {list(clients)}")
+    server = context.get("server_update")
+    if server is not None:
+        like = updates[0]
+        if (server.shape, server.dtype, server.device) != (like.shape, like.dtype, like.device):
+            raise InputError(
+                f"{rule}: server_update must be like a row, {like.dtype} of shape {tuple(like.shape)} on "
+                f"{like.device}, not {server.dtype} of shape {tuple(server.shape)} on {server.device}"
+            )
+        if not bool(server.isfinite().all()):
+            raise InputError(f"{rule}: server_update holds NaN or infinity; expected finite numbers")
+    shapes = context.get("shapes")
+    if shapes is not None:
+        size = sum(torch.Size(shape).numel() for shape in shapes.values())
+        if size != updates.shape[1]:
+            raise InputError(f"{rule}: shapes of {size} numbers do not go with rows of {updates.shape[1]}")
+
+
+def relative_parts(weights: Sequence[float]) -> tuple[float, ...]:
+    """Magnitudes as parts of their sum; zeros where nothing counts."""
+    magnitudes = [abs(weight) for weight in weights]
+    total = sum(magnitudes)
+    return tuple(magnitude / total for magnitude in magnitudes) if total > 0 else (0.0,) * len(magnitudes)
