@@ -1,5 +1,6 @@
 """What the server receives in place of what the Byzantine clients would have sent."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -8,73 +9,130 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.defense import Aggregator
+from fedsec.federation.user_privacy import tagged, untagged
 from fedsec.seeds import Streams
 from fedsec.threat import AttackerView, UpdatePoisoning
 
+_LAST = "last aggregate"
 
-def forged(
-    sent: Mapping[str, Float[Tensor, "clients parameters"]],
-    attack: object | None,
-    byzantine: Sequence[int],
-    parameters: Float[Tensor, "parameters"],
-    round_number: int,
-    streams: Streams,
-    rule: Aggregator,
-) -> dict[str, Float[Tensor, "clients parameters"]]:
-    """What the server receives of each vector: what was sent, the Byzantine clients' rows forged.
 
-    An attack forges one vector after another. A client of which one vector is not finite is not heard at all: its rows
-    are NaN in the others, too.
+class Forgery:
+    """The attack on updates of one federation, and all that it remembers.
+
+    Each vector that clients send is forged by an attack of its own: one that remembers must not mix them up.
 
     Args:
-        sent: of each vector a row for each client; left unchanged, and handed on as it is where nobody forges.
         attack: what the Byzantine clients do; only attacks on updates do anything here.
-        byzantine: their places in the rows.
-        parameters: that the server broadcast.
-        round_number: from 1.
+        sends: names of the vectors that clients send, the update first.
         streams: the experiment's.
-        rule: of the server, for attacks that adapt to it.
+
+    Attributes:
+        report: what the attack had to say of the last round.
     """
-    received = dict(sent)
-    if byzantine and isinstance(attack, UpdatePoisoning):
-        received = {
-            name: _forged(name, rows, attack, byzantine, parameters, round_number, streams, rule)
-            for name, rows in sent.items()
-        }
-    if len(received) > 1:
-        lost = torch.stack([~rows.isfinite().all(1) for rows in received.values()]).any(0)
-        if bool(lost.any()):
-            received = {name: rows.masked_fill(lost[:, None], torch.nan) for name, rows in received.items()}
-    return received
 
+    def __init__(self, attack: object | None, sends: Sequence[str], streams: Streams) -> None:
+        self._attacks: dict[str, UpdatePoisoning] = {}
+        if isinstance(attack, UpdatePoisoning):
+            self._attacks = {name: attack if name == "update" else copy.deepcopy(attack) for name in sends}
+        self._streams = streams
+        self._last: dict[str, Tensor] = {}
+        self.report: dict[str, float | str] = {}
 
-def _forged(
-    name: str,
-    rows: Float[Tensor, "clients parameters"],
-    attack: UpdatePoisoning,
-    byzantine: Sequence[int],
-    parameters: Float[Tensor, "parameters"],
-    round_number: int,
-    streams: Streams,
-    rule: Aggregator,
-) -> Float[Tensor, "clients parameters"]:
-    places, attackers = list(byzantine), set(byzantine)
-    honest = [place for place in range(len(rows)) if place not in attackers] if attack.knowledge == "omniscient" else []
-    stream = ("attack", "round", round_number, *(() if name == "update" else (name,)))
-    generator = streams.torch(*stream)
-    view = AttackerView(
-        own=rows[places],
-        honest=rows[honest],
-        parameters=parameters,
-        num_clients=len(rows),
-        num_byzantine=len(places),
-        round=round_number,
-        generator=generator,
-        defense=partial(_tried, rule, generator),
-    )
-    received = rows.clone()
-    received[places] = attack.craft(view)
-    return received
+    def __call__(
+        self,
+        sent: Mapping[str, Float[Tensor, "clients parameters"]],
+        clients: Sequence[int],
+        byzantine: Sequence[int],
+        parameters: Float[Tensor, "parameters"],
+        round_number: int,
+        rule: Aggregator,
+    ) -> dict[str, Float[Tensor, "clients parameters"]]:
+        """What the server receives of each vector: what was sent, the Byzantine clients' rows forged.
+
+        An attack forges one vector after another. A client of which one vector is not finite is not heard at all: its
+        rows are NaN in the others, too.
+
+        Args:
+            sent: of each vector a row for each client; left unchanged, and handed on as it is where nobody forges.
+            clients: their ids.
+            byzantine: places of the Byzantine ones in the rows.
+            parameters: that the server broadcast.
+            round_number: from 1.
+            rule: of the server, for attacks that adapt to it.
+        """
+        received, self.report = dict(sent), {}
+        if byzantine and self._attacks:
+            received = {
+                name: self._forged(name, rows, clients, byzantine, parameters, round_number, rule)
+                for name, rows in sent.items()
+            }
+        if len(received) > 1:
+            lost = torch.stack([~rows.isfinite().all(1) for rows in received.values()]).any(0)
+            if bool(lost.any()):
+                received = {name: rows.masked_fill(lost[:, None], torch.nan) for name, rows in received.items()}
+        return received
+
+    def remember(self, aggregates: Mapping[str, Float[Tensor, "parameters"]]) -> None:
+        """Note what the server made of a round's rows, for attacks that look at it in the next one."""
+        if any(attack.needs_last_aggregate for attack in self._attacks.values()):
+            self._last = dict(aggregates)
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next rounds' rows depend on, by name; nothing for attacks that do not remember."""
+        state = tagged(self._last, _LAST)
+        for name, attack in self._attacks.items():
+            state |= {f"{name}.{key}": tensor.clone() for key, tensor in attack.state().items()}
+        return state
+
+    def restore(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        """Take over what `state` gave.
+
+        Args:
+            state: on any device.
+            device: of the federation's tensors.
+
+        Raises:
+            InputError: it is not what this attack remembers.
+        """
+        state = {name: tensor.to(device, copy=True) for name, tensor in state.items()}
+        self._last = untagged(state, _LAST)
+        for name, attack in self._attacks.items():
+            attack.restore(untagged(state, name))
+
+    def _forged(
+        self,
+        name: str,
+        rows: Float[Tensor, "clients parameters"],
+        clients: Sequence[int],
+        byzantine: Sequence[int],
+        parameters: Float[Tensor, "parameters"],
+        round_number: int,
+        rule: Aggregator,
+    ) -> Float[Tensor, "clients parameters"]:
+        attack = self._attacks[name]
+        places, attackers = list(byzantine), set(byzantine)
+        honest = [place for place in range(len(rows)) if place not in attackers]
+        if attack.knowledge == "own":
+            honest = []
+        stream = ("attack", "round", round_number, *(() if name == "update" else (name,)))
+        generator = self._streams.torch(*stream)
+        view = AttackerView(
+            own=rows[places],
+            honest=rows[honest],
+            parameters=parameters,
+            num_clients=len(rows),
+            num_byzantine=len(places),
+            round=round_number,
+            generator=generator,
+            defense=partial(_tried, rule, generator),
+            clients=tuple(clients[place] for place in honest),
+            last_aggregate=self._last.get(name),
+        )
+        received = rows.clone()
+        received[places] = attack.craft(view)
+        if name == "update":
+            self.report = view.report
+        return received
 
 
 def _tried(rule: Aggregator, generator: torch.Generator, rows: Tensor) -> Tensor:

@@ -81,6 +81,7 @@ class RoundResult:
         diverged: whether what is trained was no longer finite after this round; it is then the last one, and the
             metrics are those of answering always alike.
         per_class: name -> a value for each class; None each where this round is not evaluated.
+        attack: what an attack on updates has to say of this round, by name.
     """
 
     round: int
@@ -97,6 +98,7 @@ class RoundResult:
     user_epsilon: float | None = None
     diverged: bool = False
     per_class: Mapping[str, tuple[float, ...] | None] = field(default_factory=dict)
+    attack: Mapping[str, float | str] = field(default_factory=dict)
 
     @property
     def evaluated(self) -> bool:

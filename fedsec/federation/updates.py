@@ -21,7 +21,7 @@ from fedsec.federation import guards
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, UpdateAlgorithm
 from fedsec.federation.client_defenses import ClientDefenses
 from fedsec.federation.example_privacy import RunPrivacy
-from fedsec.federation.forgery import forged
+from fedsec.federation.forgery import Forgery
 from fedsec.federation.global_model import GlobalModelLoop
 from fedsec.federation.rounds import EdgeCost, RoundResult, Sampling, Threat, checked_state, poison_data
 from fedsec.federation.user_privacy import Releases, aggregated, tagged, untagged
@@ -136,6 +136,7 @@ class Federation(GlobalModelLoop):
             trainer.check(algorithm.training, self.clients_per_round)
         # Each vector is aggregated by a rule of its own: one that remembers must not mix them up.
         self._rules = {name: aggregator if name == "update" else copy.deepcopy(aggregator) for name in algorithm.sends}
+        self.forgery = Forgery(self.threat.attack, algorithm.sends, streams)
         self.algorithm_state = algorithm.init(trainer.start(self.module).parameters, self.num_clients)
         self._costs = module_costs(module, tuple(self.evaluator.images.shape[1:]))
 
@@ -149,7 +150,8 @@ class Federation(GlobalModelLoop):
         self.algorithm_state = {**self.algorithm_state, "parameters": vector}
 
     def state(self) -> dict[str, Tensor]:
-        return {**self._model_state(), **({} if self.privacy is None else self.privacy.state())}
+        spent = {} if self.privacy is None else self.privacy.state()
+        return {**self._model_state(), **spent, **tagged(self.forgery.state(), _ATTACK)}
 
     def _model_state(self) -> dict[str, Tensor]:
         # Copies of what rounds write into, client by client.
@@ -162,8 +164,11 @@ class Federation(GlobalModelLoop):
 
     def restore(self, state: Mapping[str, Tensor], round_number: int) -> None:
         spent = {} if self.privacy is None else {name: state[name] for name in self.privacy.state() if name in state}
-        rest = {name: tensor for name, tensor in state.items() if name not in spent}
+        # What an attack remembers has no shape before it began: it says itself whether this is it.
+        forging = untagged(state, _ATTACK)
+        rest = {name: row for name, row in state.items() if name not in {*spent, *tagged(forging, _ATTACK)}}
         restored = checked_state(rest, self._model_state())
+        self.forgery.restore(forging, self.parameters.device)
         if self.privacy is not None:
             self.privacy.restore(spent)
         memory = {name: tensor.clone() for name, tensor in untagged(restored, "algorithm").items()}
@@ -204,7 +209,7 @@ class Federation(GlobalModelLoop):
             self.releases.spend()
         sent = {"update": self.client_defenses(trained.updates, clients, number, self.module), **trained.further}
         byzantine = [place for place, client in enumerate(clients) if client in self.threat.byzantine]
-        received = forged(sent, self.threat.attack, byzantine, self.parameters, number, self.streams, self.aggregator)
+        received = self.forgery(sent, clients, byzantine, self.parameters, number, self.aggregator)
         if self.sends_statistics:
             self.received_statistics = trained.statistics
         for observer in self.observers:
@@ -217,6 +222,7 @@ class Federation(GlobalModelLoop):
         shares[sorted({place for aggregate in verdict.values() for place in aggregate.rejected})] = 0
         exchange = Exchange(clients, trained, total, shares)
         vectors = {name: aggregate.vector for name, aggregate in verdict.items()}
+        self.forgery.remember(vectors)
         self.algorithm_state = self.algorithm.apply(self.algorithm_state, exchange, vectors)
         aggregate = verdict["update"]
         self.diverged = not bool(self.parameters.isfinite().all())
@@ -240,6 +246,7 @@ class Federation(GlobalModelLoop):
             epsilon=self._epsilon(),
             user_epsilon=self._user_epsilon(),
             diverged=self.diverged,
+            attack=dict(self.forgery.report),
         )
 
     @property
@@ -361,6 +368,10 @@ class Federation(GlobalModelLoop):
             down, up = down + self.parameters.numel() * number, up + self.statistics.numel() * number
             flops += fmean(self.data.sizes(clients).tolist()) * self._costs.forward_flops
         return EdgeCost(up, down, flops)
+
+
+_ATTACK = "attack"
+"""What names of an attack's memory begin with in a checkpoint."""
 
 
 def _tag(vector: str) -> str:

@@ -24,7 +24,7 @@ def remarks(records: Sequence[Record]) -> list[str]:
         records: the cells' records.
     """
     done = [record for record in records if record.get("status") == "done"]
-    return [*_divergences(done), *_nothing_learned(done), *_unmeasured(done)]
+    return [*_divergences(done), *_nothing_learned(done), *_attacks(done), *_unmeasured(done)]
 
 
 def _divergences(done: Sequence[Record]) -> list[str]:
@@ -86,6 +86,20 @@ def _constant(group: Group, metric: Metric) -> float | None:
     answers: list[Mapping[str, float]] = [record.get("constant_answer") or {} for record in group.records]
     values = [answer[metric.name] for answer in answers if answer.get(metric.name) is not None]
     return math.fsum(values) / len(values) if values else None
+
+
+def _attacks(done: Sequence[Record]) -> list[str]:
+    """What attacks remarked, such as that their settings make them none."""
+    cells: dict[str, list[str]] = {}
+    for record in done:
+        said: Mapping[str, int] = (record.get("attack_report") or {}).get("remark") or {}
+        for remark, rounds in said.items():
+            cells.setdefault(remark, []).append(f"{describe(record['cell'])} ({rounds} rounds)")
+    notes = []
+    for remark, places in cells.items():
+        rest = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
+        notes.append(f"note: {remark}: {'; '.join(places[:_MOST_NAMED])}{rest}")
+    return notes
 
 
 def _unmeasured(done: Sequence[Record]) -> list[str]:

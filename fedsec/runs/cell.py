@@ -18,7 +18,7 @@ from fedsec.privacy import Ledger
 from fedsec.runs.cell_files import CellFiles
 from fedsec.runs.experiment import Experiment, build_experiment, finite
 from fedsec.runs.provenance import provenance
-from fedsec.runs.round_summary import in_short
+from fedsec.runs.round_summary import in_short, over_rounds, reported
 from fedsec.runs.shared_updates import SharedUpdates
 from fedsec.runs.store import Store
 from fedsec.runs.tasks import TaskSettings
@@ -165,6 +165,7 @@ def _line(result: RoundResult, seconds: float, primary: str) -> dict[str, Any]:
         f"client_{primary}": None if result.client_values is None else list(result.client_values),
         "cost": None if result.cost is None else asdict(result.cost),
         **_spent(result),
+        **({"attack": reported(result.attack)} if result.attack else {}),
         "seconds": round(seconds, 4),
     }
 
@@ -228,6 +229,7 @@ def _record(
         "constant_answer": federation.evaluator.constant_answer(),
         "error": None,
         "privacy": _guarantees(experiment),
+        **({"attack_report": report} if (report := over_rounds(history)) else {}),
         "seconds": round(sum(line["seconds"] for line in history), 3),
         "byzantine": sorted(experiment.threat.byzantine),
         "parameters": experiment.federation.num_parameters,

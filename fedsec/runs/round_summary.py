@@ -1,9 +1,12 @@
 """What a cell's record needs of a finished round: numbers instead of a list of everybody who took part."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from fedsec.metrics.metric import Metric
+from fedsec.runs.experiment import finite
 
 _BY_CLIENT = ("clients", "byzantine_in_round", "rejected", "influence", "dropped", "spent")
 
@@ -33,3 +36,32 @@ def _worst_client(line: Mapping[str, Any], values: list[float], primary: Metric)
     by_client = dict(zip(line["clients"], values, strict=True))
     honest = [value for client, value in by_client.items() if client not in line["byzantine_in_round"]]
     return primary.worst(honest or by_client.values())
+
+
+def reported(report: Mapping[str, float | str]) -> dict[str, float | str | None]:
+    """An attack's report of a round, as JSON can hold it: what is no finite number becomes None."""
+    return {name: value if isinstance(value, str) else finite(value) for name, value in report.items()}
+
+
+def over_rounds(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What an attack said of a cell's rounds, by name; nothing where no attack said anything.
+
+    Args:
+        history: the rounds, as `rounds.jsonl` has them.
+
+    Returns:
+        Of numbers their mean, least, largest and the number of rounds that have one; of words in how many rounds each
+        was said.
+    """
+    reports = [line["attack"] for line in history if line.get("attack")]
+    summary: dict[str, Any] = {}
+    for name in dict.fromkeys(name for report in reports for name in report):
+        values = [report[name] for report in reports if report.get(name) is not None]
+        words = [value for value in values if isinstance(value, str)]
+        numbers = [value for value in values if not isinstance(value, str)]
+        if words:
+            summary[name] = dict(Counter(words).most_common())
+        elif numbers:
+            mean = fmean(numbers)
+            summary[name] = {"mean": mean, "min": min(numbers), "max": max(numbers), "rounds": len(numbers)}
+    return summary

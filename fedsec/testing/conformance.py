@@ -1,5 +1,7 @@
 """Conformance checks of attacks, rules and inversions; see `fedsec.testing`."""
 
+import copy
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -95,11 +97,15 @@ def check_data_poisoning(attack: DataPoisoning, *, num_classes: int | None = 10,
             _check_poison(attack, images, labels, num_classes, changes_images)
 
 
-def check_update_poisoning(attack: UpdatePoisoning) -> None:
+def check_update_poisoning(
+    attack: UpdatePoisoning, *, permutation_invariant: bool = True, positively_homogeneous: bool = True
+) -> None:
     """Put an attack on updates through its contract.
 
     Args:
-        attack: the attack.
+        attack: the attack; it is tried before its first round.
+        permutation_invariant: the order of the honest clients makes no difference but rounding.
+        positively_homogeneous: updates twice as large make what is sent twice as large.
 
     Raises:
         AssertionError: the attack breaks the contract.
@@ -108,6 +114,8 @@ def check_update_poisoning(attack: UpdatePoisoning) -> None:
     for device in devices():
         for num_byzantine, dtype in ((1, torch.float32), (3, torch.float32), (2, torch.float64)):
             _check_craft(attack, num_byzantine, dtype, device)
+        _check_memory(attack, device)
+        _check_symmetries(attack, device, permutation_invariant, positively_homogeneous)
 
 
 def check_inversion(
@@ -207,26 +215,71 @@ def _check_poison(
         expect_error(InputError, partial(poison, images, malformed), why)
 
 
-def _check_craft(attack: UpdatePoisoning, num_byzantine: int, dtype: torch.dtype, device: str) -> None:
-    def view(honest_seed: int = 2) -> AttackerView:
-        return AttackerView(
-            own=random_matrix(num_byzantine, 37, dtype=dtype, device=device, seed=1),
-            honest=random_matrix(5, 37, dtype=dtype, device=device, seed=honest_seed),
-            parameters=random_matrix(1, 37, dtype=dtype, device=device, seed=3)[0],
-            num_clients=5 + num_byzantine,
-            num_byzantine=num_byzantine,
-            round=1,
-            generator=seeded(4),
-        )
+def _view(
+    num_byzantine: int, dtype: torch.dtype, device: str, *, round_number: int = 1, honest_seed: int = 2
+) -> AttackerView:
+    """A round of eight honest clients and some Byzantine ones."""
+    parameters, last = random_matrix(2, 37, dtype=dtype, device=device, seed=3 + 10 * round_number)
+    return AttackerView(
+        own=random_matrix(num_byzantine, 37, dtype=dtype, device=device, seed=1 + 10 * round_number),
+        honest=random_matrix(8, 37, dtype=dtype, device=device, seed=honest_seed + 10 * round_number),
+        parameters=parameters,
+        num_clients=8 + num_byzantine,
+        num_byzantine=num_byzantine,
+        round=round_number,
+        generator=seeded(4),
+        clients=tuple(range(10, 18)),
+        last_aggregate=last if round_number > 1 else None,
+    )
 
+
+def _check_craft(attack: UpdatePoisoning, num_byzantine: int, dtype: torch.dtype, device: str) -> None:
+    view = partial(_view, num_byzantine, dtype, device)
     seen = view()
     with global_randomness_untouched():
-        rows = attack.craft(seen)
+        rows = copy.deepcopy(attack).craft(seen)
     untouched = torch.equal(seen.own, view().own) and torch.equal(seen.honest, view().honest)
     expect(untouched and torch.equal(seen.parameters, view().parameters), "the view must not change")
-    expect(identical(rows, attack.craft(view())), "equal views and generators must give equal rows")
+    expect(identical(rows, copy.deepcopy(attack).craft(view())), "equal views and generators must give equal rows")
     if attack.knowledge == "own":
-        expect(identical(rows, attack.craft(view(honest_seed=5))), "honest rows must not matter")
+        others = copy.deepcopy(attack).craft(view(honest_seed=5))
+        expect(identical(rows, others), "honest rows must not matter")
+
+
+def _check_memory(attack: UpdatePoisoning, device: str) -> None:
+    """What it does in later rounds follows from its state."""
+    first, second, stranger = (copy.deepcopy(attack) for _ in range(3))
+    for round_number in (1, 2, 3):
+        view = partial(_view, 2, torch.float32, device, round_number=round_number)
+        second = copy.deepcopy(stranger)
+        second.restore({name: tensor.clone() for name, tensor in first.state().items()})
+        rows = first.craft(view())
+        expect(identical(rows, second.craft(view())), f"equal states must give equal rows in round {round_number}")
+        states = first.state(), second.state()
+        same = states[0].keys() == states[1].keys()
+        same = same and all(identical(tensor, states[1][name]) for name, tensor in states[0].items())
+        expect(same, f"equal states must stay equal in round {round_number}")
+    unknown = {"what no attack remembers": torch.zeros(1)}
+    expect_error(InputError, partial(first.restore, unknown), "a state that is not its own")
+
+
+def _check_symmetries(
+    attack: UpdatePoisoning, device: str, permutation_invariant: bool, positively_homogeneous: bool
+) -> None:
+    seen = _view(3, torch.float64, device)
+    rows = copy.deepcopy(attack).craft(seen)
+    if permutation_invariant and not bool(rows.isnan().any()):
+        order = [5, 2, 7, 0, 6, 1, 4, 3]
+        clients = tuple(seen.clients[place] for place in order)
+        moved = _view(3, torch.float64, device)
+        moved = replace(moved, honest=moved.honest[order], clients=clients)
+        expect_close(copy.deepcopy(attack).craft(moved), rows, "the order of the honest clients must not matter")
+    if positively_homogeneous and bool(rows.isfinite().all()):
+        larger = _view(3, torch.float64, device)
+        larger = replace(larger, own=2 * larger.own, honest=2 * larger.honest)
+        expect_close(
+            copy.deepcopy(attack).craft(larger), 2 * rows, "updates twice as large must give rows twice as large"
+        )
 
 
 def _check_result(rule: Aggregator, updates: Tensor) -> None:

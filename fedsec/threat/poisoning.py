@@ -6,8 +6,8 @@ clients are Byzantine, and how many, is the scenario's business and no parameter
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, final
 
 import torch
@@ -123,6 +123,11 @@ class AttackerView:
         generator: the only source of randomness.
         defense: what the server would make of some rows, for attacks that know its rule; as often as they like, the
             rule itself does not notice. None for others.
+        clients: the ids of the honest rows' clients, for attacks that follow one; 0, 1, ... if not given.
+        last_aggregate: what the server made of the last round's rows, which whoever receives both models can tell; for
+            attacks that ask for it, and None before the second round.
+        report: what the attack has to say of this round, by name; the attack fills it in, and reports of runs show it.
+            What it says under `remark` is written below the tables.
     """
 
     own: Float[Tensor, "byzantine parameters"]
@@ -133,9 +138,24 @@ class AttackerView:
     round: int
     generator: torch.Generator
     defense: Callable[[Tensor], Tensor] | None = None
+    clients: tuple[int, ...] = ()
+    last_aggregate: Float[Tensor, "parameters"] | None = None
+    report: dict[str, float | str] = field(default_factory=dict)
+
+    @property
+    def benign(self) -> Float[Tensor, "benign parameters"]:
+        """Honest updates, as far as the attacker knows any: the honest clients' or else its own clients', unforged."""
+        return self.honest if len(self.honest) else self.own
 
     def __post_init__(self) -> None:
         columns = len(self.parameters)
+        if not self.clients:
+            object.__setattr__(self, "clients", tuple(range(len(self.honest))))
+        elif len(self.clients) != len(self.honest):
+            raise InputError(f"AttackerView: {len(self.clients)} ids do not go with {len(self.honest)} honest rows")
+        if self.last_aggregate is not None and self.last_aggregate.shape != (columns,):
+            shape = tuple(self.last_aggregate.shape)
+            raise InputError(f"AttackerView: a last aggregate of shape {shape} does not go with {columns} parameters")
         if self.own.shape != (self.num_byzantine, columns) or self.honest.shape[1:] != (columns,):
             raise InputError(
                 f"AttackerView: {self.num_byzantine} Byzantine clients and {columns} parameters do not go with own "
@@ -155,12 +175,16 @@ class UpdatePoisoning(Sealed, ABC):
         knowledge: "own": sees only what its own clients would have sent; "omniscient": sees the honest
             clients' updates too. `craft` withholds the rest.
         knows_defense: whether it adapts to the server's rule. `craft` withholds it from the others.
+        needs_last_aggregate: whether it looks at what the server made of the last round's rows, likewise.
+
+    An attack that remembers says so by `state` and `restore`, which checkpoints use; it must not remember elsewhere.
     """
 
     role: ClassVar[str] = "updates"
     """What its kind of attack acts on, where clients exchange updates."""
-    knowledge: ClassVar[Literal["own", "omniscient"]]
+    knowledge: Literal["own", "omniscient"]
     knows_defense: bool = False
+    needs_last_aggregate: ClassVar[bool] = False
 
     @final
     def craft(
@@ -184,12 +208,15 @@ class UpdatePoisoning(Sealed, ABC):
         if not isinstance(view, AttackerView):
             view = _view_of_own_rows(name, view, self.knowledge)
         # Copies: of a view the base, or the memory behind it, would tell what the attacker may not know.
+        last = view.last_aggregate if self.needs_last_aggregate else None
         view = replace(
             view,
             own=isolated(view.own),
             honest=isolated(view.honest[:0] if self.knowledge == "own" else view.honest),
+            clients=() if self.knowledge == "own" else view.clients,
             parameters=isolated(view.parameters),
             defense=view.defense if self.knows_defense else None,
+            last_aggregate=None if last is None else isolated(last),
         )
         with unmodified(f"{name}.forge", own=view.own, honest=view.honest, parameters=view.parameters):
             rows = self.forge(view)
@@ -200,6 +227,19 @@ class UpdatePoisoning(Sealed, ABC):
     @abstractmethod
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         """The rows to send; see `craft`, which checks them."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next round's rows depend on beside what the attacker sees, by name; nothing for most attacks."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave.
+
+        Raises:
+            InputError: it is not what this attack remembers.
+        """
+        if state:
+            raise InputError(f"{type(self).__name__} remembers nothing; expected no state, got {sorted(state)}")
 
 
 def _view_of_own_rows(name: str, rows: Any, knowledge: str) -> AttackerView:

@@ -313,3 +313,60 @@ def test_label_flippers_flip_once_whoever_lets_them() -> None:
     assert run.data.client_examples(1)[1].tolist() == [0, 0, 0]
     with pytest.raises(InputError, match="poisoned by another threat already"):
         poison_data(run.data, Threat(frozenset({0}), LabelFlip()), 2, Streams(0))
+
+
+class Elephant(UpdatePoisoning):
+    """Sends the sum of all that it ever saw, and what the server made of the last round."""
+
+    knowledge = "omniscient"
+    needs_last_aggregate = True
+
+    def __init__(self) -> None:
+        self.total: Tensor | None = None
+
+    def forge(self, view: AttackerView) -> Tensor:
+        self.total = view.honest.sum(0) + (0 if self.total is None else self.total)
+        last = 0 if view.last_aggregate is None else view.last_aggregate
+        view.report.update(clients=float(sum(view.clients)), remark="remembers")
+        return self.total + last + torch.zeros_like(view.own)
+
+    def state(self) -> dict[str, Tensor]:
+        return {} if self.total is None else {"total": self.total}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        if state.keys() not in ({"total"}, set()):
+            raise InputError(f"Elephant: expected its total, got {sorted(state)}")
+        self.total = state.get("total")
+
+
+def test_an_attack_that_remembers_goes_on_where_it_was() -> None:
+    def make(attack: UpdatePoisoning | None = None) -> Federation:
+        threat = Threat(frozenset({1}), attack or Elephant())
+        return federation([[255, 0]] * 4, [[0, 1]] * 4, FedAvg(local=ONE_STEP), rounds=4, threat=threat)
+
+    whole = make()
+    results = list(whole.run())
+    half = make()
+    half.play()
+    half.play()
+    kept = {name: tensor.clone() for name, tensor in half.state().items()}
+    half.play()
+    resumed = make()
+    resumed.restore(kept, 2)
+    assert list(resumed.run()) == results[2:]
+    assert torch.equal(resumed.parameters, whole.parameters)
+    forgetful = make()
+    forgetful.restore({name: tensor for name, tensor in kept.items() if "attack" not in name}, 2)
+    assert list(forgetful.run()) != results[2:]
+    with pytest.raises(InputError, match="SignFlip remembers nothing; expected no state, got"):
+        make(SignFlip()).restore(kept, 2)
+    assert results[0].attack == {"clients": 0 + 2 + 3, "remark": "remembers"}
+
+
+def test_what_the_server_made_of_the_last_round_is_in_units_of_what_clients_send() -> None:
+    attack = Elephant()
+    algorithm = FedSGD(server_lr=2.0, weighting="uniform")
+    fed = federation([[255]] * 2, [[0]] * 2, algorithm, threat=Threat(frozenset({1}), attack), rounds=2)
+    fed.play()
+    assert fed.forgery.state()["last aggregate.update"].item() == pytest.approx(-0.5)
+    assert fed.parameters.item() == pytest.approx(1.0)

@@ -418,3 +418,11 @@ def test_a_metric_that_could_not_be_measured_says_why(monkeypatch: pytest.Monkey
 def test_equality_survives_the_average() -> None:
     records = matrix({("none", "mean"): [0.1, 0.1, 0.1]})
     assert report.check([expect("==", 0.1, records)], records)[0][2]
+
+
+def test_what_an_attack_remarked_stands_below_the_tables() -> None:
+    records = [record(0.5, attack="alie", defense=rule) for rule in ("mean", "median")]
+    for entry in records:
+        entry["attack_report"] = {"z": {"mean": 0.0, "min": 0.0, "max": 0.0, "rounds": 3}, "remark": {"no attack": 3}}
+    (note,) = report.remarks(records)
+    assert note == "note: no attack: alie, mean, seed=0 (3 rounds); alie, median, seed=0 (3 rounds)"

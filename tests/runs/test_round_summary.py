@@ -3,7 +3,7 @@
 import pytest
 
 from fedsec.metrics.metric import described
-from fedsec.runs.round_summary import in_short
+from fedsec.runs.round_summary import in_short, over_rounds, reported
 
 LINE = {
     "round": 3,
@@ -42,3 +42,14 @@ def test_a_round_without_clients_has_no_majority() -> None:
     nobody = {**LINE, "clients": [], "byzantine_in_round": [], "influence": [], "rejected": [], "client_accuracy": None}
     summary = in_short(nobody, described("accuracy"))
     assert (summary["byzantine_majority"], summary["byzantine_influence"], summary["worst_client"]) == (False, 0, None)
+
+
+def test_what_an_attack_says_of_its_rounds_is_summed_up() -> None:
+    reports = [{"z": 0.5, "remark": "weak"}, {}, {"z": 1.5, "won": "alie"}, {"z": float("nan"), "remark": "weak"}]
+    history = [{"attack": reported(report)} if report else {} for report in reports]
+    assert over_rounds(history) == {
+        "z": {"mean": 1.0, "min": 0.5, "max": 1.5, "rounds": 2},
+        "remark": {"weak": 2},
+        "won": {"alie": 1},
+    }
+    assert over_rounds([{}, {}]) == {}

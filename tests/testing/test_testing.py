@@ -1,7 +1,7 @@
 """The checks for plugin authors notice what they are there for."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import Tensor
 from fedsec.attacks import LabelFlip, SignFlip
 from fedsec.defense import Cohort, CoordinateRule, Scratch
 from fedsec.defenses import Mean
+from fedsec.errors import InputError
 from fedsec.testing import check_aggregator, check_data_poisoning, check_inversion, check_update_poisoning
-from fedsec.threat import AttackerView, Inversion, Observation, Reconstruction
+from fedsec.threat import AttackerView, Inversion, Observation, Reconstruction, UpdatePoisoning
 
 calls = count()
 
@@ -124,6 +125,55 @@ def test_a_broken_update_attack_fails() -> None:
         check_update_poisoning(Global())
     with pytest.raises(AssertionError, match="own or omniscient"):
         check_update_poisoning(Unsaid())
+
+
+class Omniscient(UpdatePoisoning):
+    """Sends what a function makes of the view and of how often it was asked before."""
+
+    knowledge = "omniscient"
+
+    def __init__(self, forge: Callable[[AttackerView, int], Tensor], *, remembers: bool = True) -> None:
+        self.function, self.remembers, self.rounds = forge, remembers, 0
+
+    def forge(self, view: AttackerView) -> Tensor:
+        self.rounds += 1
+        return self.function(view, self.rounds) + torch.zeros_like(view.own)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"rounds": torch.tensor(self.rounds)} if self.remembers else {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        if not self.remembers:
+            super().restore(state)
+        elif state.keys() != {"rounds"}:
+            raise InputError("expected the number of rounds")
+        else:
+            self.rounds = int(state["rounds"])
+
+
+def test_symmetries_and_the_memory_of_attacks_are_checked() -> None:
+    check_update_poisoning(Omniscient(lambda view, rounds: view.honest.mean(0) * rounds))
+    first = Omniscient(lambda view, rounds: view.honest[0])
+    check_update_poisoning(first, permutation_invariant=False)
+    with pytest.raises(AssertionError, match="the order of the honest clients must not matter"):
+        check_update_poisoning(first)
+    by_id = Omniscient(lambda view, rounds: view.honest[view.clients.index(12)])
+    check_update_poisoning(by_id)
+    constant = Omniscient(lambda view, rounds: torch.ones_like(view.own))
+    check_update_poisoning(constant, positively_homogeneous=False)
+    with pytest.raises(AssertionError, match="updates twice as large"):
+        check_update_poisoning(constant)
+    with pytest.raises(AssertionError, match="equal states must give equal rows in round 2"):
+        check_update_poisoning(Omniscient(lambda view, rounds: view.honest.mean(0) * rounds, remembers=False))
+    with pytest.raises(AssertionError, match="InputError, because of a state that is not its own"):
+        check_update_poisoning(Careless(lambda view, rounds: view.honest.mean(0), remembers=False))
+
+
+class Careless(Omniscient):
+    """Takes any state for its own."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        pass
 
 
 class Gray(Inversion):

@@ -130,11 +130,33 @@ def test_checks_cannot_be_replaced(base: type) -> None:
         {"parameters": torch.zeros(5)},
         {"honest": torch.zeros(3, 5)},
         {"num_clients": 4},
+        {"clients": (1, 2)},
+        {"last_aggregate": torch.zeros(5)},
     ],
 )
 def test_views_that_contradict_themselves(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match="AttackerView: "):
         replace(view(), **wrong)  # type: ignore[arg-type]
+
+
+def test_ids_and_the_last_aggregate_are_told_to_whom_they_may_be_told() -> None:
+    seen: list[AttackerView] = []
+    last = torch.arange(8.0)[:4]
+    given = replace(view(), clients=(3, 5, 9), last_aggregate=last)
+    for needs, base in ((False, Echo), (True, Echo), (True, Blind)):
+        attack = type(
+            "Attack",
+            (base,),
+            {"needs_last_aggregate": needs, "forge": lambda self, view: (seen.append(view), view.own)[1]},
+        )()
+        attack.craft(given)
+    assert [one.clients for one in seen] == [(3, 5, 9), (3, 5, 9), ()]
+    assert [one.last_aggregate is None for one in seen] == [True, False, False]
+    assert seen[1].last_aggregate is not None
+    assert seen[1].last_aggregate.untyped_storage().nbytes() == 16
+    assert view().clients == (0, 1, 2)
+    assert torch.equal(seen[0].benign, given.honest)
+    assert torch.equal(seen[2].benign, given.own)
 
 
 class Spy(UpdatePoisoning):
