@@ -10,14 +10,17 @@ from fedsec.defenses.dp_fedavg import DpFedAvg
 from fedsec.defenses.dp_sgd import DpSgd
 from fedsec.defenses.gaussian_noise import GaussianNoise
 from fedsec.defenses.knowledge_screening import KnowledgeScreening
+from fedsec.defenses.meamed import Meamed
 from fedsec.defenses.mean import Mean
 from fedsec.defenses.median import Median
 from fedsec.defenses.multi_krum import MultiKrum
 from fedsec.defenses.nnm import NNM
 from fedsec.defenses.prune import Prune
 from fedsec.defenses.quantize import Quantize
+from fedsec.defenses.rlr import RLR
 from fedsec.defenses.robust_loss import RobustLoss
 from fedsec.defenses.sign import Sign
+from fedsec.defenses.sign_majority import SignMajority
 from fedsec.defenses.soteria import Soteria
 from fedsec.defenses.trimmed_mean import TrimmedMean
 
@@ -27,12 +30,14 @@ if __name__ != "fedsec.defenses":
 __all__ = [
     "DEFENSES",
     "NNM",
+    "RLR",
     "Bucketing",
     "ClipUpdate",
     "DpFedAvg",
     "DpSgd",
     "GaussianNoise",
     "KnowledgeScreening",
+    "Meamed",
     "Mean",
     "Median",
     "MultiKrum",
@@ -41,6 +46,7 @@ __all__ = [
     "Quantize",
     "RobustLoss",
     "Sign",
+    "SignMajority",
     "Soteria",
     "TrimmedMean",
 ]
@@ -50,6 +56,9 @@ DEFENSES = {
     "median": Median,
     "trimmed_mean": TrimmedMean,
     "multi_krum": MultiKrum,
+    "meamed": Meamed,
+    "sign_majority": SignMajority,
+    "rlr": RLR,
     "nnm": NNM,
     "bucketing": Bucketing,
     "dp_fedavg": DpFedAvg,

@@ -73,6 +73,14 @@ def selection_network(num_rows: int, trim: int, edges_only: bool = False) -> Net
     return min(candidates, key=lambda network: len(network.steps))
 
 
+@lru_cache(maxsize=256)
+def sorting_network(num_rows: int) -> Network:
+    """All ranks of `num_rows` rows, the lowest first."""
+    comparators: list[Comparator] = []
+    order = _sort(comparators, list(range(num_rows)))
+    return _program(_prune(comparators, order, ordered=True), order, num_rows)
+
+
 def _block_network(num_rows: int, ends: int, blocks: int) -> tuple[list[Comparator], list[int]]:
     """A network that puts at least the `ends` lowest and highest ranks into place, and the order of its wires."""
     comparators: list[Comparator] = []

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsec.defense.selection_network import selection_network
+from fedsec.defense.selection_network import selection_network, sorting_network
 
 
 def sizes_and_trims(largest: int) -> list[tuple[int, int]]:
@@ -30,6 +30,14 @@ def test_all_zero_one_columns(rows: int, trim: int) -> None:
     np.testing.assert_array_equal(np.sort(outputs(columns, trim, edges_only=False), axis=0), middle)
     edges = middle[[0, -1]] if len(middle) > 1 else middle
     np.testing.assert_array_equal(outputs(columns, trim, edges_only=True), edges)
+
+
+@pytest.mark.parametrize("rows", range(1, 12))
+def test_sorting_all_zero_one_columns(rows: int) -> None:
+    columns = np.array(list(itertools.product((0.0, 1.0), repeat=rows))).T.copy()
+    network = sorting_network(rows)
+    ranks = network(torch.from_numpy(columns).unbind(0), [None] * network.num_buffers)
+    np.testing.assert_array_equal(torch.stack(ranks).numpy(), np.sort(columns, axis=0))
 
 
 @settings(deadline=None, max_examples=40)

@@ -1,0 +1,54 @@
+"""Meamed: in every coordinate the mean of the values around the median.
+
+Reference: Xie, Koyejo, Gupta, Generalized Byzantine-tolerant SGD, 2018, arXiv:1802.10116.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.defense import Cohort, CoordinateRule, Scratch, near_median_mean, near_median_share
+from fedsec.errors import InputError
+
+
+class Meamed(CoordinateRule):
+    """Coordinate-wise mean of the n - f values nearest to the median (mean around median).
+
+    Withstands f Byzantine clients of n >= 2f + 1. Ignores the clients' weights. Of two values equally far from the
+    median, of which only one counts, half of each does. Every row rejected as not finite counts as Byzantine, so as
+    many values count as before.
+
+    Args:
+        num_byzantine: f, how many Byzantine clients to withstand.
+
+    Raises:
+        InputError: the number is negative, or too large for the rows.
+
+    Reference: Xie et al., 2018, arXiv:1802.10116
+    """
+
+    def __init__(self, num_byzantine: int) -> None:
+        if num_byzantine < 0:
+            raise InputError(f"Meamed: num_byzantine must not be negative, but is {num_byzantine}")
+        self.num_byzantine = num_byzantine
+
+    def max_rejected(self, num_clients: int) -> int:
+        """The number of Byzantine clients that it is set up for."""
+        fewest = 2 * self.num_byzantine + 1
+        if num_clients < fewest:
+            raise InputError(
+                f"Meamed: num_byzantine {self.num_byzantine} needs at least {fewest} rows, not {num_clients}"
+            )
+        return self.num_byzantine
+
+    def reduce(
+        self, chunk: Float[Tensor, "clients columns"], cohort: Cohort, scratch: Scratch
+    ) -> Float[Tensor, "columns"]:
+        return near_median_mean(chunk, self._count(cohort), scratch)
+
+    def share(
+        self, chunk: Float[Tensor, "clients columns"], cohort: Cohort, scratch: Scratch
+    ) -> Float[Tensor, "clients"]:
+        return near_median_share(chunk, self._count(cohort), scratch)
+
+    def _count(self, cohort: Cohort) -> int:
+        return cohort.num_rows - max(0, self.num_byzantine - cohort.num_rejected)
