@@ -26,6 +26,8 @@ class LocalTraining:
         weight_decay: L2 penalty added to the gradient.
         drop_last: whether each epoch leaves out the examples that do not fill a batch; `steps` are full anyway.
         augmentation: of the images, drawn anew for every batch; None for none.
+        worker_momentum: beta; what a client sends is the running average m <- beta m + (1 - beta) u of its updates u
+            over the rounds in which it takes part, from m = 0. Local steps do not depend on it.
         private: DP-SGD. Batches are then Poisson samples: a step's batch takes each example independently with
             probability batch / examples, and `epochs` count steps only. Weight decay depends on no example, so it joins
             after the noise. None: ordinary training.
@@ -41,6 +43,7 @@ class LocalTraining:
     weight_decay: float = 0.0
     drop_last: bool = False
     augmentation: Augmentation | None = None
+    worker_momentum: float = 0.0
     private: PrivateTraining | None = None
 
     def __post_init__(self) -> None:
@@ -63,6 +66,7 @@ class LocalTraining:
                 "local training needs lr > 0, 0 <= momentum < 1 and weight_decay >= 0, numbers that float32 holds; "
                 f"got lr {self.lr}, momentum {self.momentum} and weight_decay {self.weight_decay}"
             )
+        check_worker_momentum(self.worker_momentum)
 
     def batch_of(self, examples: int) -> int:
         """Batch size of a client with this many examples."""
@@ -84,3 +88,23 @@ class LocalTraining:
         batch = self.batch_of(examples)
         left_over = 0 if self.epochs is None or self.drop_last else examples % batch
         return left_over or batch
+
+
+def check_worker_momentum(beta: float) -> None:
+    """Refuse a momentum with which a client would send nothing of its update, or more and more of the earlier ones.
+
+    Raises:
+        InputError: it is not in [0, 1).
+    """
+    if not 0 <= beta < 1:
+        raise InputError(f"worker_momentum must lie in [0, 1), got {beta}")
+
+
+def without_worker_momentum(local: LocalTraining, why: str) -> None:
+    """Refuse local training with worker momentum where it would mean nothing.
+
+    Raises:
+        InputError: there is some.
+    """
+    if local.worker_momentum:
+        raise InputError(f"{why}; expected local worker_momentum 0, got {local.worker_momentum}")

@@ -167,6 +167,12 @@ def private_clients_are_accounted(run: RunDescription) -> Iterator[Problem]:
             f"{name}: no account of user-level privacy is known to hold for what the server of {run.name} releases; "
             "expected an algorithm such as FedAvg",
         )
+    if algorithm.momentum:
+        yield (
+            "federation",
+            f"{name}: no account of user-level privacy is known to hold for clients that remember earlier rounds; "
+            f"expected worker_momentum 0, got {algorithm.momentum}",
+        )
     if slow is not None and slow.fraction:
         yield (
             "defense",

@@ -25,6 +25,7 @@ from fedsec.federation.forgery import Forgery
 from fedsec.federation.global_model import GlobalModelLoop
 from fedsec.federation.rounds import EdgeCost, RoundResult, Sampling, Threat, checked_state, poison_data
 from fedsec.federation.user_privacy import Releases, aggregated, tagged, untagged
+from fedsec.federation.worker_momentum import WorkerMomentum
 from fedsec.metrics.measure import Measure
 from fedsec.models.costs import module_costs
 from fedsec.seeds import Streams
@@ -138,6 +139,7 @@ class Federation(GlobalModelLoop):
         self._rules = {name: aggregator if name == "update" else copy.deepcopy(aggregator) for name in algorithm.sends}
         self.forgery = Forgery(self.threat.attack, algorithm.sends, streams)
         self.algorithm_state = algorithm.init(trainer.start(self.module).parameters, self.num_clients)
+        self.worker_momentum = WorkerMomentum(algorithm.momentum, self.parameters, self.num_clients)
         self._costs = module_costs(module, tuple(self.evaluator.images.shape[1:]))
 
     @property
@@ -157,6 +159,7 @@ class Federation(GlobalModelLoop):
         # Copies of what rounds write into, client by client.
         memory = {name: tensor.clone() for name, tensor in self.algorithm_state.items() if name != "parameters"}
         state = {"parameters": self.parameters, "statistics": self.statistics, **self.client_defenses.state()}
+        state |= self.worker_momentum.state()
         state |= tagged(memory, "algorithm")
         for name, rule in self._rules.items():
             state |= tagged(rule.state(), _tag(name))
@@ -175,6 +178,7 @@ class Federation(GlobalModelLoop):
         self.algorithm_state = {"parameters": restored["parameters"], **memory}
         self.statistics = restored["statistics"]
         self.client_defenses.restore(restored)
+        self.worker_momentum.restore(restored)
         for name, rule in self._rules.items():
             rule.restore(untagged(restored, _tag(name)))
         if self.releases is not None:
@@ -207,7 +211,8 @@ class Federation(GlobalModelLoop):
             self.privacy.spend(clients, number, self.streams)
         if self.releases is not None:
             self.releases.spend()
-        sent = {"update": self.client_defenses(trained.updates, clients, number, self.module), **trained.further}
+        updates = self.worker_momentum(trained.updates, clients)
+        sent = {"update": self.client_defenses(updates, clients, number, self.module), **trained.further}
         byzantine = [place for place, client in enumerate(clients) if client in self.threat.byzantine]
         received = self.forgery(sent, clients, byzantine, self.parameters, number, self.aggregator)
         if self.sends_statistics:

@@ -107,6 +107,8 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("model", "seed"): None,
     ("federation", "server", "model", "seed"): None,
     ("federation", "local", "drop_last"): False,
+    ("federation", "local", "worker_momentum"): 0.0,
+    ("federation", "worker_momentum"): 0.0,
     ("inversion",): None,
     ("metrics",): [],
     ("partition", "quantiles"): None,
@@ -309,6 +311,9 @@ def _unseen(inversion: InversionConfig, federation: FederationConfig) -> Iterato
         return
     if inversion.target.images is not None:
         yield ("target", "images"), "an update is of all images of a client; expected no number"
+    beta = federation.options.get("worker_momentum") if local is None else local.worker_momentum
+    if beta:
+        yield (), f"a running average of updates cannot be replayed; expected no worker_momentum, got {beta}"
     if local is None:
         return
     if inversion.knowledge.bn_statistics == "batch":

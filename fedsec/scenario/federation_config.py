@@ -52,6 +52,9 @@ class LocalConfig(Section):
     lr: float = Field(default=0.2, gt=0, description="Learning rate; 0.001 by default with adam.")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of sgd.")
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty added to the gradient.")
+    worker_momentum: float = Field(
+        default=0.0, ge=0, lt=1, description="Clients send a running average of their updates; how much is of earlier."
+    )
     drop_last: bool = Field(default=False, description="Leave out the images of an epoch that do not fill a batch.")
     augmentation: AugmentationConfig | None = Field(
         default=None, description="standard: a random crop after 4 pixels of padding, and flips; none by default."

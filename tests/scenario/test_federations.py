@@ -787,6 +787,8 @@ def test_clients_own_statistics_are_refused_where_the_server_evaluates(
         ("federation: {bn: average}", True),
         ("federation: {local: {augmentation: none}}", True),
         ("federation: {local: {drop_last: false}}", True),
+        ("federation: {local: {worker_momentum: 0}}", True),
+        ("federation: {local: {worker_momentum: 0.5}}", False),
         ("federation: {mu: null, stragglers: null, server: null, distillation: null, asynchronous: null}", True),
         ("federation: {weighting: null, server_lr: null}", True),
         ("engine: {precision: fp32, memory_format: auto, cuda_graphs: true}", True),
@@ -825,6 +827,13 @@ def test_further_keys_left_ids_of_others_alone(load: Load) -> None:
     known = f"federation: {{{local}}}\ninversion: "
     assert only(load(known + "dlg")).id == "2b1d5ab046cc"
     assert only(load(known + "{name: dlg, knowledge: {defense: false}}")).id != "2b1d5ab046cc"
+
+
+@pytest.mark.parametrize("federation", ["{local: {worker_momentum: 0.9}}", "{algorithm: fedsgd, worker_momentum: 0.9}"])
+def test_a_running_average_of_updates_is_not_inverted(load: Load, federation: str) -> None:
+    only(load(f"federation: {federation}"))
+    with pytest.raises(ScenarioError, match=r"replayed; expected no worker_momentum, got 0\.9"):
+        load(f"federation: {federation}\ninversion: dlg")
 
 
 def test_every_key_of_an_algorithm_counts(load: Load) -> None:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.engine.correction import Correction
-from fedsec.engine.local_training import FLOAT32_MAX
+from fedsec.engine.local_training import FLOAT32_MAX, without_worker_momentum
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.local_steps import StragglingAlgorithm
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, State, move_rows, rows_of_clients
@@ -38,7 +38,7 @@ class FedDyn(StragglingAlgorithm):
         alpha: strength of the regularization.
 
     Raises:
-        InputError: alpha is not positive, or float32 cannot hold it or its inverse.
+        InputError: alpha is not positive, or float32 cannot hold it or its inverse; worker momentum.
 
     Reference: Acar et al. 2021, arXiv:2111.04263
     """
@@ -51,6 +51,7 @@ class FedDyn(StragglingAlgorithm):
         super().__post_init__()
         if not 1 / FLOAT32_MAX <= self.alpha <= FLOAT32_MAX:
             raise InputError(f"alpha must be positive, a number that float32 and its inverse hold, got {self.alpha}")
+        without_worker_momentum(self.local, "FedDyn's memories go with the updates of a single round")
 
     def init(self, parameters: Float[Tensor, "parameters"], num_clients: int) -> State:
         memories = rows_of_clients(parameters, num_clients)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.engine.batches import BatchPlan
+from fedsec.engine.local_training import check_worker_momentum
 from fedsec.federation.algorithms.local_steps import draws_of, noise_of
 from fedsec.federation.algorithms.update_algorithm import Participants, State, UpdateAlgorithm
 from fedsec.federation.algorithms.work import FullGradients, PrivateWork, Work
@@ -28,16 +29,29 @@ class FedSGD(UpdateAlgorithm):
     Args:
         private: DP-SGD with every example in the batch (sampling rate 1): each one's gradient is clipped, and noise
             joins their sum; None for none.
+        worker_momentum: beta; clients send the running average m <- beta m + (1 - beta) g of their gradients.
+
+    Raises:
+        InputError: numbers out of range.
 
     Reference: McMahan et al. 2017, arXiv:1602.05629; Yin et al. 2018, arXiv:1803.01498
     """
 
     private: PrivateTraining | None = None
+    worker_momentum: float = 0.0
 
     replayable: ClassVar[bool] = True
     private_examples: ClassVar[bool] = True
     private_clients: ClassVar[bool] = True
     first_round_alike: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_worker_momentum(self.worker_momentum)
+
+    @property
+    def momentum(self) -> float:
+        return self.worker_momentum
 
     def work(self, state: State, participants: Participants) -> Work:
         if self.private is None:

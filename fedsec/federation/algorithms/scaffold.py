@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.engine.correction import Correction
+from fedsec.engine.local_training import without_worker_momentum
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
@@ -43,7 +44,8 @@ class Scaffold(StragglingAlgorithm):
             one more pass over them; `II`: what its steps went along on average, c_i - c + (x - y_i) / (K lr).
 
     Raises:
-        InputError: an optimizer other than SGD, or a momentum under option II, which the mean of the steps leaves out.
+        InputError: an optimizer other than SGD, worker momentum, or a momentum under option II, which the mean of the
+            steps leaves out.
 
     Reference: Karimireddy et al. 2020, arXiv:1910.06378
     """
@@ -62,6 +64,7 @@ class Scaffold(StragglingAlgorithm):
             raise InputError(
                 f"SCAFFOLD corrects the steps of SGD; expected local optimizer sgd, got {self.local.optimizer}"
             )
+        without_worker_momentum(self.local, "SCAFFOLD's variates go with the updates of a single round")
         if self.local.momentum and self.option == "II":
             raise InputError(
                 "SCAFFOLD's option II reads the mean gradient off the update, which momentum scales; expected local "

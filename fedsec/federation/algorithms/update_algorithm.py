@@ -236,6 +236,11 @@ class UpdateAlgorithm(Algorithm):
         return None
 
     @property
+    def momentum(self) -> float:
+        """Worker momentum: how much of its earlier updates a client sends with each; 0 for nothing of them."""
+        return 0.0 if self.training is None else self.training.worker_momentum
+
+    @property
     def private(self) -> PrivateTraining | None:
         """How its clients hide their examples; None where they do not."""
         return None if self.training is None else self.training.private

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from fedsec.engine.local_training import LocalTraining
+from fedsec.engine.local_training import LocalTraining, without_worker_momentum
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.algorithm import Algorithm
 
@@ -124,3 +124,6 @@ class FedGKT(Algorithm):
 
     exchanges: ClassVar[Literal["updates", "knowledge"]] = "knowledge"
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
+
+    def __post_init__(self) -> None:
+        without_worker_momentum(self.local, "clients of FedGKT send no updates")
