@@ -10,11 +10,14 @@ from fedsec.defense.near_median import near_median_mean, near_median_share
 from fedsec.defense.order_statistics import Scratch, compiled_middle_mean, middle_mean, middle_share, weighted_sum
 from fedsec.defense.pipeline import Pipeline
 from fedsec.defense.private_aggregation import PrivateAggregator
+from fedsec.defense.trial import AggregatorTrial, CallableTrial
 from fedsec.defense.updates import ClientSide, UpdateTransform
 
 __all__ = [
     "Aggregate",
     "Aggregator",
+    "AggregatorTrial",
+    "CallableTrial",
     "ClientSide",
     "Cohort",
     "CoordinateRule",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from fedsec.defense.aggregation import Aggregator
@@ -119,17 +119,21 @@ class Pipeline(Aggregator):
             if not bool(updates.isfinite().all()):
                 raise InputError("Pipeline: a transform made finite updates NaN or infinite")
         cohort = replace(cohort, updates=updates, shapes=cohort.shapes or _sizes(self.shapes))
-        if isinstance(self.rule, GramRule):
+        if isinstance(self.rule, GramRule) and cohort.references is None:
             cohort = replace(cohort, references=self.rule.checked_references(cohort))
-        gram, mixing = Gram.of(updates, cohort.references), None
+        # Rows may be mixtures already: those of an attacker who tries this defense are.
+        before = None if cohort.mixing is None else cohort.mixing.cpu()
+        gram = Gram.of(updates, cohort.references) if cohort.gram is None else cohort.gram
+        parts: Float64[Tensor, "mixed rows"] | None = None
         for member in self.pre_aggregators:
+            mixing = parts if before is None else before if parts is None else parts @ before
             matrix = member.checked_mixing(gram, replace(cohort, mixing=mixing, gram=gram))
-            mixing = matrix if mixing is None else matrix @ mixing
+            parts = matrix if parts is None else matrix @ parts
             gram = gram.mixed(matrix)
-        if mixing is not None:
-            weights = mixing @ torch.tensor(cohort.weights, dtype=torch.float64)
-            parts = mixing.to(updates.device)
-            cohort = replace(cohort, weights=_normalized(weights), mixing=parts, parts=parts)
+        if parts is not None:
+            weights = parts @ torch.tensor(cohort.weights, dtype=torch.float64)
+            mixing = (parts if before is None else parts @ before).to(updates.device)
+            cohort = replace(cohort, weights=_normalized(weights), mixing=mixing, parts=parts.to(updates.device))
             if not self.rule.sees_mixtures:
                 cohort = replace(cohort, updates=cohort.rows(slice(None)), mixing=None)
         return self.rule.staged(replace(cohort, gram=gram))

@@ -1,17 +1,19 @@
 """What the server receives in place of what the Byzantine clients would have sent."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.defense import Aggregator
 from fedsec.federation.user_privacy import tagged, untagged
 from fedsec.seeds import Streams
-from fedsec.threat import AttackerView, UpdatePoisoning
+from fedsec.threat import AttackerView, DefenseTrial, UpdatePoisoning
+
+Trial = Callable[[str, Sequence[int], torch.Generator], DefenseTrial]
+"""Gives the server's defense of one vector, to try out: takes the vector's name, the places of the honest clients' and
+then of the Byzantine ones' rows in what the server receives, and the attacker's random stream."""
 
 _LAST = "last aggregate"
 
@@ -45,7 +47,7 @@ class Forgery:
         byzantine: Sequence[int],
         parameters: Float[Tensor, "parameters"],
         round_number: int,
-        rule: Aggregator,
+        trial: Trial,
     ) -> dict[str, Float[Tensor, "clients parameters"]]:
         """What the server receives of each vector: what was sent, the Byzantine clients' rows forged.
 
@@ -58,12 +60,12 @@ class Forgery:
             byzantine: places of the Byzantine ones in the rows.
             parameters: that the server broadcast.
             round_number: from 1.
-            rule: of the server, for attacks that adapt to it.
+            trial: of the server's defense, for attacks that adapt to it.
         """
         received, self.report = dict(sent), {}
         if byzantine and self._attacks:
             received = {
-                name: self._forged(name, rows, clients, byzantine, parameters, round_number, rule)
+                name: self._forged(name, rows, clients, byzantine, parameters, round_number, trial)
                 for name, rows in sent.items()
             }
         if len(received) > 1:
@@ -107,13 +109,12 @@ class Forgery:
         byzantine: Sequence[int],
         parameters: Float[Tensor, "parameters"],
         round_number: int,
-        rule: Aggregator,
+        trial: Trial,
     ) -> Float[Tensor, "clients parameters"]:
         attack = self._attacks[name]
         places, attackers = list(byzantine), set(byzantine)
-        honest = [place for place in range(len(rows)) if place not in attackers]
-        if attack.knowledge == "own":
-            honest = []
+        others = [place for place in range(len(rows)) if place not in attackers]
+        honest = [] if attack.knowledge == "own" else others
         stream = ("attack", "round", round_number, *(() if name == "update" else (name,)))
         generator = self._streams.torch(*stream)
         view = AttackerView(
@@ -124,7 +125,7 @@ class Forgery:
             num_byzantine=len(places),
             round=round_number,
             generator=generator,
-            defense=partial(_tried, rule, generator),
+            defense=trial(name, [*others, *places], generator) if attack.knows_defense else None,
             clients=tuple(clients[place] for place in honest),
             last_aggregate=self._last.get(name),
         )
@@ -133,12 +134,3 @@ class Forgery:
         if name == "update":
             self.report = view.report
         return received
-
-
-def _tried(rule: Aggregator, generator: torch.Generator, rows: Tensor) -> Tensor:
-    """What the rule would make of some rows; it forgets them at once."""
-    state = {name: tensor.clone() for name, tensor in rule.state().items()}
-    try:
-        return rule(rows, generator=generator if rule.draws else None)
-    finally:
-        rule.restore(state)

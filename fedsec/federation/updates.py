@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.data.datasets import Split
-from fedsec.defense import Aggregate, Aggregator, PrivateAggregator, RoundContext
+from fedsec.defense import Aggregate, Aggregator, AggregatorTrial, PrivateAggregator, RoundContext
 from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.batch_norm import NormStatistics
 from fedsec.engine.messages import LocalResult, Start
@@ -214,13 +214,18 @@ class Federation(GlobalModelLoop):
         updates = self.worker_momentum(trained.updates, clients)
         sent = {"update": self.client_defenses(updates, clients, number, self.module), **trained.further}
         byzantine = [place for place, client in enumerate(clients) if client in self.threat.byzantine]
-        received = self.forgery(sent, clients, byzantine, self.parameters, number, self.aggregator)
+        coefficients = self._coefficients(clients)
+
+        def trial(vector: str, places: Sequence[int], generator: torch.Generator) -> AggregatorTrial:
+            rule, context = self._rules[vector], self._context(clients, None)
+            return AggregatorTrial(rule, generator, places=places, weights=coefficients, context=context)
+
+        received = self.forgery(sent, clients, byzantine, self.parameters, number, trial)
         if self.sends_statistics:
             self.received_statistics = trained.statistics
         for observer in self.observers:
             observer(number, clients, received["update"])
         self.received_statistics = None
-        coefficients = self._coefficients(clients)
         verdict = self._aggregate(received, coefficients, drawn, number, clients)
         total = coefficients.sum().item()
         shares = self._shares(clients)

@@ -5,10 +5,12 @@
 """
 
 from fedsec.threat.client_loss import ClientLoss
+from fedsec.threat.defense_trial import DefenseTrial, MixtureTrial, Objective
 from fedsec.threat.distortion import Distortion
 from fedsec.threat.feature_inversion import FeatureInversion, FeatureObservation
 from fedsec.threat.inversion import Inversion, Snapshot
 from fedsec.threat.knowledge import Knowledge, KnowledgePoisoning
+from fedsec.threat.line_search import largest_on_line
 from fedsec.threat.local_steps import LocalSteps
 from fedsec.threat.observation import Observation
 from fedsec.threat.pixel_scale import PixelScale
@@ -21,6 +23,7 @@ __all__ = [
     "AttackerView",
     "ClientLoss",
     "DataPoisoning",
+    "DefenseTrial",
     "Distortion",
     "FeatureInversion",
     "FeatureObservation",
@@ -28,11 +31,14 @@ __all__ = [
     "Knowledge",
     "KnowledgePoisoning",
     "LocalSteps",
+    "MixtureTrial",
+    "Objective",
     "Observation",
     "PixelScale",
     "Probe",
     "Reconstruction",
     "Snapshot",
+    "largest_on_line",
     "UpdatePoisoning",
     "sent_statistics",
 ]

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fedsec.errors import InputError
+from fedsec.threat.defense_trial import DefenseTrial
 from fedsec.threat.probes import Probe
 from fedsec.threat.rows import as_given, as_matrix
 from fedsec.threat.sealed import Sealed, isolated, unmodified
@@ -121,8 +122,8 @@ class AttackerView:
         num_byzantine: how many of them the attacker controls.
         round: number of the round.
         generator: the only source of randomness.
-        defense: what the server would make of some rows, for attacks that know its rule; as often as they like, the
-            rule itself does not notice. None for others.
+        defense: the server's whole defense to try out, for attacks that know it; the server does not notice. None for
+            others.
         clients: the ids of the honest rows' clients, for attacks that follow one; 0, 1, ... if not given.
         last_aggregate: what the server made of the last round's rows, which whoever receives both models can tell; for
             attacks that ask for it, and None before the second round.
@@ -137,7 +138,7 @@ class AttackerView:
     num_byzantine: int
     round: int
     generator: torch.Generator
-    defense: Callable[[Tensor], Tensor] | None = None
+    defense: DefenseTrial | None = None
     clients: tuple[int, ...] = ()
     last_aggregate: Float[Tensor, "parameters"] | None = None
     report: dict[str, float | str] = field(default_factory=dict)
@@ -174,7 +175,7 @@ class UpdatePoisoning(Sealed, ABC):
     Attributes:
         knowledge: "own": sees only what its own clients would have sent; "omniscient": sees the honest
             clients' updates too. `craft` withholds the rest.
-        knows_defense: whether it adapts to the server's rule. `craft` withholds it from the others.
+        knows_defense: whether it adapts to the server's defense. `craft` withholds it from the others.
         needs_last_aggregate: whether it looks at what the server made of the last round's rows, likewise.
 
     An attack that remembers says so by `state` and `restore`, which checkpoints use; it must not remember elsewhere.

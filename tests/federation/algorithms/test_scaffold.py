@@ -197,6 +197,64 @@ def test_attackers_draw_anew_for_each_vector() -> None:
     assert torch.equal(received["update"], forgery({"update": rows}, *rest)["update"])
 
 
+class Rehearsing(UpdatePoisoning):
+    """Tries what it sends on the server's defense, and looks up in the next round what the server made of it."""
+
+    knowledge = "omniscient"
+    knows_defense = True
+    needs_last_aggregate = True
+
+    def __init__(self) -> None:
+        self.expected: list[Tensor] = []
+        self.real: list[Tensor] = []
+
+    def forge(self, view: Any) -> Tensor:
+        if view.last_aggregate is not None:
+            self.real.append(view.last_aggregate)
+        rows = -3 * view.own
+        self.expected.append(view.defense(torch.cat([view.honest, rows])))
+        return rows
+
+
+class Sluggish(Aggregator):
+    """Half of the weighted mean and half of its own last result."""
+
+    uses_weights = True
+    last: Tensor | None = None
+
+    def max_rejected(self, num_clients: int) -> int:
+        return 0
+
+    def shares(self, cohort: Cohort) -> Tensor:
+        return torch.tensor(cohort.weights)
+
+    def combine(self, cohort: Cohort) -> Tensor:
+        mean = torch.tensor(cohort.weights) @ cohort.updates
+        return mean if self.last is None else (mean + self.last) / 2
+
+    def remember(self, cohort: Cohort, vector: Tensor) -> None:
+        self.last = vector.clone()
+
+    def state(self) -> dict[str, Tensor]:
+        return {} if self.last is None else {"last": self.last}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.last = state.get("last")
+
+
+def test_who_knows_the_defense_knows_that_of_each_vector(build: Build) -> None:
+    """Its own rule with its own memory, and the clients' weights."""
+    algorithm, threat = Scaffold(weighting="samples", local=LOCAL), Threat(frozenset({1}), Rehearsing())
+    run = build(algorithm, aggregator=Sluggish(), clients_per_round=4, threat=threat)
+    for _ in range(4):
+        run.play()
+    for attack in run.forgery._attacks.values():
+        assert isinstance(attack, Rehearsing)
+        assert len(attack.real) == 3
+        for expected, real in zip(attack.expected, attack.real, strict=False):
+            assert torch.equal(expected, real)
+
+
 def test_who_sends_one_vector_that_is_not_finite_is_not_heard_at_all(build: Build) -> None:
     Breaking.forgers.clear()
     run = build(Scaffold(local=LOCAL), clients_per_round=4, threat=Threat(frozenset({3}), Breaking()))

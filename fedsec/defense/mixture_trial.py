@@ -1,0 +1,206 @@
+"""A defense on rows that are mixtures of a few points: what a search over one-dimensional families costs.
+
+Rules that weigh rows by inner products, and the mixtures before them, think in a matrix of clients x clients; where the
+rows are mixtures of points that were read once, that matrix follows from the points' own (`W G W^T`), and so does the
+distance of the result from any other mixture. A trial then costs clients x clients work whatever the model's size.
+Rules of single coordinates are tried on a sample of the coordinates, and the others on all the rows.
+"""
+
+from abc import abstractmethod
+from dataclasses import replace
+from functools import cached_property
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from fedsec.defense.aggregation import Aggregator
+from fedsec.defense.cohort import Cohort
+from fedsec.defense.gram import GramRule
+from fedsec.defense.gram_matrix import Gram
+from fedsec.defense.pipeline import Pipeline
+from fedsec.threat.defense_trial import DefenseTrial, MixtureTrial, Objective, Outcome
+
+if TYPE_CHECKING:
+    from fedsec.defense.trial import AggregatorTrial
+
+__all__ = ["LinearMixtures", "RowMixtures", "SampledMixtures", "final_rule"]
+
+SAMPLE = 1 << 14
+"""At how many coordinates a search looks: a few percent of error in a squared distance."""
+
+_SMALL = 1 << 18
+"""Rows of so many numbers altogether are aggregated in about a millisecond."""
+
+
+def final_rule(defense: Aggregator) -> Aggregator | None:
+    """The rule behind a defense's pre-aggregators; None where clients' rows are transformed before."""
+    if not isinstance(defense, Pipeline):
+        return defense
+    return None if defense.transforms else defense.rule
+
+
+class RowMixtures(MixtureTrial):
+    """Forms the rows and tries the defense on them: right for every defense.
+
+    Args:
+        trial: of the defense.
+        points: finite.
+    """
+
+    exact = True
+
+    def __init__(self, trial: DefenseTrial, points: Float[Tensor, "points parameters"]) -> None:
+        self.trial, self.points, self.fast = trial, points, points.numel() <= _SMALL
+
+    def squared_distances(self, mixing: Float64[Tensor, "rows points"]) -> Float64[Tensor, "ends ends"]:
+        return _squared_distances(self._gram, mixing)
+
+    def coefficients(self, mixing: Float64[Tensor, "clients points"]) -> None:
+        return None
+
+    def damage(
+        self,
+        mixing: Float64[Tensor, "clients points"],
+        mean: Float64[Tensor, "points"],
+        objective: Objective = "distance",
+    ) -> float:
+        points = self.points
+        rows, center = (coefficients.to(points) @ points for coefficients in (mixing, mean))
+        return self.trial.damage(rows, center, objective)
+
+    @cached_property
+    def _gram(self) -> Gram:
+        return Gram.of(self.points)
+
+
+class _CohortMixtures(MixtureTrial):
+    """Hands the defense a cohort whose rows nobody forms.
+
+    Args:
+        trial: of a defense that ends in a rule which sees mixtures.
+        points: finite.
+        columns: of the points that the rule is shown; all by default.
+    """
+
+    fast = True
+
+    def __init__(
+        self, trial: "AggregatorTrial", points: Float[Tensor, "points parameters"], columns: Tensor | None = None
+    ) -> None:
+        self.trial, self.points = trial, points
+        self._shown = points if columns is None else points[:, columns.to(points.device)]
+        self._columns = columns
+
+    def squared_distances(self, mixing: Float64[Tensor, "rows points"]) -> Float64[Tensor, "ends ends"]:
+        return _squared_distances(self._gram, mixing)
+
+    def damage(
+        self,
+        mixing: Float64[Tensor, "clients points"],
+        mean: Float64[Tensor, "points"],
+        objective: Objective = "distance",
+    ) -> float:
+        draws = range(self.trial.num_draws)
+        return fmean(self._outcome(self._staged(mixing, draw), mean).damage(objective) for draw in draws)
+
+    @abstractmethod
+    def _outcome(self, staged: Cohort, mean: Tensor) -> Outcome:
+        """Of what the rule makes of a cohort that went through its stages."""
+
+    def _staged(self, mixing: Tensor, draw: int) -> Cohort:
+        mixing = self.trial.received(mixing.double().cpu())
+        return self.trial.rule.staged(
+            replace(
+                self._cohort(len(mixing)),
+                generator=self.trial.drawn(draw),
+                mixing=mixing.to(self.points.device),
+                gram=self._gram.mixed(mixing),
+                references=self._references,
+            )
+        )
+
+    def _cohort(self, num_rows: int) -> Cohort:
+        """Of so many rows: all but what follows from how they are made of the points."""
+        if num_rows not in self._cohorts:
+            self._cohorts[num_rows] = self.trial.cohort(self._shown, num_rows, self._columns)
+        return self._cohorts[num_rows]
+
+    @cached_property
+    def _cohorts(self) -> dict[int, Cohort]:
+        return {}
+
+    @cached_property
+    def _references(self) -> Tensor | None:
+        rule = final_rule(self.trial.rule)
+        return rule.checked_references(self._cohort(len(self.points))) if isinstance(rule, GramRule) else None
+
+    @cached_property
+    def _gram(self) -> Gram:
+        return Gram.of(self.points, self._references)
+
+
+class LinearMixtures(_CohortMixtures):
+    """Of a rule that combines rows with coefficients that follow from inner products: no row is ever formed."""
+
+    exact = True
+
+    def coefficients(self, mixing: Float64[Tensor, "clients points"]) -> Float64[Tensor, "points"]:
+        return self._combination(self._staged(mixing, 0))
+
+    def _outcome(self, staged: Cohort, mean: Tensor) -> Outcome:
+        result = self._combination(staged)
+        center = torch.zeros_like(result)
+        center[: len(mean)] = mean
+        return Outcome(self._length(result - center), self._length(result), self._length(center))
+
+    @staticmethod
+    def _combination(staged: Cohort) -> Tensor:
+        assert staged.mixing is not None
+        points = torch.tensor(staged.weights, dtype=torch.float64) @ staged.mixing.cpu()
+        references = torch.zeros(staged.num_references, dtype=torch.float64)
+        references[: len(staged.reference_weights)] = torch.tensor(staged.reference_weights, dtype=torch.float64)
+        return torch.cat([points, references])
+
+    def _length(self, coefficients: Tensor) -> float:
+        """Of a combination of points and references: from their distances, which hold where points are close."""
+        ends = torch.cat([coefficients, -coefficients.sum()[None]])
+        squared = -(ends @ self._distances @ ends) / 2
+        return float(squared.clamp_min(0).sqrt()) * self._gram.unit
+
+    @cached_property
+    def _distances(self) -> Float64[Tensor, "ends ends"]:
+        gram = self._gram
+        return _with_origin(gram.squared_distances(references=True), gram.squared_norms(references=True))
+
+
+class SampledMixtures(_CohortMixtures):
+    """Of a rule of single coordinates: some of them, drawn evenly, stand for all."""
+
+    def __init__(self, trial: "AggregatorTrial", points: Float[Tensor, "points parameters"]) -> None:
+        size = points.shape[1]
+        self.exact = size <= SAMPLE
+        columns = None if self.exact else torch.randint(size, (SAMPLE,), generator=trial.generator).sort().values
+        super().__init__(trial, points, columns)
+        self._scale = (size / self._shown.shape[1]) ** 0.5
+
+    def coefficients(self, mixing: Float64[Tensor, "clients points"]) -> None:
+        return None
+
+    def _outcome(self, staged: Cohort, mean: Tensor) -> Outcome:
+        result = self.trial.rule.combine(staged).double()
+        center = (mean.to(self._shown) @ self._shown).double()
+        lengths = [float(torch.linalg.vector_norm(vector)) for vector in (result - center, result, center)]
+        return Outcome(*(length * self._scale for length in lengths))
+
+
+def _squared_distances(gram: Gram, mixing: Tensor) -> Tensor:
+    mixed = gram.mixed(mixing.double().cpu())
+    return _with_origin(mixed.squared_distances(), mixed.squared_norms()) * gram.unit**2
+
+
+def _with_origin(between: Tensor, norms: Tensor) -> Tensor:
+    """Squared distances of points and of the origin after them."""
+    return torch.cat([torch.cat([between, norms[:, None]], 1), torch.cat([norms, norms.new_zeros(1)])[None]])
