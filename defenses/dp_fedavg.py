@@ -140,6 +140,8 @@ class DpFedAvg(PrivateAggregator):
         return {"clip_norm": torch.tensor([self.bound], dtype=torch.float64)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
+        if state.keys() != {"clip_norm"}:
+            raise InputError(f"DpFedAvg: remembers its clip_norm, got {', '.join(state) or 'nothing'}")
         self.bound = float(state["clip_norm"])
 
     def _released(

@@ -174,7 +174,13 @@ class Aggregator(Sealed, ABC):
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave."""
+        """Take over what `state` gave.
+
+        Raises:
+            InputError: it is not what this rule remembers.
+        """
+        if state:
+            raise InputError(f"{type(self).__name__} remembers nothing; expected no state, got {sorted(state)}")
 
     def _aggregated(
         self, updates: Tensor, weights: Weights, context: RoundContext

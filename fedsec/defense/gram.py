@@ -206,7 +206,13 @@ class PreAggregator(Sealed, ABC):
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave."""
+        """Take over what `state` gave.
+
+        Raises:
+            InputError: it is not what this one remembers.
+        """
+        if state:
+            raise InputError(f"{type(self).__name__} remembers nothing; expected no state, got {sorted(state)}")
 
     @final
     def checked_mixing(self, gram: Gram, cohort: Cohort) -> Float64[Tensor, "mixed clients"]:

@@ -153,7 +153,7 @@ class Federation(GlobalModelLoop):
 
     def state(self) -> dict[str, Tensor]:
         spent = {} if self.privacy is None else self.privacy.state()
-        return {**self._model_state(), **spent, **tagged(self.forgery.state(), _ATTACK)}
+        return {**self._model_state(), **spent, **self._rule_state(), **tagged(self.forgery.state(), _ATTACK)}
 
     def _model_state(self) -> dict[str, Tensor]:
         # Copies of what rounds write into, client by client.
@@ -161,15 +161,20 @@ class Federation(GlobalModelLoop):
         state = {"parameters": self.parameters, "statistics": self.statistics, **self.client_defenses.state()}
         state |= self.worker_momentum.state()
         state |= tagged(memory, "algorithm")
-        for name, rule in self._rules.items():
-            state |= tagged(rule.state(), _tag(name))
         return {**state, "client_statistics": self.client_statistics.clone()} if self.bn == "local" else state
+
+    def _rule_state(self) -> dict[str, Tensor]:
+        """What the server's rules remember, one for each vector."""
+        states = (tagged(rule.state(), _tag(vector)) for vector, rule in self._rules.items())
+        return {name: tensor.clone() for state in states for name, tensor in state.items()}
 
     def restore(self, state: Mapping[str, Tensor], round_number: int) -> None:
         spent = {} if self.privacy is None else {name: state[name] for name in self.privacy.state() if name in state}
-        # What an attack remembers has no shape before it began: it says itself whether this is it.
+        # What attacks and rules remember has no shape before they began: they say themselves whether this is it.
         forging = untagged(state, _ATTACK)
-        rest = {name: row for name, row in state.items() if name not in {*spent, *tagged(forging, _ATTACK)}}
+        memories = {vector: untagged(state, _tag(vector)) for vector in self._rules}
+        theirs = {name for vector, held in memories.items() for name in tagged(held, _tag(vector))}
+        rest = {name: row for name, row in state.items() if name not in {*spent, *theirs, *tagged(forging, _ATTACK)}}
         restored = checked_state(rest, self._model_state())
         self.forgery.restore(forging, self.parameters.device)
         if self.privacy is not None:
@@ -179,8 +184,9 @@ class Federation(GlobalModelLoop):
         self.statistics = restored["statistics"]
         self.client_defenses.restore(restored)
         self.worker_momentum.restore(restored)
-        for name, rule in self._rules.items():
-            rule.restore(untagged(restored, _tag(name)))
+        for vector, held in memories.items():
+            held = {name: tensor.to(self.parameters.device, copy=True) for name, tensor in held.items()}
+            self._rules[vector].restore(held)
         if self.releases is not None:
             self.releases.restore(round_number)
         self.client_statistics = restored.get("client_statistics", self.client_statistics).clone()

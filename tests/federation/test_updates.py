@@ -363,6 +363,39 @@ def test_an_attack_that_remembers_goes_on_where_it_was() -> None:
     assert results[0].attack == {"clients": 0 + 2 + 3, "remark": "remembers"}
 
 
+class Diary(Mean):
+    """The mean, and a row for every round that it saw."""
+
+    def __init__(self) -> None:
+        self.rows: list[Tensor] = []
+
+    def remember(self, cohort: Cohort, vector: Tensor) -> None:
+        self.rows.append(vector)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"rows": torch.stack(self.rows)} if self.rows else {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.rows = list(state.get("rows", ()))
+
+
+def test_a_rule_whose_memory_grows_goes_on_where_it_was() -> None:
+    def make(rule: Aggregator) -> Federation:
+        return federation([[255, 0]] * 3, [[0, 1]] * 3, FedAvg(local=ONE_STEP), rule, rounds=3)
+
+    half, rule = make(Diary()), Diary()
+    half.play()
+    half.play()
+    resumed = make(rule)
+    resumed.restore({name: tensor.clone() for name, tensor in half.state().items()}, 2)
+    half.play()
+    resumed.play()
+    assert torch.equal(half.state()["rule.rows"], resumed.state()["rule.rows"])
+    assert len(rule.rows) == 3
+    with pytest.raises(InputError, match="Median remembers nothing; expected no state, got"):
+        make(Median()).restore(half.state(), 2)
+
+
 def test_what_the_server_made_of_the_last_round_is_in_units_of_what_clients_send() -> None:
     attack = Elephant()
     algorithm = FedSGD(server_lr=2.0, weighting="uniform")

@@ -369,7 +369,7 @@ def test_a_resumed_run_has_the_same_bits_epsilon_and_bound() -> None:
 
 
 def test_a_state_of_another_rule_is_refused() -> None:
-    with pytest.raises(InputError, match=r"rule\.clip_norm"):
+    with pytest.raises(InputError, match="clip_norm"):
         federation().restore(federation(adaptive()).state(), 0)
 
 
