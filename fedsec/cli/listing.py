@@ -233,13 +233,26 @@ def _threat(config: "CellConfig") -> str:
     if config.pooled:
         return "centralized"
     target, clients = config.inversion.target if config.inversion else None, config.partition.clients
-    byzantine = f"{config.attack.count(clients)} of {clients} Byzantine"
+    byzantine = f"{config.attack.count(clients)} of {clients} Byzantine{_when(config)}"
     if target is None:
         return byzantine
     rounds = f"round{'s' if len(target.rounds) > 1 else ''} {', '.join(map(str, target.rounds))}"
     images = f"{target.images} images of " if target.images else ""
     beside = f"{byzantine}, " if config.attack.name != "none" else ""
     return f"{beside}inverts {images}client {target.client} in {rounds}"
+
+
+def _when(config: "CellConfig") -> str:
+    """In which rounds who attacks, where that is not all rounds and the same clients."""
+    attack, parts = config.attack, []
+    if attack.since is not None or attack.until is not None:
+        rounds = config.federation.rounds
+        parts.append(f"in rounds {attack.since or 1} to {min(attack.until or rounds, rounds)}")
+    if attack.redraw == "each_round":
+        parts.append("drawn anew each round")
+    if attack.claimed_examples != 1:
+        parts.append(f"claiming {attack.claimed_examples:g} times their examples")
+    return "".join(f", {part}" for part in parts)
 
 
 def _print_table(

@@ -5,8 +5,8 @@ number and a label. A poisoned client gets examples of its own, so that the same
 true label for one client and a flipped one for another without being copied.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,11 @@ class ResidentData:
         images: all images, uint8 in 0..255.
         image_of: image number of each example.
         label_of: label of each example.
-        clients: example numbers of each client.
+        clients: example numbers of each client, at present.
         normalization: constants applied to images scaled to [0, 1].
         poisoned_by: the attack that corrupted some clients' examples, and these clients; None as long as nobody did.
+        honest: of clients that corrupted their examples, the numbers of the honest ones.
+        poisoned: of the same clients, the numbers of the corrupted ones.
     """
 
     images: UInt8[Tensor, "images channels height width"]
@@ -41,6 +43,8 @@ class ResidentData:
     clients: list[np.ndarray]
     normalization: Normalization
     poisoned_by: tuple[object, frozenset[int]] | None = None
+    honest: dict[int, np.ndarray] = field(default_factory=dict)
+    poisoned: dict[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -105,6 +109,11 @@ class ResidentData:
         examples = torch.from_numpy(self.clients[client]).to(self.device)
         return self.images[self.image_of[examples]], self.label_of[examples]
 
+    def poison_only(self, clients: Collection[int]) -> None:
+        """Let these clients have the examples that they corrupted, and all others their honest ones."""
+        for client, poisoned in self.poisoned.items():
+            self.clients[client] = poisoned if client in clients else self.honest[client]
+
     def replace_labels(self, client: int, labels: Int64[Tensor, "examples"]) -> None:
         """Give one client other labels for its images."""
         old = torch.from_numpy(self.clients[client]).to(self.device)
@@ -120,4 +129,5 @@ class ResidentData:
         first = len(self.image_of)
         self.image_of = torch.cat([self.image_of, image_of])
         self.label_of = torch.cat([self.label_of, labels.to(self.device)])
-        self.clients[client] = np.arange(first, len(self.image_of), dtype=np.int64)
+        self.honest.setdefault(client, self.clients[client])
+        self.clients[client] = self.poisoned[client] = np.arange(first, len(self.image_of), dtype=np.int64)

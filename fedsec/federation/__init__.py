@@ -16,8 +16,9 @@ from fedsec.federation.algorithms.update_algorithm import Exchange, Participants
 from fedsec.federation.example_privacy import RunPrivacy, private_run
 from fedsec.federation.knowledge.fedgkt import Distillation, FedGKT, ServerTraining
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
-from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Threat
+from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult
 from fedsec.federation.stragglers import Stragglers
+from fedsec.federation.threat import AttackRounds, Threat
 from fedsec.federation.updates import Federation
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "RoundResult",
     "RunPrivacy",
     "Scaffold",
+    "AttackRounds",
     "ServerTraining",
     "State",
     "Stragglers",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fedsec.data.dataset import Split
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
-from fedsec.federation.rounds import Threat
+from fedsec.federation.threat import Threat
 from fedsec.metrics.evaluation import Evaluation, evaluate, outputs_of
 from fedsec.metrics.measure import Measure
 from fedsec.seeds import Streams

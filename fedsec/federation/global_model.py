@@ -14,7 +14,8 @@ from fedsec.engine.messages import Start
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
 from fedsec.federation.evaluator import Evaluator
-from fedsec.federation.rounds import RoundLoop, Sampling, Threat
+from fedsec.federation.rounds import RoundLoop, Sampling
+from fedsec.federation.threat import Threat
 from fedsec.metrics.evaluation import Evaluation, average
 from fedsec.metrics.measure import Measure
 from fedsec.seeds import Streams

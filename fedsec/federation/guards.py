@@ -14,6 +14,7 @@ from fedsec.errors import InputError
 from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.rounds import Sampling
+from fedsec.federation.threat import ALWAYS, AttackRounds
 from fedsec.threat import DataPoisoning, KnowledgePoisoning, UpdatePoisoning
 
 Problem = tuple[str, str]
@@ -30,6 +31,8 @@ class RunDescription:
         cohort: how many of them take part in a round, on average.
         attack: what Byzantine clients do; None for nothing.
         num_byzantine: how many clients are Byzantine.
+        schedule: in which rounds they are.
+        claimed_examples: how many times the examples they have they claim to have.
         rule: by which the server aggregates; None where nothing is aggregated.
         transforms: the clients' defenses of their updates.
         private: whether clients train with DP-SGD.
@@ -44,6 +47,8 @@ class RunDescription:
     cohort: int
     attack: object | None = None
     num_byzantine: int = 0
+    schedule: AttackRounds = ALWAYS
+    claimed_examples: float = 1.0
     rule: Aggregator | None = None
     transforms: Sequence[UpdateTransform] = ()
     private: bool = False
@@ -73,6 +78,20 @@ def attack_is_carried_out(run: RunDescription) -> Iterator[Problem]:
         yield "attack", f"{attack} poisons knowledge, and {run.name} exchanges updates; {expected}"
     else:
         yield "attack", f"nobody would carry out {attack}: it is nothing that Byzantine clients do; {expected}"
+
+
+def attack_can_be_scheduled(run: RunDescription) -> Iterator[Problem]:
+    """A server that knows examples one by one would be told others under the same numbers."""
+    if run.algorithm.exchanges != "knowledge" or run.attack is None:
+        return
+    if isinstance(run.attack, DataPoisoning) and run.schedule != ALWAYS:
+        yield (
+            "attack",
+            f"{run.name} keeps what was said of each example, so clients cannot change theirs between rounds; expected "
+            "neither since, until nor redraw with an attack on data",
+        )
+    if run.claimed_examples != 1:
+        yield "attack.claimed_examples", f"{run.name}'s server weighs nobody by a number of examples; expected none"
 
 
 def task_can_be_learned(run: RunDescription) -> Iterator[Problem]:
@@ -201,6 +220,7 @@ def private_clients_are_accounted(run: RunDescription) -> Iterator[Problem]:
 
 GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     attack_is_carried_out,
+    attack_can_be_scheduled,
     task_can_be_learned,
     weights_are_used,
     rule_has_a_global_model,

@@ -10,38 +10,16 @@ from torch import Tensor
 
 from fedsec.engine.resident_data import ResidentData
 from fedsec.errors import InputError
+from fedsec.federation.threat import Threat
 from fedsec.metrics.evaluation import Evaluation, average
 from fedsec.seeds import Streams
-from fedsec.threat import DataPoisoning, KnowledgePoisoning, UpdatePoisoning
 
 if TYPE_CHECKING:
     from fedsec.federation.evaluator import Evaluator
 
-Attack = DataPoisoning | UpdatePoisoning | KnowledgePoisoning
 Sampling = Literal["fixed", "poisson"]
 """fixed: so many clients each round, drawn without replacement. poisson: each client takes part independently of the
 others, so many on average and sometimes nobody; accounts of user-level privacy hold for this one."""
-
-
-@dataclass(frozen=True)
-class Threat:
-    """Who is Byzantine, and what they do.
-
-    Args:
-        byzantine: client numbers, drawn once for the whole experiment.
-        attack: applied to their data before training, or to what they send; None for none.
-    """
-
-    byzantine: frozenset[int] = field(default_factory=frozenset)
-    attack: Attack | None = None
-
-    @classmethod
-    def draw(cls, attack: Attack | None, num_byzantine: int, num_clients: int, streams: Streams) -> "Threat":
-        """Choose the Byzantine clients from the `attack` stream; a smaller number is a subset of a larger one."""
-        if not 0 <= num_byzantine < num_clients:
-            raise InputError(f"num_byzantine must lie in [0, {num_clients}), got {num_byzantine}")
-        order = streams.numpy("attack", "clients").permutation(num_clients)
-        return cls(frozenset(order[:num_byzantine].tolist()), attack)
 
 
 @dataclass(frozen=True)
@@ -211,10 +189,11 @@ class RoundLoop(ABC):
         """The mean figures of clients that have models of their own: what an attacker's can do is nobody's loss.
 
         Args:
-            clients: of a round.
+            clients: of the latest round.
             evaluations: of theirs. Those of all count if none of them is honest.
         """
-        honest = [one for client, one in zip(clients, evaluations, strict=True) if client not in self.threat.byzantine]
+        byzantine = self.threat.in_round(self.round)
+        honest = [one for client, one in zip(clients, evaluations, strict=True) if client not in byzantine]
         return average(honest or evaluations)
 
     def measured(self, evaluation: Evaluation | None) -> dict[str, Any]:
@@ -257,26 +236,3 @@ def checked_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
                 f"{tensor.dtype} of shape {tuple(tensor.shape)}"
             )
     return {name: state[name].to(tensor.device) for name, tensor in expected.items()}
-
-
-def poison_data(data: ResidentData, threat: Threat, num_classes: int | None, streams: Streams) -> None:
-    """Let the Byzantine clients corrupt their examples, once, before the first round; a second call does nothing.
-
-    Raises:
-        InputError: others have corrupted these data already.
-    """
-    if not isinstance(threat.attack, DataPoisoning) or not threat.byzantine:
-        return
-    if data.poisoned_by is not None:
-        if data.poisoned_by != (threat.attack, threat.byzantine):
-            raise InputError("these data were poisoned by another threat already; expected data of their own")
-        return
-    data.poisoned_by = threat.attack, threat.byzantine
-    for client in sorted(threat.byzantine):
-        images, labels = data.client_examples(client)
-        generator = streams.torch("attack", "client", client)
-        new_images, new_labels = threat.attack.poison(images, labels, num_classes=num_classes, generator=generator)
-        if new_images is images:
-            data.replace_labels(client, new_labels)
-        else:
-            data.replace_examples(client, new_images, new_labels)

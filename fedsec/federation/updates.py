@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,7 +22,8 @@ from fedsec.federation.client_defenses import ClientDefenses
 from fedsec.federation.example_privacy import RunPrivacy
 from fedsec.federation.forgery import Forgery
 from fedsec.federation.global_model import GlobalModelLoop
-from fedsec.federation.rounds import EdgeCost, RoundResult, Sampling, Threat, checked_state, poison_data
+from fedsec.federation.rounds import EdgeCost, RoundResult, Sampling, checked_state
+from fedsec.federation.threat import Threat, poison_data
 from fedsec.federation.user_privacy import Releases, aggregated, tagged, untagged
 from fedsec.federation.worker_momentum import WorkerMomentum
 from fedsec.metrics.measure import Measure
@@ -60,6 +60,7 @@ class Federation(GlobalModelLoop):
         algorithm_state: all that the algorithm carries from round to round, the global model's parameters included.
         statistics: the global model's running statistics.
         client_statistics: each client's own, under `bn: local`.
+        attackers: who is Byzantine in the round that is played, or was last.
         observers: of what the server receives; training does not depend on them.
         received_statistics: while observers look, the running statistics that the round's clients sent beside their
             updates, a row each; None where they send none, and between rounds.
@@ -113,7 +114,9 @@ class Federation(GlobalModelLoop):
                 self.num_clients,
                 self.clients_per_round,
                 attack=self.threat.attack,
-                num_byzantine=len(self.threat.byzantine),
+                num_byzantine=self.threat.num_byzantine,
+                schedule=self.threat.schedule,
+                claimed_examples=self.threat.claimed_examples,
                 rule=aggregator,
                 transforms=transforms,
                 private=privacy is not None,
@@ -133,6 +136,7 @@ class Federation(GlobalModelLoop):
             privacy.check(algorithm, self.num_clients)
             trainer.private_method(privacy.private.grad_sample_mode)  # raises where the model cannot be private
         poison_data(trainer.data, self.threat, num_classes, streams)
+        self.attackers = self.threat.in_round(1)
         if algorithm.private is None or algorithm.training is not None:
             trainer.check(algorithm.training, self.clients_per_round)
         # Each vector is aggregated by a rule of its own: one that remembers must not mix them up.
@@ -191,7 +195,7 @@ class Federation(GlobalModelLoop):
             self.releases.restore(round_number)
         self.client_statistics = restored.get("client_statistics", self.client_statistics).clone()
         self._load(self.statistics)
-        self.round = round_number
+        self.round, self.attackers = round_number, self.threat.in_round(max(1, round_number))
         self.diverged = not bool(self.parameters.isfinite().all())
 
     def play(self) -> RoundResult:
@@ -210,6 +214,8 @@ class Federation(GlobalModelLoop):
         clients = heard if self.privacy is None else self.privacy.admitted(heard)
         if not clients:
             return self._idle(sampled, heard)
+        self.attackers = self.threat.in_round(number)
+        self.data.poison_only(self.attackers)
         drawn = {name: self._generator(number, name) for name in self.algorithm.sends}
         trained = self.local_updates(self.start(clients), clients, number)
         # Before anything leaves a client: what goes wrong later does not take back what was sent.
@@ -219,7 +225,7 @@ class Federation(GlobalModelLoop):
             self.releases.spend()
         updates = self.worker_momentum(trained.updates, clients)
         sent = {"update": self.client_defenses(updates, clients, number, self.module), **trained.further}
-        byzantine = [place for place, client in enumerate(clients) if client in self.threat.byzantine]
+        byzantine = [place for place, client in enumerate(clients) if client in self.attackers]
         coefficients = self._coefficients(clients)
 
         def trial(vector: str, places: Sequence[int], generator: torch.Generator) -> AggregatorTrial:
@@ -351,12 +357,17 @@ class Federation(GlobalModelLoop):
         )
 
     def _coefficients(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
-        sizes, population = self.data.sizes(clients), self.data.sizes(range(self.num_clients))
-        return self.algorithm.coefficients(_float(sizes, self.parameters), _float(population, self.parameters))
+        return self.algorithm.coefficients(self._claimed(clients), self._claimed(range(self.num_clients)))
 
     def _shares(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
-        sizes, population = self.data.sizes(clients), self.data.sizes(range(self.num_clients))
-        return self.algorithm.shares(_float(sizes, self.parameters), _float(population, self.parameters))
+        return self.algorithm.shares(self._claimed(clients), self._claimed(range(self.num_clients)))
+
+    def _claimed(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
+        """How many examples the server is told that clients have: Byzantine ones may lie."""
+        sizes = torch.from_numpy(self.data.sizes(clients)).to(self.parameters)
+        if self.threat.claimed_examples != 1:
+            sizes[[client in self.attackers for client in clients]] *= self.threat.claimed_examples
+        return sizes
 
     def train(self, start: Start, clients: Sequence[int], round_number: int) -> LocalResult:
         """What a round's clients would send, honestly and undefended.
@@ -393,7 +404,3 @@ _ATTACK = "attack"
 def _tag(vector: str) -> str:
     """What names of a rule's state begin with in a checkpoint."""
     return "rule" if vector == "update" else f"rule of {vector}"
-
-
-def _float(sizes: np.ndarray, like: Tensor) -> Tensor:
-    return torch.from_numpy(sizes).to(like)

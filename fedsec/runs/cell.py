@@ -219,7 +219,7 @@ def _record(
             "byzantine_influence": sum(shares) / len(shares),
             "diverged_in_round": next((line["round"] for line in history if line.get("diverged")), None),
             "rejected_updates": sum(line["num_rejected"] for line in history),
-            "rounds_with_byzantine_majority": len(majorities) if experiment.threat.byzantine else 0,
+            "rounds_with_byzantine_majority": len(majorities) if experiment.threat.num_byzantine else 0,
             **_costs(history),
             **{name: last[name] for name in ("epsilon", "user_epsilon") if name in last},
             **_leakage(history),
@@ -231,7 +231,7 @@ def _record(
         "privacy": _guarantees(experiment),
         **({"attack_report": report} if (report := over_rounds(history)) else {}),
         "seconds": round(sum(line["seconds"] for line in history), 3),
-        "byzantine": sorted(experiment.threat.byzantine),
+        "byzantine": sorted(experiment.threat.fixed),
         "parameters": experiment.federation.num_parameters,
         "engine": experiment.federation.engine,
         "dataset_source": experiment.dataset.source,
@@ -271,6 +271,6 @@ def _write_partition(files: CellFiles, experiment: Experiment) -> None:
             "classes": list(experiment.strata),
             "partition": experiment.config.partition.model_dump(mode="json"),
             "seed": experiment.config.data_seed,
-            "byzantine": sorted(experiment.threat.byzantine),
+            "byzantine": sorted(experiment.threat.fixed),
         }
     )

@@ -169,9 +169,9 @@ class CuriousServer:
         images = federation.data.images[federation.data.image_of[examples]]
         self._reconstruct(round_number, observation, images, federation.data.label_of[examples], notes)
 
-    def _deceived(self) -> list[str]:
+    def _deceived(self, round_number: int) -> list[str]:
         """What else its reader should know."""
-        if self.target.client not in self.federation.threat.byzantine:
+        if self.target.client not in self.federation.threat.in_round(round_number):
             return []
         return [f"client {self.target.client} is Byzantine: what it sent need not be what it trained"]
 
@@ -202,7 +202,7 @@ class CuriousServer:
             "iterations": reconstruction.iterations,
             "seconds": round(seconds, 3),
             "lpips": scores.lpips,
-            "notes": [*notes, *reconstruction.notes, *self._deceived()],
+            "notes": [*notes, *reconstruction.notes, *self._deceived(round_number)],
         }
         self._draw(round_number, originals, reconstruction, scores)
 

@@ -21,7 +21,8 @@ from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.example_privacy import private_run
 from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
-from fedsec.federation.rounds import Attack, RoundLoop, Threat, poison_data
+from fedsec.federation.rounds import RoundLoop
+from fedsec.federation.threat import Attack, Threat, poison_data
 from fedsec.federation.updates import Federation, LocalUpdates
 from fedsec.models import build
 from fedsec.models.split import feature_shape
@@ -31,6 +32,7 @@ from fedsec.scenario import AttackConfig, CellConfig, ModelConfig
 from fedsec.scenario.algorithm import make_algorithm
 from fedsec.scenario.named_sections import NamedSection
 from fedsec.scenario.server_rule import server_rule
+from fedsec.scenario.threat import drawn_threat
 from fedsec.seeds import Streams
 from fedsec.tasks import Strata, Task
 from fedsec.threat import DataPoisoning
@@ -84,7 +86,7 @@ def build_experiment(
     constants = normalization(config.dataset.normalization)
     constants.check_shape(dataset.input_shape)
     data = ResidentData.build(dataset.train, clients, constants, device)
-    threat = Threat.draw(_attack(config.attack, dataset), config.attack.count(len(clients)), len(clients), streams)
+    threat = drawn_threat(config, streams, _attack(config.attack, dataset))
     poison_data(data, threat, dataset.num_classes or None, streams)
     parts = _Parts(config, dataset, task, data, streams, threat, threads)
     algorithm = make_algorithm(config.federation)

@@ -28,7 +28,10 @@ _ENGINE = (
     *("seeds.py", "randomness.py"),
     *(f"runs/{name}.py" for name in ("cell", "experiment", "partitioned", "round_summary", "shared_updates")),
     *(f"scenario/{name}.py" for name in ("algorithm", "config", "federation_config", "inversion_config")),
-    *(f"scenario/{name}.py" for name in ("named_sections", "server_rule", "shared_training", "threat_config")),
+    *(
+        f"scenario/{name}.py"
+        for name in ("named_sections", "server_rule", "shared_training", "threat", "threat_config")
+    ),
 )
 """Of fedsec, what every cell's numbers come from."""
 _INVERSION = ("matching", "inversion", "runs/curious_server.py")

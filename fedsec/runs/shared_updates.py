@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from fedsec.engine.messages import LocalResult, Start
-from fedsec.federation.rounds import Threat
+from fedsec.federation.threat import Threat
 from fedsec.files import set_aside
 from fedsec.runs.provenance import differences, of_training
 from fedsec.runs.tensor_files import DamagedFileError, load_tensors, read_notes, save_tensors
@@ -93,7 +93,7 @@ class SharedUpdates:
 
     def poisoned(self, client: int) -> bool:
         """Whether a client trains on data that an attack corrupted."""
-        return client in self.threat.byzantine and isinstance(self.threat.attack, DataPoisoning)
+        return client in self.threat.in_round(1) and isinstance(self.threat.attack, DataPoisoning)
 
 
 def row_path(folder: Path, key: str) -> Path:

@@ -72,6 +72,8 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
         for index, part in enumerate(config.defense):
             yield ("defense", index), content["defense"][index], partial(_build, "defense", part)
         yield ("defense",), content["defense"], partial(_together, config.defense)
+        parts = [content["federation"], content["attack"]]
+        yield (), [*parts, config.partition.clients], partial(_guarded, config)
         return
     for index, part in enumerate(config.defense):
         where, key = ("defense", index), content["defense"][index]
@@ -159,6 +161,7 @@ def _guarded(config: CellConfig) -> list[Problem]:
     """What the parts of a run must not be combined with."""
     from fedsec.federation import guards
     from fedsec.scenario.server_rule import server_rule
+    from fedsec.scenario.threat import schedule_of
 
     try:
         algorithm = _algorithm(config)
@@ -166,7 +169,8 @@ def _guarded(config: CellConfig) -> list[Problem]:
         defenses = [(part.role, _build("defense", part)) for part in config.defense]
     except FAILURES:
         return []  # complained about already
-    rule = server_rule([defense for _, defense in defenses])
+    aggregates = config.federation.traits["exchanges"] == "updates"
+    rule = server_rule([defense for _, defense in defenses]) if aggregates else None
     federation, clients = config.federation, config.partition.clients
     run = guards.RunDescription(
         algorithm,
@@ -174,6 +178,8 @@ def _guarded(config: CellConfig) -> list[Problem]:
         config.cohort,
         attack=attack,
         num_byzantine=config.attack.count(clients),
+        schedule=schedule_of(config.attack),
+        claimed_examples=config.attack.claimed_examples,
         rule=rule,
         transforms=[defense for role, defense in defenses if role == "update"],
         private=any(role == "local" for role, _ in defenses),

@@ -112,6 +112,10 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("inversion",): None,
     ("metrics",): [],
     ("partition", "quantiles"): None,
+    ("attack", "since"): None,
+    ("attack", "until"): None,
+    ("attack", "redraw"): "once",
+    ("attack", "claimed_examples"): 1.0,
     ("inversion", "knowledge", "defense"): True,
     ("federation", "sampling"): ("fixed", None),  # None: of algorithms that have no such key
 }
@@ -204,6 +208,10 @@ class CellConfig(Section):
         byzantine = attack.count(clients)
         if byzantine >= clients and not self.pooled:
             yield ("attack", "num_byzantine"), f"expected less than partition.clients = {clients}, got {byzantine}"
+        if attack.since is not None and attack.since > federation.rounds:
+            yield ("attack", "since"), f"expected at most federation.rounds = {federation.rounds}, got {attack.since}"
+        if attack.until is not None and attack.until < (attack.since or 1):
+            yield ("attack", "until"), f"expected at least attack.since = {attack.since or 1}, got {attack.until}"
         if attack.fraction and byzantine == 0:
             share = f"{attack.fraction:g} of {clients} clients"
             yield ("attack", "fraction"), f"{share} is less than one client; expected 0, or at least {1 / clients:.3g}"

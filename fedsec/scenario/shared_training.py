@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from fedsec.federation.rounds import Threat, sample_clients
+from fedsec.federation.rounds import sample_clients
 from fedsec.scenario.config import CellConfig, unlabeled
+from fedsec.scenario.threat import drawn_threat
 from fedsec.seeds import Streams
 from fedsec.threat import DataPoisoning
 
@@ -81,10 +82,10 @@ def shared_work(configs: Sequence[CellConfig], device: str = "cpu") -> list[Shar
         count = config.attack.count(clients)
         poisons = count > 0 and issubclass(registry.load("attack", config.attack.name), DataPoisoning)
         streams, keys = Streams(config.seed), SharingKeys(config, device)
-        threat = Threat.draw(None, count, clients, streams)
+        attackers = drawn_threat(config, streams).in_round(1)
         sampling = config.federation.sampling or "fixed"
         for client in sample_clients(clients, config.cohort, 1, streams, sampling):
-            poisoned = poisons and client in threat.byzantine
+            poisoned = poisons and client in attackers
             key = keys(client, poisoned=poisoned)
             trainings.setdefault(key, SharedTraining(index, client, key, poisoned))
     return list(trainings.values())

@@ -7,12 +7,14 @@ from pydantic import Field
 from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, wrong
 from fedsec.scenario.federation_config import exchanging, traits_of
-from fedsec.scenario.named_sections import Label, NamedSection, either, known_entry
+from fedsec.scenario.named_sections import Count, Label, NamedSection, either, known_entry
 
 NO_ATTACK = "none"
 NO_DEFENSE = "none"
 SIZES = ("fraction", "num_byzantine")
 """Keys that say how many clients are Byzantine."""
+SCHEDULE = {"since": None, "until": None, "redraw": "once", "claimed_examples": 1.0}
+"""Keys that say when they attack, who they are then, and what they claim; each with the value that says nothing."""
 
 
 class AttackConfig(NamedSection):
@@ -29,6 +31,17 @@ class AttackConfig(NamedSection):
     num_byzantine: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Number of Byzantine clients; excludes fraction."
     )
+    since: Count | None = Field(default=None, description="The first round with an attack; they are honest before.")
+    until: Count | None = Field(
+        default=None,
+        description="The last round with an attack; they stay, and are honest afterwards. No end by default.",
+    )
+    redraw: Literal["once", "each_round"] = Field(
+        default="once", description="once: the same clients all along; each_round: as many others in every round."
+    )
+    claimed_examples: Annotated[float, Field(gt=0)] = Field(
+        default=1.0, description="Byzantine clients claim so many times the examples they have, for rules with weights."
+    )
 
     @classmethod
     def prepare(cls, data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -44,6 +57,8 @@ class AttackConfig(NamedSection):
         sizes = [key for key in SIZES if data.get(key) is not None]
         if name == NO_ATTACK:
             problems += [((key,), "there is no attack; expected a name beside it, or nothing") for key in sizes]
+            keys = [key for key, neutral in SCHEDULE.items() if data.get(key, neutral) not in (None, neutral)]
+            problems += [((key,), "there is no attack; expected a name beside it, or nothing") for key in keys]
         elif entry is not None and len(sizes) == 2:
             problems.append((("num_byzantine",), "excludes fraction; expected one of the two"))
         elif entry is not None and not sizes:

@@ -16,7 +16,8 @@ from fedsec.defenses import Mean, Median, TrimmedMean
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import AggregationError, InputError
 from fedsec.federation import Centralized, FedAvg, Federation, FedSGD, Threat, UpdateAlgorithm
-from fedsec.federation.rounds import Sampling, poison_data
+from fedsec.federation.rounds import Sampling
+from fedsec.federation.threat import poison_data
 from fedsec.seeds import Streams
 from fedsec.threat import AttackerView, UpdatePoisoning
 

@@ -16,7 +16,8 @@ from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.errors import AggregationError, InputError
 from fedsec.federation import FedAvg, Federation, RoundResult, Stragglers
-from fedsec.federation.rounds import Threat, sample_clients
+from fedsec.federation.rounds import sample_clients
+from fedsec.federation.threat import Threat
 from fedsec.federation.user_privacy import Releases
 from fedsec.models import build
 from fedsec.privacy import Spending, epsilon

@@ -23,7 +23,8 @@ from fedsec.federation.knowledge.clients import KnowledgeClients
 from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.knowledge.inbox import Inbox
 from fedsec.federation.knowledge.server import KnowledgeServer
-from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, Threat, checked_state, poison_data
+from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, checked_state
+from fedsec.federation.threat import Threat, poison_data
 from fedsec.metrics.evaluation import Evaluation
 from fedsec.metrics.measure import Measure
 from fedsec.models.costs import module_costs
@@ -93,7 +94,9 @@ class KnowledgeFederation(RoundLoop):
                 self.num_clients,
                 self.clients_per_round,
                 attack=self.threat.attack,
-                num_byzantine=len(self.threat.byzantine),
+                num_byzantine=self.threat.num_byzantine,
+                schedule=self.threat.schedule,
+                claimed_examples=self.threat.claimed_examples,
                 task=trainer.task.name,
             )
         )
@@ -149,7 +152,7 @@ class KnowledgeFederation(RoundLoop):
         return RoundResult(
             round=number,
             clients=tuple(clients),
-            byzantine=tuple(client for client in clients if client in self.threat.byzantine),
+            byzantine=tuple(client for client in clients if client in self.threat.in_round(number)),
             rejected=tuple(c for c in clients if admissions[c].rejected == len(admissions[c].examples)),
             influence=tuple(count / total for count in counted),
             **self.measured(None if evaluations is None else self.over_honest(clients, evaluations)),
@@ -210,7 +213,7 @@ class KnowledgeFederation(RoundLoop):
     def _message(self, client: int, round_number: int) -> Knowledge:
         """What the server receives from a client: its knowledge, distorted if it is Byzantine."""
         honest, attack = self.clients.message(client, round_number), self.threat.attack
-        if client not in self.threat.byzantine or not isinstance(attack, KnowledgePoisoning):
+        if client not in self.threat.in_round(round_number) or not isinstance(attack, KnowledgePoisoning):
             return honest
         generator = self.streams.torch("attack", "client", client, "round", round_number)
         return attack.distort(honest, num_classes=self.num_classes, generator=generator)

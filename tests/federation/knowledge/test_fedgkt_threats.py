@@ -17,7 +17,7 @@ from fedsec.defense.knowledge import Admission, KnowledgeDefense
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import InputError
 from fedsec.federation import Distillation, FedGKT, KnowledgeFederation, RoundResult, ServerTraining, Threat
-from fedsec.federation.rounds import poison_data
+from fedsec.federation.threat import poison_data
 from fedsec.metrics.evaluation import Evaluation
 from fedsec.models import build
 from fedsec.models.costs import module_costs
