@@ -4,17 +4,24 @@
 """
 
 from fedsec.defense import Pipeline
+from fedsec.defenses.arc import ARC
 from fedsec.defenses.bucketing import Bucketing
+from fedsec.defenses.centered_clipping import CenteredClipping
+from fedsec.defenses.cge import CGE
 from fedsec.defenses.clip import ClipUpdate
 from fedsec.defenses.dp_fedavg import DpFedAvg
 from fedsec.defenses.dp_sgd import DpSgd
 from fedsec.defenses.gaussian_noise import GaussianNoise
+from fedsec.defenses.geometric_median import GeometricMedian
 from fedsec.defenses.knowledge_screening import KnowledgeScreening
+from fedsec.defenses.krum import Krum
 from fedsec.defenses.meamed import Meamed
 from fedsec.defenses.mean import Mean
 from fedsec.defenses.median import Median
+from fedsec.defenses.monna import MoNNA
 from fedsec.defenses.multi_krum import MultiKrum
 from fedsec.defenses.nnm import NNM
+from fedsec.defenses.norm_bound import NormBound
 from fedsec.defenses.prune import Prune
 from fedsec.defenses.quantize import Quantize
 from fedsec.defenses.rlr import RLR
@@ -22,25 +29,33 @@ from fedsec.defenses.robust_loss import RobustLoss
 from fedsec.defenses.sign import Sign
 from fedsec.defenses.sign_majority import SignMajority
 from fedsec.defenses.soteria import Soteria
+from fedsec.defenses.static_clip import StaticClip
 from fedsec.defenses.trimmed_mean import TrimmedMean
 
 if __name__ != "fedsec.defenses":
     raise ImportError(f"this package is fedsec.defenses; do not import it as {__name__}")
 
 __all__ = [
+    "ARC",
+    "CGE",
     "DEFENSES",
     "NNM",
     "RLR",
     "Bucketing",
+    "CenteredClipping",
     "ClipUpdate",
     "DpFedAvg",
     "DpSgd",
     "GaussianNoise",
+    "GeometricMedian",
     "KnowledgeScreening",
     "Meamed",
+    "Krum",
     "Mean",
     "Median",
+    "MoNNA",
     "MultiKrum",
+    "NormBound",
     "Pipeline",
     "Prune",
     "Quantize",
@@ -48,6 +63,7 @@ __all__ = [
     "Sign",
     "SignMajority",
     "Soteria",
+    "StaticClip",
     "TrimmedMean",
 ]
 
@@ -55,10 +71,18 @@ DEFENSES = {
     "mean": Mean,
     "median": Median,
     "trimmed_mean": TrimmedMean,
+    "krum": Krum,
     "multi_krum": MultiKrum,
     "meamed": Meamed,
     "sign_majority": SignMajority,
     "rlr": RLR,
+    "geometric_median": GeometricMedian,
+    "centered_clipping": CenteredClipping,
+    "cge": CGE,
+    "monna": MoNNA,
+    "norm_bound": NormBound,
+    "static_clip": StaticClip,
+    "arc": ARC,
     "nnm": NNM,
     "bucketing": Bucketing,
     "dp_fedavg": DpFedAvg,

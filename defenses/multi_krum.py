@@ -1,24 +1,30 @@
-"""Krum and Multi-Krum: the update, or the mean of the updates, whose nearest neighbors are nearest.
+"""Multi-Krum: the mean of the updates whose nearest neighbors are nearest.
 
 Reference: Blanchard, El Mhamdi, Guerraoui, Stainer, Machine learning with adversaries: Byzantine tolerant gradient
 descent, NeurIPS 2017, arXiv:1703.02757.
 """
+
+from collections.abc import Sequence
+from typing import final
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule
+from fedsec.defense.neighbors import check_enough_for_krum, krum_ranking
 from fedsec.errors import InputError
 
 
+@final
 class MultiKrum(GramRule):
     """Mean of the updates with the smallest sums of squared distances to their nearest neighbors.
 
     score_i = sum of ||x_i - x_j||^2 over the n - f - 2 nearest others j; the mean of the m rows of smallest score.
 
     Withstands f Byzantine clients of n >= 2f + 3; m = 1 is Krum. Ignores the clients' weights. Every row rejected as
-    not finite counts as Byzantine, so f is then one less. Of equal scores the first row's counts.
+    not finite counts as Byzantine, so f is then one less. Of equal scores the first row's counts. It takes the f rows
+    of largest score for Byzantine.
 
     Args:
         num_byzantine: f, how many Byzantine clients to withstand.
@@ -30,6 +36,8 @@ class MultiKrum(GramRule):
     Reference: Blanchard et al., NeurIPS 2017, arXiv:1703.02757
     """
 
+    detects = True
+
     def __init__(self, num_byzantine: int, num_selected: int | None = None) -> None:
         if num_byzantine < 0:
             raise InputError(f"MultiKrum: num_byzantine must not be negative, but is {num_byzantine}")
@@ -39,11 +47,7 @@ class MultiKrum(GramRule):
 
     def max_rejected(self, num_clients: int) -> int:
         """The number of Byzantine clients that it is set up for."""
-        fewest = 2 * self.num_byzantine + 3
-        if num_clients < fewest:
-            raise InputError(
-                f"MultiKrum: num_byzantine {self.num_byzantine} needs at least {fewest} rows, not {num_clients}"
-            )
+        check_enough_for_krum("MultiKrum", self.num_byzantine, num_clients)
         if self.num_selected is not None and self.num_selected > num_clients - self.num_byzantine:
             raise InputError(
                 f"MultiKrum: num_selected {self.num_selected} of {num_clients} rows would take Byzantine ones; "
@@ -52,11 +56,14 @@ class MultiKrum(GramRule):
         return self.num_byzantine
 
     def weights(self, gram: Gram, cohort: Cohort) -> Float64[Tensor, "rows"]:
-        count, num_byzantine = len(gram), max(0, self.num_byzantine - cohort.num_rejected)
-        distances = gram.squared_distances()
-        distances.fill_diagonal_(torch.inf)  # a row is no neighbor of itself
-        nearest = distances.sort(1).values[:, : count - num_byzantine - 2]
-        best = nearest.sum(1).sort(stable=True).indices[: self.num_selected or count - num_byzantine]
-        weights = torch.zeros(count, dtype=torch.float64)
-        weights[best] = 1.0
+        weights = torch.zeros(len(gram), dtype=torch.float64)
+        num_counting = self.num_selected or len(gram) - self.num_byzantine + cohort.num_rejected
+        weights[self._ranking(gram, cohort)[:num_counting]] = 1.0
         return weights
+
+    def suspects(self, cohort: Cohort) -> Sequence[int]:
+        gram = cohort.gram or Gram.of(cohort.updates)
+        return self._ranking(gram, cohort)[len(gram) - self.num_byzantine + cohort.num_rejected :]
+
+    def _ranking(self, gram: Gram, cohort: Cohort) -> list[int]:
+        return krum_ranking(gram.squared_distances(), self.num_byzantine - cohort.num_rejected)

@@ -74,7 +74,7 @@ class GramRule(Aggregator):
     def staged(self, cohort: Cohort) -> Cohort:
         if cohort.references is None:
             cohort = replace(cohort, references=self.checked_references(cohort))
-        gram = Gram.of(cohort.updates, cohort.references) if cohort.gram is None else cohort.gram
+        gram = Gram.of(cohort.updates, cohort.references, cohort.weights) if cohort.gram is None else cohort.gram
         rows, points = cohort.num_rows, cohort.num_rows + cohort.num_references
         weights = self.weights(gram, cohort).detach().double().cpu()
         negative = self.normalized and bool((weights < 0).any())

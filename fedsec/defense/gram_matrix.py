@@ -5,7 +5,7 @@ are nearly equal, or far from zero. So products are added up in float64, and whe
 each other than to the origin, once more about the row that is nearest to most others: an outlier cannot be that one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from math import frexp
 
@@ -16,10 +16,13 @@ from torch import Tensor
 from fedsec.defense.columns import column_chunks, for_each_chunk
 from fedsec.defense.order_statistics import Scratch
 
-__all__ = ["Gram"]
+__all__ = ["Gram", "central_row", "moved_products"]
 
 _CLOSE = 1e-6
 """Below this share of their squared lengths a squared distance has lost too many of float64's sixteen digits."""
+
+_SLACK = 1e-9
+"""Half of the weight may sum to a little less."""
 
 _SAFE = 2.0**400
 """Squares of float64 numbers beyond this, or below its inverse, and sums of them may not be representable."""
@@ -42,10 +45,18 @@ class Gram:
 
     @staticmethod
     def of(
-        updates: Float[Tensor, "clients parameters"], references: Float[Tensor, "references parameters"] | None = None
+        updates: Float[Tensor, "clients parameters"],
+        references: Float[Tensor, "references parameters"] | None = None,
+        weights: Sequence[float] | None = None,
     ) -> "Gram":
-        """The Gram matrix of finite rows and further points, on any device."""
-        return Gram(len(updates), lambda: _products(updates, references))
+        """The Gram matrix of finite rows and further points, on any device.
+
+        Args:
+            updates: the rows.
+            references: the further points.
+            weights: of the rows, summing to one; equal by default. The center is one that half of them lie near.
+        """
+        return Gram(len(updates), lambda: _products(updates, references, weights))
 
     def __len__(self) -> int:
         return self._count
@@ -70,7 +81,19 @@ class Gram:
     def inner_products(self, *, references: bool = False) -> Float64[Tensor, "rows rows"]:
         """Of every two rows as vectors from the origin, and of the references if asked for, in squared units."""
         chosen, inner = self._points(references), self._known[0]
-        return (inner - inner[-1] - inner[:, -1:] + inner[-1, -1])[chosen, chosen]
+        return moved_products(inner, -1)[chosen, chosen]
+
+    def about(self, point: int, *, references: bool = False) -> Float64[Tensor, "rows rows"]:
+        """Of every two rows as vectors from one point, and of the references if asked for, in squared units.
+
+        About a point among the rows nothing is lost by an outlier, which is not so of what follows from distances.
+
+        Args:
+            point: the number of a row, or of a reference after them.
+            references: go on with the references after the rows.
+        """
+        chosen = self._points(references)
+        return moved_products(self._known[0], point)[chosen, chosen]
 
     def cosines(self, *, references: bool = False) -> Float64[Tensor, "rows rows"]:
         """Of the angles between every two rows, in [-1, 1]; 0 with a row of zeros, and 1 of any other with itself."""
@@ -106,7 +129,7 @@ class Gram:
         return _squared_distances(self._known[0])
 
 
-def _products(updates: Tensor, references: Tensor | None) -> tuple[Tensor, float]:
+def _products(updates: Tensor, references: Tensor | None, weights: Sequence[float] | None) -> tuple[Tensor, float]:
     unit = _unit(updates, references)
     inner = _about(updates, references, None, unit)
     distances, norms = _squared_distances(inner), inner.diagonal()
@@ -114,7 +137,7 @@ def _products(updates: Tensor, references: Tensor | None) -> tuple[Tensor, float
     close.fill_diagonal_(False)
     if bool(close[:-1, :-1].any()):
         rows = distances[: len(updates), : len(updates)]
-        central = int(rows.median(1).values.argmin())
+        central = central_row(rows, torch.tensor(weights or [1 / len(rows)] * len(rows), dtype=torch.float64))
         inner = _about(updates, references, updates[central], unit)
     return inner, unit
 
@@ -142,6 +165,26 @@ def _about(updates: Tensor, references: Tensor | None, center: Tensor | None, un
 def _in_units(rows: Tensor, unit: float) -> Tensor:
     wide = rows.double()
     return wide if unit == 1 else wide / unit
+
+
+def central_row(distances: Float64[Tensor, "rows rows"], weights: Float64[Tensor, "rows"]) -> int:
+    """The row that is nearest to half of the others by weight; no row of clients with less than half of it otherwise.
+
+    Args:
+        distances: between every two rows.
+        weights: of the rows, not negative, of sum one.
+    """
+    ordered, order = distances.sort(1)
+    half = (weights[order].cumsum(1) < 0.5 - _SLACK).sum(1, keepdim=True)
+    return int(ordered.gather(1, half).argmin())
+
+
+def moved_products(inner: Tensor, point: int) -> Tensor:
+    """Inner products of the same vectors less one of them, whose own are then exactly zero."""
+    row = inner[point]
+    moved = inner - row - row[:, None] + row[point]
+    moved[:, point] = 0.0  # as its row is, without rounding
+    return moved
 
 
 def _squared_distances(inner: Tensor) -> Tensor:

@@ -18,6 +18,9 @@ from fedsec.errors import InputError
 
 __all__ = ["Pipeline"]
 
+_SLACK = 1e-9
+"""Parts that sum to less than one by rounding alone are those of a whole row."""
+
 Member = UpdateTransform | PreAggregator | Aggregator
 
 
@@ -123,7 +126,7 @@ class Pipeline(Aggregator):
             cohort = replace(cohort, references=self.rule.checked_references(cohort))
         # Rows may be mixtures already: those of an attacker who tries this defense are.
         before = None if cohort.mixing is None else cohort.mixing.cpu()
-        gram = Gram.of(updates, cohort.references) if cohort.gram is None else cohort.gram
+        gram = Gram.of(updates, cohort.references, cohort.weights) if cohort.gram is None else cohort.gram
         parts: Float64[Tensor, "mixed rows"] | None = None
         for member in self.pre_aggregators:
             mixing = parts if before is None else before if parts is None else parts @ before
@@ -131,9 +134,9 @@ class Pipeline(Aggregator):
             parts = matrix if parts is None else matrix @ parts
             gram = gram.mixed(matrix)
         if parts is not None:
-            weights = parts @ torch.tensor(cohort.weights, dtype=torch.float64)
             mixing = (parts if before is None else parts @ before).to(updates.device)
-            cohort = replace(cohort, weights=_normalized(weights), mixing=mixing, parts=parts.to(updates.device))
+            weights = _weights_of_mixed(parts, cohort.weights)
+            cohort = replace(cohort, weights=weights, mixing=mixing, parts=parts.to(updates.device))
             if not self.rule.sees_mixtures:
                 cohort = replace(cohort, updates=cohort.rows(slice(None)), mixing=None)
         return self.rule.staged(replace(cohort, gram=gram))
@@ -149,10 +152,12 @@ class Pipeline(Aggregator):
         return torch.tensor(relative_parts(own.tolist()), dtype=torch.float64, device=own.device)
 
     def suspects(self, cohort: Cohort) -> Sequence[int]:
-        """The clients that the rule suspects; of mixed rows, the clients that are in none of those that it took."""
+        """The clients that the rule suspects; of mixed rows, the clients with no part in one that it does not."""
+        suspects = self.rule.suspects(cohort)
         if cohort.parts is None:
-            return self.rule.suspects(cohort)
-        return [row for row, share in enumerate(self.shares(cohort).tolist()) if share == 0]
+            return suspects
+        others = [row for row in range(len(cohort.parts)) if row not in {*suspects}]
+        return [client for client, part in enumerate(cohort.parts[others].sum(0).tolist()) if part == 0]
 
     def remember(self, cohort: Cohort, vector: Float[Tensor, "parameters"]) -> None:
         self.rule.remember(cohort, vector)
@@ -213,7 +218,16 @@ def _each_own(generator: torch.Generator | None, count: int) -> list[torch.Gener
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def _normalized(weights: Tensor) -> tuple[float, ...]:
-    """Weights that sum to one; equal ones where nothing is left of them."""
-    total = float(weights.sum())
-    return tuple((weights / total).tolist()) if total > 0 else (1 / len(weights),) * len(weights)
+def _weights_of_mixed(parts: Tensor, weights: Sequence[float]) -> tuple[float, ...]:
+    """Each mixed row weighs what its rows do on average, however much it was shortened; they sum to one.
+
+    Args:
+        parts: [mixed, rows] of the rows in the mixed ones.
+        weights: of the rows.
+    """
+    sums = parts.sum(1, keepdim=True)
+    whole = torch.where(sums < 1 - _SLACK, parts / sums, parts)
+    whole = torch.where(sums > 0, whole, 1 / parts.shape[1])  # where nothing is left of a row, what all do on average
+    mixed = whole @ torch.tensor(weights, dtype=torch.float64)
+    total = float(mixed.sum())
+    return tuple((mixed / total).tolist()) if total > 0 else (1 / len(mixed),) * len(mixed)

@@ -367,6 +367,7 @@ class _FreshRule:
     """Calls a rule, with all that it needs, as if it had never been called before."""
 
     def __init__(self, rule: Aggregator) -> None:
+        rule = copy.deepcopy(rule)
         self.rule, self.start = rule, {name: tensor.clone() for name, tensor in rule.state().items()}
 
     def __call__(self, updates: Tensor, weights: Tensor | None = None) -> Tensor:

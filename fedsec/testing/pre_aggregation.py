@@ -35,12 +35,14 @@ class _Mean(CoordinateRule):
         return torch.tensor(cohort.weights, dtype=torch.float64, device=chunk.device)
 
 
-def check_pre_aggregator(mixture: PreAggregator, *, num_clients: int = 11) -> None:
+def check_pre_aggregator(mixture: PreAggregator, *, num_clients: int = 11, shortens: bool = False) -> None:
     """Put a pre-aggregator through its contract.
 
     Args:
-        mixture: set up for `num_clients` clients, whose updates it does not shorten.
+        mixture: set up for `num_clients` clients.
         num_clients: how many rows it is tried with, at least 2.
+        shortens: whether it shortens some of the updates. It then need not treat a common shift as one, and what the
+            clients contributed is no mean of theirs.
 
     Raises:
         AssertionError: it breaks the contract.
@@ -60,17 +62,23 @@ def check_pre_aggregator(mixture: PreAggregator, *, num_clients: int = 11) -> No
             expect(torch.equal(mixed, mixture(updates, generator=seeded(1))), f"equal generators, equal rows {what}")
             mixture.restore(start)
         updates = random_matrix(num_clients, 1003, device=device)
-        shift = random_matrix(1, 1003, seed=2, device=device)
         mixed = mixture(updates, generator=seeded(1))
         mixture.restore(start)
+        shift = random_matrix(1, 1003, seed=2, device=device)
         moved = mixture(updates + shift, generator=seeded(1))
         mixture.restore(start)
-        expect_close(moved, mixed + shift, "a common shift must shift every mixed row")
+        if shortens:
+            lengths = [torch.linalg.vector_norm(rows, dim=1) for rows in (mixed, updates)]
+            expect(bool((lengths[0] < lengths[1] * (1 - 1e-3)).any()), "some rows must be shortened")
+        else:
+            expect_close(moved, mixed + shift, "a common shift must shift every mixed row")
         aggregate = pipeline.aggregate(updates, generator=seeded(1))
         mixture.restore(start)
         expect_close(aggregate.vector, mixed.mean(0), "a pipeline's rule sees the mixed rows")
         expect(abs(float(aggregate.influence.sum()) - 1) < 1e-6, "influences of the clients sum to one")
         by_influence = aggregate.influence.to(updates) @ updates
+        if shortens:
+            by_influence *= float(aggregate.vector.norm() / by_influence.norm())
         expect_close(aggregate.vector, by_influence, "the mean of mixed rows is that of the clients by influence")
         _check_gate(pipeline, updates)
         mixture.restore(start)

@@ -1,0 +1,52 @@
+"""Adaptive robust clipping: before a robust rule combines them, the longest updates are shortened to the next one.
+
+Reference: Allouah, Guerraoui, Gupta, Jellouli, Rizk, Stephan, Adaptive gradient clipping for robust federated learning,
+ICLR 2025, arXiv:2405.14432.
+"""
+
+from typing import final
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from fedsec.defense import Cohort, Gram, PreAggregator
+from fedsec.defense.clipping import shortening
+from fedsec.errors import InputError
+
+
+@final
+class ARC(PreAggregator):
+    """Shortens the k longest updates to the length of the next one, with k = floor(2 (f / n) (n - f)).
+
+    For f Byzantine clients of n > 2f; what is an honest length is read off the updates themselves, so a rule stays
+    robust in spite of the clipping. Every row rejected as not finite counts as Byzantine, so f and n are then one less.
+
+    Args:
+        num_byzantine: f, how many Byzantine clients to withstand.
+
+    Raises:
+        InputError: the number is negative.
+
+    Reference: Allouah et al., ICLR 2025, arXiv:2405.14432
+    """
+
+    def __init__(self, num_byzantine: int) -> None:
+        if num_byzantine < 0:
+            raise InputError(f"ARC: num_byzantine must not be negative, but is {num_byzantine}")
+        self.num_byzantine = num_byzantine
+
+    def num_mixed(self, num_clients: int) -> int:
+        if num_clients <= 2 * self.num_byzantine:
+            raise InputError(
+                f"ARC: num_byzantine {self.num_byzantine} needs at least {2 * self.num_byzantine + 1} rows, not "
+                f"{num_clients}"
+            )
+        return num_clients
+
+    def mixing(self, gram: Gram, cohort: Cohort) -> Float64[Tensor, "mixed clients"]:
+        count, num_byzantine = len(gram), max(0, self.num_byzantine - cohort.num_rejected)
+        num_shortened = 2 * num_byzantine * (count - num_byzantine) // count
+        norms = gram.squared_norms().sqrt()
+        bound = float(norms.sort(descending=True).values[num_shortened])
+        return torch.diag(shortening(norms, bound))
