@@ -5,8 +5,11 @@
 """
 
 from fedsec.attacks.analytic import Analytic
+from fedsec.attacks.backdoor import Backdoor
+from fedsec.attacks.dba import DBA
 from fedsec.attacks.decoupled import Decoupled
 from fedsec.attacks.dlg import DLG
+from fedsec.attacks.edge_case import EdgeCase
 from fedsec.attacks.feature_inversion import InvertFeatures
 from fedsec.attacks.feature_poison import FeaturePoison
 from fedsec.attacks.grad_inversion import GradInversion
@@ -15,6 +18,7 @@ from fedsec.attacks.inverting_gradients import InvertingGradients
 from fedsec.attacks.label_flip import LabelFlip
 from fedsec.attacks.labels import Labels
 from fedsec.attacks.logit_poison import LogitPoison
+from fedsec.attacks.noise_inputs import NoiseInputs
 from fedsec.attacks.sign_flip import SignFlip
 from fedsec.attacks.target_shift import TargetShift
 
@@ -25,8 +29,11 @@ __all__ = [
     "ATTACKS",
     "INVERSIONS",
     "Analytic",
+    "Backdoor",
+    "DBA",
     "DLG",
     "Decoupled",
+    "EdgeCase",
     "FeaturePoison",
     "GradInversion",
     "IDLG",
@@ -35,6 +42,7 @@ __all__ = [
     "LabelFlip",
     "Labels",
     "LogitPoison",
+    "NoiseInputs",
     "SignFlip",
     "TargetShift",
 ]
@@ -42,6 +50,10 @@ __all__ = [
 ATTACKS = {
     "label_flip": LabelFlip,
     "target_shift": TargetShift,
+    "noise_inputs": NoiseInputs,
+    "backdoor": Backdoor,
+    "dba": DBA,
+    "edge_case": EdgeCase,
     "sign_flip": SignFlip,
     "feature_poison": FeaturePoison,
     "logit_poison": LogitPoison,

@@ -28,7 +28,7 @@ from fedsec.testing import (
     check_update_poisoning,
     check_update_transform,
 )
-from fedsec.threat import DataPoisoning, FeatureInversion, Inversion, KnowledgePoisoning
+from fedsec.threat import DataPoisoning, FeatureInversion, Inversion, KnowledgePoisoning, UpdatePoisoning
 
 
 def victim(name: str | None) -> nn.Module | None:
@@ -42,7 +42,17 @@ ATTACK_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("label_flip", {}, {}),
     ("label_flip", {"mode": "pair", "source": 1, "target": 7}, {}),
     ("label_flip", {"mode": "random"}, {}),
+    ("label_flip", {"mode": "all_to_one", "target": 1, "spared": 2}, {}),
+    ("label_flip", {"mode": "shift", "flipped_fraction": 0.5}, {}),
     ("target_shift", {}, {"num_classes": None}),
+    ("noise_inputs", {}, {"changes_images": True}),
+    ("noise_inputs", {"std": 5.0}, {"changes_images": True, "num_classes": None}),
+    ("backdoor", {}, {"changes_images": True}),
+    ("backdoor", {"pattern": "blended", "target": 9, "boost": 10.0}, {"changes_images": True}),
+    ("dba", {"length": 2}, {"changes_images": True}),
+    ("dba", {"length": 2, "parts": 3, "boost": 4.0}, {"changes_images": True}),
+    ("edge_case", {"source": 1, "target": 2, "boost": 2.0}, {}),
+    ("edge_case", {"source": 1, "target": 2, "feature": "green"}, {}),
     ("sign_flip", {}, {}),
     ("sign_flip", {"scale": 10.0}, {}),
     ("feature_poison", {}, {"changes": ("features",)}),
@@ -148,9 +158,11 @@ def test_attack(name: str, options: dict[str, Any], needs: dict[str, Any]) -> No
     attack = ATTACKS[name](**options)
     if isinstance(attack, KnowledgePoisoning):
         check_knowledge_poisoning(attack, **needs)
-    elif isinstance(attack, DataPoisoning):
+        return
+    if isinstance(attack, DataPoisoning):
         check_data_poisoning(attack, **needs)
-    else:
+        needs = {}
+    if isinstance(attack, UpdatePoisoning):  # an attack may be both
         check_update_poisoning(attack, **needs)
 
 

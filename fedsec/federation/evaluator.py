@@ -12,7 +12,7 @@ from fedsec.federation.threat import Threat
 from fedsec.metrics.evaluation import Evaluation, evaluate, outputs_of
 from fedsec.metrics.measure import Measure
 from fedsec.seeds import Streams
-from fedsec.threat import DataPoisoning, Probe
+from fedsec.threat import ByzantineAttack, Probe
 from fedsec.threat.sealed import unmodified
 
 
@@ -59,7 +59,7 @@ class Evaluator:
 
     def _probes(self, threat: Threat, streams: Streams, num_classes: int | None) -> tuple[Probe, ...]:
         attack = threat.attack
-        if not isinstance(attack, DataPoisoning):
+        if not isinstance(attack, ByzantineAttack):
             return ()
         name = f"{type(attack).__name__}.probes"
         generator = streams.torch("attack", "probes")

@@ -34,7 +34,7 @@ class Forgery:
 
     def __init__(self, attack: object | None, sends: Sequence[str], streams: Streams) -> None:
         self._attacks: dict[str, UpdatePoisoning] = {}
-        if isinstance(attack, UpdatePoisoning):
+        if isinstance(attack, UpdatePoisoning) and attack.forges:
             self._attacks = {name: attack if name == "update" else copy.deepcopy(attack) for name in sends}
         self._streams = streams
         self._last: dict[str, Tensor] = {}

@@ -69,9 +69,13 @@ def attack_is_carried_out(run: RunDescription) -> Iterator[Problem]:
     expected = "expected an attack on data or updates"
     if run.algorithm.exchanges == "knowledge":
         carried_out, expected = (DataPoisoning, KnowledgePoisoning), "expected an attack on data or knowledge"
+    attack = type(run.attack).__name__
+    if isinstance(run.attack, UpdatePoisoning) and isinstance(run.attack, carried_out):
+        if run.algorithm.exchanges == "knowledge" and run.attack.forges:
+            yield "attack", f"{attack} also forges updates, and {run.name} sends none; {expected} alone"
+        return
     if run.attack is None or isinstance(run.attack, carried_out):
         return
-    attack = type(run.attack).__name__
     if isinstance(run.attack, UpdatePoisoning):
         yield "attack", f"{attack} poisons updates, and {run.name} sends none; {expected}"
     elif isinstance(run.attack, KnowledgePoisoning):

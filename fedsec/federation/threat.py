@@ -158,10 +158,11 @@ def poison_data(data: ResidentData, threat: Threat, num_classes: int | None, str
             raise InputError("these data were poisoned by another threat already; expected data of their own")
         return
     data.poisoned_by = threat.attack, threat.byzantine
-    for client in sorted(threat.byzantine):
+    for place, client in enumerate(sorted(threat.byzantine)):
         images, labels = data.client_examples(client)
         generator = streams.torch("attack", "client", client)
-        new_images, new_labels = threat.attack.poison(images, labels, num_classes=num_classes, generator=generator)
+        attack = threat.attack.part(place, threat.num_byzantine)
+        new_images, new_labels = attack.poison(images, labels, num_classes=num_classes, generator=generator)
         if new_images is images:
             data.replace_labels(client, new_labels)
         else:

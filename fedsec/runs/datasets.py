@@ -18,7 +18,7 @@ from fedsec.scenario.threat_config import NO_ATTACK
 
 if TYPE_CHECKING:
     from fedsec.data.partitions import Partition
-    from fedsec.threat import DataPoisoning
+    from fedsec.threat import ByzantineAttack
 
 _Place = tuple[str, Path | None, bool]
 
@@ -107,8 +107,8 @@ def _mistakes(config: CellConfig, survey: Survey) -> Iterator[Problem]:
                 check_strata(examples, config.partition.quantiles)
             except PartitionError as error:
                 yield ("partition", "quantiles"), str(error)
-    if survey.source is not None and config.attack.name != NO_ATTACK and config.attack.role == "data":
-        attack: DataPoisoning = registry.load("attack", config.attack.name)(**config.attack.options)
+    if survey.source is not None and config.attack.name != NO_ATTACK:
+        attack: ByzantineAttack = registry.load("attack", config.attack.name)(**config.attack.options)
         try:
             attack.resolve(survey.class_number)
         except InputError as error:

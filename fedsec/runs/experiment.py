@@ -35,7 +35,6 @@ from fedsec.scenario.server_rule import server_rule
 from fedsec.scenario.threat import drawn_threat
 from fedsec.seeds import Streams
 from fedsec.tasks import Strata, Task
-from fedsec.threat import DataPoisoning
 
 
 @dataclass
@@ -197,7 +196,8 @@ def _attack(config: AttackConfig, dataset: Dataset) -> Attack | None:
     if config.name == "none":
         return None
     attack: Attack = _build("attack", config)
-    return attack.resolve(dataset.class_number) if isinstance(attack, DataPoisoning) else attack
+    resolved: Attack = attack.resolve(dataset.class_number)
+    return resolved
 
 
 def _build(kind: str, part: NamedSection) -> Any:

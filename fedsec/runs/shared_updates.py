@@ -20,7 +20,7 @@ from fedsec.files import set_aside
 from fedsec.runs.provenance import differences, of_training
 from fedsec.runs.tensor_files import DamagedFileError, load_tensors, read_notes, save_tensors
 from fedsec.scenario import CellConfig
-from fedsec.scenario.shared_training import SharedTraining, SharingKeys
+from fedsec.scenario.shared_training import SharedTraining, SharingKeys, part_of
 from fedsec.threat import DataPoisoning
 
 
@@ -89,7 +89,9 @@ class SharedUpdates:
 
     def path(self, client: int) -> Path:
         """The file of one client's update."""
-        return row_path(self.folder, self.keys(client, poisoned=self.poisoned(client)))
+        poisoned = self.poisoned(client)
+        part = part_of(client, type(self.threat.attack), self.threat) if poisoned else ()
+        return row_path(self.folder, self.keys(client, poisoned=poisoned, part=part))
 
     def poisoned(self, client: int) -> bool:
         """Whether a client trains on data that an attack corrupted."""

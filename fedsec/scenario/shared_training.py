@@ -11,10 +11,11 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from fedsec.federation.rounds import sample_clients
+from fedsec.federation.threat import Threat
 from fedsec.scenario.config import CellConfig, unlabeled
 from fedsec.scenario.threat import drawn_threat
 from fedsec.seeds import Streams
-from fedsec.threat import DataPoisoning
+from fedsec.threat import ByzantineAttack, DataPoisoning
 
 
 def is_shared(config: CellConfig) -> bool:
@@ -48,10 +49,29 @@ class SharingKeys:
         self._common: list[Any] = [depends, federation, private, device, versions]
         self._attack = {k: dump["attack"][k] for k in ("name", "options")}
 
-    def __call__(self, client: int, *, poisoned: bool) -> str:
-        """The name of one client's training, poisoned by the cell's attack or not."""
-        content = [*self._common, self._attack if poisoned else None, client]
+    def __call__(self, client: int, *, poisoned: bool, part: Sequence[int] = ()) -> str:
+        """The name of one client's training.
+
+        Args:
+            client: who trains.
+            poisoned: whether the cell's attack corrupted its data.
+            part: which part of an attack that attackers divide; see `part_of`.
+        """
+        content = [*self._common, self._attack if poisoned else None, client, *([list(part)] if part else [])]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def part_of(client: int, attack: type, threat: Threat) -> tuple[int, ...]:
+    """Its place among the attackers and their number, for attacks that they divide; nothing for others.
+
+    Args:
+        client: an attacker.
+        attack: the attack's class.
+        threat: who attacks.
+    """
+    if not (issubclass(attack, ByzantineAttack) and attack.divided):
+        return ()
+    return sorted(threat.byzantine).index(client), threat.num_byzantine
 
 
 class SharedTraining(NamedTuple):
@@ -80,12 +100,15 @@ def shared_work(configs: Sequence[CellConfig], device: str = "cpu") -> list[Shar
             continue
         clients = config.partition.clients
         count = config.attack.count(clients)
-        poisons = count > 0 and issubclass(registry.load("attack", config.attack.name), DataPoisoning)
+        attack = registry.load("attack", config.attack.name) if count else object
+        poisons = issubclass(attack, DataPoisoning)
         streams, keys = Streams(config.seed), SharingKeys(config, device)
-        attackers = drawn_threat(config, streams).in_round(1)
+        threat = drawn_threat(config, streams)
+        attackers = threat.in_round(1)
         sampling = config.federation.sampling or "fixed"
         for client in sample_clients(clients, config.cohort, 1, streams, sampling):
             poisoned = poisons and client in attackers
-            key = keys(client, poisoned=poisoned)
+            part = part_of(client, attack, threat) if poisoned else ()
+            key = keys(client, poisoned=poisoned, part=part)
             trainings.setdefault(key, SharedTraining(index, client, key, poisoned))
     return list(trainings.values())

@@ -4,6 +4,8 @@
 `FeatureInversion` are what a curious server does.
 """
 
+from fedsec.threat.attack import ByzantineAttack
+from fedsec.threat.backdoor import BackdoorPoisoning, PatternBackdoor
 from fedsec.threat.client_loss import ClientLoss
 from fedsec.threat.defense_trial import DefenseTrial, MixtureTrial, Objective
 from fedsec.threat.distortion import Distortion
@@ -21,6 +23,8 @@ from fedsec.threat.sent_statistics import sent_statistics
 
 __all__ = [
     "AttackerView",
+    "BackdoorPoisoning",
+    "ByzantineAttack",
     "ClientLoss",
     "DataPoisoning",
     "DefenseTrial",
@@ -34,6 +38,7 @@ __all__ = [
     "MixtureTrial",
     "Objective",
     "Observation",
+    "PatternBackdoor",
     "PixelScale",
     "Probe",
     "Reconstruction",

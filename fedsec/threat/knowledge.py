@@ -7,7 +7,7 @@ Reference: He, Annavaram, Avestimehr, Group knowledge transfer: federated learni
 2020, arXiv:2007.14513.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -16,7 +16,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fedsec.errors import InputError
-from fedsec.threat.sealed import Sealed, isolated, unmodified
+from fedsec.threat.attack import ByzantineAttack
+from fedsec.threat.sealed import isolated, unmodified
 
 __all__ = ["Knowledge", "KnowledgePoisoning"]
 
@@ -81,7 +82,7 @@ class Knowledge:
         return Knowledge(self.features[rows], self.logits[rows], self.labels[rows])
 
 
-class KnowledgePoisoning(Sealed, ABC):
+class KnowledgePoisoning(ByzantineAttack):
     """Replaces what a Byzantine client sends; a subclass fills in `corrupt`."""
 
     role: ClassVar[str] = "knowledge"

@@ -5,8 +5,8 @@ declares, and can change nothing but its own data or its own rows: none can chea
 clients are Byzantine, and how many, is the scenario's business and no parameter of an attack.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, final
 
@@ -15,21 +15,22 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fedsec.errors import InputError
+from fedsec.threat.attack import ByzantineAttack
 from fedsec.threat.defense_trial import DefenseTrial
-from fedsec.threat.probes import Probe
 from fedsec.threat.rows import as_given, as_matrix
-from fedsec.threat.sealed import Sealed, isolated, unmodified
+from fedsec.threat.sealed import isolated, unmodified
 
 __all__ = ["AttackerView", "DataPoisoning", "UpdatePoisoning"]
 
 
-class DataPoisoning(Sealed, ABC):
-    """Corrupts a Byzantine client's data before it trains; a subclass fills in `corrupt`."""
+class DataPoisoning(ByzantineAttack):
+    """Corrupts a Byzantine client's data before it trains; a subclass fills in `corrupt`.
+
+    One that also forges updates inherits from `UpdatePoisoning`, too, behind this class.
+    """
 
     role: ClassVar[str] = "data"
     """What its kind of attack acts on, in every federation of clients."""
-    tasks: ClassVar[tuple[str, ...]] = ()
-    """The tasks whose data it can poison; whatever the task is, where none is named."""
 
     @final
     def poison(
@@ -71,15 +72,6 @@ class DataPoisoning(Sealed, ABC):
         _check_targets(f"{name}.corrupt: labels", new_targets, num_classes)
         return new_inputs, new_targets
 
-    def resolve(self, class_number: Callable[[int | str], int]) -> "DataPoisoning":
-        """The same attack with classes by number, for attacks that are told them by name; the attack itself for others.
-
-        Args:
-            class_number: the number of a class, from its name or its number, such as a dataset's; raises where there is
-                no such class.
-        """
-        return self
-
     @abstractmethod
     def corrupt(
         self, inputs: Tensor, targets: Tensor, *, num_classes: int | None, generator: torch.Generator
@@ -92,22 +84,6 @@ class DataPoisoning(Sealed, ABC):
             num_classes: how many classes there are.
             generator: the only source of randomness.
         """
-
-    def probes(
-        self, inputs: Tensor, targets: Tensor, *, num_classes: int | None, generator: torch.Generator
-    ) -> Sequence[Probe]:
-        """Tests of what the attack aims at, built from the test set; none by default.
-
-        Args:
-            inputs: [n, ...] of the test set; left unchanged.
-            targets: what to predict of them, as `poison` gets it; left unchanged.
-            num_classes: how many classes there are; None where there are none.
-            generator: the only source of randomness.
-
-        Returns:
-            Tests that the federation evaluates wherever it evaluates the model; each becomes a metric of its name.
-        """
-        return ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +145,7 @@ class AttackerView:
             )
 
 
-class UpdatePoisoning(Sealed, ABC):
+class UpdatePoisoning(ByzantineAttack):
     """Replaces the Byzantine clients' updates; a subclass fills in `forge`.
 
     Attributes:
@@ -177,6 +153,7 @@ class UpdatePoisoning(Sealed, ABC):
             clients' updates too. `craft` withholds the rest.
         knows_defense: whether it adapts to the server's defense. `craft` withholds it from the others.
         needs_last_aggregate: whether it looks at what the server made of the last round's rows, likewise.
+        forges: whether there is anything to replace: an attack on data whose updates are sent as they are says no.
 
     An attack that remembers says so by `state` and `restore`, which checkpoints use; it must not remember elsewhere.
     """
@@ -186,6 +163,7 @@ class UpdatePoisoning(Sealed, ABC):
     knowledge: Literal["own", "omniscient"]
     knows_defense: bool = False
     needs_last_aggregate: ClassVar[bool] = False
+    forges: bool = True
 
     @final
     def craft(

@@ -39,9 +39,36 @@ def test_random_is_always_wrong_and_every_other_class_is_as_likely() -> None:
     assert not torch.equal(flipped, flip(LabelFlip(mode="random"), seed=1))
 
 
+def test_all_to_one() -> None:
+    assert flip(LabelFlip(mode="all_to_one", target=7)).unique().tolist() == [7]
+    assert flip(LabelFlip(mode="all_to_one", target=2, spared=9))[:10].tolist() == [2, 2, 2, 2, 2, 2, 2, 2, 2, 9]
+    named = LabelFlip("all_to_one", target="two", spared="nine").resolve({"two": 2, "nine": 9}.__getitem__)  # type: ignore[arg-type]
+    assert (named.source, named.target, named.spared) == (None, 2, 9)
+
+
+def test_shift() -> None:
+    assert flip(LabelFlip(mode="shift"))[:10].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
+
+
+@pytest.mark.parametrize("mode", ["mirror", "random", "shift"])
+def test_a_share_of_the_examples(mode: str) -> None:
+    flipped = flip(LabelFlip(mode=mode, flipped_fraction=0.25))  # type: ignore[arg-type]
+    assert int((flipped != LABELS).sum()) == 250
+    everything = flip(LabelFlip(mode=mode))  # type: ignore[arg-type]
+    changed = flipped != LABELS
+    assert torch.equal(flipped[changed], everything[changed])
+    assert int((flip(LabelFlip(mode=mode, flipped_fraction=1e-9)) != LABELS).sum()) == 1  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "options",
     [
+        {"mode": "all_to_one"},
+        {"mode": "all_to_one", "target": 1, "spared": 1},
+        {"mode": "all_to_one", "target": 1, "source": 2},
+        {"mode": "mirror", "spared": 1},
+        {"flipped_fraction": 0.0},
+        {"flipped_fraction": 1.5},
         {"mode": "shuffle"},
         {"mode": "pair"},
         {"mode": "pair", "source": 1},
@@ -71,10 +98,10 @@ def test_classes_by_name() -> None:
     with pytest.raises(InputError, match="names of classes need a dataset; expected numbers, or a call of resolve"):
         flip(attack)
     numbered = attack.resolve(lambda one: one if isinstance(one, int) else names.index(one))
-    assert numbered.pair == (2, 1)
+    assert (numbered.source, numbered.target) == (2, 1)
     assert flip(numbered)[:4].tolist() == [0, 1, 1, 3]
     mixed = LabelFlip("pair", source=0, target="dog").resolve(lambda one: one if isinstance(one, int) else 2)
-    assert mixed.pair == (0, 2)
+    assert (mixed.source, mixed.target) == (0, 2)
     with pytest.raises(InputError, match="two different classes"):
         LabelFlip("pair", source=1, target="cat").resolve(lambda one: 1)
     random = LabelFlip("random")

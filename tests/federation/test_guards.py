@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fedsec.attacks import DLG, FeaturePoison, LabelFlip, SignFlip
+from fedsec.attacks import DLG, Backdoor, FeaturePoison, LabelFlip, SignFlip
 from fedsec.defense import Pipeline
 from fedsec.defenses import ClipUpdate, DpFedAvg, Mean, Median, Soteria, TrimmedMean
 from fedsec.errors import InputError
@@ -24,6 +24,8 @@ def run(algorithm: Any = None, **more: Any) -> RunDescription:
         run(),
         run(attack=LabelFlip(), num_byzantine=2),
         run(FedGKT(), rule=None, attack=FeaturePoison(), num_byzantine=2),
+        run(FedGKT(), rule=None, attack=Backdoor(), num_byzantine=2),
+        run(attack=Backdoor(boost=3.0), num_byzantine=2),
         run(FedAvg(weighting="population")),
         run(transforms=[ClipUpdate(1.0), Soteria()]),
         run(transforms=[ClipUpdate(1.0)], private=True),
@@ -44,6 +46,11 @@ def test_what_is_sound_passes(sound: RunDescription) -> None:
         (run(attack="sign_flip"), "attack", "nobody would carry out str"),
         (run(attack=FeaturePoison()), "attack", "FeaturePoison poisons knowledge, and FedAvg exchanges updates"),
         (run(FedGKT(), rule=None, attack=SignFlip()), "attack", "SignFlip poisons updates, and FedGKT sends none"),
+        (
+            run(FedGKT(), rule=None, attack=Backdoor(boost=3.0)),
+            "attack",
+            "Backdoor also forges updates, and FedGKT",
+        ),
         (run(FedAvg(weighting="population"), rule=Median()), "federation.weighting", "(mean), got Median"),
         (run(rule=TrimmedMean(num_trimmed_per_side=5)), "defense", "leaves none of 10"),
         (run(FedAvg(stragglers=Stragglers(0.5, "drop")), rule=TrimmedMean(num_trimmed_per_side=3)), "defense", "of 5"),

@@ -186,7 +186,7 @@ def test_the_lineage_is_the_order_in_which_python_looks_up(install: Callable[...
         assert read[name] == true
         if name != "HandsOn":
             assert parameters[name] == list(inspect.signature(loaded).parameters)
-    assert parameters["HandsOn"] == ["strength", "mode", "source", "target"]
+    assert parameters["HandsOn"] == ["strength", "mode", "source", "target", "spared", "flipped_fraction"]
     assert parameters["LongerRecord"] == ["size", "more"]
     assert signature("heirs_of.methods", "HandsOn").parameters[0].about == "how much."
 

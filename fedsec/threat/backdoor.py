@@ -1,0 +1,178 @@
+"""Backdoors: images that carry a trigger and a wrong label, and the test of what comes of them.
+
+The success of a backdoor is measured with the whole trigger, on test images that are not of the target class anyway:
+counting those would credit the attacker with what an honest model answers.
+
+Reference: Gu, Dolan-Gavitt, Garg, BadNets: identifying vulnerabilities in the machine learning model supply chain,
+2017, arXiv:1708.06733; Chen, Liu, Li, Lu, Song, Targeted backdoor attacks on deep learning systems using data
+poisoning, 2017, arXiv:1712.05526 (blended); Bagdasaryan, Veit, Hua, Estrin, Shmatikov, How to backdoor federated
+learning, AISTATS 2020, arXiv:1807.00459.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.threat.poisoning import AttackerView, DataPoisoning, UpdatePoisoning
+from fedsec.threat.probes import Probe
+from fedsec.threat.trigger import CORNERS, Trigger, noise, square
+
+__all__ = ["BackdoorPoisoning", "PatternBackdoor", "checked_boost", "checked_target"]
+
+_KEY = 1712_05526
+"""Seed of the key image that blended triggers share: attackers, and whoever measures their success."""
+
+
+@dataclass(eq=False)
+class BackdoorPoisoning(DataPoisoning, UpdatePoisoning):
+    """A share of a Byzantine client's examples gets a trigger and the target's label; a subclass says which trigger.
+
+    Args:
+        target: the class that whatever carries the trigger shall be taken for, by number or by name.
+        poisoned_fraction: share of the client's examples that get it, drawn at random, rounded down but at least one.
+
+    Raises:
+        InputError: a fraction outside of (0, 1], or a negative target.
+    """
+
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    knowledge = "own"
+
+    target: int | str = 0
+    poisoned_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if not 0 < self.poisoned_fraction <= 1:
+            raise InputError(f"{name}: poisoned_fraction must lie in (0, 1], not {self.poisoned_fraction}")
+        if isinstance(self.target, int) and self.target < 0:
+            raise InputError(f"{name}: target must be a class, not {self.target}")
+
+    @abstractmethod
+    def trigger(self, shape: Sequence[int]) -> Trigger:
+        """The trigger that this attacker trains on.
+
+        Args:
+            shape: (channels, height, width) of the images.
+
+        Raises:
+            InputError: it does not fit them.
+        """
+
+    def whole_trigger(self, shape: Sequence[int]) -> Trigger:
+        """The trigger that success is measured with, where attackers train on parts of it."""
+        return self.trigger(shape)
+
+    def resolve(self, class_number: Callable[[int | str], int]) -> Self:
+        return self._with(target=class_number(self.target))
+
+    def corrupt(
+        self, inputs: Tensor, targets: Int64[Tensor, "n"], *, num_classes: int | None, generator: torch.Generator
+    ) -> tuple[Tensor, Int64[Tensor, "n"]]:
+        target = checked_target(self, self.target, num_classes)
+        order = torch.randperm(len(inputs), generator=generator, device=generator.device)
+        chosen = order[: max(1, int(self.poisoned_fraction * len(inputs) + 1e-9))].to(inputs.device)
+        new_inputs, new_targets = inputs.clone(), targets.clone()
+        new_inputs[chosen] = self.trigger(inputs.shape[1:]).stamp(inputs[chosen])
+        new_targets[chosen] = target
+        return new_inputs, new_targets
+
+    def probes(
+        self, inputs: Tensor, targets: Int64[Tensor, "n"], *, num_classes: int | None, generator: torch.Generator
+    ) -> Sequence[Probe]:
+        target = checked_target(self, self.target, num_classes)
+        others = inputs[targets != target]
+        if not len(others):
+            raise InputError(f"{type(self).__name__}: every test example is of class {target}, its target already")
+        marked = self.whole_trigger(inputs.shape[1:]).stamp(others)
+        return [Probe("attack_success_rate", marked, torch.full_like(targets[: len(marked)], target))]
+
+    def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
+        return view.own
+
+
+@dataclass(eq=False)
+class PatternBackdoor(BackdoorPoisoning):
+    """A backdoor with a trigger that is the same for all attackers and all rounds.
+
+    Args:
+        pattern: pixels: a square of one brightness. blended: a key image of noise over the whole image.
+        size: side of the square in pixels, 3 if not given; only for `pixels`.
+        position: where the square lies, bottom_right if not given; only for `pixels`.
+        value: brightness of the square in [0, 1], white if not given; only for `pixels`.
+        opacity: how much of a pixel the pattern replaces, in (0, 1]; of `pixels` 1, of `blended` 0.2 if not given.
+
+    Raises:
+        InputError: a number out of range, or an option that does not go with the pattern.
+    """
+
+    pattern: Literal["pixels", "blended"] = "pixels"
+    size: int | None = None
+    position: Literal["top_left", "top_right", "bottom_left", "bottom_right", "center"] | None = None
+    value: float | None = None
+    opacity: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = type(self).__name__
+        if self.pattern not in ("pixels", "blended"):
+            raise InputError(f"{name}: pattern must be pixels or blended, not {self.pattern!r}")
+        square_only = {"size": self.size, "position": self.position, "value": self.value}
+        given = [key for key, option in square_only.items() if option is not None]
+        if self.pattern == "blended" and given:
+            raise InputError(f"{name}: {' and '.join(given)} go with pattern pixels, not with blended")
+        if self.size is not None and self.size < 1:
+            raise InputError(f"{name}: size must be at least 1 pixel, not {self.size}")
+        if self.position is not None and self.position not in CORNERS:
+            raise InputError(f"{name}: position must be one of {', '.join(CORNERS)}, not {self.position!r}")
+        if self.value is not None and not 0 <= self.value <= 1:
+            raise InputError(f"{name}: value must lie in [0, 1], where 1 is white, not {self.value}")
+        if self.opacity is not None and not 0 < self.opacity <= 1:
+            raise InputError(f"{name}: opacity must lie in (0, 1], not {self.opacity}")
+
+    def trigger(self, shape: Sequence[int]) -> Trigger:
+        if self.pattern == "blended":
+            return noise(shape, self.opacity or 0.2, _KEY)
+        mark = square(shape, self.size or 3, self.position or "bottom_right", 1.0 if self.value is None else self.value)
+        return Trigger(mark.pattern, mark.opacity * (self.opacity or 1.0))
+
+
+def checked_target(attack: DataPoisoning, target: int | str, num_classes: int | None) -> int:
+    """A target as the number of a class.
+
+    Args:
+        attack: whose target it is, for messages.
+        target: as the attack was told it.
+        num_classes: how many classes there are; None where there are none.
+
+    Raises:
+        InputError: it is the name of a class still, or there is no such class.
+    """
+    name = type(attack).__name__
+    if num_classes is None:
+        raise InputError(f"{name}: aims at a class, and this task has none; expected a task of classification")
+    if isinstance(target, str):
+        raise InputError(
+            f"{name}: target={target!r}: names of classes need a dataset; expected a number, or a call of resolve"
+        )
+    if target >= num_classes:
+        raise InputError(f"{name}: target={target} must be a class, below {num_classes}")
+    return target
+
+
+def checked_boost(attack: object, boost: float) -> float:
+    """A factor on updates.
+
+    Raises:
+        InputError: it is not positive and finite.
+    """
+    if not (isfinite(boost) and boost > 0):
+        raise InputError(f"{type(attack).__name__}: boost must be positive and finite, not {boost}")
+    return boost
