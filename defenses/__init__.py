@@ -6,15 +6,18 @@
 from fedsec.defense import Pipeline
 from fedsec.defenses.arc import ARC
 from fedsec.defenses.bucketing import Bucketing
+from fedsec.defenses.caf import CAF
 from fedsec.defenses.centered_clipping import CenteredClipping
 from fedsec.defenses.cge import CGE
 from fedsec.defenses.clip import ClipUpdate
+from fedsec.defenses.dnc import DnC
 from fedsec.defenses.dp_fedavg import DpFedAvg
 from fedsec.defenses.dp_sgd import DpSgd
 from fedsec.defenses.gaussian_noise import GaussianNoise
 from fedsec.defenses.geometric_median import GeometricMedian
 from fedsec.defenses.knowledge_screening import KnowledgeScreening
 from fedsec.defenses.krum import Krum
+from fedsec.defenses.mda import MDA
 from fedsec.defenses.meamed import Meamed
 from fedsec.defenses.mean import Mean
 from fedsec.defenses.median import Median
@@ -28,6 +31,7 @@ from fedsec.defenses.rlr import RLR
 from fedsec.defenses.robust_loss import RobustLoss
 from fedsec.defenses.sign import Sign
 from fedsec.defenses.sign_majority import SignMajority
+from fedsec.defenses.smea import SMEA
 from fedsec.defenses.soteria import Soteria
 from fedsec.defenses.static_clip import StaticClip
 from fedsec.defenses.trimmed_mean import TrimmedMean
@@ -38,7 +42,11 @@ if __name__ != "fedsec.defenses":
 __all__ = [
     "ARC",
     "CGE",
+    "CAF",
     "DEFENSES",
+    "MDA",
+    "SMEA",
+    "DnC",
     "NNM",
     "RLR",
     "Bucketing",
@@ -73,6 +81,10 @@ DEFENSES = {
     "trimmed_mean": TrimmedMean,
     "krum": Krum,
     "multi_krum": MultiKrum,
+    "mda": MDA,
+    "smea": SMEA,
+    "caf": CAF,
+    "dnc": DnC,
     "meamed": Meamed,
     "sign_majority": SignMajority,
     "rlr": RLR,

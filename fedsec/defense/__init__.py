@@ -10,6 +10,7 @@ from fedsec.defense.near_median import near_median_mean, near_median_share
 from fedsec.defense.order_statistics import Scratch, compiled_middle_mean, middle_mean, middle_share, weighted_sum
 from fedsec.defense.pipeline import Pipeline
 from fedsec.defense.private_aggregation import PrivateAggregator
+from fedsec.defense.spectrum import centered_products, top_direction
 from fedsec.defense.trial import AggregatorTrial, CallableTrial
 from fedsec.defense.updates import ClientSide, UpdateTransform
 
@@ -31,10 +32,12 @@ __all__ = [
     "RoundContext",
     "Scratch",
     "UpdateTransform",
+    "centered_products",
     "compiled_middle_mean",
     "middle_mean",
     "middle_share",
     "near_median_mean",
     "near_median_share",
+    "top_direction",
     "weighted_sum",
 ]

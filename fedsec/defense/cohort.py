@@ -92,8 +92,8 @@ class Cohort:
         """How many further points there are."""
         return 0 if self.references is None else len(self.references)
 
-    def rows(self, columns: slice) -> Float[Tensor, "rows columns"]:
-        """Some columns of the rows that the rule sees; must not be written to."""
+    def rows(self, columns: slice | Tensor) -> Float[Tensor, "rows columns"]:
+        """Some columns of the rows that the rule sees, or those of a list of numbers; must not be written to."""
         chunk = self.updates[:, columns]
         if self.mixing is None:
             return chunk
