@@ -6,6 +6,7 @@
 from fedsec.defense import Pipeline
 from fedsec.defenses.arc import ARC
 from fedsec.defenses.bucketing import Bucketing
+from fedsec.defenses.bulyan import Bulyan
 from fedsec.defenses.caf import CAF
 from fedsec.defenses.centered_clipping import CenteredClipping
 from fedsec.defenses.cge import CGE
@@ -50,6 +51,7 @@ __all__ = [
     "NNM",
     "RLR",
     "Bucketing",
+    "Bulyan",
     "CenteredClipping",
     "ClipUpdate",
     "DpFedAvg",
@@ -84,6 +86,7 @@ DEFENSES = {
     "mda": MDA,
     "smea": SMEA,
     "caf": CAF,
+    "bulyan": Bulyan,
     "dnc": DnC,
     "meamed": Meamed,
     "sign_majority": SignMajority,

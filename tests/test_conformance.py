@@ -94,6 +94,8 @@ DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("mda", {"num_byzantine": 3, "max_visits": 0}, {}),
     ("smea", {"num_byzantine": 3}, {}),
     ("smea", {"num_byzantine": 3, "max_subsets": 0}, {}),
+    ("bulyan", {"num_byzantine": 2}, {"num_byzantine": 2}),
+    ("bulyan", {"num_byzantine": 1}, {"num_clients": 8, "num_byzantine": 1}),
     ("caf", {"num_byzantine": 3}, {}),
     ("dnc", {"num_byzantine": 3}, {}),
     ("dnc", {"num_byzantine": 2, "num_iters": 1, "sub_dim": 20, "filter_frac": 1.5}, {"num_clients": 7}),
