@@ -5,8 +5,9 @@
     def test_my_rule_keeps_the_contract():
         check_aggregator(MyRule(), num_byzantine=4)
 
-Each check raises an `AssertionError` that says what was expected. The checks cover what every class
-must do; whether a rule computes the right thing is for tests of its own.
+Each check raises an `AssertionError` that says what was expected. They cover what every class must do; `KNOWN_VALUES`
+and `check_known_values` say what the rules of the literature make of small inputs. `examine_rule` tries a rule of any
+origin, a function from rows to a vector, and lists all that it breaks.
 """
 
 from fedsec.testing.conformance import (
@@ -16,20 +17,28 @@ from fedsec.testing.conformance import (
     check_update_poisoning,
 )
 from fedsec.testing.knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
+from fedsec.testing.known_values import KNOWN_VALUES, KnownValue, check_known_values
 from fedsec.testing.pre_aggregation import check_pre_aggregator
 from fedsec.testing.privacy import check_local_defense, check_private_aggregator
+from fedsec.testing.rule_properties import PROPERTIES, Finding, examine_rule
 from fedsec.testing.updates import check_update_transform
 
 __all__ = [
+    "KNOWN_VALUES",
+    "PROPERTIES",
+    "Finding",
+    "KnownValue",
     "check_aggregator",
     "check_data_poisoning",
     "check_feature_inversion",
     "check_inversion",
     "check_knowledge_defense",
     "check_knowledge_poisoning",
+    "check_known_values",
     "check_local_defense",
     "check_pre_aggregator",
     "check_private_aggregator",
     "check_update_poisoning",
     "check_update_transform",
+    "examine_rule",
 ]
