@@ -14,6 +14,9 @@ from fedsec.defenses.clip import ClipUpdate
 from fedsec.defenses.dnc import DnC
 from fedsec.defenses.dp_fedavg import DpFedAvg
 from fedsec.defenses.dp_sgd import DpSgd
+from fedsec.defenses.flame import FLAME
+from fedsec.defenses.fltrust import FLTrust
+from fedsec.defenses.foolsgold import FoolsGold
 from fedsec.defenses.gaussian_noise import GaussianNoise
 from fedsec.defenses.geometric_median import GeometricMedian
 from fedsec.defenses.knowledge_screening import KnowledgeScreening
@@ -32,6 +35,7 @@ from fedsec.defenses.rlr import RLR
 from fedsec.defenses.robust_loss import RobustLoss
 from fedsec.defenses.sign import Sign
 from fedsec.defenses.sign_majority import SignMajority
+from fedsec.defenses.signguard import SignGuard
 from fedsec.defenses.smea import SMEA
 from fedsec.defenses.soteria import Soteria
 from fedsec.defenses.static_clip import StaticClip
@@ -50,6 +54,10 @@ __all__ = [
     "DnC",
     "NNM",
     "RLR",
+    "FLTrust",
+    "FoolsGold",
+    "FLAME",
+    "SignGuard",
     "Bucketing",
     "Bulyan",
     "CenteredClipping",
@@ -98,6 +106,10 @@ DEFENSES = {
     "norm_bound": NormBound,
     "static_clip": StaticClip,
     "arc": ARC,
+    "fltrust": FLTrust,
+    "foolsgold": FoolsGold,
+    "flame": FLAME,
+    "signguard": SignGuard,
     "nnm": NNM,
     "bucketing": Bucketing,
     "dp_fedavg": DpFedAvg,
