@@ -1,6 +1,5 @@
 """The federation that exchanges updates: train, send, forge, aggregate, step, evaluate."""
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
@@ -10,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.data.datasets import Split
-from fedsec.defense import Aggregate, Aggregator, AggregatorTrial, PrivateAggregator, RoundContext
+from fedsec.defense import Aggregator, AggregatorTrial, PrivateAggregator
 from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.batch_norm import NormStatistics
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.engine.trainer import CohortTrainer
-from fedsec.errors import AggregationError, InputError
+from fedsec.errors import InputError
 from fedsec.federation import guards
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, UpdateAlgorithm
 from fedsec.federation.client_defenses import ClientDefenses
@@ -23,8 +22,9 @@ from fedsec.federation.example_privacy import RunPrivacy
 from fedsec.federation.forgery import Forgery
 from fedsec.federation.global_model import GlobalModelLoop
 from fedsec.federation.rounds import EdgeCost, RoundResult, Sampling, checked_state
+from fedsec.federation.server_rules import ServerRules
 from fedsec.federation.threat import Threat, poison_data
-from fedsec.federation.user_privacy import Releases, aggregated, tagged, untagged
+from fedsec.federation.user_privacy import Releases, tagged, untagged
 from fedsec.federation.worker_momentum import WorkerMomentum
 from fedsec.metrics.measure import Measure
 from fedsec.models.costs import module_costs
@@ -139,8 +139,7 @@ class Federation(GlobalModelLoop):
         self.attackers = self.threat.in_round(1)
         if algorithm.private is None or algorithm.training is not None:
             trainer.check(algorithm.training, self.clients_per_round)
-        # Each vector is aggregated by a rule of its own: one that remembers must not mix them up.
-        self._rules = {name: aggregator if name == "update" else copy.deepcopy(aggregator) for name in algorithm.sends}
+        self.rules = ServerRules(aggregator, algorithm.sends, streams, trainer.layout.shapes)
         self.forgery = Forgery(self.threat.attack, algorithm.sends, streams)
         self.algorithm_state = algorithm.init(trainer.start(self.module).parameters, self.num_clients)
         self.worker_momentum = WorkerMomentum(algorithm.momentum, self.parameters, self.num_clients)
@@ -157,7 +156,7 @@ class Federation(GlobalModelLoop):
 
     def state(self) -> dict[str, Tensor]:
         spent = {} if self.privacy is None else self.privacy.state()
-        return {**self._model_state(), **spent, **self._rule_state(), **tagged(self.forgery.state(), _ATTACK)}
+        return {**self._model_state(), **spent, **self.rules.state(), **tagged(self.forgery.state(), _ATTACK)}
 
     def _model_state(self) -> dict[str, Tensor]:
         # Copies of what rounds write into, client by client.
@@ -167,18 +166,12 @@ class Federation(GlobalModelLoop):
         state |= tagged(memory, "algorithm")
         return {**state, "client_statistics": self.client_statistics.clone()} if self.bn == "local" else state
 
-    def _rule_state(self) -> dict[str, Tensor]:
-        """What the server's rules remember, one for each vector."""
-        states = (tagged(rule.state(), _tag(vector)) for vector, rule in self._rules.items())
-        return {name: tensor.clone() for state in states for name, tensor in state.items()}
-
     def restore(self, state: Mapping[str, Tensor], round_number: int) -> None:
         spent = {} if self.privacy is None else {name: state[name] for name in self.privacy.state() if name in state}
         # What attacks and rules remember has no shape before they began: they say themselves whether this is it.
         forging = untagged(state, _ATTACK)
-        memories = {vector: untagged(state, _tag(vector)) for vector in self._rules}
-        theirs = {name for vector, held in memories.items() for name in tagged(held, _tag(vector))}
-        rest = {name: row for name, row in state.items() if name not in {*spent, *theirs, *tagged(forging, _ATTACK)}}
+        theirs = {*self.rules.names(state), *tagged(forging, _ATTACK)}
+        rest = {name: tensor for name, tensor in state.items() if name not in {*spent, *theirs}}
         restored = checked_state(rest, self._model_state())
         self.forgery.restore(forging, self.parameters.device)
         if self.privacy is not None:
@@ -188,9 +181,7 @@ class Federation(GlobalModelLoop):
         self.statistics = restored["statistics"]
         self.client_defenses.restore(restored)
         self.worker_momentum.restore(restored)
-        for vector, held in memories.items():
-            held = {name: tensor.to(self.parameters.device, copy=True) for name, tensor in held.items()}
-            self._rules[vector].restore(held)
+        self.rules.restore(state, self.parameters.device)
         if self.releases is not None:
             self.releases.restore(round_number)
         self.client_statistics = restored.get("client_statistics", self.client_statistics).clone()
@@ -216,7 +207,7 @@ class Federation(GlobalModelLoop):
             return self._idle(sampled, heard)
         self.attackers = self.threat.in_round(number)
         self.data.poison_only(self.attackers)
-        drawn = {name: self._generator(number, name) for name in self.algorithm.sends}
+        drawn = self.rules.generators(number)
         trained = self.local_updates(self.start(clients), clients, number)
         # Before anything leaves a client: what goes wrong later does not take back what was sent.
         if self.privacy is not None:
@@ -229,8 +220,7 @@ class Federation(GlobalModelLoop):
         coefficients = self._coefficients(clients)
 
         def trial(vector: str, places: Sequence[int], generator: torch.Generator) -> AggregatorTrial:
-            rule, context = self._rules[vector], self._context(clients, None)
-            return AggregatorTrial(rule, generator, places=places, weights=coefficients, context=context)
+            return self.rules.trial(vector, generator, places=places, weights=coefficients, clients=clients)
 
         received = self.forgery(sent, clients, byzantine, self.parameters, number, trial)
         if self.sends_statistics:
@@ -238,7 +228,7 @@ class Federation(GlobalModelLoop):
         for observer in self.observers:
             observer(number, clients, received["update"])
         self.received_statistics = None
-        verdict = self._aggregate(received, coefficients, drawn, number, clients)
+        verdict = self.rules(received, coefficients, drawn, number, clients)
         total = coefficients.sum().item()
         shares = self._shares(clients)
         shares[sorted({place for aggregate in verdict.values() for place in aggregate.rejected})] = 0
@@ -291,43 +281,6 @@ class Federation(GlobalModelLoop):
     def _user_epsilon(self) -> float | None:
         return None if self.releases is None else self.releases.epsilon().value
 
-    def _generator(self, round_number: int, vector: str = "update") -> torch.Generator | None:
-        rule = self._rules[vector]
-        name = ("noise", "server", "round", round_number, *(() if vector == "update" else (vector,)))
-        if isinstance(rule, PrivateAggregator):
-            return self.streams.noise(*name, *rule.stream())
-        return self.streams.torch(*name) if rule.draws else None
-
-    def _aggregate(
-        self,
-        received: Mapping[str, Float[Tensor, "clients parameters"]],
-        coefficients: Float[Tensor, "clients"],
-        drawn: Mapping[str, torch.Generator | None],
-        round_number: int,
-        clients: Sequence[int],
-    ) -> dict[str, Aggregate]:
-        """What the server's rule makes of each vector that it received.
-
-        Where nothing that it received is finite, there is no aggregate but NaN: the model diverges.
-        """
-        aggregates = {}
-        for name, rows in received.items():
-            try:
-                context = self._context(clients, drawn[name])
-                aggregates[name] = aggregated(self._rules[name], rows, coefficients, context)
-            except AggregationError as error:
-                if bool(rows.isfinite().all(1).any()):
-                    raise AggregationError(f"round {round_number}, clients {list(clients)}: {error}") from error
-                nobody = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-                aggregates[name] = Aggregate(torch.full_like(rows[0], torch.nan), nobody, tuple(range(len(rows))))
-            except InputError as error:  # fewer clients than the rule needs, by sampling or for lack of budget
-                raise InputError(f"round {round_number}, clients {list(clients)}: {error}") from error
-        return aggregates
-
-    def _context(self, clients: Sequence[int], generator: torch.Generator | None) -> RoundContext:
-        """What rules may need to know of a round."""
-        return {"generator": generator, "clients": clients, "shapes": self.trainer.layout.shapes}
-
     def _idle(self, sampled: Sequence[int], heard: Sequence[int]) -> RoundResult:
         """A round in which nobody takes part, for lack of privacy budget or by chance: the model stays as it is.
 
@@ -335,7 +288,7 @@ class Federation(GlobalModelLoop):
         """
         self.round += 1
         if isinstance(self.aggregator, PrivateAggregator) and self.releases is not None:
-            drawn = self._generator(self.round)
+            drawn = self.rules.generator(self.round)
             assert drawn is not None
             self.releases.spend()
             nobody = Exchange((), None, 1.0, self._shares(()))
@@ -399,8 +352,3 @@ class Federation(GlobalModelLoop):
 
 _ATTACK = "attack"
 """What names of an attack's memory begin with in a checkpoint."""
-
-
-def _tag(vector: str) -> str:
-    """What names of a rule's state begin with in a checkpoint."""
-    return "rule" if vector == "update" else f"rule of {vector}"

@@ -150,7 +150,7 @@ def test_byzantine_clients_count_as_much_as_they_claim() -> None:
 def test_what_is_claimed_does_not_matter_to_rules_without_weights() -> None:
     threat = Threat(frozenset({1}), LabelFlip(), claimed_examples=100.0)
     fed = federation(threat, (1, 1, 1), rounds=1, algorithm=FedAvg(weighting="samples", local=ONE_STEP))
-    fed.aggregator = fed._rules["update"] = Median()
+    fed.aggregator = fed.rules._rules["update"] = Median()
     assert steps(fed)[0][0] == pytest.approx(0.5)
 
 

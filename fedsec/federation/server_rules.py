@@ -1,0 +1,132 @@
+"""The server's rule, once for each vector that clients send, and what it makes of a round."""
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.defense import Aggregate, Aggregator, AggregatorTrial, PrivateAggregator, RoundContext
+from fedsec.errors import AggregationError, InputError
+from fedsec.federation.user_privacy import aggregated, tagged, untagged
+from fedsec.seeds import Streams
+
+
+class ServerRules:
+    """What the server does with received rows; each vector has a rule of its own, so that memories do not mix.
+
+    Args:
+        aggregator: the rule.
+        sends: names of the vectors that clients send, the update first.
+        streams: the experiment's.
+        shapes: of the parameters by name, in their order in a row.
+    """
+
+    def __init__(
+        self, aggregator: Aggregator, sends: Sequence[str], streams: Streams, shapes: Mapping[str, torch.Size]
+    ) -> None:
+        self._rules = {name: aggregator if name == "update" else copy.deepcopy(aggregator) for name in sends}
+        self._streams, self._shapes = streams, shapes
+
+    def generator(self, round_number: int, vector: str = "update") -> torch.Generator | None:
+        """Of a rule that draws or hides clients; None for others."""
+        rule = self._rules[vector]
+        name = ("noise", "server", "round", round_number, *(() if vector == "update" else (vector,)))
+        if isinstance(rule, PrivateAggregator):
+            return self._streams.noise(*name, *rule.stream())
+        return self._streams.torch(*name) if rule.draws else None
+
+    def generators(self, round_number: int) -> dict[str, torch.Generator | None]:
+        """Of all vectors; taken before clients train, since what a private rule adapts names its stream."""
+        return {vector: self.generator(round_number, vector) for vector in self._rules}
+
+    def trial(
+        self,
+        vector: str,
+        generator: torch.Generator,
+        *,
+        places: Sequence[int],
+        weights: Float[Tensor, "clients"],
+        clients: Sequence[int],
+    ) -> AggregatorTrial:
+        """The rule of a vector, for an attacker to try out.
+
+        Args:
+            vector: its name.
+            generator: the attacker's random stream.
+            places: of the honest clients' and then of the Byzantine ones' rows in what the server receives.
+            weights: of the clients.
+            clients: of the round.
+        """
+        context = self._context(clients, None)
+        return AggregatorTrial(self._rules[vector], generator, places=places, weights=weights, context=context)
+
+    def __call__(
+        self,
+        received: Mapping[str, Float[Tensor, "clients parameters"]],
+        weights: Float[Tensor, "clients"],
+        generators: Mapping[str, torch.Generator | None],
+        round_number: int,
+        clients: Sequence[int],
+    ) -> dict[str, Aggregate]:
+        """What the rules make of each vector that the server received.
+
+        Where nothing that it received is finite, there is no aggregate but NaN: the model diverges.
+
+        Args:
+            received: of each vector a row for each client.
+            weights: of the clients, for rules that use them.
+            generators: from `generators`.
+            round_number: from 1.
+            clients: in the order of the rows.
+
+        Raises:
+            AggregationError: a rule cannot work with what the clients sent; names the round and the clients.
+            InputError: fewer clients than the rule needs.
+        """
+        aggregates = {}
+        for vector, rows in received.items():
+            try:
+                context = self._context(clients, generators[vector])
+                aggregates[vector] = aggregated(self._rules[vector], rows, weights, context)
+            except AggregationError as error:
+                if bool(rows.isfinite().all(1).any()):
+                    raise AggregationError(f"round {round_number}, clients {list(clients)}: {error}") from error
+                nobody = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+                aggregates[vector] = Aggregate(torch.full_like(rows[0], torch.nan), nobody, tuple(range(len(rows))))
+            except InputError as error:  # fewer clients than the rule needs, by sampling or for lack of budget
+                raise InputError(f"round {round_number}, clients {list(clients)}: {error}") from error
+        return aggregates
+
+    def state(self) -> dict[str, Tensor]:
+        """What the rules remember, by name."""
+        states = (tagged(rule.state(), _tag(vector)) for vector, rule in self._rules.items())
+        return {name: tensor.clone() for state in states for name, tensor in state.items()}
+
+    def names(self, state: Mapping[str, Tensor]) -> set[str]:
+        """Which names of a federation's state are the rules': what they remember has no shape before they began."""
+        return {name for name in state if any(name.startswith(f"{_tag(vector)}.") for vector in self._rules)}
+
+    def restore(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        """Take over what `state` gave.
+
+        Args:
+            state: on any device; other names than the rules' may be among it.
+            device: of the federation's tensors.
+
+        Raises:
+            InputError: it is not what a rule remembers.
+        """
+        for vector, rule in self._rules.items():
+            memory = untagged(state, _tag(vector))
+            rule.restore({name: tensor.to(device, copy=True) for name, tensor in memory.items()})
+
+    def _context(self, clients: Sequence[int], generator: torch.Generator | None) -> RoundContext:
+        """What rules may need to know of a round."""
+        return {"generator": generator, "clients": clients, "shapes": self._shapes}
+
+
+def _tag(vector: str) -> str:
+    """What names of a rule's state begin with in a checkpoint."""
+    return "rule" if vector == "update" else f"rule of {vector}"
