@@ -4,23 +4,37 @@
 `inversion`, or of `fedsec invert`, to what a curious server does.
 """
 
+from fedsec.attacks.alie import ALIE
 from fedsec.attacks.analytic import Analytic
 from fedsec.attacks.backdoor import Backdoor
+from fedsec.attacks.bit_flip import BitFlip
 from fedsec.attacks.dba import DBA
 from fedsec.attacks.decoupled import Decoupled
 from fedsec.attacks.dlg import DLG
 from fedsec.attacks.edge_case import EdgeCase
+from fedsec.attacks.fang import Fang
 from fedsec.attacks.feature_inversion import InvertFeatures
 from fedsec.attacks.feature_poison import FeaturePoison
+from fedsec.attacks.free_rider import FreeRider
+from fedsec.attacks.gaussian import Gaussian
 from fedsec.attacks.grad_inversion import GradInversion
 from fedsec.attacks.idlg import IDLG
+from fedsec.attacks.infinity import Infinity
 from fedsec.attacks.inverting_gradients import InvertingGradients
+from fedsec.attacks.ipm import IPM
 from fedsec.attacks.label_flip import LabelFlip
 from fedsec.attacks.labels import Labels
 from fedsec.attacks.logit_poison import LogitPoison
+from fedsec.attacks.mimic import Mimic
+from fedsec.attacks.min_max import MinMax
+from fedsec.attacks.min_sum import MinSum
+from fedsec.attacks.nan import NaN
 from fedsec.attacks.noise_inputs import NoiseInputs
+from fedsec.attacks.rop import ROP
 from fedsec.attacks.sign_flip import SignFlip
+from fedsec.attacks.sparse import Sparse
 from fedsec.attacks.target_shift import TargetShift
+from fedsec.attacks.zero import ZeroUpdate
 
 if __name__ != "fedsec.attacks":
     raise ImportError(f"this package is fedsec.attacks; do not import it as {__name__}")
@@ -28,23 +42,37 @@ if __name__ != "fedsec.attacks":
 __all__ = [
     "ATTACKS",
     "INVERSIONS",
+    "ALIE",
     "Analytic",
     "Backdoor",
     "DBA",
     "DLG",
     "Decoupled",
     "EdgeCase",
+    "BitFlip",
+    "Fang",
     "FeaturePoison",
+    "FreeRider",
+    "Gaussian",
     "GradInversion",
     "IDLG",
+    "IPM",
+    "Infinity",
     "InvertFeatures",
     "InvertingGradients",
     "LabelFlip",
     "Labels",
     "LogitPoison",
     "NoiseInputs",
+    "Mimic",
+    "MinMax",
+    "MinSum",
+    "NaN",
+    "ROP",
     "SignFlip",
+    "Sparse",
     "TargetShift",
+    "ZeroUpdate",
 ]
 
 ATTACKS = {
@@ -55,6 +83,20 @@ ATTACKS = {
     "dba": DBA,
     "edge_case": EdgeCase,
     "sign_flip": SignFlip,
+    "bit_flip": BitFlip,
+    "gaussian": Gaussian,
+    "zero": ZeroUpdate,
+    "free_rider": FreeRider,
+    "infinity": Infinity,
+    "nan": NaN,
+    "alie": ALIE,
+    "ipm": IPM,
+    "mimic": Mimic,
+    "min_max": MinMax,
+    "min_sum": MinSum,
+    "fang": Fang,
+    "rop": ROP,
+    "sparse": Sparse,
     "feature_poison": FeaturePoison,
     "logit_poison": LogitPoison,
 }

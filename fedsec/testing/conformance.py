@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsec.defense import Aggregate, Aggregator, RoundContext
+from fedsec.defense.trial import CallableTrial
 from fedsec.errors import AggregationError, InputError
 from fedsec.testing.checks import (
     devices,
@@ -230,6 +231,7 @@ def _view(
         generator=seeded(4),
         clients=tuple(range(10, 18)),
         last_aggregate=last if round_number > 1 else None,
+        defense=CallableTrial(lambda rows: rows.median(0).values),
     )
 
 

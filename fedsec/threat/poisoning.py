@@ -121,8 +121,13 @@ class AttackerView:
 
     @property
     def benign(self) -> Float[Tensor, "benign parameters"]:
-        """Honest updates, as far as the attacker knows any: the honest clients' or else its own clients', unforged."""
-        return self.honest if len(self.honest) else self.own
+        """Honest updates, as far as the attacker knows any: the honest clients' or else its own clients', unforged.
+
+        Rows that are not finite are left out, as the server does, unless there are no others.
+        """
+        rows = self.honest if len(self.honest) else self.own
+        finite = rows.isfinite().all(1)
+        return rows if bool(finite.all()) or not bool(finite.any()) else rows[finite]
 
     def __post_init__(self) -> None:
         columns = len(self.parameters)
@@ -180,9 +185,11 @@ class UpdatePoisoning(ByzantineAttack):
             hold anything, NaN included.
 
         Raises:
-            InputError: rows for an attack that needs more, or the subclass broke this contract.
+            InputError: rows for an attack that needs more, an unknown knowledge, or the subclass broke this contract.
         """
         name = type(self).__name__
+        if self.knowledge not in ("own", "omniscient"):
+            raise InputError(f"{name}: knowledge must be own or omniscient, not {self.knowledge!r}")
         to_kind = as_given(view) if not isinstance(view, AttackerView) else lambda rows: rows
         if not isinstance(view, AttackerView):
             view = _view_of_own_rows(name, view, self.knowledge)

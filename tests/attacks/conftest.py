@@ -1,14 +1,15 @@
-"""Small victims of gradient inversion."""
+"""Small victims of gradient inversion, and rounds as attackers on updates see them."""
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedsec.threat import LocalSteps, Observation, PixelScale
+from fedsec.threat import AttackerView, LocalSteps, Observation, PixelScale
 
 SHAPE, CLASSES = (1, 10, 10), 5
 
@@ -74,3 +75,35 @@ def _pictures() -> Callable[..., Tensor]:
 @pytest.fixture(name="decibels")
 def _decibels() -> Callable[..., float]:
     return decibels
+
+
+def random_rows(count: int, columns: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Rows about a mean that is not zero."""
+    generator = torch.Generator().manual_seed(seed)
+    center = torch.randn(columns, generator=generator, dtype=torch.float64)
+    return (center + torch.randn(count, columns, generator=generator, dtype=torch.float64)).to(dtype)
+
+
+def attacker_view(
+    honest: Tensor | list[list[float]], own: Tensor | list[list[float]] | int = 2, **more: Any
+) -> AttackerView:
+    """A round: honest rows, and the attackers' own ones or how many rows of ones."""
+    rows = torch.as_tensor(honest)
+    mine = torch.ones(own, rows.shape[1]).to(rows) if isinstance(own, int) else torch.as_tensor(own).to(rows)
+    settings: dict[str, Any] = {
+        "parameters": torch.zeros(rows.shape[1]).to(rows),
+        "num_clients": len(mine) + len(rows),
+        "round": 1,
+        "generator": torch.Generator().manual_seed(7),
+    }
+    return AttackerView(own=mine, honest=rows, num_byzantine=len(mine), **(settings | more))
+
+
+@pytest.fixture(name="attacker_view", scope="session")
+def _attacker_view() -> Callable[..., AttackerView]:
+    return attacker_view
+
+
+@pytest.fixture(name="random_rows", scope="session")
+def _random_rows() -> Callable[..., Tensor]:
+    return random_rows

@@ -1,0 +1,96 @@
+"""A little is enough: hide within the spread of the honest updates.
+
+Reference: Baruch, Baruch, Goldberg, A little is enough: circumventing defenses for distributed learning, NeurIPS 2019,
+arXiv:1902.06156. Their code takes the population standard deviation of the attackers' own rows, and z = 1.5; the
+statistics over all honest rows with the unbiased one are those of Karimireddy, He, Jaggi, ICLR 2022, arXiv:2006.09365.
+"""
+
+from math import isfinite
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.threat import AttackerView, UpdatePoisoning
+from fedsec.threat.spread import Spread, published_z
+
+_SIZES = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
+"""What `auto` tries, on both sides of the mean."""
+_HARDLY = 0.1
+"""An update so few standard deviations from the mean is hardly an attack."""
+
+
+class ALIE(UpdatePoisoning):
+    """Sends the mean of the honest updates less z standard deviations in every parameter; all attackers send the same.
+
+    mean - z * std over the honest clients' rows (knowledge omniscient) or over what the attackers would have sent
+    honestly (own); std is the unbiased one. z follows from the n clients of a round, m of them Byzantine: with
+    s = floor(n / 2 + 1) - m, it is Phi^-1((n - m - s) / (n - m)) in the published paper (neurips) and
+    Phi^-1((n - s) / n) in its first version (v1). For few attackers both may be zero or negative: the rows are then the
+    honest mean, and no attack. Reports z, and says so.
+
+    Args:
+        z: neurips, v1, a number, or auto: of a grid from -10 to 10 the one that moves what the server's rule makes of
+            all rows farthest from the honest mean.
+        knowledge: omniscient, or own.
+
+    Raises:
+        InputError: a z that is none of these, or auto with knowledge own.
+
+    Reference: Baruch et al., NeurIPS 2019, arXiv:1902.06156
+    """
+
+    def __init__(
+        self,
+        z: float | Literal["neurips", "v1", "auto"] = "neurips",
+        knowledge: Literal["own", "omniscient"] = "omniscient",
+    ) -> None:
+        if not (z in ("neurips", "v1", "auto") if isinstance(z, str) else isfinite(z)):
+            raise InputError(f"ALIE: z must be neurips, v1, auto or a finite number, not {z!r}")
+        if z == "auto" and knowledge == "own":
+            raise InputError("ALIE: z auto tries the server's rule on everybody's rows; expected knowledge omniscient")
+        self.z, self.knowledge, self.knows_defense = z, knowledge, z == "auto"
+
+    def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
+        benign = view.benign
+        spread = Spread(benign)
+        if self.z == "auto":
+            z = self._strongest(view, spread)
+        elif isinstance(self.z, str):
+            z = published_z(view.num_clients, view.num_byzantine, self.z)
+        else:
+            z = float(self.z)
+        view.report["z"] = z
+        if remark := self._remark(view, z, len(benign)):
+            view.report["remark"] = remark
+        return _rows(view, spread, z)
+
+    def _strongest(self, view: AttackerView, spread: Spread) -> float:
+        if view.defense is None:
+            raise InputError("ALIE: z auto tries the server's rule; expected a view with a defense, or another z")
+        count, byzantine = len(spread), view.num_byzantine
+        trial = view.defense.mixtures(torch.cat([spread.rows, spread.std.to(spread.rows.dtype)[None]]))
+        mixing = torch.zeros(count + byzantine, count + 1, dtype=torch.float64)
+        mixing[:count, :count] = torch.eye(count)
+        mean = torch.cat([torch.full((count,), 1 / count, dtype=torch.float64), torch.zeros(1).double()])
+        mixing[count:] = mean
+        damage: dict[float, float] = {}
+        for z in (sign * size for size in _SIZES for sign in (1, -1)):
+            mixing[count:, -1] = -z
+            damage[z] = trial.damage(mixing, mean)
+        return max(damage, key=lambda z: damage[z])
+
+    def _remark(self, view: AttackerView, z: float, num_rows: int) -> str | None:
+        if num_rows < 2:
+            return "ALIE knows a single honest row, which has no spread, and sends it: this is no attack"
+        if self.z not in ("neurips", "v1") or z >= _HARDLY:
+            return None
+        why = "points the other way" if z < 0 else "is the honest mean" if z == 0 else "is hardly an attack"
+        who = f"{view.num_byzantine} Byzantine of {view.num_clients} clients"
+        return f"ALIE's z ({self.z}) for {who} is {z:.4f}, which {why}; for an attack set z to auto, or to a number"
+
+
+def _rows(view: AttackerView, spread: Spread, z: float) -> Float[Tensor, "byzantine parameters"]:
+    return (spread.mean - z * spread.std).to(view.own.dtype).repeat(len(view.own), 1)

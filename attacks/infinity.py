@@ -1,0 +1,42 @@
+"""Updates that are no numbers: what a server must notice before its rule does.
+
+A faulty client sends the like without malice; a mean that takes one of them in is lost. Named as a Byzantine failure in
+Blanchard, El Mhamdi, Guerraoui, Stainer, NeurIPS 2017, arXiv:1703.02757.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.threat import AttackerView, UpdatePoisoning
+
+
+class Infinity(UpdatePoisoning):
+    """Sends infinite numbers, in whole or hidden in an honest update.
+
+    Args:
+        num_values: how many numbers of its own honest update an attacker replaces, at places drawn at random; null:
+            all of them.
+
+    Raises:
+        InputError: a number that is not positive.
+
+    Reference: Blanchard et al., NeurIPS 2017, arXiv:1703.02757
+    """
+
+    knowledge = "own"
+
+    def __init__(self, num_values: int | None = None) -> None:
+        if num_values is not None and num_values < 1:
+            raise InputError(f"Infinity: num_values must be positive, not {num_values}")
+        self.num_values = num_values
+
+    def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
+        if self.num_values is None:
+            return torch.full_like(view.own, torch.inf)
+        rows = view.own.clone()
+        for row in rows:
+            places = torch.randperm(len(row), generator=view.generator)[: self.num_values]
+            row[places.to(row.device)] = torch.inf
+        return rows

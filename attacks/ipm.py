@@ -1,0 +1,41 @@
+"""Inner product manipulation: pull the average to the other side of the origin.
+
+Reference: Xie, Koyejo, Gupta, Fall of empires: breaking Byzantine-tolerant SGD by inner product manipulation, UAI 2019,
+arXiv:1903.03936.
+"""
+
+from math import isfinite
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.threat import AttackerView, UpdatePoisoning
+from fedsec.threat.spread import Spread
+
+
+class IPM(UpdatePoisoning):
+    """Sends the opposite of the mean of the honest updates, times a factor; all attackers send the same.
+
+    -epsilon * mean over the honest clients' rows (knowledge omniscient) or over what the attackers would have sent
+    honestly (own). A small factor hides near the origin and slows training; one above (n - m) / m turns the mean of n
+    clients, m of them Byzantine, around.
+
+    Args:
+        epsilon: the factor, positive.
+        knowledge: omniscient, or own.
+
+    Raises:
+        InputError: the factor is not positive and finite.
+
+    Reference: Xie et al., UAI 2019, arXiv:1903.03936
+    """
+
+    def __init__(self, epsilon: float = 0.1, knowledge: Literal["own", "omniscient"] = "omniscient") -> None:
+        if not (isfinite(epsilon) and epsilon > 0):
+            raise InputError(f"IPM: epsilon must be positive and finite, not {epsilon}")
+        self.epsilon, self.knowledge = epsilon, knowledge
+
+    def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
+        return (Spread(view.benign).mean * -self.epsilon).to(view.own.dtype).repeat(len(view.own), 1)

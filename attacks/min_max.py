@@ -1,0 +1,62 @@
+"""Min-max: as far away as honest updates are from each other, and no farther.
+
+Reference: Shejwalkar, Houmansadr, Manipulating the Byzantine: optimizing model poisoning attacks and defenses for
+federated learning, NDSS 2021. Where they halve steps to a threshold, the largest distance is solved for: for each
+honest row it is the root of a quadratic equation.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.threat import AttackerView, UpdatePoisoning
+from fedsec.threat.spread import DIRECTIONS, Direction, Spread
+
+
+class MinMax(UpdatePoisoning):
+    """Sends the mean of the honest updates, moved until it is as far from one of them as any two are from each other.
+
+    mean + gamma * p with the largest gamma for which max_i ||mean + gamma p - g_i|| <= max_ij ||g_i - g_j||; all
+    attackers send the same. Reports gamma.
+
+    Args:
+        direction: p. unit: -mean / ||mean||; sign: -sign(mean); std: minus the unbiased standard deviations.
+        knowledge: whether g are the honest clients' rows (omniscient), or what the attackers would have sent honestly
+            (own).
+
+    Raises:
+        InputError: an unknown direction.
+
+    Reference: Shejwalkar and Houmansadr, NDSS 2021
+    """
+
+    def __init__(self, direction: Direction = "std", knowledge: Literal["own", "omniscient"] = "omniscient") -> None:
+        if direction not in DIRECTIONS:
+            raise InputError(f"MinMax: direction must be one of {', '.join(DIRECTIONS)}, not {direction!r}")
+        self.direction, self.knowledge = direction, knowledge
+
+    def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
+        spread = Spread(view.benign)
+        direction = spread.against(self.direction)
+        gamma = _largest(spread, direction)
+        view.report["gamma"] = gamma
+        if gamma == 0:
+            view.report["remark"] = "MinMax found no room among the honest updates and sent their mean: no attack"
+        return (spread.mean + gamma * direction).to(view.own.dtype).repeat(len(view.own), 1)
+
+
+def _largest(spread: Spread, direction: Tensor) -> float:
+    """The gamma at which the first row's distance reaches the bound; 0 for a direction of length zero."""
+    square = float(direction @ direction)
+    if square == 0:
+        return 0.0
+    # ||mean - g + gamma p||^2 = bound: square gamma^2 + 2 half gamma + constant = 0, where constant <= 0.
+    half = -spread.projections(direction)
+    constant = (spread.squared_deviations() - spread.squared_distances().max()).clamp_max(0)
+    root = (half.square() - square * constant).sqrt()
+    # Of two forms of the positive root the one that adds numbers of one sign.
+    gammas = torch.where(half > 0, -constant / (half + root), (root - half) / square)
+    return max(0.0, float(gammas.nan_to_num(0.0).min()))

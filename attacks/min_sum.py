@@ -1,0 +1,58 @@
+"""Min-sum: as far from all honest updates together as the most remote of them is.
+
+Reference: Shejwalkar, Houmansadr, Manipulating the Byzantine: optimizing model poisoning attacks and defenses for
+federated learning, NDSS 2021. The bound is the paper's, the largest sum; their notebooks take the smallest. The largest
+distance is solved for in closed form.
+"""
+
+from math import sqrt
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.errors import InputError
+from fedsec.threat import AttackerView, UpdatePoisoning
+from fedsec.threat.spread import DIRECTIONS, Direction, Spread
+
+
+class MinSum(UpdatePoisoning):
+    """Sends the mean of the honest updates, moved until it is as far from all of them as the most remote one.
+
+    mean + gamma * p with the largest gamma for which sum_i ||mean + gamma p - g_i||^2 <= max_i sum_j ||g_i - g_j||^2;
+    all attackers send the same. Reports gamma.
+
+    Args:
+        direction: p. unit: -mean / ||mean||; sign: -sign(mean); std: minus the unbiased standard deviations.
+        knowledge: whether g are the honest clients' rows (omniscient), or what the attackers would have sent honestly
+            (own).
+
+    Raises:
+        InputError: an unknown direction.
+
+    Reference: Shejwalkar and Houmansadr, NDSS 2021
+    """
+
+    def __init__(self, direction: Direction = "std", knowledge: Literal["own", "omniscient"] = "omniscient") -> None:
+        if direction not in DIRECTIONS:
+            raise InputError(f"MinSum: direction must be one of {', '.join(DIRECTIONS)}, not {direction!r}")
+        self.direction, self.knowledge = direction, knowledge
+
+    def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
+        spread = Spread(view.benign)
+        direction = spread.against(self.direction)
+        gamma = _largest(spread, direction)
+        view.report["gamma"] = gamma
+        if gamma == 0:
+            view.report["remark"] = "MinSum found no room among the honest updates and sent their mean: no attack"
+        return (spread.mean + gamma * direction).to(view.own.dtype).repeat(len(view.own), 1)
+
+
+def _largest(spread: Spread, direction: Tensor) -> float:
+    """The gamma at which the sum reaches its bound; 0 for a direction of length zero."""
+    square = len(spread) * float(direction @ direction)
+    if square == 0:
+        return 0.0
+    # About their mean the rows' deviations sum to zero: what is linear in gamma drops out.
+    room = float(spread.squared_distances().sum(1).max() - spread.squared_deviations().sum())
+    return sqrt(max(0.0, room) / square)
