@@ -10,14 +10,10 @@ and `check_known_values` say what the rules of the literature make of small inpu
 origin, a function from rows to a vector, and lists all that it breaks.
 """
 
-from fedsec.testing.conformance import (
-    check_aggregator,
-    check_data_poisoning,
-    check_inversion,
-    check_update_poisoning,
-)
+from fedsec.testing.conformance import check_aggregator, check_inversion
 from fedsec.testing.knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
 from fedsec.testing.known_values import KNOWN_VALUES, KnownValue, check_known_values
+from fedsec.testing.poisoning import check_data_poisoning, check_update_poisoning
 from fedsec.testing.pre_aggregation import check_pre_aggregator
 from fedsec.testing.privacy import check_local_defense, check_private_aggregator
 from fedsec.testing.rule_properties import PROPERTIES, Finding, examine_rule
