@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, UpdatePoisoning
-from fedsec.threat.spread import Spread, published_z
+from fedsec.threat.byzantine.spread import Spread, published_z
 
 _SIZES = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
 """What `auto` tries, on both sides of the mean."""

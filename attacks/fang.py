@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, UpdatePoisoning
-from fedsec.threat.spread import Spread
+from fedsec.threat.byzantine.spread import Spread
 
 _HALVINGS = 40
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, UpdatePoisoning
-from fedsec.threat.spread import Spread
+from fedsec.threat.byzantine.spread import Spread
 
 
 class IPM(UpdatePoisoning):

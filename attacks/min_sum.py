@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, UpdatePoisoning
-from fedsec.threat.spread import DIRECTIONS, Direction, Spread
+from fedsec.threat.byzantine.spread import DIRECTIONS, Direction, Spread
 
 
 class MinSum(UpdatePoisoning):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, UpdatePoisoning
-from fedsec.threat.spread import Spread, published_z
+from fedsec.threat.byzantine.spread import Spread, published_z
 
 
 class Sparse(UpdatePoisoning):

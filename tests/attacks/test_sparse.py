@@ -9,7 +9,7 @@ from torch import Tensor
 from fedsec.attacks import Sparse
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView
-from fedsec.threat.spread import published_z
+from fedsec.threat.byzantine.spread import published_z
 
 View = Callable[..., AttackerView]
 

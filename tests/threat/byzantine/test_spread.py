@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fedsec.errors import InputError
-from fedsec.threat.spread import DIRECTIONS, Spread, published_z
+from fedsec.threat.byzantine.spread import DIRECTIONS, Spread, published_z
 
 GOLDEN = {
     (10, 2): (0.0, 0.2533),

@@ -1,0 +1,1 @@
+"""What attackers on updates reckon with, shared by attacks."""
