@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from fedsec.defense import Cohort, Gram, GramRule
+from fedsec.defense import Cohort, Gram, GramRule, check_majority
 from fedsec.defense.clipping import shortening
 from fedsec.defense.gram_matrix import central_row
 from fedsec.errors import InputError
@@ -33,7 +33,8 @@ class CenteredClipping(GramRule):
     `sequential`: an attacker who knows v hides from it, for it is the same for every client. So the clients are ordered
     by their cosine with v and cut into strata, each bucket gets a random client of each, and one bucket after the other
     moves v by the mean of its clipped differences. A bucket that is smaller than others moves it by less; with weights,
-    no client moves it by more than the number of buckets times its weight times tau.
+    no client moves it by more than the number of buckets times its weight times tau. It lives by clipping: where tau is
+    longer than all differences, the last bucket's mean is all that is left.
 
     Args:
         radius: tau, in the updates' own units; positive.
@@ -69,8 +70,8 @@ class CenteredClipping(GramRule):
         self._center: Tensor | None = None
 
     def max_rejected(self, num_clients: int) -> int:
-        """Fewer than half of the clients."""
-        return (num_clients - 1) // 2
+        """Fewer than half of the clients; by weight, as many as have less than half of it."""
+        return num_clients - 1 if self.uses_weights else (num_clients - 1) // 2
 
     def references(self, cohort: Cohort) -> Float[Tensor, "references parameters"]:
         like = cohort.updates[:1]
@@ -84,6 +85,7 @@ class CenteredClipping(GramRule):
         return self._center[None].to(like)
 
     def weights(self, gram: Gram, cohort: Cohort) -> Float64[Tensor, "rows"]:
+        check_majority("CenteredClipping", cohort)
         count, masses = len(gram), torch.tensor(cohort.weights, dtype=torch.float64)
         # About a central row nothing of the rows' distances from the moving center is lost to outliers.
         inner = gram.about(central_row(gram.squared_distances(), masses), references=True)
@@ -123,5 +125,6 @@ class CenteredClipping(GramRule):
         return {} if self._center is None else {"center": self._center}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        center = state.get("center")
-        self._center = None if center is None else center.clone()
+        if not state.keys() <= {"center"}:
+            raise InputError(f"CenteredClipping remembers its center; expected that, got {sorted(state)}")
+        self._center = state["center"].clone() if state else None

@@ -15,12 +15,15 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from fedsec.defense import Cohort, Gram, GramRule
+from fedsec.defense import Cohort, Gram, GramRule, check_majority
 from fedsec.defense.gram_matrix import central_row, moved_products
 from fedsec.errors import InputError
 
 _TIED = 1e-12
 """Objectives of two updates are equal if they differ by less than this part of the updates' distance."""
+
+_PARTS = (1.0, 0.5, 0.25, 0.125)
+"""How much of Newton's step is tried where it does not do well, as in a valley between two updates."""
 
 _SAME = 1e-14
 """Rows are equal if their squared distance is less than this part of their squared distances from a central row."""
@@ -57,10 +60,11 @@ class GeometricMedian(GramRule):
         self.uses_weights, self.tolerance, self.max_iterations = weighted, tolerance, max_iterations
 
     def max_rejected(self, num_clients: int) -> int:
-        """Fewer than half of the clients."""
-        return (num_clients - 1) // 2
+        """Fewer than half of the clients; by weight, as many as have less than half of it."""
+        return num_clients - 1 if self.uses_weights else (num_clients - 1) // 2
 
     def weights(self, gram: Gram, cohort: Cohort) -> Float64[Tensor, "rows"]:
+        check_majority("GeometricMedian", cohort)
         masses = torch.tensor(cohort.weights, dtype=torch.float64)
         counting = masses.nonzero().flatten()
         distances = gram.squared_distances()[counting][:, counting]
@@ -93,8 +97,7 @@ class GeometricMedian(GramRule):
         for _ in range(self.max_iterations):
             if point.slope <= self.tolerance:
                 break
-            further = _Point(point.newton(), inner, masses)
-            point = further if further.slope <= point.slope / 2 else _Point(point.weiszfeld, inner, masses)
+            point = point.further()
         return point.weiszfeld
 
 
@@ -125,15 +128,37 @@ class _Point:
 
     def __init__(self, weights: Tensor, inner: Tensor, masses: Tensor) -> None:
         nearest = int(_squared_distances(weights, inner).argmin())
-        inner = moved_products(inner, nearest)  # the distance from there keeps its digits, however short
-        self._weights, self._inner, self._masses = weights, inner, masses
+        self._weights, self._given, self._masses = weights, inner, masses
+        self._inner = inner = moved_products(inner, nearest)  # distances from there keep their digits, however short
         self._distances = _squared_distances(weights, inner).clamp_min(torch.finfo(torch.float64).tiny).sqrt()
         self._pull = masses / self._distances
         self.weiszfeld = self._pull / self._pull.sum()
         step = self.weiszfeld - weights
         self.slope = float(self._pull.sum()) * max(0.0, float(step @ inner @ step)) ** 0.5
 
-    def newton(self) -> Tensor:
+    def further(self) -> "_Point":
+        """Where Newton's step leads, or a part of it, if that is further down than Weiszfeld's."""
+        step = self._newton() - self._weights
+        point = self._at(self._weights + step)
+        if point.slope <= self.slope / 2:
+            return point
+        safe = self._at(self.weiszfeld)
+        for part in _PARTS:
+            point = self._at(self._weights + part * step)
+            if point._rise(safe) > 0:
+                return point
+        return safe
+
+    def _at(self, weights: Tensor) -> "_Point":
+        return _Point(weights, self._given, self._masses)
+
+    def _rise(self, other: "_Point") -> float:
+        """How much larger the sum of distances is at the other point; of distances far away, what differs is seen."""
+        step, both = other._weights - self._weights, other._weights + self._weights
+        moments = step @ self._inner
+        return float(self._masses @ ((moments @ both - 2 * moments) / (self._distances + other._distances)))
+
+    def _newton(self) -> Tensor:
         """Weights of the rows in the point where Newton's step leads; NaN where it leads nowhere."""
         middle = self._weights @ self._inner
         products = self._inner - middle - middle[:, None] + self._weights @ middle

@@ -1,7 +1,7 @@
 """Interfaces that a defense implements, and what rules of the server are made of."""
 
 from fedsec.defense.aggregation import Aggregator, CoordinateRule
-from fedsec.defense.cohort import Aggregate, Cohort, RoundContext
+from fedsec.defense.cohort import Aggregate, Cohort, RoundContext, check_majority
 from fedsec.defense.gram import GramRule, PreAggregator
 from fedsec.defense.gram_matrix import Gram
 from fedsec.defense.knowledge import KnowledgeDefense
@@ -33,6 +33,7 @@ __all__ = [
     "Scratch",
     "UpdateTransform",
     "centered_products",
+    "check_majority",
     "compiled_middle_mean",
     "middle_mean",
     "middle_share",

@@ -226,12 +226,14 @@ class Aggregator(Sealed, ABC):
         rule = type(self).__name__
         numbers = context.get("clients")
         clients = list(range(len(updates)) if numbers is None else numbers)
+        before = sum(weights)
         if rejected:
             finite = [row for row in range(len(updates)) if row not in rejected]
             updates, weights = updates[finite], [weights[row] for row in finite]
             clients = [clients[row] for row in finite]
+        lost = 1 - sum(weights) / before
         if not self.uses_weights:
-            weights = [1.0] * len(updates)
+            weights, lost = [1.0] * len(updates), len(rejected) / (len(updates) + len(rejected))
         total = sum(weights)
         if total <= 0:
             raise AggregationError(f"{rule}: the finite rows have no weight; rows {list(rejected)} were rejected")
@@ -244,6 +246,7 @@ class Aggregator(Sealed, ABC):
             clients=tuple(clients),
             server_update=None if server is None else server.detach(),
             shapes=None if shapes is None else {name: torch.Size(shape) for name, shape in shapes.items()},
+            rejected_weight=lost,
         )
         with unmodified(f"{rule}.staged", updates=updates):
             return self.staged(cohort)

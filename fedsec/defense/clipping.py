@@ -20,7 +20,8 @@ def shortening(norms: Float64[Tensor, "rows"], bound: float) -> Float64[Tensor, 
         norms: of the rows, not negative.
         bound: in the same unit, not negative.
     """
-    return torch.where(norms > bound, bound / norms, 1.0)
+    # Of a row that is shortened to nothing a trace is left, which tells whose row it is.
+    return torch.where(norms > bound, bound / norms, 1.0).clamp_min(torch.finfo(torch.float64).tiny)
 
 
 def weighted_median(values: Float64[Tensor, "rows"], weights: Float64[Tensor, "rows"]) -> float:

@@ -10,9 +10,13 @@ from torch import Tensor
 
 from fedsec.defense.gram_matrix import Gram
 from fedsec.defense.order_statistics import accumulator_dtype
-from fedsec.errors import InputError
+from fedsec.errors import AggregationError, InputError
 
-__all__ = ["Aggregate", "Cohort", "RoundContext", "check_context", "relative_parts"]
+__all__ = ["Aggregate", "Cohort", "RoundContext", "check_context", "check_majority", "relative_parts"]
+
+
+_SLACK = 1e-9
+"""Half of the weight may sum to a little less."""
 
 
 class RoundContext(TypedDict, total=False):
@@ -67,6 +71,7 @@ class Cohort:
         shapes: of the parameters by name, in their order in a row; None where nobody said.
         references: further points that a rule thinks with, such as a center of its own; see `GramRule.references`.
         reference_weights: how much each of them counts in the result.
+        rejected_weight: which part of all clients' weight the rejected rows had, for rules that count by weight.
     """
 
     updates: Float[Tensor, "clients parameters"]
@@ -81,6 +86,7 @@ class Cohort:
     shapes: Mapping[str, torch.Size] | None = None
     references: Float[Tensor, "references parameters"] | None = None
     reference_weights: tuple[float, ...] = ()
+    rejected_weight: float = 0.0
 
     @property
     def num_rows(self) -> int:
@@ -128,6 +134,19 @@ def check_context(rule: str, context: RoundContext, updates: Float[Tensor, "clie
         size = sum(torch.Size(shape).numel() for shape in shapes.values())
         if size != updates.shape[1]:
             raise InputError(f"{rule}: shapes of {size} numbers do not go with rows of {updates.shape[1]}")
+
+
+def check_majority(rule: str, cohort: Cohort) -> None:
+    """That the rows that passed the gate have more than half of the weight, as a rule of breakdown 1/2 must have them.
+
+    Raises:
+        AggregationError: they have not.
+    """
+    if cohort.rejected_weight >= 0.5 - _SLACK:
+        raise AggregationError(
+            f"{rule}: rows with {cohort.rejected_weight:.1%} of the weight hold NaN or infinity; less than half may "
+            "be lost"
+        )
 
 
 def relative_parts(weights: Sequence[float]) -> tuple[float, ...]:

@@ -176,6 +176,7 @@ class PreAggregator(Sealed, ABC):
         if self.draws and generator is None:
             raise InputError(f"{name}: draws random numbers; expected a generator, a new one for each call")
         count = len(matrix)
+        self.num_mixed(count)  # refuses too few
         cohort = Cohort(matrix, (1 / count,) * count, 0, generator)
         mixed = replace(cohort, mixing=self.checked_mixing(Gram.of(matrix), cohort)).rows(slice(None))
         give = as_given(updates)
