@@ -12,18 +12,20 @@ from fedsec.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """What joins the gradient of every local step: alpha (w - center) + shift.
+    """What changes the gradient g of every local step: mask * (g + alpha (w - center) + shift).
 
-    FedProx takes alpha = mu; SCAFFOLD a shift of c - c_i for each client; FedDyn both. It depends on no example, so
-    in private training it joins after clipping and noise, as weight decay does.
+    FedProx takes alpha = mu; SCAFFOLD a shift of c - c_i for each client; FedDyn both; attackers a mask. It depends on
+    no example, so in private training it comes after clipping and noise, as weight decay does. (Weight decay joins
+    later still: a mask does not hold it back.)
 
     Args:
         alpha: how strongly clients are pulled towards the center; negative, how strongly they are pushed away.
         center: one vector for all clients, or a row for each; None for what each of them received.
         shift: a row for each client, in the order of the cohort's plans; None for none.
+        mask: likewise; multiplies the corrected gradient, coordinate by coordinate.
 
     Raises:
-        InputError: alpha is not finite in float32, or center or shift have another number of axes.
+        InputError: alpha is not finite in float32, or center, shift or mask have another number of axes.
 
     Reference: Li et al. 2020, arXiv:1812.06127 (FedProx); Karimireddy et al. 2020, arXiv:1910.06378 (SCAFFOLD);
         Acar et al. 2021, arXiv:2111.04263 (FedDyn)
@@ -32,6 +34,7 @@ class Correction:
     alpha: float = 0.0
     center: Float[Tensor, "*clients parameters"] | None = None
     shift: Float[Tensor, "clients parameters"] | None = None
+    mask: Float[Tensor, "clients parameters"] | None = None
 
     def __post_init__(self) -> None:
         if not abs(self.alpha) <= FLOAT32_MAX:
@@ -41,20 +44,21 @@ class Correction:
                 "correction of the gradient: center must be a vector or a row for each client, got shape "
                 f"{tuple(self.center.shape)}"
             )
-        if self.shift is not None and self.shift.ndim != 2:
-            raise InputError(
-                f"correction of the gradient: shift must be a row for each client, got shape {tuple(self.shift.shape)}"
-            )
+        for name, rows in (("shift", self.shift), ("mask", self.mask)):
+            if rows is not None and rows.ndim != 2:
+                raise InputError(
+                    f"correction of the gradient: {name} must be a row for each client, got shape {tuple(rows.shape)}"
+                )
 
     @property
-    def kind(self) -> tuple[float, bool]:
-        """All that a step's program depends on: alpha, and whether there is a shift."""
-        return self.alpha, self.shift is not None
+    def kind(self) -> tuple[float, bool, bool]:
+        """All that a step's program depends on: alpha, and whether there is a shift and a mask."""
+        return self.alpha, self.shift is not None, self.mask is not None
 
     @property
     def vectors(self) -> int:
-        """Vectors of a model's length that one client's steps take: center, way gone and shift."""
-        return 2 * bool(self.alpha) + int(self.shift is not None)
+        """Vectors of a model's length that one client's steps take: center, way gone, shift, mask."""
+        return 2 * bool(self.alpha) + int(self.shift is not None) + int(self.mask is not None)
 
     def check(self, clients: int, parameters: int) -> None:
         """Refuse what does not fit a cohort.
@@ -64,9 +68,9 @@ class Correction:
             parameters: of the model.
 
         Raises:
-            InputError: center or shift have other shapes.
+            InputError: center, shift or mask have other shapes.
         """
-        for name, tensor in (("center", self.center), ("shift", self.shift)):
+        for name, tensor in (("center", self.center), ("shift", self.shift), ("mask", self.mask)):
             expected = (clients, parameters) if tensor is None or tensor.ndim == 2 else (parameters,)
             if tensor is not None and tuple(tensor.shape) != expected:
                 raise InputError(
@@ -78,7 +82,8 @@ class Correction:
         """The correction of the clients in these places, in this order."""
         places = list(clients)
         center = self.center[places] if self.center is not None and self.center.ndim == 2 else self.center
-        return Correction(self.alpha, center, None if self.shift is None else self.shift[places])
+        shift, mask = (None if rows is None else rows[places] for rows in (self.shift, self.mask))
+        return Correction(self.alpha, center, shift, mask)
 
     def join(
         self,
@@ -99,3 +104,5 @@ class Correction:
             gradients.add_(parameters - (center[:active] if center.ndim == 2 else center), alpha=self.alpha)
         if self.shift is not None:
             gradients.add_(self.shift[:active])
+        if self.mask is not None:
+            gradients.mul_(self.mask[:active])

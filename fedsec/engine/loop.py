@@ -63,8 +63,8 @@ class LoopWorker:
         self.parameters = FlatParameters(self.module, self.layout, channels_last=self.compute.channels_last)
         self._gradient = torch.empty_like(self.parameters.flat)
         # Where recorded steps read them; in the worker's own order.
-        self._center = self._shift = self._gradient[:0]
-        self._correction: tuple[float, bool] = (0.0, False)
+        self._center = self._shift = self._mask = self._gradient[:0]
+        self._correction: tuple[float, bool, bool] = (0.0, False, False)
         self.statistics = self.statistics_layout.flatten(self.module)
         self._running = RunningStatistics(module, self.statistics_layout, data.device, cumulative=cumulative)
         # The layers only report what a batch had (momentum 1): averaging themselves, they would wait for the host.
@@ -115,7 +115,7 @@ class LoopWorker:
             plan: its batches.
             local: what it does with them.
             teacher: logits to distill from beside the labels.
-            correction: of its gradients, with at most one row of center and shift.
+            correction: of its gradients, with at most one row of center, shift and mask.
             method: how private training forms its gradients; only for that.
             out: where the update goes; by default a new vector.
         """
@@ -253,11 +253,13 @@ class LoopWorker:
         """What follows a gradient, ordinary or private; it is overwritten."""
         assert self._local is not None
         assert self._optimizer is not None
-        alpha, shifted = self._correction
+        alpha, shifted, masked = self._correction
         if alpha:
             gradient.add_(self.parameters.flat - self._center, alpha=alpha)
         if shifted:
             gradient.add_(self._shift)
+        if masked:
+            gradient.mul_(self._mask)
         self._optimizer.step(gradient)
 
     def _privately(self, method: PrivateMethod | None) -> PrivateGradients:
@@ -298,6 +300,10 @@ class LoopWorker:
             if not self._shift.numel():
                 self._shift = torch.empty_like(self._gradient)
             self.parameters.write(correction.shift.reshape(-1), self._shift)
+        if correction.mask is not None:
+            if not self._mask.numel():
+                self._mask = torch.empty_like(self._gradient)
+            self.parameters.write(correction.mask.reshape(-1), self._mask)
 
     def _loss(self, images: Tensor, labels: Tensor, examples: Tensor) -> Tensor:
         logits, teacher = self._logits(images), self._teacher

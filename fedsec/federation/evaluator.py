@@ -23,7 +23,7 @@ class Evaluator:
         test: the test set.
         trainer: of the clients; its task, arithmetic and normalization count here too.
         measures: further metrics, by name.
-        threat: whose attack may bring probes.
+        threat: whose attack may bring probes, built anew each time where their aim moves.
         streams: of the experiment; an attack's probes may draw from one of them.
         num_classes: of the data; None where there are none.
 
@@ -50,19 +50,20 @@ class Evaluator:
         task.check_outputs((1, *trainer.trial.output_shape), 1)
         self.images, self.targets = test.inputs.to(trainer.data.device), test.targets.to(trainer.data.device)
         self.trainer, self.measures, self.num_classes = trainer, dict(measures or {}), num_classes
-        self.probes = self._probes(threat, streams, num_classes)
+        self._threat, self._streams = threat, streams
+        self.probes = self._probes()
         self.metric_names = (*task.metrics, *self.measures, *(probe.name for probe in self.probes))
         twice = sorted({name for name in self.metric_names if self.metric_names.count(name) > 1})
         if twice:
             raise InputError(f"metrics: {', '.join(twice)} would be measured twice; expected each name once")
         self.per_class_names = trainer.task.strata_metrics
 
-    def _probes(self, threat: Threat, streams: Streams, num_classes: int | None) -> tuple[Probe, ...]:
-        attack = threat.attack
+    def _probes(self) -> tuple[Probe, ...]:
+        attack, num_classes = self._threat.attack, self.num_classes
         if not isinstance(attack, ByzantineAttack):
             return ()
         name = f"{type(attack).__name__}.probes"
-        generator = streams.torch("attack", "probes")
+        generator = self._streams.torch("attack", "probes")
         with unmodified(name, images=self.images, labels=self.targets):
             probes = tuple(attack.probes(self.images, self.targets, num_classes=num_classes, generator=generator))
         for probe in probes:
@@ -111,6 +112,8 @@ class Evaluator:
             module: with its current parameters and statistics, on the trainer's device.
         """
         constants, task, compute = self.trainer.data.normalization, self.trainer.task, self.trainer.compute
+        if isinstance(self._threat.attack, ByzantineAttack) and self._threat.attack.aim_moves:
+            self.probes = self._probes()
         evaluation = evaluate(
             module, self.images, self.targets, constants, task, measures=self.measures, compute=compute
         )

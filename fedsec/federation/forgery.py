@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 import torch
 from jaxtyping import Float
@@ -9,11 +10,14 @@ from torch import Tensor
 
 from fedsec.federation.user_privacy import tagged, untagged
 from fedsec.seeds import Streams
-from fedsec.threat import AttackerView, DefenseTrial, UpdatePoisoning
+from fedsec.threat import AttackerMachine, AttackerView, DefenseTrial, UpdatePoisoning
 
 Trial = Callable[[str, Sequence[int], torch.Generator], DefenseTrial]
 """Gives the server's defense of one vector, to try out: takes the vector's name, the places of the honest clients' and
 then of the Byzantine ones' rows in what the server receives, and the attacker's random stream."""
+
+Equip = Callable[[Sequence[int], int], Sequence[AttackerMachine]]
+"""Gives each of these clients its machine in a round."""
 
 _LAST = "last aggregate"
 
@@ -27,15 +31,21 @@ class Forgery:
         attack: what the Byzantine clients do; only attacks on updates do anything here.
         sends: names of the vectors that clients send, the update first.
         streams: the experiment's.
+        equip: for attacks that train.
 
     Attributes:
         report: what the attack had to say of the last round.
+        examples: how many gradients of examples each of the last round's attackers computed in order to forge, on
+            average; None where they do not train.
     """
 
-    def __init__(self, attack: object | None, sends: Sequence[str], streams: Streams) -> None:
+    def __init__(self, attack: object | None, sends: Sequence[str], streams: Streams, equip: Equip) -> None:
         self._attacks: dict[str, UpdatePoisoning] = {}
         if isinstance(attack, UpdatePoisoning) and attack.forges:
-            self._attacks = {name: attack if name == "update" else copy.deepcopy(attack) for name in sends}
+            forged = sends[:1] if attack.trains else sends
+            self._attacks = {name: attack if name == "update" else copy.deepcopy(attack) for name in forged}
+        self._equip = equip
+        self.examples: float | None = None
         self._streams = streams
         self._last: dict[str, Tensor] = {}
         self.report: dict[str, float | str] = {}
@@ -48,6 +58,7 @@ class Forgery:
         parameters: Float[Tensor, "parameters"],
         round_number: int,
         trial: Trial,
+        leverage: Sequence[float],
     ) -> dict[str, Float[Tensor, "clients parameters"]]:
         """What the server receives of each vector: what was sent, the Byzantine clients' rows forged.
 
@@ -61,12 +72,13 @@ class Forgery:
             parameters: that the server broadcast.
             round_number: from 1.
             trial: of the server's defense, for attacks that adapt to it.
+            leverage: how far one unit of each client's row moves the model in a weighted mean.
         """
-        received, self.report = dict(sent), {}
-        if byzantine and self._attacks:
-            received = {
-                name: self._forged(name, rows, clients, byzantine, parameters, round_number, trial)
-                for name, rows in sent.items()
+        received, self.report, self.examples = dict(sent), {}, None
+        if byzantine:
+            received |= {
+                name: self._forged(name, sent[name], clients, byzantine, parameters, round_number, trial, leverage)
+                for name in self._attacks
             }
         if len(received) > 1:
             lost = torch.stack([~rows.isfinite().all(1) for rows in received.values()]).any(0)
@@ -110,6 +122,7 @@ class Forgery:
         parameters: Float[Tensor, "parameters"],
         round_number: int,
         trial: Trial,
+        leverage: Sequence[float],
     ) -> Float[Tensor, "clients parameters"]:
         attack = self._attacks[name]
         places, attackers = list(byzantine), set(byzantine)
@@ -117,6 +130,7 @@ class Forgery:
         honest = [] if attack.knowledge == "own" else others
         stream = ("attack", "round", round_number, *(() if name == "update" else (name,)))
         generator = self._streams.torch(*stream)
+        machines = tuple(self._equip([clients[place] for place in places], round_number)) if attack.trains else ()
         view = AttackerView(
             own=rows[places],
             honest=rows[honest],
@@ -128,9 +142,12 @@ class Forgery:
             defense=trial(name, [*others, *places], generator) if attack.knows_defense else None,
             clients=tuple(clients[place] for place in honest),
             last_aggregate=self._last.get(name),
+            machines=machines,
+            leverage=tuple(leverage[place] for place in places),
         )
         received = rows.clone()
         received[places] = attack.craft(view)
         if name == "update":
             self.report = view.report
+            self.examples = fmean(machine.examples for machine in machines) if machines else None
         return received

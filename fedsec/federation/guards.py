@@ -84,6 +84,19 @@ def attack_is_carried_out(run: RunDescription) -> Iterator[Problem]:
         yield "attack", f"nobody would carry out {attack}: it is nothing that Byzantine clients do; {expected}"
 
 
+def attackers_can_train(run: RunDescription) -> Iterator[Problem]:
+    """Attackers that train do what honest clients do, with changes: these must train, too."""
+    algorithm, attack = run.algorithm, run.attack
+    if not (isinstance(attack, UpdatePoisoning) and attack.trains and isinstance(algorithm, UpdateAlgorithm)):
+        return
+    if algorithm.training is None:
+        yield (
+            "attack",
+            f"{type(attack).__name__} trains for several local steps, and clients of {run.name} send one gradient; "
+            "expected an algorithm with local training such as FedAvg",
+        )
+
+
 def attack_can_be_scheduled(run: RunDescription) -> Iterator[Problem]:
     """A server that knows examples one by one would be told others under the same numbers."""
     if run.algorithm.exchanges != "knowledge" or run.attack is None:
@@ -224,6 +237,7 @@ def private_clients_are_accounted(run: RunDescription) -> Iterator[Problem]:
 
 GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     attack_is_carried_out,
+    attackers_can_train,
     attack_can_be_scheduled,
     task_can_be_learned,
     weights_are_used,

@@ -60,6 +60,8 @@ class RoundResult:
             metrics are those of answering always alike.
         per_class: name -> a value for each class; None each where this round is not evaluated.
         attack: what an attack on updates has to say of this round, by name.
+        attacker_flops: floating-point operations that each Byzantine client spent on its attack, on average, where the
+            attack trains; see `cost` for what an honest client spends.
     """
 
     round: int
@@ -77,6 +79,7 @@ class RoundResult:
     diverged: bool = False
     per_class: Mapping[str, tuple[float, ...] | None] = field(default_factory=dict)
     attack: Mapping[str, float | str] = field(default_factory=dict)
+    attacker_flops: float | None = None
 
     @property
     def evaluated(self) -> bool:

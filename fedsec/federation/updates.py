@@ -21,6 +21,7 @@ from fedsec.federation.client_defenses import ClientDefenses
 from fedsec.federation.example_privacy import RunPrivacy
 from fedsec.federation.forgery import Forgery
 from fedsec.federation.global_model import GlobalModelLoop
+from fedsec.federation.machines import Machines
 from fedsec.federation.rounds import EdgeCost, RoundResult, Sampling, checked_state
 from fedsec.federation.server_rules import ServerRules
 from fedsec.federation.threat import Threat, poison_data
@@ -140,7 +141,8 @@ class Federation(GlobalModelLoop):
         if algorithm.private is None or algorithm.training is not None:
             trainer.check(algorithm.training, self.clients_per_round)
         self.rules = ServerRules(aggregator, algorithm.sends, streams, trainer.layout.shapes)
-        self.forgery = Forgery(self.threat.attack, algorithm.sends, streams)
+        machines = Machines(trainer, algorithm.training, streams, num_classes, self.start)
+        self.forgery = Forgery(self.threat.attack, algorithm.sends, streams, machines)
         self.algorithm_state = algorithm.init(trainer.start(self.module).parameters, self.num_clients)
         self.worker_momentum = WorkerMomentum(algorithm.momentum, self.parameters, self.num_clients)
         self._costs = module_costs(module, tuple(self.evaluator.images.shape[1:]))
@@ -222,7 +224,8 @@ class Federation(GlobalModelLoop):
         def trial(vector: str, places: Sequence[int], generator: torch.Generator) -> AggregatorTrial:
             return self.rules.trial(vector, generator, places=places, weights=coefficients, clients=clients)
 
-        received = self.forgery(sent, clients, byzantine, self.parameters, number, trial)
+        leverage = (self.algorithm.server_lr * coefficients).tolist()
+        received = self.forgery(sent, clients, byzantine, self.parameters, number, trial, leverage)
         if self.sends_statistics:
             self.received_statistics = trained.statistics
         for observer in self.observers:
@@ -244,6 +247,7 @@ class Federation(GlobalModelLoop):
         rejected = set(aggregate.rejected)
         counted = [client for place, client in enumerate(clients) if place not in rejected]
         evaluation, client_values = self._test(clients, counted) if self.evaluated(number) else (None, None)
+        effort = self.forgery.examples
         return RoundResult(
             round=number,
             clients=tuple(clients),
@@ -259,6 +263,7 @@ class Federation(GlobalModelLoop):
             user_epsilon=self._user_epsilon(),
             diverged=self.diverged,
             attack=dict(self.forgery.report),
+            attacker_flops=None if effort is None else effort * self._costs.training_flops,
         )
 
     @property

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 Better = Literal["higher", "lower", "neither"]
-Source = Literal["evaluation", "probe", "robustness", "privacy", "cost", "inversion", "observation"]
-"""Who measures it: evaluation of the model on the test set; a probe that an attack brings; the aggregation of the
-rounds; an accountant; the cost model; what an inversion reconstructed, or how often it could look."""
+Source = Literal["evaluation", "probe", "effort", "robustness", "privacy", "cost", "inversion", "observation"]
+"""Who measures it: evaluation of the model on the test set; a probe that an attack brings; what attackers spend; the
+aggregation of the rounds; an accountant; the cost model; what an inversion reconstructed or how often it could look."""
 Scale = Literal["number", "fraction", "significant", "count", "bytes", "operations"]
 """How it is written: decimals; a percentage; three significant digits; a whole number; three digits and a unit."""
 
@@ -200,6 +200,16 @@ _ROWS = (
     _cost("upload_bytes", "upload", "sent by one client in one round", "bytes"),
     _cost("download_bytes", "download", "received by one client in one round", "bytes"),
     _cost("edge_flops", "FLOPs", "floating-point operations of one client's training in one round", "operations"),
+    Metric(
+        "attacker_flops",
+        "floating-point operations of one attacker for its attack in one round, beside edge_flops of honest training",
+        source="effort",
+        scale="operations",
+        low=0.0,
+        header="attacker FLOPs",
+        by_chance=False,
+        missing="the attack trains nothing and costs no more than honest training",
+    ),
     replace(_PSNR, header="PSNR (gray)", baseline="psnr_gray"),
     replace(_SSIM, header="SSIM (gray)", baseline="ssim_gray"),
     Metric("lpips", "perceptual distance of reconstructions", "lower", "inversion", low=0.0, header="LPIPS"),

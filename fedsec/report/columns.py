@@ -120,9 +120,9 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
 
 
 def _further(done: Sequence[Record]) -> list[_Column]:
-    """Columns of what attacks brought as a test of their own, and of metrics that scenarios asked for."""
+    """Columns of the tests that attacks brought, of what they cost, and of metrics that scenarios asked for."""
     asked = dict.fromkeys(name for record in done for name in record.get("metric_rows") or {})
-    aims = [name for name in of_source("probe") if any(value_of(record, name) is not None for record in done)]
+    aims = [name for name in of_source("probe", "effort") if any(value_of(record, name) is not None for record in done)]
     return [_Column(row_of(name, done)) for name in (*aims, *asked)]
 
 

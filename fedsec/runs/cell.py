@@ -164,6 +164,7 @@ def _line(result: RoundResult, seconds: float, primary: str) -> dict[str, Any]:
         "dropped": list(result.dropped),
         f"client_{primary}": None if result.client_values is None else list(result.client_values),
         "cost": None if result.cost is None else asdict(result.cost),
+        **({} if result.attacker_flops is None else {"attacker_flops": result.attacker_flops}),
         **_spent(result),
         **({"attack": reported(result.attack)} if result.attack else {}),
         "seconds": round(seconds, 4),
@@ -221,6 +222,7 @@ def _record(
             "rejected_updates": sum(line["num_rejected"] for line in history),
             "rounds_with_byzantine_majority": len(majorities) if experiment.threat.num_byzantine else 0,
             **_costs(history),
+            **_effort(history),
             **{name: last[name] for name in ("epsilon", "user_epsilon") if name in last},
             **_leakage(history),
         },
@@ -251,6 +253,12 @@ def _costs(history: list[dict[str, Any]]) -> dict[str, float | None]:
     costs = [line["cost"] for line in history if line["cost"] is not None]
     names = {"upload_bytes": "upload_bytes", "download_bytes": "download_bytes", "edge_flops": "flops"}
     return {name: fmean(cost[key] for cost in costs) if costs else None for name, key in names.items()}
+
+
+def _effort(history: list[dict[str, Any]]) -> dict[str, float]:
+    """What an attacker spends in a round in which it attacks, on average; nothing where attackers do not train."""
+    spent = [line["attacker_flops"] for line in history if "attacker_flops" in line]
+    return {"attacker_flops": fmean(spent)} if spent else {}
 
 
 def _leakage(history: list[dict[str, Any]]) -> dict[str, float | None]:

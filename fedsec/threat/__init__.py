@@ -14,6 +14,7 @@ from fedsec.threat.inversion import Inversion, Snapshot
 from fedsec.threat.knowledge import Knowledge, KnowledgePoisoning
 from fedsec.threat.line_search import largest_on_line
 from fedsec.threat.local_steps import LocalSteps
+from fedsec.threat.machine import AttackerMachine
 from fedsec.threat.observation import Observation
 from fedsec.threat.pixel_scale import PixelScale
 from fedsec.threat.poisoning import AttackerView, DataPoisoning, UpdatePoisoning
@@ -22,6 +23,7 @@ from fedsec.threat.reconstruction import Reconstruction
 from fedsec.threat.sent_statistics import sent_statistics
 
 __all__ = [
+    "AttackerMachine",
     "AttackerView",
     "BackdoorPoisoning",
     "ByzantineAttack",

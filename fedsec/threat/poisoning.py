@@ -17,6 +17,7 @@ from torch import Tensor
 from fedsec.errors import InputError
 from fedsec.threat.attack import ByzantineAttack
 from fedsec.threat.defense_trial import DefenseTrial
+from fedsec.threat.machine import AttackerMachine
 from fedsec.threat.rows import as_given, as_matrix
 from fedsec.threat.sealed import isolated, unmodified
 
@@ -105,6 +106,10 @@ class AttackerView:
             attacks that ask for it, and None before the second round.
         report: what the attack has to say of this round, by name; the attack fills it in, and reports of runs show it.
             What it says under `remark` is written below the tables.
+        machines: one for each Byzantine client of this round, in the order of `own`, for attacks that train; no machine
+            for others.
+        leverage: how far one unit of each own row moves the model where the server takes the weighted mean: the row's
+            share of the weight, times the server's learning rate. Equal shares, if it is not given.
     """
 
     own: Float[Tensor, "byzantine parameters"]
@@ -118,6 +123,8 @@ class AttackerView:
     clients: tuple[int, ...] = ()
     last_aggregate: Float[Tensor, "parameters"] | None = None
     report: dict[str, float | str] = field(default_factory=dict)
+    machines: tuple[AttackerMachine, ...] = ()
+    leverage: tuple[float, ...] = ()
 
     @property
     def benign(self) -> Float[Tensor, "benign parameters"]:
@@ -135,6 +142,13 @@ class AttackerView:
             object.__setattr__(self, "clients", tuple(range(len(self.honest))))
         elif len(self.clients) != len(self.honest):
             raise InputError(f"AttackerView: {len(self.clients)} ids do not go with {len(self.honest)} honest rows")
+        if not self.leverage:
+            object.__setattr__(self, "leverage", (1 / self.num_clients,) * self.num_byzantine)
+        if len(self.leverage) != self.num_byzantine or len(self.machines) not in (0, self.num_byzantine):
+            raise InputError(
+                f"AttackerView: {len(self.machines)} machines and {len(self.leverage)} leverages do not go with "
+                f"{self.num_byzantine} Byzantine clients"
+            )
         if self.last_aggregate is not None and self.last_aggregate.shape != (columns,):
             shape = tuple(self.last_aggregate.shape)
             raise InputError(f"AttackerView: a last aggregate of shape {shape} does not go with {columns} parameters")
@@ -158,6 +172,8 @@ class UpdatePoisoning(ByzantineAttack):
             clients' updates too. `craft` withholds the rest.
         knows_defense: whether it adapts to the server's defense. `craft` withholds it from the others.
         needs_last_aggregate: whether it looks at what the server made of the last round's rows, likewise.
+        trains: whether it trains on the Byzantine clients' machines, likewise; it then forges updates only, and nothing
+            that clients send beside them.
         forges: whether there is anything to replace: an attack on data whose updates are sent as they are says no.
 
     An attack that remembers says so by `state` and `restore`, which checkpoints use; it must not remember elsewhere.
@@ -168,6 +184,7 @@ class UpdatePoisoning(ByzantineAttack):
     knowledge: Literal["own", "omniscient"]
     knows_defense: bool = False
     needs_last_aggregate: ClassVar[bool] = False
+    trains: bool = False
     forges: bool = True
 
     @final
@@ -203,7 +220,10 @@ class UpdatePoisoning(ByzantineAttack):
             parameters=isolated(view.parameters),
             defense=view.defense if self.knows_defense else None,
             last_aggregate=None if last is None else isolated(last),
+            machines=view.machines if self.trains else (),
         )
+        if self.trains and not view.machines:
+            raise InputError(f"{name}: trains on the attackers' machines; expected an AttackerView that has them")
         with unmodified(f"{name}.forge", own=view.own, honest=view.honest, parameters=view.parameters):
             rows = self.forge(view)
         _check_like(f"{name}.forge: rows", rows, view.own)

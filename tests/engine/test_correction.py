@@ -47,6 +47,7 @@ def corrections(size: int) -> dict[str, Correction]:
         "FedDyn": Correction(0.3, shift=shift),
         "one center": Correction(0.3, center[0]),
         "a center each, pushed away": Correction(-0.3, center, shift),
+        "masked": Correction(0.3, shift=shift, mask=(center > 0).float()),
     }
 
 
@@ -72,6 +73,11 @@ def plain(
             penalty = penalty + correction.shift[client] @ weights
         optimizer.zero_grad()
         (F.cross_entropy(module(images), data.label_of[chosen]) + penalty).backward()
+        if correction.mask is not None:
+            masks = correction.mask[client].split([p.numel() for p in parameters])
+            for parameter, mask in zip(parameters, masks, strict=True):
+                assert parameter.grad is not None
+                parameter.grad.mul_(mask.view_as(parameter))
         optimizer.step()
     return flat(module) - received
 
