@@ -30,6 +30,7 @@ class Bucketing(PreAggregator):
     """
 
     draws = True
+    reads_products = False
 
     def __init__(self, size: int = 2) -> None:
         if size < 1:

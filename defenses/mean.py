@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.defense import Cohort, CoordinateRule, Scratch, weighted_sum
+from fedsec.defense import Aggregator, Cohort, weighted_total
 
 
-class Mean(CoordinateRule):
+class Mean(Aggregator):
     """Weighted mean of the updates; not robust, a single client can move it anywhere.
 
     sum_i w_i x_i / sum_i w_i
@@ -21,18 +21,14 @@ class Mean(CoordinateRule):
 
     uses_weights = True
     shows_non_finite = True
-    one_pass = True
+    sees_mixtures = True
 
     def max_rejected(self, num_clients: int) -> int:
         """All but one row may be lost: the mean promises nothing that the loss could break."""
         return num_clients - 1
 
-    def reduce(
-        self, chunk: Float[Tensor, "clients columns"], cohort: Cohort, scratch: Scratch
-    ) -> Float[Tensor, "columns"]:
-        return weighted_sum(chunk, cohort.weights, scratch)
+    def combine(self, cohort: Cohort) -> Float[Tensor, "parameters"]:
+        return weighted_total([(cohort.updates, cohort.row_weights().tolist())], every=True)
 
-    def share(
-        self, chunk: Float[Tensor, "clients columns"], cohort: Cohort, scratch: Scratch
-    ) -> Float[Tensor, "clients"]:
-        return torch.tensor(cohort.weights, dtype=torch.float64, device=chunk.device)
+    def shares(self, cohort: Cohort) -> Float[Tensor, "clients"]:
+        return torch.tensor(cohort.weights, dtype=torch.float64, device=cohort.updates.device)

@@ -13,6 +13,7 @@ from fedsec.defense.private_aggregation import PrivateAggregator
 from fedsec.defense.spectrum import centered_products, top_direction
 from fedsec.defense.trial import AggregatorTrial, CallableTrial
 from fedsec.defense.updates import ClientSide, UpdateTransform
+from fedsec.defense.weighted_total import weighted_total
 
 __all__ = [
     "Aggregate",
@@ -41,4 +42,5 @@ __all__ = [
     "near_median_share",
     "top_direction",
     "weighted_sum",
+    "weighted_total",
 ]

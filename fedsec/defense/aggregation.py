@@ -20,6 +20,7 @@ from torch import Tensor
 from fedsec.defense.cohort import Aggregate, Cohort, RoundContext, check_context
 from fedsec.defense.columns import column_chunks, for_each_chunk
 from fedsec.defense.order_statistics import Scratch
+from fedsec.defense.swift_products import swift_products
 from fedsec.errors import AggregationError, InputError
 from fedsec.threat.rows import as_given, as_matrix, as_tensor
 from fedsec.threat.sealed import Sealed, unmodified
@@ -46,6 +47,8 @@ class Aggregator(Sealed, ABC):
         detects: whether it says which clients it takes for Byzantine.
         shows_non_finite: whether NaN or infinity in any row makes a value of the result NaN, infinite or the largest of
             its dtype. The gate then looks at the rows only where the result has one, and saves a pass over the data.
+        reads_products: whether it asks for inner products of the rows. A row that is not finite shows in its squared
+            length, so that the gate works them out first, and looks at the rows only where that tells nothing.
         sees_mixtures: whether it takes rows from `Cohort.rows`, which mixes them chunk by chunk. Others are given a
             mixed copy as `Cohort.updates`, where there is a pre-aggregator.
     """
@@ -59,6 +62,7 @@ class Aggregator(Sealed, ABC):
     needs_shapes: bool = False
     detects: bool = False
     shows_non_finite: ClassVar[bool] = False
+    reads_products: bool = False
     sees_mixtures: ClassVar[bool] = False
 
     @overload
@@ -211,17 +215,23 @@ class Aggregator(Sealed, ABC):
             vector = self._combine(cohort)
             if surely_finite(vector):
                 return cohort, (), vector
-        rejected = _non_finite_rows(updates)
+        products = swift_products(updates) if self.reads_products else None
+        rejected = _non_finite_rows(updates) if products is None else ()
         if len(rejected) > max_rejected or len(rejected) == num_clients:
             raise AggregationError(
                 f"{rule}: rows {list(rejected)} of {num_clients} hold NaN or infinity; at most "
                 f"{min(max_rejected, num_clients - 1)} may be lost"
             )
-        cohort = self._cohort(updates, relative, rejected, context)
+        cohort = self._cohort(updates, relative, rejected, context, products)
         return cohort, rejected, self._combine(cohort)
 
     def _cohort(
-        self, updates: Tensor, weights: list[float], rejected: tuple[int, ...], context: RoundContext
+        self,
+        updates: Tensor,
+        weights: list[float],
+        rejected: tuple[int, ...],
+        context: RoundContext,
+        products: Tensor | None = None,
     ) -> Cohort:
         rule = type(self).__name__
         numbers = context.get("clients")
@@ -243,6 +253,7 @@ class Aggregator(Sealed, ABC):
             tuple(weight / total for weight in weights),
             len(rejected),
             context.get("generator") if self.draws else None,
+            products=products,
             clients=tuple(clients),
             server_update=None if server is None else server.detach(),
             shapes=None if shapes is None else {name: torch.Size(shape) for name, shape in shapes.items()},

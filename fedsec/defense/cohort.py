@@ -65,6 +65,7 @@ class Cohort:
         generator: of rules that draw random numbers, on the CPU; None for the others.
         mixing: where rows were mixed before the rule, it sees `mixing @ updates`, of which nobody makes a copy.
         gram: inner products of the rows that the rule sees, for those that ask; not worked out before.
+        products: `swift_products(updates)`, where the gate has worked it out.
         parts: where rows were mixed, each client's part in each row that the rule sees.
         clients: the numbers of the clients of `updates`.
         server_update: what the server's own data make of the global model; None where it has none.
@@ -80,6 +81,7 @@ class Cohort:
     generator: torch.Generator | None = None
     mixing: Float64[Tensor, "mixed clients"] | None = None
     gram: Gram | None = None
+    products: Float64[Tensor, "clients clients"] | None = None
     parts: Float64[Tensor, "mixed clients"] | None = None
     clients: tuple[int, ...] = ()
     server_update: Float[Tensor, "parameters"] | None = None
@@ -97,6 +99,11 @@ class Cohort:
     def num_references(self) -> int:
         """How many further points there are."""
         return 0 if self.references is None else len(self.references)
+
+    def row_weights(self) -> Float64[Tensor, "clients"]:
+        """What `weights`, of the rows that the rule sees, make of the rows of `updates`."""
+        weights = torch.tensor(self.weights, dtype=torch.float64)
+        return weights if self.mixing is None else weights @ self.mixing.cpu()
 
     def rows(self, columns: slice | Tensor) -> Float[Tensor, "rows columns"]:
         """Some columns of the rows that the rule sees, or those of a list of numbers; must not be written to."""

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from fedsec.defense.aggregation import Aggregator
 from fedsec.defense.cohort import Cohort, relative_parts
-from fedsec.defense.columns import for_each_chunk
 from fedsec.defense.gram_matrix import Gram
-from fedsec.defense.order_statistics import Scratch, weighted_sum
+from fedsec.defense.weighted_total import weighted_total
 from fedsec.errors import InputError
 from fedsec.threat.rows import as_given, as_matrix
 from fedsec.threat.sealed import Sealed
@@ -40,6 +39,7 @@ class GramRule(Aggregator):
     """
 
     sees_mixtures = True
+    reads_products = True
     normalized: ClassVar[bool] = True
 
     def references(self, cohort: Cohort) -> Float[Tensor, "references parameters"] | None:
@@ -74,7 +74,7 @@ class GramRule(Aggregator):
     def staged(self, cohort: Cohort) -> Cohort:
         if cohort.references is None:
             cohort = replace(cohort, references=self.checked_references(cohort))
-        gram = Gram.of(cohort.updates, cohort.references, cohort.weights) if cohort.gram is None else cohort.gram
+        gram = cohort.gram or Gram.of(cohort.updates, cohort.references, cohort.weights, products=cohort.products)
         rows, points = cohort.num_rows, cohort.num_rows + cohort.num_references
         weights = self.weights(gram, cohort).detach().double().cpu()
         negative = self.normalized and bool((weights < 0).any())
@@ -94,23 +94,10 @@ class GramRule(Aggregator):
 
     @final
     def combine(self, cohort: Cohort) -> Float[Tensor, "parameters"]:
-        weights = torch.tensor(cohort.weights, dtype=torch.float64)
-        if cohort.mixing is not None:
-            weights = weights @ cohort.mixing.cpu()
-        updates = cohort.updates
-        sources = [(updates, weights.tolist())]
-        if cohort.references is not None:
-            sources.append((cohort.references, list(cohort.reference_weights)))
-        counting = [(points, row, weight) for points, some in sources for row, weight in enumerate(some) if weight]
-        vector = torch.zeros(updates.shape[1], dtype=updates.dtype, device=updates.device)
-
-        def reduce(columns: slice, index: int, scratch: Scratch) -> None:
-            rows = [points[row, columns] for points, row, _ in counting]
-            vector[columns] = weighted_sum(rows, [weight for *_, weight in counting], scratch)
-
-        if counting:
-            for_each_chunk(updates, reduce)
-        return vector
+        points = [(cohort.updates, cohort.row_weights().tolist())]
+        if cohort.references is not None and any(cohort.reference_weights):
+            points.append((cohort.references, list(cohort.reference_weights)))
+        return weighted_total(points)
 
     @final
     def shares(self, cohort: Cohort) -> Float[Tensor, "clients"]:
@@ -145,9 +132,11 @@ class PreAggregator(Sealed, ABC):
 
     Attributes:
         draws: whether it draws random numbers.
+        reads_products: whether it asks for inner products of the rows, see `Aggregator`.
     """
 
     role: ClassVar[str] = "pre_aggregation"
+    reads_products: ClassVar[bool] = True
     draws: bool = False
 
     @final

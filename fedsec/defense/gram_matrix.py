@@ -3,6 +3,7 @@
 **Cancellation.** A squared distance taken from inner products is the small difference of large numbers where updates
 are nearly equal, or far from zero. So products are added up in float64, and where any pair of rows is much closer to
 each other than to the origin, once more about the row that is nearest to most others: an outlier cannot be that one.
+Long rows on a CPU get the first of the two passes in float32 (`swift_products`), and then need the second earlier.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from fedsec.defense.columns import column_chunks, for_each_chunk
 from fedsec.defense.order_statistics import Scratch
+from fedsec.defense.swift_products import CLOSE, swift_products
 
 __all__ = ["Gram", "central_row", "moved_products"]
 
@@ -48,6 +50,8 @@ class Gram:
         updates: Float[Tensor, "clients parameters"],
         references: Float[Tensor, "references parameters"] | None = None,
         weights: Sequence[float] | None = None,
+        *,
+        products: Float64[Tensor, "clients clients"] | None = None,
     ) -> "Gram":
         """The Gram matrix of finite rows and further points, on any device.
 
@@ -55,8 +59,9 @@ class Gram:
             updates: the rows.
             references: the further points.
             weights: of the rows, summing to one; equal by default. The center is one that half of them lie near.
+            products: `swift_products(updates)`, where somebody has it already.
         """
-        return Gram(len(updates), lambda: _products(updates, references, weights))
+        return Gram(len(updates), lambda: _products(updates, references, weights, products))
 
     def __len__(self) -> int:
         return self._count
@@ -129,17 +134,37 @@ class Gram:
         return _squared_distances(self._known[0])
 
 
-def _products(updates: Tensor, references: Tensor | None, weights: Sequence[float] | None) -> tuple[Tensor, float]:
+def _products(
+    updates: Tensor, references: Tensor | None, weights: Sequence[float] | None, products: Tensor | None
+) -> tuple[Tensor, float]:
     unit = _unit(updates, references)
-    inner = _about(updates, references, None, unit)
+    swift = _swift(updates, references, products)
+    inner = _about(updates, references, None, unit) if swift is None else swift
     distances, norms = _squared_distances(inner), inner.diagonal()
-    close = distances < _CLOSE * (norms[:, None] + norms)
+    close = distances < (_CLOSE if swift is None else CLOSE) * (norms[:, None] + norms)
     close.fill_diagonal_(False)
     if bool(close[:-1, :-1].any()):
         rows = distances[: len(updates), : len(updates)]
         central = central_row(rows, torch.tensor(weights or [1 / len(rows)] * len(rows), dtype=torch.float64))
         inner = _about(updates, references, updates[central], unit)
     return inner, unit
+
+
+def _swift(updates: Tensor, references: Tensor | None, products: Tensor | None) -> Tensor | None:
+    """Inner products of the rows, the references and the origin by float32; None where that does not do."""
+    blocks = [swift_products(updates) if products is None else products]
+    if references is not None:
+        blocks += [swift_products(references), swift_products(updates, references)]
+    if any(block is None for block in blocks):
+        return None
+    own, *further = (block for block in blocks if block is not None)
+    rows, points = len(updates), len(updates) + (0 if references is None else len(references))
+    inner = torch.zeros(points + 1, points + 1, dtype=torch.float64)
+    inner[:rows, :rows] = own
+    if further:
+        inner[rows:-1, rows:-1], across = further
+        inner[:rows, rows:-1], inner[rows:-1, :rows] = across, across.T
+    return inner
 
 
 def _about(updates: Tensor, references: Tensor | None, center: Tensor | None, unit: float) -> Tensor:

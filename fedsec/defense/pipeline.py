@@ -76,6 +76,8 @@ class Pipeline(Aggregator):
         self.detects = self.rule.detects
         drawing = [member.draws for member in self.transforms] + [member.draws for member in self.pre_aggregators]
         self.draws = self.rule.draws or any(drawing)
+        reading = self.rule.reads_products or any(member.reads_products for member in self.pre_aggregators)
+        self.reads_products = reading and not self.transforms  # those are about other rows
 
     @property
     def server(self) -> Aggregator:
@@ -126,7 +128,7 @@ class Pipeline(Aggregator):
             cohort = replace(cohort, references=self.rule.checked_references(cohort))
         # Rows may be mixtures already: those of an attacker who tries this defense are.
         before = None if cohort.mixing is None else cohort.mixing.cpu()
-        gram = Gram.of(updates, cohort.references, cohort.weights) if cohort.gram is None else cohort.gram
+        gram = cohort.gram or Gram.of(updates, cohort.references, cohort.weights, products=cohort.products)
         parts: Float64[Tensor, "mixed rows"] | None = None
         for member in self.pre_aggregators:
             mixing = parts if before is None else before if parts is None else parts @ before

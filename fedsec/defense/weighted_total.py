@@ -1,0 +1,70 @@
+"""A weighted sum of a round's rows in one pass over them, as the mean and all rules in Gram space end."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.defense.columns import for_each_chunk
+from fedsec.defense.order_statistics import Scratch, weighted_sum
+
+__all__ = ["weighted_total"]
+
+_LONG = 1 << 19
+"""Columns from which a matrix-vector product takes over. It adds in another order, so that shorter rows, whose sums
+hardly cost anything, keep the last digits that published numbers were made with."""
+
+_COLUMNS = 1 << 18
+"""Of one product; where they end depends on nothing but the rows' length."""
+
+
+def weighted_total(
+    points: Sequence[tuple[Float[Tensor, "points columns"], Sequence[float]]], *, every: bool = False
+) -> Float[Tensor, "columns"]:
+    """Sum of the rows of one or several matrices, each times its weight.
+
+    The result does not depend on the number of threads.
+
+    Args:
+        points: matrices of equal width, dtype and device, at least one, and a weight for each of their rows.
+        every: look at rows without weight, too, so that NaN or infinity in any row leaves NaN, infinity or the largest
+            number of the dtype in the result.
+
+    Returns:
+        Finite values, where rows are finite and weights are not negative and sum to at most one.
+    """
+    like = points[0][0]
+    counting = [(matrix[row], weight) for matrix, some in points for row, weight in enumerate(some) if weight or every]
+    if not counting:
+        return torch.zeros_like(like[0])
+    if len(points) == 1 and _pays(like, len(counting)):
+        vector = _product(like, points[0][1], every)
+        if vector is not None:
+            return vector
+    vector = torch.empty_like(like[0])
+
+    def reduce(columns: slice, index: int, scratch: Scratch) -> None:
+        rows = [row[columns] for row, _ in counting]
+        vector[columns] = weighted_sum(rows, [weight for _, weight in counting], scratch)
+
+    for_each_chunk(like, reduce, wide=every)
+    return vector
+
+
+def _pays(rows: Tensor, counting: int) -> bool:
+    """Whether a product with all rows is faster than adding those that count."""
+    long = rows.shape[1] >= _LONG and rows.stride(1) == 1 and rows.device.type == "cpu"
+    return long and rows.dtype in (torch.float32, torch.float64) and 2 * counting > len(rows)
+
+
+def _product(rows: Tensor, weights: Sequence[float], every: bool) -> Tensor | None:
+    """The sum as matrix-vector products; None where it is not surely right."""
+    factors = torch.tensor(weights, dtype=torch.float64).to(rows)
+    if every and not bool(factors.all()):  # a product may leave out what it multiplies by zero
+        return None
+    vector = torch.empty_like(rows[0])
+    for start in range(0, rows.shape[1], _COLUMNS):
+        columns = slice(start, start + _COLUMNS)
+        torch.mv(rows[:, columns].T, factors, out=vector[columns])
+    return vector if bool(vector.sum().isfinite()) else None
