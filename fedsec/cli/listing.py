@@ -202,7 +202,10 @@ def show_plan(scenario: "Scenario", space: int | None = None) -> None:
         if work_plan.shared[index]:
             new = work_plan.trainings[index]
             adds = f"trains {new} clients, {adds}" if new else "shares all its training"
-        rows.append((cell.id, str(cell), f"{_threat(cell.config)}; {what}; {adds}"))
+        does = f"{_threat(cell.config)}; {what}; {adds}"
+        if why := work_plan.refused.get(cell.id):
+            does = f"n/a: {why}"
+        rows.append((cell.id, str(cell), does))
     title = f"{scenario.name}: {len(cells)} {'cell' if len(cells) == 1 else 'cells'}"
     _print_table(console, title, ("id", "cell", "work"), rows, stack=True)
 

@@ -62,6 +62,13 @@ class RoundResult:
         attack: what an attack on updates has to say of this round, by name.
         attacker_flops: floating-point operations that each Byzantine client spent on its attack, on average, where the
             attack trains; see `cost` for what an honest client spends.
+        suspected: clients that the rule takes for Byzantine and leaves out, rejected ones included; None of a rule that
+            does not say.
+        withstands: how many Byzantine clients of so many the rule withstands; None where it is asked nothing, or
+            cannot work with so many.
+        broken: why the rule could not work with so few clients, where the round was skipped or the rule relaxed; then
+            `withstands` is None.
+        aggregation_seconds: that the server took to aggregate; no two runs agree on it.
     """
 
     round: int
@@ -80,6 +87,10 @@ class RoundResult:
     per_class: Mapping[str, tuple[float, ...] | None] = field(default_factory=dict)
     attack: Mapping[str, float | str] = field(default_factory=dict)
     attacker_flops: float | None = None
+    suspected: tuple[int, ...] | None = None
+    withstands: int | None = None
+    broken: str = ""
+    aggregation_seconds: float | None = field(default=None, compare=False)
 
     @property
     def evaluated(self) -> bool:

@@ -1,7 +1,11 @@
 """The server's rule, once for each vector that clients send, and what it makes of a round."""
 
 import copy
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from jaxtyping import Float
@@ -9,8 +13,26 @@ from torch import Tensor
 
 from fedsec.defense import Aggregate, Aggregator, AggregatorTrial, PrivateAggregator, RoundContext
 from fedsec.errors import AggregationError, InputError
+from fedsec.federation.broken_conditions import BrokenCondition, relaxed, withstands
 from fedsec.federation.user_privacy import aggregated, tagged, untagged
 from fedsec.seeds import Streams
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the server made of a round.
+
+    Args:
+        aggregates: of each vector; nothing where the round was skipped.
+        withstands: how many Byzantine clients of so many the rule withstands; None where it cannot work with so many.
+        broken: why the rule could not work with so few clients, where it could not.
+        seconds: that aggregation took, influences and suspects included.
+    """
+
+    aggregates: Mapping[str, Aggregate]
+    withstands: int | None
+    broken: str
+    seconds: float
 
 
 class ServerRules:
@@ -21,11 +43,24 @@ class ServerRules:
         sends: names of the vectors that clients send, the update first.
         streams: the experiment's.
         shapes: of the parameters by name, in their order in a row.
+        broken_condition: what happens in rounds with too few clients.
+
+    Raises:
+        InputError: a handling that is none.
     """
 
     def __init__(
-        self, aggregator: Aggregator, sends: Sequence[str], streams: Streams, shapes: Mapping[str, torch.Size]
+        self,
+        aggregator: Aggregator,
+        sends: Sequence[str],
+        streams: Streams,
+        shapes: Mapping[str, torch.Size],
+        broken_condition: BrokenCondition = "stop",
     ) -> None:
+        if broken_condition not in get_args(BrokenCondition):
+            expected = ", ".join(get_args(BrokenCondition))
+            raise InputError(f"broken_condition must be one of {expected}, got {broken_condition!r}")
+        self.broken_condition = broken_condition
         self._rules = {name: aggregator if name == "update" else copy.deepcopy(aggregator) for name in sends}
         self._streams, self._shapes = streams, shapes
 
@@ -69,7 +104,7 @@ class ServerRules:
         generators: Mapping[str, torch.Generator | None],
         round_number: int,
         clients: Sequence[int],
-    ) -> dict[str, Aggregate]:
+    ) -> Verdict:
         """What the rules make of each vector that the server received.
 
         Where nothing that it received is finite, there is no aggregate but NaN: the model diverges.
@@ -83,13 +118,16 @@ class ServerRules:
 
         Raises:
             AggregationError: a rule cannot work with what the clients sent; names the round and the clients.
-            InputError: fewer clients than the rule needs.
+            InputError: fewer clients than the rule needs, where that stops the run.
         """
-        aggregates = {}
-        for vector, rows in received.items():
+        begun, aggregates = time.perf_counter(), dict[str, Aggregate]()
+        broken = self._broken(len(clients))
+        for vector, rows in () if broken and self.broken_condition == "skip" else received.items():
+            rule, context = self._rules[vector], self._context(clients, generators[vector])
+            relax = bool(broken) and self.broken_condition == "relax"
             try:
-                context = self._context(clients, generators[vector])
-                aggregates[vector] = aggregated(self._rules[vector], rows, weights, context)
+                with relaxed(rule, len(rows)) if relax else nullcontext():
+                    aggregates[vector] = aggregated(rule, rows, weights, context)
             except AggregationError as error:
                 if bool(rows.isfinite().all(1).any()):
                     raise AggregationError(f"round {round_number}, clients {list(clients)}: {error}") from error
@@ -97,7 +135,18 @@ class ServerRules:
                 aggregates[vector] = Aggregate(torch.full_like(rows[0], torch.nan), nobody, tuple(range(len(rows))))
             except InputError as error:  # fewer clients than the rule needs, by sampling or for lack of budget
                 raise InputError(f"round {round_number}, clients {list(clients)}: {error}") from error
-        return aggregates
+        if received["update"].is_cuda:
+            torch.cuda.synchronize(received["update"].device)
+        withstood = withstands(self._rules["update"], len(clients))
+        return Verdict(aggregates, withstood, broken, time.perf_counter() - begun)
+
+    def _broken(self, num_clients: int) -> str:
+        """Why the rule cannot work with so few clients; nothing where it can."""
+        try:
+            self._rules["update"].max_rejected(num_clients)
+        except InputError as error:
+            return str(error)
+        return ""
 
     def state(self) -> dict[str, Tensor]:
         """What the rules remember, by name."""

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.data.datasets import Split
-from fedsec.defense import Aggregator, AggregatorTrial, PrivateAggregator
+from fedsec.defense import Aggregate, Aggregator, AggregatorTrial, PrivateAggregator
 from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.batch_norm import NormStatistics
 from fedsec.engine.messages import LocalResult, Start
@@ -17,6 +17,7 @@ from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
 from fedsec.federation import guards
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, UpdateAlgorithm
+from fedsec.federation.broken_conditions import BrokenCondition
 from fedsec.federation.client_defenses import ClientDefenses
 from fedsec.federation.example_privacy import RunPrivacy
 from fedsec.federation.forgery import Forgery
@@ -56,6 +57,8 @@ class Federation(GlobalModelLoop):
         privacy: the account of private training, from `private_run` along with the algorithm; None where there is none.
         transforms: the clients' defenses of their updates, in order, before anything is sent.
         sampling: how a round's clients are drawn, see `Sampling`.
+        measures: further metrics, by name.
+        broken_condition: what happens in a round with too few clients for the rule, see `BrokenCondition`.
 
     Attributes:
         algorithm_state: all that the algorithm carries from round to round, the global model's parameters included.
@@ -90,6 +93,7 @@ class Federation(GlobalModelLoop):
         transforms: Sequence[UpdateTransform] = (),
         sampling: Sampling = "fixed",
         measures: Mapping[str, Measure] | None = None,
+        broken_condition: BrokenCondition = "stop",
     ) -> None:
         super().__init__(
             module,
@@ -140,7 +144,7 @@ class Federation(GlobalModelLoop):
         self.attackers = self.threat.in_round(1)
         if algorithm.private is None or algorithm.training is not None:
             trainer.check(algorithm.training, self.clients_per_round)
-        self.rules = ServerRules(aggregator, algorithm.sends, streams, trainer.layout.shapes)
+        self.rules = ServerRules(aggregator, algorithm.sends, streams, trainer.layout.shapes, broken_condition)
         machines = Machines(trainer, algorithm.training, streams, num_classes, self.start)
         self.forgery = Forgery(self.threat.attack, algorithm.sends, streams, machines)
         self.algorithm_state = algorithm.init(trainer.start(self.module).parameters, self.num_clients)
@@ -232,28 +236,21 @@ class Federation(GlobalModelLoop):
             observer(number, clients, received["update"])
         self.received_statistics = None
         verdict = self.rules(received, coefficients, drawn, number, clients)
-        total = coefficients.sum().item()
-        shares = self._shares(clients)
-        shares[sorted({place for aggregate in verdict.values() for place in aggregate.rejected})] = 0
-        exchange = Exchange(clients, trained, total, shares)
-        vectors = {name: aggregate.vector for name, aggregate in verdict.items()}
-        self.forgery.remember(vectors)
-        self.algorithm_state = self.algorithm.apply(self.algorithm_state, exchange, vectors)
-        aggregate = verdict["update"]
-        self.diverged = not bool(self.parameters.isfinite().all())
-        self._settle(trained.statistics, clients, coefficients, aggregate)
-        self._load(self.statistics)
         self.round = number
-        rejected = set(aggregate.rejected)
-        counted = [client for place, client in enumerate(clients) if place not in rejected]
+        aggregate = verdict.aggregates.get("update")
+        if aggregate is not None:
+            self._step(verdict.aggregates, trained, clients, coefficients)
+        rejected = () if aggregate is None else aggregate.rejected
+        suspected = None if aggregate is None else aggregate.suspected
+        counted = [client for place, client in enumerate(clients) if place not in set(rejected)]
         evaluation, client_values = self._test(clients, counted) if self.evaluated(number) else (None, None)
         effort = self.forgery.examples
         return RoundResult(
             round=number,
             clients=tuple(clients),
             byzantine=tuple(clients[i] for i in byzantine),
-            rejected=tuple(clients[i] for i in aggregate.rejected),
-            influence=tuple(aggregate.influence.tolist()),
+            rejected=tuple(clients[i] for i in rejected),
+            influence=(0.0,) * len(clients) if aggregate is None else tuple(aggregate.influence.tolist()),
             **self.measured(evaluation),
             dropped=tuple(client for client in sampled if client not in set(heard)),
             client_values=client_values,
@@ -264,7 +261,29 @@ class Federation(GlobalModelLoop):
             diverged=self.diverged,
             attack=dict(self.forgery.report),
             attacker_flops=None if effort is None else effort * self._costs.training_flops,
+            suspected=None if suspected is None else tuple(clients[i] for i in suspected),
+            withstands=verdict.withstands,
+            broken=verdict.broken,
+            aggregation_seconds=verdict.seconds,
         )
+
+    def _step(
+        self,
+        aggregates: Mapping[str, Aggregate],
+        trained: LocalResult,
+        clients: Sequence[int],
+        coefficients: Float[Tensor, "clients"],
+    ) -> None:
+        """Go on to the next global model."""
+        shares = self._shares(clients)
+        shares[sorted({place for aggregate in aggregates.values() for place in aggregate.rejected})] = 0
+        exchange = Exchange(clients, trained, coefficients.sum().item(), shares)
+        vectors = {name: aggregate.vector for name, aggregate in aggregates.items()}
+        self.forgery.remember(vectors)
+        self.algorithm_state = self.algorithm.apply(self.algorithm_state, exchange, vectors)
+        self.diverged = not bool(self.parameters.isfinite().all())
+        self._settle(trained.statistics, clients, coefficients, aggregates["update"])
+        self._load(self.statistics)
 
     @property
     def over(self) -> bool:

@@ -134,7 +134,7 @@ def _parts(metric: Metric, cell: _Cell | None) -> tuple[str, str, str, str]:
         return "-", "", "", ""
     group, baseline = cell.group, cell.baseline
     cells = len(group.records)
-    pending = sum(record["status"] not in ("done", "failed") for record in group.records)
+    pending = sum(record["status"] not in ("done", "failed", "refused") for record in group.records)
     counts = {"failed": group.failed, "pending": pending, "n/a": cells - group.failed - pending - group.n}
     absent = {word: count for word, count in counts.items() if count}
     if group.mean is None and len(absent) == 1:

@@ -241,7 +241,7 @@ def _ordered(summary: Summary, last: Sequence[str]) -> list[Group]:
     return sorted(summary.groups, key=lambda group: (settings.index(setting(group)), group.attacked))
 
 
-_STATES = ("failed", "pending")
+_STATES = ("failed", "pending", "refused")
 
 
 def _reading(group: Group, column: _Column) -> _Entry:

@@ -43,10 +43,13 @@ def check(expectations: Sequence["Expectation"], records: Sequence[Record]) -> l
     return verdicts
 
 
+_NOT_RUN = {"failed": "the cell failed", "refused": "its rule cannot withstand so many Byzantine clients"}
+
+
 def _lacking(group: Group) -> str:
     """Why there is no value, each reason once and with the number of cells where it is not that of all."""
     reasons = Counter(
-        "the cell failed" if record["status"] == "failed" else why(record, group.metric)
+        _NOT_RUN.get(record["status"]) or why(record, group.metric)
         for record in group.records
         if value_of(record, group.metric) is None
     )

@@ -15,6 +15,7 @@ from fedsec.runs.store import Store
 from fedsec.scenario import Scenario
 
 _MOST_PICTURES = 10
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Closing:
         if done:
             self._show_tables(records)
         self._name_failures(records)
+        self._name_refusals(records)
         self._name_majorities(done)
         unmet = [] if interrupted else self._judge(records)
         self._say(f"results: {', '.join(self._report_files())} in {self.store.root}")
@@ -88,6 +90,16 @@ class Closing:
             if record["status"] == "failed":
                 log = self.store.cell(record["id"]).error
                 self._say(f"failed: {_where(record)}: {record['error']} (see {log})")
+
+    def _name_refusals(self, records: Sequence[dict[str, Any]]) -> None:
+        """Say which cells were not run, and why."""
+        reasons: dict[str, list[str]] = {}
+        for record in records:
+            if record["status"] == "refused":
+                reasons.setdefault(record["error"], []).append(_where(record))
+        for reason, places in reasons.items():
+            rest = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
+            self._say(f"n/a: {reason}: {'; '.join(places[:_MOST_NAMED])}{rest}")
 
     def _name_majorities(self, done: Sequence[dict[str, Any]]) -> None:
         """Say in which cells attackers outnumbered the honest, in any round."""

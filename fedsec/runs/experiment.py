@@ -131,6 +131,7 @@ class _Parts:
             transforms=[defense for defense in defenses if isinstance(defense, UpdateTransform)],
             privacy=privacy,
             sampling=settings.sampling or "fixed",
+            broken_condition=settings.broken_condition or "stop",
             local_updates=local_updates,
             bn=bn,
             **self._common(),

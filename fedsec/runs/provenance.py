@@ -30,7 +30,7 @@ _ENGINE = (
     *(f"scenario/{name}.py" for name in ("algorithm", "config", "federation_config", "inversion_config")),
     *(
         f"scenario/{name}.py"
-        for name in ("named_sections", "server_rule", "shared_training", "threat", "threat_config")
+        for name in ("declared", "named_sections", "server_rule", "shared_training", "threat", "threat_config")
     ),
 )
 """Of fedsec, what every cell's numbers come from."""

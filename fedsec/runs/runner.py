@@ -25,6 +25,7 @@ from fedsec.runs.tasks import CellTask, TaskSettings
 from fedsec.scenario import Cell, CellConfig, Scenario, load_scenario
 from fedsec.scenario.continuation import extends
 from fedsec.scenario.plan import check_scenario
+from fedsec.scenario.refusals import refusals
 
 _MOST_WORKERS = 1024
 
@@ -113,7 +114,9 @@ class _Run:
         self.made_with = {
             cell.id: provenance(cell.config, self.device, self.datasets.fingerprint(cell.config)) for cell in cells
         }
-        self._take_finished(cells)
+        refused = refusals(cells)
+        self._take_finished([cell for cell in cells if cell.id not in refused])
+        self.records |= {cell.id: _empty(cell, "refused", refused[cell.id]) for cell in cells if cell.id in refused}
         pending = [cell for cell in cells if cell.id not in self.records]
         interrupted = False
         if pending:
@@ -135,7 +138,7 @@ class _Run:
                     self._run_cells(executor, progress, pending, settings)
             except KeyboardInterrupt:
                 interrupted = True
-        if all(cell.id in self.records and self.records[cell.id]["status"] == "done" for cell in cells):
+        if all(cell.id in self.records and self.records[cell.id]["status"] in ("done", "refused") for cell in cells):
             self.store.give_back()
         ordered = [self.records.get(cell.id) or _empty(cell, "pending", None) for cell in cells]
         if len(self.errors) == len(cells):

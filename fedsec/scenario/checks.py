@@ -12,6 +12,7 @@ from fedsec.scenario.config import CellConfig
 from fedsec.scenario.federation_config import ServerModelConfig
 from fedsec.scenario.named_sections import NamedSection
 from fedsec.scenario.reader import KeyPath
+from fedsec.scenario.refusals import refusals
 from fedsec.scenario.scenario import Scenario, origin
 from fedsec.scenario.threat_config import NO_ATTACK, DefenseConfig
 from fedsec.seeds import Streams
@@ -31,7 +32,12 @@ def check_scenario(scenario: Scenario) -> None:
     """
     seen: set[str] = set()
     problems: list[Problem] = []
+    refused = refusals(scenario.cells())
     for cell in scenario.cells():
+        if cell.id in refused:
+            if len(refused) == len(scenario.cells()):
+                problems.append((origin(cell.draft, ("defense",)), refused[cell.id]))
+            continue
         for path, key, build in _parts(cell.config):
             if (once := json.dumps([path, key], default=str)) in seen:
                 continue
@@ -81,7 +87,8 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
         if part.role == "rule":
             run = [config.pooled, config.partition.clients, config.cohort, config.federation.rounds]
             yield where, [key, run], partial(_accountable, config, part)
-        if part.role == "rule" and config.federation.sampling == "poisson" and config.cohort < config.partition.clients:
+        varying = config.federation.sampling == "poisson" and config.cohort < config.partition.clients
+        if part.role == "rule" and varying and config.federation.broken_condition == "stop":
             drawn = [config.heard, config.partition.clients, config.cohort, config.federation.rounds, config.seed]
             yield where, [key, drawn], partial(_smallest_round, config)
     yield ("federation",), content["federation"], partial(_mistakes_of_the_algorithm, config)

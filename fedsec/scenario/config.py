@@ -12,6 +12,7 @@ from fedsec.data.normalization import PRESETS, normalization
 from fedsec.errors import InputError
 from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, wrong
+from fedsec.scenario.declared import resolve
 from fedsec.scenario.federation_config import FederationConfig, ModelConfig, traits_of
 from fedsec.scenario.inversion_config import NO_INVERSION, InversionConfig
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name
@@ -98,6 +99,8 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("engine", "cuda_graphs"): True,
     ("federation", "bn"): "average",
     ("federation", "mu"): None,
+    ("federation", "declared_byzantine"): None,
+    ("federation", "broken_condition"): ("stop", None),
     ("federation", "stragglers"): None,
     ("federation", "server"): None,
     ("federation", "distillation"): None,
@@ -145,12 +148,12 @@ class CellConfig(Section):
 
     @classmethod
     def prepare(cls, data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-        """Fill in the defense: none where nothing is aggregated."""
+        """Fill in the defense: none where nothing is aggregated, and how many Byzantine clients it reckons with."""
         federation = data.get("federation")
         algorithm = federation.get("algorithm") if isinstance(federation, Mapping) else None
         if traits_of(algorithm or getattr(federation, "algorithm", None)).get("exchanges") == "knowledge":
             data.setdefault("defense", [])
-        return data, []
+        return resolve(data)
 
     @field_validator("inversion", mode="after")
     @classmethod

@@ -135,6 +135,9 @@ class DistillationConfig(Section):
     to_server: float = Field(default=1.0, ge=0, description="Weight of the clients' logits in the server's loss.")
 
 
+Declared = Literal["actual"] | Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
+
+
 class FederationConfig(Section):
     """What is exchanged, how often, and with whom; the further keys are the options of the algorithm's constructor."""
 
@@ -153,6 +156,16 @@ class FederationConfig(Section):
         default="average",
         description="Batch normalization's running statistics: averaged like parameters, kept by each client, started "
         "afresh each round, or measured anew for the new parameters; not for fedgkt, whose clients keep their own.",
+    )
+    declared_byzantine: Declared | None = Field(
+        default=None,
+        description="How many Byzantine clients of a round all defenses are set up for that take a number of them and "
+        "are given none: actual (as many as the attack has), a number, or a share below 1 of a round's clients.",
+    )
+    broken_condition: Literal["stop", "skip", "relax"] | None = Field(
+        default="stop",
+        description="In a round with too few clients for the server's rule: stop the run; skip, so that the model "
+        "stays as it is; or relax the rule to the most Byzantine clients that so many allow.",
     )
     stragglers: StragglersConfig | None = Field(
         default=None, description="Clients that do not finish in time; none by default."
@@ -210,7 +223,7 @@ class FederationConfig(Section):
 
 _SECTIONS = ("stragglers", "local", "server", "distillation")
 """Options of algorithms that are mappings of their own."""
-_OF_UPDATES = ("sampling", "bn")
+_OF_UPDATES = ("sampling", "bn", "declared_byzantine", "broken_condition")
 """Keys of a federation that exchanges updates, whatever the algorithm."""
 
 

@@ -1,13 +1,14 @@
 """What a scenario will do, before it does it: an estimate of the work, and notes on the threat."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from math import exp, inf, lgamma, log, log1p, sqrt
 
 from fedsec.errors import InputError
 from fedsec.scenario.checks import bound_of, check_scenario
 from fedsec.scenario.config import CellConfig
+from fedsec.scenario.refusals import refusals
 from fedsec.scenario.scenario import Cell, Scenario
 from fedsec.seeds import Streams
 
@@ -57,12 +58,14 @@ class Plan:
         shared: for each cell whether it shares its clients' training with others.
         trainings: for each cell that shares, for how many clients it is the first that needs them trained.
         notes: what the reader may want to know about the threat, one line each.
+        refused: id -> why a cell will not run, of those that will not, see `fedsec.scenario.refusals`.
     """
 
     work: tuple[PlannedWork | None, ...]
     shared: tuple[bool, ...]
     trainings: tuple[int, ...]
     notes: tuple[str, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def gradients(self, cell: int) -> float | None:
         """Gradients of single examples that a cell adds to the whole."""
@@ -82,16 +85,22 @@ def plan(scenario: Scenario) -> Plan:
     """Estimate the work of a scenario. Assumes that it passed `check_scenario`."""
     from fedsec.scenario.shared_training import is_shared, shared_work
 
+    refused = refusals(scenario.cells())
+    running = [cell for cell in scenario.cells() if cell.id not in refused]
     configs = [cell.config for cell in scenario.cells()]
     trainings = [0] * len(configs)
-    for index, *_ in shared_work(configs):
-        trainings[index] += 1
+    for index, *_ in shared_work([cell.config for cell in running]):
+        trainings[scenario.cells().index(running[index])] += 1
     return Plan(
-        work=tuple(map(_work, configs)),
-        shared=tuple(map(is_shared, configs)),
+        work=tuple(_NO_WORK if cell.id in refused else _work(cell.config) for cell in scenario.cells()),
+        shared=tuple(cell.id not in refused and is_shared(cell.config) for cell in scenario.cells()),
         trainings=tuple(trainings),
-        notes=tuple(dict.fromkeys(note for cell in scenario.cells() for note in _notes(cell))),
+        notes=tuple(dict.fromkeys(note for cell in running for note in _notes(cell))),
+        refused=refused,
     )
+
+
+_NO_WORK = PlannedWork(0, 0, 0, 0)
 
 
 def _work(config: CellConfig) -> PlannedWork | None:

@@ -9,7 +9,7 @@ from typing import Any
 from fedsec.metrics.metric import METRICS
 from fedsec.plugins import registry
 from fedsec.plugins.signatures import REQUIRED, Expression, Parameter
-from fedsec.scenario import config, federation_config, inversion_config
+from fedsec.scenario import config, declared, federation_config, inversion_config
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.matrix import SECTIONS
 from fedsec.scenario.named_sections import NamedSection, Section
@@ -162,6 +162,7 @@ def _named(section: type[NamedSection], entries: dict[str, registry.Entry]) -> S
     for entry in entries.values():
         about = entry.summary + (f" ({entry.paper})" if entry.paper else "")
         options = {parameter.name: _option(parameter) for parameter in entry.parameters}
+        options |= _declarable(options) if section is config.DefenseConfig else {}
         named = {"name": {"const": entry.name, "description": about}, **own, **options}
         variants.append({**_object(named, about=about), "required": ["name"]})
     names = [*section.nothing, *entries]
@@ -174,7 +175,18 @@ def _named(section: type[NamedSection], entries: dict[str, registry.Entry]) -> S
     anonymous = dict(own)
     for option in _option_names(entries):
         anonymous[option] = _any_of([*([own[option]] if option in own else []), *_options(entries, option)])
+    anonymous |= _declarable(anonymous) if section is config.DefenseConfig else {}
     return {"description": about, "anyOf": [bare, *variants, _object(anonymous, section)]}
+
+
+def _declarable(options: dict[str, Schema]) -> dict[str, Schema]:
+    """Options of a defense in whose place stands `actual`, or a share of a round's clients beside them."""
+    if (count := declared.counted(list(options))) is None:
+        return {}
+    actual = {"const": declared.ACTUAL, "description": "As many as the attack has."}
+    share = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
+    about = "Share of a round's clients to withstand, rounded down; excludes a number."
+    return {count: _any_of([options[count], actual]), declared.SHARE: {**share, "description": about}}
 
 
 def _option_names(entries: dict[str, registry.Entry]) -> list[str]:
@@ -210,6 +222,9 @@ def _matrix(sections: dict[str, Schema], known: dict[str, dict[str, registry.Ent
             options, key = _options(known[section.kind], name), f"{place}.{name}"
             keys[key] = _any_of([keys[key], *options]) if key in keys else {"anyOf": options}
             mappings += [key] if any("object" in _types(option) for option in options) else []
+        if section is config.DefenseConfig:
+            by_name = {name: _any_of(_options(known["defense"], name)) for name in _option_names(known["defense"])}
+            keys |= {f"{place}.{key}": schema for key, schema in _declarable(by_name).items()}
     inner = "|".join(key.replace(".", r"\.") for key in mappings)
     return {
         "description": "What varies: key -> list of values; the cells are the product. `a+b` varies two keys together.",

@@ -25,7 +25,10 @@ def is_shared(config: CellConfig) -> bool:
     return federation.rounds == 1 and alike
 
 
-_AFTER_TRAINING = ("rounds", "clients_per_round", "sampling", "weighting", "server_lr", "evaluate_every")
+_AFTER_TRAINING = (
+    *("rounds", "clients_per_round", "sampling", "weighting", "server_lr", "evaluate_every"),
+    *("declared_byzantine", "broken_condition"),
+)
 """Keys of a federation on which a client's first update does not depend."""
 _AROUND_TRAINING = ("federation", "attack", "inversion", "defense", "metrics")
 """Sections of a cell that are looked at in parts, or on which training does not depend."""
