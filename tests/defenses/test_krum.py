@@ -31,6 +31,7 @@ def order_by_hand(updates: Tensor, num_byzantine: int) -> list[int]:
 def test_krum_is_the_row_of_smallest_score(
     hard_rows: HardRows, kind: str, num_byzantine: int, more: int, seed: int
 ) -> None:
+    more = 0 if kind == "outliers" else more  # more than f outliers would drown the scores in their distances
     updates = hard_rows(kind, 2 * num_byzantine + 3 + more, 5, seed)
     order = order_by_hand(updates, num_byzantine)
     aggregate = Krum(num_byzantine).aggregate(updates)
