@@ -40,6 +40,7 @@ class RunDescription:
         bn: what happens to running statistics.
         task: what is learned, by name; None where that is not known.
         running_statistics: whether the model has any; None where that is not known.
+        server_data: whether the server has data of its own.
     """
 
     algorithm: Algorithm
@@ -56,6 +57,7 @@ class RunDescription:
     bn: NormStatistics = "average"
     running_statistics: bool | None = None
     task: str | None = None
+    server_data: bool = False
 
     @property
     def name(self) -> str:
@@ -143,6 +145,23 @@ def rule_has_a_global_model(run: RunDescription) -> Iterator[Problem]:
             "federation.bn",
             f"local keeps no running statistics at the server, and {type(run.rule).__name__} evaluates the global "
             "model there; expected average, reset or recalibrate",
+        )
+
+
+def rule_has_what_it_trusts(run: RunDescription) -> Iterator[Problem]:
+    """A rule that trusts the server's own data needs some, and a server that can train like a client."""
+    if run.rule is not None and run.rule.needs_server_update and not run.server_data:
+        rule = run.rule.rule if isinstance(run.rule, Pipeline) else run.rule
+        yield (
+            "federation.server_data",
+            f"{type(rule).__name__} trusts what the server makes of data of its own; expected "
+            "server_data: {examples: 100}",
+        )
+    if run.server_data and not (isinstance(run.algorithm, UpdateAlgorithm) and run.algorithm.server_trains):
+        yield (
+            "federation.server_data",
+            f"the server cannot train like a client of {run.name}; expected fedavg, fedprox or fedsgd, or no "
+            "server_data",
         )
 
 
@@ -242,6 +261,7 @@ GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     task_can_be_learned,
     weights_are_used,
     rule_has_a_global_model,
+    rule_has_what_it_trusts,
     rule_can_work,
     defenses_cover_what_is_sent,
     private_updates_stay_private,

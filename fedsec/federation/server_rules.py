@@ -47,6 +47,9 @@ class ServerRules:
 
     Raises:
         InputError: a handling that is none.
+
+    Attributes:
+        server_update: what the server's own data make of the round's model, for rules that trust it.
     """
 
     def __init__(
@@ -63,6 +66,12 @@ class ServerRules:
         self.broken_condition = broken_condition
         self._rules = {name: aggregator if name == "update" else copy.deepcopy(aggregator) for name in sends}
         self._streams, self._shapes = streams, shapes
+        self.server_update: Float[Tensor, "parameters"] | None = None
+
+    @property
+    def needs_server_update(self) -> bool:
+        """Whether a rule trusts what the server makes of data of its own."""
+        return any(rule.needs_server_update for rule in self._rules.values())
 
     def generator(self, round_number: int, vector: str = "update") -> torch.Generator | None:
         """Of a rule that draws or hides clients; None for others."""
@@ -173,7 +182,8 @@ class ServerRules:
 
     def _context(self, clients: Sequence[int], generator: torch.Generator | None) -> RoundContext:
         """What rules may need to know of a round."""
-        return {"generator": generator, "clients": clients, "shapes": self._shapes}
+        server = self.server_update
+        return {"generator": generator, "clients": clients, "shapes": self._shapes, "server_update": server}
 
 
 def _tag(vector: str) -> str:

@@ -24,6 +24,7 @@ from fedsec.federation.forgery import Forgery
 from fedsec.federation.global_model import GlobalModelLoop
 from fedsec.federation.machines import Machines
 from fedsec.federation.rounds import EdgeCost, RoundResult, Sampling, checked_state
+from fedsec.federation.server_data import ServerData
 from fedsec.federation.server_rules import ServerRules
 from fedsec.federation.threat import Threat, poison_data
 from fedsec.federation.user_privacy import Releases, tagged, untagged
@@ -59,6 +60,7 @@ class Federation(GlobalModelLoop):
         sampling: how a round's clients are drawn, see `Sampling`.
         measures: further metrics, by name.
         broken_condition: what happens in a round with too few clients for the rule, see `BrokenCondition`.
+        server_data: the server's own, for rules that trust them; None for none.
 
     Attributes:
         algorithm_state: all that the algorithm carries from round to round, the global model's parameters included.
@@ -94,6 +96,7 @@ class Federation(GlobalModelLoop):
         sampling: Sampling = "fixed",
         measures: Mapping[str, Measure] | None = None,
         broken_condition: BrokenCondition = "stop",
+        server_data: ServerData | None = None,
     ) -> None:
         super().__init__(
             module,
@@ -110,7 +113,7 @@ class Federation(GlobalModelLoop):
             sampling=sampling,
         )
         self.algorithm, self.aggregator, self.num_classes, self.privacy = algorithm, aggregator, num_classes, privacy
-        self.local_updates = local_updates or self.train
+        self.local_updates, self.server_data = local_updates or self.train, server_data
         self.observers: list[Observer] = []
         self.received_statistics: Float[Tensor, "clients statistics"] | None = None
         guards.check(
@@ -129,6 +132,7 @@ class Federation(GlobalModelLoop):
                 bn=bn,
                 running_statistics=bool(trainer.statistics.size),
                 task=trainer.task.name,
+                server_data=server_data is not None,
             )
         )
         self.releases: Releases | None = None
@@ -214,6 +218,9 @@ class Federation(GlobalModelLoop):
         self.attackers = self.threat.in_round(number)
         self.data.poison_only(self.attackers)
         drawn = self.rules.generators(number)
+        if self.server_data is not None and self.rules.needs_server_update:
+            start = Start(self.parameters, self.statistics)
+            self.rules.server_update = self.server_data.update(self.algorithm_state, start, number)
         trained = self.local_updates(self.start(clients), clients, number)
         # Before anything leaves a client: what goes wrong later does not take back what was sent.
         if self.privacy is not None:

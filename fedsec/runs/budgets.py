@@ -60,7 +60,9 @@ class Budgets:
     def _problem(
         self, config: CellConfig, place: int, setting: str, num_train: int | None, here: bool
     ) -> Problem | None:
-        shared = json.dumps([config.model_dump(mode="json", include={"dataset", "partition"}), config.data_seed])
+        content = config.model_dump(mode="json", include={"dataset", "partition"})
+        server = config.federation.server_data
+        shared = json.dumps([content, config.data_seed, None if server is None else server.model_dump()])
         shared += " pooled" * config.pooled
         if shared not in self._sizes:
             self._sizes[shared] = client_sizes(config, num_train, here=here)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedsec.data import Dataset, normalization
+from fedsec.data import Dataset, Split, normalization
 from fedsec.data.partitions import class_counts
 from fedsec.defense import LocalDefense
 from fedsec.defense.knowledge import compose
@@ -22,12 +22,13 @@ from fedsec.federation.example_privacy import private_run
 from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import RoundLoop
+from fedsec.federation.server_data import ServerData
 from fedsec.federation.threat import Attack, Threat, poison_data
 from fedsec.federation.updates import Federation, LocalUpdates
 from fedsec.models import build
 from fedsec.models.split import feature_shape
 from fedsec.plugins import registry
-from fedsec.runs.partitioned import dataset_of, shares_of, strata_of
+from fedsec.runs.partitioned import dataset_of, server_share_of, shares_of, strata_of
 from fedsec.scenario import AttackConfig, CellConfig, ModelConfig
 from fedsec.scenario.algorithm import make_algorithm
 from fedsec.scenario.named_sections import NamedSection
@@ -88,6 +89,10 @@ def build_experiment(
     threat = drawn_threat(config, streams, _attack(config.attack, dataset))
     poison_data(data, threat, dataset.num_classes or None, streams)
     parts = _Parts(config, dataset, task, data, streams, threat, threads)
+    taken = server_share_of(config, strata, len(dataset.train))
+    if len(taken):
+        own = Split(dataset.train.inputs[taken], dataset.train.targets[taken])
+        parts.server = ResidentData.build(own, [np.arange(len(taken))], constants, device)
     algorithm = make_algorithm(config.federation)
     federation: RoundLoop
     if isinstance(algorithm, FedGKT):
@@ -113,6 +118,7 @@ class _Parts:
     streams: Streams
     threat: Threat
     threads: int
+    server: ResidentData | None = None
 
     def updates(self, algorithm: UpdateAlgorithm, local_updates: LocalUpdates | None) -> Federation:
         settings = self.config.federation
@@ -120,6 +126,10 @@ class _Parts:
         bn = settings.bn or "average"
         defenses = [_build("defense", part) for part in self.config.defense]
         privacy = None
+        server_data = None
+        if self.server is not None:
+            trainer = self._trainer(module, cumulative=bn == "reset", data=self.server)
+            server_data = ServerData(trainer, algorithm, self.streams)
         for private in (defense for defense in defenses if isinstance(defense, LocalDefense)):
             sizes = self.data.sizes(range(len(self.data.clients)))
             algorithm, privacy = private_run(private, algorithm, sizes, settings.rounds)
@@ -134,6 +144,7 @@ class _Parts:
             broken_condition=settings.broken_condition or "stop",
             local_updates=local_updates,
             bn=bn,
+            server_data=server_data,
             **self._common(),
         )
 
@@ -165,11 +176,13 @@ class _Parts:
             "measures": {name: registry.load("metric", name)() for name in self.config.metrics},
         }
 
-    def _trainer(self, module: nn.Module, *, cumulative: bool = False) -> CohortTrainer:
+    def _trainer(
+        self, module: nn.Module, *, cumulative: bool = False, data: ResidentData | None = None
+    ) -> CohortTrainer:
         engine = self.config.engine
         return CohortTrainer(
             module,
-            self.data,
+            self.data if data is None else data,
             engine=engine.name,
             threads=self.threads,
             task=self.task,

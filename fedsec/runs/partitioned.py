@@ -7,6 +7,7 @@ import numpy as np
 
 from fedsec.data import Dataset, load
 from fedsec.data.partitions import Partition, quantile_strata
+from fedsec.federation.server_data import server_examples, without
 from fedsec.plugins import registry
 from fedsec.scenario import CellConfig, DatasetConfig
 from fedsec.seeds import Streams
@@ -47,8 +48,27 @@ def strata_of(config: CellConfig, dataset: Dataset, task: Task) -> Strata | None
     return Strata(quantile_strata(dataset.train.targets.numpy(), quantiles), quantiles)
 
 
+def server_share_of(config: CellConfig, strata: Strata | None, num_examples: int) -> np.ndarray:
+    """The numbers of the examples that the server has for itself; none for most.
+
+    Args:
+        config: the cell's.
+        strata: of the examples; None where nobody looks at them.
+        num_examples: number of examples.
+
+    Raises:
+        InputError: so many there are not.
+    """
+    settings = config.federation.server_data
+    if settings is None:
+        return np.zeros(0, np.int64)
+    rng = Streams(config.data_seed).numpy("server", "examples")
+    classes = None if strata is None else strata.of
+    return server_examples(settings.examples, num_examples, rng, bias=settings.bias, classes=classes)
+
+
 def shares_of(config: CellConfig, strata: Strata | None, num_examples: int) -> list[np.ndarray]:
-    """The numbers of each client's examples.
+    """The numbers of each client's examples: its part of the dataset, but for what the server has for itself.
 
     Args:
         config: the cell's.
@@ -60,13 +80,14 @@ def shares_of(config: CellConfig, strata: Strata | None, num_examples: int) -> l
     """
     if config.pooled:
         return [np.arange(num_examples)]
-    return _rule(config)(
+    shares = _rule(config)(
         None if strata is None else strata.of,
         config.partition.clients,
         num_classes=None if strata is None else strata.count,
         num_examples=num_examples,
         rng=Streams(config.data_seed).numpy("partition"),
     )
+    return without(shares, server_share_of(config, strata, num_examples))
 
 
 def client_sizes(config: CellConfig, num_train: int | None, *, here: bool) -> tuple[int, ...] | None:
@@ -88,7 +109,9 @@ def client_sizes(config: CellConfig, num_train: int | None, *, here: bool) -> tu
     """
     examples = config.dataset.train_size or num_train
     strata = None
-    if not config.pooled and _rule(config).needs_classes:
+    server = config.federation.server_data
+    looks = _rule(config).needs_classes or (server is not None and server.bias is not None)
+    if not config.pooled and looks:
         if not here:
             return None
         dataset = dataset_of(config)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedsec.errors import InputError
 from fedsec.plugins import registry
@@ -16,6 +16,9 @@ from fedsec.scenario.refusals import refusals
 from fedsec.scenario.scenario import Scenario, origin
 from fedsec.scenario.threat_config import NO_ATTACK, DefenseConfig
 from fedsec.seeds import Streams
+
+if TYPE_CHECKING:
+    from fedsec.defense import Aggregator
 
 FAILURES = (ArithmeticError, RuntimeError, TypeError, ValueError)
 """What constructors and networks raise about options and shapes."""
@@ -104,11 +107,16 @@ def _build(kind: str, part: NamedSection) -> Any:
     return registry.load(kind, part.name)(**part.options)
 
 
-def bound_of(config: CellConfig, cohort: int) -> int:
-    """How many Byzantine clients of a cohort the server withstands."""
+def rule_of(config: CellConfig) -> "Aggregator":
+    """By which the server aggregates."""
     from fedsec.scenario.server_rule import server_rule
 
-    return server_rule([_build("defense", part) for part in config.defense]).max_rejected(cohort)
+    return server_rule([_build("defense", part) for part in config.defense])
+
+
+def bound_of(config: CellConfig, cohort: int) -> int:
+    """How many Byzantine clients of a cohort the server withstands."""
+    return rule_of(config).max_rejected(cohort)
 
 
 def _smallest_round(config: CellConfig) -> None:
@@ -192,6 +200,7 @@ def _guarded(config: CellConfig) -> list[Problem]:
         private=any(role == "local" for role, _ in defenses),
         sampling=federation.sampling or "fixed",
         bn=federation.bn or "average",
+        server_data=federation.server_data is not None,
     )
     return [(tuple(place.split(".")), message) for place, message in guards.problems(run)]
 

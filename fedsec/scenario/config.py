@@ -102,6 +102,7 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "declared_byzantine"): None,
     ("federation", "broken_condition"): ("stop", None),
     ("federation", "stragglers"): None,
+    ("federation", "server_data"): None,
     ("federation", "server"): None,
     ("federation", "distillation"): None,
     ("federation", "asynchronous"): None,

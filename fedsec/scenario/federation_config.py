@@ -127,6 +127,17 @@ class ServerConfig(Section):
         return data, _adam_has_its_own(data, default="adam")
 
 
+class ServerDataConfig(Section):
+    """Training examples that the server has for itself, and no client: public ones, or held with consent."""
+
+    examples: Count = Field(default=100, description="How many; they are taken from the clients' shares.")
+    bias: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="Share of them that is of one class, drawn at random, and the rest of the others; drawn uniformly "
+        "by default.",
+    )
+
+
 class DistillationConfig(Section):
     """How much fedgkt's networks learn from each other's logits."""
 
@@ -166,6 +177,11 @@ class FederationConfig(Section):
         default="stop",
         description="In a round with too few clients for the server's rule: stop the run; skip, so that the model "
         "stays as it is; or relax the rule to the most Byzantine clients that so many allow.",
+    )
+    server_data: ServerDataConfig | None = Field(
+        default=None,
+        description="The server's own data, on which it does each round what a client would, for rules that trust the "
+        "result (fltrust, monna); none by default.",
     )
     stragglers: StragglersConfig | None = Field(
         default=None, description="Clients that do not finish in time; none by default."
@@ -223,7 +239,7 @@ class FederationConfig(Section):
 
 _SECTIONS = ("stragglers", "local", "server", "distillation")
 """Options of algorithms that are mappings of their own."""
-_OF_UPDATES = ("sampling", "bn", "declared_byzantine", "broken_condition")
+_OF_UPDATES = ("sampling", "bn", "declared_byzantine", "broken_condition", "server_data")
 """Keys of a federation that exchanges updates, whatever the algorithm."""
 
 

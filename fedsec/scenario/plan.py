@@ -6,7 +6,7 @@ from functools import partial
 from math import exp, inf, lgamma, log, log1p, sqrt
 
 from fedsec.errors import InputError
-from fedsec.scenario.checks import bound_of, check_scenario
+from fedsec.scenario.checks import bound_of, check_scenario, rule_of
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.refusals import refusals
 from fedsec.scenario.scenario import Cell, Scenario
@@ -107,14 +107,20 @@ def _work(config: CellConfig) -> PlannedWork | None:
     federation, local = config.federation, config.federation.local
     images = config.dataset.train_size or TRAIN_SIZES.get(config.dataset.name)
     examples = None if images is None else images / (1 if config.pooled else config.partition.clients)
+    own = federation.server_data.examples if federation.server_data and rule_of(config).needs_server_update else 0
     if local is None:
-        return None if examples is None else PlannedWork(config.cohort, federation.rounds, 1, examples)
+        if examples is None:
+            return None
+        return PlannedWork(config.cohort, federation.rounds, 1, examples, server=federation.rounds * own)
     batch = float(local.batch_size or 0)
     if examples is not None:
         batch = min(batch, examples) if local.batch_size else max(1.0, (local.batch_fraction or 0) * examples // 1)
     if not batch or (local.steps is None and examples is None):
         return None
     server = 0.0
+    if own:
+        passed = local.steps * min(batch, own) if local.steps else (local.epochs or 0) * own
+        server = float(federation.rounds * passed)
     if federation.server is not None:
         if examples is None:
             return None

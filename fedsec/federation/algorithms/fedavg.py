@@ -22,3 +22,4 @@ class FedAvg(StragglingAlgorithm):
     private_examples: ClassVar[bool] = True
     private_clients: ClassVar[bool] = True
     first_round_alike: ClassVar[bool] = True
+    server_trains: ClassVar[bool] = True

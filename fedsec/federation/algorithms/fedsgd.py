@@ -44,6 +44,7 @@ class FedSGD(UpdateAlgorithm):
     private_examples: ClassVar[bool] = True
     private_clients: ClassVar[bool] = True
     first_round_alike: ClassVar[bool] = True
+    server_trains: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

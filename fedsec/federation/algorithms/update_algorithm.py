@@ -120,6 +120,7 @@ class UpdateAlgorithm(Algorithm):
         sends: the vectors of the model's length that each client sends, the update first. The server's rule aggregates
             each of them by itself, and a Byzantine client forges each of them.
         broadcasts: the vectors of the state that each client receives.
+        server_trains: whether a server with data of its own can do what a client does: clients remember nothing.
 
     Raises:
         InputError: numbers out of range.
@@ -131,6 +132,7 @@ class UpdateAlgorithm(Algorithm):
     exchanges: ClassVar[Literal["updates", "knowledge"]] = "updates"
     sends: ClassVar[tuple[str, ...]] = ("update",)
     broadcasts: ClassVar[tuple[str, ...]] = ("parameters",)
+    server_trains: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.weighting not in ("samples", "uniform", "population"):
