@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, UpdatePoisoning
+from fedsec.threat.byzantine.collusion import check_scatter, colluding
 from fedsec.threat.byzantine.spread import Spread, published_z
 
 _SIZES = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
@@ -23,7 +24,7 @@ _HARDLY = 0.1
 
 
 class ALIE(UpdatePoisoning):
-    """Sends the mean of the honest updates less z standard deviations in every parameter; all attackers send the same.
+    """Sends the mean of the honest updates less z standard deviations in every parameter.
 
     mean - z * std over the honest clients' rows (knowledge omniscient) or over what the attackers would have sent
     honestly (own); std is the unbiased one. z follows from the n clients of a round, m of them Byzantine: with
@@ -35,6 +36,8 @@ class ALIE(UpdatePoisoning):
         z: neurips, v1, a number, or auto: of a grid from -10 to 10 the one that moves what the server's rule makes of
             all rows farthest from the honest mean.
         knowledge: omniscient, or own.
+        scatter: how far the attackers' rows are from what they agreed on, in [0, 1), as a share of the smallest
+            distance between honest updates; 0: all send the same.
 
     Raises:
         InputError: a z that is none of these, or auto with knowledge own.
@@ -46,12 +49,14 @@ class ALIE(UpdatePoisoning):
         self,
         z: float | Literal["neurips", "v1", "auto"] = "neurips",
         knowledge: Literal["own", "omniscient"] = "omniscient",
+        scatter: float = 0.0,
     ) -> None:
+        check_scatter("ALIE", scatter)
         if not (z in ("neurips", "v1", "auto") if isinstance(z, str) else isfinite(z)):
             raise InputError(f"ALIE: z must be neurips, v1, auto or a finite number, not {z!r}")
         if z == "auto" and knowledge == "own":
             raise InputError("ALIE: z auto tries the server's rule on everybody's rows; expected knowledge omniscient")
-        self.z, self.knowledge, self.knows_defense = z, knowledge, z == "auto"
+        self.z, self.knowledge, self.scatter, self.knows_defense = z, knowledge, scatter, z == "auto"
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         benign = view.benign
@@ -65,7 +70,7 @@ class ALIE(UpdatePoisoning):
         view.report["z"] = z
         if remark := self._remark(view, z, len(benign)):
             view.report["remark"] = remark
-        return _rows(view, spread, z)
+        return colluding(spread.mean - z * spread.std, view, spread, self.scatter)
 
     def _strongest(self, view: AttackerView, spread: Spread) -> float:
         if view.defense is None:
@@ -90,7 +95,3 @@ class ALIE(UpdatePoisoning):
         why = "points the other way" if z < 0 else "is the honest mean" if z == 0 else "is hardly an attack"
         who = f"{view.num_byzantine} Byzantine of {view.num_clients} clients"
         return f"ALIE's z ({self.z}) for {who} is {z:.4f}, which {why}; for an attack set z to auto, or to a number"
-
-
-def _rows(view: AttackerView, spread: Spread, z: float) -> Float[Tensor, "byzantine parameters"]:
-    return (spread.mean - z * spread.std).to(view.own.dtype).repeat(len(view.own), 1)

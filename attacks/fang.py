@@ -57,6 +57,15 @@ class Fang(UpdatePoisoning):
             raise InputError(f"Fang: epsilon must lie in [0, 1), not {epsilon}")
         self.target, self.knowledge, self.factor, self.epsilon = target, knowledge, factor, epsilon
 
+    def check_clients(self, num_clients: int, num_byzantine: int) -> None:
+        """Krum's own condition, where it aims at Krum."""
+        fewest = 2 * num_byzantine + 3
+        if self.target == "krum" and num_clients < fewest:
+            raise InputError(
+                f"Fang: target krum needs at least {fewest} clients for {num_byzantine} Byzantine ones, not "
+                f"{num_clients}; Krum withstands no more"
+            )
+
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         spread = Spread(view.benign)
         if self.target == "krum":
@@ -82,11 +91,6 @@ class Fang(UpdatePoisoning):
 
     def _against_krum(self, view: AttackerView, spread: Spread) -> Float[Tensor, "byzantine parameters"]:
         count, clients = view.num_byzantine, view.num_clients
-        if clients < 2 * count + 3:
-            raise InputError(
-                f"Fang: target krum needs at least {2 * count + 3} clients for {count} Byzantine ones, not {clients}; "
-                "Krum withstands no more"
-            )
         direction = -spread.mean.sign()
         search = _KrumSearch(spread, direction, self.epsilon)
         if self.knowledge == "omniscient":

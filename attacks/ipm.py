@@ -12,11 +12,12 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, UpdatePoisoning
+from fedsec.threat.byzantine.collusion import check_scatter, colluding
 from fedsec.threat.byzantine.spread import Spread
 
 
 class IPM(UpdatePoisoning):
-    """Sends the opposite of the mean of the honest updates, times a factor; all attackers send the same.
+    """Sends the opposite of the mean of the honest updates, times a factor.
 
     -epsilon * mean over the honest clients' rows (knowledge omniscient) or over what the attackers would have sent
     honestly (own). A small factor hides near the origin and slows training; one above (n - m) / m turns the mean of n
@@ -25,6 +26,8 @@ class IPM(UpdatePoisoning):
     Args:
         epsilon: the factor, positive.
         knowledge: omniscient, or own.
+        scatter: how far the attackers' rows are from what they agreed on, in [0, 1), as a share of the smallest
+            distance between honest updates; 0: all send the same.
 
     Raises:
         InputError: the factor is not positive and finite.
@@ -32,10 +35,17 @@ class IPM(UpdatePoisoning):
     Reference: Xie et al., UAI 2019, arXiv:1903.03936
     """
 
-    def __init__(self, epsilon: float = 0.1, knowledge: Literal["own", "omniscient"] = "omniscient") -> None:
+    def __init__(
+        self,
+        epsilon: float = 0.1,
+        knowledge: Literal["own", "omniscient"] = "omniscient",
+        scatter: float = 0.0,
+    ) -> None:
+        check_scatter("IPM", scatter)
         if not (isfinite(epsilon) and epsilon > 0):
             raise InputError(f"IPM: epsilon must be positive and finite, not {epsilon}")
-        self.epsilon, self.knowledge = epsilon, knowledge
+        self.epsilon, self.knowledge, self.scatter = epsilon, knowledge, scatter
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
-        return (Spread(view.benign).mean * -self.epsilon).to(view.own.dtype).repeat(len(view.own), 1)
+        spread = Spread(view.benign)
+        return colluding(spread.mean * -self.epsilon, view, spread, self.scatter)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, UpdatePoisoning
+from fedsec.threat.byzantine.collusion import check_scatter, colluding
 from fedsec.threat.byzantine.spread import DIRECTIONS, Direction, Spread
 
 
@@ -26,6 +27,8 @@ class MinSum(UpdatePoisoning):
         direction: p. unit: -mean / ||mean||; sign: -sign(mean); std: minus the unbiased standard deviations.
         knowledge: whether g are the honest clients' rows (omniscient), or what the attackers would have sent honestly
             (own).
+        scatter: how far the attackers' rows are from what they agreed on, in [0, 1), as a share of the smallest
+            distance between honest updates; 0: all send the same.
 
     Raises:
         InputError: an unknown direction.
@@ -33,10 +36,16 @@ class MinSum(UpdatePoisoning):
     Reference: Shejwalkar and Houmansadr, NDSS 2021
     """
 
-    def __init__(self, direction: Direction = "std", knowledge: Literal["own", "omniscient"] = "omniscient") -> None:
+    def __init__(
+        self,
+        direction: Direction = "std",
+        knowledge: Literal["own", "omniscient"] = "omniscient",
+        scatter: float = 0.0,
+    ) -> None:
+        check_scatter("MinSum", scatter)
         if direction not in DIRECTIONS:
             raise InputError(f"MinSum: direction must be one of {', '.join(DIRECTIONS)}, not {direction!r}")
-        self.direction, self.knowledge = direction, knowledge
+        self.direction, self.knowledge, self.scatter = direction, knowledge, scatter
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         spread = Spread(view.benign)
@@ -45,7 +54,7 @@ class MinSum(UpdatePoisoning):
         view.report["gamma"] = gamma
         if gamma == 0:
             view.report["remark"] = "MinSum found no room among the honest updates and sent their mean: no attack"
-        return (spread.mean + gamma * direction).to(view.own.dtype).repeat(len(view.own), 1)
+        return colluding(spread.mean + gamma * direction, view, spread, self.scatter)
 
 
 def _largest(spread: Spread, direction: Tensor) -> float:

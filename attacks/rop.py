@@ -5,6 +5,7 @@ federated learning, IEEE TIFS 2023, arXiv:2208.09894.
 """
 
 from math import cos, isfinite, radians, sin
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Float64
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, UpdatePoisoning
+from fedsec.threat.byzantine.collusion import check_scatter, colluding
 from fedsec.threat.byzantine.spread import Spread
 
 
@@ -21,7 +23,7 @@ class ROP(UpdatePoisoning):
     With the mean m of the honest updates and the last aggregate a (zero before the second round): from the point
     relocation * a + (1 - relocation) * m it goes `z` lengths along sin(angle) * p + cos(angle) * r / ||r||. There r is
     the reference mixing * a + (1 - mixing) * m (m itself in the first round), and p of length one is the vector of ones
-    less its projection on r. All attackers send the same, round after round in about the same direction.
+    less its projection on r: round after round about the same direction.
 
     Args:
         z: how far to go, positive.
@@ -30,6 +32,10 @@ class ROP(UpdatePoisoning):
         relocation: from where, 1: the last aggregate, 0: the honest mean.
         mixing: what the perturbation is orthogonal to, 1: the last aggregate, 0: the honest mean.
         angle: between perturbation and reference, in degrees.
+        knowledge: whether the honest mean is that of the honest clients' rows (omniscient), or of what the attackers
+            would have sent honestly (own).
+        scatter: how far the attackers' rows are from what they agreed on, in [0, 1), as a share of the smallest
+            distance between honest updates; 0: all send the same.
 
     Raises:
         InputError: a number out of range.
@@ -37,7 +43,6 @@ class ROP(UpdatePoisoning):
     Reference: Ozfatura et al., IEEE TIFS 2023, arXiv:2208.09894
     """
 
-    knowledge = "omniscient"
     needs_last_aggregate = True
 
     def __init__(
@@ -47,12 +52,16 @@ class ROP(UpdatePoisoning):
         relocation: float = 1.0,
         mixing: float = 0.9,
         angle: float = 90.0,
+        knowledge: Literal["own", "omniscient"] = "omniscient",
+        scatter: float = 0.0,
     ) -> None:
+        check_scatter("ROP", scatter)
         if not (isfinite(z) and z > 0 and isfinite(angle)):
             raise InputError(f"ROP: z must be positive and finite, and angle finite, not {z} and {angle}")
         if not (0 <= relocation <= 1 and 0 <= mixing <= 1):
             raise InputError(f"ROP: relocation and mixing must lie in [0, 1], not {relocation} and {mixing}")
         self.z, self.relative, self.relocation, self.mixing, self.angle = z, relative, relocation, mixing, angle
+        self.knowledge, self.scatter = knowledge, scatter
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         spread = Spread(view.benign)
@@ -65,7 +74,7 @@ class ROP(UpdatePoisoning):
         place = self.relocation * last + (1 - self.relocation) * mean
         size = self.z * float(spread.squared_deviations().mean().sqrt()) if self.relative else self.z
         row = place + size * self._perturbation(reference, view.generator)
-        return row.to(view.own.dtype).repeat(len(view.own), 1)
+        return colluding(row, view, spread, self.scatter)
 
     def _perturbation(
         self, reference: Float64[Tensor, "parameters"], generator: torch.Generator

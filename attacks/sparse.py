@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, UpdatePoisoning
+from fedsec.threat.byzantine.collusion import check_scatter, colluding
 from fedsec.threat.byzantine.spread import Spread, published_z
 
 
@@ -24,13 +25,15 @@ class Sparse(UpdatePoisoning):
 
     mean - std * (scale on the mask, z elsewhere) over the honest clients' rows (knowledge omniscient) or over what the
     attackers would have sent honestly (own), with the unbiased std. The mask is the share `density` of parameters of
-    largest |parameter * mean update| in the first round, and stays; all attackers send the same. Reports z.
+    largest |parameter * mean update| in the first round, and stays; the attackers agree on it. Reports z.
 
     Args:
         density: share of the parameters on the mask, in (0, 1]; at least one.
         scale: standard deviations on the mask, positive.
         z: elsewhere: neurips or v1, as of `alie`, or a number.
         knowledge: omniscient, or own.
+        scatter: how far the attackers' rows are from what they agreed on, in [0, 1), as a share of the smallest
+            distance between honest updates; 0: all send the same.
 
     Raises:
         InputError: a number out of range.
@@ -44,14 +47,16 @@ class Sparse(UpdatePoisoning):
         scale: float = 1.5,
         z: float | Literal["neurips", "v1"] = "neurips",
         knowledge: Literal["own", "omniscient"] = "omniscient",
+        scatter: float = 0.0,
     ) -> None:
+        check_scatter("Sparse", scatter)
         if not 0 < density <= 1:
             raise InputError(f"Sparse: density must lie in (0, 1], not {density}")
         if not (isfinite(scale) and scale > 0):
             raise InputError(f"Sparse: scale must be positive and finite, not {scale}")
         if not (z in ("neurips", "v1") if isinstance(z, str) else isfinite(z)):
             raise InputError(f"Sparse: z must be neurips, v1 or a finite number, not {z!r}")
-        self.density, self.scale, self.z, self.knowledge = density, scale, z, knowledge
+        self.density, self.scale, self.z, self.knowledge, self.scatter = density, scale, z, knowledge, scatter
         self.mask: Tensor | None = None
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
@@ -64,7 +69,7 @@ class Sparse(UpdatePoisoning):
             self.mask = torch.zeros(len(sensitivity), dtype=torch.bool, device=sensitivity.device)
             self.mask[sensitivity.sort(descending=True, stable=True).indices[:count]] = True
         sizes = torch.where(self.mask, self.scale, z)
-        return (spread.mean - sizes * spread.std).to(view.own.dtype).repeat(len(view.own), 1)
+        return colluding(spread.mean - sizes * spread.std, view, spread, self.scatter)
 
     def state(self) -> dict[str, Tensor]:
         return {} if self.mask is None else {"mask": self.mask}

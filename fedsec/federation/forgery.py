@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fedsec.errors import InputError
 from fedsec.federation.user_privacy import tagged, untagged
 from fedsec.seeds import Streams
 from fedsec.threat import AttackerMachine, AttackerView, DefenseTrial, UpdatePoisoning
@@ -62,8 +63,8 @@ class Forgery:
     ) -> dict[str, Float[Tensor, "clients parameters"]]:
         """What the server receives of each vector: what was sent, the Byzantine clients' rows forged.
 
-        An attack forges one vector after another. A client of which one vector is not finite is not heard at all: its
-        rows are NaN in the others, too.
+        An attack forges one vector after another; in a round that it can do nothing in, it sends what is honest. A
+        client of which one vector is not finite is not heard at all: its rows are NaN in the others, too.
 
         Args:
             sent: of each vector a row for each client; left unchanged, and handed on as it is where nobody forges.
@@ -125,6 +126,11 @@ class Forgery:
         leverage: Sequence[float],
     ) -> Float[Tensor, "clients parameters"]:
         attack = self._attacks[name]
+        try:
+            attack.check_clients(len(rows), len(byzantine))
+        except InputError as error:  # by sampling: for once its clients are honest
+            self.report = {"remark": str(error)}
+            return rows
         places, attackers = list(byzantine), set(byzantine)
         others = [place for place in range(len(rows)) if place not in attackers]
         honest = [] if attack.knowledge == "own" else others

@@ -113,6 +113,16 @@ def attack_can_be_scheduled(run: RunDescription) -> Iterator[Problem]:
         yield "attack.claimed_examples", f"{run.name}'s server weighs nobody by a number of examples; expected none"
 
 
+def attack_can_work(run: RunDescription) -> Iterator[Problem]:
+    """An attack may need more clients than there are; where rounds are drawn, some may have enough."""
+    if not isinstance(run.attack, UpdatePoisoning) or run.cohort < run.clients:
+        return
+    try:
+        run.attack.check_clients(run.clients, run.num_byzantine)
+    except InputError as error:
+        yield "attack", str(error)
+
+
 def task_can_be_learned(run: RunDescription) -> Iterator[Problem]:
     """A method that needs classes has nothing to do where there are none."""
     parts = [
@@ -257,6 +267,7 @@ def private_clients_are_accounted(run: RunDescription) -> Iterator[Problem]:
 GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     attack_is_carried_out,
     attackers_can_train,
+    attack_can_work,
     attack_can_be_scheduled,
     task_can_be_learned,
     weights_are_used,

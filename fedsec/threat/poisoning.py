@@ -202,7 +202,8 @@ class UpdatePoisoning(ByzantineAttack):
             hold anything, NaN included.
 
         Raises:
-            InputError: rows for an attack that needs more, an unknown knowledge, or the subclass broke this contract.
+            InputError: rows for an attack that needs more, a round that it can do nothing in, an unknown knowledge, or
+                the subclass broke this contract.
         """
         name = type(self).__name__
         if self.knowledge not in ("own", "omniscient"):
@@ -210,6 +211,7 @@ class UpdatePoisoning(ByzantineAttack):
         to_kind = as_given(view) if not isinstance(view, AttackerView) else lambda rows: rows
         if not isinstance(view, AttackerView):
             view = _view_of_own_rows(name, view, self.knowledge)
+        self.check_clients(view.num_clients, view.num_byzantine)
         # Copies: of a view the base, or the memory behind it, would tell what the attacker may not know.
         last = view.last_aggregate if self.needs_last_aggregate else None
         view = replace(
@@ -229,6 +231,17 @@ class UpdatePoisoning(ByzantineAttack):
         _check_like(f"{name}.forge: rows", rows, view.own)
         result: Tensor = to_kind(rows)
         return result
+
+    def check_clients(self, num_clients: int, num_byzantine: int) -> None:
+        """Refuse rounds that the attack can do nothing in; none for most attacks.
+
+        Args:
+            num_clients: how many clients take part.
+            num_byzantine: how many of them are Byzantine.
+
+        Raises:
+            InputError: it cannot work with so many.
+        """
 
     @abstractmethod
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:

@@ -72,6 +72,15 @@ def test_auto_takes_the_z_that_moves_the_rule_farthest(attacker_view: View) -> N
         ALIE("auto").craft(attacker_view(honest, 2))
 
 
+def test_scattered_rows_differ_about_the_same_one(attacker_view: View, random_rows: Callable[..., Tensor]) -> None:
+    honest = random_rows(6, 20, 3, torch.float64)
+    rows = ALIE(1.0, scatter=0.3).craft(attacker_view(honest, 3))
+    center = ALIE(1.0).craft(attacker_view(honest, 3))[0]
+    lengths = (rows - center).norm(dim=1)
+    assert bool(((lengths > 0) & (lengths <= 0.3 * torch.nn.functional.pdist(honest).min())).all())
+    assert not torch.equal(rows[0], rows[1])
+
+
 @pytest.mark.parametrize("z", ["best", float("nan"), float("inf")])
 def test_malformed(z: object) -> None:
     with pytest.raises(InputError, match="ALIE: z must be neurips, v1, auto or a finite number"):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fedsec.attacks import DLG, Backdoor, FeaturePoison, LabelFlip, SignFlip
+from fedsec.attacks import DLG, Backdoor, Fang, FeaturePoison, LabelFlip, SignFlip
 from fedsec.defense import Pipeline
 from fedsec.defenses import ClipUpdate, DpFedAvg, Mean, Median, Soteria, TrimmedMean
 from fedsec.errors import InputError
@@ -26,6 +26,8 @@ def run(algorithm: Any = None, **more: Any) -> RunDescription:
         run(FedGKT(), rule=None, attack=FeaturePoison(), num_byzantine=2),
         run(FedGKT(), rule=None, attack=Backdoor(), num_byzantine=2),
         run(attack=Backdoor(boost=3.0), num_byzantine=2),
+        run(attack=Fang("krum"), num_byzantine=3),
+        RunDescription(FedAvg(), clients=10, cohort=9, attack=Fang("krum"), num_byzantine=4, rule=Mean()),  # by chance
         run(FedAvg(weighting="population")),
         run(transforms=[ClipUpdate(1.0), Soteria()]),
         run(transforms=[ClipUpdate(1.0)], private=True),
@@ -51,6 +53,7 @@ def test_what_is_sound_passes(sound: RunDescription) -> None:
             "attack",
             "Backdoor also forges updates, and FedGKT",
         ),
+        (run(attack=Fang("krum"), num_byzantine=4), "attack", "needs at least 11 clients for 4 Byzantine ones, not 10"),
         (run(FedAvg(weighting="population"), rule=Median()), "federation.weighting", "(mean), got Median"),
         (run(rule=TrimmedMean(num_trimmed_per_side=5)), "defense", "leaves none of 10"),
         (run(FedAvg(stragglers=Stragglers(0.5, "drop")), rule=TrimmedMean(num_trimmed_per_side=3)), "defense", "of 5"),
