@@ -4,6 +4,7 @@
 `inversion`, or of `fedsec invert`, to what a curious server does.
 """
 
+from fedsec.attacks.adaptive import Adaptive
 from fedsec.attacks.alie import ALIE
 from fedsec.attacks.analytic import Analytic
 from fedsec.attacks.backdoor import Backdoor
@@ -43,6 +44,7 @@ __all__ = [
     "ATTACKS",
     "INVERSIONS",
     "ALIE",
+    "Adaptive",
     "Analytic",
     "Backdoor",
     "DBA",
@@ -97,6 +99,7 @@ ATTACKS = {
     "fang": Fang,
     "rop": ROP,
     "sparse": Sparse,
+    "adaptive": Adaptive,
     "feature_poison": FeaturePoison,
     "logit_poison": LogitPoison,
 }

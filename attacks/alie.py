@@ -76,7 +76,8 @@ class ALIE(UpdatePoisoning):
         if view.defense is None:
             raise InputError("ALIE: z auto tries the server's rule; expected a view with a defense, or another z")
         count, byzantine = len(spread), view.num_byzantine
-        trial = view.defense.mixtures(torch.cat([spread.rows, spread.std.to(spread.rows.dtype)[None]]))
+        points = torch.cat([spread.rows, spread.std.to(spread.rows.dtype)[None]])
+        trial = view.defense.mixtures(points, count + byzantine)
         mixing = torch.zeros(count + byzantine, count + 1, dtype=torch.float64)
         mixing[:count, :count] = torch.eye(count)
         mean = torch.cat([torch.full((count,), 1 / count, dtype=torch.float64), torch.zeros(1).double()])

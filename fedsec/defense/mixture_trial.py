@@ -82,17 +82,26 @@ class _CohortMixtures(MixtureTrial):
     Args:
         trial: of a defense that ends in a rule which sees mixtures.
         points: finite.
+        num_clients: how many rows the server receives.
         columns: of the points that the rule is shown; all by default.
     """
 
     fast = True
 
     def __init__(
-        self, trial: "AggregatorTrial", points: Float[Tensor, "points parameters"], columns: Tensor | None = None
+        self,
+        trial: "AggregatorTrial",
+        points: Float[Tensor, "points parameters"],
+        num_clients: int,
+        columns: Tensor | None = None,
     ) -> None:
         self.trial, self.points = trial, points
         self._shown = points if columns is None else points[:, columns.to(points.device)]
-        self._columns = columns
+        self._cohort = trial.cohort(self._shown, num_clients, columns)
+        rule = final_rule(trial.rule)
+        references = rule.checked_references(self._cohort) if isinstance(rule, GramRule) else None
+        self._cohort = replace(self._cohort, references=references)
+        self._gram = Gram.of(points, references)
 
     def squared_distances(self, mixing: Float64[Tensor, "rows points"]) -> Float64[Tensor, "ends ends"]:
         return _squared_distances(self._gram, mixing)
@@ -114,32 +123,12 @@ class _CohortMixtures(MixtureTrial):
         mixing = self.trial.received(mixing.double().cpu())
         return self.trial.rule.staged(
             replace(
-                self._cohort(len(mixing)),
+                self._cohort,
                 generator=self.trial.drawn(draw),
                 mixing=mixing.to(self.points.device),
                 gram=self._gram.mixed(mixing),
-                references=self._references,
             )
         )
-
-    def _cohort(self, num_rows: int) -> Cohort:
-        """Of so many rows: all but what follows from how they are made of the points."""
-        if num_rows not in self._cohorts:
-            self._cohorts[num_rows] = self.trial.cohort(self._shown, num_rows, self._columns)
-        return self._cohorts[num_rows]
-
-    @cached_property
-    def _cohorts(self) -> dict[int, Cohort]:
-        return {}
-
-    @cached_property
-    def _references(self) -> Tensor | None:
-        rule = final_rule(self.trial.rule)
-        return rule.checked_references(self._cohort(len(self.points))) if isinstance(rule, GramRule) else None
-
-    @cached_property
-    def _gram(self) -> Gram:
-        return Gram.of(self.points, self._references)
 
 
 class LinearMixtures(_CohortMixtures):
@@ -179,11 +168,11 @@ class LinearMixtures(_CohortMixtures):
 class SampledMixtures(_CohortMixtures):
     """Of a rule of single coordinates: some of them, drawn evenly, stand for all."""
 
-    def __init__(self, trial: "AggregatorTrial", points: Float[Tensor, "points parameters"]) -> None:
+    def __init__(self, trial: "AggregatorTrial", points: Float[Tensor, "points parameters"], num_clients: int) -> None:
         size = points.shape[1]
         self.exact = size <= SAMPLE
         columns = None if self.exact else torch.randint(size, (SAMPLE,), generator=trial.generator).sort().values
-        super().__init__(trial, points, columns)
+        super().__init__(trial, points, num_clients, columns)
         self._scale = (size / self._shown.shape[1]) ** 0.5
 
     def coefficients(self, mixing: Float64[Tensor, "clients points"]) -> None:

@@ -52,7 +52,7 @@ class CallableTrial(DefenseTrial):
     ) -> float:
         return _damage(self, rows, mean, objective)
 
-    def mixtures(self, points: Float[Tensor, "points parameters"]) -> MixtureTrial:
+    def mixtures(self, points: Float[Tensor, "points parameters"], num_clients: int) -> MixtureTrial:
         return RowMixtures(self, points)
 
 
@@ -92,13 +92,14 @@ class AggregatorTrial(DefenseTrial):
         draws = range(self.num_draws)
         return fmean(_damage(partial(self._result, draw=draw), rows, mean, objective) for draw in draws)
 
-    def mixtures(self, points: Float[Tensor, "points parameters"]) -> MixtureTrial:
+    def mixtures(self, points: Float[Tensor, "points parameters"], num_clients: int) -> MixtureTrial:
         self._rewind()
+        self.rule.max_rejected(num_clients)
         final = final_rule(self.rule)
         if isinstance(final, GramRule):
-            return LinearMixtures(self, points)
+            return LinearMixtures(self, points, num_clients)
         if isinstance(final, CoordinateRule) and not final.needs_shapes:
-            return SampledMixtures(self, points)
+            return SampledMixtures(self, points, num_clients)
         return RowMixtures(self, points)
 
     @property
@@ -130,11 +131,7 @@ class AggregatorTrial(DefenseTrial):
             shown: the points that rows are made of, all their columns or some.
             num_rows: how many rows the server receives.
             columns: numbers of those that are shown; None for all.
-
-        Raises:
-            InputError: the defense cannot work with so many rows.
         """
-        self.rule.max_rejected(num_rows)
         weights, context = self._weights(num_rows), self._context(num_rows)
         parts = torch.ones(num_rows, dtype=torch.float64) if weights is None else weights.double().cpu()
         clients, server, shapes = context.get("clients"), context.get("server_update"), context.get("shapes")

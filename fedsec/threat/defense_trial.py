@@ -81,11 +81,15 @@ class DefenseTrial(ABC):
         """
 
     @abstractmethod
-    def mixtures(self, points: Float[Tensor, "points parameters"]) -> "MixtureTrial":
+    def mixtures(self, points: Float[Tensor, "points parameters"], num_clients: int) -> "MixtureTrial":
         """The defense on rows that are mixtures of a few points, for searches: the points are read once.
 
         Args:
             points: finite; whatever rows are made of, such as honest rows and directions.
+            num_clients: how many rows the server receives.
+
+        Raises:
+            InputError: the defense cannot work with so many rows.
         """
 
 

@@ -20,16 +20,17 @@ def largest_on_line(
 ) -> tuple[float, float]:
     """The magnitude of either sign with the largest value, and that value.
 
-    A grid of equal ratios, both signs of every magnitude; then golden sections between the neighbors of the best one.
-    A defense's damage grows until the defense notices and then falls off a cliff, so that neither the first rise nor
-    the last magnitude decides. Of equal values the smaller magnitude counts, and the positive sign.
+    On each side of zero a grid of equal ratios, then golden sections between the neighbors of its best magnitude. A
+    defense's damage grows until the defense notices and then falls off a cliff, at another place on the other side:
+    neither the first rise nor the last magnitude decides. Of equal values the smaller magnitude counts, and the
+    positive one.
 
     Args:
         value: of a magnitude.
         smallest: magnitude of the grid, positive.
         largest: magnitude of the grid.
         per_decade: how many of the grid's magnitudes a factor of ten holds, about.
-        refinements: how many golden sections follow, of a value each.
+        refinements: how many golden sections follow on each side, of a value each and one more.
 
     Raises:
         InputError: bounds or numbers out of range.
@@ -41,34 +42,33 @@ def largest_on_line(
         )
     steps = max(1, round(per_decade * log10(largest / smallest)))
     ratio = log(largest / smallest) / steps
-    place, sign, best = 0, 1.0, value(smallest)
-    for step in range(steps + 1):
-        magnitude = smallest * exp(ratio * step)
-        for side in (1.0, -1.0):
-            if step == 0 and side == 1.0:
-                continue
-            reached = value(side * magnitude)
-            if reached > best:
-                place, sign, best = step, side, reached
-    winner = sign * smallest * exp(ratio * place)
-    if place == steps:
-        return winner, best  # it goes on growing
+    right, above = _largest_on_side(lambda offset: value(smallest * exp(offset)), ratio, steps, refinements)
+    left, below = _largest_on_side(lambda offset: value(-smallest * exp(offset)), ratio, steps, refinements)
+    if below > above or (below == above and left < right):
+        return -smallest * exp(left), below
+    return smallest * exp(right), above
+
+
+def _largest_on_side(
+    value: Callable[[float], float], ratio: float, steps: int, refinements: int
+) -> tuple[float, float]:
+    """The offset in [0, steps * ratio] with the largest value, the first of equal ones, and that value."""
+    probes = {ratio * step: value(ratio * step) for step in range(steps + 1)}
+    best = max(probes, key=probes.__getitem__)
+    place = round(best / ratio)
+    if place == steps or not refinements:
+        return best, probes[best]  # on the last place it goes on growing
     low, high = ratio * max(0, place - 1), ratio * (place + 1)
-    probes: dict[float, float] = {}
-
-    def at(offset: float) -> float:
-        nonlocal winner, best
-        if offset not in probes:
-            magnitude = sign * smallest * exp(offset)
-            probes[offset] = value(magnitude)
-            if probes[offset] > best:
-                winner, best = magnitude, probes[offset]
-        return probes[offset]
-
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    for _ in range(refinements):
-        if at(left) >= at(right):
-            high, left, right = right, right - _GOLDEN * (right - low), left
+    probes[left], probes[right] = value(left), value(right)
+    for _ in range(refinements - 1):
+        if probes[left] >= probes[right]:
+            high, right = right, left
+            left = high - _GOLDEN * (high - low)
+            probes[left] = value(left)
         else:
-            low, left, right = left, right, left + _GOLDEN * (high - left)
-    return winner, best
+            low, left = left, right
+            right = low + _GOLDEN * (high - low)
+            probes[right] = value(right)
+    best = max(probes, key=probes.__getitem__)
+    return best, probes[best]

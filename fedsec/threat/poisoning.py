@@ -133,6 +133,8 @@ class AttackerView:
         Rows that are not finite are left out, as the server does, unless there are no others.
         """
         rows = self.honest if len(self.honest) else self.own
+        if bool(rows.sum(1, dtype=torch.promote_types(rows.dtype, torch.float32)).isfinite().all()):
+            return rows  # NaN and infinity survive any sum, which costs a fraction of a look at each number
         finite = rows.isfinite().all(1)
         return rows if bool(finite.all()) or not bool(finite.any()) else rows[finite]
 

@@ -106,7 +106,7 @@ def test_mixtures_do_what_the_rows_do(make: Callable[[], Aggregator], seed: int,
     lengths = [float((result - mean).norm()) for result in results]
     assert torch.equal(trial(rows), results[0])
     assert trial.damage(rows, mean) == pytest.approx(sum(lengths) / 4, rel=1e-12)
-    mixtures = trial.mixtures(points)
+    mixtures = trial.mixtures(points, 9)
     assert mixtures.exact
     assert mixtures.damage(mixing, center) == pytest.approx(sum(lengths) / 4, rel=1e-6, abs=1e-9)
     behind = [float((mean - result) @ mean / mean.norm()) for result in results]
@@ -129,7 +129,7 @@ def test_a_trial_leaves_no_trace_and_starts_where_the_server_stands() -> None:
     trial = AggregatorTrial(rule, seeded(0))
     first, again = trial(rows), trial(rows)
     assert torch.equal(first, again)
-    trial.mixtures(rows).damage(torch.eye(5, dtype=torch.float64), torch.full((5,), 0.2, dtype=torch.float64))
+    trial.mixtures(rows, 5).damage(torch.eye(5, dtype=torch.float64), torch.full((5,), 0.2, dtype=torch.float64))
     assert torch.equal(rule.state()["center"], state)
     assert torch.equal(rule(rows), first)
 
@@ -155,14 +155,14 @@ def test_rows_that_the_server_would_not_take_do_no_damage() -> None:
     rows[0, 0] = torch.nan
     assert AggregatorTrial(TrimmedMean(0.0), seeded(0)).damage(rows, rows[1]) == -torch.inf
     with pytest.raises(InputError, match="at least 7 rows"):
-        AggregatorTrial(MultiKrum(2), seeded(0)).mixtures(rows[1:]).damage(torch.eye(4), torch.ones(4) / 4)
+        AggregatorTrial(MultiKrum(2), seeded(0)).mixtures(rows[1:], 4)
 
 
 def test_a_sample_of_the_coordinates_stands_for_all_of_a_large_model() -> None:
     points = torch.randn(7, 60_000, generator=seeded(0))
     for rule in (Median(), Pipeline([NNM(1), Median()])):
         trial = AggregatorTrial(rule, seeded(1))
-        mixtures = trial.mixtures(points)
+        mixtures = trial.mixtures(points, 7)
         mixing = torch.eye(7, dtype=torch.float64)
         mixing[6] = -2.0
         center = torch.full((7,), 1 / 7, dtype=torch.float64)
@@ -177,7 +177,7 @@ def test_any_function_of_rows_can_be_tried() -> None:
     trial = CallableTrial(lambda matrix: matrix.median(0).values)
     expected = float((rows.median(0).values - mean).norm())
     assert trial.damage(rows, mean) == pytest.approx(expected)
-    mixtures = trial.mixtures(rows)
+    mixtures = trial.mixtures(rows, 4)
     assert mixtures.damage(torch.eye(4), torch.full((4,), 0.25)) == pytest.approx(expected)
     assert mixtures.coefficients(torch.eye(4)) is None
     with pytest.raises(InputError, match="a vector of 6 numbers, not"):

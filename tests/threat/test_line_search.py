@@ -51,7 +51,7 @@ def test_what_grows_without_end_is_taken_at_the_end() -> None:
 def test_it_asks_as_often_as_it_says() -> None:
     asked = []
     largest_on_line(lambda x: asked.append(x) or -((x - 1) ** 2), smallest=0.1, largest=10, per_decade=3, refinements=5)  # type: ignore[func-returns-value]
-    assert len(asked) <= 2 * 7 + 5 + 1
+    assert len(asked) <= 2 * (7 + 5 + 1)
     assert len(set(asked)) == len(asked)
 
 
