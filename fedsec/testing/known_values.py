@@ -83,9 +83,9 @@ KNOWN_VALUES: tuple[KnownValue, ...] = (
     KnownValue(
         "bulyan",
         "one ranking instead of Krum anew on what is left, or one value too few around the median",
-        [[4, 13, 6, 5, 8, 9, 2, 7, 14, 11, 12]],
-        2,
-        19 / 3,
+        [[10, 15, 16, 1, 0, 4, 6, 5, 11, 3, 12, 13, 2, 7, 14]],
+        3,
+        5.0,
         "El Mhamdi et al., ICML 2018, arXiv:1802.07927",
     ),
     KnownValue(

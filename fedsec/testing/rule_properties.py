@@ -260,8 +260,8 @@ def examine_rule(
         findings = examine_rule(lambda f: their_library.Krum(f), like="krum")
 
     Args:
-        make: gives the rule from the number of Byzantine clients to withstand; the rule maps a matrix
-            [clients, parameters] to a vector of its dtype, and is called anew for each property.
+        make: gives the rule from the number of Byzantine clients to withstand, anew for each call; the rule maps a
+            matrix [clients, parameters] to a vector of its dtype.
         num_clients: rows that it is tried with.
         num_byzantine: what it is set up for, of so many rows.
         like: the name of the rule that it is meant to be, for known values (see `KNOWN_VALUES`); None for none.
@@ -283,7 +283,9 @@ def examine_rule(
 
 
 def _check(prop: Property, make: Callable[[int], Rule], setting: Setting) -> None:
-    rule = make(setting.num_byzantine)
+    def rule(updates: Tensor) -> Tensor:
+        return make(setting.num_byzantine)(updates)  # anew, for rules that remember
+
     prop.check(rule if prop.name == "kind" else partial(_vector, rule), setting)
 
 
