@@ -39,10 +39,11 @@ class Gram:
 
     Args:
         count: of the rows.
-        products: gives the inner products of rows, references and origin, on the CPU, and their unit.
+        products: gives the inner products of rows, references and origin, on the CPU, their squared norms, and the unit
+            of lengths. Norms are apart, because a center that lies far away would drown them.
     """
 
-    def __init__(self, count: int, products: Callable[[], tuple[Float64[Tensor, "points points"], float]]) -> None:
+    def __init__(self, count: int, products: Callable[[], tuple[Tensor, Tensor, float]]) -> None:
         self._count, self._products = count, products
 
     @staticmethod
@@ -69,7 +70,7 @@ class Gram:
     @property
     def unit(self) -> float:
         """What lengths are measured in: 1 but for numbers whose squares float64 cannot hold."""
-        return self._known[1]
+        return self._known[2]
 
     def squared_distances(self, *, references: bool = False) -> Float64[Tensor, "rows rows"]:
         """Between every two rows, in squared units; exactly 0 from a row to itself, never negative.
@@ -81,7 +82,7 @@ class Gram:
 
     def squared_norms(self, *, references: bool = False) -> Float64[Tensor, "rows"]:
         """Of every row, and of the references if asked for, in squared units."""
-        return self._distances[self._points(references), -1].clone()
+        return self._known[1][self._points(references)].clone()
 
     def inner_products(self, *, references: bool = False) -> Float64[Tensor, "rows rows"]:
         """Of every two rows as vectors from the origin, and of the references if asked for, in squared units."""
@@ -111,14 +112,15 @@ class Gram:
     def mixed(self, mixing: Float64[Tensor, "mixed rows"]) -> "Gram":
         """Of the rows `mixing @ updates`, which nobody has to form: W G W^T; references stay as they are."""
 
-        def products() -> tuple[Tensor, float]:
-            inner, unit = self._known
+        def products() -> tuple[Tensor, Tensor, float]:
+            inner, _, unit = self._known
             num_mixed, rows = mixing.shape
             points = torch.zeros(num_mixed + len(inner) - rows, len(inner), dtype=torch.float64)
             points[:num_mixed, :rows] = mixing
             points[num_mixed:-1, rows:-1] = torch.eye(len(inner) - rows - 1, dtype=torch.float64)
             points[:, -1] = 1 - points.sum(1)  # the rest of each row's weight, and all of the origin's own
-            return points @ inner @ points.T, unit
+            mixed = points @ inner @ points.T
+            return mixed, _squared_distances(mixed)[-1], unit
 
         return Gram(len(mixing), products)
 
@@ -126,7 +128,7 @@ class Gram:
         return slice(len(self._known[0]) - 1 if references else self._count)
 
     @cached_property
-    def _known(self) -> tuple[Tensor, float]:
+    def _known(self) -> tuple[Tensor, Tensor, float]:
         return self._products()
 
     @cached_property
@@ -136,7 +138,7 @@ class Gram:
 
 def _products(
     updates: Tensor, references: Tensor | None, weights: Sequence[float] | None, products: Tensor | None
-) -> tuple[Tensor, float]:
+) -> tuple[Tensor, Tensor, float]:
     unit = _unit(updates, references)
     swift = _swift(updates, references, products)
     inner = _about(updates, references, None, unit) if swift is None else swift
@@ -147,7 +149,7 @@ def _products(
         rows = distances[: len(updates), : len(updates)]
         central = central_row(rows, torch.tensor(weights or [1 / len(rows)] * len(rows), dtype=torch.float64))
         inner = _about(updates, references, updates[central], unit)
-    return inner, unit
+    return inner, norms, unit
 
 
 def _swift(updates: Tensor, references: Tensor | None, products: Tensor | None) -> Tensor | None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule, PreAggregator
+from fedsec.defense.gram_matrix import central_row
 from fedsec.defenses import NNM, Bucketing, MultiKrum
 from fedsec.errors import InputError
 
@@ -201,3 +202,21 @@ def test_weights_and_mixtures_that_break_the_contract() -> None:
             Mixing(torch.tensor(matrix))(updates)
     with pytest.raises(TypeError, match="may not define combine"):
         type("Cheat", (Weighing,), {"combine": lambda self, cohort: cohort.updates[0]})
+
+
+def test_norms_do_not_drown_in_a_far_center() -> None:
+    updates = torch.tensor([[3.0, 4], [0, 2], *[[1e12, 0]] * 4], dtype=torch.float64)
+    assert Gram.of(updates).squared_norms()[:2].tolist() == [25, 4]
+
+
+def test_inner_products_about_a_row_and_the_row_that_half_of_the_weight_is_near() -> None:
+    updates = torch.cat([normal(4, 9), torch.full((3, 9), 1e9)]).double()
+    equal = torch.full((7,), 1 / 7, dtype=torch.float64)
+    heavy = torch.tensor([0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2], dtype=torch.float64)
+    gram = Gram.of(updates)
+    center = central_row(gram.squared_distances(), equal)
+    assert center < 4 <= central_row(gram.squared_distances(), heavy)
+    moved = updates - updates[center]
+    torch.testing.assert_close(gram.about(center), moved @ moved.T, rtol=1e-9, atol=1e-6)
+    assert not gram.about(center)[center].any()
+    assert not gram.about(center)[:, center].any()
