@@ -31,6 +31,8 @@ class ARC(PreAggregator):
     Reference: Allouah et al., ICLR 2025, arXiv:2405.14432
     """
 
+    by_columns = True
+
     def __init__(self, num_byzantine: int) -> None:
         if num_byzantine < 0:
             raise InputError(f"ARC: num_byzantine must not be negative, but is {num_byzantine}")

@@ -29,6 +29,7 @@ class Bucketing(PreAggregator):
     Reference: Karimireddy et al., ICLR 2022, arXiv:2006.09365
     """
 
+    by_columns = True
     draws = True
     reads_products = False
 

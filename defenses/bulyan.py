@@ -35,6 +35,7 @@ class Bulyan(CoordinateRule):
     Reference: El Mhamdi et al., ICML 2018, arXiv:1802.07927
     """
 
+    by_columns = True
     detects = True
 
     def __init__(self, num_byzantine: int) -> None:

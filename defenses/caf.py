@@ -31,6 +31,7 @@ class CAF(GramRule):
     Reference: Allouah et al., ICML 2025, arXiv:2505.01874
     """
 
+    by_columns = True
     detects = True
 
     def __init__(self, num_byzantine: int) -> None:

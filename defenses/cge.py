@@ -32,6 +32,7 @@ class CGE(GramRule):
     Reference: Gupta, Vaidya, PODC 2020
     """
 
+    by_columns = True
     detects = True
 
     def __init__(self, num_byzantine: int) -> None:

@@ -52,6 +52,8 @@ class GeometricMedian(GramRule):
     Reference: Pillutla et al., 2022, arXiv:1912.13445
     """
 
+    by_columns = True
+
     def __init__(self, weighted: bool = False, tolerance: float = 1e-9, max_iterations: int = 1000) -> None:
         if not 0 < tolerance < 1:
             raise InputError(f"GeometricMedian: tolerance must be between 0 and 1, but is {tolerance}")

@@ -35,6 +35,7 @@ class Krum(GramRule):
     Reference: Blanchard et al., NeurIPS 2017, arXiv:1703.02757
     """
 
+    by_columns = True
     detects = True
 
     def __init__(self, num_byzantine: int) -> None:

@@ -38,6 +38,7 @@ class MDA(GramRule):
     Reference: El Mhamdi et al., PODC 2020, arXiv:1905.03853
     """
 
+    by_columns = True
     detects = True
 
     def __init__(self, num_byzantine: int, max_visits: int = 20_000) -> None:

@@ -26,6 +26,8 @@ class Meamed(CoordinateRule):
     Reference: Xie et al., 2018, arXiv:1802.10116
     """
 
+    by_columns = True
+
     def __init__(self, num_byzantine: int) -> None:
         if num_byzantine < 0:
             raise InputError(f"Meamed: num_byzantine must not be negative, but is {num_byzantine}")

@@ -19,6 +19,7 @@ class Mean(Aggregator):
     Reference: McMahan et al., AISTATS 2017, arXiv:1602.05629
     """
 
+    by_columns = True
     uses_weights = True
     shows_non_finite = True
     sees_mixtures = True

@@ -22,6 +22,8 @@ class Median(CoordinateRule):
     Reference: Yin et al., ICML 2018, arXiv:1803.01498
     """
 
+    by_columns = True
+
     def __init__(self, compile: bool = False) -> None:
         self.all_columns_at_once = compile
 

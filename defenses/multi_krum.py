@@ -36,6 +36,7 @@ class MultiKrum(GramRule):
     Reference: Blanchard et al., NeurIPS 2017, arXiv:1703.02757
     """
 
+    by_columns = True
     detects = True
 
     def __init__(self, num_byzantine: int, num_selected: int | None = None) -> None:

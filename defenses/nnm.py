@@ -29,6 +29,8 @@ class NNM(PreAggregator):
     Reference: Allouah et al., AISTATS 2023, arXiv:2302.01772
     """
 
+    by_columns = True
+
     def __init__(self, num_byzantine: int) -> None:
         if num_byzantine < 0:
             raise InputError(f"NNM: num_byzantine must not be negative, but is {num_byzantine}")

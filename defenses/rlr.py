@@ -31,6 +31,7 @@ class RLR(CoordinateRule):
     Reference: Ozdayi et al., AAAI 2021, arXiv:2007.03767
     """
 
+    by_columns = True
     uses_weights = True
 
     def __init__(self, threshold: int) -> None:

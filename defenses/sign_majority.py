@@ -30,6 +30,8 @@ class SignMajority(CoordinateRule):
     Reference: Bernstein et al., ICLR 2019, arXiv:1810.05291
     """
 
+    by_columns = True
+
     def __init__(self, scale: float = 1.0) -> None:
         if not 0 < scale < float("inf"):
             raise InputError(f"SignMajority: scale must be a positive number, but is {scale}")

@@ -39,6 +39,7 @@ class SMEA(GramRule):
     Reference: Allouah et al., ICML 2023, arXiv:2302.04787
     """
 
+    by_columns = True
     detects = True
 
     def __init__(self, num_byzantine: int, max_subsets: int = 200_000) -> None:

@@ -33,6 +33,8 @@ class StaticClip(PreAggregator):
     Reference: Allouah et al., ICLR 2025, arXiv:2405.14432
     """
 
+    by_columns = True
+
     def __init__(self, max_norm: float) -> None:
         if not (isfinite(max_norm) and max_norm > 0):
             raise InputError(f"StaticClip: max_norm must be positive and finite, not {max_norm}")

@@ -32,6 +32,8 @@ class TrimmedMean(CoordinateRule):
     Reference: Yin et al., ICML 2018, arXiv:1803.01498
     """
 
+    by_columns = True
+
     def __init__(
         self,
         trim_per_side: float | None = None,

@@ -1,7 +1,8 @@
 """Interfaces that a defense implements, and what rules of the server are made of."""
 
-from fedsec.defense.aggregation import Aggregator, CoordinateRule
+from fedsec.defense.aggregation import Aggregator
 from fedsec.defense.cohort import Aggregate, Cohort, RoundContext, check_majority
+from fedsec.defense.coordinate import CoordinateRule
 from fedsec.defense.gram import GramRule, PreAggregator
 from fedsec.defense.gram_matrix import Gram
 from fedsec.defense.knowledge import KnowledgeDefense

@@ -10,6 +10,7 @@ Byzantine row that the rule no longer has to withstand, and it is reported.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Unpack, final, overload
 
 import numpy as np
@@ -18,14 +19,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.defense.cohort import Aggregate, Cohort, RoundContext, check_context
-from fedsec.defense.columns import column_chunks, for_each_chunk
-from fedsec.defense.order_statistics import Scratch
+from fedsec.defense.gram_matrix import Gram
 from fedsec.defense.swift_products import swift_products
 from fedsec.errors import AggregationError, InputError
 from fedsec.threat.rows import as_given, as_matrix, as_tensor
 from fedsec.threat.sealed import Sealed, unmodified
 
-__all__ = ["Aggregate", "Aggregator", "Cohort", "CoordinateRule", "Weights", "surely_finite"]
+__all__ = ["Aggregate", "Aggregator", "Cohort", "Weights", "surely_finite"]
 
 Weights = Tensor | np.ndarray | Sequence[float] | None
 """Relative weights of the clients; None for equal ones."""
@@ -51,6 +51,8 @@ class Aggregator(Sealed, ABC):
             length, so that the gate works them out first, and looks at the rows only where that tells nothing.
         sees_mixtures: whether it takes rows from `Cohort.rows`, which mixes them chunk by chunk. Others are given a
             mixed copy as `Cohort.updates`, where there is a pre-aggregator.
+        by_columns: whether, once `staged` knows the rows' inner products, any columns can be combined without looking
+            at the others, and nothing is remembered: `on_shards` then takes rows in pieces.
     """
 
     role: ClassVar[str] = "rule"
@@ -64,6 +66,7 @@ class Aggregator(Sealed, ABC):
     shows_non_finite: ClassVar[bool] = False
     reads_products: bool = False
     sees_mixtures: ClassVar[bool] = False
+    by_columns: bool = False
 
     @overload
     def __call__(
@@ -139,6 +142,43 @@ class Aggregator(Sealed, ABC):
             suspected = tuple(sorted({*rejected, *(finite[row] for row in self.suspects(cohort))}))
         return Aggregate(vector, influence, rejected, suspected)
 
+    @final
+    def on_shards(
+        self,
+        shards: Sequence[Float[Tensor, "clients columns"]],
+        weights: Weights = None,
+        **context: Unpack[RoundContext],
+    ) -> list[Float[Tensor, "columns"]]:
+        """Aggregate rows whose columns lie in several pieces, on several devices for instance.
+
+        Inner products of the pieces add up, and each piece is combined where it lies. The result is that of the whole
+        rows, but for rounding.
+
+        Args:
+            shards: the same rows' columns in order, a matrix each, of one dtype; left unchanged.
+            weights: relative weights of the clients, as for `__call__`.
+            context: as for `__call__`.
+
+        Returns:
+            The pieces of the aggregated update, each where its columns lie.
+
+        Raises:
+            InputError: the arguments are malformed, or the rule needs whole rows.
+            AggregationError: too few finite rows, or too little weight, is left.
+        """
+        rule = type(self).__name__
+        pieces = _checked_shards(rule, shards)
+        if not self.by_columns:
+            raise InputError(f"{rule} looks at whole rows, or remembers them; expected one matrix, not shards")
+        context = {"generator": context.get("generator"), "clients": context.get("clients")}
+        relative = self._checked_weights(pieces[0], weights, context)
+        rejected = tuple(sorted({row for piece in pieces for row in _non_finite_rows(piece)}))
+        self._check_bearable(rejected, len(pieces[0]))
+        finite = [row for row in range(len(pieces[0])) if row not in rejected]
+        rows = [piece[finite] if rejected else piece for piece in pieces]
+        cohort = self._cohort(pieces[0], relative, rejected, context, gram=Gram.of_shards(rows))
+        return [self._combine(replace(cohort, updates=piece)) for piece in rows]
+
     @abstractmethod
     def max_rejected(self, num_clients: int) -> int:
         """How many of `num_clients` rows the gate may hold back before the rule gives up.
@@ -198,6 +238,20 @@ class Aggregator(Sealed, ABC):
     def _combined(
         self, updates: Tensor, weights: Weights, context: RoundContext
     ) -> tuple[Cohort, tuple[int, ...], Tensor]:
+        relative, updates = self._checked_weights(updates, weights, context), updates.detach()
+        if self.shows_non_finite:
+            cohort = self._cohort(updates, relative, (), context)
+            vector = self._combine(cohort)
+            if surely_finite(vector):
+                return cohort, (), vector
+        products = swift_products(updates) if self.reads_products else None
+        rejected = _non_finite_rows(updates) if products is None else ()
+        self._check_bearable(rejected, len(updates))
+        cohort = self._cohort(updates, relative, rejected, context, products)
+        return cohort, rejected, self._combine(cohort)
+
+    def _checked_weights(self, updates: Tensor, weights: Weights, context: RoundContext) -> list[float]:
+        """The clients' relative weights, once all that was said of a round goes with its updates and with the rule."""
         rule, num_clients = type(self).__name__, len(updates)
         if self.draws and context.get("generator") is None:
             raise InputError(f"{rule}: draws random numbers; expected a generator, a new one for each call")
@@ -208,22 +262,17 @@ class Aggregator(Sealed, ABC):
         if self.needs_shapes and context.get("shapes") is None:
             raise InputError(f"{rule}: treats parameters one by one; expected shapes, by name in their order in a row")
         check_context(rule, context, updates)
+        self.max_rejected(num_clients)
+        return _relative_weights(rule, weights, num_clients)
+
+    def _check_bearable(self, rejected: tuple[int, ...], num_clients: int) -> None:
+        """Give up where the gate holds back more than the rule can lose."""
         max_rejected = self.max_rejected(num_clients)
-        relative, updates = _checked_weights(rule, weights, num_clients), updates.detach()
-        if self.shows_non_finite:
-            cohort = self._cohort(updates, relative, (), context)
-            vector = self._combine(cohort)
-            if surely_finite(vector):
-                return cohort, (), vector
-        products = swift_products(updates) if self.reads_products else None
-        rejected = _non_finite_rows(updates) if products is None else ()
         if len(rejected) > max_rejected or len(rejected) == num_clients:
             raise AggregationError(
-                f"{rule}: rows {list(rejected)} of {num_clients} hold NaN or infinity; at most "
+                f"{type(self).__name__}: rows {list(rejected)} of {num_clients} hold NaN or infinity; at most "
                 f"{min(max_rejected, num_clients - 1)} may be lost"
             )
-        cohort = self._cohort(updates, relative, rejected, context, products)
-        return cohort, rejected, self._combine(cohort)
 
     def _cohort(
         self,
@@ -232,6 +281,7 @@ class Aggregator(Sealed, ABC):
         rejected: tuple[int, ...],
         context: RoundContext,
         products: Tensor | None = None,
+        gram: Gram | None = None,
     ) -> Cohort:
         rule = type(self).__name__
         numbers = context.get("clients")
@@ -253,6 +303,7 @@ class Aggregator(Sealed, ABC):
             tuple(weight / total for weight in weights),
             len(rejected),
             context.get("generator") if self.draws else None,
+            gram=gram,
             products=products,
             clients=tuple(clients),
             server_update=None if server is None else server.detach(),
@@ -274,70 +325,6 @@ class Aggregator(Sealed, ABC):
         return vector
 
 
-class CoordinateRule(Aggregator):
-    """An aggregator that treats every coordinate for itself, such as the median.
-
-    A subclass reduces one chunk of columns. Chunks fit the processor's cache, and on the CPU a few
-    threads (`torch.get_num_threads()`, at most four) work on different chunks. Where the chunks end
-    depends on the shape only, so the result does not depend on the number of threads.
-
-    Attributes:
-        all_columns_at_once: give `reduce` the whole matrix, for a kernel that does its own splitting.
-        one_pass: whether `reduce` passes over each row once and keeps nothing but a total, as sums do: chunks are wider
-            then.
-    """
-
-    all_columns_at_once: bool = False
-    one_pass: ClassVar[bool] = False
-    sees_mixtures = True
-
-    @abstractmethod
-    def reduce(
-        self, chunk: Float[Tensor, "clients columns"], cohort: Cohort, scratch: Scratch
-    ) -> Float[Tensor, "columns"]:
-        """Aggregate some columns.
-
-        Args:
-            chunk: some columns of the rows that the rule sees; must not be written to.
-            cohort: all admitted rows and their weights.
-            scratch: buffers of this thread, for rules that want to allocate nothing.
-
-        Returns:
-            One value a column; copied before `scratch` is used again.
-        """
-
-    @abstractmethod
-    def share(
-        self, chunk: Float[Tensor, "clients columns"], cohort: Cohort, scratch: Scratch
-    ) -> Float[Tensor, "clients"]:
-        """Which part of these columns' aggregate each client contributed; sums to one."""
-
-    @final
-    def combine(self, cohort: Cohort) -> Float[Tensor, "parameters"]:
-        updates = cohort.updates
-        if self.all_columns_at_once:
-            return self.reduce(cohort.rows(slice(None)), cohort, Scratch())
-        vector = torch.empty(updates.shape[1], dtype=updates.dtype, device=updates.device)
-
-        def reduce(columns: slice, index: int, scratch: Scratch) -> None:
-            vector[columns] = self.reduce(cohort.rows(columns), cohort, scratch)
-
-        for_each_chunk(updates, reduce, wide=self.one_pass)
-        return vector
-
-    @final
-    def shares(self, cohort: Cohort) -> Float[Tensor, "clients"]:
-        updates = cohort.updates
-        chunks = column_chunks(updates)
-        totals = torch.empty(len(chunks), cohort.num_rows, dtype=torch.float64, device=updates.device)
-
-        def share(columns: slice, index: int, scratch: Scratch) -> None:
-            totals[index] = self.share(cohort.rows(columns), cohort, scratch).double() * (columns.stop - columns.start)
-
-        for_each_chunk(updates, share)
-        return totals.sum(0) / updates.shape[1]
-
-
 def _non_finite_rows(updates: Tensor) -> tuple[int, ...]:
     """Numbers of the rows that hold NaN or infinity."""
     # Both survive any sum. A finite row may overflow, so an odd sum is only a reason to look closely.
@@ -352,7 +339,7 @@ def surely_finite(vector: Tensor) -> bool:
     return -torch.finfo(vector.dtype).max < low and high < torch.finfo(vector.dtype).max
 
 
-def _checked_weights(rule: str, weights: Weights, num_clients: int) -> list[float]:
+def _relative_weights(rule: str, weights: Weights, num_clients: int) -> list[float]:
     if weights is None:
         return [1.0] * num_clients
     values = as_tensor(f"{rule}: weights", weights).detach().double()
@@ -365,3 +352,22 @@ def _checked_weights(rule: str, weights: Weights, num_clients: int) -> list[floa
         raise InputError(f"{rule}: at least one weight must be positive")
     relative: list[float] = (values / values.max()).tolist()
     return relative
+
+
+def _checked_shards(rule: str, shards: Sequence[Tensor]) -> list[Tensor]:
+    if isinstance(shards, Tensor | np.ndarray) or not shards or not all(isinstance(part, Tensor) for part in shards):
+        raise InputError(f"{rule}.on_shards: expected a list of matrices, the columns' pieces in order")
+    rows, dtype = len(shards[0]) if shards[0].ndim else 0, shards[0].dtype
+    for part in shards:
+        if (
+            part.ndim != 2
+            or len(part) != rows
+            or not part.numel()
+            or part.dtype != dtype
+            or not dtype.is_floating_point
+        ):
+            raise InputError(
+                f"{rule}.on_shards: expected pieces of the same rows, matrices of one floating dtype, got "
+                f"{[(str(piece.dtype), tuple(piece.shape)) for piece in shards]}"
+            )
+    return [part.detach() for part in shards]

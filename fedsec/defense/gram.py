@@ -133,10 +133,12 @@ class PreAggregator(Sealed, ABC):
     Attributes:
         draws: whether it draws random numbers.
         reads_products: whether it asks for inner products of the rows, see `Aggregator`.
+        by_columns: whether it needs nothing else of them, and remembers nothing, see `Aggregator`.
     """
 
     role: ClassVar[str] = "pre_aggregation"
     reads_products: ClassVar[bool] = True
+    by_columns: ClassVar[bool] = False
     draws: bool = False
 
     @final

@@ -62,7 +62,12 @@ class Gram:
             weights: of the rows, summing to one; equal by default. The center is one that half of them lie near.
             products: `swift_products(updates)`, where somebody has it already.
         """
-        return Gram(len(updates), lambda: _products(updates, references, weights, products))
+        return Gram(len(updates), lambda: _products([updates], references, weights, products))
+
+    @staticmethod
+    def of_shards(shards: Sequence[Float[Tensor, "clients columns"]], weights: Sequence[float] | None = None) -> "Gram":
+        """The Gram matrix of finite rows whose columns lie in several pieces, on any devices: theirs add up."""
+        return Gram(len(shards[0]), lambda: _products(shards, None, weights, None))
 
     def __len__(self) -> int:
         return self._count
@@ -137,19 +142,27 @@ class Gram:
 
 
 def _products(
-    updates: Tensor, references: Tensor | None, weights: Sequence[float] | None, products: Tensor | None
+    shards: Sequence[Tensor], references: Tensor | None, weights: Sequence[float] | None, products: Tensor | None
 ) -> tuple[Tensor, Tensor, float]:
-    unit = _unit(updates, references)
-    swift = _swift(updates, references, products)
-    inner = _about(updates, references, None, unit) if swift is None else swift
+    unit = _unit([*shards, *(() if references is None else (references,))])
+    swift = _sum([_swift(updates, references, products) for updates in shards])
+    inner = swift
+    if inner is None:
+        inner = torch.stack([_about(updates, references, None, unit) for updates in shards]).sum(0)
     distances, norms = _squared_distances(inner), inner.diagonal()
     close = distances < (_CLOSE if swift is None else CLOSE) * (norms[:, None] + norms)
     close.fill_diagonal_(False)
     if bool(close[:-1, :-1].any()):
-        rows = distances[: len(updates), : len(updates)]
+        rows = distances[: len(shards[0]), : len(shards[0])]
         central = central_row(rows, torch.tensor(weights or [1 / len(rows)] * len(rows), dtype=torch.float64))
-        inner = _about(updates, references, updates[central], unit)
+        inner = torch.stack([_about(updates, references, updates[central], unit) for updates in shards]).sum(0)
     return inner, norms, unit
+
+
+def _sum(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Of the parts; None where one is missing."""
+    given = [part for part in parts if part is not None]
+    return torch.stack(given).sum(0) if len(given) == len(parts) else None
 
 
 def _swift(updates: Tensor, references: Tensor | None, products: Tensor | None) -> Tensor | None:
@@ -220,11 +233,11 @@ def _squared_distances(inner: Tensor) -> Tensor:
     return distances.fill_diagonal_(0)
 
 
-def _unit(updates: Tensor, references: Tensor | None) -> float:
+def _unit(points: Sequence[Tensor]) -> float:
     """A power of two near the largest number, where squares of float64 would leave its range; else 1."""
-    if updates.dtype != torch.float64:
+    if points[0].dtype != torch.float64:
         return 1.0
-    largest = max(float(points.abs().amax()) for points in (updates, references) if points is not None)
+    largest = max(float(some.abs().amax()) for some in points)
     if largest == 0 or 1 / _SAFE < largest < _SAFE:
         return 1.0
     return float(2.0 ** (frexp(largest)[1] - 1))

@@ -78,6 +78,8 @@ class Pipeline(Aggregator):
         self.draws = self.rule.draws or any(drawing)
         reading = self.rule.reads_products or any(member.reads_products for member in self.pre_aggregators)
         self.reads_products = reading and not self.transforms  # those are about other rows
+        by_columns = self.rule.by_columns and all(member.by_columns for member in self.pre_aggregators)
+        self.by_columns = by_columns and not self.transforms
 
     @property
     def server(self) -> Aggregator:

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.defense.aggregation import Aggregator, CoordinateRule
+from fedsec.defense.aggregation import Aggregator
 from fedsec.defense.cohort import Cohort, RoundContext
+from fedsec.defense.coordinate import CoordinateRule
 from fedsec.defense.gram import GramRule
 from fedsec.defense.mixture_trial import LinearMixtures, RowMixtures, SampledMixtures, final_rule
 from fedsec.errors import AggregationError, InputError

@@ -1,0 +1,140 @@
+"""Rows whose columns lie in several pieces, against the whole rows."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fedsec.defense import Aggregator, Pipeline
+from fedsec.defenses import (
+    ARC,
+    CAF,
+    CGE,
+    MDA,
+    NNM,
+    RLR,
+    SMEA,
+    Bucketing,
+    Bulyan,
+    CenteredClipping,
+    ClipUpdate,
+    DnC,
+    DpFedAvg,
+    GeometricMedian,
+    Krum,
+    Meamed,
+    Mean,
+    Median,
+    MultiKrum,
+    SignMajority,
+    StaticClip,
+    TrimmedMean,
+)
+from fedsec.errors import AggregationError, InputError
+
+RULES: dict[str, Aggregator] = {
+    "mean": Mean(),
+    "median": Median(),
+    "trimmed mean": TrimmedMean(num_trimmed_per_side=2),
+    "meamed": Meamed(num_byzantine=2),
+    "sign majority": SignMajority(),
+    "rlr": RLR(threshold=3),
+    "krum": Krum(num_byzantine=2),
+    "multi-krum": MultiKrum(num_byzantine=2),
+    "geometric median": GeometricMedian(),
+    "mda": MDA(num_byzantine=2),
+    "smea": SMEA(num_byzantine=2),
+    "caf": CAF(num_byzantine=2),
+    "cge": CGE(num_byzantine=2),
+    "bulyan": Bulyan(num_byzantine=2),
+    "nnm, median": Pipeline([NNM(num_byzantine=2), Median()]),
+    "bucketing, krum": Pipeline([Bucketing(1), Krum(num_byzantine=2)]),
+    "clip, nnm, mean": Pipeline([StaticClip(1.0), NNM(num_byzantine=2), Mean()]),
+    "arc, trimmed mean": Pipeline([ARC(num_byzantine=2), TrimmedMean(num_trimmed_per_side=2)]),
+}
+
+
+def updates(rows: int = 11, columns: int = 23, dtype: torch.dtype = torch.float64) -> Tensor:
+    drawn = torch.randn(rows, columns, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    drawn[3] += 5
+    return drawn.to(dtype)
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(2)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("far", [0.0, 1e4])
+def test_pieces_give_what_the_whole_rows_give(rule: Aggregator, far: float) -> None:
+    whole = updates() * (1e-3 if far else 1) + far
+    weights = [1.0, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2]
+    expected = rule(whole, weights, generator=seeded())
+    pieces = rule.on_shards([whole[:, :9], whole[:, 9:10], whole[:, 10:]], weights, generator=seeded())
+    assert [len(piece) for piece in pieces] == [9, 1, 13]
+    torch.testing.assert_close(torch.cat(pieces), expected, rtol=1e-11, atol=1e-12)
+    (alone,) = rule.on_shards([whole], weights, generator=seeded())
+    assert torch.equal(alone, expected)
+
+
+@pytest.mark.parametrize("name", ["median", "trimmed mean", "krum", "bulyan"])
+def test_choices_are_the_same_to_the_bit(name: str) -> None:
+    whole = updates(dtype=torch.float32)
+    assert torch.equal(torch.cat(RULES[name].on_shards([whole[:, :9], whole[:, 9:]])), RULES[name](whole))
+
+
+def test_a_row_is_lost_in_all_pieces() -> None:
+    whole = updates()
+    whole[4, 2], whole[9, 22] = torch.nan, torch.inf
+    for name in ("median", "krum", "mean", "nnm, median"):
+        pieces = RULES[name].on_shards([whole[:, :9], whole[:, 9:]])
+        torch.testing.assert_close(torch.cat(pieces), RULES[name](whole), rtol=1e-12, atol=0)
+    whole[5, 12] = torch.nan
+    with pytest.raises(AggregationError, match=r"Krum: rows \[4, 5, 9\] of 11 hold NaN or infinity; at most 2"):
+        RULES["krum"].on_shards([whole[:, :9], whole[:, 9:]])
+
+
+def test_tiny_numbers_beside_a_piece_of_zeros() -> None:
+    whole = updates() * 1e-250
+    whole[:, 9:] = 0
+    torch.testing.assert_close(
+        torch.cat(RULES["geometric median"].on_shards([whole[:, :9], whole[:, 9:]])) * 1e250,
+        RULES["geometric median"](whole) * 1e250,
+    )
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        CenteredClipping(radius=1.0),
+        DnC(num_byzantine=2),
+        DpFedAvg(noise_multiplier=1.0),
+        Pipeline([ClipUpdate(1.0), Mean()]),
+        Pipeline([NNM(2), CenteredClipping(radius=1.0)]),
+    ],
+    ids=lambda rule: type(rule).__name__,
+)
+def test_rules_that_need_whole_rows_say_so(rule: Aggregator) -> None:
+    with pytest.raises(InputError, match="looks at whole rows, or remembers them; expected one matrix, not shards"):
+        rule.on_shards([updates()[:, :9], updates()[:, 9:]], generator=seeded())
+
+
+@pytest.mark.parametrize(
+    "shards",
+    [
+        [],
+        updates(),
+        [updates(), updates(10)],
+        [updates(), updates(dtype=torch.float32)],
+        [updates().long()],
+        [updates()[0]],
+        [updates()[:, :0]],
+        [[1.0]],
+    ],
+)
+def test_what_is_no_list_of_pieces(shards: Any) -> None:
+    with pytest.raises(InputError, match=r"Median\.on_shards: expected"):
+        Median().on_shards(shards)
+    with pytest.raises(InputError, match="draws random numbers; expected a generator"):
+        RULES["bucketing, krum"].on_shards([updates()])
