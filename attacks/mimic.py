@@ -60,7 +60,7 @@ class Mimic(UpdatePoisoning):
                 self.memory["target"] = torch.tensor(clients[place])
         else:
             place = clients.index(target)
-        view.report["client"] = float(clients[place])
+        view.report["client"] = str(clients[place])
         return rows[place].repeat(len(view.own), 1)
 
     def state(self) -> dict[str, Tensor]:

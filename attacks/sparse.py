@@ -68,7 +68,7 @@ class Sparse(UpdatePoisoning):
             count = max(1, round(self.density * len(sensitivity)))
             self.mask = torch.zeros(len(sensitivity), dtype=torch.bool, device=sensitivity.device)
             self.mask[sensitivity.sort(descending=True, stable=True).indices[:count]] = True
-        sizes = torch.where(self.mask, self.scale, z)
+        sizes = torch.full_like(spread.std, z).masked_fill_(self.mask, self.scale)
         return colluding(spread.mean - sizes * spread.std, view, spread, self.scatter)
 
     def state(self) -> dict[str, Tensor]:
