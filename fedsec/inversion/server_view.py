@@ -34,7 +34,7 @@ BatchStatistics = Literal["none", "running", "sent", "batch"]
 
 none: nothing, and its own images make the statistics (train mode).
 running: it assumes that the client used the broadcast running averages (eval mode).
-sent: what the running averages that the client sent tell of its batch; see `fedsec.threat.sent_statistics`.
+sent: what the running averages that the client sent tell of its batch; see `fedsec.threat.observed.sent_statistics`.
 batch: mean and variance of the client's batch at every such layer, granted.
 """
 

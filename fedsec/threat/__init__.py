@@ -6,21 +6,21 @@
 
 from fedsec.threat.attack import ByzantineAttack
 from fedsec.threat.backdoor import BackdoorPoisoning, PatternBackdoor
-from fedsec.threat.client_loss import ClientLoss
 from fedsec.threat.defense_trial import DefenseTrial, MixtureTrial, Objective
 from fedsec.threat.distortion import Distortion
 from fedsec.threat.feature_inversion import FeatureInversion, FeatureObservation
 from fedsec.threat.inversion import Inversion, Snapshot
 from fedsec.threat.knowledge import Knowledge, KnowledgePoisoning
 from fedsec.threat.line_search import largest_on_line
-from fedsec.threat.local_steps import LocalSteps
 from fedsec.threat.machine import AttackerMachine
 from fedsec.threat.observation import Observation
-from fedsec.threat.pixel_scale import PixelScale
+from fedsec.threat.observed.client_loss import ClientLoss
+from fedsec.threat.observed.local_steps import LocalSteps
+from fedsec.threat.observed.pixel_scale import PixelScale
+from fedsec.threat.observed.sent_statistics import sent_statistics
 from fedsec.threat.poisoning import AttackerView, DataPoisoning, UpdatePoisoning
 from fedsec.threat.probes import Probe
 from fedsec.threat.reconstruction import Reconstruction
-from fedsec.threat.sent_statistics import sent_statistics
 
 __all__ = [
     "AttackerMachine",

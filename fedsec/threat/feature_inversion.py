@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fedsec.errors import InputError
 from fedsec.threat.inversion import Snapshot, Watch
-from fedsec.threat.pixel_scale import PixelScale
+from fedsec.threat.observed.pixel_scale import PixelScale
 from fedsec.threat.reconstruction import Reconstruction
 from fedsec.threat.sealed import Sealed, unmodified
 

@@ -11,14 +11,20 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from fedsec.errors import InputError
-from fedsec.threat.client_loss import ClientLoss, Reduction, client_loss
 from fedsec.threat.distortion import Distortion
-from fedsec.threat.functional_dropout import calls_dropout
-from fedsec.threat.local_steps import LocalSteps
-from fedsec.threat.pixel_scale import PixelScale
-from fedsec.threat.private_model import DROPOUT_REMARK, private_model, unwrapped
-from fedsec.threat.received import checked_labels, checked_statistics, checked_update, named, parameters_and_buffers
-from fedsec.threat.sent_statistics import sent_statistics
+from fedsec.threat.observed.client_loss import ClientLoss, Reduction, client_loss
+from fedsec.threat.observed.functional_dropout import calls_dropout
+from fedsec.threat.observed.local_steps import LocalSteps
+from fedsec.threat.observed.pixel_scale import PixelScale
+from fedsec.threat.observed.private_model import DROPOUT_REMARK, private_model, unwrapped
+from fedsec.threat.observed.received import (
+    checked_labels,
+    checked_statistics,
+    checked_update,
+    named,
+    parameters_and_buffers,
+)
+from fedsec.threat.observed.sent_statistics import sent_statistics
 
 __all__ = ["Observation"]
 
@@ -175,8 +181,8 @@ class Observation:
         """From a client's state after local training minus the broadcast one, by name.
 
         Running statistics of batch normalization that were sent give away the batch's own: exactly after one step,
-        approximately after several (see `fedsec.threat.sent_statistics`). They may lie in the difference, as in one of
-        two state dicts, or come by themselves.
+        approximately after several (see `fedsec.threat.observed.sent_statistics`). They may lie in the difference, as
+        in one of two state dicts, or come by themselves.
 
         Args:
             model: as broadcast.

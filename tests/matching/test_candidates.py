@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedsec.errors import InputError
 from fedsec.matching.candidates import Candidates
 from fedsec.threat import LocalSteps, Observation
-from fedsec.threat.client_loss import client_loss
+from fedsec.threat.observed.client_loss import client_loss
 
 SHAPE = (1, 6, 6)
 

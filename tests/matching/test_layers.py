@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedsec.matching.layers import LayerGradients
 from fedsec.models import build
-from fedsec.threat.client_loss import client_loss
+from fedsec.threat.observed.client_loss import client_loss
 
 CLASSES = 3
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fedsec.errors import InputError
 from fedsec.threat import ClientLoss, Distortion, LocalSteps, Observation, PixelScale
-from fedsec.threat.client_loss import Reduction
+from fedsec.threat.observed.client_loss import Reduction
 
 SHAPE = (1, 2, 2)
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedsec.errors import InputError
-from fedsec.threat.client_loss import client_loss
+from fedsec.threat.observed.client_loss import client_loss
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "mse", "bce"])

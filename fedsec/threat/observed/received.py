@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from fedsec.errors import InputError
-from fedsec.threat.private_model import WRAPPERS
+from fedsec.threat.observed.private_model import WRAPPERS
 
 __all__ = ["checked_labels", "checked_statistics", "checked_update", "named", "parameters_and_buffers"]
 

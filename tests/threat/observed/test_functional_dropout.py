@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsec.threat import Observation
-from fedsec.threat.functional_dropout import calls_dropout
+from fedsec.threat.observed.functional_dropout import calls_dropout
 
 
 class Own(nn.Module):
