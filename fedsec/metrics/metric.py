@@ -10,9 +10,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 Better = Literal["higher", "lower", "neither"]
-Source = Literal["evaluation", "probe", "effort", "robustness", "privacy", "cost", "inversion", "observation"]
+Source = Literal[
+    "evaluation", "probe", "effort", "robustness", "detection", "time", "privacy", "cost", "inversion", "observation"
+]
 """Who measures it: evaluation of the model on the test set; a probe that an attack brings; what attackers spend; the
-aggregation of the rounds; an accountant; the cost model; what an inversion reconstructed or how often it could look."""
+aggregation of the rounds; whom its rule suspects; a clock; an accountant; the cost model; what an inversion
+reconstructed or how often it could look."""
 Scale = Literal["number", "fraction", "significant", "count", "bytes", "operations"]
 """How it is written: decimals; a percentage; three significant digits; a whole number; three digits and a unit."""
 
@@ -168,6 +171,11 @@ def _count(name: str, about: str, better: Better = "neither", source: Source = "
     return Metric(name, about, better, source, "count", low=0.0)
 
 
+def _detection(name: str, header: str, about: str) -> Metric:
+    missing = "its rule does not say whom it leaves out, or there was nobody to find"
+    return Metric(name, about, "higher", "detection", "fraction", header=header, missing=missing)
+
+
 _PSNR = Metric("psnr", "peak signal-to-noise ratio of reconstructions", "higher", "inversion", digits=1, unit="dB")
 _SSIM = Metric("ssim", "structural similarity of reconstructions", "higher", "inversion", low=-1.0, high=1.0)
 _ROWS = (
@@ -191,6 +199,39 @@ _ROWS = (
     _epsilon("epsilon", "example", "the largest that any client's examples have spent", "dp_sgd"),
     _epsilon("user_epsilon", "client", "what released models have spent of every client's privacy", "dp_fedavg"),
     Metric("byzantine_influence", "share of Byzantine clients in the aggregate", "lower", "robustness", "fraction"),
+    Metric(
+        "accuracy_worst_class_mix",
+        "accuracy of the global model for the honest client that it serves worst: the classes' recalls, weighted by "
+        "that client's own shares of the classes",
+        "higher",
+        scale="fraction",
+        header="worst class mix (%)",
+        missing="only classifiers of one global model have one",
+    ),
+    _detection("detection_precision", "precision (%)", "share of Byzantine clients among those left out"),
+    _detection("detection_recall", "recall (%)", "share of Byzantine clients' updates that were left out"),
+    replace(
+        _detection("honest_excluded", "honest left out (%)", "share of honest clients' updates that were left out"),
+        better="lower",
+    ),
+    _count(
+        "rounds_with_broken_condition",
+        "rounds with too few clients for the rule, which were skipped or in which it was relaxed",
+        "lower",
+    ),
+    _count(
+        "rounds_with_too_many_byzantine",
+        "rounds with more Byzantine clients than the rule withstands of so many",
+        "lower",
+    ),
+    replace(
+        Metric("aggregation_seconds", "mean time that the server took to aggregate a round", "lower", "time"),
+        scale="significant",
+        low=0.0,
+        unit="s",
+        header="aggregation (s)",
+        missing="nothing is aggregated",
+    ),
     _count("rejected_updates", "updates thrown away since they were not finite"),
     _count("rounds_with_byzantine_majority", "rounds in which at least half of the clients were Byzantine", "lower"),
     replace(

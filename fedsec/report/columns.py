@@ -69,6 +69,7 @@ class _Entry:
 
 _COSTS = _columns(*of_source("cost"))
 _LEAKAGE = _columns("psnr", "ssim", "lpips", "recovered", "label_accuracy")
+_DETECTION = _columns(*of_source("detection"), "accuracy_worst_class_mix")
 _EPSILONS = _columns(*of_source("privacy"))
 
 
@@ -104,6 +105,9 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
     if further := _further(done):
         parts = [f"{column.metric.name}: {column.metric.about}" for column in further]
         drawn.append(_draw("what else was measured", summary, [main, *further], parts, width))
+    if any(value_of(record, "honest_excluded") is not None for record in done):
+        parts = [f"{column.title}: {column.metric.about}" for column in _DETECTION]
+        drawn.append(_draw("whom rules left out", summary, [main, *_DETECTION], parts, width))
     if any(map(inverted, done)):
         # Without weights no cell has LPIPS, and `fedsec.report.remarks` says how to get it.
         seen = any(value_of(record, "lpips") is not None for record in done)

@@ -24,7 +24,13 @@ def remarks(records: Sequence[Record]) -> list[str]:
         records: the cells' records.
     """
     done = [record for record in records if record.get("status") == "done"]
-    return [*_divergences(done), *_nothing_learned(done), *_attacks(done), *_unmeasured(done)]
+    return [
+        *_divergences(done),
+        *_nothing_learned(done),
+        *_attacks(done),
+        *_broken_conditions(done),
+        *_unmeasured(done),
+    ]
 
 
 def _divergences(done: Sequence[Record]) -> list[str]:
@@ -99,6 +105,29 @@ def _attacks(done: Sequence[Record]) -> list[str]:
     for remark, places in cells.items():
         rest = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
         notes.append(f"note: {remark}: {'; '.join(places[:_MOST_NAMED])}{rest}")
+    return notes
+
+
+_BROKEN = {
+    "rounds_with_broken_condition": "too few clients took part for the rule, which was {handled}, in some rounds of",
+    "rounds_with_too_many_byzantine": "more Byzantine clients took part than the rule withstands, in some rounds of",
+}
+
+
+def _broken_conditions(done: Sequence[Record]) -> list[str]:
+    """In which cells rounds did not meet the condition under which the rule promises anything."""
+    notes = []
+    for metric, what in _BROKEN.items():
+        handled = {"skip": "left out", "relax": "relaxed"}
+        cells: dict[str, list[str]] = {}
+        for record in done:
+            if rounds := value_of(record, metric):
+                federation = (record.get("config") or {}).get("federation") or {}
+                said = what.format(handled=handled.get(str(federation.get("broken_condition")), "left out or relaxed"))
+                cells.setdefault(said, []).append(f"{describe(record['cell'])} ({rounds:.0f} rounds)")
+        for said, places in cells.items():
+            rest = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
+            notes.append(f"note: {said} {len(places)} cells: {'; '.join(places[:_MOST_NAMED])}{rest}")
     return notes
 
 

@@ -16,6 +16,7 @@ from fedsec.federation.updates import Federation
 from fedsec.metrics.metric import described, of_source
 from fedsec.privacy import Ledger
 from fedsec.runs.cell_files import CellFiles
+from fedsec.runs.detection import Exclusions, worst_class_mix
 from fedsec.runs.experiment import Experiment, build_experiment, finite
 from fedsec.runs.provenance import provenance
 from fedsec.runs.round_summary import in_short, over_rounds, reported
@@ -111,6 +112,7 @@ def run_cell(
     with files.open_log(history) as log:
         primary = described(federation.metric_names[0])
         # Of a finished round only what the record needs: with a thousand clients its line takes 80 kB of memory.
+        exclusions = Exclusions(history)
         history = [in_short(line, primary) for line in history]
         before = time.perf_counter()
         for result in federation.run():
@@ -120,6 +122,7 @@ def run_cell(
                 line["leakage"] = curious.take(result.round)
             before = now
             history.append(in_short(line, primary))
+            exclusions.add(line)
             log.append(line)
             on_round(result.round, federation.rounds, _finite(result.metrics))
             if (
@@ -137,7 +140,7 @@ def run_cell(
     shared = federation.local_updates if isinstance(federation, Federation) else None
     if isinstance(shared, SharedUpdates):
         made_with = {**made_with, **shared.kept_from}
-    record = {**_record(experiment, axes, history, settings), "goes_on": goes_on}
+    record = {**_record(experiment, axes, history, exclusions, settings), "goes_on": goes_on}
     return files.finish(record, federation.weights(), made_with)
 
 
@@ -166,9 +169,21 @@ def _line(result: RoundResult, seconds: float, primary: str) -> dict[str, Any]:
         "cost": None if result.cost is None else asdict(result.cost),
         **({} if result.attacker_flops is None else {"attacker_flops": result.attacker_flops}),
         **_spent(result),
+        **_of_aggregation(result),
         **({"attack": reported(result.attack)} if result.attack else {}),
         "seconds": round(seconds, 4),
     }
+
+
+def _of_aggregation(result: RoundResult) -> dict[str, Any]:
+    """What the server's rule says of a round, where it says anything."""
+    said = {
+        "suspected": None if result.suspected is None else list(result.suspected),
+        "withstands": result.withstands,
+        "broken": result.broken or None,
+        "aggregation_seconds": result.aggregation_seconds and round(result.aggregation_seconds, 6),
+    }
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _spent(result: RoundResult) -> dict[str, Any]:
@@ -200,7 +215,11 @@ def _guarantees(experiment: Experiment) -> list[dict[str, Any]]:
 
 
 def _record(
-    experiment: Experiment, axes: dict[str, str], history: list[dict[str, Any]], settings: TaskSettings
+    experiment: Experiment,
+    axes: dict[str, str],
+    history: list[dict[str, Any]],
+    exclusions: Exclusions,
+    settings: TaskSettings,
 ) -> dict[str, Any]:
     federation = experiment.federation
     primary = described(federation.metric_names[0])
@@ -221,6 +240,8 @@ def _record(
             "diverged_in_round": next((line["round"] for line in history if line.get("diverged")), None),
             "rejected_updates": sum(line["num_rejected"] for line in history),
             "rounds_with_byzantine_majority": len(majorities) if experiment.threat.num_byzantine else 0,
+            **_worst_class_mix(experiment, last),
+            **_of_rules(history, exclusions),
             **_costs(history),
             **_effort(history),
             **{name: last[name] for name in ("epsilon", "user_epsilon") if name in last},
@@ -234,11 +255,34 @@ def _record(
         **({"attack_report": report} if (report := over_rounds(history)) else {}),
         "seconds": round(sum(line["seconds"] for line in history), 3),
         "byzantine": sorted(experiment.threat.fixed),
+        **({"exclusions": by_client} if (by_client := exclusions.by_client()) else {}),
         "parameters": experiment.federation.num_parameters,
         "engine": experiment.federation.engine,
         "dataset_source": experiment.dataset.source,
         "config": experiment.config.model_dump(mode="json"),
         "environment": environment(settings.device, settings.threads),
+    }
+
+
+def _worst_class_mix(experiment: Experiment, last: Mapping[str, Any]) -> dict[str, float | None]:
+    """The accuracy of a global model for the honest client that it serves worst; nothing for other models and tasks."""
+    recall = last.get("per_class_accuracy")
+    if recall is None or last["worst_client"] is not None:
+        return {}
+    byzantine = sorted(experiment.threat.fixed)
+    return {"accuracy_worst_class_mix": worst_class_mix(recall, experiment.counts, byzantine)}
+
+
+def _of_rules(history: list[dict[str, Any]], exclusions: Exclusions) -> dict[str, float | None]:
+    """What the server's rule did over the rounds; nothing where nothing is aggregated."""
+    seconds = [line["aggregation_seconds"] for line in history if "aggregation_seconds" in line]
+    if not seconds:
+        return {}
+    return {
+        **exclusions.metrics(),
+        "rounds_with_broken_condition": sum("broken" in line for line in history),
+        "rounds_with_too_many_byzantine": sum(line["too_many_byzantine"] for line in history),
+        "aggregation_seconds": fmean(seconds),
     }
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _ENGINE = (
     *("data", "defense", "engine", "federation", "metrics", "models", "privacy", "tasks", "threat"),
     *("seeds.py", "randomness.py"),
-    *(f"runs/{name}.py" for name in ("cell", "experiment", "partitioned", "round_summary", "shared_updates")),
+    *(f"runs/{name}.py" for name in ("cell", "detection", "experiment", "partitioned")),
+    *(f"runs/{name}.py" for name in ("round_summary", "shared_updates")),
     *(f"scenario/{name}.py" for name in ("algorithm", "config", "federation_config", "inversion_config")),
     *(
         f"scenario/{name}.py"

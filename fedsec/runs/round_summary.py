@@ -8,7 +8,7 @@ from typing import Any
 from fedsec.metrics.metric import Metric
 from fedsec.runs.experiment import finite
 
-_BY_CLIENT = ("clients", "byzantine_in_round", "rejected", "influence", "dropped", "spent")
+_BY_CLIENT = ("clients", "byzantine_in_round", "rejected", "influence", "dropped", "spent", "suspected")
 
 
 def in_short(line: Mapping[str, Any], primary: Metric) -> dict[str, Any]:
@@ -26,6 +26,8 @@ def in_short(line: Mapping[str, Any], primary: Metric) -> dict[str, Any]:
         "byzantine_influence": sum(share for share, client in influence if client in attackers),
         # A round may have no clients at all.
         "byzantine_majority": 0 < len(line["clients"]) <= 2 * len(line["byzantine_in_round"]),
+        # More than the rule withstands, whatever it says of lost rows where it withstands nobody.
+        "too_many_byzantine": len(line["byzantine_in_round"]) > line.get("withstands", len(line["clients"])),
         "num_rejected": len(line["rejected"]),
         "worst_client": None if line[own] is None else _worst_client(line, line[own], primary),
     }

@@ -49,7 +49,8 @@ class Tiny:
             result = json.loads((folder / "result.json").read_text())
             lines = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
             for line in lines:
-                del line["seconds"]
+                del line["seconds"], line["aggregation_seconds"]
+            del result["metrics"]["aggregation_seconds"]
             model = (folder / "model.safetensors").read_bytes()
             content[record["id"]] = (result["metrics"], result["byzantine"], result["config"], lines, model)
         return content

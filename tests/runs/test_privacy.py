@@ -235,14 +235,13 @@ def finish(made: CellConfig, root: Path, on_round: OnRound = lambda *_: None) ->
 
 def left(folder: Path) -> tuple[Any, ...]:
     """All that a run left but how long it took and what somebody made of its messages."""
-    rounds = [
-        {name: value for name, value in line.items() if name not in ("seconds", "leakage")} for line in lines(folder)
-    ]
+    apart = ("seconds", "aggregation_seconds", "leakage")
+    rounds = [{name: value for name, value in line.items() if name not in apart} for line in lines(folder)]
     result = json.loads((folder / "result.json").read_text())
     numbers = {
         name: value
         for name, value in result["metrics"].items()
-        if name not in (*of_source("inversion"), "rounds_reconstructed")
+        if name not in (*of_source("inversion", "time"), "rounds_reconstructed")
     }
     return rounds, numbers, result["privacy"], (folder / "model.safetensors").read_bytes()
 
