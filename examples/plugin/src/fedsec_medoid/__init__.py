@@ -1,0 +1,1 @@
+"""A robust rule and an attack, brought to fedsec from outside."""
