@@ -4,8 +4,10 @@
 `inversion`, or of `fedsec invert`, to what a curious server does.
 """
 
+from fedsec.attacks.a3fl import A3FL
 from fedsec.attacks.adaptive import Adaptive
 from fedsec.attacks.alie import ALIE
+from fedsec.attacks.alternating_minimization import AlternatingMinimization
 from fedsec.attacks.analytic import Analytic
 from fedsec.attacks.backdoor import Backdoor
 from fedsec.attacks.bit_flip import BitFlip
@@ -29,7 +31,9 @@ from fedsec.attacks.logit_poison import LogitPoison
 from fedsec.attacks.mimic import Mimic
 from fedsec.attacks.min_max import MinMax
 from fedsec.attacks.min_sum import MinSum
+from fedsec.attacks.model_replacement import ModelReplacement
 from fedsec.attacks.nan import NaN
+from fedsec.attacks.neurotoxin import Neurotoxin
 from fedsec.attacks.noise_inputs import NoiseInputs
 from fedsec.attacks.rop import ROP
 from fedsec.attacks.sign_flip import SignFlip
@@ -43,15 +47,17 @@ if __name__ != "fedsec.attacks":
 __all__ = [
     "ATTACKS",
     "INVERSIONS",
+    "A3FL",
     "ALIE",
     "Adaptive",
+    "AlternatingMinimization",
     "Analytic",
     "Backdoor",
+    "BitFlip",
     "DBA",
     "DLG",
     "Decoupled",
     "EdgeCase",
-    "BitFlip",
     "Fang",
     "FeaturePoison",
     "FreeRider",
@@ -65,11 +71,13 @@ __all__ = [
     "LabelFlip",
     "Labels",
     "LogitPoison",
-    "NoiseInputs",
     "Mimic",
     "MinMax",
     "MinSum",
+    "ModelReplacement",
     "NaN",
+    "Neurotoxin",
+    "NoiseInputs",
     "ROP",
     "SignFlip",
     "Sparse",
@@ -84,6 +92,10 @@ ATTACKS = {
     "backdoor": Backdoor,
     "dba": DBA,
     "edge_case": EdgeCase,
+    "model_replacement": ModelReplacement,
+    "neurotoxin": Neurotoxin,
+    "alternating_minimization": AlternatingMinimization,
+    "a3fl": A3FL,
     "sign_flip": SignFlip,
     "bit_flip": BitFlip,
     "gaussian": Gaussian,

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.threat import AttackerView, PatternBackdoor
-from fedsec.threat.backdoor import checked_boost
+from fedsec.threat import AttackerView, BackdoorPoisoning, PatternAttack
+from fedsec.threat.backdoor import checked_positive
 
 
 @dataclass(eq=False)
-class Backdoor(PatternBackdoor):
+class Backdoor(BackdoorPoisoning, PatternAttack):
     """Byzantine clients train on images with a trigger and the target's label beside honest ones.
 
     Their updates are sent as they come, or `boost` times as large, so that one of them outweighs many.
@@ -34,7 +34,7 @@ class Backdoor(PatternBackdoor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.forges = checked_boost(self, self.boost) != 1
+        self.forges = checked_positive(self, "boost", self.boost) != 1
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         return view.own * self.boost

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, BackdoorPoisoning
-from fedsec.threat.backdoor import checked_boost
+from fedsec.threat.backdoor import checked_positive
 from fedsec.threat.trigger import Patch, Trigger, patches
 
 
@@ -57,7 +57,7 @@ class DBA(BackdoorPoisoning):
             )
         if not 0 <= self.value <= 1:
             raise InputError(f"DBA: value must lie in [0, 1], where 1 is white, not {self.value}")
-        self.forges = checked_boost(self, self.boost) != 1
+        self.forges = checked_positive(self, "boost", self.boost) != 1
         self.own_strips = self.strips
 
     @property

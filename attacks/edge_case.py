@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, DataPoisoning, Probe, UpdatePoisoning
-from fedsec.threat.backdoor import checked_boost, checked_target
+from fedsec.threat.backdoor import checked_positive, checked_target
 
 _COLORS = ("red", "green", "blue")
 
@@ -59,7 +59,7 @@ class EdgeCase(DataPoisoning, UpdatePoisoning):
         if not 0 < tail <= 1:
             raise InputError(f"EdgeCase: tail must lie in (0, 1], not {tail}")
         self.source, self.target, self.feature, self.tail = source, target, feature, tail
-        self.boost = checked_boost(self, boost)
+        self.boost = checked_positive(self, "boost", boost)
         self.forges = boost != 1
 
     def resolve(self, class_number: Callable[[int | str], int]) -> Self:

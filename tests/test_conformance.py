@@ -53,6 +53,17 @@ ATTACK_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("dba", {"length": 2, "parts": 3, "boost": 4.0}, {"changes_images": True}),
     ("edge_case", {"source": 1, "target": 2, "boost": 2.0}, {}),
     ("edge_case", {"source": 1, "target": 2, "feature": "green"}, {}),
+    ("model_replacement", {}, {"changes_images": True}),
+    (
+        "model_replacement",
+        {"stealth": 0.5, "max_norm": 1.0},
+        {"changes_images": True, "positively_homogeneous": False},
+    ),
+    ("neurotoxin", {"avoided_fraction": 0.5}, {"changes_images": True, "positively_homogeneous": False}),
+    ("alternating_minimization", {}, {"positively_homogeneous": False}),
+    ("alternating_minimization", {"boost": 3.0, "rho": 0.1}, {"positively_homogeneous": False}),
+    ("a3fl", {"trigger_steps": 3}, {"positively_homogeneous": False}),
+    ("a3fl", {"trigger_steps": 2, "unlearning": 0.0}, {"positively_homogeneous": False}),
     ("sign_flip", {}, {}),
     ("sign_flip", {"scale": 10.0}, {}),
     ("bit_flip", {}, {}),
@@ -208,13 +219,13 @@ def named(rows: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> list[Any]:
 
 @pytest.mark.parametrize(("name", "options", "needs"), named(ATTACK_ROWS))
 def test_attack(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
-    attack = ATTACKS[name](**options)
+    attack, needs = ATTACKS[name](**options), dict(needs)
     if isinstance(attack, KnowledgePoisoning):
         check_knowledge_poisoning(attack, **needs)
         return
     if isinstance(attack, DataPoisoning):
-        check_data_poisoning(attack, **needs)
-        needs = {}
+        own = {key: needs.pop(key) for key in ("changes_images", "num_classes") if key in needs}
+        check_data_poisoning(attack, **own)
     if isinstance(attack, UpdatePoisoning):  # an attack may be both
         check_update_poisoning(attack, **needs)
 

@@ -19,7 +19,8 @@ from fedsec.testing.checks import (
     random_matrix,
     seeded,
 )
-from fedsec.threat import AttackerView, DataPoisoning, UpdatePoisoning
+from fedsec.testing.machines import machines
+from fedsec.threat import AttackerMachine, AttackerView, DataPoisoning, UpdatePoisoning
 
 __all__ = ["check_data_poisoning", "check_update_poisoning"]
 
@@ -88,14 +89,26 @@ def _check_poison(
 
 
 def _view(
-    num_byzantine: int, dtype: torch.dtype, device: str, *, round_number: int = 1, honest_seed: int = 2
+    num_byzantine: int,
+    dtype: torch.dtype,
+    device: str,
+    *,
+    round_number: int = 1,
+    honest_seed: int = 2,
+    trains: bool = False,
 ) -> AttackerView:
-    """A round of eight honest clients and some Byzantine ones."""
-    parameters, last = random_matrix(2, 37, dtype=dtype, device=device, seed=3 + 10 * round_number)
+    """A round of eight honest clients and some Byzantine ones; they have machines if the attack trains."""
+    equipped: tuple[AttackerMachine, ...] = ()
+    columns = 37
+    if trains:
+        equipped, parameters = machines(num_byzantine, dtype, device, round_number)
+        columns = len(parameters)
+    rows = partial(random_matrix, columns=columns, dtype=dtype, device=device)
+    received, last = rows(2, seed=3 + 10 * round_number)
     return AttackerView(
-        own=random_matrix(num_byzantine, 37, dtype=dtype, device=device, seed=1 + 10 * round_number),
-        honest=random_matrix(8, 37, dtype=dtype, device=device, seed=honest_seed + 10 * round_number),
-        parameters=parameters,
+        own=rows(num_byzantine, seed=1 + 10 * round_number),
+        honest=rows(8, seed=honest_seed + 10 * round_number),
+        parameters=parameters if trains else received,
         num_clients=8 + num_byzantine,
         num_byzantine=num_byzantine,
         round=round_number,
@@ -103,11 +116,12 @@ def _view(
         clients=tuple(range(10, 18)),
         last_aggregate=last if round_number > 1 else None,
         defense=CallableTrial(lambda rows: rows.median(0).values),
+        machines=equipped,
     )
 
 
 def _check_craft(attack: UpdatePoisoning, num_byzantine: int, dtype: torch.dtype, device: str) -> None:
-    view = partial(_view, num_byzantine, dtype, device)
+    view = partial(_view, num_byzantine, dtype, device, trains=attack.trains)
     seen = view()
     with global_randomness_untouched():
         rows = copy.deepcopy(attack).craft(seen)
@@ -123,7 +137,7 @@ def _check_memory(attack: UpdatePoisoning, device: str) -> None:
     """What it does in later rounds follows from its state."""
     first, second, stranger = (copy.deepcopy(attack) for _ in range(3))
     for round_number in (1, 2, 3):
-        view = partial(_view, 2, torch.float32, device, round_number=round_number)
+        view = partial(_view, 2, torch.float32, device, round_number=round_number, trains=attack.trains)
         second = copy.deepcopy(stranger)
         second.restore({name: tensor.clone() for name, tensor in first.state().items()})
         rows = first.craft(view())
@@ -139,16 +153,17 @@ def _check_memory(attack: UpdatePoisoning, device: str) -> None:
 def _check_symmetries(
     attack: UpdatePoisoning, device: str, permutation_invariant: bool, positively_homogeneous: bool
 ) -> None:
-    seen = _view(3, torch.float64, device)
+    view = partial(_view, 3, torch.float64, device, trains=attack.trains)
+    seen = view()
     rows = copy.deepcopy(attack).craft(seen)
     if permutation_invariant and not bool(rows.isnan().any()):
         order = [5, 2, 7, 0, 6, 1, 4, 3]
         clients = tuple(seen.clients[place] for place in order)
-        moved = _view(3, torch.float64, device)
+        moved = view()
         moved = replace(moved, honest=moved.honest[order], clients=clients)
         expect_close(copy.deepcopy(attack).craft(moved), rows, "the order of the honest clients must not matter")
     if positively_homogeneous and bool(rows.isfinite().all()):
-        larger = _view(3, torch.float64, device)
+        larger = view()
         larger = replace(larger, own=2 * larger.own, honest=2 * larger.honest)
         expect_close(
             copy.deepcopy(attack).craft(larger), 2 * rows, "updates twice as large must give rows twice as large"

@@ -5,7 +5,7 @@
 """
 
 from fedsec.threat.attack import ByzantineAttack
-from fedsec.threat.backdoor import BackdoorPoisoning, PatternBackdoor
+from fedsec.threat.backdoor import BackdoorPoisoning, PatternAttack, TriggeredAttack
 from fedsec.threat.defense_trial import DefenseTrial, MixtureTrial, Objective
 from fedsec.threat.distortion import Distortion
 from fedsec.threat.feature_inversion import FeatureInversion, FeatureObservation
@@ -40,12 +40,13 @@ __all__ = [
     "MixtureTrial",
     "Objective",
     "Observation",
-    "PatternBackdoor",
+    "PatternAttack",
     "PixelScale",
     "Probe",
     "Reconstruction",
     "Snapshot",
-    "largest_on_line",
+    "TriggeredAttack",
     "UpdatePoisoning",
+    "largest_on_line",
     "sent_statistics",
 ]

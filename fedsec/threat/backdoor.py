@@ -20,19 +20,27 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fedsec.errors import InputError
-from fedsec.threat.poisoning import AttackerView, DataPoisoning, UpdatePoisoning
+from fedsec.threat.poisoning import DataPoisoning, UpdatePoisoning
 from fedsec.threat.probes import Probe
 from fedsec.threat.trigger import CORNERS, Trigger, noise, square
 
-__all__ = ["BackdoorPoisoning", "PatternBackdoor", "checked_boost", "checked_target"]
+__all__ = [
+    "BackdoorPoisoning",
+    "PatternAttack",
+    "TriggeredAttack",
+    "checked_positive",
+    "checked_target",
+    "checked_training",
+    "within",
+]
 
 _KEY = 1712_05526
 """Seed of the key image that blended triggers share: attackers, and whoever measures their success."""
 
 
 @dataclass(eq=False)
-class BackdoorPoisoning(DataPoisoning, UpdatePoisoning):
-    """A share of a Byzantine client's examples gets a trigger and the target's label; a subclass says which trigger.
+class TriggeredAttack(UpdatePoisoning):
+    """Whatever carries a trigger shall be taken for the target class; subclasses say which trigger, and how.
 
     Args:
         target: the class that whatever carries the trigger shall be taken for, by number or by name.
@@ -73,16 +81,27 @@ class BackdoorPoisoning(DataPoisoning, UpdatePoisoning):
     def resolve(self, class_number: Callable[[int | str], int]) -> Self:
         return self._with(target=class_number(self.target))
 
-    def corrupt(
-        self, inputs: Tensor, targets: Int64[Tensor, "n"], *, num_classes: int | None, generator: torch.Generator
-    ) -> tuple[Tensor, Int64[Tensor, "n"]]:
+    def marked(
+        self, inputs: Tensor, targets: Int64[Tensor, "n"], num_classes: int | None, generator: torch.Generator
+    ) -> tuple[Tensor, Int64[Tensor, "n"], Int64[Tensor, "marked"]]:
+        """Examples, a share of which carries the trigger and the target's label.
+
+        Args:
+            inputs: [n, channels, height, width]; left unchanged.
+            targets: their classes; left unchanged.
+            num_classes: how many there are.
+            generator: draws who is marked.
+
+        Returns:
+            Inputs, targets, and which of them are marked.
+        """
         target = checked_target(self, self.target, num_classes)
         order = torch.randperm(len(inputs), generator=generator, device=generator.device)
         chosen = order[: max(1, int(self.poisoned_fraction * len(inputs) + 1e-9))].to(inputs.device)
         new_inputs, new_targets = inputs.clone(), targets.clone()
         new_inputs[chosen] = self.trigger(inputs.shape[1:]).stamp(inputs[chosen])
         new_targets[chosen] = target
-        return new_inputs, new_targets
+        return new_inputs, new_targets, chosen
 
     def probes(
         self, inputs: Tensor, targets: Int64[Tensor, "n"], *, num_classes: int | None, generator: torch.Generator
@@ -91,16 +110,24 @@ class BackdoorPoisoning(DataPoisoning, UpdatePoisoning):
         others = inputs[targets != target]
         if not len(others):
             raise InputError(f"{type(self).__name__}: every test example is of class {target}, its target already")
-        marked = self.whole_trigger(inputs.shape[1:]).stamp(others)
-        return [Probe("attack_success_rate", marked, torch.full_like(targets[: len(marked)], target))]
-
-    def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
-        return view.own
+        stamped = self.whole_trigger(inputs.shape[1:]).stamp(others)
+        return [Probe("attack_success_rate", stamped, torch.full_like(targets[: len(stamped)], target))]
 
 
 @dataclass(eq=False)
-class PatternBackdoor(BackdoorPoisoning):
-    """A backdoor with a trigger that is the same for all attackers and all rounds.
+class BackdoorPoisoning(DataPoisoning, TriggeredAttack):
+    """A share of a Byzantine client's examples carries the trigger, and the target's label, before it trains."""
+
+    def corrupt(
+        self, inputs: Tensor, targets: Int64[Tensor, "n"], *, num_classes: int | None, generator: torch.Generator
+    ) -> tuple[Tensor, Int64[Tensor, "n"]]:
+        new_inputs, new_targets, _ = self.marked(inputs, targets, num_classes, generator)
+        return new_inputs, new_targets
+
+
+@dataclass(eq=False)
+class PatternAttack(TriggeredAttack):
+    """A trigger that is the same for all attackers and all rounds.
 
     Args:
         pattern: pixels: a square of one brightness. blended: a key image of noise over the whole image.
@@ -144,7 +171,7 @@ class PatternBackdoor(BackdoorPoisoning):
         return Trigger(mark.pattern, mark.opacity * (self.opacity or 1.0))
 
 
-def checked_target(attack: DataPoisoning, target: int | str, num_classes: int | None) -> int:
+def checked_target(attack: object, target: int | str, num_classes: int | None) -> int:
     """A target as the number of a class.
 
     Args:
@@ -167,12 +194,44 @@ def checked_target(attack: DataPoisoning, target: int | str, num_classes: int | 
     return target
 
 
-def checked_boost(attack: object, boost: float) -> float:
-    """A factor on updates.
+def checked_positive(attack: object, name: str, value: float) -> float:
+    """An option that must be positive.
+
+    Args:
+        attack: whose it is, for messages.
+        name: of the option.
+        value: of it.
 
     Raises:
         InputError: it is not positive and finite.
     """
-    if not (isfinite(boost) and boost > 0):
-        raise InputError(f"{type(attack).__name__}: boost must be positive and finite, not {boost}")
-    return boost
+    if not (isfinite(value) and value > 0):
+        raise InputError(f"{type(attack).__name__}: {name} must be positive and finite, not {value}")
+    return value
+
+
+def checked_training(attack: object, epochs: int | None, lr: float | None, max_norm: float | None) -> None:
+    """How an attacker trains, where it is said.
+
+    Raises:
+        InputError: no epoch, or a learning rate or bound that is not positive and finite.
+    """
+    name = type(attack).__name__
+    if epochs is not None and epochs < 1:
+        raise InputError(f"{name}: epochs must be at least 1, not {epochs}")
+    for key, value in (("lr", lr), ("max_norm", max_norm)):
+        if value is not None:
+            checked_positive(attack, key, value)
+
+
+def within(rows: Float[Tensor, "clients parameters"], max_norm: float | None) -> Float[Tensor, "clients parameters"]:
+    """The rows, those that are longer shortened to a length.
+
+    Args:
+        rows: one update each.
+        max_norm: that length; None for no bound.
+    """
+    if max_norm is None:
+        return rows
+    norms = rows.norm(dim=1, keepdim=True)
+    return torch.where(norms > max_norm, rows * (max_norm / norms), rows)

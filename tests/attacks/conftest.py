@@ -1,14 +1,24 @@
 """Small victims of gradient inversion, and rounds as attackers on updates see them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedsec.data.dataset import Split
+from fedsec.data.normalization import Normalization
+from fedsec.defenses import Mean
+from fedsec.engine.local_training import LocalTraining
+from fedsec.engine.resident_data import ResidentData
+from fedsec.engine.trainer import CohortTrainer
+from fedsec.federation import FedAvg, Federation, Threat
+from fedsec.federation.threat import AttackRounds
+from fedsec.seeds import Streams
 from fedsec.threat import AttackerView, LocalSteps, Observation, PixelScale
 
 SHAPE, CLASSES = (1, 10, 10), 5
@@ -107,3 +117,38 @@ def _attacker_view() -> Callable[..., AttackerView]:
 @pytest.fixture(name="random_rows", scope="session")
 def _random_rows() -> Callable[..., Tensor]:
     return random_rows
+
+
+def examples(number: int, seed: int) -> Split:
+    """Images of three classes, told by where they are bright; the corners are dark."""
+    labels = torch.arange(number) % 3
+    images = torch.randint(0, 60, (number, 1, 4, 12), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    images[torch.arange(number), 0, 1, 3 * labels] += 120
+    images[..., 0, :] = images[..., 3, :] = 0
+    return Split(images, labels)
+
+
+def backdoored(attack: Any, byzantine: Collection[int] = (), **more: Any) -> Federation:
+    """Six clients that learn them, some of them attackers; evaluated in the end."""
+    data = ResidentData.build(
+        examples(180, 0), np.array_split(np.arange(180), 6), Normalization((0.0,), (0.25,)), torch.device("cpu")
+    )
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.Tanh(), nn.Linear(16, 3))
+    schedule = more.pop("schedule", AttackRounds())
+    more = {"rounds": 8, "aggregator": Mean(), "evaluate_every": 8, **more}
+    return Federation(
+        model,
+        CohortTrainer(model, data),
+        examples(60, 1),
+        algorithm=FedAvg(local=LocalTraining(epochs=3, batch_size=10, lr=0.2)),
+        streams=Streams(0),
+        threat=Threat(frozenset(byzantine), attack, schedule),
+        num_classes=3,
+        **more,
+    )
+
+
+@pytest.fixture(name="backdoored")
+def _backdoored() -> Callable[..., Federation]:
+    return backdoored

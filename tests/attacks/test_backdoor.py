@@ -2,21 +2,13 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedsec.attacks import DBA, Backdoor, EdgeCase
-from fedsec.data.dataset import Split
-from fedsec.data.normalization import Normalization
-from fedsec.defenses import Mean, Median
-from fedsec.engine.local_training import LocalTraining
-from fedsec.engine.resident_data import ResidentData
-from fedsec.engine.trainer import CohortTrainer
+from fedsec.defenses import Median
 from fedsec.errors import InputError
-from fedsec.federation import FedAvg, Federation, Threat
-from fedsec.seeds import Streams
 from fedsec.threat import AttackerView, DataPoisoning
 
 IMAGES = torch.randint(0, 200, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -178,34 +170,8 @@ def test_classes_by_name_and_classes_that_do_not_exist() -> None:
         Backdoor().poison(IMAGES, LABELS.float(), num_classes=None, generator=torch.Generator())
 
 
-def examples(number: int, seed: int) -> Split:
-    """Images whose class is where they are bright; the corners are dark."""
-    labels = torch.arange(number) % 3
-    images = torch.randint(0, 60, (number, 1, 4, 12), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
-    images[torch.arange(number), 0, 1, 3 * labels] += 120
-    images[..., 0, :] = images[..., 3, :] = 0
-    return Split(images, labels)
-
-
-def success(attack: DataPoisoning, byzantine: set[int], rule: Any = None) -> tuple[float, float]:
-    """Attack success and accuracy after training of six clients."""
-    data = ResidentData.build(
-        examples(180, 0), np.array_split(np.arange(180), 6), Normalization((0.0,), (0.25,)), torch.device("cpu")
-    )
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.Tanh(), nn.Linear(16, 3))
-    federation = Federation(
-        model,
-        CohortTrainer(model, data),
-        examples(60, 1),
-        algorithm=FedAvg(local=LocalTraining(epochs=3, batch_size=10, lr=0.2)),
-        aggregator=rule or Mean(),
-        streams=Streams(0),
-        rounds=8,
-        threat=Threat(frozenset(byzantine), attack),
-        num_classes=3,
-        evaluate_every=8,
-    )
+def success(federation: Any) -> tuple[float, float]:
+    """Attack success and accuracy in the end."""
     *_, last = federation.run()
     return last.metrics["attack_success_rate"] or 0.0, last.metrics["accuracy"] or 0.0
 
@@ -220,15 +186,15 @@ def success(attack: DataPoisoning, byzantine: set[int], rule: Any = None) -> tup
     ],
     ids=["pixels", "blended", "dba", "boosted"],
 )
-def test_backdoors_work(attack: DataPoisoning, attackers: set[int]) -> None:
-    rate, accuracy = success(attack, attackers)
-    honest_rate, honest_accuracy = success(attack, set())
+def test_backdoors_work(attack: DataPoisoning, attackers: set[int], backdoored: Any) -> None:
+    rate, accuracy = success(backdoored(attack, attackers))
+    honest_rate, honest_accuracy = success(backdoored(attack))
     assert rate > 0.8
     assert honest_rate < 0.2
     assert accuracy > 0.9
     assert honest_accuracy > 0.9
 
 
-def test_one_attacker_of_six_does_not_get_past_the_median() -> None:
+def test_one_attacker_of_six_does_not_get_past_the_median(backdoored: Any) -> None:
     attack = Backdoor(target=2, size=2, position="top_right", poisoned_fraction=0.3, boost=3.0)
-    assert success(attack, {0}, Median())[0] < 0.2
+    assert success(backdoored(attack, {0}, aggregator=Median()))[0] < 0.2
