@@ -15,6 +15,7 @@ from fedsec.defenses.dnc import DnC
 from fedsec.defenses.dp_fedavg import DpFedAvg
 from fedsec.defenses.dp_sgd import DpSgd
 from fedsec.defenses.flame import FLAME
+from fedsec.defenses.fldetector import FLDetector
 from fedsec.defenses.fltrust import FLTrust
 from fedsec.defenses.foolsgold import FoolsGold
 from fedsec.defenses.gaussian_noise import GaussianNoise
@@ -31,6 +32,7 @@ from fedsec.defenses.nnm import NNM
 from fedsec.defenses.norm_bound import NormBound
 from fedsec.defenses.prune import Prune
 from fedsec.defenses.quantize import Quantize
+from fedsec.defenses.rflbat import RFLBAT
 from fedsec.defenses.rlr import RLR
 from fedsec.defenses.robust_loss import RobustLoss
 from fedsec.defenses.sign import Sign
@@ -58,6 +60,8 @@ __all__ = [
     "FoolsGold",
     "FLAME",
     "SignGuard",
+    "FLDetector",
+    "RFLBAT",
     "Bucketing",
     "Bulyan",
     "CenteredClipping",
@@ -110,6 +114,8 @@ DEFENSES = {
     "foolsgold": FoolsGold,
     "flame": FLAME,
     "signguard": SignGuard,
+    "fldetector": FLDetector,
+    "rflbat": RFLBAT,
     "nnm": NNM,
     "bucketing": Bucketing,
     "dp_fedavg": DpFedAvg,

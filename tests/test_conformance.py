@@ -174,6 +174,8 @@ DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("flame", {}, {"translation_equivariant": False}),
     ("flame", {"noise": 0.0}, {"translation_equivariant": False}),
     ("signguard", {}, {"translation_equivariant": False}),
+    ("fldetector", {}, {}),
+    ("rflbat", {}, {"translation_equivariant": False}),
     ("nnm", {"num_byzantine": 3}, {}),
     ("nnm", {"num_byzantine": 0}, {}),
     ("bucketing", {}, {}),

@@ -3,6 +3,7 @@
 All give labels that depend on the points alone: nothing draws, but for `k_means` from a seed of the caller's.
 """
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-__all__ = ["k_means", "largest_cluster", "majority_cluster", "mean_shift"]
+__all__ = ["k_means", "largest_cluster", "majority_cluster", "mean_shift", "number_of_clusters"]
 
 
 def majority_cluster(distances: Float64[Tensor, "rows rows"]) -> Bool[Tensor, "rows"]:
@@ -52,18 +53,56 @@ def mean_shift(points: Float64[Tensor, "rows features"], quantile: float) -> Int
     return torch.from_numpy(labels).long()
 
 
-def k_means(points: Float64[Tensor, "rows features"], num_clusters: int, seed: int) -> tuple[Tensor, float]:
-    """Labels by k-means, the best of ten starts, and the sum of squared distances from the centers.
+def k_means(
+    points: Float64[Tensor, "rows features"], num_clusters: int, seed: int, num_starts: int = 10
+) -> tuple[Tensor, float]:
+    """Labels by k-means, the best of some starts (k-means++), and the sum of squared distances from the centers.
 
     Args:
         points: as many different ones as clusters, at least.
         num_clusters: k.
         seed: of the starts.
+        num_starts: how many.
     """
+    if num_clusters == 1:
+        return torch.zeros(len(points), dtype=torch.int64), float((points - points.mean(0)).square().sum())
     with _python_randomness_untouched():
         from sklearn.cluster import KMeans
-    clusters = KMeans(num_clusters, n_init=10, random_state=seed).fit(points.numpy())
+    clusters = KMeans(num_clusters, n_init=num_starts, random_state=seed).fit(points.numpy())
     return torch.from_numpy(clusters.labels_).long(), float(clusters.inertia_)
+
+
+def number_of_clusters(
+    points: Float64[Tensor, "rows features"], most: int, generator: torch.Generator, num_references: int = 5
+) -> int:
+    """The gap statistic's: the smallest k with gap(k) >= gap(k + 1) - s(k + 1), of clusters by k-means.
+
+    gap(k) compares the logarithm of the squares within k clusters with the mean of that over uniform points in the same
+    box; s(k) is its standard deviation times sqrt(1 + 1 / references).
+
+    Args:
+        points: not empty.
+        most: the largest k.
+        generator: of the uniform points.
+        num_references: how many sets of them.
+    """
+    low, high = points.amin(0), points.amax(0)
+    sides = (high - low) / (high - low).amax().clamp_min(torch.finfo(torch.float64).tiny)
+    scaled = (points - low) / torch.where(high > low, high - low, 1.0) * sides
+    most = min(most, len(np.unique(scaled.numpy(), axis=0)))
+    drawn = torch.rand(num_references, *scaled.shape, generator=generator, dtype=torch.float64) * sides
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    gap = -torch.inf
+    for count in range(1, most + 1):
+        within = k_means(scaled, count, seed, 1)[1]
+        if within == 0:
+            return count
+        logs = torch.tensor([k_means(sample, count, seed, 1)[1] for sample in drawn], dtype=torch.float64).log()
+        following = float(logs.mean()) - math.log(within)
+        if count > 1 and gap >= following - float(logs.std(correction=0)) * (1 + 1 / num_references) ** 0.5:
+            return count - 1
+        gap = following
+    return most
 
 
 def largest_cluster(labels: Int64[Tensor, "rows"]) -> Bool[Tensor, "rows"]:
