@@ -123,8 +123,8 @@ class Aggregator(Sealed, ABC):
             context: as for `__call__`.
 
         Returns:
-            The vector and the influence of each client, as tensors, the rejected rows and, of rules that detect, the
-            suspected ones.
+            The vector, the influence and the weight of each client, as tensors, the rejected rows and, of rules that
+            detect, the suspected ones.
 
         Raises:
             InputError: the arguments are malformed, or the rule cannot work with so many clients.
@@ -140,7 +140,10 @@ class Aggregator(Sealed, ABC):
         suspected = None
         if self.detects:
             suspected = tuple(sorted({*rejected, *(finite[row] for row in self.suspects(cohort))}))
-        return Aggregate(vector, influence, rejected, suspected)
+        counted = _relative_weights(type(self).__name__, weights if self.uses_weights else None, len(matrix))
+        counted = [0.0 if row in rejected else weight for row, weight in enumerate(counted)]
+        relative = torch.tensor(counted, dtype=torch.float64, device=matrix.device) / sum(counted)
+        return Aggregate(vector, influence, rejected, suspected, relative)
 
     @final
     def on_shards(

@@ -46,12 +46,15 @@ class Aggregate:
         rejected: numbers of the rows that were not finite.
         suspected: numbers of the rows that the rule takes for Byzantine and leaves out, rejected ones included; None of
             a rule that does not say.
+        weights: by which the clients counted, and the rule's breakdown counts: equal ones of a rule that ignores what
+            was given; zero for rejected rows; they sum to one.
     """
 
     vector: Float[Tensor, "parameters"]
     influence: Float64[Tensor, "clients"]
     rejected: tuple[int, ...]
     suspected: tuple[int, ...] | None = None
+    weights: Float64[Tensor, "clients"] | None = None
 
 
 @dataclass(frozen=True, eq=False)

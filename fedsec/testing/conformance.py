@@ -15,6 +15,7 @@ from fedsec.testing.checks import (
     expect_close,
     expect_error,
     global_randomness_untouched,
+    identical,
     pictures,
     random_matrix,
     seeded,
@@ -61,6 +62,7 @@ def check_aggregator(
             expect_close(call(updates + shift), vector + shift[0], "a common shift must shift the result")
         _check_gate(rule, updates)
         _check_weights(rule, updates)
+        _check_memory(rule, updates)
         if num_byzantine:
             _check_breakdown(rule, updates, num_byzantine)
     for malformed in (torch.zeros(num_clients), torch.zeros(0, 3), torch.zeros(num_clients, 0), updates.long()):
@@ -194,12 +196,31 @@ def _check_weights(rule: Aggregator, updates: Tensor) -> None:
         expect_error(InputError, partial(call, updates, malformed), f"weights {malformed.tolist()}")
     vector, weighted = call(updates), call.aggregate(updates, weights)
     _expect_influence(weighted.influence, len(updates))
+    counted = weights.double() if rule.uses_weights else torch.ones(len(updates), dtype=torch.float64)
+    known = weighted.weights is not None and torch.allclose(weighted.weights.cpu(), counted / counted.sum())
+    expect(known, f"an aggregate tells the clients' weights, not {weighted.weights}")
     if rule.uses_weights:
         expect(not torch.equal(vector, weighted.vector), "weights must matter")
         expect(float(weighted.influence[0]) == 0, "a client of weight zero has no influence")
         expect_close(call(updates, 7 * weights), weighted.vector, "only the weights' ratios may matter")
     else:
         expect(torch.equal(vector, weighted.vector), "weights must be ignored")
+
+
+def _check_memory(rule: Aggregator, updates: Tensor) -> None:
+    """What it does in later rounds follows from its state."""
+    first, stranger = copy.deepcopy(rule), copy.deepcopy(rule)
+    for round_number in (1, 2, 3):
+        second, rows = copy.deepcopy(stranger), updates.roll(round_number, 1) * round_number
+        second.restore({name: tensor.clone() for name, tensor in first.state().items()})
+        vectors = [one(rows, **_context(one, rows)) for one in (first, second)]
+        expect(torch.equal(*vectors), f"equal states must give equal results in round {round_number}")
+        states = first.state(), second.state()
+        same = states[0].keys() == states[1].keys()
+        same = same and all(identical(tensor, states[1][name]) for name, tensor in states[0].items())
+        expect(same, f"equal states must stay equal in round {round_number}")
+    unknown = {"what no rule remembers": torch.zeros(1)}
+    expect_error(InputError, partial(first.restore, unknown), "a state that is not its own")
 
 
 def _check_breakdown(rule: Aggregator, updates: Tensor, num_byzantine: int) -> None:

@@ -74,6 +74,35 @@ def test_a_broken_rule_fails(broken: CoordinateRule, options: dict[str, Any], me
         check_aggregator(broken, **options)
 
 
+class Forgetful(Mean):
+    """Remembers how old it is, but does not say so."""
+
+    age = 0
+
+    def combine(self, cohort: Cohort) -> Tensor:
+        return super().combine(cohort) + self.age
+
+    def remember(self, cohort: Cohort, vector: Tensor) -> None:
+        self.age += 1
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.age = 0
+
+
+class Gullible(Mean):
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [(Forgetful(), "equal states must give equal results in round 2"), (Gullible(), "a state that is not its own")],
+)
+def test_what_a_rule_does_later_follows_from_its_state(broken: Mean, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_aggregator(broken)
+
+
 def test_mean_does_not_withstand_anything() -> None:
     with pytest.raises(AssertionError, match="beyond the honest rows"):
         check_aggregator(Mean(), num_byzantine=1)
