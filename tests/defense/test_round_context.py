@@ -55,6 +55,8 @@ class Newcomers(GramRule):
         return {"seen": torch.tensor(self.seen, dtype=torch.int64)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
+        if state.keys() != {"seen"}:
+            raise InputError(f"expected whom it has seen, got {sorted(state)}")
         self.seen = state["seen"].tolist()
 
 
