@@ -76,14 +76,14 @@ class A3FL(TriggeredAttack):
             raise InputError(f"A3FL: trigger_lr must be positive and finite, not {self.trigger_lr}")
         if not (isfinite(self.unlearning) and self.unlearning >= 0):
             raise InputError(f"A3FL: unlearning must be finite and not negative, not {self.unlearning}")
-        self.found: Float[Tensor, "channels height width"] | None = None
+        self.pattern: Float[Tensor, "channels height width"] | None = None
 
     def trigger(self, shape: Sequence[int]) -> Trigger:
         gray = square(shape, self.size, self.position, _GRAY)
-        return gray if self.found is None else Trigger(self.found, gray.opacity)
+        return gray if self.pattern is None else Trigger(self.pattern, gray.opacity)
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
-        self.found = self._searched(view.machines[0], view.generator)
+        self.pattern = self._searched(view.machines[0], view.generator)
         rows = []
         for machine in view.machines:
             inputs, targets, _ = self.marked(machine.inputs, machine.targets, machine.num_classes, view.generator)
@@ -91,12 +91,12 @@ class A3FL(TriggeredAttack):
         return torch.stack(rows)
 
     def state(self) -> dict[str, Tensor]:
-        return {} if self.found is None else {"trigger": self.found}
+        return {} if self.pattern is None else {"trigger": self.pattern}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         if state.keys() - {"trigger"}:
             raise InputError(f"A3FL remembers its trigger; expected that or nothing, got {sorted(state)}")
-        self.found = state.get("trigger")
+        self.pattern = state.get("trigger")
 
     def _searched(self, machine: AttackerMachine, generator: torch.Generator) -> Float[Tensor, "channels height width"]:
         """The pattern that works best, from the last round's on."""

@@ -218,7 +218,9 @@ class RoundLoop(ABC):
 
     def evaluated(self, round_number: int) -> bool:
         """Whether a round ends with an evaluation: one that turns out to be the last one does."""
-        scheduled = round_number % self.evaluate_every == 0 or round_number == self.rounds
+        # What attackers leave behind is measured when they leave.
+        marked = (self.rounds, self.threat.schedule.until)
+        scheduled = round_number % self.evaluate_every == 0 or round_number in marked
         return scheduled or (round_number == self.round and self.over)
 
 

@@ -13,6 +13,7 @@ from fedsec.errors import InputError
 from fedsec.federation.example_privacy import UNPAID
 from fedsec.federation.rounds import RoundResult
 from fedsec.federation.updates import Federation
+from fedsec.metrics.durability import durability
 from fedsec.metrics.metric import described, of_source
 from fedsec.privacy import Ledger
 from fedsec.runs.cell_files import CellFiles
@@ -244,6 +245,7 @@ def _record(
             **_of_rules(history, exclusions),
             **_costs(history),
             **_effort(history),
+            **durability(history, experiment.threat.schedule.until),
             **{name: last[name] for name in ("epsilon", "user_epsilon") if name in last},
             **_leakage(history),
         },

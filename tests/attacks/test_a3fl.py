@@ -38,9 +38,9 @@ def test_the_trigger_works_better_than_before(unlearning: float, backdoored: Any
     federation.observers.append(lambda *_: after.append(loss(federation, attack)))
     federation.play()
     assert after[0] < before
-    assert attack.found is not None
-    assert attack.found.min() >= 0
-    assert attack.found.max() <= 1
+    assert attack.pattern is not None
+    assert attack.pattern.min() >= 0
+    assert attack.pattern.max() <= 1
     stamped = attack.trigger((1, 4, 12)).stamp(torch.full((1, 1, 4, 12), 0.3))
     assert (stamped[0, 0, :2, -2:] != 0.3).any()
     stamped[..., :2, -2:] = 0.3
@@ -56,8 +56,8 @@ def test_success_is_measured_with_the_trigger_of_the_round(backdoored: Any) -> N
         (probe,) = federation.evaluator.probes
         stamps.append(probe.inputs[0, 0, :2, -2:].clone())
         rates.append(result.metrics["attack_success_rate"])
-        assert attack.found is not None
-        assert torch.equal(stamps[-1], (attack.found[0, :2, -2:] * 255).round().to(torch.uint8))
+        assert attack.pattern is not None
+        assert torch.equal(stamps[-1], (attack.pattern[0, :2, -2:] * 255).round().to(torch.uint8))
     assert not torch.equal(stamps[0], stamps[3])
     assert rates[-1] > 0.8
     assert result.metrics["accuracy"] > 0.9
