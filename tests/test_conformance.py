@@ -10,25 +10,11 @@ import torch
 from torch import nn
 
 from fedsec.attacks import ATTACKS, INVERSIONS
-from fedsec.defense import LocalDefense, PreAggregator, PrivateAggregator
-from fedsec.defense.knowledge import KnowledgeDefense
-from fedsec.defense.updates import UpdateTransform
 from fedsec.defenses import DEFENSES
+from fedsec.errors import InputError
 from fedsec.models import build
-from fedsec.testing import (
-    check_aggregator,
-    check_data_poisoning,
-    check_feature_inversion,
-    check_inversion,
-    check_knowledge_defense,
-    check_knowledge_poisoning,
-    check_local_defense,
-    check_pre_aggregator,
-    check_private_aggregator,
-    check_update_poisoning,
-    check_update_transform,
-)
-from fedsec.threat import DataPoisoning, FeatureInversion, Inversion, KnowledgePoisoning, UpdatePoisoning
+from fedsec.testing import check_attack, check_defense
+from fedsec.threat import FeatureInversion
 
 
 def victim(name: str | None) -> nn.Module | None:
@@ -221,42 +207,26 @@ def named(rows: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> list[Any]:
 
 @pytest.mark.parametrize(("name", "options", "needs"), named(ATTACK_ROWS))
 def test_attack(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
-    attack, needs = ATTACKS[name](**options), dict(needs)
-    if isinstance(attack, KnowledgePoisoning):
-        check_knowledge_poisoning(attack, **needs)
-        return
-    if isinstance(attack, DataPoisoning):
-        own = {key: needs.pop(key) for key in ("changes_images", "num_classes") if key in needs}
-        check_data_poisoning(attack, **own)
-    if isinstance(attack, UpdatePoisoning):  # an attack may be both
-        check_update_poisoning(attack, **needs)
+    check_attack(ATTACKS[name](**options), **needs)
 
 
 @pytest.mark.parametrize(("name", "options", "needs"), named(INVERSION_ROWS))
 def test_inversion(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
     inversion = INVERSIONS[name](**options)
-    if isinstance(inversion, FeatureInversion):
-        check_feature_inversion(inversion, **needs)
-    else:
-        assert isinstance(inversion, Inversion)
-        check_inversion(inversion, **{**needs, "model": victim(needs.get("model"))})
+    if not issubclass(INVERSIONS[name], FeatureInversion):
+        needs = {**needs, "model": victim(needs.get("model"))}
+    check_attack(inversion, **needs)
 
 
 @pytest.mark.parametrize(("name", "options", "needs"), named(DEFENSE_ROWS))
 def test_defense(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
-    defense = DEFENSES[name](**options)
-    if isinstance(defense, KnowledgeDefense):
-        check_knowledge_defense(defense, **needs)
-    elif isinstance(defense, PrivateAggregator):
-        check_private_aggregator(defense, **needs)
-    elif isinstance(defense, LocalDefense):
-        check_local_defense(defense, **needs)
-    elif isinstance(defense, PreAggregator):
-        check_pre_aggregator(defense, **needs)
-    elif isinstance(defense, UpdateTransform):
-        check_update_transform(defense, **needs)
-    else:
-        check_aggregator(defense, **needs)
+    check_defense(DEFENSES[name](**options), **needs)
+
+
+@pytest.mark.parametrize("check", [check_attack, check_defense])
+def test_what_is_of_no_kind_is_refused(check: Any) -> None:
+    with pytest.raises(InputError, match="expected a subclass of"):
+        check("nonsense")
 
 
 def test_every_entry_has_a_row() -> None:

@@ -5,12 +5,14 @@
     def test_my_rule_keeps_the_contract():
         check_aggregator(MyRule(), num_byzantine=4)
 
-Each check raises an `AssertionError` that says what was expected. They cover what every class must do; `KNOWN_VALUES`
-and `check_known_values` say what the rules of the literature make of small inputs. `examine_rule` tries a rule of any
-origin, a function from rows to a vector, and lists all that it breaks.
+`check_attack` and `check_defense` choose the check by what a class inherits from. Each check raises an `AssertionError`
+that says what was expected. They cover what every class must do; `KNOWN_VALUES` and `check_known_values` say what the
+rules of the literature make of small inputs. `examine_rule` tries a rule of any origin, a function from rows to a
+vector, and lists all that it breaks.
 """
 
 from fedsec.testing.conformance import check_aggregator, check_inversion
+from fedsec.testing.kinds import check_attack, check_defense
 from fedsec.testing.knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
 from fedsec.testing.known_values import KNOWN_VALUES, KnownValue, check_known_values
 from fedsec.testing.poisoning import check_data_poisoning, check_update_poisoning
@@ -25,7 +27,9 @@ __all__ = [
     "Finding",
     "KnownValue",
     "check_aggregator",
+    "check_attack",
     "check_data_poisoning",
+    "check_defense",
     "check_feature_inversion",
     "check_inversion",
     "check_knowledge_defense",

@@ -1,0 +1,76 @@
+"""Checks of an attack, an inversion or a defense of any kind: what it inherits from says which contract is its."""
+
+from inspect import signature
+from typing import Any
+
+from fedsec.defense import KnowledgeDefense, LocalDefense, PreAggregator, PrivateAggregator
+from fedsec.defense.aggregation import Aggregator
+from fedsec.defense.updates import UpdateTransform
+from fedsec.errors import InputError
+from fedsec.testing.conformance import check_aggregator, check_inversion
+from fedsec.testing.knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
+from fedsec.testing.poisoning import check_data_poisoning, check_update_poisoning
+from fedsec.testing.pre_aggregation import check_pre_aggregator
+from fedsec.testing.privacy import check_local_defense, check_private_aggregator
+from fedsec.testing.updates import check_update_transform
+from fedsec.threat import DataPoisoning, FeatureInversion, Inversion, KnowledgePoisoning, UpdatePoisoning
+
+__all__ = ["check_attack", "check_defense"]
+
+
+def check_attack(attack: Any, **needs: Any) -> None:
+    """Put an attack or an inversion through the contract of its kind; of both kinds where it poisons data and updates.
+
+    Args:
+        attack: the attack.
+        needs: what the check of its kind has to know, see `check_data_poisoning`, `check_update_poisoning`,
+            `check_knowledge_poisoning`, `check_inversion` and `check_feature_inversion`; an attack of two kinds gives
+            each of the two what is its own.
+
+    Raises:
+        AssertionError: the attack breaks the contract.
+        InputError: it is of no kind.
+    """
+    kinds = (
+        (KnowledgePoisoning, check_knowledge_poisoning),
+        (FeatureInversion, check_feature_inversion),
+        (Inversion, check_inversion),
+        (DataPoisoning, check_data_poisoning),
+        (UpdatePoisoning, check_update_poisoning),
+    )
+    checks: list[Any] = [check for kind, check in kinds if isinstance(attack, kind)]
+    if not checks:
+        raise _no_kind(attack, "DataPoisoning, UpdatePoisoning, KnowledgePoisoning, Inversion or FeatureInversion")
+    for check in checks:
+        known = signature(check).parameters
+        check(attack, **{key: value for key, value in needs.items() if len(checks) == 1 or key in known})
+
+
+def check_defense(defense: Any, **needs: Any) -> None:
+    """Put a defense through the contract of its kind.
+
+    Args:
+        defense: the rule, pre-aggregator, transform or private training.
+        needs: what the check of its kind has to know, see `check_aggregator`, `check_private_aggregator`,
+            `check_pre_aggregator`, `check_update_transform`, `check_local_defense` and `check_knowledge_defense`.
+
+    Raises:
+        AssertionError: the defense breaks the contract.
+        InputError: it is of no kind.
+    """
+    kinds = (
+        (KnowledgeDefense, check_knowledge_defense),
+        (PrivateAggregator, check_private_aggregator),
+        (LocalDefense, check_local_defense),
+        (PreAggregator, check_pre_aggregator),
+        (UpdateTransform, check_update_transform),
+        (Aggregator, check_aggregator),
+    )
+    checks: list[Any] = [check for kind, check in kinds if isinstance(defense, kind)]
+    if not checks:
+        raise _no_kind(defense, "Aggregator, PreAggregator, UpdateTransform, LocalDefense or KnowledgeDefense")
+    checks[0](defense, **needs)
+
+
+def _no_kind(subject: object, kinds: str) -> InputError:
+    return InputError(f"{type(subject).__name__} is of no kind that fedsec knows; expected a subclass of {kinds}")
