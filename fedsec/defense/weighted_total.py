@@ -20,7 +20,7 @@ _COLUMNS = 1 << 18
 
 
 def weighted_total(
-    points: Sequence[tuple[Float[Tensor, "points columns"], Sequence[float]]], *, every: bool = False
+    points: Sequence[tuple[Float[Tensor, "_ columns"], Sequence[float]]], *, every: bool = False
 ) -> Float[Tensor, "columns"]:
     """Sum of the rows of one or several matrices, each times its weight.
 

@@ -3,7 +3,7 @@
 import copy
 from abc import ABC
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ class ByzantineAttack(Sealed, ABC):
     divided: ClassVar[bool] = False
     aim_moves: ClassVar[bool] = False
 
-    def resolve(self, class_number: Callable[[int | str], int]) -> "ByzantineAttack":
+    def resolve(self, class_number: Callable[[int | str], int]) -> Self:
         """The same attack with classes by number, for attacks that are told them by name; the attack itself for others.
 
         Args:
@@ -36,7 +36,7 @@ class ByzantineAttack(Sealed, ABC):
         """
         return self
 
-    def part(self, place: int, num_attackers: int) -> "ByzantineAttack":
+    def part(self, place: int, num_attackers: int) -> Self:
         """What one of several attackers does of an attack that they divide; the whole attack for others.
 
         Args:
@@ -61,7 +61,7 @@ class ByzantineAttack(Sealed, ABC):
         """
         return ()
 
-    def _with(self, **attributes: object) -> "ByzantineAttack":
+    def _with(self, **attributes: object) -> Self:
         """A copy with other attributes."""
         other = copy.copy(self)
         vars(other).update(attributes)
