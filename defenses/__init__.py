@@ -18,10 +18,12 @@ from fedsec.defenses.flame import FLAME
 from fedsec.defenses.fldetector import FLDetector
 from fedsec.defenses.fltrust import FLTrust
 from fedsec.defenses.foolsgold import FoolsGold
+from fedsec.defenses.foundationfl import FoundationFL
 from fedsec.defenses.gaussian_noise import GaussianNoise
 from fedsec.defenses.geometric_median import GeometricMedian
 from fedsec.defenses.knowledge_screening import KnowledgeScreening
 from fedsec.defenses.krum import Krum
+from fedsec.defenses.lasa import LASA
 from fedsec.defenses.mda import MDA
 from fedsec.defenses.meamed import Meamed
 from fedsec.defenses.mean import Mean
@@ -62,6 +64,8 @@ __all__ = [
     "SignGuard",
     "FLDetector",
     "RFLBAT",
+    "FoundationFL",
+    "LASA",
     "Bucketing",
     "Bulyan",
     "CenteredClipping",
@@ -116,6 +120,8 @@ DEFENSES = {
     "signguard": SignGuard,
     "fldetector": FLDetector,
     "rflbat": RFLBAT,
+    "foundationfl": FoundationFL,
+    "lasa": LASA,
     "nnm": NNM,
     "bucketing": Bucketing,
     "dp_fedavg": DpFedAvg,

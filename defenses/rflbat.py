@@ -88,7 +88,8 @@ def principal_components(distances: Float64[Tensor, "rows rows"]) -> Float64[Ten
 def _outlying(points: Float64[Tensor, "rows 2"], factor: float) -> Bool[Tensor, "rows"]:
     """Which points' distances from all others sum to more than so many times the median of such sums."""
     sums = torch.linalg.vector_norm(points[:, None] - points, dim=2).sum(1)
-    return sums > factor * sums.quantile(0.5)
+    outlying: Tensor = sums > factor * sums.quantile(0.5)
+    return outlying
 
 
 def _agreement(cosines: Float64[Tensor, "rows rows"], members: Tensor) -> float:

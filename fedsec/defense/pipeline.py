@@ -114,10 +114,14 @@ class Pipeline(Aggregator):
         return torch.stack(rows)
 
     def max_rejected(self, num_clients: int) -> int:
-        """What the rule can lose of the mixed rows; a row that is lost may be missing in each of them."""
+        """What the rule can lose of the mixed rows; a row that is lost may be missing in each of them.
+
+        More rows than clients are copies of theirs, which Byzantine clients may have sent, and help against nobody.
+        """
+        num_rows = num_clients
         for member in self.pre_aggregators:
-            num_clients = member.num_mixed(num_clients)
-        return self.rule.max_rejected(num_clients)
+            num_rows = member.num_mixed(num_rows)
+        return min(self.rule.max_rejected(count) for count in {num_rows, min(num_rows, num_clients)})
 
     def staged(self, cohort: Cohort) -> Cohort:
         updates = cohort.updates
