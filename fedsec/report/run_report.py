@@ -14,10 +14,13 @@ from fedsec.report.best_inversions import trained_once
 from fedsec.report.columns import tables
 from fedsec.report.expectations import check
 from fedsec.report.figures import draw_curves
+from fedsec.report.paired import paired_differences, paired_table
 from fedsec.report.partition_figure import draw_partitions
 from fedsec.report.remarks import remarks
 from fedsec.report.summary import Group, Record, Summary, display, primary, summarize
 from fedsec.report.tradeoff_figure import draw_tradeoff
+from fedsec.report.worst_case import metric_of, worst_case_table, worst_cases
+from fedsec.report.worst_case_figure import draw_worst_cases
 
 __all__ = [
     "Group",
@@ -27,12 +30,15 @@ __all__ = [
     "draw_curves",
     "draw_partitions",
     "draw_tradeoff",
+    "draw_worst_cases",
+    "paired_table",
     "primary",
     "remarks",
     "summarize",
     "table",
     "tables",
     "trained_once",
+    "worst_case_table",
     "write_results",
 ]
 
@@ -47,6 +53,8 @@ def write_results(root: Path, records: Sequence[Record]) -> None:
     number that is not finite is null, and so is a metric that only other cells have. `results.csv` has one line a cell
     and one column for each axis and metric; lists are spread over numbered columns, as in
     ``per_class_accuracy.0``, and text that a spreadsheet would take for a formula begins with an apostrophe.
+    `comparisons.json` has what compares cells: paired differences of defenses, and worst cases over attacks; there is
+    none where nothing is to be compared.
 
     Args:
         root: the run's folder; created if need be.
@@ -59,6 +67,19 @@ def write_results(root: Path, records: Sequence[Record]) -> None:
             row["metrics"] = dict.fromkeys(names) | row["metrics"]
     write_atomic(root / "results.json", json.dumps(rows, indent=2, allow_nan=False) + "\n")
     write_atomic(root / "results.csv", _csv(rows))
+    if comparisons := _comparisons(records):
+        write_atomic(root / "comparisons.json", json.dumps(_jsonable(comparisons), indent=2, allow_nan=False) + "\n")
+
+
+def _comparisons(records: Sequence[Record]) -> dict[str, Any]:
+    """Defenses against the baseline on equal seeds, and under the worst attack; nothing where there is none of it."""
+    trained = trained_once(records)
+    main, worst = primary(trained).name, metric_of(trained).name
+    comparisons = {
+        "paired_differences": [one.as_json(main) for one in paired_differences(trained)],
+        "worst_cases": [case.as_json(worst) for case in worst_cases(trained)],
+    }
+    return comparisons if any(comparisons.values()) else {}
 
 
 def _jsonable(value: Any) -> Any:

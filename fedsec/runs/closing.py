@@ -69,6 +69,7 @@ class Closing:
             report.draw_partitions(root, done, folder)
             report.draw_curves(root, report.trained_once(done), folder)
             report.draw_tradeoff(root, done, folder)
+            report.draw_worst_cases(root, report.trained_once(records), folder)
 
     def _report_files(self) -> list[str]:
         """Names of the report's files, the numbers first."""
@@ -82,6 +83,9 @@ class Closing:
             self.console.print(report.table(trained, report.primary(trained).worst_of_last.name, width=width))
         for several in report.tables(records, width=width):
             self.console.print(several)
+        for comparison in (report.paired_table(trained, width=width), report.worst_case_table(trained, width=width)):
+            if comparison is not None:
+                self.console.print(comparison)
         for remark in report.remarks(records):
             self._say(remark)
 

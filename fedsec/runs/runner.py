@@ -116,7 +116,9 @@ class _Run:
         }
         refused = refusals(cells)
         self._take_finished([cell for cell in cells if cell.id not in refused])
-        self.records |= {cell.id: _empty(cell, "refused", refused[cell.id]) for cell in cells if cell.id in refused}
+        for cell in cells:
+            if cell.id in refused:
+                self.records[cell.id] = {**_empty(cell, "refused", refused[cell.id]), "config": cell.resolved}
         pending = [cell for cell in cells if cell.id not in self.records]
         interrupted = False
         if pending:

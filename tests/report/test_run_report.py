@@ -319,7 +319,7 @@ def test_results_files(tmp_path: Path) -> None:
         *("error", "seconds"),
     ]
     assert [row["accuracy"] for row in rows[:3]] == ["0.1", "", "0.08"]
-    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "results.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "results.csv", "comparisons.json"}
 
 
 def test_what_only_other_cells_have_is_null(tmp_path: Path) -> None:

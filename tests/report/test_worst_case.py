@@ -1,0 +1,216 @@
+"""Worst cases over attacks and paired differences, from fabricated records."""
+
+import io
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from fedsec.report import run_report as report
+from fedsec.report import worst_case_figure
+from fedsec.report.intervals import half_width
+from fedsec.report.paired import MOST_ROWS, paired_differences, paired_table
+from fedsec.report.worst_case import worst_case_table, worst_cases
+
+CLIENTS = 20
+
+
+def record(defense: str, attack: Any, seed: int, value: float | None, **more: Any) -> dict[str, Any]:
+    """One cell; attacks are `none`, or (name, number of Byzantine clients)."""
+    name, number = attack if isinstance(attack, tuple) else ("none", None)
+    status = more.pop("status", "done" if value is not None else "failed")
+    text = name if number is None else f"{name}(num_byzantine={number})"
+    metrics = {"accuracy": (value or 0) + 0.01, "accuracy_min_last5": value} if status == "done" else {}
+    return {
+        "id": f"{defense}-{text}-{seed}-{more}",
+        "cell": {**more, "attack": text, "defense": defense, "seed": seed},
+        "status": status,
+        "metrics": metrics,
+        "error": None if status == "done" else "too many",
+        "seconds": 1.0,
+        "config": {
+            "attack": {"name": name, "num_byzantine": number, "fraction": None, "options": {}, "label": None},
+            "partition": {"clients": CLIENTS},
+            "federation": {"algorithm": "fedavg"},
+        },
+    }
+
+
+ATTACKS = ["none", *product(("alie", "ipm", "sign_flip"), (2, 4))]
+
+
+def grid(seeds: int = 3, **more: Any) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(1)
+    return [
+        record(defense, attack, seed, float(rng.random()), **more)
+        for defense, attack, seed in product(["mean", "median"], ATTACKS, range(seeds))
+    ]
+
+
+def test_the_worst_attack_of_each_place_against_a_slow_account() -> None:
+    records = grid()
+    found = {(case.defense, case.num_byzantine): case for case in worst_cases(records)}
+    assert list(found) == [(defense, number) for defense in ("mean", "median") for number in (0, 2, 4)]
+    for (defense, number), case in found.items():
+        values: dict[str, list[float]] = {}
+        for one in records:
+            attack = one["config"]["attack"]
+            if one["cell"]["defense"] == defense and (attack["num_byzantine"] or 0) == number:
+                values.setdefault(attack["name"], []).append(one["metrics"]["accuracy_min_last5"])
+        worst = min(values, key=lambda name: float(np.mean(values[name])))
+        assert case.value == pytest.approx(np.mean(values[worst]))
+        assert case.attack == ("" if number == 0 else worst)
+        assert case.interval == (min(values[worst]), max(values[worst]))
+        assert (case.seeds, case.attacks, case.unknown, case.refused) == (3, 3 if number else 1, 0, "")
+
+
+def test_one_attack_is_no_worst_case() -> None:
+    records = [record("mean", attack, 0, 0.5) for attack in ("none", ("alie", 2), ("alie", 4))]
+    assert worst_cases(records) == []
+    assert worst_case_table(records) is None
+
+
+def test_losses_are_worst_where_they_are_largest() -> None:
+    records = grid()
+    for one in records:
+        value = one["metrics"].pop("accuracy_min_last5")
+        one |= {"primary_metric": "mean_squared_error", "metrics": {"mean_squared_error_max_last5": value}}
+    least = {(case.defense, case.num_byzantine): case.value for case in worst_cases(records)}
+    accuracies = {(case.defense, case.num_byzantine): case.value for case in worst_cases(grid())}
+    assert all((least[key] or 0) > (accuracies[key] or 0) for key in least if key[1])
+
+
+def test_what_is_not_known_or_refused_is_told() -> None:
+    records = [
+        *(record("mean", attack, 0, 0.5) for attack in ATTACKS[:-1]),
+        record("mean", ATTACKS[-1], 0, None),
+        *(record("krum", attack, 0, 0.4) for attack in ("none", ("alie", 2), ("ipm", 2))),
+        *(record("krum", (name, 4), 0, None, status="refused") for name in ("alie", "ipm")),
+        *(record("lost", (name, 4), 0, None) for name in ("alie", "ipm")),
+    ]
+    found = {(case.defense, case.num_byzantine): case for case in worst_cases(records)}
+    assert (found["mean", 4].unknown, found["mean", 4].attacks) == (1, 2)
+    assert (found["krum", 4].value, found["krum", 4].refused, found["krum", 4].unknown) == (None, "too many", 0)
+    assert (found["lost", 4].value, found["lost", 4].refused, found["lost", 4].unknown) == (None, "", 2)
+    shown = printed(worst_case_table(records, width=120))
+    assert "50.0?" in shown
+    shown = " ".join(shown.split())
+    assert "n/a: the defense cannot withstand so many" in shown
+    assert "?: not all attacks are known" in shown
+
+
+def test_other_axes_are_settings_and_so_is_when_attackers_attack() -> None:
+    records = [*grid(1, **{"attack.until": 3}), *grid(1, **{"attack.until": 5})]
+    assert [case.setting for case in worst_cases(records)][::6] == [{"attack.until": "3"}, {"attack.until": "5"}]
+    varied = [*grid(1, **{"attack.scale": 3}), *grid(1, **{"attack.scale": 5})]
+    assert {tuple(case.setting) for case in worst_cases(varied)} == {()}
+    assert {case.attacks for case in worst_cases(varied)} == {2, 6}
+    assert all("scale=" in case.attack for case in worst_cases(varied) if case.num_byzantine)
+
+
+def test_the_table_names_the_attack_in_each_cell() -> None:
+    shown = printed(worst_case_table(grid(), width=140))
+    for case in worst_cases(grid()):
+        assert f"{100 * (case.value or 0):.1f}" in shown
+        assert case.attack in shown
+    assert "4 Byzantine" in shown
+    assert "mean over 3 seeds" in shown
+    narrow = printed(worst_case_table(grid(), width=60), width=60)
+    assert all(len(line) <= 60 for line in narrow.splitlines())
+
+
+def test_the_heatmap_shows_every_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[Any] = []
+    monkeypatch.setattr(worst_case_figure, "save", lambda figure, path: saved.append(figure) or path)
+    records = [*grid(1, partition="iid"), *grid(1, partition="dirichlet")]
+    (path,) = report.draw_worst_cases(tmp_path, records)
+    assert path == tmp_path / "worst_case.png"
+    panels = [axes for axes in saved[0].axes if axes.get_xlabel() == "Byzantine clients"]
+    assert [axes.get_title() for axes in panels] == ["partition=iid", "partition=dirichlet"]
+    assert [text.get_text() for text in panels[0].get_yticklabels()] == ["mean", "median"]
+    texts = {text.get_text() for axes in panels for text in axes.texts}
+    cases = worst_cases(records)
+    assert texts == {f"{100 * (case.value or 0):.1f}" + (f"\n{case.attack}" if case.attack else "") for case in cases}
+    many = [one for number in range(7) for one in grid(1, partition=str(number))]
+    assert [path.name for path in report.draw_worst_cases(tmp_path, many)] == ["worst_case.png", "worst_case-2.png"]
+    assert report.draw_worst_cases(tmp_path, records[:3]) == []
+
+
+def test_a_drawn_heatmap_is_a_picture(tmp_path: Path) -> None:
+    (path,) = report.draw_worst_cases(tmp_path, grid(1))
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_paired_differences_against_a_slow_account() -> None:
+    records = grid()
+    found = paired_differences(records)
+    assert [(one.defense, one.baseline, one.setting["attack"]) for one in found][:2] == [
+        ("median", "mean", "none"),
+        ("median", "mean", "alie(num_byzantine=2)"),
+    ]
+    for one in found:
+        by_defense = {
+            defense: np.array(
+                [
+                    other["metrics"]["accuracy"]
+                    for other in records
+                    if (other["cell"]["defense"], other["cell"]["attack"]) == (defense, one.setting["attack"])
+                ]
+            )
+            for defense in ("mean", "median")
+        }
+        paired = by_defense["median"] - by_defense["mean"]
+        assert one.mean == pytest.approx(paired.mean())
+        assert one.half_width == pytest.approx(half_width(paired.tolist()))
+        assert (one.seeds, one.sign != 0) == (3, abs(one.mean) > (one.half_width or 0))
+
+
+def test_a_common_swing_of_seeds_does_not_hide_a_difference() -> None:
+    swing = [0.2, 0.5, 0.8]
+    records = [record("mean", "none", seed, swing[seed]) for seed in range(3)]
+    records += [record("median", "none", seed, swing[seed] + 0.05 + 0.001 * seed) for seed in range(3)]
+    (one,) = paired_differences(records)
+    assert (one.sign, one.mean) == (1, pytest.approx(0.051))
+    assert "+5.1 +-0.2" in printed(paired_table(records, width=100))
+
+
+def test_seeds_that_do_not_pair_tell_nothing() -> None:
+    records = [record("mean", "none", 0, 0.5), record("median", "none", 1, 0.6)]
+    assert paired_differences(records) == []
+    assert paired_table(records) is None
+    two = [record(name, "none", seed, 0.5 + seed / 10) for name in ("a", "b") for seed in (0, 1)]
+    (one,) = paired_differences(two)
+    assert (one.baseline, one.defense, one.half_width, one.sign, one.seeds) == ("a", "b", None, 0, 2)
+    assert "~+0.0" in printed(paired_table(two, width=100))
+
+
+def test_tables_that_nobody_can_read_are_left_to_the_files(tmp_path: Path) -> None:
+    names = ["mean", *map(str, range(MOST_ROWS + 1))]
+    records = [record(name, "none", seed, 0.5) for name in names for seed in (0, 1)]
+    assert paired_table(records) is None
+    report.write_results(tmp_path, records)
+    content = json.loads((tmp_path / "comparisons.json").read_text())
+    assert len(content["paired_differences"]) == MOST_ROWS + 1
+    assert content["worst_cases"] == []
+
+
+def test_files_have_what_is_compared(tmp_path: Path) -> None:
+    report.write_results(tmp_path, grid())
+    content = json.loads((tmp_path / "comparisons.json").read_text())
+    assert [case["value"] for case in content["worst_cases"]] == [case.value for case in worst_cases(grid())]
+    assert content["worst_cases"][0]["metric"] == "accuracy_min_last5"
+    first = content["paired_differences"][0]
+    assert (first["metric"], first["told_apart"]) == ("accuracy", paired_differences(grid())[0].sign != 0)
+    alone = tmp_path / "alone"
+    report.write_results(alone, grid()[:1])
+    assert not (alone / "comparisons.json").exists()
+
+
+def printed(table: Any, width: int = 140) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
