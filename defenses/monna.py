@@ -41,7 +41,7 @@ class MoNNA(GramRule):
         if trusted is not None and trusted < 0:
             raise InputError(f"MoNNA: trusted is the number of a client, from 0, and cannot be {trusted}")
         self.num_byzantine, self.trusted = num_byzantine, trusted
-        self.needs_server_update = trusted is None
+        self.needs_server_update, self.by_columns = trusted is None, trusted is not None
 
     def max_rejected(self, num_clients: int) -> int:
         """The number of Byzantine clients that it is set up for."""

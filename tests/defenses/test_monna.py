@@ -40,6 +40,8 @@ def test_the_trusted_client_is_known_by_number() -> None:
     assert MoNNA(2, trusted=30)(updates, clients=[20, 10, 30, 40, 50]).tolist() == pytest.approx([21.5 / 3])
     with pytest.raises(AggregationError, match=r"clients \[0, 1, 2, 4\], but none of client 3, which it trusts"):
         MoNNA(2, trusted=3)(updates)
+    rows = updates.nan_to_num()
+    assert torch.cat(MoNNA(2, trusted=0).on_shards([rows, rows])).tolist() == MoNNA(2, trusted=0)(rows).tolist() * 2
     mixed = Pipeline([NNM(1), MoNNA(1, trusted=1)])(updates[[0, 1, 2]])
     assert mixed.tolist() == [10.5]
     with pytest.raises(InputError, match="no row is that of client 1 any more, where 5 updates were mixed into 3"):

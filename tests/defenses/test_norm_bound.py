@@ -70,6 +70,15 @@ def test_noise_is_the_generators_and_of_the_size_that_was_asked_for() -> None:
         rule(updates)
 
 
+def test_rows_in_pieces_are_as_long_as_in_one() -> None:
+    updates = torch.randn(5, 300, generator=torch.Generator().manual_seed(0))
+    for bound in ("median", 3.0):
+        pieces = NormBound(bound).on_shards([updates[:, :7], updates[:, 7:]])  # type: ignore[arg-type]
+        torch.testing.assert_close(torch.cat(pieces), NormBound(bound)(updates))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="looks at whole rows"):
+        NormBound(1.0, noise_std=1.0).on_shards([updates], generator=torch.Generator())
+
+
 def test_what_is_out_of_range_is_said() -> None:
     for bound in (0.0, -1.0, float("inf"), float("nan"), "mean"):
         with pytest.raises(InputError, match="bound must be median or a positive finite number"):
