@@ -10,24 +10,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.defense import Cohort, CoordinateRule, Scratch, compiled_middle_mean, middle_mean, middle_share
-from fedsec.errors import InputError
+from fedsec.defense.ranks import weighted_trimmed_mean, weighted_trimmed_share
+from fedsec.errors import AggregationError, InputError
 
 
 class TrimmedMean(CoordinateRule):
     """Coordinate-wise mean without the largest and the smallest values.
 
     With b values trimmed at each end of n sorted values: (x_(b+1) + ... + x_(n-b)) / (n - 2b).
-    Withstands b Byzantine clients. Ignores the clients' weights. Every row rejected as not finite
+    Withstands b Byzantine clients, whatever the clients' weights. Every row rejected as not finite
     counts as Byzantine, so one value less is then trimmed at each end.
 
+    `weighted`, the mean of the values by their weight, without the smallest and the largest that have the trimmed share
+    of the weight at each end; a value that is partly in that share counts for the rest of its weight. It withstands
+    Byzantine clients that have at most that share between them, however many.
+
     Args:
-        trim_per_side: the fraction of the clients to trim at *each* end, in [0, 0.5): b = floor(fraction * n).
-        num_trimmed_per_side: b itself; give one of the two.
+        trim_per_side: the fraction of the clients to trim at *each* end, in [0, 0.5): b = floor(fraction * n);
+            `weighted`, the very fraction of the weight.
+        num_trimmed_per_side: b itself; give one of the two. `weighted`, the weight that b clients have on average.
         compile: fuse everything into one kernel with `torch.compile`: the same result, faster for up
-            to some 30 clients, at the price of compiling once for each number of clients.
+            to some 30 clients, at the price of compiling once for each number of clients. Not for `weighted`.
+        weighted: the clients' weights count. They then must be known by the server, such as from a contract of the
+            sites: a client that states its own number of examples chooses its weight.
 
     Raises:
-        InputError: not exactly one of the two is given, or it is out of range.
+        InputError: not exactly one of the two is given, or it is out of range, or there is no such kernel.
 
     Reference: Yin et al., ICML 2018, arXiv:1803.01498
     """
@@ -39,7 +47,12 @@ class TrimmedMean(CoordinateRule):
         trim_per_side: float | None = None,
         num_trimmed_per_side: int | None = None,
         compile: bool = False,
+        weighted: bool = False,
     ) -> None:
+        if compile and weighted:
+            raise InputError(
+                "TrimmedMean: there is no compiled kernel that counts by weight; expected compile or weighted"
+            )
         if (trim_per_side is None) == (num_trimmed_per_side is None):
             raise InputError("TrimmedMean needs exactly one of trim_per_side and num_trimmed_per_side")
         if trim_per_side is not None and not 0 <= trim_per_side < 0.5:
@@ -50,10 +63,14 @@ class TrimmedMean(CoordinateRule):
             raise InputError(f"num_trimmed_per_side must not be negative, but is {num_trimmed_per_side}")
         self.trim_per_side = trim_per_side
         self.num_trimmed_per_side = num_trimmed_per_side
-        self.all_columns_at_once = compile
+        self.all_columns_at_once, self.uses_weights = compile, weighted
 
     def max_rejected(self, num_clients: int) -> int:
-        """The number trimmed at each end."""
+        """The number trimmed at each end; by weight, as many as have no more than the trimmed share of it."""
+        number = self._number(num_clients)
+        return num_clients - 1 if self.uses_weights else number
+
+    def _number(self, num_clients: int) -> int:
         if self.num_trimmed_per_side is not None:
             number = self.num_trimmed_per_side
         else:
@@ -66,9 +83,19 @@ class TrimmedMean(CoordinateRule):
             )
         return number
 
+    def staged(self, cohort: Cohort) -> Cohort:
+        if self.uses_weights and cohort.rejected_weight > self._share(cohort) + _ROUNDING:
+            raise AggregationError(
+                f"TrimmedMean: rows with {cohort.rejected_weight:.1%} of the weight hold NaN or infinity; at most "
+                f"{self._share(cohort):.1%} may be lost"
+            )
+        return cohort
+
     def reduce(
         self, chunk: Float[Tensor, "clients columns"], cohort: Cohort, scratch: Scratch
     ) -> Float[Tensor, "columns"]:
+        if self._by_weight(cohort):
+            return weighted_trimmed_mean(chunk, cohort.weights, self._rest(cohort), scratch)
         if self.all_columns_at_once:
             return compiled_middle_mean(len(chunk), self._trim(cohort), chunk.dtype)(chunk)
         return middle_mean(chunk, self._trim(cohort), scratch)
@@ -76,7 +103,29 @@ class TrimmedMean(CoordinateRule):
     def share(
         self, chunk: Float[Tensor, "clients columns"], cohort: Cohort, scratch: Scratch
     ) -> Float[Tensor, "clients"]:
+        if self._by_weight(cohort):
+            return weighted_trimmed_share(chunk, cohort.weights, self._rest(cohort), scratch)
         return middle_share(chunk, self._trim(cohort), scratch)
 
     def _trim(self, cohort: Cohort) -> int:
-        return self.max_rejected(cohort.num_rows + cohort.num_rejected) - cohort.num_rejected
+        return self._number(cohort.num_rows + cohort.num_rejected) - cohort.num_rejected
+
+    def _share(self, cohort: Cohort) -> float:
+        """Of all the weight, what to trim at each end."""
+        if self.num_trimmed_per_side is None:
+            return self.trim_per_side or 0.0
+        return self.num_trimmed_per_side / (cohort.num_rows + cohort.num_rejected)
+
+    def _rest(self, cohort: Cohort) -> float:
+        """Of the weight of the rows that were not rejected, what is left to trim."""
+        return max(0.0, self._share(cohort) - cohort.rejected_weight) / (1 - cohort.rejected_weight)
+
+    def _by_weight(self, cohort: Cohort) -> bool:
+        """Whether weights change anything; where they are equal and whole clients are cut, they do not."""
+        if not self.uses_weights:
+            return False
+        number = self._rest(cohort) * cohort.num_rows
+        return not cohort.equal_weights or abs(number - round(number)) > _ROUNDING
+
+
+_ROUNDING = 1e-9

@@ -7,10 +7,10 @@ from fedsec.defense.gram import GramRule, PreAggregator
 from fedsec.defense.gram_matrix import Gram
 from fedsec.defense.knowledge import KnowledgeDefense
 from fedsec.defense.local import LocalDefense
-from fedsec.defense.near_median import near_median_mean, near_median_share
 from fedsec.defense.order_statistics import Scratch, compiled_middle_mean, middle_mean, middle_share, weighted_sum
 from fedsec.defense.pipeline import Pipeline
 from fedsec.defense.private_aggregation import PrivateAggregator
+from fedsec.defense.ranks import near_median_mean, near_median_share
 from fedsec.defense.spectrum import centered_products, top_direction
 from fedsec.defense.trial import AggregatorTrial, CallableTrial
 from fedsec.defense.updates import ClientSide, UpdateTransform

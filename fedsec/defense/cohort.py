@@ -99,6 +99,11 @@ class Cohort:
         return len(self.updates) if self.mixing is None else len(self.mixing)
 
     @property
+    def equal_weights(self) -> bool:
+        """Whether all rows that the rule sees have the same weight, but for rounding."""
+        return max(self.weights) - min(self.weights) <= _SLACK / len(self.weights)
+
+    @property
     def num_references(self) -> int:
         """How many further points there are."""
         return 0 if self.references is None else len(self.references)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 from fedsec.defense.selection_network import selection_network
@@ -18,13 +18,19 @@ class Scratch:
 
     def rows(self, name: str, count: int, like: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, ...]:
         """`count` uninitialized rows, as long as the last dimension of `like` and on its device."""
+        return self.matrix(name, count, like, dtype).unbind(0)
+
+    def matrix(
+        self, name: str, count: int, like: Tensor, dtype: torch.dtype | None = None
+    ) -> Shaped[Tensor, "rows columns"]:
+        """These rows in one tensor."""
         dtype = dtype or like.dtype
         columns = like.shape[-1]
         buffer = self._buffers.get((name, dtype))
         if buffer is None or buffer.shape[0] < count or buffer.shape[1] < columns or buffer.device != like.device:
             buffer = torch.empty(count, columns, dtype=dtype, device=like.device)
             self._buffers[name, dtype] = buffer
-        return buffer[:count, :columns].unbind(0)
+        return buffer[:count, :columns]
 
 
 def middle_mean(chunk: Float[Tensor, "clients columns"], trim: int, scratch: Scratch) -> Float[Tensor, "columns"]:

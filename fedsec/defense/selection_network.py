@@ -74,11 +74,17 @@ def selection_network(num_rows: int, trim: int, edges_only: bool = False) -> Net
 
 
 @lru_cache(maxsize=256)
-def sorting_network(num_rows: int) -> Network:
-    """All ranks of `num_rows` rows, the lowest first."""
+def sorting_network(num_rows: int, ranks: tuple[int, ...] | None = None) -> Network:
+    """The ranks of `num_rows` rows in order, the lowest first.
+
+    Args:
+        num_rows: how many rows there are.
+        ranks: those to give, from 0; all of them by default.
+    """
     comparators: list[Comparator] = []
     order = _sort(comparators, list(range(num_rows)))
-    return _program(_prune(comparators, order, ordered=True), order, num_rows)
+    outputs = order if ranks is None else [order[rank] for rank in ranks]
+    return _program(_prune(comparators, outputs, ordered=True), outputs, num_rows)
 
 
 def _block_network(num_rows: int, ends: int, blocks: int) -> tuple[list[Comparator], list[int]]:
