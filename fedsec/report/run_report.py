@@ -12,6 +12,7 @@ from fedsec.files import write_atomic
 from fedsec.report.accuracy_table import table
 from fedsec.report.best_inversions import trained_once
 from fedsec.report.columns import tables
+from fedsec.report.excluded_clients import excluded_clients_table, write_excluded_clients
 from fedsec.report.expectations import check
 from fedsec.report.figures import draw_curves
 from fedsec.report.paired import paired_differences, paired_table
@@ -31,6 +32,7 @@ __all__ = [
     "draw_partitions",
     "draw_tradeoff",
     "draw_worst_cases",
+    "excluded_clients_table",
     "paired_table",
     "primary",
     "remarks",
@@ -39,6 +41,7 @@ __all__ = [
     "tables",
     "trained_once",
     "worst_case_table",
+    "write_excluded_clients",
     "write_results",
 ]
 

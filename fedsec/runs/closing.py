@@ -69,6 +69,7 @@ class Closing:
             report.draw_partitions(root, done, folder)
             report.draw_curves(root, report.trained_once(done), folder)
             report.draw_tradeoff(root, done, folder)
+            report.write_excluded_clients(root, done, folder)
             report.draw_worst_cases(root, report.trained_once(records), folder)
 
     def _report_files(self) -> list[str]:
@@ -83,7 +84,12 @@ class Closing:
             self.console.print(report.table(trained, report.primary(trained).worst_of_last.name, width=width))
         for several in report.tables(records, width=width):
             self.console.print(several)
-        for comparison in (report.paired_table(trained, width=width), report.worst_case_table(trained, width=width)):
+        comparisons = (
+            report.excluded_clients_table(self.store.root, trained, width=width),
+            report.paired_table(trained, width=width),
+            report.worst_case_table(trained, width=width),
+        )
+        for comparison in comparisons:
             if comparison is not None:
                 self.console.print(comparison)
         for remark in report.remarks(records):
