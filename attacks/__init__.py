@@ -9,6 +9,7 @@ from fedsec.attacks.adaptive import Adaptive
 from fedsec.attacks.alie import ALIE
 from fedsec.attacks.alternating_minimization import AlternatingMinimization
 from fedsec.attacks.analytic import Analytic
+from fedsec.attacks.auto import Auto
 from fedsec.attacks.backdoor import Backdoor
 from fedsec.attacks.bit_flip import BitFlip
 from fedsec.attacks.dba import DBA
@@ -39,6 +40,7 @@ from fedsec.attacks.rop import ROP
 from fedsec.attacks.sign_flip import SignFlip
 from fedsec.attacks.sparse import Sparse
 from fedsec.attacks.target_shift import TargetShift
+from fedsec.attacks.worst_case import WorstCase, worst_case
 from fedsec.attacks.zero import ZeroUpdate
 
 if __name__ != "fedsec.attacks":
@@ -52,6 +54,7 @@ __all__ = [
     "Adaptive",
     "AlternatingMinimization",
     "Analytic",
+    "Auto",
     "Backdoor",
     "BitFlip",
     "DBA",
@@ -82,7 +85,9 @@ __all__ = [
     "SignFlip",
     "Sparse",
     "TargetShift",
+    "WorstCase",
     "ZeroUpdate",
+    "worst_case",
 ]
 
 ATTACKS = {
@@ -112,6 +117,7 @@ ATTACKS = {
     "rop": ROP,
     "sparse": Sparse,
     "adaptive": Adaptive,
+    "auto": Auto,
     "feature_poison": FeaturePoison,
     "logit_poison": LogitPoison,
 }

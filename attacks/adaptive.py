@@ -21,8 +21,9 @@ from torch import Tensor
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, Objective, UpdatePoisoning, largest_on_line
 
-Direction = Literal["mean", "std", "sign", "principal", "farthest"]
-Layout = Literal["equal", "spread"]
+DIRECTIONS = ("mean", "std", "sign", "principal", "farthest")
+LAYOUTS = ("equal", "spread")
+MAX_MAGNITUDE = 1000.0
 
 _SMALLEST = 0.03
 """The search begins at this part of the honest rows' spread."""
@@ -68,9 +69,9 @@ class Adaptive(UpdatePoisoning):
         layout: Literal["both", "equal", "spread"] = "both",
         max_magnitude: float = 1000.0,
     ) -> None:
-        unknown = [name for name in directions or () if name not in get_args(Direction)]
+        unknown = [name for name in directions or () if name not in DIRECTIONS]
         if unknown or (directions is not None and not directions):
-            raise InputError(f"Adaptive: directions must be some of {list(get_args(Direction))}, not {directions}")
+            raise InputError(f"Adaptive: directions must be some of {list(DIRECTIONS)}, not {directions}")
         if objective not in get_args(Objective):
             raise InputError(f"Adaptive: objective must be one of {list(get_args(Objective))}, not {objective!r}")
         if knowledge not in ("omniscient", "own"):
@@ -81,8 +82,8 @@ class Adaptive(UpdatePoisoning):
             raise InputError(f"Adaptive: max_magnitude must be at least 1 and finite, not {max_magnitude}")
         self.objective: Objective = objective
         self.knowledge = knowledge
-        self.directions = tuple(get_args(Direction) if directions is None else directions)
-        self.layouts = tuple(get_args(Layout) if layout == "both" else (layout,))
+        self.directions = tuple(DIRECTIONS if directions is None else directions)
+        self.layouts = tuple(LAYOUTS if layout == "both" else (layout,))
         self.max_magnitude = max_magnitude
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
@@ -132,7 +133,9 @@ class FamilySearch:
         InputError: the view has no defense.
     """
 
-    def __init__(self, attack: str, view: AttackerView, objective: Objective, max_magnitude: float) -> None:
+    def __init__(
+        self, attack: str, view: AttackerView, objective: Objective, max_magnitude: float = MAX_MAGNITUDE
+    ) -> None:
         if view.defense is None:
             raise InputError(
                 f"{attack}: tries the server's defense; expected a view with `defense`, such as "
@@ -173,7 +176,7 @@ class FamilySearch:
         """
         families = self._promising(directions, layouts)
         best: Family | None = None
-        largest = self._trial.damage(torch.cat([self._honest, self._own_places]), self._center, self._objective)
+        largest = self.honest_damage()
         for family in families:
             if family.damage <= largest:
                 break
@@ -188,6 +191,12 @@ class FamilySearch:
         shift = (coefficients * (family.magnitude / length)).to(self._points) @ self._points
         base = self.mean.expand_as(self._own) if family.layout == "equal" else self._own
         return base + shift
+
+    def honest_damage(self) -> float:
+        """What honest rows do: a defense may lie off the honest mean without any attack."""
+        if not self._trial.exact:
+            return self.full_damage(self._own)
+        return self._trial.damage(torch.cat([self._honest, self._own_places]), self._center, self._objective)
 
     def full_damage(self, rows: Float[Tensor, "byzantine parameters"]) -> float:
         """What the rows do to the defense, beside the honest ones: all of them looked at."""

@@ -90,6 +90,8 @@ ATTACK_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("adaptive", {}, {}),
     ("adaptive", {"knowledge": "own", "directions": ["mean", "std"], "layout": "equal"}, {}),
     ("adaptive", {"objective": "opposition"}, {}),
+    ("auto", {}, {}),
+    ("auto", {"knowledge": "own", "objective": "opposition", "attacks": ["alie", "min_sum"]}, {}),
     ("feature_poison", {}, {"changes": ("features",)}),
     ("feature_poison", {"mode": "shuffle"}, {"changes": ("features",)}),
     ("feature_poison", {"mode": "scale"}, {"changes": ("features",)}),

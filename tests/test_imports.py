@@ -112,7 +112,9 @@ def test_packages_refuse_their_folder_name(package: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(("fedsec.attacks.", "fedsec.defenses."))])
 def test_methods_import_only_the_interfaces(name: str) -> None:
+    """And others of their kind: an ensemble of attacks consists of attacks."""
     interfaces = (
+        name.rpartition(".")[0],
         "fedsec.threat",
         "fedsec.matching",
         "fedsec.defense",

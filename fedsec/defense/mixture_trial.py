@@ -7,7 +7,7 @@ Rules of single coordinates are tried on a sample of the coordinates, and the ot
 """
 
 from abc import abstractmethod
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -98,13 +98,10 @@ class _CohortMixtures(MixtureTrial):
         self.trial, self.points = trial, points
         self._shown = points if columns is None else points[:, columns.to(points.device)]
         self._cohort = trial.cohort(self._shown, num_clients, columns)
-        rule = final_rule(trial.rule)
-        references = rule.checked_references(self._cohort) if isinstance(rule, GramRule) else None
-        self._cohort = replace(self._cohort, references=references)
-        self._gram = Gram.of(points, references)
+        self._draws: dict[int, _Draw] = {}
 
     def squared_distances(self, mixing: Float64[Tensor, "rows points"]) -> Float64[Tensor, "ends ends"]:
-        return _squared_distances(self._gram, mixing)
+        return _squared_distances(self._draw(0).gram, mixing)
 
     def damage(
         self,
@@ -113,22 +110,62 @@ class _CohortMixtures(MixtureTrial):
         objective: Objective = "distance",
     ) -> float:
         draws = range(self.trial.num_draws)
-        return fmean(self._outcome(self._staged(mixing, draw), mean).damage(objective) for draw in draws)
+        return fmean(self._outcome(self._staged(mixing, draw), mean, draw).damage(objective) for draw in draws)
 
     @abstractmethod
-    def _outcome(self, staged: Cohort, mean: Tensor) -> Outcome:
+    def _outcome(self, staged: Cohort, mean: Tensor, draw: int) -> Outcome:
         """Of what the rule makes of a cohort that went through its stages."""
 
     def _staged(self, mixing: Tensor, draw: int) -> Cohort:
-        mixing = self.trial.received(mixing.double().cpu())
+        mixing, known = self.trial.received(mixing.double().cpu()), self._draw(draw)
         return self.trial.rule.staged(
             replace(
                 self._cohort,
-                generator=self.trial.drawn(draw),
+                generator=known.generator(),
                 mixing=mixing.to(self.points.device),
-                gram=self._gram.mixed(mixing),
+                gram=known.gram.mixed(mixing),
+                references=known.references,
             )
         )
+
+    def _draw(self, draw: int) -> "_Draw":
+        """What does not depend on how the rows are made of the points; references may be drawn, such as noise."""
+        if draw not in self._draws:
+            rule, generator, references = final_rule(self.trial.rule), self.trial.drawn(draw), None
+            if isinstance(rule, GramRule):
+                references = rule.checked_references(replace(self._cohort, generator=generator))
+            shared = next((known.gram for known in self._draws.values() if references is None), None)
+            gram = Gram.of(self.points, references) if shared is None else shared
+            self._draws[draw] = _Draw(references, gram, None if generator is None else generator.get_state())
+        return self._draws[draw]
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """One of the draws of a defense.
+
+    Attributes:
+        references: of the rule.
+        gram: of the points and these.
+        state: of the generator after references were drawn; None of a defense that does not draw.
+    """
+
+    references: Tensor | None
+    gram: Gram
+    state: Tensor | None
+
+    def generator(self) -> torch.Generator | None:
+        """What the defense draws from next."""
+        if self.state is None:
+            return None
+        generator = torch.Generator()
+        generator.set_state(self.state)
+        return generator
+
+    @cached_property
+    def distances(self) -> Float64[Tensor, "ends ends"]:
+        """Squared, between every two points and references, the origin last."""
+        return _with_origin(self.gram.squared_distances(references=True), self.gram.squared_norms(references=True))
 
 
 class LinearMixtures(_CohortMixtures):
@@ -139,11 +176,12 @@ class LinearMixtures(_CohortMixtures):
     def coefficients(self, mixing: Float64[Tensor, "clients points"]) -> Float64[Tensor, "points"]:
         return self._combination(self._staged(mixing, 0))
 
-    def _outcome(self, staged: Cohort, mean: Tensor) -> Outcome:
+    def _outcome(self, staged: Cohort, mean: Tensor, draw: int) -> Outcome:
         result = self._combination(staged)
         center = torch.zeros_like(result)
         center[: len(mean)] = mean
-        return Outcome(self._length(result - center), self._length(result), self._length(center))
+        known = self._draw(draw)
+        return Outcome(*(_length(vector, known) for vector in (result - center, result, center)))
 
     @staticmethod
     def _combination(staged: Cohort) -> Tensor:
@@ -152,17 +190,6 @@ class LinearMixtures(_CohortMixtures):
         references = torch.zeros(staged.num_references, dtype=torch.float64)
         references[: len(staged.reference_weights)] = torch.tensor(staged.reference_weights, dtype=torch.float64)
         return torch.cat([points, references])
-
-    def _length(self, coefficients: Tensor) -> float:
-        """Of a combination of points and references: from their distances, which hold where points are close."""
-        ends = torch.cat([coefficients, -coefficients.sum()[None]])
-        squared = -(ends @ self._distances @ ends) / 2
-        return float(squared.clamp_min(0).sqrt()) * self._gram.unit
-
-    @cached_property
-    def _distances(self) -> Float64[Tensor, "ends ends"]:
-        gram = self._gram
-        return _with_origin(gram.squared_distances(references=True), gram.squared_norms(references=True))
 
 
 class SampledMixtures(_CohortMixtures):
@@ -178,11 +205,18 @@ class SampledMixtures(_CohortMixtures):
     def coefficients(self, mixing: Float64[Tensor, "clients points"]) -> None:
         return None
 
-    def _outcome(self, staged: Cohort, mean: Tensor) -> Outcome:
+    def _outcome(self, staged: Cohort, mean: Tensor, draw: int) -> Outcome:
         result = self.trial.rule.combine(staged).double()
         center = (mean.to(self._shown) @ self._shown).double()
         lengths = [float(torch.linalg.vector_norm(vector)) for vector in (result - center, result, center)]
         return Outcome(*(length * self._scale for length in lengths))
+
+
+def _length(coefficients: Tensor, known: _Draw) -> float:
+    """Of a combination of points and references: from their distances, which hold where points are close."""
+    ends = torch.cat([coefficients, -coefficients.sum()[None]])
+    squared = -(ends @ known.distances @ ends) / 2
+    return float(squared.clamp_min(0).sqrt()) * known.gram.unit
 
 
 def _squared_distances(gram: Gram, mixing: Tensor) -> Tensor:

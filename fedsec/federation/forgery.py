@@ -13,9 +13,10 @@ from fedsec.federation.user_privacy import tagged, untagged
 from fedsec.seeds import Streams
 from fedsec.threat import AttackerMachine, AttackerView, DefenseTrial, UpdatePoisoning
 
-Trial = Callable[[str, Sequence[int], torch.Generator], DefenseTrial]
+Trial = Callable[[str, Sequence[int], torch.Generator], DefenseTrial | None]
 """Gives the server's defense of one vector, to try out: takes the vector's name, the places of the honest clients' and
-then of the Byzantine ones' rows in what the server receives, and the attacker's random stream."""
+then of the Byzantine ones' rows in what the server receives, and the attacker's random stream. None in a round that has
+no aggregate, for lack of clients."""
 
 Equip = Callable[[Sequence[int], int], Sequence[AttackerMachine]]
 """Gives each of these clients its machine in a round."""
@@ -136,6 +137,9 @@ class Forgery:
         honest = [] if attack.knowledge == "own" else others
         stream = ("attack", "round", round_number, *(() if name == "update" else (name,)))
         generator = self._streams.torch(*stream)
+        defense = trial(name, [*others, *places], generator) if attack.knows_defense else None
+        if attack.knows_defense and defense is None:
+            return rows
         machines = tuple(self._equip([clients[place] for place in places], round_number)) if attack.trains else ()
         view = AttackerView(
             own=rows[places],
@@ -145,7 +149,7 @@ class Forgery:
             num_byzantine=len(places),
             round=round_number,
             generator=generator,
-            defense=trial(name, [*others, *places], generator) if attack.knows_defense else None,
+            defense=defense,
             clients=tuple(clients[place] for place in honest),
             last_aggregate=self._last.get(name),
             machines=machines,

@@ -93,8 +93,8 @@ class ServerRules:
         places: Sequence[int],
         weights: Float[Tensor, "clients"],
         clients: Sequence[int],
-    ) -> AggregatorTrial:
-        """The rule of a vector, for an attacker to try out.
+    ) -> AggregatorTrial | None:
+        """The rule of a vector, for an attacker to try out; None in a round that has no aggregate.
 
         Args:
             vector: its name.
@@ -103,8 +103,11 @@ class ServerRules:
             weights: of the clients.
             clients: of the round.
         """
-        context = self._context(clients, None)
-        return AggregatorTrial(self._rules[vector], generator, places=places, weights=weights, context=context)
+        rule, context, broken = self._rules[vector], self._context(clients, None), self._broken(len(clients))
+        if broken and self.broken_condition != "relax":
+            return None
+        with relaxed(rule, len(clients)) if broken else nullcontext():
+            return AggregatorTrial(rule, generator, places=places, weights=weights, context=context)
 
     def __call__(
         self,

@@ -232,7 +232,7 @@ class Federation(GlobalModelLoop):
         byzantine = [place for place, client in enumerate(clients) if client in self.attackers]
         coefficients = self._coefficients(clients)
 
-        def trial(vector: str, places: Sequence[int], generator: torch.Generator) -> AggregatorTrial:
+        def trial(vector: str, places: Sequence[int], generator: torch.Generator) -> AggregatorTrial | None:
             return self.rules.trial(vector, generator, places=places, weights=coefficients, clients=clients)
 
         leverage = (self.algorithm.server_lr * coefficients).tolist()

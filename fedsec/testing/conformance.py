@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedsec.defense import Aggregate, Aggregator, RoundContext
+from fedsec.defense import Aggregate, Aggregator, AggregatorTrial, RoundContext
 from fedsec.errors import AggregationError, InputError
 from fedsec.testing.checks import (
     devices,
@@ -63,6 +63,7 @@ def check_aggregator(
         _check_gate(rule, updates)
         _check_weights(rule, updates)
         _check_memory(rule, updates)
+        _check_trial(rule, random_matrix(num_clients, 37, dtype=torch.float64, device=device))
         if num_byzantine:
             _check_breakdown(rule, updates, num_byzantine)
     for malformed in (torch.zeros(num_clients), torch.zeros(0, 3), torch.zeros(num_clients, 0), updates.long()):
@@ -221,6 +222,20 @@ def _check_memory(rule: Aggregator, updates: Tensor) -> None:
         expect(same, f"equal states must stay equal in round {round_number}")
     unknown = {"what no rule remembers": torch.zeros(1)}
     expect_error(InputError, partial(first.restore, unknown), "a state that is not its own")
+
+
+def _check_trial(rule: Aggregator, points: Tensor) -> None:
+    """What an attacker who knows the rule sees in a search, of rows that are mixtures, is what their rows do."""
+    count, context = len(points), _context(rule, points)
+    context.pop("generator", None)
+    trial = AggregatorTrial(rule, seeded(2), context=context)
+    mixing = torch.eye(count, dtype=torch.float64)
+    mixing[-1] = torch.linspace(-1, 0.5, count)  # the last client's row lies on the other side
+    mean = torch.full((count,), 1 / count, dtype=torch.float64)
+    whole = trial.damage(mixing.to(points) @ points, mean.to(points) @ points)
+    seen = trial.mixtures(points, count).damage(mixing, mean)
+    same = abs(seen - whole) <= 1e-6 * whole + 1e-9
+    expect(same, f"a trial of the rule on mixtures of rows sees the damage that these do, {whole}, not {seen}")
 
 
 def _check_breakdown(rule: Aggregator, updates: Tensor, num_byzantine: int) -> None:

@@ -92,3 +92,18 @@ def test_every_vector_has_a_rule_of_its_own_and_is_relaxed_alike() -> None:
 def test_handlings_that_are_none() -> None:
     with pytest.raises(InputError, match="broken_condition must be one of stop, skip, relax, got 'ignore'"):
         ServerRules(Median(), ["update"], Streams(0), {}, "ignore")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("handling", ["stop", "skip", "relax"])
+def test_an_attacker_tries_the_rule_as_the_server_will_apply_it(handling: BrokenCondition) -> None:
+    """In a round without an aggregate there is nothing to try; a relaxed rule is tried as it is then."""
+    rule = TrimmedMean(num_trimmed_per_side=3)
+    rules = ServerRules(rule, ["update"], Streams(0), {"w": torch.Size([1])}, handling)
+    generator = torch.Generator().manual_seed(0)
+    trial = rules.trial("update", generator, places=[0, 1, 2, 3], weights=torch.ones(4), clients=[0, 1, 2, 3])
+    if handling != "relax":
+        assert trial is None
+        return
+    assert trial is not None
+    assert torch.equal(trial(ROWS), verdict(TrimmedMean(num_trimmed_per_side=3), "relax").aggregates["update"].vector)
+    assert rule.max_rejected(7) == 3
