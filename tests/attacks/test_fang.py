@@ -77,8 +77,8 @@ def test_krum_is_won_by_enough_attackers(attacker_view: View, random_rows: Calla
 
 
 def test_the_others_stand_within_epsilon(attacker_view: View, random_rows: Callable[..., Tensor]) -> None:
-    honest = random_rows(9, 6, 1, torch.float64)
-    rows = Fang("krum", epsilon=0.5).craft(attacker_view(honest, 3))
+    honest = random_rows(24, 6, 1, torch.float64)
+    rows = Fang("krum", epsilon=0.5).craft(attacker_view(honest, 20))
     nearest = min(
         float((one - other).norm())
         for one in honest
@@ -88,6 +88,7 @@ def test_the_others_stand_within_epsilon(attacker_view: View, random_rows: Calla
     lengths = (rows - rows[0]).norm(dim=1).tolist()
     assert lengths[0] == 0
     assert all(0 < length <= 0.5 * nearest for length in lengths[1:])
+    assert max(lengths) > 0.4 * nearest
 
 
 def test_krum_with_partial_knowledge_is_blind_to_the_honest_rows(

@@ -40,6 +40,7 @@ def test_against_the_papers_recursion(attacker_view: View, random_rows: Callable
         rows = attack.craft(view)
         assert torch.equal(rows, honest[copied[-1]].expand(2, 5))
         assert view.report["client"] == str(copied[-1])
+        torch.testing.assert_close(attack.state()["direction"], direction)
 
 
 def test_it_finds_the_direction_of_largest_variance(attacker_view: View) -> None:
