@@ -56,8 +56,8 @@ class NormBound(GramRule):
         if not self.draws:
             return None
         like = cohort.updates
-        noise = torch.randn(like.shape[1], generator=cohort.generator, dtype=torch.float32) * self.noise_std
-        return noise[None].to(like)
+        noise = torch.randn(1, like.shape[1], generator=cohort.generator)
+        return noise.to(like) * self.noise_std
 
     def weights(self, gram: Gram, cohort: Cohort) -> Float64[Tensor, "rows"]:
         norms = gram.squared_norms().sqrt()

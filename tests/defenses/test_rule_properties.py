@@ -1,4 +1,4 @@
-"""What every robust rule is expected to keep, on each rule, but for what its own formula breaks."""
+"""What every robust rule is expected to keep, on each of ours, but for what its own formula breaks."""
 
 import inspect
 from collections.abc import Callable
@@ -6,46 +6,85 @@ from functools import partial
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
-from fedsec.defenses import CGE, DEFENSES, CenteredClipping, GeometricMedian, Krum, MoNNA, MultiKrum, NormBound
+from fedsec.defense import Aggregator, PreAggregator
+from fedsec.defenses import DEFENSES
 from fedsec.testing import KNOWN_VALUES, check_known_values, examine_rule
 
-Rule = Callable[[Tensor], Tensor]
+ABOUT_ZERO = {"translation", "near_duplicates"}
+"""Rules that compare lengths, angles or signs measure from zero."""
 
-ABOUT_ZERO: set[str] = {"translation", "near_duplicates"}
-"""Rules that compare lengths measure from zero."""
+COORDINATES = {"rotation"}
+"""Rules that look at coordinates one by one see others after a rotation."""
 
-A_RADIUS: set[str] = {"scale", "range", "equal_rows", "one_client"}
-"""A step of a given length is a step in the updates' unit, and may end before it is there."""
+A_LENGTH = {"scale", "range", "equal_rows", "one_client"}
+"""A result or a step of a given length, in the updates' unit or the server's, is no multiple of them, and no row."""
+
+MEANS = {"breakdown"}
+"""What takes a mean where it suspects nobody can be led anywhere; sometimes that is in its first round only."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "centered_clipping": {"radius": 1.0},
+    "monna": {"trusted": 9},
+    "norm_bound": {"bound": "median"},
+    "rlr": {"threshold": 4},
+}
+
+# Rules that cluster with scikit-learn take seconds for what takes others a tenth, and are left to their own tests.
+BROKEN: dict[str, set[str]] = {
+    "mean": MEANS,
+    "median": COORDINATES,
+    "trimmed_mean": COORDINATES,
+    "meamed": COORDINATES,
+    "sign_majority": ABOUT_ZERO | COORDINATES | A_LENGTH,
+    "rlr": ABOUT_ZERO | COORDINATES | MEANS | {"ties"},
+    "krum": set(),
+    "multi_krum": set(),
+    "bulyan": COORDINATES,
+    "geometric_median": set(),
+    "centered_clipping": ABOUT_ZERO | A_LENGTH,
+    "mda": set(),
+    "smea": set(),
+    "caf": set(),
+    "dnc": set(),
+    "cge": ABOUT_ZERO,
+    "monna": {"permutation"},
+    "norm_bound": {"translation"},
+    "fltrust": ABOUT_ZERO | COORDINATES | A_LENGTH | {"ties"},
+    "foolsgold": ABOUT_ZERO | MEANS,
+    "fldetector": MEANS,
+    "lasa": ABOUT_ZERO | COORDINATES,
+}
 
 
-@pytest.mark.parametrize(
-    ("make", "broken"),
-    [
-        (Krum, set()),
-        (MultiKrum, set()),
-        (lambda num_byzantine: GeometricMedian(), set()),
-        (CGE, ABOUT_ZERO),
-        (lambda num_byzantine: MoNNA(num_byzantine, trusted=9), {"permutation"}),
-        (lambda num_byzantine: NormBound("median"), {"translation"}),
-        (lambda num_byzantine: CenteredClipping(1.0), ABOUT_ZERO | A_RADIUS),
-    ],
-    ids=["krum", "multi_krum", "geometric_median", "cge", "monna", "norm_bound", "centered_clipping"],
-)
-def test_properties_of_rules(make: Callable[[int], Rule], broken: set[str]) -> None:
-    findings = examine_rule(make)
-    assert {finding.name for finding in findings} == broken, [finding.message for finding in findings]
+def ours(name: str, num_byzantine: int, **options: Any) -> Callable[[Tensor], Tensor]:
+    """Our rule of that name, with all that it needs, whatever it calls the number of Byzantine clients."""
+    options = {**OPTIONS.get(name, {}), **options}
+    parameters = inspect.signature(DEFENSES[name]).parameters
+    asked = [word for word in ("num_byzantine", "num_trimmed_per_side") if word in parameters][:1]
+    rule = DEFENSES[name](**dict.fromkeys(asked, num_byzantine), **options)
+    if isinstance(rule, PreAggregator):
+        return rule
+    assert isinstance(rule, Aggregator)
+
+    def call(updates: Tensor) -> Tensor:
+        needs: dict[str, Any] = {"generator": torch.Generator().manual_seed(1)} if rule.draws else {}
+        if rule.needs_server_update:
+            needs["server_update"] = torch.ones_like(updates[0])
+        if rule.needs_shapes:
+            needs["shapes"] = {"weight": updates.shape[1:]}
+        vector: Tensor = rule(updates, **needs)
+        return vector
+
+    return call
 
 
-def ours(name: str, num_byzantine: int, **options: Any) -> Rule:
-    """Our rule of that name, whatever it calls the number of Byzantine clients, if it asks for one."""
-    if name == "trimmed_mean":
-        return DEFENSES[name](num_trimmed_per_side=num_byzantine, **options)
-    if name == "centered_clipping":
-        options = {"radius": 1.0, **options}
-    asked = "num_byzantine" in inspect.signature(DEFENSES[name]).parameters
-    return DEFENSES[name](**({"num_byzantine": num_byzantine} if asked else {}), **options)
+@pytest.mark.parametrize("name", sorted(BROKEN))
+def test_rules_keep_all_but_what_their_formula_breaks(name: str) -> None:
+    findings = examine_rule(partial(ours, name))
+    assert {finding.name for finding in findings} == BROKEN[name], [finding.message for finding in findings]
 
 
 @pytest.mark.parametrize("name", sorted({case.rule for case in KNOWN_VALUES} & {*DEFENSES}))
