@@ -14,8 +14,8 @@ from torch import Tensor
 from fedsec.defense import Cohort, Gram, GramRule
 from fedsec.errors import InputError
 
-_ROUNDING = 1e-12
-"""Histories point the same way where the cosine of their angle is no further from 1."""
+_ROUNDING = 1e-6
+"""Histories point the same way where the cosine of their angle is no further from 1: products may be float32's."""
 
 _ALMOST_ONE = 0.99
 """What the authors put in place of the largest weight, 1, whose logit is infinite."""

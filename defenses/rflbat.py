@@ -46,6 +46,7 @@ class RFLBAT(GramRule):
 
     detects = True
     draws = True
+    by_columns = True
 
     def __init__(self, far: float = 10.0, stray: float = 4.0) -> None:
         if not (isfinite(far) and isfinite(stray) and min(far, stray) >= 1):

@@ -75,6 +75,8 @@ def test_where_all_agree_all_count() -> None:
         torch.testing.assert_close(aggregate.vector, updates.mean(0))
         assert aggregate.suspected == ()
     assert not FoolsGold()(torch.zeros(3, 4)).any()
+    long = torch.randn(1, 70_000) * torch.tensor([1.0, 3.0, 7.0])[:, None]  # whose inner products are float32's
+    torch.testing.assert_close(FoolsGold()(long), long.mean(0))
 
 
 def test_what_was_not_finite_is_not_remembered_and_nothing_of_the_caller_s_is_kept() -> None:
