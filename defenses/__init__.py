@@ -19,6 +19,7 @@ from fedsec.defenses.fldetector import FLDetector
 from fedsec.defenses.fltrust import FLTrust
 from fedsec.defenses.foolsgold import FoolsGold
 from fedsec.defenses.foundationfl import FoundationFL
+from fedsec.defenses.gas import GAS
 from fedsec.defenses.gaussian_noise import GaussianNoise
 from fedsec.defenses.geometric_median import GeometricMedian
 from fedsec.defenses.knowledge_screening import KnowledgeScreening
@@ -53,6 +54,7 @@ __all__ = [
     "CGE",
     "CAF",
     "DEFENSES",
+    "GAS",
     "MDA",
     "SMEA",
     "DnC",
@@ -104,6 +106,7 @@ DEFENSES = {
     "caf": CAF,
     "bulyan": Bulyan,
     "dnc": DnC,
+    "gas": GAS,
     "meamed": Meamed,
     "sign_majority": SignMajority,
     "rlr": RLR,

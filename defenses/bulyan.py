@@ -37,6 +37,7 @@ class Bulyan(CoordinateRule):
 
     by_columns = True
     detects = True
+    reads_products = True
 
     def __init__(self, num_byzantine: int) -> None:
         if num_byzantine < 0:
@@ -53,7 +54,7 @@ class Bulyan(CoordinateRule):
         return self.num_byzantine
 
     def staged(self, cohort: Cohort) -> Cohort:
-        gram = cohort.gram or Gram.of(cohort.updates)
+        gram = cohort.gram or Gram.of(cohort.updates, products=cohort.products)
         picked = _picks(gram.squared_distances(), self._num_byzantine(cohort))
         weights = [1 / len(picked) if row in picked else 0.0 for row in range(cohort.num_rows)]
         return replace(cohort, weights=tuple(weights), gram=gram)

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from fedsec.attacks import ATTACKS, INVERSIONS
-from fedsec.defenses import DEFENSES
+from fedsec.defense import RuleWrapper
+from fedsec.defenses import DEFENSES, Median
 from fedsec.errors import InputError
 from fedsec.models import build
 from fedsec.testing import check_attack, check_defense
@@ -134,6 +135,8 @@ DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("mda", {"num_byzantine": 3, "max_visits": 0}, {}),
     ("smea", {"num_byzantine": 3}, {}),
     ("smea", {"num_byzantine": 3, "max_subsets": 0}, {}),
+    ("gas", {"num_byzantine": 3}, {}),
+    ("gas", {"num_byzantine": 2, "num_groups": 3, "groups": "contiguous"}, {"num_clients": 7}),
     ("bulyan", {"num_byzantine": 2}, {"num_byzantine": 2}),
     ("bulyan", {"num_byzantine": 1}, {"num_clients": 8, "num_byzantine": 1}),
     ("caf", {"num_byzantine": 3}, {}),
@@ -229,7 +232,8 @@ def test_inversion(name: str, options: dict[str, Any], needs: dict[str, Any]) ->
 
 @pytest.mark.parametrize(("name", "options", "needs"), named(DEFENSE_ROWS))
 def test_defense(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
-    check_defense(DEFENSES[name](**options), **needs)
+    defense = DEFENSES[name](**options)
+    check_defense(defense.around(Median()) if isinstance(defense, RuleWrapper) else defense, **needs)
 
 
 @pytest.mark.parametrize("check", [check_attack, check_defense])

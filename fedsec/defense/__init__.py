@@ -15,6 +15,7 @@ from fedsec.defense.spectrum import centered_products, top_direction
 from fedsec.defense.trial import AggregatorTrial, CallableTrial
 from fedsec.defense.updates import ClientSide, UpdateTransform
 from fedsec.defense.weighted_total import weighted_total
+from fedsec.defense.wrapper import RuleWrapper
 
 __all__ = [
     "Aggregate",
@@ -32,6 +33,7 @@ __all__ = [
     "PreAggregator",
     "PrivateAggregator",
     "RoundContext",
+    "RuleWrapper",
     "Scratch",
     "UpdateTransform",
     "centered_products",

@@ -77,6 +77,7 @@ KINDS: dict[str, Kind] = {
         "fedsec.defenses",
         "defense",
         (
+            "fedsec.defense:RuleWrapper",
             "fedsec.defense:PrivateAggregator",
             "fedsec.defense:Aggregator",
             "fedsec.defense:PreAggregator",
@@ -84,6 +85,7 @@ KINDS: dict[str, Kind] = {
             "fedsec.defense:LocalDefense",
             "fedsec.defense:KnowledgeDefense",
         ),
+        given=("rule",),
     ),
     "dataset": Kind(
         "fedsec.data.datasets",

@@ -77,9 +77,10 @@ class AttackConfig(NamedSection):
         return "" if self.name == NO_ATTACK else registry.entry("attack", self.name).role
 
 
-Role = Literal["local", "update", "pre_aggregation", "rule", "knowledge"]
+Role = Literal["local", "update", "pre_aggregation", "wrapper", "rule", "knowledge"]
 """Who acts, in the order in which defenses act: clients in their training, clients on their updates, the server on all
-updates before its rule and by it; or a server that learns from feature maps and logits, and aggregates nothing."""
+updates before its rule, around its rule, and by it; or a server that learns from feature maps and logits, and
+aggregates nothing."""
 
 
 class DefenseConfig(NamedSection):
@@ -120,6 +121,11 @@ def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[Defens
     elif rules and rules[0] != len(defenses) - 1 and not problems:
         message = f"the server's rule acts last; expected {defenses[rules[0]].name} at the end of the list"
         problems.append(((rules[0], "name"), message))
+    for index, part in enumerate(defenses):
+        after = [following.role for following in defenses[index + 1 : index + 2]]
+        if part.role == "wrapper" and after not in (["wrapper"], ["rule"]):
+            message = f"asks another rule; expected one, such as median, right after {part.name}"
+            problems.append(((index, "name"), message))
     if len(private) > 1:
         problems.append(((), f"expected at most one defense of clients' training, got {len(private)}"))
     elif private and private[0] != 0:
@@ -133,7 +139,7 @@ def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[Defens
         problems.append(((index, "name"), f"{message}, got {shown(defenses[index].name)} before that"))
     if traits["pooled"] and not problems:
         for index, part in enumerate(defenses):
-            if part.role in ("update", "pre_aggregation") or (part.role == "rule" and part.name != "mean"):
+            if part.role in ("update", "pre_aggregation", "wrapper") or (part.role == "rule" and part.name != "mean"):
                 message = f"centralized training exchanges nothing; expected mean, got {shown(part.name)}"
                 problems.append(((index, "name"), message))
     if problems:
@@ -143,6 +149,7 @@ def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[Defens
 
 _WITHOUT_UPDATES: dict[Role, str] = {
     "rule": "aggregates updates, and {learning} exchanges none",
+    "wrapper": "combines updates by a rule, and {learning} exchanges none",
     "pre_aggregation": "mixes updates, and {learning} exchanges none",
     "update": "changes updates, and {learning} exchanges none",
     "local": "hides examples in updates, and {learning}'s clients send feature maps of single examples, so its claim "
