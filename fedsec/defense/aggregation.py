@@ -22,7 +22,7 @@ from fedsec.defense.cohort import Aggregate, Cohort, RoundContext, check_context
 from fedsec.defense.gram_matrix import Gram
 from fedsec.defense.swift_products import swift_products
 from fedsec.errors import AggregationError, InputError
-from fedsec.threat.rows import as_given, as_matrix, as_tensor
+from fedsec.threat.rows import as_given, as_matrix, as_tensor, finite_rows
 from fedsec.threat.sealed import Sealed, unmodified
 
 __all__ = ["Aggregate", "Aggregator", "Cohort", "Weights", "surely_finite"]
@@ -330,10 +330,7 @@ class Aggregator(Sealed, ABC):
 
 def _non_finite_rows(updates: Tensor) -> tuple[int, ...]:
     """Numbers of the rows that hold NaN or infinity."""
-    # Both survive any sum. A finite row may overflow, so an odd sum is only a reason to look closely.
-    sums = updates.sum(1, dtype=torch.float32 if updates.element_size() < 4 else None)
-    suspects = (~sums.isfinite()).nonzero().flatten().tolist()
-    return tuple(row for row in suspects if not bool(updates[row].isfinite().all()))
+    return tuple((~finite_rows(updates)).nonzero().flatten().tolist())
 
 
 def surely_finite(vector: Tensor) -> bool:

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from fedsec.defense.selection_network import selection_network
 
+_MANY_TIES = 0.25
+"""Above this share of the columns with ties all are looked at: picking columns takes longer."""
+
 
 class Scratch:
     """Buffers of one thread, allocated once and used again for every chunk of columns."""
@@ -117,38 +120,50 @@ def middle_share(chunk: Float[Tensor, "clients columns"], trim: int, scratch: Sc
     counting = clients - 2 * trim
     if trim == 0:
         return torch.full((clients,), 1 / clients, dtype=torch.float64, device=chunk.device)
-    network = selection_network(clients, trim, edges_only=True)
-    edges = network(chunk.unbind(0), scratch.rows("network", network.num_buffers, chunk))
+    rows, network = chunk.unbind(0), selection_network(clients, trim, edges_only=True)
+    edges = network(rows, scratch.rows("network", network.num_buffers, chunk))
     lowest, highest = edges[0], edges[-1]
     above, below, per_column = scratch.rows("share", 3, chunk, torch.float32)
     per_column.zero_()
     counts = []
-    for row in chunk.unbind(0):
+    for row in rows:
         inside = torch.ge(row, lowest, out=above).mul_(torch.le(row, highest, out=below))
         per_column.add_(inside)
         counts.append(inside.sum())
     shares = torch.stack(counts).double()
     # Without ties that reach into the trimmed ranks, every column has exactly the kept values inside.
-    tied = (per_column != counting).nonzero().flatten()
-    if len(tied):
-        chunk, lowest, highest = chunk[:, tied], lowest[tied], highest[tied]
+    tied = per_column != counting
+    num_tied = int(tied.sum())
+    if num_tied > _MANY_TIES * columns:
+        shares = _shares_among_ties(rows, trim, lowest, highest, scratch)
+    elif num_tied:
+        places = tied.nonzero().flatten()
+        chunk, lowest, highest = chunk[:, places], lowest[places], highest[places]
         shares -= ((chunk >= lowest) & (chunk <= highest)).sum(1)
-        shares += _shares_among_ties(chunk, trim, lowest, highest)
+        shares += _shares_among_ties(chunk.unbind(0), trim, lowest, highest, scratch)
     return shares / (counting * columns)
 
 
-def _shares_among_ties(chunk: Tensor, trim: int, lowest: Tensor, highest: Tensor) -> Tensor:
+def _shares_among_ties(rows: Sequence[Tensor], trim: int, lowest: Tensor, highest: Tensor, scratch: Scratch) -> Tensor:
+    """How many kept values are each row's, where rows that tie for one share it."""
+    first, second, low, at_low, high, at_high = scratch.rows("ties", 6, lowest[None], torch.float32)
+    for count in (low, at_low, high, at_high):
+        count.zero_()
+    for row in rows:
+        low.add_(torch.le(row, lowest, out=first))
+        at_low.add_(torch.eq(row, lowest, out=first))
+        high.add_(torch.ge(row, highest, out=first))
+        at_high.add_(torch.eq(row, highest, out=first))
     # Of the values equal to an edge, those among the trimmed ranks are not kept.
-    at_lowest = (chunk <= lowest).sum(0) - trim
-    at_highest = (chunk >= highest).sum(0) - trim
     one_value = lowest == highest
-    at_lowest.masked_fill_(one_value, len(chunk) - 2 * trim)
-    at_highest.masked_fill_(one_value, 0)
-    shares = ((chunk > lowest) & (chunk < highest)).sum(1).double()
-    for edge, counting in ((lowest, at_lowest), (highest, at_highest)):
-        at_edge = chunk == edge
-        shares += torch.where(at_edge, counting.double() / at_edge.sum(0), 0.0).sum(1)
-    return shares
+    part_of_low = low.sub_(trim).masked_fill_(one_value, len(rows) - 2 * trim).double().div_(at_low)
+    part_of_high = high.sub_(trim).masked_fill_(one_value, 0).double().div_(at_high)
+    shares = []
+    for row in rows:
+        between = torch.gt(row, lowest, out=first).mul_(torch.lt(row, highest, out=second)).sum().double()
+        low_values = torch.eq(row, lowest, out=first).double() @ part_of_low
+        shares.append(between + low_values + torch.eq(row, highest, out=first).double() @ part_of_high)
+    return torch.stack(shares)
 
 
 def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -12,6 +12,7 @@ from fedsec.errors import InputError
 from fedsec.federation.user_privacy import tagged, untagged
 from fedsec.seeds import Streams
 from fedsec.threat import AttackerMachine, AttackerView, DefenseTrial, UpdatePoisoning
+from fedsec.threat.rows import finite_rows
 
 Trial = Callable[[str, Sequence[int], torch.Generator], DefenseTrial | None]
 """Gives the server's defense of one vector, to try out: takes the vector's name, the places of the honest clients' and
@@ -83,7 +84,7 @@ class Forgery:
                 for name in self._attacks
             }
         if len(received) > 1:
-            lost = torch.stack([~rows.isfinite().all(1) for rows in received.values()]).any(0)
+            lost = torch.stack([~finite_rows(rows) for rows in received.values()]).any(0)
             if bool(lost.any()):
                 received = {name: rows.masked_fill(lost[:, None], torch.nan) for name, rows in received.items()}
         return received

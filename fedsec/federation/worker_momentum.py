@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.federation.algorithms.update_algorithm import rows_of_clients
+from fedsec.threat.rows import finite_rows
 
 __all__ = ["WorkerMomentum"]
 
@@ -42,6 +43,7 @@ class WorkerMomentum:
     def __init__(self, beta: float, parameters: Float[Tensor, "parameters"], num_clients: int) -> None:
         self.beta = beta
         self.averages = rows_of_clients(parameters, num_clients if beta else 0)
+        self._sent = False  # whether what was sent is the very same tensor
 
     def __call__(
         self, rows: Float[Tensor, "clients parameters"], clients: Sequence[int]
@@ -57,8 +59,15 @@ class WorkerMomentum:
         if not self.beta:
             return rows
         places = torch.tensor(list(clients), device=rows.device)
-        averages = torch.lerp(rows, self.averages[places], self.beta)
-        finite = rows.isfinite().all(1) & averages.isfinite().all(1)
+        everybody = list(clients) == list(range(len(self.averages)))
+        earlier = self.averages if everybody else self.averages[places]
+        averages = torch.lerp(rows, earlier, self.beta)
+        finite = finite_rows(averages)  # that of a row which is not finite is none, either
+        if bool(finite.all()) and everybody:
+            self.averages, self._sent = averages, True
+            return averages
+        if self._sent:  # it stays as it was
+            self.averages, self._sent = self.averages.clone(), False
         self.averages[places[finite]] = averages[finite]
         return torch.where(finite[:, None], averages, rows)
 
@@ -70,4 +79,4 @@ class WorkerMomentum:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave."""
         if self.beta:
-            self.averages = state["momentum"].clone()
+            self.averages, self._sent = state["momentum"].clone(), False

@@ -18,7 +18,7 @@ from fedsec.errors import InputError
 from fedsec.threat.attack import ByzantineAttack
 from fedsec.threat.defense_trial import DefenseTrial
 from fedsec.threat.machine import AttackerMachine
-from fedsec.threat.rows import as_given, as_matrix
+from fedsec.threat.rows import as_given, as_matrix, finite_rows
 from fedsec.threat.sealed import isolated, unmodified
 
 __all__ = ["AttackerView", "DataPoisoning", "UpdatePoisoning"]
@@ -133,9 +133,7 @@ class AttackerView:
         Rows that are not finite are left out, as the server does, unless there are no others.
         """
         rows = self.honest if len(self.honest) else self.own
-        if bool(rows.sum(1, dtype=torch.promote_types(rows.dtype, torch.float32)).isfinite().all()):
-            return rows  # NaN and infinity survive any sum, which costs a fraction of a look at each number
-        finite = rows.isfinite().all(1)
+        finite = finite_rows(rows)
         return rows if bool(finite.all()) or not bool(finite.any()) else rows[finite]
 
     def __post_init__(self) -> None:

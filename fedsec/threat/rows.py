@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fedsec.errors import InputError
 
-__all__ = ["Rows", "as_given", "as_matrix", "as_tensor"]
+__all__ = ["Rows", "as_given", "as_matrix", "as_tensor", "finite_rows"]
 
 Rows = Tensor | np.ndarray | Sequence[Tensor] | Sequence[np.ndarray] | Sequence[Sequence[float]]
 """One update a row."""
@@ -96,3 +97,16 @@ def _kind(row: Any) -> type | None:
     if isinstance(row, Mapping):
         return dict
     return list if isinstance(row, list | tuple) else None
+
+
+def finite_rows(matrix: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows"]:
+    """Which rows hold neither NaN nor infinity, at a fraction of a look at each number.
+
+    Args:
+        matrix: of any floating dtype, on any device.
+    """
+    # Both survive any sum. A finite row may overflow, so an odd sum is only a reason to look closely.
+    finite = matrix.sum(1, dtype=torch.promote_types(matrix.dtype, torch.float32)).isfinite()
+    for row in (~finite).nonzero().flatten().tolist():
+        finite[row] = matrix[row].isfinite().all()
+    return finite

@@ -19,6 +19,7 @@ from fedsec.federation.algorithms.work import Work
 from fedsec.federation.stragglers import Stragglers
 from fedsec.privacy.private_training import PrivateTraining
 from fedsec.seeds import Streams
+from fedsec.threat.rows import finite_rows
 
 Weighting = Literal["samples", "uniform", "population"]
 State = Mapping[str, Tensor]
@@ -96,7 +97,7 @@ def move_rows(
         changes: theirs, in this order.
         factor: of the changes.
     """
-    finite = changes.isfinite().all(1)
+    finite = finite_rows(changes)
     places = torch.tensor(list(clients), device=memories.device)[finite]
     memories.index_add_(0, places, changes[finite], alpha=factor)
 
