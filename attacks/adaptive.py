@@ -25,11 +25,12 @@ DIRECTIONS = ("mean", "std", "sign", "principal", "farthest")
 LAYOUTS = ("equal", "spread")
 MAX_MAGNITUDE = 1000.0
 
-_SMALLEST = 0.03
-"""The search begins at this part of the honest rows' spread."""
+_GRID = (0.05, 0.15, 0.3, 0.5, 0.75, 1.0, 1.35, 1.8, 2.5, 4.0, 7.0, 15.0, 40.0, 150.0)
+_COARSE_GRID = (0.3, 1.0, 1.8, 4.0, 15.0)
+"""Magnitudes as multiples of the honest rows' spread; the largest that is allowed follows."""
 
 _CANDIDATES = 3
-"""So many of the best families are looked at more closely, and their rows tried in full."""
+"""So many of the best directions are tried in further layouts, and so many of the best families more closely."""
 
 
 class Adaptive(UpdatePoisoning):
@@ -44,8 +45,8 @@ class Adaptive(UpdatePoisoning):
     grid where the model is large; the best candidates are tried in full before one is sent.
 
     Args:
-        objective: what counts as damage: the `distance` of the result from the mean of the honest rows, or its
-            `opposition`, how far it lies behind that mean along it.
+        objective: what counts as damage: `opposition`, how far the result lies behind the mean of the honest rows along
+            its direction, which is what a step loses of its descent; or its `distance` from that mean.
         knowledge: omniscient: of all honest rows. own: only of the attackers'; the others are imagined with the
             attackers' mean and covariance, drawn from the attack's stream.
         directions: on which to search; null: all of them.
@@ -63,7 +64,7 @@ class Adaptive(UpdatePoisoning):
 
     def __init__(
         self,
-        objective: Literal["distance", "opposition"] = "distance",
+        objective: Literal["opposition", "distance"] = "opposition",
         knowledge: Literal["omniscient", "own"] = "omniscient",
         directions: Sequence[str] | None = None,
         layout: Literal["both", "equal", "spread"] = "both",
@@ -203,27 +204,24 @@ class FamilySearch:
         return self._defense.damage(torch.cat([self._honest_rows, rows]), self.mean, self._objective)
 
     def _promising(self, directions: Sequence[str], layouts: Sequence[str]) -> list[Family]:
-        """The best of each family after a grid, the most damaging ones first and after a closer look."""
-        per_decade, refinements = (3, 20) if self._trial.fast else (1, 6)
-        families = []
-        for direction in directions:
-            if direction in self._directions:
-                families += [self._search(direction, layout, per_decade, 0) for layout in layouts]
-        families.sort(key=lambda family: -family.damage)
+        """The best of each family, the most damaging ones first: of a grid, then after a closer look at a few."""
+        first, *others = layouts
+        families = [self._search(direction, first) for direction in directions if direction in self._directions]
+        families.sort(key=_by_damage)
+        best = [family.direction for family in families[:_CANDIDATES]]
+        families += [self._search(direction, layout) for layout in others for direction in best]
+        refinements = 12 if self._trial.fast else 5
         closer = [
-            self._search(family.direction, family.layout, per_decade, refinements) for family in families[:_CANDIDATES]
+            self._search(family.direction, family.layout, refinements)
+            for family in sorted(families, key=_by_damage)[:_CANDIDATES]
         ]
-        return sorted(closer, key=lambda family: -family.damage)
+        return sorted(closer, key=_by_damage)
 
-    def _search(self, direction: str, layout: str, per_decade: int, refinements: int) -> Family:
-        magnitude, damage = largest_on_line(
-            partial(self._damage, direction, layout),
-            smallest=_SMALLEST * self.unit,
-            largest=self._largest,
-            per_decade=per_decade,
-            refinements=refinements,
-        )
-        return Family(direction, layout, magnitude, damage)
+    def _search(self, direction: str, layout: str, refinements: int = 0) -> Family:
+        grid = [size * self.unit for size in (_GRID if self._trial.fast else _COARSE_GRID)]
+        magnitudes = [*(size for size in grid if size < self._largest), self._largest]
+        value = partial(self._damage, direction, layout)
+        return Family(direction, layout, *largest_on_line(value, magnitudes, refinements=refinements))
 
     def _damage(self, direction: str, layout: str, magnitude: float) -> float:
         key = direction, layout, magnitude
@@ -251,6 +249,10 @@ class FamilySearch:
         main = main * main[main.abs().argmax()].sign()
         directions["principal"] = main @ deviations, float((main @ products @ main).clamp_min(0).sqrt())
         return {name: (way, length) for name, (way, length) in directions.items() if length > 0}
+
+
+def _by_damage(family: Family) -> float:
+    return -family.damage
 
 
 def _mean_and_std(rows: Tensor) -> tuple[Tensor, Tensor]:

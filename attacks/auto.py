@@ -45,8 +45,8 @@ class Auto(UpdatePoisoning):
     under `attack` (`none` if there is none), its damage, and the damage of every member.
 
     Args:
-        objective: what counts as damage: the `distance` of the defense's result from the honest mean, or its
-            `opposition`, how far it lies behind that mean along it.
+        objective: what counts as damage: `opposition`, how far the defense's result lies behind the honest mean along
+            its direction, which is what a step loses of its descent; or its `distance` from that mean.
         knowledge: omniscient, or own: without mimic and relocated orthogonal perturbation, the others on what the
             attackers would have sent honestly.
         attacks: members, by their names in scenarios; null: all of them.
@@ -62,7 +62,7 @@ class Auto(UpdatePoisoning):
 
     def __init__(
         self,
-        objective: Literal["distance", "opposition"] = "distance",
+        objective: Literal["opposition", "distance"] = "opposition",
         knowledge: Literal["omniscient", "own"] = "omniscient",
         attacks: Sequence[str] | None = None,
     ) -> None:

@@ -42,7 +42,7 @@ def worst_case(
     *,
     own_updates: Rows | None = None,
     attacks: Sequence[str] | None = None,
-    objective: Objective = "distance",
+    objective: Objective = "opposition",
     seed: int = 0,
     context: RoundContext | None = None,
 ) -> WorstCase:
@@ -57,8 +57,8 @@ def worst_case(
         num_byzantine: how many clients attack, beside the honest ones.
         own_updates: what the Byzantine clients would send honestly; by default copies of the honest updates in turn.
         attacks: which to try, by their names in scenarios; all by default.
-        objective: what counts as damage: `distance` from the mean of the honest updates, or `opposition`, how far the
-            result lies behind that mean along it.
+        objective: what counts as damage: `opposition`, how far the result lies behind the mean of the honest updates
+            along its direction, or its `distance` from that mean.
         seed: of what attacks and rule draw.
         context: what the rule needs beside the updates, see `RoundContext`, but for a generator.
 

@@ -1,9 +1,9 @@
 """What an attacker who knows the defense can do with it: try it out, as often as it likes, unnoticed.
 
-**Damage.** The default is the Euclidean distance from what the defense gives to the mean of the honest rows. It is what
-the theory of robust averaging bounds (Allouah et al., AISTATS 2023, arXiv:2302.01772), it needs neither data nor model,
-and without attackers the plain mean has none. `opposition` is how far the result lies behind that mean along its own
-direction: to first order, what a step loses of its descent. Who pushes sideways does damage of the first kind only.
+**Damage.** `opposition` is how far the defense's result lies behind the mean of the honest rows along the direction of
+that mean: to first order, what a step loses of its descent, and negative where it gains. `distance` is the Euclidean
+distance from that mean, which the theory of robust averaging bounds (Allouah et al., AISTATS 2023, arXiv:2302.01772);
+who pushes sideways does damage of this kind only, and harms training less. Neither needs data or model.
 """
 
 from abc import ABC, abstractmethod

@@ -1,7 +1,7 @@
 """The largest value on a line, where next to nothing is known of the function: a signed grid, then a closer look."""
 
-from collections.abc import Callable
-from math import exp, log, log10
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from fedsec.errors import InputError
 
@@ -9,66 +9,62 @@ __all__ = ["largest_on_line"]
 
 _GOLDEN = (5**0.5 - 1) / 2
 
+_NEARLY = 0.8
+"""A side whose best is less than this share of the other's is not looked at more closely."""
+
 
 def largest_on_line(
-    value: Callable[[float], float],
-    *,
-    smallest: float,
-    largest: float,
-    per_decade: int = 3,
-    refinements: int = 20,
+    value: Callable[[float], float], magnitudes: Sequence[float], *, refinements: int = 12
 ) -> tuple[float, float]:
     """The magnitude of either sign with the largest value, and that value.
 
-    On each side of zero a grid of equal ratios, then golden sections between the neighbors of its best magnitude. A
+    First all magnitudes on both sides of zero, then golden sections between the neighbors of a side's best one. A
     defense's damage grows until the defense notices and then falls off a cliff, at another place on the other side:
     neither the first rise nor the last magnitude decides. Of equal values the smaller magnitude counts, and the
     positive one.
 
     Args:
         value: of a magnitude.
-        smallest: magnitude of the grid, positive.
-        largest: magnitude of the grid.
-        per_decade: how many of the grid's magnitudes a factor of ten holds, about.
-        refinements: how many golden sections follow on each side, of a value each and one more.
+        magnitudes: positive, ascending, at least one; the first steps begin at zero.
+        refinements: how many golden sections follow on a side, of a value each and one more.
 
     Raises:
-        InputError: bounds or numbers out of range.
+        InputError: magnitudes out of order, or a negative number.
     """
-    if not 0 < smallest < largest or per_decade < 1 or refinements < 0:
+    ascending = all(low < high for low, high in pairwise([0.0, *magnitudes]))
+    if not magnitudes or not ascending or refinements < 0:
         raise InputError(
-            f"largest_on_line: expected 0 < smallest < largest, per_decade >= 1 and refinements >= 0, got {smallest}, "
-            f"{largest}, {per_decade} and {refinements}"
+            f"largest_on_line: expected positive magnitudes in ascending order and refinements >= 0, got "
+            f"{list(magnitudes)} and {refinements}"
         )
-    steps = max(1, round(per_decade * log10(largest / smallest)))
-    ratio = log(largest / smallest) / steps
-    right, above = _largest_on_side(lambda offset: value(smallest * exp(offset)), ratio, steps, refinements)
-    left, below = _largest_on_side(lambda offset: value(-smallest * exp(offset)), ratio, steps, refinements)
-    if below > above or (below == above and left < right):
-        return -smallest * exp(left), below
-    return smallest * exp(right), above
+    sides = {sign: {size: value(sign * size) for size in magnitudes} for sign in (1.0, -1.0)}
+    best = max(max(side.values()) for side in sides.values())
+    for sign, side in sides.items():
+        if max(side.values()) >= best - (1 - _NEARLY) * abs(best):
+            _look_closer(lambda size, sign=sign: value(sign * size), side, magnitudes, refinements)  # type: ignore[misc]
+    reached = {sign: max(side, key=side.__getitem__) for sign, side in sides.items()}
+    above, below = reached[1.0], reached[-1.0]
+    if (sides[-1.0][below], -below) > (sides[1.0][above], -above):
+        return -below, sides[-1.0][below]
+    return above, sides[1.0][above]
 
 
-def _largest_on_side(
-    value: Callable[[float], float], ratio: float, steps: int, refinements: int
-) -> tuple[float, float]:
-    """The offset in [0, steps * ratio] with the largest value, the first of equal ones, and that value."""
-    probes = {ratio * step: value(ratio * step) for step in range(steps + 1)}
-    best = max(probes, key=probes.__getitem__)
-    place = round(best / ratio)
-    if place == steps or not refinements:
-        return best, probes[best]  # on the last place it goes on growing
-    low, high = ratio * max(0, place - 1), ratio * (place + 1)
+def _look_closer(
+    value: Callable[[float], float], values: dict[float, float], magnitudes: Sequence[float], refinements: int
+) -> None:
+    """Add values between the neighbors of the best magnitude; none where that is the last: there it goes on growing."""
+    place = magnitudes.index(max(values, key=values.__getitem__))
+    if place == len(magnitudes) - 1 or not refinements:
+        return
+    low, high = (0.0, *magnitudes)[place], magnitudes[place + 1]
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    probes[left], probes[right] = value(left), value(right)
+    values[left], values[right] = value(left), value(right)
     for _ in range(refinements - 1):
-        if probes[left] >= probes[right]:
+        if values[left] >= values[right]:
             high, right = right, left
             left = high - _GOLDEN * (high - low)
-            probes[left] = value(left)
+            values[left] = value(left)
         else:
             low, left = left, right
             right = low + _GOLDEN * (high - low)
-            probes[right] = value(right)
-    best = max(probes, key=probes.__getitem__)
-    return best, probes[best]
+            values[right] = value(right)

@@ -89,7 +89,7 @@ def test_it_looks_on_both_sides_and_does_not_step_over_the_edge() -> None:
 
     upward = max(damage((mean + 10.0 * step * std).expand(2, -1)) for step in range(11))
     above = max(damage((mean + step / 100 * std).expand(2, -1)) for step in range(300))
-    attack = Adaptive(directions=["std"], layout="equal")
+    attack = Adaptive("distance", directions=["std"], layout="equal")
     view = seen(honest, normal(2, 150, 9), AggregatorTrial(rule, seeded(0)))
     rows = attack.craft(view)
     assert damage(rows) > above > upward

@@ -49,7 +49,7 @@ MEMBERS: list[Callable[[], UpdatePoisoning]] = [
     lambda: Mimic(),
     lambda: ROP(),
     lambda: SignFlip(),
-    lambda: Adaptive(),
+    lambda: Adaptive("distance"),
 ]
 
 
@@ -58,7 +58,7 @@ MEMBERS: list[Callable[[], UpdatePoisoning]] = [
 )
 def test_no_attack_of_the_ensemble_does_more(rule: Aggregator) -> None:
     view = seen(rule)
-    rows = Auto().craft(view)
+    rows = Auto("distance").craft(view)
     reached = damage(rule, view, rows)
     for make in MEMBERS:
         member = make()

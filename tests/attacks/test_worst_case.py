@@ -20,7 +20,7 @@ def damage(rule: Any, rows: Tensor) -> float:
 
 def test_it_says_who_does_what() -> None:
     before = UPDATES.clone()
-    found = worst_case(Krum(num_byzantine=2), UPDATES, num_byzantine=2)
+    found = worst_case(Krum(num_byzantine=2), UPDATES, num_byzantine=2, objective="distance")
     assert found.attack == max(found.damages, key=lambda name: found.damages[name])
     assert found.damage == max(found.damages.values()) == pytest.approx(damage(Krum(2), found.rows))
     assert found.damage > found.honest_damage == pytest.approx(damage(Krum(2), UPDATES[:2]))
