@@ -68,4 +68,4 @@ def _largest(spread: Spread, direction: Tensor) -> float:
     root = (half.square() - square * constant).sqrt()
     # Of two forms of the positive root the one that adds numbers of one sign.
     gammas = torch.where(half > 0, -constant / (half + root), (root - half) / square)
-    return max(0.0, float(gammas.nan_to_num(0.0).min()))
+    return max(0.0, float(gammas.min()))
