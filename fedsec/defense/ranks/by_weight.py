@@ -111,11 +111,12 @@ def _medians(chunk: Tensor, weights: tuple[float, ...], scratch: Scratch) -> tup
     lower, upper = half - slack, half + slack
     ranks = _ranks(units, lower, upper)
     rows = _sorted(chunk, ranks, scratch)
-    low, reached = _search(chunk, rows, units, lower, scratch)
+    ((low, reached),) = _search(chunk, units, [(rows, lower)], scratch)
     high = low.clone()
     both = (reached < upper).nonzero().flatten()
     if len(both):  # the weight is divided exactly
-        high[both], _ = _search(chunk[:, both], [row[both] for row in rows], units, upper, scratch)
+        some = [row[both] for row in rows]
+        ((high[both], _),) = _search(chunk[:, both], units, [(some, upper)], scratch)
     return low, high
 
 
@@ -127,8 +128,8 @@ def _edges(chunk: Tensor, weights: tuple[float, ...], trim: float, scratch: Scra
     cut = int(cut) + 0.25  # no sum of units is equal to it, nor to what it leaves of all of them
     below, above = _ranks(units, cut, cut), _ranks(units, total - cut, total - cut)
     rows = dict(zip((*below, *above), _sorted(chunk, (*below, *above), scratch), strict=True))
-    low, _ = _search(chunk, [rows[rank] for rank in below], units, cut, scratch)
-    high, _ = _search(chunk, [rows[rank] for rank in above], units, total - cut, scratch)
+    searches = [([rows[rank] for rank in below], cut), ([rows[rank] for rank in above], total - cut)]
+    (low, _), (high, _) = _search(chunk, units, searches, scratch)
     return low, high
 
 
@@ -169,41 +170,44 @@ class _Found(NamedTuple):
 
 
 def _search(
-    chunk: Tensor, candidates: list[Tensor], units: Sequence[int], threshold: float, scratch: Scratch
-) -> _Found:
-    """The first of the candidates at which the weight of values up to it reaches the threshold, and that weight.
+    chunk: Tensor, units: Sequence[int], searches: Sequence[tuple[list[Tensor], float]], scratch: Scratch
+) -> list[_Found]:
+    """The first of some candidates at which the weight of values up to it reaches a threshold, and that weight.
 
     Args:
         chunk: the rows.
-        candidates: in rising order in each column; the last one reaches the threshold in any case, and its weight is
-            given as infinite where it was not needed.
         units: of the rows.
-        threshold: no sum of units is equal to it.
+        searches: candidates, rising in each column, and a threshold to which no sum of units is equal. The last
+            candidate reaches it in any case, and its weight is given as infinite where it was not needed.
         scratch: this thread's buffers.
     """
     wide = accumulator_dtype(chunk.dtype)
     masses = torch.tensor([units], dtype=wide, device=chunk.device)
-    values, weights = torch.empty((2, chunk.shape[1]), dtype=wide, device=chunk.device)
+    results = [_Found(*torch.empty((2, chunk.shape[1]), dtype=wide, device=chunk.device)) for _ in searches]
     for part in _parts(chunk):
-        rows, some = chunk[:, part], [candidate[part] for candidate in candidates]
+        rows = chunk[:, part]
         up_to = scratch.matrix("up to", len(rows), rows, wide)
         weight, bound = scratch.matrix("weight", 1, rows, wide), scratch.rows("bound", 1, rows, wide)[0]
-        reached = weights[part].fill_(torch.inf)
-        while len(some) > 1:
-            middle = (len(some) - 1) // 2
-            torch.mm(masses, torch.le(rows, some[middle], out=up_to), out=weight)
-            # Minus infinity where the weight is enough, else infinity: one bound then chooses between two values.
-            torch.sub(weight[0], threshold, out=bound).mul_(-torch.inf)
-            torch.minimum(reached, torch.maximum(weight[0], bound), out=reached)
-            low, high = some[: middle + 1], some[middle + 1 :]
-            high += high[-1:] * (len(low) - len(high))
-            some = [torch.minimum(above, torch.maximum(below, bound)) for below, above in zip(low, high, strict=True)]
-        values[part] = some[0]
-    return _Found(values, weights)
+        for (candidates, threshold), result in zip(searches, results, strict=True):
+            some = [candidate[part] for candidate in candidates]
+            reached = result.weights[part].fill_(torch.inf)
+            while len(some) > 1:
+                middle = (len(some) - 1) // 2
+                torch.mm(masses, torch.le(rows, some[middle], out=up_to), out=weight)
+                # Minus infinity where the weight is enough, else infinity: one bound then chooses between two values.
+                torch.sub(weight[0], threshold, out=bound).mul_(-torch.inf)
+                torch.minimum(reached, torch.maximum(weight[0], bound), out=reached)
+                low, high = some[: middle + 1], some[middle + 1 :]
+                high += high[-1:] * (len(low) - len(high))
+                some = [
+                    torch.minimum(above, torch.maximum(below, bound)) for below, above in zip(low, high, strict=True)
+                ]
+            result.values[part] = some[0]
+    return results
 
 
-_CPU_COLUMNS = 16384
-"""Comparisons of the rows with a candidate of so many columns stay in the outer cache."""
+_CPU_COLUMNS = 8192
+"""Comparisons of the rows with candidates of so many columns stay in the cache."""
 
 
 def _parts(chunk: Tensor) -> list[slice]:
