@@ -97,7 +97,8 @@ def read_expectations(
         wrong = [key for key in selector if key.partition(".")[0] not in SECTIONS]
         problems += [((*path, key), f"unknown key{keys_hint(key, [*names, *SECTIONS])}") for key in wrong]
         if not metrics and not wrong:
-            problems.append((path, f"names no metric; expected one of {', '.join(names)}"))
+            some = ", ".join(names[:6])
+            problems.append((path, f"names no metric; expected one, such as {some} (docs/metrics.md has all of them)"))
         chosen = tuple(cell.id for cell in cells if all(_fits(cell, key, value) for key, value in selector.items()))
         if not wrong and not chosen and not narrowed:
             problems.append((path, f"matches no cell: {_told(selector)}; {_choices(cells, selector)}"))
