@@ -180,6 +180,12 @@ def test_the_center_is_no_mixture() -> None:
         torch.testing.assert_close(piped(updates), alone(NNM(2)(updates)))
 
 
+def test_a_radius_has_the_rows_unit_however_large() -> None:
+    """Squares of such numbers are beyond float64."""
+    updates = torch.tensor([[3e200, 4e200], [0, 0]], dtype=torch.float64)
+    assert CenteredClipping(1e200)(updates).div(1e200).tolist() == pytest.approx([0.3, 0.4])
+
+
 def test_what_is_out_of_range_is_said() -> None:
     for radius in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(InputError, match="radius must be positive and finite"):

@@ -115,6 +115,14 @@ def test_less_than_half_of_the_weight_cannot_move_it_far(
         assert float((point - middle).norm()) <= bound * (1 + 1e-6)
 
 
+def test_many_light_clients_far_away_do_not_drown_what_differs_among_the_others(hard_rows: HardRows) -> None:
+    """Only their direction counts, however far away they are."""
+    honest, away = hard_rows("normal", 3, 4, 1).double(), hard_rows("normal", 1, 4, 2).double().expand(6, 4)
+    weights = torch.tensor([0.25, 0.2, 0.15] + [0.4 / 6] * 6)
+    near, far = (GeometricMedian(weighted=True)(torch.cat([honest, size * away]), weights) for size in (1e7, 1e12))
+    torch.testing.assert_close(far, near, rtol=1e-4, atol=1e-4)
+
+
 def test_a_small_site_moves_it_by_no_more_than_its_share_allows(hard_rows: HardRows) -> None:
     """A site with 0.6% of the data, which moved a consortium's mean 5.5 times as far as the model itself."""
     updates = hard_rows("normal", 6, 20, 5).double()

@@ -55,6 +55,8 @@ def test_rejected_rows_count_as_byzantine_and_are_suspected() -> None:
     assert aggregate.rejected == (1,)
     assert aggregate.suspected == (1, 4)
     assert torch.equal(aggregate.vector, Krum(1)(updates[[0, 2, 3, 4, 5, 6]]))
+    # With three neighbors of the six that are left, 0.2 is nearest to the other group; with two, 0.1 is in the middle.
+    assert Krum(2)(torch.tensor([[0.0], [torch.nan], [0.1], [0.2], [5], [5.5], [6]])).tolist() == pytest.approx([0.2])
     with pytest.raises(AggregationError, match=r"rows \[1, 4\] of 5 hold NaN"):
         Krum(1)(torch.tensor([[0.0], [torch.nan], [1], [1.5], [torch.inf]]))
 

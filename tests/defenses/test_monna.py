@@ -48,6 +48,10 @@ def test_the_trusted_client_is_known_by_number() -> None:
         Pipeline([Bucketing(2), MoNNA(1, trusted=1)])(updates.nan_to_num(), generator=torch.Generator())
 
 
+def test_among_equal_rows_the_trusted_one_counts() -> None:
+    assert MoNNA(1, trusted=2).aggregate(torch.full((3, 2), 5.0)).suspected == (1,)
+
+
 def test_what_it_needs_is_said() -> None:
     with pytest.raises(InputError, match="MoNNA: num_byzantine must not be negative, but is -1"):
         MoNNA(-1)

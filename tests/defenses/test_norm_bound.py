@@ -79,6 +79,13 @@ def test_rows_in_pieces_are_as_long_as_in_one() -> None:
         NormBound(1.0, noise_std=1.0).on_shards([updates], generator=torch.Generator())
 
 
+def test_bounds_have_the_rows_unit_however_large() -> None:
+    """Squares of such numbers are beyond float64."""
+    updates = torch.tensor([[3e200, 4e200], [0, 0]], dtype=torch.float64)
+    assert NormBound(1e200)(updates).div(1e200).tolist() == pytest.approx([0.3, 0.4])
+    assert NormBound("median")(updates).div(1e200).tolist() == pytest.approx([0.75, 1])
+
+
 def test_what_is_out_of_range_is_said() -> None:
     for bound in (0.0, -1.0, float("inf"), float("nan"), "mean"):
         with pytest.raises(InputError, match="bound must be median or a positive finite number"):

@@ -22,6 +22,13 @@ def test_rules_see_what_they_would_where_clients_clip() -> None:
     torch.testing.assert_close(here, there)
 
 
+def test_limits_have_the_rows_unit_however_large() -> None:
+    """Squares of such numbers are beyond float64."""
+    updates = torch.tensor([[3e200, 4e200], [1e190, 0]], dtype=torch.float64)
+    torch.testing.assert_close(StaticClip(1e200)(updates)[0].div(1e200).tolist(), [0.6, 0.8])
+    assert StaticClip(1e200)(updates)[1].tolist() == [1e190, 0]
+
+
 def test_a_limit_out_of_range_is_said() -> None:
     for limit in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(InputError, match="StaticClip: max_norm must be positive and finite"):
