@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedsec.defenses import NNM, Median, TrimmedMean
+from fedsec.defenses import ARC, NNM, CenteredClipping, Median, MoNNA, StaticClip, TrimmedMean
 from fedsec.testing import examine_rule
 
 byzfl = pytest.importorskip("byzfl", reason="ByzFL is not installed; uv sync --group peers")
@@ -17,11 +17,16 @@ UPDATES = torch.randn(11, 200, generator=torch.Generator().manual_seed(0))
         (Median(), byzfl.Median()),
         (TrimmedMean(num_trimmed_per_side=3), byzfl.TrMean(3)),
         (NNM(3), byzfl.NNM(3)),
+        (ARC(3), byzfl.ARC(3)),
+        (StaticClip(12.0), byzfl.Clipping(12.0)),
+        (MoNNA(3, trusted=4), byzfl.MoNNA(3, 4)),
+        (CenteredClipping(5.0, num_iterations=3), byzfl.CenteredClipping(L=3, tau=5.0)),
     ],
     ids=lambda rule: type(rule).__name__,
 )
 def test_agreement(ours, theirs) -> None:  # type: ignore[no-untyped-def]
-    torch.testing.assert_close(ours(UPDATES), theirs(UPDATES.clone()), rtol=1e-4, atol=1e-5)
+    for _ in range(2):  # what is carried over, too
+        torch.testing.assert_close(ours(UPDATES), theirs(UPDATES.clone()), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
