@@ -13,8 +13,8 @@ from fedsec.defense.columns import for_each_chunk
 from fedsec.defense.order_statistics import Scratch
 from fedsec.errors import InputError
 
-_LARGE = 1e150
-"""Squares of larger numbers, and sums of them, may be more than float64 can hold."""
+_SMALL, _LARGE = 1e-140, 1e140
+"""Squares of numbers beyond them, and sums of these, may be more or less than float64 can hold."""
 
 
 class FoundationFL(PreAggregator):
@@ -58,7 +58,7 @@ def _scores(cohort: Cohort) -> Float64[Tensor, "rows"]:
     unit = 1.0
     if updates.dtype == torch.float64:
         largest = float(updates.abs().amax())
-        unit = largest if largest > _LARGE else 1.0
+        unit = 1.0 if largest == 0 or _SMALL < largest < _LARGE else largest
     totals: list[Tensor] = []
 
     def add(columns: slice, index: int, scratch: Scratch) -> None:

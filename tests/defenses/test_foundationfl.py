@@ -63,8 +63,12 @@ def test_copies_help_against_nobody() -> None:
     assert pipeline.aggregate(updates).rejected == (2,)
 
 
-def test_huge_numbers_are_compared_and_negative_ones_refused() -> None:
-    huge = torch.tensor([[0.0], [0.1], [0.4], [0.5], [1.0]], dtype=torch.float64) * 1e308
-    assert torch.equal(FoundationFL(1)(huge)[-1], huge[3])
+@pytest.mark.parametrize("size", [1e308, 1e-250])
+def test_huge_and_tiny_numbers_are_compared(size: float) -> None:
+    updates = torch.tensor([[0.0], [0.1], [0.4], [0.5], [1.0]], dtype=torch.float64) * size
+    assert torch.equal(FoundationFL(1)(updates)[-1], updates[3])
+
+
+def test_a_negative_number_of_copies_is_refused() -> None:
     with pytest.raises(InputError, match="num_synthetic must not be negative"):
         FoundationFL(-1)
