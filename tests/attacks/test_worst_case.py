@@ -1,5 +1,7 @@
 """The worst case in one call: for fedsec's rules, and for functions of tensors, arrays and lists."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,13 @@ def test_it_says_who_does_what() -> None:
     assert found.damage == max(found.damages.values()) == pytest.approx(damage(Krum(2), found.rows))
     assert found.damage > found.honest_damage == pytest.approx(damage(Krum(2), UPDATES[:2]))
     assert torch.equal(UPDATES, before)
+
+
+def test_the_documented_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "worst_case.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    exec(compile(block.replace("1000", "50"), "worst_case.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 def test_a_stronger_rule_has_a_milder_worst_case() -> None:
