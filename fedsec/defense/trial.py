@@ -162,8 +162,8 @@ class AggregatorTrial(DefenseTrial):
         return self.context if whole else RoundContext(**{**self.context, "clients": None})
 
     def _rewind(self) -> None:
-        if self._state:
-            self.rule.restore({name: tensor.clone() for name, tensor in self._state.items()})
+        # Also where there was nothing to remember yet: a rule's first round may be the one that is tried.
+        self.rule.restore({name: tensor.clone() for name, tensor in self._state.items()})
 
     def _result(self, rows: Tensor, draw: int) -> Tensor:
         self._rewind()
