@@ -68,15 +68,26 @@ class EdgeCase(DataPoisoning, UpdatePoisoning):
             raise InputError(f"EdgeCase: source and target are both class {source}; expected two different classes")
         return self._with(source=source, target=target)
 
+    def check_data(self, input_shape: Sequence[int], num_classes: int | None) -> None:
+        for label in (self.source, self.target):
+            checked_target(self, label, num_classes)
+        if self.feature in _COLORS and (len(input_shape) != 3 or input_shape[0] != 3):
+            raise InputError(
+                f"EdgeCase: feature {self.feature} needs images of three colors, got inputs of shape "
+                f"{tuple(input_shape)}"
+            )
+
     def corrupt(
         self, inputs: Tensor, targets: Int64[Tensor, "n"], *, num_classes: int | None, generator: torch.Generator
     ) -> tuple[Tensor, Int64[Tensor, "n"]]:
+        self.check_data(inputs.shape[1:], num_classes)
         target = checked_target(self, self.target, num_classes)
         return inputs, targets.masked_fill(self._rare(inputs, targets, num_classes), target)
 
     def probes(
         self, inputs: Tensor, targets: Int64[Tensor, "n"], *, num_classes: int | None, generator: torch.Generator
     ) -> Sequence[Probe]:
+        self.check_data(inputs.shape[1:], num_classes)
         target = checked_target(self, self.target, num_classes)
         rare = inputs[self._rare(inputs, targets, num_classes)]
         if not len(rare):
@@ -103,11 +114,6 @@ class EdgeCase(DataPoisoning, UpdatePoisoning):
             return (wide - wide.mean(0)).square().flatten(1).sum(1)
         if self.feature not in _COLORS:
             return wide.flatten(1).mean(1) * (1 if self.feature == "bright" else -1)
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise InputError(
-                f"EdgeCase: feature {self.feature} needs images of three colors, got inputs of shape "
-                f"{tuple(images.shape[1:])}"
-            )
         levels = wide.flatten(2).mean(2)
         own = levels[:, _COLORS.index(self.feature)]
         return own - (levels.sum(1) - own) / 2

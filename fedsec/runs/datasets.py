@@ -110,7 +110,7 @@ def _mistakes(config: CellConfig, survey: Survey) -> Iterator[Problem]:
     if survey.source is not None and config.attack.name != NO_ATTACK:
         attack: ByzantineAttack = registry.load("attack", config.attack.name)(**config.attack.options)
         try:
-            attack.resolve(survey.class_number)
+            attack.resolve(survey.class_number).check_data(survey.input_shape, survey.num_classes or None)
         except InputError as error:
             yield ("attack",), str(error)
 

@@ -36,6 +36,17 @@ class ByzantineAttack(Sealed, ABC):
         """
         return self
 
+    def check_data(self, input_shape: Sequence[int], num_classes: int | None) -> None:
+        """Refuse data that it cannot work on, before anybody runs.
+
+        Args:
+            input_shape: of one input.
+            num_classes: how many classes there are; None where there are none.
+
+        Raises:
+            InputError: what is wrong with them; by default nothing is.
+        """
+
     def part(self, place: int, num_attackers: int) -> Self:
         """What one of several attackers does of an attack that they divide; the whole attack for others.
 

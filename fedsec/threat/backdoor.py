@@ -81,6 +81,10 @@ class TriggeredAttack(UpdatePoisoning):
     def resolve(self, class_number: Callable[[int | str], int]) -> Self:
         return self._with(target=class_number(self.target))
 
+    def check_data(self, input_shape: Sequence[int], num_classes: int | None) -> None:
+        checked_target(self, self.target, num_classes)
+        self.whole_trigger(input_shape)
+
     def marked(
         self, inputs: Tensor, targets: Int64[Tensor, "n"], num_classes: int | None, generator: torch.Generator
     ) -> tuple[Tensor, Int64[Tensor, "n"], Int64[Tensor, "marked"]]:

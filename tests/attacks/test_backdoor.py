@@ -1,12 +1,15 @@
 """Backdoors: what the attackers train on, what success is, and that it comes about."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 from fedsec.attacks import DBA, Backdoor, EdgeCase
+from fedsec.cli import app
 from fedsec.defenses import Median
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, DataPoisoning
@@ -168,6 +171,23 @@ def test_classes_by_name_and_classes_that_do_not_exist() -> None:
         poison(Backdoor(target=4))
     with pytest.raises(InputError, match="this task has none"):
         Backdoor().poison(IMAGES, LABELS.float(), num_classes=None, generator=torch.Generator())
+
+
+def test_data_that_do_not_fit_are_refused_before_a_run(tmp_path: Path) -> None:
+    for attack, message in (
+        (Backdoor(size=9), "a patch of 9 x 9 pixels at row -1, column -1 does not fit images of 8 x 8"),
+        (DBA(), "a patch of 1 x 4 pixels at row 0, column 6 does not fit images of 8 x 8"),
+        (Backdoor(target=10), "target=10 must be a class, below 10"),
+        (EdgeCase(1, 2, "red"), "needs images of three colors"),
+    ):
+        with pytest.raises(InputError, match=message):
+            attack.check_data((1, 8, 8), 10)
+    Backdoor().check_data((1, 8, 8), 10)
+    file = tmp_path / "large.yaml"
+    file.write_text("dataset: digits\nattack: {name: backdoor, size: 9, fraction: 0.2}\n")
+    result = CliRunner().invoke(app, ["run", str(file), "--dry-run"])
+    assert result.exit_code == 2
+    assert "attack: trigger: a patch of 9 x 9 pixels" in " ".join(result.output.split())
 
 
 def success(federation: Any) -> tuple[float, float]:
