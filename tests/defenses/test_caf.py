@@ -39,6 +39,14 @@ def test_the_algorithm(num_byzantine: int, seed: int) -> None:
     np.testing.assert_allclose(aggregate.vector.numpy(), weights @ updates.numpy(), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize(("rows", "num_byzantine", "seed"), [(5, 2, 3), (7, 3, 0), (9, 4, 0)])
+def test_the_last_step_need_not_be_the_best(rows: int, num_byzantine: int, seed: int) -> None:
+    updates = torch.randn(rows, 15, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    weights = by_hand(updates, num_byzantine)
+    assert (weights > 0).sum() >= rows - 2  # further steps would take the weight of more rows
+    np.testing.assert_allclose(CAF(num_byzantine).aggregate(updates).influence.numpy(), weights, rtol=1e-6, atol=1e-9)
+
+
 def test_golden_values() -> None:
     # About the mean of 3 the outlier is 6 away: it loses all of its weight, and the others keep what stands here. Their
     # variance is smaller; the next step leaves too little weight to go on.

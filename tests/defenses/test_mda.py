@@ -50,13 +50,42 @@ def test_all_subsets(rows: int, seed: int, columns: int, ties: bool, data: st.Da
         np.testing.assert_allclose(MDA(spare)(updates), values[subset].mean(0), rtol=1e-12, atol=1e-12)
 
 
+def simplex(levels: np.ndarray) -> Tensor:
+    """Rows of which every two are sqrt(1 + level / 50) apart."""
+    distances = 1 + levels / 50
+    np.fill_diagonal(distances, 0.0)
+    center = np.eye(len(levels)) - 1 / len(levels)
+    values, vectors = np.linalg.eigh(-center @ distances @ center / 2)
+    return torch.from_numpy(vectors * np.sqrt(np.clip(values, 0, None)))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(5, 10), st.integers(1, 4), st.integers(0, 10_000))
+def test_any_pattern_of_distances(rows: int, most: int, seed: int) -> None:
+    levels = np.triu(np.random.default_rng(seed).integers(0, most + 1, (rows, rows)))
+    updates = simplex((levels + levels.T).astype(np.float64))
+    spare = (rows - 1) // 3
+    smallest, _ = by_hand(updates, spare)
+    assert diameter(updates.numpy()[chosen(MDA(spare), updates)]) == pytest.approx(smallest, rel=1e-6)
+
+
+def test_a_row_may_stay_for_which_all_others_that_are_far_from_it_go() -> None:
+    # The first row is far from three others, each of them from two more: these three have to go, and no fourth may.
+    levels = np.zeros((10, 10))
+    for hub, others in ((1, (0, 4, 5)), (2, (0, 6, 7)), (3, (0, 8, 9))):
+        levels[hub, list(others)] = levels[list(others), hub] = 5
+    assert chosen(MDA(3), simplex(levels)) == [0, 4, 5, 6, 7, 8, 9]
+
+
 def test_golden_values() -> None:
     updates = torch.tensor([[0.0, 0], [1, 0], [0, 1], [1, 1], [9, 9]])
     aggregate = MDA(1).aggregate(updates)
     assert aggregate.vector.tolist() == [0.5, 0.5]
     assert aggregate.suspected == (4,)
-    # Two subsets have the diameter 1 in one dimension; the one that varies less is taken.
-    assert MDA(1)(torch.tensor([[0.0], [0.9], [1.0], [2.0]]))[0] == pytest.approx(1.9 / 3)
+    # The first two rows are 1 apart, and with either of the others no further; the last one varies less.
+    tied = torch.tensor([[0.0, 0], [1, 0], [0.5, 0.6], [0.5, -0.5]])
+    assert MDA(1)(tied).tolist() == pytest.approx([0.5, -0.5 / 3])
+    assert MDA(1)(tied[[3, 1, 2, 0]]).tolist() == pytest.approx([0.5, -0.5 / 3])
     assert MDA(2)(torch.tensor([[5.0], [1], [1], [-7], [1]])).tolist() == [1]
 
 
