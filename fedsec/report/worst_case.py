@@ -7,6 +7,7 @@ single seed is picked; the worst of these means is the defense's value. When att
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,11 +84,12 @@ def worst_cases(records: Sequence[Record]) -> list[WorstCase]:
         records: the cells' records.
 
     Returns:
-        Nothing where fewer than two attacks were tried: one is no worst case.
+        Nothing where fewer than two attacks were tried: one is no worst case, unless it tries several itself.
     """
     metric = metric_of(records)
     groups = summarize(records, metric.name).groups
-    if len({_identity(group) for group in groups if _num_byzantine(group)}) < 2:
+    attacked = [group for group in groups if _num_byzantine(group)]
+    if len(set(map(_identity, attacked))) < 2 and not any(map(_winner, attacked)):
         return []
     places: dict[tuple[tuple[str, str], ...], dict[str, dict[int, list[Group]]]] = {}
     for group in groups:
@@ -212,13 +214,22 @@ def _name(group: Group, among: Sequence[Group]) -> str:
     """What an attack is called: its label or its name, or all that its axes say where others have that name too."""
 
     def short(other: Group) -> str:
-        attack = _attack(other)
-        return str(attack.get("label") or attack.get("name"))
+        attack, winner = _attack(other), _winner(other)
+        return str(attack.get("label") or attack.get("name")) + (f": {winner}" if winner else "")
 
     if [short(other) for other in among].count(short(group)) == 1:
         return short(group)
     said = {axis: text for axis, text in group.axes.items() if axis.partition(".")[0] == ATTACK}
     return ", ".join(text if axis == ATTACK else f"{axis.partition('.')[2]}={text}" for axis, text in said.items())
+
+
+def _winner(group: Group) -> str:
+    """Of an attack that tries several, the one that it chose in most rounds; empty for others."""
+    rounds = Counter[str]()
+    for record in group.records:
+        chosen = (record.get("attack_report") or {}).get("attack")
+        rounds.update(chosen if isinstance(chosen, Mapping) else {})
+    return rounds.most_common(1)[0][0] if rounds else ""
 
 
 def _refused(group: Group) -> bool:

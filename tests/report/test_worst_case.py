@@ -74,6 +74,13 @@ def test_one_attack_is_no_worst_case() -> None:
     assert worst_case_table(records) is None
 
 
+def test_an_attack_that_tries_several_is_a_worst_case_and_says_which_it_chose() -> None:
+    records = [record("mean", attack, seed, 0.5) for attack in ("none", ("auto", 2)) for seed in (0, 1)]
+    records[2]["attack_report"] = {"attack": {"alie": 3, "ipm": 2}}
+    records[3]["attack_report"] = {"attack": {"ipm": 3, "mimic": 1}, "damage": {"mean": 1.0}}
+    assert [case.attack for case in worst_cases(records)] == ["", "auto: ipm"]
+
+
 def test_losses_are_worst_where_they_are_largest() -> None:
     records = grid()
     for one in records:
