@@ -12,6 +12,7 @@ from fedsec.models.lenet import LeNet
 from fedsec.models.linear import Linear
 from fedsec.models.logistic import Logistic
 from fedsec.models.mlp import MLP
+from fedsec.models.pooled_cnn import PooledCNN
 from fedsec.models.resnet import ResNet18, ResNet20, ResNet20x4, ResNet50, ResNet56, ResNet110
 from fedsec.models.torchvision_models import EfficientNetB0, MobileNetV3Large, ViTB16
 from fedsec.plugins import registry
@@ -67,6 +68,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "linear": Linear,
     "mlp": MLP,
     "cnn": CNN,
+    "pooled_cnn": PooledCNN,
     "lenet": LeNet,
     "convnet64": ConvNet64,
     "resnet18": ResNet18,

@@ -15,7 +15,7 @@ from fedsec.plugins import registry
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 9, 13)]
 # What is slow at 32x32 on one core shows all cases of rounding at small sizes too.
 SMALL_SHAPES = [(1, 8, 8), (2, 9, 13), (3, 17, 16)]
-SMALLEST = {"convnet64": 9}
+SMALLEST = {"convnet64": 9, "pooled_cnn": 16}
 RESNETS = [name for name in MODELS if name.startswith("resnet")]
 NORMALIZED = ["convnet64", *RESNETS]
 # Their image size is their own; torchvision's transformer has 86 million weights, so tests/models/test_torchvision.py
@@ -38,6 +38,7 @@ PARAMETERS = {
     ("mlp", (1, 8, 8)): 4_810,
     ("cnn", (1, 28, 28)): 28_938,
     ("cnn", (3, 32, 32)): 34_538,
+    ("pooled_cnn", (1, 28, 28)): 80_202,
     # 12 kernels of 25 x channels and a bias, three times; then features x classes and a bias.
     ("lenet", (3, 32, 32)): (12 * 75 + 12) + 2 * (12 * 300 + 12) + 768 * 10 + 10,
     ("lenet", (1, 28, 28)): (12 * 25 + 12) + 2 * (12 * 300 + 12) + 588 * 10 + 10,
@@ -104,7 +105,8 @@ def smallest(name: str) -> tuple[int, int, int]:
 def test_every_model_takes_every_shape_it_does_not_refuse(name: str, shape: tuple[int, int, int]) -> None:
     if min(shape[1:]) < SMALLEST.get(name, 1):
         with pytest.raises(
-            InputError, match=f"{name}: images must be at least {SMALLEST[name]} pixels a side, got 8x8"
+            InputError,
+            match=f"{name}: images must be at least {SMALLEST[name]} pixels a side, got {shape[1]}x{shape[2]}",
         ):
             build(name, shape, 7)
         return
@@ -215,6 +217,9 @@ def test_uniform_init_is_dlgs(name: str, options: dict[str, Any]) -> None:
         ("cnn", (1, 8, 8), 3, {"activation": "swish"}, "sigmoid, relu"),
         ("cnn", (1, 8, 8), 3, {"init": "xavier"}, "uniform"),
         ("cnn", (1, 8, 8), 3, {"channels": [4]}, "two numbers"),
+        ("pooled_cnn", (1, 28, 28), 3, {"channels": [4]}, "two numbers"),
+        ("pooled_cnn", (1, 28, 28), 3, {"hidden": 0}, "hidden must be at least 1, got 0"),
+        ("pooled_cnn", (1, 15, 28), 3, {}, "at least 16 pixels a side, got 15x28"),
         ("mlp", (1, 8, 8), 3, {"hidden": []}, "at least one"),
         ("mlp", (1, 8, 8), 3, {"depth": 3}, "depth"),
         ("lenet", (1, 8, 8), 3, {"activation": "swish"}, "sigmoid, relu"),
