@@ -25,7 +25,7 @@ NOT_RUN, NONE = "n/a", "-"
 
 
 @dataclass(frozen=True)
-class WorstCase:
+class WorstCaseEntry:
     """What is left under the worst attack.
 
     Args:
@@ -77,7 +77,7 @@ def metric_of(records: Sequence[Record]) -> Metric:
     return row_of(worst.name if known else main.name, records)
 
 
-def worst_cases(records: Sequence[Record]) -> list[WorstCase]:
+def worst_cases(records: Sequence[Record]) -> list[WorstCaseEntry]:
     """The worst attack on each defense, for each setting and number of Byzantine clients; in file order.
 
     Args:
@@ -120,7 +120,7 @@ def worst_case_table(records: Sequence[Record], *, width: int | None = None) -> 
     width = shutil.get_terminal_size().columns if width is None else width
     numbers = sorted({case.num_byzantine for case in cases})
     axes = list(dict.fromkeys(axis for case in cases for axis in case.setting))
-    rows: dict[tuple[str, ...], dict[int, WorstCase]] = {}
+    rows: dict[tuple[str, ...], dict[int, WorstCaseEntry]] = {}
     for case in cases:
         key = (*(case.setting.get(axis, "") for axis in axes), case.defense)
         rows.setdefault(key, {})[case.num_byzantine] = case
@@ -141,15 +141,17 @@ def worst_case_table(records: Sequence[Record], *, width: int | None = None) -> 
     return layout.draw(f"worst case: {metric.title}", Text("; ".join(legend), style="dim"), width)
 
 
-def _worst(setting: dict[str, str], defense: str, number: int, groups: Sequence[Group], metric: Metric) -> WorstCase:
+def _worst(
+    setting: dict[str, str], defense: str, number: int, groups: Sequence[Group], metric: Metric
+) -> WorstCaseEntry:
     known = [group for group in groups if group.mean is not None]
     refused = next((str(group.records[0]["error"]) for group in groups if _refused(group)), "")
     unknown = len(groups) - len(known) - sum(map(_refused, groups))
     if not known:
-        return WorstCase(setting, defense, number, unknown=unknown, refused=refused)
+        return WorstCaseEntry(setting, defense, number, unknown=unknown, refused=refused)
     means = {group.mean: group for group in reversed(known) if group.mean is not None}
     worst = means[metric.worst(means)]
-    return WorstCase(
+    return WorstCaseEntry(
         setting,
         defense,
         number,
@@ -162,13 +164,13 @@ def _worst(setting: dict[str, str], defense: str, number: int, groups: Sequence[
     )
 
 
-def _readings(cases: Sequence[WorstCase | None], metric: Metric) -> list[Reading]:
+def _readings(cases: Sequence[WorstCaseEntry | None], metric: Metric) -> list[Reading]:
     texts = [_text(case, metric) for case in cases]
     value, interval = (max((len(text[part]) for text in texts), default=0) for part in (0, 1))
     return [Reading(f"{text[0]:>{value}}" + (f" {text[1]:<{interval}}" if interval else ""), text[2]) for text in texts]
 
 
-def _text(case: WorstCase | None, metric: Metric) -> tuple[str, str, str]:
+def _text(case: WorstCaseEntry | None, metric: Metric) -> tuple[str, str, str]:
     """Value, interval and attack of one cell of the table."""
     if case is None:
         return NONE, "", ""

@@ -11,7 +11,7 @@ import numpy as np
 from fedsec.metrics.metric import Metric
 from fedsec.report.figures import plain, save
 from fedsec.report.summary import Record
-from fedsec.report.worst_case import NOT_RUN, WorstCase, metric_of, worst_cases
+from fedsec.report.worst_case import NOT_RUN, WorstCaseEntry, metric_of, worst_cases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ def draw_worst_cases(root: Path, records: Sequence[Record], into: Path | None = 
 
 
 def _page(
-    settings: Sequence[tuple[tuple[str, str], ...]], cases: Sequence[WorstCase], metric: Metric, path: Path
+    settings: Sequence[tuple[tuple[str, str], ...]], cases: Sequence[WorstCaseEntry], metric: Metric, path: Path
 ) -> Path:
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -79,11 +79,11 @@ def _page(
     return save(figure, path)
 
 
-def _value(case: WorstCase | None, metric: Metric) -> float:
+def _value(case: WorstCaseEntry | None, metric: Metric) -> float:
     return math.nan if case is None or case.value is None else metric.factor * case.value
 
 
-def _write(axes: "Axes", column: int, place: int, case: WorstCase | None, metric: Metric, middle: float) -> None:
+def _write(axes: "Axes", column: int, place: int, case: WorstCaseEntry | None, metric: Metric, middle: float) -> None:
     """The number, and the attack below it, dark on light and light on dark."""
     if case is None:
         return
