@@ -86,8 +86,6 @@ class _CohortMixtures(MixtureTrial):
         columns: of the points that the rule is shown; all by default.
     """
 
-    fast = True
-
     def __init__(
         self,
         trial: "AggregatorTrial",
@@ -96,6 +94,7 @@ class _CohortMixtures(MixtureTrial):
         columns: Tensor | None = None,
     ) -> None:
         self.trial, self.points = trial, points
+        self.fast = not trial.rule.draws  # several draws a trial, and some draw coordinates to look at
         self._shown = points if columns is None else points[:, columns.to(points.device)]
         self._cohort = trial.cohort(self._shown, num_clients, columns)
         self._draws: dict[int, _Draw] = {}

@@ -21,7 +21,7 @@ from fedsec.threat.defense_trial import DefenseTrial, MixtureTrial, Objective, O
 
 __all__ = ["AggregatorTrial", "CallableTrial"]
 
-NUM_DRAWS = 4
+NUM_DRAWS = 2
 """Of a defense that draws, over how many draws damage is averaged."""
 
 
