@@ -15,7 +15,6 @@ from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule, check_majority
 from fedsec.defense.clipping import shortening
-from fedsec.defense.gram_matrix import central_row
 from fedsec.errors import InputError
 
 
@@ -87,8 +86,9 @@ class CenteredClipping(GramRule):
     def weights(self, gram: Gram, cohort: Cohort) -> Float64[Tensor, "rows"]:
         check_majority("CenteredClipping", cohort)
         count, masses = len(gram), torch.tensor(cohort.weights, dtype=torch.float64)
-        # About a central row nothing of the rows' distances from the moving center is lost to outliers.
-        inner = gram.about(central_row(gram.squared_distances(), masses), references=True)
+        # About the nearest row nothing of the rows' distances from the moving center is lost to outliers.
+        nearest = int(gram.squared_distances(references=True)[count, :count].argmin())
+        inner = gram.about(nearest, references=True)
         center = torch.zeros(count + 1, dtype=torch.float64)
         center[count] = 1.0
         for _ in range(self.num_iterations):
