@@ -18,7 +18,7 @@ from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.federation.algorithms.update_algorithm import Exchange
 from fedsec.federation.forgery import Forgery
 from fedsec.seeds import Streams
-from fedsec.threat import UpdatePoisoning
+from fedsec.threat import DefenseTrial, UpdatePoisoning
 
 LOCAL = LocalTraining(epochs=2, batch_size=3, lr=0.3)
 Build = Callable[..., Federation]
@@ -188,13 +188,18 @@ class Drawing(UpdatePoisoning):
         return torch.randn(view.own.shape, generator=view.generator)
 
 
+def no_trial(name: str, places: Any, generator: torch.Generator) -> DefenseTrial:
+    raise AssertionError("this attack tries no defense")
+
+
 def test_attackers_draw_anew_for_each_vector() -> None:
     rows, parameters = torch.zeros(3, 5), torch.zeros(5)
-    forgery = Forgery(Drawing(), ("update", "variate"), Streams(0))
-    rest = [4, 5, 6], [1], parameters, 1, Mean()
+    forgery = Forgery(Drawing(), ("update", "variate"), Streams(0), lambda clients, number: ())
+    rest = [4, 5, 6], [1], parameters, 1, no_trial, [1 / 3] * 3
     received = forgery({"update": rows, "variate": rows}, *rest)
     assert not torch.equal(received["update"][1], received["variate"][1])
-    assert torch.equal(received["update"], forgery({"update": rows}, *rest)["update"])
+    alone = Forgery(Drawing(), ("update",), Streams(0), lambda clients, number: ())
+    assert torch.equal(received["update"], alone({"update": rows}, *rest)["update"])
 
 
 class Rehearsing(UpdatePoisoning):
