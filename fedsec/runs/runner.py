@@ -118,7 +118,7 @@ class _Run:
         self._take_finished([cell for cell in cells if cell.id not in refused])
         for cell in cells:
             if cell.id in refused:
-                self.records[cell.id] = {**_empty(cell, "refused", refused[cell.id]), "config": cell.resolved}
+                self.records[cell.id] = _empty(cell, "refused", refused[cell.id])
         pending = [cell for cell in cells if cell.id not in self.records]
         interrupted = False
         if pending:
@@ -275,4 +275,13 @@ def _device(name: str) -> str:
 
 
 def _empty(cell: Cell, status: str, error: str | None) -> dict[str, Any]:
-    return {"id": cell.id, "cell": cell.axes, "status": status, "metrics": {}, "error": error, "seconds": 0.0}
+    """The record of a cell without results; its configuration tells reports what is missing, such as an attack."""
+    return {
+        "id": cell.id,
+        "cell": cell.axes,
+        "status": status,
+        "metrics": {},
+        "error": error,
+        "seconds": 0.0,
+        "config": cell.resolved,
+    }

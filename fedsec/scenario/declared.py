@@ -52,7 +52,10 @@ def is_derived(values: Mapping[str, Any]) -> bool:
         return True
     written = values.get("defense")
     parts = written if isinstance(written, list | tuple) else [written]
-    return any(isinstance(part, Mapping) and (part.get(_COUNTS[0]) == ACTUAL or SHARE in part) for part in parts)
+    return any(
+        isinstance(part, Mapping) and (SHARE in part or any(part.get(count) == ACTUAL for count in _COUNTS))
+        for part in parts
+    )
 
 
 def _told(

@@ -101,6 +101,8 @@ def test_a_cell_that_fails_does_so_alone(tmp_path: Path, tiny: Any) -> None:
     assert [r["status"] for r in result.records] == ["done", "failed"]
     assert "fewer than min_per_client = 50" in result.records[1]["error"]
     assert (result.root / result.records[1]["id"] / "error.txt").exists()
+    # Reports must know what failed, such as which attack: a worst case without it would look too good.
+    assert result.records[1]["config"]["partition"]["options"]["min_per_client"] == 50
 
 
 def test_a_rule_that_cannot_work_is_refused_before_anything_runs(tmp_path: Path, tiny: Any) -> None:

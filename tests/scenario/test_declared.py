@@ -113,6 +113,15 @@ def test_rules_that_cannot_withstand_so_many_have_a_row_and_the_others_go_on(tmp
     assert refused["error"] == "MultiKrum: num_byzantine 4 needs at least 11 rows, not 10"
     again = run(scenario(KRUM, attack={"name": "sign_flip"}, matrix=MATRIX), out=tmp_path, workers=1)
     assert again.records == result.records
+    assert refused["config"]["attack"]["num_byzantine"] == 4
+
+
+def test_trimming_that_cannot_go_so_far_is_refused_alike() -> None:
+    """Trimming counts its Byzantine clients under another name."""
+    trimmed = {"name": "trimmed_mean", "num_trimmed_per_side": "actual"}
+    cells = load_scenario(scenario(trimmed, attack={"name": "sign_flip"}, matrix={"attack.num_byzantine": [2, 5]}))
+    check_scenario(cells)
+    assert list(plan(cells).refused) == [cells.cells()[1].id]
 
 
 def test_a_dry_run_says_which_cells_will_not_run(tmp_path: Path) -> None:
