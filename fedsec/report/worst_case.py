@@ -37,7 +37,8 @@ class WorstCaseEntry:
         interval: what the seeds span, see `fedsec.report.intervals`.
         seeds: over how many.
         attacks: over how many attacks it is the worst.
-        unknown: attacks whose cells failed or are not finished, so that it may be worse still.
+        unknown: attacks none of whose cells is done, so that it may be worse still.
+        incomplete: further ones that lack some seeds, likewise.
         refused: why the defense cannot withstand so many; empty where it can.
     """
 
@@ -50,7 +51,13 @@ class WorstCaseEntry:
     seeds: int = 0
     attacks: int = 0
     unknown: int = 0
+    incomplete: int = 0
     refused: str = ""
+
+    @property
+    def doubt(self) -> str:
+        """What marks a value that may be worse still, since cells failed or are not finished."""
+        return "?" if self.unknown or self.incomplete else ""
 
     def as_json(self, metric: str) -> dict[str, Any]:
         """As plain data."""
@@ -65,6 +72,7 @@ class WorstCaseEntry:
             "seeds": self.seeds,
             "attacks": self.attacks,
             "attacks_unknown": self.unknown,
+            "attacks_incomplete": self.incomplete,
             "refused": self.refused or None,
         }
 
@@ -136,7 +144,7 @@ def worst_case_table(records: Sequence[Record], *, width: int | None = None) -> 
         f"{metric.name}: {metric.about}",
         *([f"mean over {most} seeds", spans(most)] if most > 1 else []),
         *([f"{NOT_RUN}: the defense cannot withstand so many"] if any(case.refused for case in cases) else []),
-        *(["?: not all attacks are known"] if any(case.unknown for case in cases) else []),
+        *(["?: not all attacks are known, with all seeds"] if any(case.doubt for case in cases) else []),
     ]
     return layout.draw(f"worst case: {metric.title}", Text("; ".join(legend), style="dim"), width)
 
@@ -161,6 +169,7 @@ def _worst(
         worst.n,
         len(known),
         unknown,
+        sum(group.n < len(group.records) for group in known),
     )
 
 
@@ -178,7 +187,7 @@ def _text(case: WorstCaseEntry | None, metric: Metric) -> tuple[str, str, str]:
         return NOT_RUN if case.refused else NONE, "", ""
     ends = [metric.write(end) for end in case.interval or ()]
     interval = f"[{'..'.join(ends)}]" if len(set(ends)) > 1 else ""
-    return metric.write(case.value) + ("?" if case.unknown else ""), interval, f"({case.attack})" if case.attack else ""
+    return metric.write(case.value) + case.doubt, interval, f"({case.attack})" if case.attack else ""
 
 
 def _collapses(axis: str) -> bool:

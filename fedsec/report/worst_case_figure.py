@@ -89,7 +89,7 @@ def _write(axes: "Axes", column: int, place: int, case: WorstCaseEntry | None, m
         return
     text = NOT_RUN if case.refused else ""
     if case.value is not None:
-        text = metric.write(case.value) + (f"\n{case.attack}" if case.attack else "")
+        text = metric.write(case.value) + case.doubt + (f"\n{case.attack}" if case.attack else "")
     value = _value(case, metric)
     color = "black" if math.isnan(value) or value > middle else "white"
     axes.text(column, place, plain(text), ha="center", va="center", color=color, fontsize=7, linespacing=1.1)

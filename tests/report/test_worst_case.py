@@ -110,6 +110,27 @@ def test_what_is_not_known_or_refused_is_told() -> None:
     assert "?: not all attacks are known" in shown
 
 
+def test_an_attack_that_lacks_seeds_leaves_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seeds that failed may be those in which the attack did most."""
+    records = [
+        *(record("mean", attack, seed, 0.5) for attack in (("alie", 2), ("ipm", 2)) for seed in range(3)),
+        *(record("median", ("alie", 2), seed, 0.5) for seed in range(3)),
+        *(record("median", ("ipm", 2), seed, value) for seed, value in enumerate([0.9, None, None])),
+    ]
+    whole, partial = worst_cases(records)
+    assert (whole.incomplete, whole.doubt) == (0, "")
+    assert (partial.incomplete, partial.unknown, partial.attacks, partial.doubt) == (1, 0, 2, "?")
+    assert partial.as_json("accuracy")["attacks_incomplete"] == 1
+    shown = printed(worst_case_table(records, width=120))
+    assert shown.count("50.0?") == 1
+    assert "the worst of 2 attacks" in " ".join(shown.split())
+    saved: list[Any] = []
+    monkeypatch.setattr(worst_case_figure, "save", lambda figure, path: saved.append(figure) or path)
+    report.draw_worst_cases(tmp_path, records)
+    texts = {text.get_text().split("\n")[0] for axes in saved[0].axes for text in axes.texts}
+    assert texts == {"50.0", "50.0?"}
+
+
 def test_other_axes_are_settings_and_so_is_when_attackers_attack() -> None:
     records = [*grid(1, **{"attack.until": 3}), *grid(1, **{"attack.until": 5})]
     assert [case.setting for case in worst_cases(records)][::6] == [{"attack.until": "3"}, {"attack.until": "5"}]
