@@ -80,6 +80,25 @@ def test_trimmed_mean_is_the_oracles(case: tuple[int, int, bool], trim: Fraction
     np.testing.assert_allclose(aggregate.influence, parts.mean(0), atol=3e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_weight_that_is_divided_exactly_is_so_in_narrow_numbers(dtype: torch.dtype) -> None:
+    """Thresholds between sums of weights must not round to such a sum."""
+    updates = torch.tensor([[0.0, 2], [1, 3], [2, -4], [7, 1]], dtype=torch.float64)
+    for weights in ([2, 1, 1, 0], [4, 1, 2, 1], [1, 2, 3, 2], [3, 3, 3, 7], [1, 5, 6, 12], [5, 1, 1, 1]):
+        columns = updates.T.tolist()
+        medians = [median_by_hand(column, weights)[0] for column in columns]
+        assert Median(weighted=True)(updates.to(dtype), weights).tolist() == medians
+        for trim in (Fraction(0), Fraction(1, 16), Fraction(1, 8), Fraction(1, 4), Fraction(7, 16)):
+            parts = [quantile_parts(column, weights, trim, 1 - trim) for column in columns]
+            expected = [
+                sum(part * Fraction(value) for part, value in zip(some, column, strict=True)) / (1 - 2 * trim)
+                for some, column in zip(parts, columns, strict=True)
+            ]
+            aggregate = TrimmedMean(float(trim), weighted=True).aggregate(updates.to(dtype), weights)
+            assert aggregate.vector.tolist() == pytest.approx([float(value) for value in expected], rel=2e-3, abs=1e-5)
+            assert float(aggregate.influence.sum()) == pytest.approx(1)
+
+
 def test_golden_values() -> None:
     updates = torch.tensor([[0.0], [1], [2], [10]])
     assert Median(weighted=True)(updates, [1, 1, 1, 4]).tolist() == [10]

@@ -6,14 +6,15 @@ them alone; so they are sorted alone, and the rank is searched by halves: the we
 of the rows with it and one product with the weights. The weights alone say between which ranks the value must be, which
 saves most of the steps where they are not very different.
 
-Weights count in whole units, 2^23 in all, whose sums float32 holds exactly. A threshold that is missed by no more than
-the rounding to units can do (at most half a unit for each row, a millionth of the weight for 20) counts as met exactly.
+Weights count in whole units, 2^22 in all. Float32 holds their sums exactly, and the halves in between, which thresholds
+are: no sum is equal to one. A threshold that is missed by no more than the rounding to units can do (at most half a
+unit for each row, some two millionths of the weight for 20) counts as met exactly.
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
-from math import ceil
+from math import ceil, floor
 from typing import NamedTuple
 
 import torch
@@ -108,7 +109,7 @@ def _medians(chunk: Tensor, weights: tuple[float, ...], scratch: Scratch) -> tup
     """The lower and the upper weighted median of each column."""
     units = _units(weights)
     half, slack = sum(units) / 2, _slack(weights)
-    lower, upper = half - slack, half + slack
+    lower, upper = ceil(half - slack) - 0.5, floor(half + slack) + 0.5
     ranks = _ranks(units, lower, upper)
     rows = _sorted(chunk, ranks, scratch)
     ((low, reached),) = _search(chunk, units, [(rows, lower)], scratch)
@@ -125,7 +126,7 @@ def _edges(chunk: Tensor, weights: tuple[float, ...], trim: float, scratch: Scra
     units = _units(weights)
     total = sum(units)
     cut = trim * total + min(_slack(weights), (1 - 2 * trim) * total / 4)
-    cut = int(cut) + 0.25  # no sum of units is equal to it, nor to what it leaves of all of them
+    cut = floor(cut + 0.25) + 0.5  # no sum of units is equal to it, nor to what it leaves of all of them
     below, above = _ranks(units, cut, cut), _ranks(units, total - cut, total - cut)
     rows = dict(zip((*below, *above), _sorted(chunk, (*below, *above), scratch), strict=True))
     searches = [([rows[rank] for rank in below], cut), ([rows[rank] for rank in above], total - cut)]
@@ -133,7 +134,7 @@ def _edges(chunk: Tensor, weights: tuple[float, ...], trim: float, scratch: Scra
     return low, high
 
 
-_UNITS = 2**23
+_UNITS = 2**22
 
 
 @lru_cache(maxsize=16)
@@ -143,10 +144,10 @@ def _units(weights: tuple[float, ...]) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=16)
-def _slack(weights: tuple[float, ...]) -> float:
-    """By how much rounding to whole units can change any sum; with a quarter, so that no sum equals a threshold."""
+def _slack(weights: tuple[float, ...]) -> int:
+    """By how many units rounding to whole ones can change any sum, at most."""
     errors = [weight * _UNITS - round(weight * _UNITS) for weight in weights]
-    return ceil(max(sum(error for error in errors if error > 0), -sum(error for error in errors if error < 0))) + 0.25
+    return ceil(max(sum(error for error in errors if error > 0), -sum(error for error in errors if error < 0)))
 
 
 def _ranks(units: Sequence[int], lower: float, upper: float) -> tuple[int, ...]:
