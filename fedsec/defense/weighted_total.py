@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.defense.columns import for_each_chunk
-from fedsec.defense.order_statistics import Scratch, weighted_sum
+from fedsec.defense.order_statistics import Scratch, accumulator_dtype, weighted_sum
 
 __all__ = ["weighted_total"]
 
@@ -24,7 +24,8 @@ def weighted_total(
 ) -> Float[Tensor, "columns"]:
     """Sum of the rows of one or several matrices, each times its weight.
 
-    The result does not depend on the number of threads.
+    The result does not depend on the number of threads. Where the accumulator's dtype cannot hold a weight, such as that
+    of a row that is shortened from 1e38 to 1e-6, all is added up in float64.
 
     Args:
         points: matrices of equal width, dtype and device, at least one, and a weight for each of their rows.
@@ -38,18 +39,26 @@ def weighted_total(
     counting = [(matrix[row], weight) for matrix, some in points for row, weight in enumerate(some) if weight or every]
     if not counting:
         return torch.zeros_like(like[0])
-    if len(points) == 1 and _pays(like, len(counting)):
+    wide = not all(_holds(weight, accumulator_dtype(like.dtype)) for _, weight in counting)
+    if len(points) == 1 and not wide and _pays(like, len(counting)):
         vector = _product(like, points[0][1], every)
         if vector is not None:
             return vector
     vector = torch.empty_like(like[0])
 
     def reduce(columns: slice, index: int, scratch: Scratch) -> None:
-        rows = [row[columns] for row, _ in counting]
-        vector[columns] = weighted_sum(rows, [weight for _, weight in counting], scratch)
+        rows = [row[columns].double() if wide else row[columns] for row, _ in counting]
+        total = weighted_sum(rows, [weight for _, weight in counting], scratch)
+        vector[columns] = total.clamp(-largest, largest) if wide else total
 
+    largest = torch.finfo(like.dtype).max
     for_each_chunk(like, reduce, wide=every)
     return vector
+
+
+def _holds(weight: float, dtype: torch.dtype) -> bool:
+    """Whether a weight is zero or a normal number of a dtype."""
+    return weight == 0 or torch.finfo(dtype).tiny <= abs(weight) <= torch.finfo(dtype).max
 
 
 def _pays(rows: Tensor, counting: int) -> bool:

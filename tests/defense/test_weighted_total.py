@@ -30,6 +30,19 @@ def test_sums_of_rows(columns: int, dtype: torch.dtype) -> None:
     assert not weighted_total([(rows, [0.0] * 5)]).any()
 
 
+@pytest.mark.parametrize("columns", [50, LONG])
+def test_weights_that_float32_does_not_hold(columns: int) -> None:
+    """Of a row that is shortened by much, or made much longer."""
+    rows = normal(4, columns)
+    rows[0] *= 1e-42 / rows[0].abs().max()
+    rows[1] *= 3e38 / rows[1].abs().max()
+    weights = [1e42, 0.7e-45, 0.5, 0.25]
+    expected = torch.tensor(weights, dtype=torch.float64) @ rows.double()
+    torch.testing.assert_close(weighted_total([(rows, weights)]), expected.float(), rtol=1e-5, atol=1e-6)
+    both = weighted_total([(rows[2:], weights[2:]), (rows[:2], weights[:2])])
+    torch.testing.assert_close(both, expected.float(), rtol=1e-5, atol=1e-6)
+
+
 def test_the_sum_does_not_depend_on_threads() -> None:
     rows, threads, weights = normal(7), torch.get_num_threads(), [0.2, 0.1, 0.1, 0.2, 0.1, 0.2, 0.1]
     results = []

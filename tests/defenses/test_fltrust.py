@@ -48,6 +48,14 @@ def test_a_case_by_hand() -> None:
     assert aggregate.influence[2:].tolist() == [0, 0]
 
 
+def test_a_row_of_hardly_any_length_is_made_as_long_as_the_servers() -> None:
+    """An attacker's row of 1e-42 must not stop the server, nor count more than others."""
+    server = torch.tensor([2.0, 1.0, 0.5])
+    updates = torch.stack([server * 1e-42, server, 3 * server, -server])
+    aggregate = FLTrust().aggregate(updates, server_update=server)
+    torch.testing.assert_close(aggregate.vector, server, rtol=1e-3, atol=0)  # as coarse as such numbers are
+
+
 @pytest.mark.parametrize(
     ("updates", "server"),
     [

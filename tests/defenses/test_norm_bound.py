@@ -60,6 +60,14 @@ def test_a_site_moves_the_mean_by_no_more_than_its_share_of_the_bound() -> None:
     assert float(moved) <= 2 * 0.006 * 0.04 * (1 + 1e-5)
 
 
+@pytest.mark.parametrize("size", [1e36, 1e38, 3e38])
+def test_the_longest_rows_count_for_the_bound_too(size: float) -> None:
+    updates = torch.zeros(3, 4)
+    updates[0, 0] = size
+    for bound in (1e-6, 3.1e-7):
+        assert float(NormBound(bound)(updates)[0]) == pytest.approx(bound / 3, rel=1e-5)
+
+
 def test_noise_is_the_generators_and_of_the_size_that_was_asked_for() -> None:
     updates, rule = torch.zeros(3, 20_000), NormBound(1.0, noise_std=0.3)
     first, again = (rule.aggregate(updates, generator=torch.Generator().manual_seed(5)) for _ in range(2))
