@@ -24,8 +24,8 @@ def weighted_total(
 ) -> Float[Tensor, "columns"]:
     """Sum of the rows of one or several matrices, each times its weight.
 
-    The result does not depend on the number of threads. Where the accumulator's dtype cannot hold a weight, such as that
-    of a row that is shortened from 1e38 to 1e-6, all is added up in float64.
+    The result does not depend on the number of threads. Where the rows' dtype cannot hold a weight, such as that of a
+    row that is shortened from 1e38 to 1e-6, all is added up in float64.
 
     Args:
         points: matrices of equal width, dtype and device, at least one, and a weight for each of their rows.
