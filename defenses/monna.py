@@ -65,7 +65,7 @@ class MoNNA(GramRule):
         return weights
 
     def _trusted_row(self, cohort: Cohort) -> int:
-        if cohort.num_rows != len(cohort.updates):
+        if not _each_in_its_place(cohort):
             raise InputError(
                 f"MoNNA: no row is that of client {self.trusted} any more, where {len(cohort.updates)} updates were "
                 f"mixed into {cohort.num_rows}; expected no bucketing before it"
@@ -76,3 +76,10 @@ class MoNNA(GramRule):
                 f"{self.trusted}, which it trusts"
             )
         return cohort.clients.index(self.trusted)
+
+
+def _each_in_its_place(cohort: Cohort) -> bool:
+    """Whether each row that the rule sees is a client's, or a mixture of it with others, in the clients' order."""
+    if cohort.num_rows != len(cohort.updates):
+        return False
+    return cohort.parts is None or bool((cohort.parts.diagonal() > 0).all())

@@ -24,7 +24,8 @@ def test_the_nearest_to_the_trusted_update_count(
     hard_rows: Callable[..., Tensor], kind: str, num_byzantine: int, more: int, server: bool, seed: int
 ) -> None:
     rows = hard_rows(kind, 2 * num_byzantine + 2 + more, 4, seed)
-    updates, trusted = (rows[1:], 0) if server else (rows, seed % len(rows))
+    rows = rows[rows.norm(dim=1).argsort(stable=True)]  # who lies far away sees no difference among the others
+    updates, trusted = (rows[1:], 0) if server else (rows, seed % (len(rows) // 2 + 1))
     distances = (rows.double() - rows[trusted].double()).square().sum(1)[len(rows) - len(updates) :].tolist()
     first = -1 if server else trusted
     order = sorted(range(len(updates)), key=lambda row: (row != first, distances[row], row))
@@ -46,6 +47,8 @@ def test_the_trusted_client_is_known_by_number() -> None:
     assert mixed.tolist() == [10.5]
     with pytest.raises(InputError, match="no row is that of client 1 any more, where 5 updates were mixed into 3"):
         Pipeline([Bucketing(2), MoNNA(1, trusted=1)])(updates.nan_to_num(), generator=torch.Generator())
+    with pytest.raises(InputError, match="no row is that of client 1 any more, where 5 updates were mixed into 5"):
+        Pipeline([Bucketing(1), MoNNA(1, trusted=1)])(updates.nan_to_num(), generator=torch.Generator())
 
 
 def test_among_equal_rows_the_trusted_one_counts() -> None:
