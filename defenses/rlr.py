@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.defense import Cohort, CoordinateRule, Scratch, weighted_sum
-from fedsec.errors import InputError
+from fedsec.errors import AggregationError, InputError
 
 
 class RLR(CoordinateRule):
@@ -48,15 +48,27 @@ class RLR(CoordinateRule):
             )
         return min(num_clients - self.threshold, num_clients - 1)
 
+    def staged(self, cohort: Cohort) -> Cohort:
+        voters = len(_voters(cohort))
+        if voters < self.threshold:
+            raise AggregationError(
+                f"RLR: {voters} clients have weight, too few for a threshold of {self.threshold}: every step would be "
+                "flipped"
+            )
+        return cohort
+
     def reduce(
         self, chunk: Float[Tensor, "clients columns"], cohort: Cohort, scratch: Scratch
     ) -> Float[Tensor, "columns"]:
         mean = weighted_sum(chunk, cohort.weights, scratch)
-        voters = [row for row, weight in enumerate(cohort.weights) if weight > 0]
-        agreed = chunk[voters].sign().sum(0, dtype=torch.float32).abs_() >= self.threshold
+        agreed = chunk[_voters(cohort)].sign().sum(0, dtype=torch.float32).abs_() >= self.threshold
         return torch.where(agreed, mean, -mean)
 
     def share(
         self, chunk: Float[Tensor, "clients columns"], cohort: Cohort, scratch: Scratch
     ) -> Float[Tensor, "clients"]:
         return torch.tensor(cohort.weights, dtype=torch.float64, device=chunk.device)
+
+
+def _voters(cohort: Cohort) -> list[int]:
+    return [row for row, weight in enumerate(cohort.weights) if weight > 0]
