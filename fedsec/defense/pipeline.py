@@ -175,7 +175,11 @@ class Pipeline(Aggregator):
         return {f"{place}.{name}": held for place, stage in stages for name, held in stage.state().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        for place, stage in enumerate(self._stages()):
+        stages = self._stages()
+        unknown = sorted(name for name in state if name.split(".")[0] not in map(str, range(len(stages))))
+        if unknown:
+            raise InputError(f"Pipeline: no stage of {len(stages)} remembers {unknown}; expected what state() gave")
+        for place, stage in enumerate(stages):
             tag = f"{place}."
             stage.restore({name.removeprefix(tag): held for name, held in state.items() if name.startswith(tag)})
 

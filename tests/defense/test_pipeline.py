@@ -203,6 +203,9 @@ def test_state_is_carried_and_restored() -> None:
     pipeline(UPDATES)
     second(UPDATES)
     assert pipeline.state() == {"0.calls": torch.tensor([1]), "2.calls": torch.tensor([2])}
+    for unknown in ("calls", "4.calls", "what no stage remembers"):
+        with pytest.raises(InputError, match=f"Pipeline: no stage of 4 remembers .*{unknown}"):
+            pipeline.restore({**pipeline.state(), unknown: torch.zeros(1)})
     pipeline.restore({"0.calls": torch.tensor([7]), "2.calls": torch.tensor([9])})
     assert (first.calls, second.calls) == (7, 9)
 
