@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Bool, Float64, UInt8
 from torch import Tensor
 
-from fedsec.defense import Cohort, Gram, GramRule, centered_products, top_direction
+from fedsec.defense import Cohort, Gram, GramRule, top_direction
+from fedsec.defense.gram_matrix import central_row
 from fedsec.errors import InputError
 
 
@@ -59,22 +60,21 @@ class SMEA(GramRule):
         return self.num_byzantine
 
     def weights(self, gram: Gram, cohort: Cohort) -> Float64[Tensor, "rows"]:
-        distances = gram.squared_distances()
+        distances, weights = gram.squared_distances(), torch.ones(len(gram), dtype=torch.float64)
         spare = max(0, self.num_byzantine - cohort.num_rejected)
         if comb(len(gram), spare) <= self.max_subsets:
-            return _smallest(distances, spare).double()
-        weights = torch.ones(len(gram), dtype=torch.float64)
+            # About a row in the middle: about the mean, a row far away would drown how the others vary.
+            return _smallest(gram.about(central_row(distances, weights / len(gram))), spare).double()
         for _ in range(spare):
             _, projections = top_direction(distances, weights)
             weights[torch.where(weights > 0, projections, -1.0).argmax()] = 0.0
         return weights
 
 
-def _smallest(distances: Float64[Tensor, "rows rows"], spare: int) -> Bool[Tensor, "rows"]:
+def _smallest(products: Float64[Tensor, "rows rows"], spare: int) -> Bool[Tensor, "rows"]:
     """The subset without `spare` rows whose covariance has the smallest top eigenvalue; of equal ones the first."""
-    products = centered_products(distances, torch.ones(len(distances), dtype=torch.float64))
-    products /= products.abs().amax().clamp_min(torch.finfo(torch.float64).tiny)  # squares of any are representable
-    dropped = _dropped(len(distances), spare)
+    products = products / products.abs().amax().clamp_min(torch.finfo(torch.float64).tiny)  # so that squares can be had
+    dropped = _dropped(len(products), spare)
     bounds = torch.cat([_bounds(products, subsets) for subsets in _members(dropped, len(products))])
     smallest, best = float("inf"), 0
     for places in torch.split(bounds.sort(stable=True).indices, _TAKEN_APART):

@@ -55,6 +55,14 @@ def test_the_right_subset_every_time(kind: str) -> None:
         assert chosen(SMEA(3), updates) == min(variances, key=lambda subset: variances[subset])
 
 
+@pytest.mark.parametrize("far", [1e6, 1e10, 1e14])
+def test_a_far_row_does_not_hide_a_near_one(far: float) -> None:
+    updates = torch.randn(9, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    updates[0] = far
+    updates[1] = updates[2:].mean(0) + 9
+    assert SMEA(2).aggregate(updates).suspected == (0, 1)
+
+
 def test_golden_values() -> None:
     # Without (0, 6) the rows vary along one line by 8/3 at most; without (4, 0) along the other by 6.75.
     updates = torch.tensor([[0.0, 0], [2, 0], [4, 0], [0, 6]])
