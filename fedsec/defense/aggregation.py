@@ -179,7 +179,7 @@ class Aggregator(Sealed, ABC):
         self._check_bearable(rejected, len(pieces[0]))
         finite = [row for row in range(len(pieces[0])) if row not in rejected]
         rows = [piece[finite] if rejected else piece for piece in pieces]
-        cohort = self._cohort(pieces[0], relative, rejected, context, gram=Gram.of_shards(rows))
+        cohort = self._cohort(pieces[0], relative, rejected, context, pieces=rows)
         return [self._combine(replace(cohort, updates=piece)) for piece in rows]
 
     @abstractmethod
@@ -284,8 +284,9 @@ class Aggregator(Sealed, ABC):
         rejected: tuple[int, ...],
         context: RoundContext,
         products: Tensor | None = None,
-        gram: Gram | None = None,
+        pieces: Sequence[Tensor] | None = None,
     ) -> Cohort:
+        """The rows that passed the gate, staged; of rows in pieces the first, and the inner products of all."""
         rule = type(self).__name__
         numbers = context.get("clients")
         clients = list(range(len(updates)) if numbers is None else numbers)
@@ -301,12 +302,13 @@ class Aggregator(Sealed, ABC):
         if total <= 0:
             raise AggregationError(f"{rule}: the finite rows have no weight; rows {list(rejected)} were rejected")
         shapes, server = context.get("shapes"), context.get("server_update")
+        parts = tuple(weight / total for weight in weights)
         cohort = Cohort(
             updates,
-            tuple(weight / total for weight in weights),
+            parts,
             len(rejected),
             context.get("generator") if self.draws else None,
-            gram=gram,
+            gram=None if pieces is None else Gram.of_shards(pieces, parts),
             products=products,
             clients=tuple(clients),
             server_update=None if server is None else server.detach(),

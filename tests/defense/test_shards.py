@@ -86,6 +86,15 @@ def test_choices_are_the_same_to_the_bit(name: str) -> None:
     assert torch.equal(torch.cat(RULES[name].on_shards([whole[:, :9], whole[:, 9:]])), RULES[name](whole))
 
 
+def test_pieces_are_measured_about_a_row_that_half_of_the_weight_is_near() -> None:
+    whole = updates() * 1e-3 + 1e3
+    whole[4:] += 1e12
+    weights = [10.0] * 4 + [1.0] * 7
+    rule = GeometricMedian(weighted=True)
+    pieces = rule.on_shards([whole[:, :9], whole[:, 9:]], weights)
+    torch.testing.assert_close(torch.cat(pieces), rule(whole, weights), rtol=0, atol=1e-7)
+
+
 def test_a_row_is_lost_in_all_pieces() -> None:
     whole = updates()
     whole[4, 2], whole[9, 22] = torch.nan, torch.inf
