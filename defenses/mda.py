@@ -20,8 +20,9 @@ class MDA(GramRule):
     """Mean of the n - f rows of smallest diameter, the largest distance between two of them.
 
     Withstands f Byzantine clients of n >= 2f + 1. Ignores the clients' weights. Of several subsets of the smallest
-    diameter, the one of the smallest sum of squared distances is taken. Every row rejected as not finite counts as
-    Byzantine, so f is then one less.
+    diameter, the one of the smallest sum of squared distances is taken; where two or more rows could go that no pair
+    asks for, as on a grid, it is the smallest that leaving out the furthest row each time comes by. Every row rejected
+    as not finite counts as Byzantine, so f is then one less.
 
     A subset is within a diameter if it holds none of the pairs that are further apart: of each such pair one row has to
     go, f in all. The search branches on that, and so does not try all subsets: random rows take some ten branches at
