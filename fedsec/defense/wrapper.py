@@ -5,7 +5,8 @@ from abc import abstractmethod
 from typing import ClassVar, Self, final
 
 from fedsec.defense.aggregation import Aggregator
-from fedsec.defense.gram import GramRule
+from fedsec.defense.gram import GramRule, PreAggregator
+from fedsec.defense.pipeline import Pipeline
 from fedsec.defense.private_aggregation import PrivateAggregator
 from fedsec.errors import InputError
 
@@ -35,8 +36,13 @@ class RuleWrapper(GramRule):
         name, inner = type(self).__name__, type(rule).__name__
         if isinstance(rule, PrivateAggregator):
             raise InputError(f"{name}: {inner} accounts for each of its own results; expected a rule without noise")
-        if type(rule).remember is not Aggregator.remember:
-            raise InputError(f"{name}: {inner} remembers whole updates; expected a rule without memory")
+        if isinstance(rule, Pipeline) and rule.transforms:
+            raise InputError(f"{name}: {inner} transforms whole updates; expected a rule of the server's alone")
+        for stage in [*rule.pre_aggregators, rule.rule] if isinstance(rule, Pipeline) else [rule]:
+            if _remembers(stage):
+                raise InputError(
+                    f"{name}: {type(stage).__name__} remembers whole updates; expected a rule without memory"
+                )
         if rule.needs_shapes or rule.needs_global_model:
             raise InputError(f"{name}: {inner} needs whole updates; expected a rule that is content with some columns")
         self.draws, self.needs_server_update = self._draws or rule.draws, rule.needs_server_update
@@ -68,3 +74,9 @@ class RuleWrapper(GramRule):
         wrapped = copy.copy(self)
         RuleWrapper.__init__(wrapped, rule)
         return wrapped
+
+
+def _remembers(stage: Aggregator | PreAggregator) -> bool:
+    if isinstance(stage, PreAggregator):
+        return type(stage).state is not PreAggregator.state
+    return type(stage).remember is not Aggregator.remember or type(stage).state is not Aggregator.state

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedsec.defense import Aggregator, Pipeline
-from fedsec.defenses import GAS, MDA, NNM, CenteredClipping, DnC, DpFedAvg, Mean, Median, MultiKrum
+from fedsec.defenses import GAS, MDA, NNM, CenteredClipping, ClipUpdate, DnC, DpFedAvg, Mean, Median, MultiKrum
 from fedsec.errors import AggregationError, InputError
 from fedsec.scenario.server_rule import server_rule
 
@@ -72,6 +72,18 @@ def test_what_the_rule_needs_is_handed_on() -> None:
     mixed = Pipeline([NNM(2), GAS(MDA(2), num_byzantine=2, groups="contiguous")])(updates.double())
     expected = GAS(MDA(2), num_byzantine=2, groups="contiguous")(NNM(2)(updates.double()))
     torch.testing.assert_close(mixed, expected)
+
+
+def test_a_pipeline_is_asked_about_each_group() -> None:
+    updates = torch.randn(9, 24, generator=seeded(0), dtype=torch.float64)
+    mixed = Pipeline([NNM(2), Median()])
+    rule = GAS(mixed, num_byzantine=2, num_groups=4, groups="contiguous")
+    groups = list(torch.chunk(torch.arange(24), 4))
+    assert chosen(rule, updates) == by_hand(updates, lambda part: mixed(part), groups, 7)
+    with pytest.raises(InputError, match="CenteredClipping remembers whole updates"):
+        GAS(Pipeline([NNM(2), CenteredClipping(1.0)]), num_byzantine=1)
+    with pytest.raises(InputError, match="Pipeline transforms whole updates"):
+        GAS(Pipeline([ClipUpdate(1.0), Median()]), num_byzantine=1)
 
 
 def test_rules_that_need_whole_updates_are_refused() -> None:
