@@ -70,6 +70,8 @@ def test_noise_is_as_loud_as_said_and_the_generator_s() -> None:
     assert torch.equal(vector, rule(updates, generator=torch.Generator().manual_seed(1)))
     assert not torch.equal(vector, rule(updates, generator=torch.Generator().manual_seed(2)))
     torch.testing.assert_close(FLAME(noise=0.0)(updates), updates[0])
+    huge = rule(1e250 * updates[:, :50].double(), generator=torch.Generator().manual_seed(1)) / 1e250
+    torch.testing.assert_close(huge, rule(updates[:, :50].double(), generator=torch.Generator().manual_seed(1)))
     with pytest.raises(InputError, match="expected a generator"):
         rule(updates)
 

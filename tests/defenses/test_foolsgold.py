@@ -99,6 +99,12 @@ def test_a_copy_from_its_state_goes_on_alike() -> None:
         again.restore({"rows": torch.zeros(2)})
 
 
+def test_confidence_scales_the_logit_of_the_most_distinct_clients() -> None:
+    updates = torch.eye(3, 4)  # nobody resembles anybody: 0.99 each, and a tenth of its logit and a half
+    wanted = torch.tensor([0.1 * (math.log(0.99 / 0.01) + 0.5) / 3] * 3 + [0.0])
+    torch.testing.assert_close(FoolsGold(confidence=0.1)(updates), wanted)
+
+
 def test_what_it_cannot_do_is_refused() -> None:
     with pytest.raises(InputError, match="confidence must be positive"):
         FoolsGold(confidence=0.0)
