@@ -87,7 +87,9 @@ def test_equal_rows_huge_rows_and_one_client() -> None:
 
 def test_rejected_rows_are_byzantine() -> None:
     updates = torch.randn(7, 20, generator=torch.Generator().manual_seed(0))
+    updates[:3] *= torch.tensor([[30.0], [10], [5]])  # it matters how many have to go
     broken = torch.cat([updates, torch.full((1, 20), torch.nan)])
+    assert not torch.allclose(CAF(2)(updates), CAF(1)(updates))
     assert torch.equal(CAF(2)(broken), CAF(1)(updates))
     with pytest.raises(AggregationError, match="at most 0 may be lost"):
         CAF(0)(broken)
