@@ -38,7 +38,10 @@ class RuleWrapper(GramRule):
             raise InputError(f"{name}: {inner} accounts for each of its own results; expected a rule without noise")
         if isinstance(rule, Pipeline) and rule.transforms:
             raise InputError(f"{name}: {inner} transforms whole updates; expected a rule of the server's alone")
-        for stage in [*rule.pre_aggregators, rule.rule] if isinstance(rule, Pipeline) else [rule]:
+        stages: list[Aggregator | PreAggregator] = [rule]
+        if isinstance(rule, Pipeline):
+            stages = [*rule.pre_aggregators, rule.rule]
+        for stage in stages:
             if _remembers(stage):
                 raise InputError(
                     f"{name}: {type(stage).__name__} remembers whole updates; expected a rule without memory"
