@@ -4,12 +4,13 @@
 - `torch`, `device`: PyTorch's version; `cpu`, or the name of the GPU.
 - `data`: a hash of the content of the dataset's files (of an embedded dataset, the version of the package it is in).
 - `code of <kind> <method>`: for each attack, defense, model, partition, metric, ... that the scenario names, and for
-  the task that its dataset is for, a hash of the modules that its class and its base classes come from; of a plugin,
-  of its whole package, and its version.
+  the task that its dataset is for, a hash of the modules that its class and its base classes come from, and of other
+  methods' modules that these import, as `auto` does; of a plugin, of its whole package, and its version.
 
 What is not hashed: other packages that a plugin imports, and other installed packages.
 """
 
+import ast
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping
@@ -150,10 +151,21 @@ def code_of(method: Any) -> str:
             continue
         path = Path(file)
         whole = not own and path.name == "__init__.py"
-        files.update(dict.fromkeys(_sources(path.parent) if whole else [path]))
+        files.update(dict.fromkeys(_sources(path.parent) if whole else _with_siblings(path, base) if own else [path]))
         if not own:
             versions += [f"{name} {metadata.version(name)}" for name in metadata.packages_distributions().get(top, [])]
     return _hash(list(files), *sorted(set(versions)))
+
+
+def _with_siblings(source: Path, method: type) -> list[Path]:
+    """The source of a method, and of all methods of its package that it imports, directly or not."""
+    package, files = method.__module__.rpartition(".")[0], [source]
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").rpartition(".")[0] == package:
+                sibling = source.with_name(f"{str(node.module).rpartition('.')[2]}.py")
+                files += [sibling] if sibling.is_file() and sibling not in files else []
+    return files
 
 
 def _sources(place: Path) -> list[Path]:

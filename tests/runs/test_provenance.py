@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from fedsec.attacks import Auto, SignFlip
 from fedsec.runs import InProcess, provenance
 from fedsec.runs.provenance import code_of, differences
 from fedsec.runs.store import Store
@@ -129,6 +130,17 @@ def test_the_code_of_a_plugin_is_its_whole_package(
     assert code_of(method) == before
     (folder / changed).write_text(files[changed] + "# changed\n")
     assert code_of(method) != before
+
+
+def test_the_code_of_an_ensemble_is_that_of_its_members_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+    monkeypatch.setattr(provenance, "_hash", lambda files, *more: hashed.extend(files))
+    code_of(Auto)
+    members = {"adaptive", "auto", "mimic", "min_max", "min_sum", "rop", "sign_flip"}
+    assert {path.stem for path in hashed if path.parent.name == "attacks"} == members
+    hashed.clear()
+    code_of(SignFlip)
+    assert [path.stem for path in hashed if path.parent.name == "attacks"] == ["sign_flip"]
 
 
 def test_every_named_part_counts() -> None:
