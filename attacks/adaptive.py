@@ -88,8 +88,8 @@ class Adaptive(UpdatePoisoning):
         self.max_magnitude = max_magnitude
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
-        if not bool(view.benign[0].isfinite().all()):
-            view.report["remark"] = "Adaptive saw no finite update and sent its own"
+        if why := unsearchable(view):
+            view.report["remark"] = f"Adaptive saw {why} and sent its own"
             return view.own
         search = FamilySearch("Adaptive", view, self.objective, self.max_magnitude)
         family, damage = search.worst(self.directions, self.layouts)
@@ -98,6 +98,19 @@ class Adaptive(UpdatePoisoning):
         view.report.update(direction=family.direction, layout=family.layout)
         view.report.update(magnitude=family.magnitude / search.unit, damage=damage)
         return search.rows(family)
+
+
+def unsearchable(view: AttackerView) -> str:
+    """Why nothing can be searched for among the updates that an attacker sees; nothing where it can.
+
+    Updates whose lengths do not fit their arithmetic are those of a model that diverges by itself.
+    """
+    rows = view.benign
+    if not bool(rows[0].isfinite().all()):
+        return "no finite update"
+    largest = max(float(part.abs().nan_to_num(0.0, 0.0).max()) for part in (rows, view.own))
+    room = torch.finfo(torch.promote_types(rows.dtype, torch.float32)).max / rows.numel()
+    return "updates too large to search among" if largest * MAX_MAGNITUDE > room**0.5 else ""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.attacks.adaptive import DIRECTIONS, LAYOUTS, FamilySearch
+from fedsec.attacks.adaptive import DIRECTIONS, LAYOUTS, FamilySearch, unsearchable
 from fedsec.attacks.mimic import Mimic
 from fedsec.attacks.min_max import MinMax
 from fedsec.attacks.min_sum import MinSum
@@ -84,8 +84,8 @@ class Auto(UpdatePoisoning):
         }
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
-        if not bool(view.benign[0].isfinite().all()):
-            view.report["remark"] = "Auto saw no finite update and sent its own"
+        if why := unsearchable(view):
+            view.report["remark"] = f"Auto saw {why} and sent its own"
             return view.own
         search = FamilySearch("Auto", view, self.objective)
         best, winner, worst = search.honest_damage(), "none", view.own

@@ -95,6 +95,8 @@ def worst_case(
     )
     ensemble = Auto(objective, attacks=attacks)
     rows = ensemble.craft(view)
+    if "attack" not in view.report:
+        raise InputError(f"worst_case: {view.report['remark']}; expected smaller updates")
     damages = {name: float(view.report[f"damage of {name}"]) for name in ensemble.attacks}
     honest = trial.damage(torch.cat([matrix, own]), matrix.mean(0), objective)
     give = as_given(honest_updates)

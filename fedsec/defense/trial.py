@@ -95,7 +95,9 @@ class AggregatorTrial(DefenseTrial):
 
     def mixtures(self, points: Float[Tensor, "points parameters"], num_clients: int) -> MixtureTrial:
         self._rewind()
-        self.rule.max_rejected(num_clients)
+        lost = self._lost(num_clients)
+        if self.rule.max_rejected(num_clients + lost) < lost:
+            raise InputError(f"the defense cannot work with {num_clients} finite rows of {num_clients + lost}")
         final = final_rule(self.rule)
         if isinstance(final, GramRule):
             return LinearMixtures(self, points, num_clients)
@@ -141,11 +143,15 @@ class AggregatorTrial(DefenseTrial):
         return Cohort(
             shown,
             tuple((parts / parts.sum()).tolist()),
-            0,
+            self._lost(num_rows),
             clients=tuple(range(num_rows) if clients is None else clients),
             server_update=server,
             shapes=None if shapes is None or columns is not None else {n: torch.Size(s) for n, s in shapes.items()},
         )
+
+    def _lost(self, count: int) -> int:
+        """How many of the round's rows the server rejects, since they are not among so many finite ones."""
+        return 0 if self.places is None else max(0, len(self.places) - count)
 
     def _whole_round(self, count: int) -> bool:
         return self.places is not None and len(self.places) == count
@@ -169,7 +175,9 @@ class AggregatorTrial(DefenseTrial):
         self._rewind()
         count = len(rows)
         context = RoundContext(**{**self._context(count), "generator": self.drawn(draw)})
-        return self.rule(self.received(rows), self._weights(count), **context)
+        lost = rows.new_full((self._lost(count), rows.shape[1]), torch.nan)
+        received = torch.cat([rows, lost]) if len(lost) else self.received(rows)
+        return self.rule(received, self._weights(count), **context)
 
 
 def _damage(trial: Callable[[Tensor], Tensor], rows: Tensor, mean: Tensor, objective: Objective) -> float:

@@ -55,7 +55,7 @@ class DefenseTrial(ABC):
 
         Args:
             rows: the honest clients' in the order of the view, then the Byzantine ones'. Fewer are taken for a round
-                of so many clients.
+                in which the others' were not finite, where it is known how many clients take part.
 
         Raises:
             AggregationError: too few of the rows are finite.

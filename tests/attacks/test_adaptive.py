@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedsec.attacks import Adaptive
+from fedsec.attacks import Adaptive, Auto, worst_case
 from fedsec.defense import Aggregator, AggregatorTrial, CallableTrial
 from fedsec.defenses import NNM, Bucketing, Mean, Median, MultiKrum, Pipeline, TrimmedMean
 from fedsec.errors import InputError
-from fedsec.threat import AttackerView, DefenseTrial
+from fedsec.threat import AttackerView, DefenseTrial, UpdatePoisoning
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -180,6 +180,27 @@ def test_updates_that_are_not_finite_are_left_out() -> None:
     view = seen(honest * torch.nan, own, trial)
     assert torch.equal(Adaptive().craft(view).isfinite(), own.isfinite())
     assert "no finite update" in str(view.report["remark"])
+
+
+@pytest.mark.parametrize("attack", [Adaptive(), Auto()])
+def test_updates_of_a_model_that_diverges_do_not_stop_a_run(attack: UpdatePoisoning) -> None:
+    """Their squares do not fit single precision."""
+    honest, own = 1e25 * normal(8, 30).float(), 1e25 * normal(2, 30, 1).float()
+    view = seen(honest, own, AggregatorTrial(Mean(), seeded(0)))
+    assert torch.equal(attack.craft(view), own)
+    assert "too large to search among" in str(view.report["remark"])
+    with pytest.raises(InputError, match="too large"):
+        worst_case(Mean(), honest, 2)
+
+
+def test_lost_rows_of_honest_clients_do_not_stop_a_run() -> None:
+    """Where the server goes on with what it received, reckoning with one Byzantine client less, so does the attack."""
+    rows = normal(9, 20)
+    rows[4] = torch.nan
+    trial = AggregatorTrial(MultiKrum(3), seeded(0), places=[*range(3, 9), *range(3)], weights=torch.ones(9))
+    view = seen(rows[3:], rows[:3], trial)
+    assert bool(Adaptive().craft(view).isfinite().all())
+    assert float(view.report["damage"]) > 0
 
 
 def test_what_it_cannot_work_with_is_said() -> None:

@@ -150,6 +150,21 @@ def test_fewer_rows_than_clients_are_a_smaller_round() -> None:
     assert trial(rows[:2]).item() == pytest.approx(4.5)
 
 
+@pytest.mark.parametrize("rule", [MultiKrum(3), Pipeline([NNM(3), MultiKrum(3)]), TrimmedMean(num_trimmed_per_side=3)])
+def test_rows_that_were_lost_count_as_byzantine(rule: Aggregator) -> None:
+    """Eight rows alone are too few for three Byzantine ones; of ten, two of which are lost, they are enough."""
+    rows = normal(10, 6)
+    rows[:2] = torch.nan
+    expected = rule(rows)
+    trial = AggregatorTrial(rule, seeded(0), places=range(10), weights=torch.ones(10))
+    assert torch.allclose(trial(rows[2:]), expected, atol=1e-12)
+    mean, eye = torch.full((8,), 1 / 8, dtype=torch.float64), torch.eye(8, dtype=torch.float64)
+    damage = trial.mixtures(rows[2:], 8).damage(eye, mean)
+    assert damage == pytest.approx(float((expected - rows[2:].mean(0)).norm()), rel=1e-9)
+    with pytest.raises(InputError, match="6 finite rows of 10"):
+        trial.mixtures(rows[4:], 6)
+
+
 def test_rows_that_the_server_would_not_take_do_no_damage() -> None:
     rows = normal(5, 3)
     rows[0, 0] = torch.nan
