@@ -94,7 +94,6 @@ class AggregatorTrial(DefenseTrial):
         return fmean(_damage(partial(self._result, draw=draw), rows, mean, objective) for draw in draws)
 
     def mixtures(self, points: Float[Tensor, "points parameters"], num_clients: int) -> MixtureTrial:
-        self._rewind()
         lost = self._lost(num_clients)
         if self.rule.max_rejected(num_clients + lost) < lost:
             raise InputError(f"the defense cannot work with {num_clients} finite rows of {num_clients + lost}")
@@ -172,12 +171,14 @@ class AggregatorTrial(DefenseTrial):
         self.rule.restore({name: tensor.clone() for name, tensor in self._state.items()})
 
     def _result(self, rows: Tensor, draw: int) -> Tensor:
-        self._rewind()
         count = len(rows)
         context = RoundContext(**{**self._context(count), "generator": self.drawn(draw)})
         lost = rows.new_full((self._lost(count), rows.shape[1]), torch.nan)
         received = torch.cat([rows, lost]) if len(lost) else self.received(rows)
-        return self.rule(received, self._weights(count), **context)
+        try:
+            return self.rule(received, self._weights(count), **context)
+        finally:
+            self._rewind()  # at once: mixtures of this trial ask the rule what it remembers, and copy nothing
 
 
 def _damage(trial: Callable[[Tensor], Tensor], rows: Tensor, mean: Tensor, objective: Objective) -> float:

@@ -138,6 +138,18 @@ def test_a_trial_leaves_no_trace_and_starts_where_the_server_stands() -> None:
     assert torch.equal(rule(rows), first)
 
 
+def test_rows_tried_between_mixtures_leave_the_rule_where_the_server_stands() -> None:
+    """Seen of FoolsGold under `auto`: the mixtures saw a memory of the round that an attack had only tried."""
+    rule, points = Carried(), normal(5, 30)
+    mixing, mean = torch.eye(5, dtype=torch.float64), torch.full((5,), 0.2, dtype=torch.float64)
+    for _ in range(2):  # in the first round there is nothing to remember
+        trial = AggregatorTrial(rule, seeded(0))
+        mixtures = trial.mixtures(points, 5)
+        trial(normal(5, 30, 2))
+        assert mixtures.damage(mixing, mean) == pytest.approx(trial.damage(points, mean @ points))
+        rule(points)
+
+
 def test_what_a_defense_draws_comes_from_the_attackers_stream() -> None:
     rule, rows = Pipeline([Bucketing(2), Median()]), normal(8, 10)
     first, same, other = (AggregatorTrial(rule, seeded(seed))(rows) for seed in (0, 0, 1))
