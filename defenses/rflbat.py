@@ -30,9 +30,10 @@ class RFLBAT(GramRule):
 
     Claims to withstand any number of attackers with backdoors. Whoever sends updates that agree less with each other
     than honest ones do is chosen: noise, for instance; and where honest clients fall into several clusters, all but one
-    are left out. Ignores the clients' weights. The thresholds and the steps are those of public implementations that
-    agree with each other, but for the gap statistic's box, which is not stretched to a square; the paper's own values
-    could not be read.
+    are left out. A row some 1e10 times as far away as the others drowns their second component in rounding, and they
+    then fall into clusters by chance. Ignores the clients' weights. The thresholds and the steps are those of public
+    implementations that agree with each other, but for the gap statistic's box, which is not stretched to a square; the
+    paper's own values could not be read.
 
     Args:
         far: epsilon 1, of the first filter; at least 1.
