@@ -144,8 +144,3 @@ def test_conditions() -> None:
         MDA(-1)
     with pytest.raises(InputError, match="max_visits must not be negative, but is -1"):
         MDA(1, max_visits=-1)
-
-
-def test_the_smallest_diameter_may_be_half_of_what_any_row_s_neighbors_have() -> None:
-    updates = torch.tensor([[0.0], [-2], [-2], [-3], [1], [-1], [-1]])
-    assert MDA(3)(updates).tolist() == [-1.5]
