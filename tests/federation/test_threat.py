@@ -147,6 +147,15 @@ def test_byzantine_clients_count_as_much_as_they_claim() -> None:
     assert steps(uniform)[0][0] == pytest.approx(0.5 / 3)
 
 
+def test_only_who_attacks_in_a_round_lies_in_it() -> None:
+    """Two flippers of five, others in each round, claim six examples instead of one: 3 honest ones of 15."""
+    draws = AttackRounds(redraw="each_round")
+    threat = Threat.draw(LabelFlip(), 2, 5, Streams(0), schedule=draws, claimed_examples=6.0)
+    weighted = FedAvg(weighting="samples", local=ONE_STEP)
+    (move, _), *_ = steps(federation(threat, (1,) * 5, rounds=1, algorithm=weighted))
+    assert move == pytest.approx((3 * 0.5 - 12 * 0.5) / 15)
+
+
 def test_what_is_claimed_does_not_matter_to_rules_without_weights() -> None:
     threat = Threat(frozenset({1}), LabelFlip(), claimed_examples=100.0)
     fed = federation(threat, (1, 1, 1), rounds=1, algorithm=FedAvg(weighting="samples", local=ONE_STEP))

@@ -1,12 +1,14 @@
 """The contract of attacks: no subclass gets past it."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from fedsec.attacks import LabelFlip
+from fedsec.defense import CallableTrial
 from fedsec.errors import InputError
 from fedsec.threat import AttackerView, DataPoisoning, Knowledge, KnowledgePoisoning, UpdatePoisoning
 
@@ -157,6 +159,18 @@ def test_ids_and_the_last_aggregate_are_told_to_whom_they_may_be_told() -> None:
     assert view().clients == (0, 1, 2)
     assert torch.equal(seen[0].benign, given.honest)
     assert torch.equal(seen[2].benign, given.own)
+
+
+def test_only_who_adapts_gets_the_defense_and_only_who_trains_gets_machines() -> None:
+    seen: list[AttackerView] = []
+    machine: Any = object()
+    given = replace(view(), defense=CallableTrial(lambda rows: rows[0]), machines=(machine, machine))
+    for adapts, trains in ((False, False), (True, False), (False, True)):
+        parts = {"knows_defense": adapts, "trains": trains}
+        attack = type("Attack", (Echo,), {**parts, "forge": lambda self, view: (seen.append(view), view.own)[1]})()
+        attack.craft(given)
+    assert [one.defense is not None for one in seen] == [False, True, False]
+    assert [len(one.machines) for one in seen] == [0, 0, 2]
 
 
 class Spy(UpdatePoisoning):
