@@ -102,6 +102,7 @@ def translate(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
             if kind == "missing":
                 problems.append((path, f"is required; expected {schema.get('description') or in_words(schema)}"))
             else:
+                path = (*path[:1], *(part for part in path[1:] if isinstance(part, int)))  # no names of a union's parts
                 problems.append((path, expected(schema, item["input"])))
     return list(dict.fromkeys(problems))
 

@@ -68,6 +68,8 @@ class NamedSection(Section):
     kind: ClassVar[str]
     nothing: ClassVar[tuple[str, ...]] = ()
     """Names that stand for no entry at all."""
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Options that another key of the scenario may give in their place."""
     shorthand = "name"
 
     name: str
@@ -91,8 +93,10 @@ class NamedSection(Section):
         except InputError as error:
             return {**own, "options": {}}, [(("name",), str(error))]
         reserved = [field for field in cls.model_fields if field != "options"]
-        resolved, mistakes = registry.problems(entry, {**resolved, **beside}, reserved)
-        problems: list[Problem] = [((key,), message) for key, message in mistakes]
+        given = {**resolved, **beside}
+        resolved, mistakes = registry.problems(entry, given, reserved)
+        instead = {key: f", or {other}" for key, other in cls.elsewhere.items() if key not in given}
+        problems: list[Problem] = [((key,), message + instead.get(key, "")) for key, message in mistakes]
         if clash := [option.name for option in entry.parameters if option.name in cls.model_fields]:
             message = (
                 f"has an option {clash[0]!r}, which is a key of the scenario's own; expected it under another name"

@@ -1,6 +1,7 @@
 """What Byzantine clients do, and what clients and the server do about attackers of any kind."""
 
-from typing import Annotated, Any, Literal, cast
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -88,6 +89,7 @@ class DefenseConfig(NamedSection):
 
     kind = "defense"
     nothing = (NO_DEFENSE,)
+    elsewhere: ClassVar[Mapping[str, str]] = {"num_byzantine": "federation.declared_byzantine"}
 
     name: str = Field(default="mean", description="A defense; see `fedsec list defenses`; none for fedgkt.")
     label: Label | None = Field(default=None, description="How tables call it.")

@@ -102,6 +102,16 @@ def test_mistakes(defense: Any, message: str) -> None:
         load_scenario(scenario(defense))
 
 
+def test_a_missing_number_says_where_else_it_may_stand_and_a_wrong_one_is_told_once() -> None:
+    with pytest.raises(ScenarioError, match=r"'krum'; expected an integer, or federation.declared_byzantine$"):
+        load_scenario(scenario({"name": "krum"}))
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(scenario({"name": "krum"}, federation={"declared_byzantine": -1}))
+    told = [line for line in str(caught.value).splitlines() if "declared_byzantine: " in line]
+    assert len(told) == 1
+    assert "federation.declared_byzantine: expected actual or an integer of at least 0" in told[0]
+
+
 KRUM = {"name": "multi_krum", "num_byzantine": "actual"}
 MATRIX = {"attack.num_byzantine": [2, 4]}  # of ten clients Multi-Krum withstands three
 
