@@ -108,8 +108,9 @@ def _trial(rule: Any, given: Rows, seed: int, context: RoundContext | None) -> D
     if isinstance(rule, Aggregator):
         generator = torch.Generator().manual_seed(seed + 1)
         return AggregatorTrial(rule, generator, context=context or RoundContext())
-    if not callable(rule):
-        raise InputError(f"worst_case: rule must be an Aggregator or a function of rows, not {type(rule).__name__}")
+    if not callable(rule) or isinstance(rule, type):
+        got = f"the class {rule.__name__} itself" if isinstance(rule, type) else type(rule).__name__
+        raise InputError(f"worst_case: rule must be an Aggregator or a function of rows, not {got}")
     give, listed = as_given(given), isinstance(given, list | tuple)
 
     def called(rows: Tensor) -> Tensor:

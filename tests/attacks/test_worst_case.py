@@ -81,6 +81,8 @@ def test_what_it_cannot_work_with_is_said() -> None:
         worst_case(Median(), UPDATES, 2, own_updates=UPDATES[:1])
     with pytest.raises(InputError, match="an Aggregator or a function"):
         worst_case("median", UPDATES, 2)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="not the class Median itself"):
+        worst_case(Median, UPDATES, 2)
     with pytest.raises(InputError, match="needs at least"):
         worst_case(Krum(5), UPDATES, 2)
     with pytest.raises(InputError, match="must give a vector of 40 numbers"):
