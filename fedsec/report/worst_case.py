@@ -140,7 +140,7 @@ def worst_case_table(records: Sequence[Record], *, width: int | None = None) -> 
         layout = layout.stacked()
     most = max(case.seeds for case in cases)
     legend = [
-        f"in parentheses the worst of {max(case.attacks + case.unknown for case in cases)} attacks on each defense",
+        f"in parentheses the worst attack on each defense, of {max(case.attacks + case.unknown for case in cases)}",
         f"{metric.name}: {metric.about}",
         *([f"mean over {most} seeds", spans(most)] if most > 1 else []),
         *([f"{NOT_RUN}: the defense cannot withstand so many"] if any(case.refused for case in cases) else []),

@@ -123,7 +123,7 @@ def test_an_attack_that_lacks_seeds_leaves_doubt(tmp_path: Path, monkeypatch: py
     assert partial.as_json("accuracy")["attacks_incomplete"] == 1
     shown = printed(worst_case_table(records, width=120))
     assert shown.count("50.0?") == 1
-    assert "the worst of 2 attacks" in " ".join(shown.split())
+    assert "the worst attack on each defense, of 2" in " ".join(shown.split())
     saved: list[Any] = []
     monkeypatch.setattr(worst_case_figure, "save", lambda figure, path: saved.append(figure) or path)
     report.draw_worst_cases(tmp_path, records)
