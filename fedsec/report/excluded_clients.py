@@ -17,7 +17,7 @@ from fedsec.report.table_layout import Layout, Reading
 
 FILE = "excluded_clients.csv"
 _MOST_ROWS = 12
-_MOST_CLASSES = 3
+_MOST_CLASSES = 2
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ class ExcludedClient:
         total = sum(self.counts) or 1
         ordered = sorted(zip(self.counts, self.classes, strict=True), key=lambda pair: -pair[0])
         named = [f"{name} {100 * count / total:.0f}%" for count, name in ordered[:_MOST_CLASSES] if count]
-        rest = sum(count for count, _ in ordered[_MOST_CLASSES:])
-        return ", ".join([*named, *([f"others {100 * rest / total:.0f}%"] if rest else [])])
+        return ", ".join(named)
 
 
 def excluded_clients(root: Path, records: Sequence[Record]) -> list[ExcludedClient]:
@@ -122,14 +121,15 @@ def excluded_clients_table(root: Path, records: Sequence[Record], *, width: int 
     if not worst:
         return None
     width = shutil.get_terminal_size().columns if width is None else width
-    keys = [[describe(client.cell) for client in worst], [str(client.client) for client in worst]]
+    values = {axis: {client.cell.get(axis) for client in clients} for axis in clients[0].cell}
+    varied = [axis for axis, some in values.items() if len(some) > 1] or list(values)
+    cells = [describe({axis: client.cell[axis] for axis in varied if axis in client.cell}) for client in worst]
+    keys = [cells, [str(client.client) for client in worst]]
     shares = [f"{100 * client.share:.1f}" for client in worst]
     readings = [Reading(f"{share:>{max(map(len, shares))}}") for share in shares]
     examples = [Reading(f"{sum(client.counts):,}") for client in worst]
     mixes = [Reading(client.mix) for client in worst]
-    layout = Layout(
-        ("cell", "client", "left out (%)", "examples", "its classes"), (*keys, readings, examples, mixes), 2
-    )
+    layout = Layout(("cell", "client", "out (%)", "examples", "most of it"), (*keys, readings, examples, mixes), 2)
     legend = [
         "share of the rounds in which the client was honest and its rule left it out",
         f"of a client's examples {_typical(clients)}",
