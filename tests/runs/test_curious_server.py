@@ -98,9 +98,8 @@ def metrics(folder: Path) -> dict[str, Any]:
 
 def trained(folder: Path) -> tuple[list[dict[str, Any]], bytes]:
     """All that training left, without how long it took and what somebody made of its messages."""
-    rounds = [
-        {key: value for key, value in line.items() if key not in ("seconds", "leakage")} for line in lines(folder)
-    ]
+    others = ("seconds", "aggregation_seconds", "leakage")
+    rounds = [{key: value for key, value in line.items() if key not in others} for line in lines(folder)]
     return rounds, (folder / "model.safetensors").read_bytes()
 
 
@@ -108,7 +107,8 @@ def leaked(folder: Path) -> tuple[list[dict[str, Any] | None], dict[str, Any], d
     """All that the curious server left, without how long it took."""
     found = [line["leakage"] for line in lines(folder)]
     told = [each and {key: value for key, value in each.items() if key != "seconds"} for each in found]
-    return told, metrics(folder), {str(path.relative_to(folder)): path.read_bytes() for path in pictures(folder)}
+    measured = {name: value for name, value in metrics(folder).items() if name != "aggregation_seconds"}
+    return told, measured, {str(path.relative_to(folder)): path.read_bytes() for path in pictures(folder)}
 
 
 def pictures(folder: Path) -> list[Path]:

@@ -563,7 +563,10 @@ MISTAKES = [
         "defense: [{name: gas, num_byzantine: 1}, {name: nnm, num_byzantine: 1}, median]",
         "defense[0].name: asks another rule; expected one, such as median, right after gas",
     ),
-    ("defense: [{name: gas, num_byzantine: 1, rule: median}, median]", "defense[0].rule: unknown option"),
+    (
+        "defense: [{name: gas, num_byzantine: 1, rule: median}, median]",
+        "defense[0].rule: unknown key for defense 'gas'",
+    ),
     (
         "defense: [{name: dp_sgd, noise_multiplier: 1}, {name: dp_sgd, noise_multiplier: 2}]",
         "defense: expected at most one defense of clients' training, got 2",
