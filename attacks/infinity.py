@@ -4,6 +4,8 @@ A faulty client sends the like without malice; a mean that takes one of them in 
 Blanchard, El Mhamdi, Guerraoui, Stainer, NeurIPS 2017, arXiv:1703.02757.
 """
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,17 +28,18 @@ class Infinity(UpdatePoisoning):
     """
 
     knowledge = "own"
+    value: ClassVar[float] = torch.inf
 
     def __init__(self, num_values: int | None = None) -> None:
         if num_values is not None and num_values < 1:
-            raise InputError(f"Infinity: num_values must be positive, not {num_values}")
+            raise InputError(f"{type(self).__name__}: num_values must be positive, not {num_values}")
         self.num_values = num_values
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         if self.num_values is None:
-            return torch.full_like(view.own, torch.inf)
+            return torch.full_like(view.own, self.value)
         rows = view.own.clone()
         for row in rows:
             places = torch.randperm(len(row), generator=view.generator)[: self.num_values]
-            row[places.to(row.device)] = torch.inf
+            row[places.to(row.device)] = self.value
         return rows

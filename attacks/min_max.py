@@ -5,19 +5,15 @@ federated learning, NDSS 2021. Where they halve steps to a threshold, the larges
 honest row it is the root of a quadratic equation.
 """
 
-from typing import Literal
-
 import torch
-from jaxtyping import Float
+from jaxtyping import Float64
 from torch import Tensor
 
-from fedsec.errors import InputError
-from fedsec.threat import AttackerView, UpdatePoisoning
-from fedsec.threat.byzantine.collusion import check_scatter, colluding
-from fedsec.threat.byzantine.spread import DIRECTIONS, Direction, Spread
+from fedsec.threat.byzantine.moved_mean import MovedMean
+from fedsec.threat.byzantine.spread import Spread
 
 
-class MinMax(UpdatePoisoning):
+class MinMax(MovedMean):
     """Sends the mean of the honest updates, moved until it is as far from one of them as any two are from each other.
 
     mean + gamma * p with the largest gamma for which max_i ||mean + gamma p - g_i|| <= max_ij ||g_i - g_j||; all
@@ -36,36 +32,15 @@ class MinMax(UpdatePoisoning):
     Reference: Shejwalkar and Houmansadr, NDSS 2021
     """
 
-    def __init__(
-        self,
-        direction: Direction = "std",
-        knowledge: Literal["own", "omniscient"] = "omniscient",
-        scatter: float = 0.0,
-    ) -> None:
-        check_scatter("MinMax", scatter)
-        if direction not in DIRECTIONS:
-            raise InputError(f"MinMax: direction must be one of {', '.join(DIRECTIONS)}, not {direction!r}")
-        self.direction, self.knowledge, self.scatter = direction, knowledge, scatter
-
-    def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
-        spread = Spread(view.benign)
-        direction = spread.against(self.direction)
-        gamma = _largest(spread, direction)
-        view.report["gamma"] = gamma
-        if gamma == 0:
-            view.report["remark"] = "MinMax found no room among the honest updates and sent their mean: no attack"
-        return colluding(spread.mean + gamma * direction, view, spread, self.scatter)
-
-
-def _largest(spread: Spread, direction: Tensor) -> float:
-    """The gamma at which the first row's distance reaches the bound; 0 for a direction of length zero."""
-    square = float(direction @ direction)
-    if square == 0:
-        return 0.0
-    # ||mean - g + gamma p||^2 = bound: square gamma^2 + 2 half gamma + constant = 0, where constant <= 0.
-    half = -spread.projections(direction)
-    constant = (spread.squared_deviations() - spread.squared_distances().max()).clamp_max(0)
-    root = (half.square() - square * constant).sqrt()
-    # Of two forms of the positive root the one that adds numbers of one sign.
-    gammas = torch.where(half > 0, -constant / (half + root), (root - half) / square)
-    return max(0.0, float(gammas.min()))
+    def largest(self, spread: Spread, direction: Float64[Tensor, "parameters"]) -> float:
+        """The gamma at which the first row's distance reaches the bound; 0 for a direction of length zero."""
+        square = float(direction @ direction)
+        if square == 0:
+            return 0.0
+        # ||mean - g + gamma p||^2 = bound: square gamma^2 + 2 half gamma + constant = 0, where constant <= 0.
+        half = -spread.projections(direction)
+        constant = (spread.squared_deviations() - spread.squared_distances().max()).clamp_max(0)
+        root = (half.square() - square * constant).sqrt()
+        # Of two forms of the positive root the one that adds numbers of one sign.
+        gammas = torch.where(half > 0, -constant / (half + root), (root - half) / square)
+        return max(0.0, float(gammas.min()))

@@ -6,18 +6,15 @@ distance is solved for in closed form.
 """
 
 from math import sqrt
-from typing import Literal
 
-from jaxtyping import Float
+from jaxtyping import Float64
 from torch import Tensor
 
-from fedsec.errors import InputError
-from fedsec.threat import AttackerView, UpdatePoisoning
-from fedsec.threat.byzantine.collusion import check_scatter, colluding
-from fedsec.threat.byzantine.spread import DIRECTIONS, Direction, Spread
+from fedsec.threat.byzantine.moved_mean import MovedMean
+from fedsec.threat.byzantine.spread import Spread
 
 
-class MinSum(UpdatePoisoning):
+class MinSum(MovedMean):
     """Sends the mean of the honest updates, moved until it is as far from all of them as the most remote one.
 
     mean + gamma * p with the largest gamma for which sum_i ||mean + gamma p - g_i||^2 <= max_i sum_j ||g_i - g_j||^2;
@@ -36,32 +33,11 @@ class MinSum(UpdatePoisoning):
     Reference: Shejwalkar and Houmansadr, NDSS 2021
     """
 
-    def __init__(
-        self,
-        direction: Direction = "std",
-        knowledge: Literal["own", "omniscient"] = "omniscient",
-        scatter: float = 0.0,
-    ) -> None:
-        check_scatter("MinSum", scatter)
-        if direction not in DIRECTIONS:
-            raise InputError(f"MinSum: direction must be one of {', '.join(DIRECTIONS)}, not {direction!r}")
-        self.direction, self.knowledge, self.scatter = direction, knowledge, scatter
-
-    def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
-        spread = Spread(view.benign)
-        direction = spread.against(self.direction)
-        gamma = _largest(spread, direction)
-        view.report["gamma"] = gamma
-        if gamma == 0:
-            view.report["remark"] = "MinSum found no room among the honest updates and sent their mean: no attack"
-        return colluding(spread.mean + gamma * direction, view, spread, self.scatter)
-
-
-def _largest(spread: Spread, direction: Tensor) -> float:
-    """The gamma at which the sum reaches its bound; 0 for a direction of length zero."""
-    square = len(spread) * float(direction @ direction)
-    if square == 0:
-        return 0.0
-    # About their mean the rows' deviations sum to zero: what is linear in gamma drops out.
-    room = float(spread.squared_distances().sum(1).max() - spread.squared_deviations().sum())
-    return sqrt(max(0.0, room) / square)
+    def largest(self, spread: Spread, direction: Float64[Tensor, "parameters"]) -> float:
+        """The gamma at which the sum reaches its bound; 0 for a direction of length zero."""
+        square = len(spread) * float(direction @ direction)
+        if square == 0:
+            return 0.0
+        # About their mean the rows' deviations sum to zero: what is linear in gamma drops out.
+        room = float(spread.squared_distances().sum(1).max() - spread.squared_deviations().sum())
+        return sqrt(max(0.0, room) / square)

@@ -5,14 +5,11 @@ Blanchard, El Mhamdi, Guerraoui, Stainer, NeurIPS 2017, arXiv:1703.02757.
 """
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from fedsec.errors import InputError
-from fedsec.threat import AttackerView, UpdatePoisoning
+from fedsec.attacks.infinity import Infinity
 
 
-class NaN(UpdatePoisoning):
+class NaN(Infinity):
     """Sends NaN, in whole or hidden in an honest update.
 
     Args:
@@ -25,18 +22,4 @@ class NaN(UpdatePoisoning):
     Reference: Blanchard et al., NeurIPS 2017, arXiv:1703.02757
     """
 
-    knowledge = "own"
-
-    def __init__(self, num_values: int | None = None) -> None:
-        if num_values is not None and num_values < 1:
-            raise InputError(f"NaN: num_values must be positive, not {num_values}")
-        self.num_values = num_values
-
-    def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
-        if self.num_values is None:
-            return torch.full_like(view.own, torch.nan)
-        rows = view.own.clone()
-        for row in rows:
-            places = torch.randperm(len(row), generator=view.generator)[: self.num_values]
-            row[places.to(row.device)] = torch.nan
-        return rows
+    value = torch.nan
