@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from fedsec.inversion.invert import invert
     from fedsec.inversion.result import InversionResult
+    from fedsec.recording import Recorder, Recording, open_recording, record
     from fedsec.runs import RunResult, run
     from fedsec.scenario import Scenario, load_scenario
     from fedsec.seeds import Streams
@@ -52,6 +53,11 @@ __all__ = [
     # What a curious server sees
     "invert",
     "InversionResult",
+    # What a server received
+    "record",
+    "Recorder",
+    "open_recording",
+    "Recording",
     # A federation of one's own
     "Federation",
     "KnowledgeFederation",
@@ -108,6 +114,7 @@ _HOMES = {
     ),
     "fedsec.inversion.invert": ("invert",),
     "fedsec.inversion.result": ("InversionResult",),
+    "fedsec.recording": ("Recorder", "Recording", "open_recording", "record"),
     "fedsec.runs": ("RunResult", "run"),
     "fedsec.scenario": ("Scenario", "load_scenario"),
     "fedsec.seeds": ("Streams",),

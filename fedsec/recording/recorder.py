@@ -1,0 +1,431 @@
+"""`fedsec.record`: writes down what a server receives, from any loop."""
+
+import json
+import platform
+from collections.abc import Collection, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, get_args
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+
+from fedsec.errors import BusyError, InputError
+from fedsec.files import remove_unfinished
+from fedsec.recording.manifest import MANIFEST, Holds, Manifest, read_manifest, write_manifest
+from fedsec.recording.messages import ROW, Names, check_form, form_of, named_tensors, tied
+from fedsec.recording.round_file import ClientId, RoundContent, stacked, write_round
+from fedsec.threat.rows import as_tensor
+
+__all__ = ["Recorder", "record"]
+
+_NEAR = 0.2
+"""An update this near to the parameters themselves, relative to their length, is the parameters."""
+
+
+def record(
+    folder: Path | str,
+    *,
+    reference: nn.Module | Mapping[str, Any] | Sequence[Any] | None = None,
+    holds: Holds | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    buffers: Collection[str] | None = None,
+    num_clients: int | None = None,
+    local: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
+    go_on: bool = False,
+) -> "Recorder":
+    """Begin to write down what a server receives, one file a round; `Recorder.round` then takes each round.
+
+        with fedsec.record("seen", reference=model, local={"lr": 0.1, "steps": 5}) as recording:
+            for number in range(1, rounds + 1):
+                sent = model.state_dict()
+                states = {client: train(client, sent) for client in clients}
+                recording.round(number, sent=sent, received=states, num_examples=sizes)
+                ...
+
+    What is written is what was received, to the bit: nothing is averaged, clipped or left out. A recording that is
+    interrupted is whole up to its last finished round. A round takes clients x parameters x 4 bytes of disk in float32
+    (and, while it is written, as much memory), and once more what was sent.
+
+    Args:
+        folder: of the recording; it is made.
+        reference: a model, a state dict or a list of arrays like those that are exchanged: names, shapes, dtypes. By
+            default the first round's.
+        holds: what clients send: their `states` after training, or their `updates`, how far these moved. By default
+            states, but updates where clients send flat rows.
+        shapes: the parameters of a flat row, by name and in order; without them it has no layers, and no model.
+        buffers: entries that are no parameters, such as running statistics. By default those of the reference, if it
+            is a model; else the ones with the names of batch normalization's, and whole numbers.
+        num_clients: of the federation, whoever takes part in a round.
+        local: the clients' training as far as the server knows it: `lr`, `steps`, `batch_size`, ...
+        about: anything else that JSON can hold. Replays look for `model` (`package.module:factory`, or a name of
+            fedsec's), `model_options`, `input_shape`, `num_classes` and `normalization`.
+        go_on: whether to append to a recording that is there, which then must be of the same kind.
+
+    Returns:
+        The recorder, a context manager.
+
+    Raises:
+        InputError: the folder holds something else, or a recording that does not go with this one.
+        BusyError: somebody else is writing to it.
+    """
+    return Recorder(
+        Path(folder),
+        reference=reference,
+        holds=holds,
+        shapes=shapes,
+        buffers=buffers,
+        num_clients=num_clients,
+        local=local,
+        about=about,
+        go_on=go_on,
+    )
+
+
+class Recorder:
+    """Writes rounds to a recording; see `record`, which makes one.
+
+    Attributes:
+        folder: of the recording.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        reference: nn.Module | Mapping[str, Any] | Sequence[Any] | None = None,
+        holds: Holds | None = None,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        buffers: Collection[str] | None = None,
+        num_clients: int | None = None,
+        local: Mapping[str, Any] | None = None,
+        about: Mapping[str, Any] | None = None,
+        go_on: bool = False,
+    ) -> None:
+        if holds is not None and holds not in get_args(Holds):
+            raise InputError(f"record: holds must be states or updates, got {holds!r}")
+        if num_clients is not None and num_clients < 1:
+            raise InputError(f"record: num_clients must be at least 1, got {num_clients}")
+        self.folder = folder
+        self._holds, self._num_clients = holds, num_clients
+        self._local, self._about = _plain("local", local), _plain("about", about)
+        keys: tuple[str, ...] = ()
+        self._reference: dict[str, Tensor] | None = None
+        if isinstance(reference, nn.Module):
+            parameters = {name for name, _ in reference.named_parameters(remove_duplicate=False)}
+            buffers = {*reference.state_dict()} - parameters if buffers is None else buffers
+        if reference is not None:
+            self._reference = named_tensors("record: reference", reference, Names())
+            keys = tuple(self._reference)
+        self._names = Names(keys, None if shapes is None else {name: tuple(shape) for name, shape in shapes.items()})
+        self._buffers = None if buffers is None else frozenset(buffers)
+        self._lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
+        self._manifest: Manifest | None = None
+        self._take_folder(go_on)
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """Numbers of the rounds that are on the disk."""
+        return () if self._manifest is None else tuple(listed.round for listed in self._manifest.rounds)
+
+    def round(
+        self,
+        number: int | None = None,
+        *,
+        received: Mapping[ClientId, Any] | Any,
+        sent: Any = None,
+        clients: Sequence[ClientId] | None = None,
+        num_examples: Mapping[ClientId, float] | Sequence[float] | None = None,
+        after: Any = None,
+        byzantine: Collection[ClientId] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        local: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Write down one round; when this returns, it is on the disk.
+
+        Args:
+            number: of the round, above the last one's; the next one by default. Rounds may be left out.
+            received: what each client sent, by its id (a whole number or text); or a list or a matrix with one message
+                a row, and `clients`. A message is a state dict, a list of arrays, or a flat row.
+            sent: what the server had sent them, a message of the same kind. Needed to tell updates from states, and for
+                models; rows of updates do without it.
+            clients: ids of the rows, where `received` does not name them; 0, 1, ... by default.
+            num_examples: that each client says it has: weights of the mean.
+            after: the global model that the server made of the round. The next round's `sent` tells it, too, so that it
+                is worth most in the last round.
+            byzantine: which of the clients are known to be Byzantine, in a simulation.
+            metrics: of the model after this round, such as {"accuracy": 0.81}.
+            local: the clients' training in this round, where it differs from the recording's.
+
+        Returns:
+            The round's number.
+
+        Raises:
+            InputError: something is missing, misshapen or contradicts the rounds before; names the client and the
+                entry. The recording is as it was.
+        """
+        number = self._checked_number(number)
+        where = f"round {number}"
+        messages = self._messages(where, received, clients)
+        ids = tuple(messages)
+        given = None if sent is None else named_tensors(f"{where}, sent", sent, self._names)
+        manifest = self._manifest or self._begun(where, given, next(iter(messages.values())), _flat(received))
+        if sent is None and manifest.sent:
+            raise InputError(f"{where}: expected what the server sent, as in the rounds before")
+        checked = [
+            check_form(_client(where, client), message, manifest.received) for client, message in messages.items()
+        ]
+        start = {} if given is None else check_form(f"{where}, sent", given, manifest.sent)
+        if self._manifest is None:
+            _check_kind(where, manifest, start, checked)
+        end = {}
+        if after is not None:
+            end = check_form(f"{where}, after", named_tensors(f"{where}, after", after, self._names), manifest.sent)
+        content = RoundContent(
+            number,
+            ids,
+            {name: stacked([message[name] for message in checked]) for name in manifest.received},
+            {name: row.cpu().clone().contiguous() for name, row in start.items()},
+            {name: row.cpu().clone().contiguous() for name, row in end.items()},
+            _examples(where, num_examples, ids),
+            _members(where, byzantine, ids),
+            {str(name): float(value) for name, value in (metrics or {}).items()},
+            _plain(f"{where}: local", local),
+        )
+        self._manifest = manifest.and_round(write_round(self.folder, content))
+        write_manifest(self.folder, self._manifest)
+        return number
+
+    def forget_after(self, number: int) -> None:
+        """Take back the rounds after one, for a loop that begins again from an earlier checkpoint.
+
+        Args:
+            number: of the last round to keep; 0 for none.
+        """
+        if self._manifest is None:
+            return
+        lost = [listed for listed in self._manifest.rounds if listed.round > number]
+        self._manifest = self._manifest.until(number)
+        write_manifest(self.folder, self._manifest)
+        for listed in lost:
+            (self.folder / listed.file).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of the folder; every round is on the disk already."""
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of the folder."""
+        self.close()
+
+    def _take_folder(self, go_on: bool) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            message = f"{self.folder}: another recorder is writing here; close it, or take another folder"
+            raise BusyError(message) from None
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be used as a folder ({error.strerror or error})") from error
+        try:
+            self._manifest = self._existing(go_on)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _existing(self, go_on: bool) -> Manifest | None:
+        """The recording that is there, if it is to be continued."""
+        if not (self.folder / MANIFEST).exists():
+            return None
+        manifest = read_manifest(self.folder)
+        if not go_on:
+            numbers = [listed.round for listed in manifest.rounds]
+            held = f"rounds {numbers[0]} to {numbers[-1]}" if numbers else "no rounds"
+            raise InputError(
+                f"{self.folder}: holds a recording with {held}; expected go_on=True to append to it, or another folder"
+            )
+        remove_unfinished(self.folder, lambda name: name == MANIFEST or name.startswith("round-"))
+        if self._holds not in (None, manifest.holds):
+            raise InputError(f"{self.folder}: holds {manifest.holds}; expected holds={manifest.holds!r} to go on")
+        if self._reference is not None and manifest.sent:
+            check_form(f"{self.folder}: reference", self._reference, manifest.sent)
+        if self._names.shapes is not None and self._names.shapes != manifest.shapes():
+            raise InputError(f"{self.folder}: holds rows of {manifest.shapes()}; expected these shapes to go on")
+        if self._names.shapes is None and not self._names.keys and manifest.parameters != (ROW,):
+            self._names = Names(tuple(manifest.sent), manifest.shapes())
+        return manifest
+
+    def _checked_number(self, number: int | None) -> int:
+        last = self.rounds[-1] if self.rounds else 0
+        if number is None:
+            return last + 1
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InputError(f"record: rounds are counted from 1, got {number!r}")
+        if number <= last:
+            raise InputError(
+                f"record: round {number} comes after round {last}, which is recorded; rounds are only appended "
+                "(forget_after takes some back)"
+            )
+        return number
+
+    def _messages(
+        self, where: str, received: Any, clients: Sequence[ClientId] | None
+    ) -> dict[ClientId, dict[str, Tensor]]:
+        if isinstance(received, Mapping):
+            if clients is not None:
+                raise InputError(f"{where}: received names its clients already; expected no `clients` beside it")
+            by_client = dict(received)
+            if by_client and all(isinstance(key, str) for key in by_client) and _is_one_state(by_client):
+                raise InputError(
+                    f"{where}: received is one state dict; expected one for each client: {{client: state_dict, ...}}"
+                )
+        else:
+            rows = list(received)
+            ids = list(range(len(rows))) if clients is None else list(clients)
+            if len(ids) != len(rows) or len(set(ids)) != len(ids):
+                raise InputError(f"{where}: expected {len(rows)} different client ids, one a message, got {ids}")
+            by_client = dict(zip(ids, rows, strict=True))
+        if not by_client:
+            raise InputError(f"{where}: nobody sent anything; leave such rounds out")
+        by_client = {_checked_id(where, client): message for client, message in by_client.items()}
+        return {
+            client: named_tensors(_client(where, client), message, self._names) for client, message in by_client.items()
+        }
+
+    def _begun(self, where: str, sent: dict[str, Tensor] | None, message: dict[str, Tensor], flat: bool) -> Manifest:
+        """The manifest of a recording that begins with these messages."""
+        holds: Holds = self._holds or ("updates" if flat else "states")
+        if holds == "states" and sent is None:
+            raise InputError(f"{where}: clients send states; expected what the server sent them, too, to tell updates")
+        if self._reference is not None and sent is not None:
+            check_form(f"{where}, sent", sent, form_of(self._reference))
+        kept = message if sent is None else {name: message[name] for name in sent if name in message}
+        for name in message:
+            if name not in kept:
+                raise InputError(f"{where}: clients send {name!r}, which the server does not send")
+        parameters = tuple(name for name, row in kept.items() if not self._is_buffer(name, row))
+        if self._buffers is not None and (unknown := sorted(self._buffers - {*kept, *(sent or {}), *self._names.keys})):
+            raise InputError(f"{where}: buffers names {unknown[0]!r}, which nobody sends")
+        same = tied(sent if self._reference is None and sent is not None else self._reference or message)
+        parameters = tuple(name for name in parameters if name not in same)
+        if not parameters:
+            raise InputError(f"{where}: there is no parameter in what clients send, only {', '.join(kept)}")
+        return Manifest(
+            holds,
+            {} if sent is None else form_of(sent),
+            form_of(kept),
+            parameters,
+            {name: first for name, first in same.items() if name in kept},
+            self._num_clients,
+            self._local,
+            self._about,
+            {
+                "fedsec": version("fedsec"),
+                "torch": torch.__version__,
+                "safetensors": version("safetensors"),
+                "python": platform.python_version(),
+            },
+        )
+
+    def _is_buffer(self, name: str, row: Tensor) -> bool:
+        if self._buffers is not None:
+            return name in self._buffers
+        return not row.is_floating_point() or name.rpartition(".")[2] in ("running_mean", "running_var")
+
+
+def _client(where: str, client: ClientId) -> str:
+    return f"{where}, client {client!r}"
+
+
+def _checked_id(where: str, client: Any) -> ClientId:
+    if isinstance(client, str):
+        return client
+    try:
+        number = client.__index__()  # NumPy's whole numbers as well
+    except (AttributeError, TypeError):
+        number = None
+    if number is None or isinstance(client, bool):
+        raise InputError(f"{where}: a client's id must be a whole number or text, got {client!r}")
+    return int(number)
+
+
+def _flat(received: Any) -> bool:
+    """Whether clients send flat rows."""
+    first = next(iter(received.values())) if isinstance(received, Mapping) else received[0]
+    return not isinstance(first, nn.Module | Mapping | list | tuple)
+
+
+def _is_one_state(received: Mapping[Any, Any]) -> bool:
+    return all(not isinstance(value, Mapping | list | tuple | nn.Module) for value in received.values()) and any(
+        getattr(value, "ndim", 1) != 1 for value in received.values()
+    )
+
+
+def _check_kind(
+    where: str, manifest: Manifest, sent: Mapping[str, Tensor], messages: Sequence[Mapping[str, Tensor]]
+) -> None:
+    """Refuse states in the place of updates, and the reverse, where most clients send what is plainly the other."""
+    if not sent:
+        return
+    names = [name for name in manifest.parameters if sent[name].is_floating_point()]
+    start = torch.cat([sent[name].detach().cpu().flatten().double() for name in names])
+    length = float(start.norm())
+    if length == 0 or len(start) < 8:
+        return
+    near = 0
+    for message in messages:
+        row = torch.cat([message[name].cpu().flatten().double() for name in names])
+        near += float((row - start).norm()) < _NEAR * length
+    if manifest.holds == "updates" and near > len(messages) / 2:
+        raise InputError(
+            f"{where}: most clients' updates are nearly the parameters that were sent, as states after training are; "
+            'expected holds="states", or those states minus what was sent'
+        )
+
+
+def _examples(
+    where: str, given: Mapping[ClientId, float] | Sequence[float] | None, clients: Sequence[ClientId]
+) -> Tensor | None:
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        missing = [client for client in clients if client not in given]
+        if missing:
+            raise InputError(f"{where}: num_examples does not name client {missing[0]!r}")
+        given = [given[client] for client in clients]
+    values = as_tensor(f"{where}: num_examples", given).detach().cpu().double()
+    if values.shape != (len(clients),) or not bool((values.isfinite() & (values >= 0)).all()) or not values.any():
+        raise InputError(
+            f"{where}: num_examples must be {len(clients)} finite numbers, none negative and not all zero, got "
+            f"{values.tolist()}"
+        )
+    return values.clone()
+
+
+def _members(
+    where: str, byzantine: Collection[ClientId] | None, clients: Sequence[ClientId]
+) -> tuple[ClientId, ...] | None:
+    if byzantine is None:
+        return None
+    names = {_checked_id(where, client) for client in byzantine}
+    return tuple(client for client in clients if client in names)
+
+
+def _plain(what: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy as JSON will give it back."""
+    if value is not None and not isinstance(value, Mapping):
+        raise InputError(f"{what}: expected a mapping, got {type(value).__name__}")
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(value or {}), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: expected what JSON can hold ({error})") from error
+    return plain
