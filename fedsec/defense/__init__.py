@@ -11,6 +11,7 @@ from fedsec.defense.order_statistics import Scratch, compiled_middle_mean, middl
 from fedsec.defense.pipeline import Pipeline
 from fedsec.defense.private_aggregation import PrivateAggregator
 from fedsec.defense.ranks import near_median_mean, near_median_share
+from fedsec.defense.shards import ColumnShards, LocalShards, column_blocks, lost_rows
 from fedsec.defense.spectrum import centered_products, top_direction
 from fedsec.defense.trial import AggregatorTrial, CallableTrial
 from fedsec.defense.updates import ClientSide, UpdateTransform
@@ -24,11 +25,13 @@ __all__ = [
     "CallableTrial",
     "ClientSide",
     "Cohort",
+    "ColumnShards",
     "CoordinateRule",
     "Gram",
     "GramRule",
     "KnowledgeDefense",
     "LocalDefense",
+    "LocalShards",
     "Pipeline",
     "PreAggregator",
     "PrivateAggregator",
@@ -38,7 +41,9 @@ __all__ = [
     "UpdateTransform",
     "centered_products",
     "check_majority",
+    "column_blocks",
     "compiled_middle_mean",
+    "lost_rows",
     "middle_mean",
     "middle_share",
     "near_median_mean",

@@ -11,6 +11,7 @@ Byzantine row that the rule no longer has to withstand, and it is reported.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Unpack, final, overload
 
 import numpy as np
@@ -18,17 +19,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.defense.cohort import Aggregate, Cohort, RoundContext, check_context
+from fedsec.defense.cohort import Aggregate, Cohort, RoundContext, Weights, check_context, relative_weights
 from fedsec.defense.gram_matrix import Gram
+from fedsec.defense.shards import ColumnShards, LocalShards, lost_rows
 from fedsec.defense.swift_products import swift_products
 from fedsec.errors import AggregationError, InputError
-from fedsec.threat.rows import as_given, as_matrix, as_tensor, finite_rows
+from fedsec.threat.rows import as_given, as_matrix
 from fedsec.threat.sealed import Sealed, unmodified
 
 __all__ = ["Aggregate", "Aggregator", "Cohort", "Weights", "surely_finite"]
-
-Weights = Tensor | np.ndarray | Sequence[float] | None
-"""Relative weights of the clients; None for equal ones."""
 
 
 class Aggregator(Sealed, ABC):
@@ -134,16 +133,7 @@ class Aggregator(Sealed, ABC):
         cohort, rejected, vector = self._aggregated(matrix, weights, context)
         with unmodified(f"{type(self).__name__}.shares", updates=cohort.updates):
             shares = self.shares(cohort).double()
-        finite = [row for row in range(len(matrix)) if row not in rejected]
-        influence = torch.zeros(len(matrix), dtype=torch.float64, device=matrix.device)
-        influence[finite] = shares.to(matrix.device)
-        suspected = None
-        if self.detects:
-            suspected = tuple(sorted({*rejected, *(finite[row] for row in self.suspects(cohort))}))
-        counted = _relative_weights(type(self).__name__, weights if self.uses_weights else None, len(matrix))
-        counted = [0.0 if row in rejected else weight for row, weight in enumerate(counted)]
-        relative = torch.tensor(counted, dtype=torch.float64, device=matrix.device) / sum(counted)
-        return Aggregate(vector, influence, rejected, suspected, relative)
+        return self._verdict(cohort, rejected, vector, shares, weights, len(matrix))
 
     @final
     def on_shards(
@@ -169,18 +159,36 @@ class Aggregator(Sealed, ABC):
             InputError: the arguments are malformed, or the rule needs whole rows.
             AggregationError: too few finite rows, or too little weight, is left.
         """
-        rule = type(self).__name__
-        pieces = _checked_shards(rule, shards)
-        if not self.by_columns:
-            raise InputError(f"{rule} looks at whole rows, or remembers them; expected one matrix, not shards")
-        context = {"generator": context.get("generator"), "clients": context.get("clients")}
-        relative = self._checked_weights(pieces[0], weights, context)
-        rejected = tuple(sorted({row for piece in pieces for row in _non_finite_rows(piece)}))
-        self._check_bearable(rejected, len(pieces[0]))
-        finite = [row for row in range(len(pieces[0])) if row not in rejected]
-        rows = [piece[finite] if rejected else piece for piece in pieces]
-        cohort = self._cohort(pieces[0], relative, rejected, context, pieces=rows)
-        return [self._combine(replace(cohort, updates=piece)) for piece in rows]
+        pieces = LocalShards.checked(f"{type(self).__name__}.on_shards", shards)
+        cohort, _, rows = self._over_shards(pieces, weights, context)
+        return rows.map(partial(_combined, rule=self, cohort=cohort))
+
+    @final
+    def aggregate_shards(
+        self, shards: ColumnShards, weights: Weights = None, **context: Unpack[RoundContext]
+    ) -> Aggregate:
+        """Aggregate as `on_shards` does, wherever the pieces are, and work out each client's influence.
+
+        Args:
+            shards: the rows; used up.
+            weights: relative weights of the clients, as for `__call__`.
+            context: as for `__call__`.
+
+        Returns:
+            As `aggregate` does; all on the CPU.
+
+        Raises:
+            InputError: the arguments are malformed, or the rule needs whole rows.
+            AggregationError: too few finite rows, or too little weight, is left.
+        """
+        num_rows = shards.num_rows
+        cohort, rejected, rows = self._over_shards(shards, weights, context)
+        gram = cohort.gram.known() if self.reads_products and cohort.gram else Gram.unknown(cohort.num_rows)
+        shared = replace(cohort, gram=gram)
+        vector = torch.cat([part.cpu() for part in rows.map(partial(_combined, rule=self, cohort=shared))])
+        columns = zip(rows.map(partial(_shares, rule=self, cohort=shared)), rows.widths, strict=True)
+        shares = torch.stack([part * width for part, width in columns]).sum(0) / sum(rows.widths)
+        return self._verdict(cohort, rejected, vector, self.client_shares(shares, cohort), weights, num_rows)
 
     @abstractmethod
     def max_rejected(self, num_clients: int) -> int:
@@ -203,6 +211,14 @@ class Aggregator(Sealed, ABC):
     @abstractmethod
     def shares(self, cohort: Cohort) -> Float[Tensor, "clients"]:
         """Which part of the aggregate each row contributed; not negative, summing to one, or to zero where none did."""
+
+    def row_shares(self, cohort: Cohort) -> Float[Tensor, "rows"]:
+        """Of any columns, which part of their aggregate each row that the rule sees contributed."""
+        return self.shares(cohort).double()
+
+    def client_shares(self, shares: Float[Tensor, "rows"], cohort: Cohort) -> Float[Tensor, "clients"]:
+        """What `row_shares`, averaged over all columns, say of the clients whose rows were mixed."""
+        return shares
 
     def suspects(self, cohort: Cohort) -> Sequence[int]:
         """The rows of `cohort.updates` that the rule takes for Byzantine and leaves out; asked of rules that detect."""
@@ -248,10 +264,46 @@ class Aggregator(Sealed, ABC):
             if surely_finite(vector):
                 return cohort, (), vector
         products = swift_products(updates) if self.reads_products else None
-        rejected = _non_finite_rows(updates) if products is None else ()
+        rejected = lost_rows(LocalShards([updates])) if products is None else ()
         self._check_bearable(rejected, len(updates))
         cohort = self._cohort(updates, relative, rejected, context, products)
         return cohort, rejected, self._combine(cohort)
+
+    def _over_shards(
+        self, shards: ColumnShards, weights: Weights, context: RoundContext
+    ) -> tuple[Cohort, tuple[int, ...], ColumnShards]:
+        """The cohort, of which no rows are known, the rows that are lost in any piece, and the pieces of the others."""
+        rule = type(self).__name__
+        if not self.by_columns:
+            raise InputError(f"{rule} looks at whole rows, or remembers them; expected one matrix, not shards")
+        context = {"generator": context.get("generator"), "clients": context.get("clients")}
+        nothing = torch.empty(shards.num_rows, 0, dtype=shards.dtype)
+        relative = self._checked_weights(nothing, weights, context)
+        rejected = lost_rows(shards)
+        self._check_bearable(rejected, shards.num_rows)
+        finite = shards.without(rejected)
+        return self._cohort(nothing, relative, rejected, context, shards=finite), rejected, finite
+
+    def _verdict(
+        self,
+        cohort: Cohort,
+        rejected: tuple[int, ...],
+        vector: Tensor,
+        shares: Tensor,
+        weights: Weights,
+        num_clients: int,
+    ) -> Aggregate:
+        """What was made of so many clients' rows, their influence, and whom the rule suspects."""
+        finite = [row for row in range(num_clients) if row not in rejected]
+        influence = torch.zeros(num_clients, dtype=torch.float64, device=vector.device)
+        influence[finite] = shares.to(vector.device)
+        suspected = None
+        if self.detects:
+            suspected = tuple(sorted({*rejected, *(finite[row] for row in self.suspects(cohort))}))
+        counted = relative_weights(type(self).__name__, weights if self.uses_weights else None, num_clients)
+        counted = [0.0 if row in rejected else weight for row, weight in enumerate(counted)]
+        relative = torch.tensor(counted, dtype=torch.float64, device=vector.device) / sum(counted)
+        return Aggregate(vector, influence, rejected, suspected, relative)
 
     def _checked_weights(self, updates: Tensor, weights: Weights, context: RoundContext) -> list[float]:
         """The clients' relative weights, once all that was said of a round goes with its updates and with the rule."""
@@ -266,7 +318,7 @@ class Aggregator(Sealed, ABC):
             raise InputError(f"{rule}: treats parameters one by one; expected shapes, by name in their order in a row")
         check_context(rule, context, updates)
         self.max_rejected(num_clients)
-        return _relative_weights(rule, weights, num_clients)
+        return relative_weights(rule, weights, num_clients)
 
     def _check_bearable(self, rejected: tuple[int, ...], num_clients: int) -> None:
         """Give up where the gate holds back more than the rule can lose."""
@@ -284,9 +336,9 @@ class Aggregator(Sealed, ABC):
         rejected: tuple[int, ...],
         context: RoundContext,
         products: Tensor | None = None,
-        pieces: Sequence[Tensor] | None = None,
+        shards: ColumnShards | None = None,
     ) -> Cohort:
-        """The rows that passed the gate, staged; of rows in pieces the first, and the inner products of all."""
+        """The rows that passed the gate, staged; of rows in pieces none, but the inner products of all."""
         rule = type(self).__name__
         numbers = context.get("clients")
         clients = list(range(len(updates)) if numbers is None else numbers)
@@ -308,7 +360,7 @@ class Aggregator(Sealed, ABC):
             parts,
             len(rejected),
             context.get("generator") if self.draws else None,
-            gram=None if pieces is None else Gram.of_shards(pieces, parts),
+            gram=None if shards is None else Gram.of_shards(shards, parts),
             products=products,
             clients=tuple(clients),
             server_update=None if server is None else server.detach(),
@@ -330,46 +382,15 @@ class Aggregator(Sealed, ABC):
         return vector
 
 
-def _non_finite_rows(updates: Tensor) -> tuple[int, ...]:
-    """Numbers of the rows that hold NaN or infinity."""
-    return tuple((~finite_rows(updates)).nonzero().flatten().tolist())
-
-
 def surely_finite(vector: Tensor) -> bool:
     """Whether no value is NaN, infinite, or as large as one that infinity may have been clamped to."""
     low, high = (float(edge) for edge in torch.aminmax(vector))
     return -torch.finfo(vector.dtype).max < low and high < torch.finfo(vector.dtype).max
 
 
-def _relative_weights(rule: str, weights: Weights, num_clients: int) -> list[float]:
-    if weights is None:
-        return [1.0] * num_clients
-    values = as_tensor(f"{rule}: weights", weights).detach().double()
-    if values.shape != (num_clients,) or not bool(values.isfinite().all()) or bool((values < 0).any()):
-        raise InputError(
-            f"{rule}: weights must be {num_clients} finite numbers, one for each client and none negative, not "
-            f"{values.tolist()}"
-        )
-    if not bool(values.any()):
-        raise InputError(f"{rule}: at least one weight must be positive")
-    relative: list[float] = (values / values.max()).tolist()
-    return relative
+def _combined(piece: Tensor, rule: Aggregator, cohort: Cohort) -> Tensor:
+    return rule._combine(replace(cohort, updates=piece))
 
 
-def _checked_shards(rule: str, shards: Sequence[Tensor]) -> list[Tensor]:
-    if isinstance(shards, Tensor | np.ndarray) or not shards or not all(isinstance(part, Tensor) for part in shards):
-        raise InputError(f"{rule}.on_shards: expected a list of matrices, the columns' pieces in order")
-    rows, dtype = len(shards[0]) if shards[0].ndim else 0, shards[0].dtype
-    for part in shards:
-        if (
-            part.ndim != 2
-            or len(part) != rows
-            or not part.numel()
-            or part.dtype != dtype
-            or not dtype.is_floating_point
-        ):
-            raise InputError(
-                f"{rule}.on_shards: expected pieces of the same rows, matrices of one floating dtype, got "
-                f"{[(str(piece.dtype), tuple(piece.shape)) for piece in shards]}"
-            )
-    return [part.detach() for part in shards]
+def _shares(piece: Tensor, rule: Aggregator, cohort: Cohort) -> Tensor:
+    return rule.row_shares(replace(cohort, updates=piece)).cpu()

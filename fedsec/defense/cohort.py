@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
@@ -11,8 +12,21 @@ from torch import Tensor
 from fedsec.defense.gram_matrix import Gram
 from fedsec.defense.order_statistics import accumulator_dtype
 from fedsec.errors import AggregationError, InputError
+from fedsec.threat.rows import as_tensor
 
-__all__ = ["Aggregate", "Cohort", "RoundContext", "check_context", "check_majority", "relative_parts"]
+__all__ = [
+    "Aggregate",
+    "Cohort",
+    "RoundContext",
+    "Weights",
+    "check_context",
+    "check_majority",
+    "relative_parts",
+    "relative_weights",
+]
+
+Weights = Tensor | np.ndarray | Sequence[float] | None
+"""Relative weights of the clients; None for equal ones."""
 
 
 _SLACK = 1e-9
@@ -169,3 +183,28 @@ def relative_parts(weights: Sequence[float]) -> tuple[float, ...]:
     magnitudes = [abs(weight) for weight in weights]
     total = sum(magnitudes)
     return tuple(magnitude / total for magnitude in magnitudes) if total > 0 else (0.0,) * len(magnitudes)
+
+
+def relative_weights(rule: str, weights: Weights, num_clients: int) -> list[float]:
+    """What somebody gave as clients' weights, the largest of them one.
+
+    Args:
+        rule: was given them, for messages.
+        weights: see `Weights`.
+        num_clients: how many they must be.
+
+    Raises:
+        InputError: they are not, or negative, or not finite, or all zero.
+    """
+    if weights is None:
+        return [1.0] * num_clients
+    values = as_tensor(f"{rule}: weights", weights).detach().double()
+    if values.shape != (num_clients,) or not bool(values.isfinite().all()) or bool((values < 0).any()):
+        raise InputError(
+            f"{rule}: weights must be {num_clients} finite numbers, one for each client and none negative, not "
+            f"{values.tolist()}"
+        )
+    if not bool(values.any()):
+        raise InputError(f"{rule}: at least one weight must be positive")
+    relative: list[float] = (values / values.max()).tolist()
+    return relative

@@ -7,7 +7,7 @@ Long rows on a CPU get the first of the two passes in float32 (`swift_products`)
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from math import frexp
 
 import torch
@@ -16,7 +16,9 @@ from torch import Tensor
 
 from fedsec.defense.columns import column_chunks, for_each_chunk
 from fedsec.defense.order_statistics import Scratch
+from fedsec.defense.shards import ColumnShards, LocalShards
 from fedsec.defense.swift_products import CLOSE, swift_products
+from fedsec.errors import InputError
 
 __all__ = ["Gram", "central_row", "moved_products"]
 
@@ -62,12 +64,17 @@ class Gram:
             weights: of the rows, summing to one; equal by default. The center is one that half of them lie near.
             products: `swift_products(updates)`, where somebody has it already.
         """
-        return Gram(len(updates), lambda: _products([updates], references, weights, products))
+        return Gram(len(updates), lambda: _products(LocalShards([updates]), references, weights, products))
 
     @staticmethod
-    def of_shards(shards: Sequence[Float[Tensor, "clients columns"]], weights: Sequence[float] | None = None) -> "Gram":
-        """The Gram matrix of finite rows whose columns lie in several pieces, on any devices: theirs add up."""
-        return Gram(len(shards[0]), lambda: _products(shards, None, weights, None))
+    def of_shards(shards: ColumnShards, weights: Sequence[float] | None = None) -> "Gram":
+        """The Gram matrix of finite rows whose columns lie in several pieces, wherever they are: theirs add up."""
+        return Gram(shards.num_rows, lambda: _products(shards, None, weights, None))
+
+    @staticmethod
+    def unknown(count: int) -> "Gram":
+        """Of rows that nobody can look at where it is asked for: whoever asks is refused."""
+        return Gram(count, _too_late)
 
     def __len__(self) -> int:
         return self._count
@@ -129,6 +136,10 @@ class Gram:
 
         return Gram(len(mixing), products)
 
+    def known(self) -> "Gram":
+        """The same, worked out: it holds nothing but small matrices, and other processes can be sent it."""
+        return Gram(self._count, partial(_given, *self._known))
+
     def _points(self, references: bool) -> slice:
         return slice(len(self._known[0]) - 1 if references else self._count)
 
@@ -142,21 +153,29 @@ class Gram:
 
 
 def _products(
-    shards: Sequence[Tensor], references: Tensor | None, weights: Sequence[float] | None, products: Tensor | None
+    shards: ColumnShards, references: Tensor | None, weights: Sequence[float] | None, products: Tensor | None
 ) -> tuple[Tensor, Tensor, float]:
-    unit = _unit([*shards, *(() if references is None else (references,))])
-    swift = _sum([_swift(updates, references, products) for updates in shards])
+    unit = _unit(shards, references)
+    swift = _sum(shards.map(partial(_swift, references=references, products=products)))
     inner = swift
     if inner is None:
-        inner = torch.stack([_about(updates, references, None, unit) for updates in shards]).sum(0)
+        inner = torch.stack(shards.map(partial(_about, references=references, center=None, unit=unit))).sum(0)
     distances, norms = _squared_distances(inner), inner.diagonal()
     close = distances < (_CLOSE if swift is None else CLOSE) * (norms[:, None] + norms)
     close.fill_diagonal_(False)
     if bool(close[:-1, :-1].any()):
-        rows = distances[: len(shards[0]), : len(shards[0])]
+        rows = distances[: shards.num_rows, : shards.num_rows]
         central = central_row(rows, torch.tensor(weights or [1 / len(rows)] * len(rows), dtype=torch.float64))
-        inner = torch.stack([_about(updates, references, updates[central], unit) for updates in shards]).sum(0)
+        inner = torch.stack(shards.map(partial(_about, references=references, center=central, unit=unit))).sum(0)
     return inner, norms, unit
+
+
+def _given(inner: Tensor, norms: Tensor, unit: float) -> tuple[Tensor, Tensor, float]:
+    return inner, norms, unit
+
+
+def _too_late() -> tuple[Tensor, Tensor, float]:
+    raise InputError("a rule asked for inner products where its columns are combined; expected `reads_products`")
 
 
 def _sum(parts: Sequence[Tensor | None]) -> Tensor | None:
@@ -182,8 +201,8 @@ def _swift(updates: Tensor, references: Tensor | None, products: Tensor | None) 
     return inner
 
 
-def _about(updates: Tensor, references: Tensor | None, center: Tensor | None, unit: float) -> Tensor:
-    """Inner products of the rows, the references and the origin, less the center."""
+def _about(updates: Tensor, references: Tensor | None, center: int | None, unit: float) -> Tensor:
+    """Inner products of the rows, the references and the origin, less the row that is the center."""
     chunks, count = column_chunks(updates), len(updates) + (0 if references is None else len(references))
     totals = torch.zeros(len(chunks), count + 1, count + 1, dtype=torch.float64, device=updates.device)
 
@@ -194,7 +213,7 @@ def _about(updates: Tensor, references: Tensor | None, center: Tensor | None, un
         if center is None:
             totals[index, :-1, :-1] = rows @ rows.T
             return
-        middle = _in_units(center[columns], unit)
+        middle = _in_units(updates[center, columns], unit)
         rows = torch.cat([rows - middle, -middle[None]])
         totals[index] = rows @ rows.T
 
@@ -233,11 +252,15 @@ def _squared_distances(inner: Tensor) -> Tensor:
     return distances.fill_diagonal_(0)
 
 
-def _unit(points: Sequence[Tensor]) -> float:
+def _unit(shards: ColumnShards, references: Tensor | None) -> float:
     """A power of two near the largest number, where squares of float64 would leave its range; else 1."""
-    if points[0].dtype != torch.float64:
+    if shards.dtype != torch.float64:
         return 1.0
-    largest = max(float(some.abs().amax()) for some in points)
+    largest = max([*shards.map(_largest), *(() if references is None else (_largest(references),))])
     if largest == 0 or 1 / _SAFE < largest < _SAFE:
         return 1.0
     return float(2.0 ** (frexp(largest)[1] - 1))
+
+
+def _largest(points: Tensor) -> float:
+    return float(points.abs().amax())

@@ -153,10 +153,15 @@ class Pipeline(Aggregator):
         return self.rule.combine(cohort)
 
     def shares(self, cohort: Cohort) -> Float[Tensor, "clients"]:
-        shares = self.rule.shares(cohort).double()
+        return self.client_shares(self.row_shares(cohort), cohort)
+
+    def row_shares(self, cohort: Cohort) -> Float[Tensor, "rows"]:
+        return self.rule.shares(cohort).double()
+
+    def client_shares(self, shares: Float[Tensor, "rows"], cohort: Cohort) -> Float[Tensor, "clients"]:
         if cohort.parts is None:
             return shares
-        own = shares @ cohort.parts
+        own = shares @ cohort.parts.to(shares)
         return torch.tensor(relative_parts(own.tolist()), dtype=torch.float64, device=own.device)
 
     def suspects(self, cohort: Cohort) -> Sequence[int]:

@@ -286,7 +286,7 @@ def test_the_mean_finds_rows_that_are_not_finite_in_its_result(
 
 def test_the_mean_looks_at_single_rows_only_where_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = []
-    monkeypatch.setattr(gate, "_non_finite_rows", lambda updates: looked.append(len(updates)) or ())
+    monkeypatch.setattr(gate, "lost_rows", lambda shards: looked.append(shards.num_rows) or ())
     Mean()(normal(4, 9))
     assert not looked
     Mean()(torch.full((2, 3), torch.finfo(torch.float32).max))

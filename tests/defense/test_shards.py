@@ -1,12 +1,14 @@
 """Rows whose columns lie in several pieces, against the whole rows."""
 
+import pickle
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from fedsec.defense import Aggregator, Pipeline
+from fedsec.defense import Aggregator, ColumnShards, CoordinateRule, LocalShards, Pipeline, column_blocks
 from fedsec.defenses import (
     ARC,
     CAF,
@@ -149,3 +151,70 @@ def test_what_is_no_list_of_pieces(shards: Any) -> None:
         Median().on_shards(shards)
     with pytest.raises(InputError, match="draws random numbers; expected a generator"):
         RULES["bucketing, krum"].on_shards([updates()])
+
+
+class Elsewhere(ColumnShards):
+    """Pieces in another process, as far as what is sent to and fro can tell."""
+
+    def __init__(self, pieces: Sequence[Tensor]) -> None:
+        self.own = LocalShards(pieces)
+        self.num_rows, self.widths, self.dtype = self.own.num_rows, self.own.widths, self.own.dtype
+
+    def map(self, work: Any, *arguments: Sequence[Any]) -> list[Any]:
+        sent = pickle.dumps((work, arguments))
+        assert len(sent) < 20_000
+        work, arguments = pickle.loads(sent)
+        results: list[Any] = pickle.loads(pickle.dumps(self.own.map(work, *arguments)))
+        return results
+
+    def changed(self, work: Any, *arguments: Sequence[Any]) -> "Elsewhere":
+        return Elsewhere(self.own.changed(*pickle.loads(pickle.dumps((work, *arguments)))).pieces)
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if RULES[name].by_columns])
+def test_pieces_elsewhere_are_judged_as_whole_rows_are(name: str) -> None:
+    rule, whole, weights = RULES[name], updates(), [1.0, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2]
+    whole[9, 20] = torch.nan
+    expected = rule.aggregate(whole, weights, generator=seeded())
+    shards = Elsewhere([whole[:, :9], whole[:, 9:10], whole[:, 10:]])
+    verdict = rule.aggregate_shards(shards, weights, generator=seeded())
+    torch.testing.assert_close(verdict.vector, expected.vector, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(verdict.influence, expected.influence, rtol=1e-12, atol=1e-12)
+    assert (verdict.rejected, verdict.suspected) == ((9,), expected.suspected)
+    assert verdict.weights is not None
+    assert torch.equal(verdict.weights, expected.weights)
+
+
+class Hasty(CoordinateRule):
+    by_columns = True
+
+    def max_rejected(self, num_clients: int) -> int:
+        return 0
+
+    def reduce(self, chunk: Tensor, cohort: Any, scratch: Any) -> Tensor:
+        return chunk[int(cohort.gram.squared_norms().argmin())]
+
+    def share(self, chunk: Tensor, cohort: Any, scratch: Any) -> Tensor:
+        return torch.ones(len(chunk))
+
+
+def test_inner_products_are_asked_for_in_time() -> None:
+    with pytest.raises(InputError, match="inner products where its columns are combined; expected `reads_products`"):
+        Hasty().aggregate_shards(Elsewhere([updates()[:, :9], updates()[:, 9:]]))
+
+
+@pytest.mark.parametrize(
+    ("columns", "count", "ends"),
+    [
+        (10, 1, [10]),
+        (10, 3, [4, 8, 10]),
+        (2, 3, [1, 2]),
+        (6, 4, [2, 4, 6]),
+        (1000, 3, [384, 768, 1000]),
+        (128, 2, [64, 128]),
+    ],
+)
+def test_blocks_of_columns(columns: int, count: int, ends: list[int]) -> None:
+    blocks = column_blocks(columns, count)
+    assert [block.start for block in blocks] == [0, *ends[:-1]]
+    assert [block.stop for block in blocks] == ends

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedsec.defense import Gram, Pipeline, gram_matrix
+from fedsec.defense import ColumnShards, Gram, Pipeline, gram_matrix
 from fedsec.defense.swift_products import swift_products
 from fedsec.defenses import NNM, Bucketing, Median, MultiKrum
 from fedsec.errors import AggregationError
@@ -139,10 +139,10 @@ def test_the_gate_holds_back_long_rows_that_are_not_finite(rule: MultiKrum, odd:
 def test_a_gate_that_read_the_products_passes_over_the_rows_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     import fedsec.defense.aggregation as module
 
-    def looked(updates: Tensor) -> tuple[int, ...]:
+    def looked(shards: ColumnShards) -> tuple[int, ...]:
         raise AssertionError("the rows were looked at")
 
-    monkeypatch.setattr(module, "_non_finite_rows", looked)
+    monkeypatch.setattr(module, "lost_rows", looked)
     for rule in RULES[:2]:
         rule(normal(9))
     with pytest.raises(AssertionError, match="looked at"):
