@@ -143,10 +143,10 @@ def test_matching_is_as_light_as_the_attacks_that_use_it(name: str) -> None:
             assert light, f"{name} imports {module}"
 
 
-def test_opacus_is_loaded_only_when_it_is_asked() -> None:
+def test_opacus_and_ray_are_loaded_only_when_they_are_asked() -> None:
     for name in MODULES:
         loaded = {module.partition(".")[0] for module in imported(name, at_import_time=True)}
-        assert "opacus" not in loaded, f"{name} imports it"
+        assert not loaded & {"opacus", "ray"}, f"{name} imports one"
 
 
 @pytest.mark.parametrize("package", ["attacks", "defenses"])
@@ -167,7 +167,7 @@ def test_the_engine_knows_no_method() -> None:
 
 
 BASE = ("errors", "seeds", "randomness", "files", "environment")
-LOWER = (*BASE, "plugins", "threat", "privacy", "defense", "recording", "data", "models")
+LOWER = (*BASE, "cluster", "plugins", "threat", "privacy", "defense", "recording", "data", "models")
 UPPER = ("metrics", "tasks", "matching", "engine", "federation", "scenario", "report", "inversion", "runs")
 ORDER = (*LOWER, *UPPER, "testing", "cli")
 """Rooms of the house from the ground up: each may use those before it, and none of those behind it."""
