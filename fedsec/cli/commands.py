@@ -29,8 +29,10 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ")  # which pydantic says to programmers
-            raise
+            text = error.message.removeprefix("Value error, ")  # which pydantic says to programmers
+            if text == error.message:
+                raise
+            raise typer.BadParameter(text, error.ctx, error.param, error.param_hint) from error
         except InputError as error:
             _complain(error)
             raise typer.Exit(BAD_INPUT) from error
