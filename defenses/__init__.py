@@ -1,9 +1,10 @@
 """Defenses, one a file; `DEFENSES` maps the name used in scenario files to the class.
 
-`Pipeline` makes one rule of several of them.
+`Pipeline` makes one rule of several of them; `aggregate_state_dicts` and `aggregate_arrays` are one call for a round of
+anybody's federation.
 """
 
-from fedsec.defense import Pipeline
+from fedsec.defense import Pipeline, StateLayout, aggregate_arrays, aggregate_state_dicts
 from fedsec.defenses.arc import ARC
 from fedsec.defenses.bucketing import Bucketing
 from fedsec.defenses.bulyan import Bulyan
@@ -91,8 +92,11 @@ __all__ = [
     "Sign",
     "SignMajority",
     "Soteria",
+    "StateLayout",
     "StaticClip",
     "TrimmedMean",
+    "aggregate_arrays",
+    "aggregate_state_dicts",
 ]
 
 DEFENSES = {

@@ -13,15 +13,20 @@ from fedsec.defense.private_aggregation import PrivateAggregator
 from fedsec.defense.ranks import near_median_mean, near_median_share
 from fedsec.defense.shards import ColumnShards, LocalShards, column_blocks, lost_rows
 from fedsec.defense.spectrum import centered_products, top_direction
+from fedsec.defense.states.arrays import ArrayAggregate, aggregate_arrays
+from fedsec.defense.states.rules import as_rule
+from fedsec.defense.states.state_dicts import StateAggregate, aggregate_state_dicts
 from fedsec.defense.trial import AggregatorTrial, CallableTrial
 from fedsec.defense.updates import ClientSide, UpdateTransform
 from fedsec.defense.weighted_total import weighted_total
 from fedsec.defense.wrapper import RuleWrapper
+from fedsec.threat.state_layout import StateLayout
 
 __all__ = [
     "Aggregate",
     "Aggregator",
     "AggregatorTrial",
+    "ArrayAggregate",
     "CallableTrial",
     "ClientSide",
     "Cohort",
@@ -38,7 +43,12 @@ __all__ = [
     "RoundContext",
     "RuleWrapper",
     "Scratch",
+    "StateAggregate",
+    "StateLayout",
     "UpdateTransform",
+    "aggregate_arrays",
+    "aggregate_state_dicts",
+    "as_rule",
     "centered_products",
     "check_majority",
     "column_blocks",

@@ -36,8 +36,9 @@ class Pipeline(Aggregator):
 
     Args:
         members: transforms (`UpdateTransform`), then pre-aggregators (`PreAggregator`), each any number, then one rule.
-        shapes: the parameters that an update consists of, by name, in their order in a row; without them it counts as
-            one parameter, which matters to transforms that treat parameters one by one (`prune`, `sign`, `quantize`).
+        shapes: the parameters that an update consists of, by name, in their order in a row, where a call does not say
+            them. Without any it counts as one parameter, which matters to transforms that treat parameters one by one
+            (`prune`, `sign`, `quantize`).
 
     Attributes:
         transforms: what clients do.
@@ -100,6 +101,14 @@ class Pipeline(Aggregator):
         Raises:
             InputError: a transform draws or needs the client's data, or rows do not go with the shapes.
         """
+        return self._sent(updates, generators, self.shapes)
+
+    def _sent(
+        self,
+        updates: Float[Tensor, "clients parameters"],
+        generators: Sequence[torch.Generator] | None,
+        shapes: Mapping[str, Sequence[int]] | None,
+    ) -> Float[Tensor, "clients parameters"]:
         if not self.transforms:
             return updates
         if generators is None and any(member.draws for member in self.transforms):
@@ -109,7 +118,7 @@ class Pipeline(Aggregator):
         rows = []
         for place, row in enumerate(updates):
             generator = torch.Generator().manual_seed(place) if generators is None else generators[place]
-            sent = self._transform(self._named(row), generator=generator)
+            sent = self._transform(_named(row, shapes), generator=generator)
             rows.append(torch.cat([tensor.flatten() for tensor in sent.values()]))
         return torch.stack(rows)
 
@@ -126,7 +135,7 @@ class Pipeline(Aggregator):
     def staged(self, cohort: Cohort) -> Cohort:
         updates = cohort.updates
         if self.transforms:
-            updates = self.sent(updates, _each_own(cohort.generator, len(updates)))
+            updates = self._sent(updates, _each_own(cohort.generator, len(updates)), cohort.shapes or self.shapes)
             if not bool(updates.isfinite().all()):
                 raise InputError("Pipeline: a transform made finite updates NaN or infinite")
         cohort = replace(cohort, updates=updates, shapes=cohort.shapes or _sizes(self.shapes))
@@ -191,14 +200,15 @@ class Pipeline(Aggregator):
     def _stages(self) -> list[PreAggregator | Aggregator]:
         return [*self.pre_aggregators, self.rule]
 
-    def _named(self, row: Tensor) -> dict[str, Tensor]:
-        if self.shapes is None:
-            return {"update": row}
-        sizes = [torch.Size(shape).numel() for shape in self.shapes.values()]
-        if sum(sizes) != len(row):
-            raise InputError(f"Pipeline: shapes of {sum(sizes)} numbers do not go with rows of {len(row)}")
-        parts = zip(self.shapes.items(), torch.split(row, sizes), strict=True)
-        return {name: part.view(shape) for (name, shape), part in parts}
+
+def _named(row: Tensor, shapes: Mapping[str, Sequence[int]] | None) -> dict[str, Tensor]:
+    if shapes is None:
+        return {"update": row}
+    sizes = [torch.Size(shape).numel() for shape in shapes.values()]
+    if sum(sizes) != len(row):
+        raise InputError(f"Pipeline: shapes of {sum(sizes)} numbers do not go with rows of {len(row)}")
+    parts = zip(shapes.items(), torch.split(row, sizes), strict=True)
+    return {name: part.view(torch.Size(shape)) for (name, shape), part in parts}
 
 
 _TRANSFORM, _PRE_AGGREGATOR, _RULE = range(3)

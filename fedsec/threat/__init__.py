@@ -21,6 +21,7 @@ from fedsec.threat.observed.sent_statistics import sent_statistics
 from fedsec.threat.poisoning import AttackerView, DataPoisoning, UpdatePoisoning
 from fedsec.threat.probes import Probe
 from fedsec.threat.reconstruction import Reconstruction
+from fedsec.threat.state_layout import StateLayout
 
 __all__ = [
     "AttackerMachine",
@@ -45,6 +46,7 @@ __all__ = [
     "Probe",
     "Reconstruction",
     "Snapshot",
+    "StateLayout",
     "TriggeredAttack",
     "UpdatePoisoning",
     "largest_on_line",
