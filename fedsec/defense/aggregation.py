@@ -294,14 +294,15 @@ class Aggregator(Sealed, ABC):
         num_clients: int,
     ) -> Aggregate:
         """What was made of so many clients' rows, their influence, and whom the rule suspects."""
-        finite = [row for row in range(num_clients) if row not in rejected]
+        lost = {*rejected}
+        finite = [row for row in range(num_clients) if row not in lost]
         influence = torch.zeros(num_clients, dtype=torch.float64, device=vector.device)
         influence[finite] = shares.to(vector.device)
         suspected = None
         if self.detects:
             suspected = tuple(sorted({*rejected, *(finite[row] for row in self.suspects(cohort))}))
         counted = relative_weights(type(self).__name__, weights if self.uses_weights else None, num_clients)
-        counted = [0.0 if row in rejected else weight for row, weight in enumerate(counted)]
+        counted = [0.0 if row in lost else weight for row, weight in enumerate(counted)]
         relative = torch.tensor(counted, dtype=torch.float64, device=vector.device) / sum(counted)
         return Aggregate(vector, influence, rejected, suspected, relative)
 
@@ -344,7 +345,8 @@ class Aggregator(Sealed, ABC):
         clients = list(range(len(updates)) if numbers is None else numbers)
         before = sum(weights)
         if rejected:
-            finite = [row for row in range(len(updates)) if row not in rejected]
+            missing = {*rejected}
+            finite = [row for row in range(len(updates)) if row not in missing]
             updates, weights = updates[finite], [weights[row] for row in finite]
             clients = [clients[row] for row in finite]
         lost = 1 - sum(weights) / before

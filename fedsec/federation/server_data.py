@@ -94,6 +94,8 @@ def without(clients: list[np.ndarray], taken: np.ndarray) -> list[np.ndarray]:
     Raises:
         InputError: a client has none left.
     """
+    if not len(taken):
+        return clients
     remaining = [examples[~np.isin(examples, taken)] for examples in clients]
     for client, examples in enumerate(remaining):
         if len(examples) == 0:

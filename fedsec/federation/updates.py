@@ -1,7 +1,7 @@
 """The federation that exchanges updates: train, send, forge, aggregate, step, evaluate."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from statistics import fmean
 
 import torch
@@ -249,7 +249,7 @@ class Federation(GlobalModelLoop):
             self._step(verdict.aggregates, trained, clients, coefficients)
         rejected = () if aggregate is None else aggregate.rejected
         suspected = None if aggregate is None else aggregate.suspected
-        counted = [client for place, client in enumerate(clients) if place not in set(rejected)]
+        counted = _without([*clients], [clients[place] for place in rejected])
         evaluation, client_values = self._test(clients, counted) if self.evaluated(number) else (None, None)
         effort = self.forgery.examples
         return RoundResult(
@@ -259,10 +259,10 @@ class Federation(GlobalModelLoop):
             rejected=tuple(clients[i] for i in rejected),
             influence=(0.0,) * len(clients) if aggregate is None else tuple(aggregate.influence.tolist()),
             **self.measured(evaluation),
-            dropped=tuple(client for client in sampled if client not in set(heard)),
+            dropped=tuple(_without(sampled, heard)),
             client_values=client_values,
             cost=None if self.algorithm.pooled else self._cost(trained, clients, number),
-            spent=tuple(client for client in heard if client not in set(clients)),
+            spent=tuple(_without(heard, clients)),
             epsilon=self._epsilon(),
             user_epsilon=self._user_epsilon(),
             diverged=self.diverged,
@@ -334,7 +334,7 @@ class Federation(GlobalModelLoop):
             rejected=(),
             influence=(),
             **self.measured(evaluation),
-            dropped=tuple(client for client in sampled if client not in set(heard)),
+            dropped=tuple(_without(sampled, heard)),
             spent=tuple(heard),
             epsilon=self._epsilon(),
             user_epsilon=self._user_epsilon(),
@@ -379,6 +379,12 @@ class Federation(GlobalModelLoop):
             down, up = down + self.parameters.numel() * number, up + self.statistics.numel() * number
             flops += fmean(self.data.sizes(clients).tolist()) * self._costs.forward_flops
         return EdgeCost(up, down, flops)
+
+
+def _without(clients: Sequence[int], others: Collection[int]) -> list[int]:
+    """Those clients that are not among the others, in order."""
+    excluded = set(others)
+    return [client for client in clients if client not in excluded]
 
 
 _ATTACK = "attack"

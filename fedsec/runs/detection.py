@@ -72,7 +72,8 @@ def worst_class_mix(
         None where no client has a class that the test set has.
     """
     known = [(place, value) for place, value in enumerate(recall) if value is not None]
-    honest = [row for client, row in enumerate(counts) if client not in set(byzantine)] or list(counts)
+    attackers = set(byzantine)
+    honest = [row for client, row in enumerate(counts) if client not in attackers] or list(counts)
     accuracies = []
     for row in honest:
         total = sum(row[place] for place, _ in known)

@@ -11,6 +11,22 @@ from fedsec.errors import PartitionError
 TRIES = 1_000
 """How often a partition is drawn before it gives up on its minimum."""
 
+_FIRST = 20
+"""Draws after which it is asked whether further ones are worth it."""
+
+_HOPELESS = 50
+"""Clients below the minimum in the best draw so far: about a Poisson number, which is zero once in e^50 draws."""
+
+
+def hopeless(draws: int, fewest_short: int) -> bool:
+    """Whether no further draw will keep the minimum: a hundred thousand clients take a second each time.
+
+    Args:
+        draws: how many there were.
+        fewest_short: how many clients were below the minimum in the draw with the fewest of them.
+    """
+    return draws >= _FIRST and fewest_short > _HOPELESS
+
 
 def apportion(shares: Floats, totals: Ints) -> Ints:
     """Whole numbers in proportion to the shares, each row by itself.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedsec.data.partitions.apportionment import TRIES, apportion, apportion_jointly, sorted_by_stratum
+from fedsec.data.partitions.apportionment import TRIES, apportion, apportion_jointly, hopeless, sorted_by_stratum
 from fedsec.data.partitions.partition import Ints, Partition, at_least
 from fedsec.errors import PartitionError
 
@@ -48,7 +48,8 @@ class ClassesPerClient(Partition):
                 f"{len(available)} classes; take more clients or more classes per client"
             )
         best, lowest = 0, -1
-        for _ in range(TRIES):
+        fewest_short = num_clients
+        for draws in range(1, TRIES + 1):
             weights = rng.integers(10, 100, size=num_clients, endpoint=True)
             starts = self._starts(len(available), num_clients, rng)
             takes = (np.arange(len(available))[:, None] - starts) % len(available) < width
@@ -65,7 +66,10 @@ class ClassesPerClient(Partition):
                 return owners
             if sizes.min() > lowest:
                 best, lowest = int(sizes.argmin()), int(sizes.min())
-        raise self._too_few(best, lowest, num_clients, TRIES)
+            fewest_short = min(fewest_short, int((sizes < self.min_per_client).sum()))
+            if hopeless(draws, fewest_short):
+                break
+        raise self._too_few(best, lowest, num_clients, draws)
 
     def _starts(self, num_classes: int, num_clients: int, rng: np.random.Generator) -> Ints:
         """First class of each client: enough clients in a row to cover all classes, the others anywhere."""

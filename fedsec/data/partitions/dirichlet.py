@@ -9,6 +9,7 @@ from fedsec.data.partitions.apportionment import (
     apportion,
     apportion_jointly,
     dirichlet,
+    hopeless,
     positive,
     sorted_by_stratum,
 )
@@ -70,7 +71,8 @@ class Dirichlet(Partition):
         deviation = np.sqrt((num_clients - 1) / (num_clients * self.alpha + 1)) / num_clients  # of one share
         scatter = deviation * available[available > 0].min()
         round_to_counts = apportion if scatter >= 0.5 else apportion_jointly
-        for _ in range(TRIES):
+        fewest_short = num_clients
+        for draws in range(1, TRIES + 1):
             shares = dirichlet(np.full(num_clients, self.alpha), len(available), rng)
             counts = round_to_counts(shares, available)
             sizes = counts.sum(axis=0)
@@ -78,8 +80,11 @@ class Dirichlet(Partition):
                 return counts.T
             if sizes.min() > lowest:
                 best, lowest = int(sizes.argmin()), int(sizes.min())
+            fewest_short = min(fewest_short, int((sizes < self.min_per_client).sum()))
+            if hopeless(draws, fewest_short):
+                break
         advice = "a larger alpha, family per_client (its sizes are equal), "
-        raise self._too_few(best, lowest, num_clients, TRIES, advice)
+        raise self._too_few(best, lowest, num_clients, draws, advice)
 
     def _per_client(self, available: Ints, num_clients: int, rng: np.random.Generator) -> Ints:
         """Examples of each client and class."""

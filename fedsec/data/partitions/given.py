@@ -21,9 +21,11 @@ def client_indices(parts: Sequence[Any], num_examples: int) -> list[Ints]:
         PartitionError: no client, a client without examples, an example that does not exist (negative numbers do not
             count from the end), or one that two clients have, or one has twice; the text names client and example.
     """
-    clients = [_indices(part, client, num_examples) for client, part in enumerate(parts)]
-    if not clients:
+    if not len(parts):
         raise PartitionError("partition: expected at least one client, got none")
+    clients = _plain(parts, num_examples)
+    if clients is None:
+        clients = [_indices(part, client, num_examples) for client, part in enumerate(parts)]
     owners = np.repeat(np.arange(len(clients)), [len(indices) for indices in clients])
     examples = np.concatenate(clients)
     order = np.argsort(examples, kind="stable")
@@ -33,6 +35,15 @@ def client_indices(parts: Sequence[Any], num_examples: int) -> list[Ints]:
         whose = f"client {one} twice" if one == other else f"both client {one} and client {other}"
         raise PartitionError(f"partition: example {examples[order[again[0]]]} belongs to {whose}")
     return clients
+
+
+def _plain(parts: Sequence[Any], num_examples: int) -> list[Ints] | None:
+    """Parts that are arrays of example numbers already, looked at together; None where one of them needs a look."""
+    wanted = np.dtype(np.int64)
+    if not all(type(part) is np.ndarray and part.dtype == wanted and part.ndim == 1 and part.size for part in parts):
+        return None
+    examples = np.concatenate(parts)
+    return list(parts) if examples.min() >= 0 and examples.max() < num_examples else None
 
 
 def _indices(part: Any, client: int, num_examples: int) -> Ints:

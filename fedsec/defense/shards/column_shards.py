@@ -68,7 +68,8 @@ class ColumnShards(ABC):
         """The other rows."""
         if not rows:
             return self
-        others = [row for row in range(self.num_rows) if row not in {*rows}]
+        lost = {*rows}
+        others = [row for row in range(self.num_rows) if row not in lost]
         return self.changed(_rows, [others] * len(self.widths))
 
 
