@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fedsec.inversion.invert import invert
     from fedsec.inversion.result import InversionResult
     from fedsec.recording import Recorder, Recording, open_recording, record
+    from fedsec.replays import Replay, replay
     from fedsec.runs import RunResult, run
     from fedsec.scenario import Scenario, load_scenario
     from fedsec.seeds import Streams
@@ -58,6 +59,8 @@ __all__ = [
     "Recorder",
     "open_recording",
     "Recording",
+    "replay",
+    "Replay",
     # A federation of one's own
     "Federation",
     "KnowledgeFederation",
@@ -115,6 +118,7 @@ _HOMES = {
     "fedsec.inversion.invert": ("invert",),
     "fedsec.inversion.result": ("InversionResult",),
     "fedsec.recording": ("Recorder", "Recording", "open_recording", "record"),
+    "fedsec.replays": ("Replay", "replay"),
     "fedsec.runs": ("RunResult", "run"),
     "fedsec.scenario": ("Scenario", "load_scenario"),
     "fedsec.seeds": ("Streams",),

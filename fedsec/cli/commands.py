@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from fedsec import __version__
 from fedsec.cli.invert import invert
 from fedsec.cli.options import Device, PlainCommand, names_of, without_flag_types
+from fedsec.cli.replay import replay
 from fedsec.errors import FedsecError, InputError, ScenarioError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -176,6 +177,7 @@ def run(
 
 
 app.command(cls=PlainCommand)(invert)
+app.command(cls=PlainCommand)(replay)
 
 
 @app.command("list", cls=PlainCommand)

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedsec.cli.options import BnStatistics, ClientMode, Device, LpipsNetwork, names_of
+from fedsec.cli.options import BnStatistics, ClientMode, Device, LpipsNetwork, names_of, options_of, value_of
 from fedsec.errors import InputError
 
 if TYPE_CHECKING:
@@ -237,10 +237,10 @@ def invert(
         seed=seed,
         iterations=iterations,
         restarts=restarts,
-        inversion_options=_options("--inversion-option", inversion_option or ()),
-        model_options=_options("--model-option", model_option or ()),
-        normalization=constants(_value("--normalization", normalization)),
-        defense=tuple(_value("--defense", text) for text in defense or ()),
+        inversion_options=options_of("--inversion-option", inversion_option or ()),
+        model_options=options_of("--model-option", model_option or ()),
+        normalization=constants(value_of("--normalization", normalization)),
+        defense=tuple(value_of("--defense", text) for text in defense or ()),
         defense_known=defense_known,
         device=device.value,
         threads=threads,
@@ -264,25 +264,6 @@ def _refuse_old_names(attack: str | None, options: Sequence[str] | None, adaptiv
     if adaptive is not None:
         old, new = ("--adaptive", "--defense-known") if adaptive else ("--naive", "--defense-unknown")
         raise InputError(f"{old} is called {new} now")
-
-
-def _options(option: str, texts: Sequence[str]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise InputError(f"{option} {text!r}: expected KEY=VALUE")
-        if key.strip() in options:
-            raise InputError(f"{option} {key.strip()}: is given twice")
-        options[key.strip()] = _value(f"{option} {key.strip()}", value)
-    return options
-
-
-def _value(name: str, text: str) -> Any:
-    """One value in YAML, as everywhere on the command line."""
-    from fedsec.scenario.reader import read_text
-
-    return read_text(text, name).value
 
 
 def _console(as_json: bool) -> "Console":

@@ -1,10 +1,12 @@
 """What options of the command line may be, how help shows them, and what a shell offers to complete them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any
 
 from typer.core import TyperCommand
+
+from fedsec.errors import InputError
 
 __all__ = [
     "BnStatistics",
@@ -13,6 +15,8 @@ __all__ = [
     "LpipsNetwork",
     "PlainCommand",
     "names_of",
+    "options_of",
+    "value_of",
     "without_flag_types",
 ]
 
@@ -74,7 +78,6 @@ def names_of(kind: str, role: str | None = None) -> Callable[[str], list[str]]:
     """
 
     def complete(incomplete: str) -> list[str]:
-        from fedsec.errors import InputError
         from fedsec.plugins import registry
 
         try:
@@ -84,3 +87,23 @@ def names_of(kind: str, role: str | None = None) -> Callable[[str], list[str]]:
         return [name for name, entry in known.items() if name.startswith(incomplete) and role in (None, entry.role)]
 
     return complete
+
+
+def options_of(option: str, texts: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE texts of a repeatable option as a mapping; values are YAML."""
+    options: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"{option} {text!r}: expected KEY=VALUE")
+        if key.strip() in options:
+            raise InputError(f"{option} {key.strip()}: is given twice")
+        options[key.strip()] = value_of(f"{option} {key.strip()}", value)
+    return options
+
+
+def value_of(name: str, text: str) -> Any:
+    """One value in YAML, as everywhere on the command line."""
+    from fedsec.scenario.reader import read_text
+
+    return read_text(text, name).value

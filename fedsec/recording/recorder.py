@@ -1,6 +1,5 @@
 """`fedsec.record`: writes down what a server receives, from any loop."""
 
-import json
 import platform
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
@@ -14,15 +13,21 @@ from torch import Tensor, nn
 
 from fedsec.errors import BusyError, InputError
 from fedsec.files import remove_unfinished
+from fedsec.recording.arguments import (
+    are_flat,
+    check_kind,
+    checked_id,
+    client_name,
+    in_order,
+    is_one_state,
+    members,
+    plain,
+)
 from fedsec.recording.manifest import MANIFEST, Holds, Manifest, read_manifest, write_manifest
 from fedsec.recording.messages import ROW, Names, check_form, form_of, named_tensors, tied
 from fedsec.recording.round_file import ClientId, RoundContent, stacked, write_round
-from fedsec.threat.rows import as_tensor
 
 __all__ = ["Recorder", "record"]
-
-_NEAR = 0.2
-"""An update this near to the parameters themselves, relative to their length, is the parameters."""
 
 
 def record(
@@ -111,7 +116,7 @@ class Recorder:
             raise InputError(f"record: num_clients must be at least 1, got {num_clients}")
         self.folder = folder
         self._holds, self._num_clients = holds, num_clients
-        self._local, self._about = _plain("local", local), _plain("about", about)
+        self._local, self._about = plain("local", local), plain("about", about)
         keys: tuple[str, ...] = ()
         self._reference: dict[str, Tensor] | None = None
         if isinstance(reference, nn.Module):
@@ -139,6 +144,7 @@ class Recorder:
         sent: Any = None,
         clients: Sequence[ClientId] | None = None,
         num_examples: Mapping[ClientId, float] | Sequence[float] | None = None,
+        weights: Mapping[ClientId, float] | Sequence[float] | None = None,
         after: Any = None,
         byzantine: Collection[ClientId] | None = None,
         metrics: Mapping[str, float] | None = None,
@@ -154,6 +160,7 @@ class Recorder:
                 models; rows of updates do without it.
             clients: ids of the rows, where `received` does not name them; 0, 1, ... by default.
             num_examples: that each client says it has: weights of the mean.
+            weights: by which the loop's mean counts the clients, where these are not their numbers of examples.
             after: the global model that the server made of the round. The next round's `sent` tells it, too, so that it
                 is worth most in the last round.
             byzantine: which of the clients are known to be Byzantine, in a simulation.
@@ -172,15 +179,15 @@ class Recorder:
         messages = self._messages(where, received, clients)
         ids = tuple(messages)
         given = None if sent is None else named_tensors(f"{where}, sent", sent, self._names)
-        manifest = self._manifest or self._begun(where, given, next(iter(messages.values())), _flat(received))
+        manifest = self._manifest or self._begun(where, given, next(iter(messages.values())), are_flat(received))
         if sent is None and manifest.sent:
             raise InputError(f"{where}: expected what the server sent, as in the rounds before")
         checked = [
-            check_form(_client(where, client), message, manifest.received) for client, message in messages.items()
+            check_form(client_name(where, client), message, manifest.received) for client, message in messages.items()
         ]
         start = {} if given is None else check_form(f"{where}, sent", given, manifest.sent)
         if self._manifest is None:
-            _check_kind(where, manifest, start, checked)
+            check_kind(where, manifest, start, checked)
         end = {}
         if after is not None:
             end = check_form(f"{where}, after", named_tensors(f"{where}, after", after, self._names), manifest.sent)
@@ -190,10 +197,11 @@ class Recorder:
             {name: stacked([message[name] for message in checked]) for name in manifest.received},
             {name: row.cpu().clone().contiguous() for name, row in start.items()},
             {name: row.cpu().clone().contiguous() for name, row in end.items()},
-            _examples(where, num_examples, ids),
-            _members(where, byzantine, ids),
+            in_order(f"{where}: num_examples", num_examples, ids),
+            in_order(f"{where}: weights", weights, ids),
+            members(where, byzantine, ids),
             {str(name): float(value) for name, value in (metrics or {}).items()},
-            _plain(f"{where}: local", local),
+            plain(f"{where}: local", local),
         )
         self._manifest = manifest.and_round(write_round(self.folder, content))
         write_manifest(self.folder, self._manifest)
@@ -284,7 +292,7 @@ class Recorder:
             if clients is not None:
                 raise InputError(f"{where}: received names its clients already; expected no `clients` beside it")
             by_client = dict(received)
-            if by_client and all(isinstance(key, str) for key in by_client) and _is_one_state(by_client):
+            if by_client and all(isinstance(key, str) for key in by_client) and is_one_state(by_client):
                 raise InputError(
                     f"{where}: received is one state dict; expected one for each client: {{client: state_dict, ...}}"
                 )
@@ -296,9 +304,10 @@ class Recorder:
             by_client = dict(zip(ids, rows, strict=True))
         if not by_client:
             raise InputError(f"{where}: nobody sent anything; leave such rounds out")
-        by_client = {_checked_id(where, client): message for client, message in by_client.items()}
+        by_client = {checked_id(where, client): message for client, message in by_client.items()}
         return {
-            client: named_tensors(_client(where, client), message, self._names) for client, message in by_client.items()
+            client: named_tensors(client_name(where, client), message, self._names)
+            for client, message in by_client.items()
         }
 
     def _begun(self, where: str, sent: dict[str, Tensor] | None, message: dict[str, Tensor], flat: bool) -> Manifest:
@@ -340,92 +349,3 @@ class Recorder:
         if self._buffers is not None:
             return name in self._buffers
         return not row.is_floating_point() or name.rpartition(".")[2] in ("running_mean", "running_var")
-
-
-def _client(where: str, client: ClientId) -> str:
-    return f"{where}, client {client!r}"
-
-
-def _checked_id(where: str, client: Any) -> ClientId:
-    if isinstance(client, str):
-        return client
-    try:
-        number = client.__index__()  # NumPy's whole numbers as well
-    except (AttributeError, TypeError):
-        number = None
-    if number is None or isinstance(client, bool):
-        raise InputError(f"{where}: a client's id must be a whole number or text, got {client!r}")
-    return int(number)
-
-
-def _flat(received: Any) -> bool:
-    """Whether clients send flat rows."""
-    first = next(iter(received.values())) if isinstance(received, Mapping) else received[0]
-    return not isinstance(first, nn.Module | Mapping | list | tuple)
-
-
-def _is_one_state(received: Mapping[Any, Any]) -> bool:
-    return all(not isinstance(value, Mapping | list | tuple | nn.Module) for value in received.values()) and any(
-        getattr(value, "ndim", 1) != 1 for value in received.values()
-    )
-
-
-def _check_kind(
-    where: str, manifest: Manifest, sent: Mapping[str, Tensor], messages: Sequence[Mapping[str, Tensor]]
-) -> None:
-    """Refuse states in the place of updates, and the reverse, where most clients send what is plainly the other."""
-    if not sent:
-        return
-    names = [name for name in manifest.parameters if sent[name].is_floating_point()]
-    start = torch.cat([sent[name].detach().cpu().flatten().double() for name in names])
-    length = float(start.norm())
-    if length == 0 or len(start) < 8:
-        return
-    near = 0
-    for message in messages:
-        row = torch.cat([message[name].cpu().flatten().double() for name in names])
-        near += float((row - start).norm()) < _NEAR * length
-    if manifest.holds == "updates" and near > len(messages) / 2:
-        raise InputError(
-            f"{where}: most clients' updates are nearly the parameters that were sent, as states after training are; "
-            'expected holds="states", or those states minus what was sent'
-        )
-
-
-def _examples(
-    where: str, given: Mapping[ClientId, float] | Sequence[float] | None, clients: Sequence[ClientId]
-) -> Tensor | None:
-    if given is None:
-        return None
-    if isinstance(given, Mapping):
-        missing = [client for client in clients if client not in given]
-        if missing:
-            raise InputError(f"{where}: num_examples does not name client {missing[0]!r}")
-        given = [given[client] for client in clients]
-    values = as_tensor(f"{where}: num_examples", given).detach().cpu().double()
-    if values.shape != (len(clients),) or not bool((values.isfinite() & (values >= 0)).all()) or not values.any():
-        raise InputError(
-            f"{where}: num_examples must be {len(clients)} finite numbers, none negative and not all zero, got "
-            f"{values.tolist()}"
-        )
-    return values.clone()
-
-
-def _members(
-    where: str, byzantine: Collection[ClientId] | None, clients: Sequence[ClientId]
-) -> tuple[ClientId, ...] | None:
-    if byzantine is None:
-        return None
-    names = {_checked_id(where, client) for client in byzantine}
-    return tuple(client for client in clients if client in names)
-
-
-def _plain(what: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A copy as JSON will give it back."""
-    if value is not None and not isinstance(value, Mapping):
-        raise InputError(f"{what}: expected a mapping, got {type(value).__name__}")
-    try:
-        plain: dict[str, Any] = json.loads(json.dumps(dict(value or {}), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what}: expected what JSON can hold ({error})") from error
-    return plain

@@ -13,7 +13,7 @@ from torch import Tensor
 from fedsec.errors import InputError
 from fedsec.recording.manifest import Holds, Manifest, read_manifest
 from fedsec.recording.messages import ROW
-from fedsec.recording.round_file import ClientId, RoundContent, read_round
+from fedsec.recording.round_file import ClientId, RoundContent, read_notes, read_round
 
 __all__ = ["RecordedRound", "Recording", "open_recording"]
 
@@ -59,6 +59,11 @@ class RecordedRound:
     def num_examples(self) -> Float64[Tensor, "clients"] | None:
         """How many each client says it has."""
         return self.content.examples
+
+    @property
+    def weights(self) -> Float64[Tensor, "clients"] | None:
+        """By which the loop's mean counts them, as it told: else their numbers of examples; None for equal ones."""
+        return self.content.examples if self.content.weights is None else self.content.weights
 
     @property
     def byzantine(self) -> tuple[ClientId, ...] | None:
@@ -218,6 +223,16 @@ class Recording:
             after = self._content(number + 1, sent_alone=True).sent
         ordered = {name: after[name] for name in self.manifest.sent} if after else {}
         return RecordedRound(content, self.manifest, ordered)
+
+    def clients(self) -> tuple[ClientId, ...]:
+        """Everybody who ever sent something, in the order of appearance; looks at no rows."""
+        notes = (read_notes(self.folder, listed) for listed in self.manifest.rounds)
+        return tuple(dict.fromkeys(client for note in notes for client in note.clients))
+
+    def known_byzantine(self) -> list[int | None]:
+        """How many of each round's clients are known to be Byzantine; None where nobody said."""
+        notes = [read_notes(self.folder, listed) for listed in self.manifest.rounds]
+        return [None if note.byzantine is None else len(note.byzantine) for note in notes]
 
     def check(self) -> None:
         """Look at every file.

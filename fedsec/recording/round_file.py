@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from fedsec.errors import InputError
 from fedsec.files import digest, replacing
 from fedsec.recording.manifest import Listed
 
-__all__ = ["ClientId", "RoundContent", "file_name", "read_round", "write_round"]
+__all__ = ["ClientId", "RoundContent", "file_name", "read_notes", "read_round", "stacked", "write_round"]
 
 ClientId = int | str
 
 _NOTES = "fedsec recording"
-_SENT, _RECEIVED, _AFTER, _EXAMPLES = "sent/", "received/", "after/", "examples"
+_SENT, _RECEIVED, _AFTER = "sent/", "received/", "after/"
+_EXAMPLES, _WEIGHTS = "examples", "weights"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class RoundContent:
         sent: what the server had sent them, by name; nothing where it was not recorded.
         after: the global model that the server made of it, where that was told.
         examples: how many each client says it has; None where they did not.
+        weights: by which the loop's mean counts the clients, where these are not their examples.
         byzantine: those of the clients that are known to be, in simulations; None where nobody said.
         metrics: of the model after this round, where they were told.
         local: the clients' training in this round, where it differs from the recording's.
@@ -46,6 +48,7 @@ class RoundContent:
     sent: Mapping[str, Tensor] = field(default_factory=dict)
     after: Mapping[str, Tensor] = field(default_factory=dict)
     examples: Float64[Tensor, "clients"] | None = None
+    weights: Float64[Tensor, "clients"] | None = None
     byzantine: tuple[ClientId, ...] | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     local: Mapping[str, Any] = field(default_factory=dict)
@@ -61,8 +64,8 @@ def write_round(folder: Path, content: RoundContent) -> Listed:
     tensors = {_SENT + name: row for name, row in content.sent.items()}
     tensors |= {_RECEIVED + name: rows for name, rows in content.received.items()}
     tensors |= {_AFTER + name: row for name, row in content.after.items()}
-    if content.examples is not None:
-        tensors[_EXAMPLES] = content.examples
+    further = {_EXAMPLES: content.examples, _WEIGHTS: content.weights}
+    tensors |= {name: row for name, row in further.items() if row is not None}
     notes = {
         "round": content.number,
         "clients": list(content.clients),
@@ -101,24 +104,51 @@ def read_round(folder: Path, listed: Listed, *, verify: bool = True, sent_alone:
         raise InputError(f"{path}: was changed since it was written (its SHA-256 is not the manifest's)")
     try:
         with safe_open(path, "pt") as file:
-            notes = json.loads((file.metadata() or {})[_NOTES])
+            notes = _notes(file, listed)
             names = [name for name in file.keys() if name.startswith(_SENT) or not sent_alone]  # noqa: SIM118
             tensors = {name: file.get_tensor(name) for name in names}
-        if notes["round"] != listed.round or len(notes["clients"]) != listed.clients:
-            raise ValueError(f"it holds round {notes['round']} of {len(notes['clients'])} clients")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except _FOREIGN as error:
         raise InputError(f"{path}: is not what fedsec.record writes ({error})") from error
+    return replace(
+        notes,
+        received=_part(tensors, _RECEIVED),
+        sent=_part(tensors, _SENT),
+        after=_part(tensors, _AFTER),
+        examples=tensors.get(_EXAMPLES),
+        weights=tensors.get(_WEIGHTS),
+    )
+
+
+def read_notes(folder: Path, listed: Listed) -> RoundContent:
+    """What was said of a round, without its tensors, unverified.
+
+    Raises:
+        InputError: the file is missing or no such file; names it.
+    """
+    path = folder / listed.file
+    try:
+        with safe_open(path, "pt") as file:
+            return _notes(file, listed)
+    except _FOREIGN as error:
+        raise InputError(f"{path}: is missing, or not what fedsec.record writes ({error})") from error
+
+
+_FOREIGN = (SafetensorError, OSError, KeyError, TypeError, ValueError)
+"""What reading a file raises that is something else."""
+
+
+def _notes(file: Any, listed: Listed) -> RoundContent:
+    notes = json.loads((file.metadata() or {})[_NOTES])
+    if notes["round"] != listed.round or len(notes["clients"]) != listed.clients:
+        raise ValueError(f"it holds round {notes['round']} of {len(notes['clients'])} clients")
     byzantine = notes["byzantine"]
     return RoundContent(
         listed.round,
         tuple(notes["clients"]),
-        _part(tensors, _RECEIVED),
-        _part(tensors, _SENT),
-        _part(tensors, _AFTER),
-        tensors.get(_EXAMPLES),
-        None if byzantine is None else tuple(byzantine),
-        notes["metrics"],
-        notes["local"],
+        {},
+        byzantine=None if byzantine is None else tuple(byzantine),
+        metrics=notes["metrics"],
+        local=notes["local"],
     )
 
 
