@@ -28,6 +28,7 @@ from fedsec.attacks.inverting_gradients import InvertingGradients
 from fedsec.attacks.ipm import IPM
 from fedsec.attacks.label_flip import LabelFlip
 from fedsec.attacks.labels import Labels
+from fedsec.attacks.local_search import LocalSearch, search_local
 from fedsec.attacks.logit_poison import LogitPoison
 from fedsec.attacks.mimic import Mimic
 from fedsec.attacks.min_max import MinMax
@@ -73,6 +74,7 @@ __all__ = [
     "InvertingGradients",
     "LabelFlip",
     "Labels",
+    "LocalSearch",
     "LogitPoison",
     "Mimic",
     "MinMax",
@@ -87,6 +89,7 @@ __all__ = [
     "TargetShift",
     "WorstCase",
     "ZeroUpdate",
+    "search_local",
     "worst_case",
 ]
 

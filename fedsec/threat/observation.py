@@ -25,6 +25,7 @@ from fedsec.threat.observed.received import (
     parameters_and_buffers,
 )
 from fedsec.threat.observed.sent_statistics import sent_statistics
+from fedsec.threat.observed.state_pair import StatePair
 
 __all__ = ["Observation"]
 
@@ -213,6 +214,70 @@ class Observation:
                 buffers_before=before,
             )
         return cls(model, update, shape, num_classes, batch_size, local=local, **known)  # type: ignore[arg-type]
+
+    @classmethod
+    def of_state_dicts(
+        cls,
+        before: Mapping[str, Any],
+        after: Mapping[str, Any],
+        *,
+        model: nn.Module,
+        local: LocalSteps | None,
+        input_shape: Sequence[int],
+        num_classes: int,
+        batch_size: int,
+        **known: Any,
+    ) -> "Observation":
+        """From what a server sent and what a client sent back, as any framework stores them.
+
+        Buffers count as what the client sent: running statistics give away the batch's own, and put the layers that
+        they moved in into train mode. Where nobody knows how the client trained, its update is read as one step of
+        unknown length: attacks compare directions alone, and labels are counted by the classes that are absent. That
+        is exact after one plain step, and a first approximation after several; `fedsec.attacks.search_local` tries
+        what is likely.
+
+        Args:
+            before: the state dict that was sent; tensors or arrays by name.
+            after: the client's, after training; without buffers if it keeps them.
+            model: their architecture, on the device to compute on; left as it is. Its frozen parameters are left out.
+            local: the client's training; None where it is not known.
+            input_shape: see `Observation`, as `num_classes` and `batch_size`.
+            num_classes: number of logits.
+            batch_size: images of the client.
+            known: the other fields of `Observation`.
+
+        Raises:
+            InputError: the parts do not go together, or the two states do not differ.
+        """
+        pair = StatePair.of(model, before, after)
+        remarks, steps = list(pair.remarks), pair.counted_steps
+        counted = f"normalization layers counted {steps} batches"
+        if local is None:
+            if known.get("distortion") is not None:
+                raise InputError("Observation: a known distortion has the units of a known training; expected local")
+            known["distortion"] = Distortion(rescaled=True)
+            remarks.append(
+                "how the client trained is not known: its update is read as one step of unknown length, and labels are "
+                "counted by the classes that are absent"
+            )
+            if steps is not None:
+                remarks.append(counted)
+        elif steps not in (None, local.steps):
+            remarks.append(f"{counted}, and the client is said to take {local.steps}")
+        shape = tuple(map(int, input_shape))
+        if pair.buffers_after and known.get("statistics") is None and (local is not None or steps is not None):
+            known["statistics"] = sent_statistics(
+                pair.model,
+                pair.buffers_after,
+                input_shape=shape,  # type: ignore[arg-type]
+                batch_size=batch_size if local is None else min(local.batch_size or batch_size, batch_size),
+                steps=steps or (1 if local is None else local.steps),  # what was counted rather than what was said
+                buffers_before=pair.buffers_before,
+            )
+        update = pair.difference if local is not None else pair.direction()
+        seen = cls(pair.model, update, shape, num_classes, batch_size, local=local, **known)  # type: ignore[arg-type]
+        object.__setattr__(seen, "remarks", (*seen.remarks, *remarks))
+        return seen
 
     @property
     def device(self) -> torch.device:

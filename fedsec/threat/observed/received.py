@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from fedsec.errors import InputError
 from fedsec.threat.observed.private_model import WRAPPERS
 
-__all__ = ["checked_labels", "checked_statistics", "checked_update", "named", "parameters_and_buffers"]
+__all__ = ["bare", "checked_labels", "checked_statistics", "checked_update", "named", "parameters_and_buffers"]
 
 _NEAR = 0.2
 """An update this near to a parameter, relative to its length, is the parameter itself."""
@@ -30,8 +30,8 @@ def named(model: nn.Module, gradient: Iterable[Tensor]) -> dict[str, Tensor]:
 
 def parameters_and_buffers(model: nn.Module, difference: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A state's difference, apart: what is of parameters (or unknown), and what is of buffers."""
-    buffers = {_bare(name) for name, _ in model.named_buffers()}
-    rows = {_bare(name): row for name, row in difference.items()}
+    buffers = {bare(name) for name, _ in model.named_buffers()}
+    rows = {bare(name): row for name, row in difference.items()}
     update = {name: row for name, row in rows.items() if name not in buffers}
     return update, {name: torch.as_tensor(row).double() for name, row in rows.items() if name in buffers}
 
@@ -47,13 +47,13 @@ def checked_update(model: nn.Module, update: Mapping[str, Any]) -> dict[str, Ten
     _check_names(model, names, update)
     checked = {}
     for key, values in update.items():
-        name = names.get(key, names.get(_bare(key), key))
+        name = names.get(key, names.get(bare(key), key))
         checked[name] = _checked_row(key, values, parameters[name])
     _check_difference(parameters, checked)
     return checked
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
     """A parameter's name without what DataParallel and torch.compile put before it."""
     while name.startswith(WRAPPERS):
         name = name.removeprefix(WRAPPERS[0]).removeprefix(WRAPPERS[1])
@@ -61,11 +61,11 @@ def _bare(name: str) -> str:
 
 
 def _check_names(model: nn.Module, names: Mapping[str, str], update: Mapping[str, Any]) -> None:
-    unknown = [name for name in update if name not in names and _bare(name) not in names]
+    unknown = [name for name in update if name not in names and bare(name) not in names]
     if not unknown:
         return
     buffers = {name for name, _ in model.named_buffers()}
-    sent = [name for name in unknown if _bare(name) in buffers]
+    sent = [name for name in unknown if bare(name) in buffers]
     if sent:
         raise InputError(
             f"Observation: the update names {sent[0]!r}, a buffer of the model and no parameter; leave out "
