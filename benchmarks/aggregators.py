@@ -63,7 +63,15 @@ def main() -> None:
 
 def interpreter() -> str:
     """The environment's Python, with ByzFL and the version of PyTorch that fedsec itself has here."""
-    wanted = [f"torch=={version('torch').partition('+')[0]}", "numpy", "jaxtyping", "scikit-learn", BYZFL]
+    wanted = [
+        f"torch=={version('torch').partition('+')[0]}",
+        "numpy",
+        "jaxtyping",
+        "scikit-learn",
+        "platformdirs",
+        "filelock",
+        BYZFL,
+    ]
     python, marker = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "requirements.txt"
     if not marker.exists() or marker.read_text().split() != wanted:
         subprocess.run(["uv", "venv", "--clear", "--python", sys.executable, str(ENVIRONMENT)], check=True)

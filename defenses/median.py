@@ -21,8 +21,10 @@ class Median(CoordinateRule):
     coordinate at most between the quantiles 1/2 - s and 1/2 + s of all: with 0.6% of the weight, hardly at all.
 
     Args:
-        compile: fuse everything into one kernel with `torch.compile`: the same result, faster for up
-            to some 30 clients, at the price of compiling once for each number of clients. Not for `weighted`.
+        compile: fuse everything into one loop: the same result to the last bit, several times as fast for up to 64
+            clients on a CPU. A kernel for each number of clients is built once, in the background and some twenty
+            seconds of a C++ compiler; until it is there, and where there is no compiler, rows go the ordinary way. It
+            is kept in the user's cache, from which it is loaded in milliseconds. Not for `weighted`.
         weighted: the clients' weights count: the midpoint of the smallest value such that the values up to it have half
             of the weight, and of the largest such that the values from it on have. Weights then must be known by the
             server, such as from a contract of the sites: a client that states its own number of examples chooses its
@@ -39,7 +41,7 @@ class Median(CoordinateRule):
     def __init__(self, compile: bool = False, weighted: bool = False) -> None:
         if compile and weighted:
             raise InputError("Median: there is no compiled kernel that counts by weight; expected compile or weighted")
-        self.all_columns_at_once, self.uses_weights = compile, weighted
+        self.compile, self.uses_weights = compile, weighted
 
     def max_rejected(self, num_clients: int) -> int:
         """The largest minority; by weight, as many as have less than half of it."""
@@ -54,11 +56,9 @@ class Median(CoordinateRule):
     ) -> Float[Tensor, "columns"]:
         if self.uses_weights and not cohort.equal_weights:
             return weighted_median(chunk, cohort.weights, scratch)
-        clients = len(chunk)
-        trim = (clients - 1) // 2
-        if self.all_columns_at_once:
-            return compiled_middle_mean(clients, trim, chunk.dtype)(chunk)
-        return middle_mean(chunk, trim, scratch)
+        trim = (len(chunk) - 1) // 2
+        compiled = compiled_middle_mean(chunk, trim) if self.compile else None
+        return middle_mean(chunk, trim, scratch) if compiled is None else compiled
 
     def share(
         self, chunk: Float[Tensor, "clients columns"], cohort: Cohort, scratch: Scratch

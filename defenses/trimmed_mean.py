@@ -29,8 +29,10 @@ class TrimmedMean(CoordinateRule):
         trim_per_side: the fraction of the clients to trim at *each* end, in [0, 0.5): b = floor(fraction * n);
             `weighted`, the very fraction of the weight.
         num_trimmed_per_side: b itself; give one of the two. `weighted`, the weight that b clients have on average.
-        compile: fuse everything into one kernel with `torch.compile`: the same result, faster for up
-            to some 30 clients, at the price of compiling once for each number of clients. Not for `weighted`.
+        compile: fuse everything into one loop: the same result to the last bit, several times as fast for up to 64
+            clients on a CPU. A kernel for each number of clients is built once, in the background and some twenty
+            seconds of a C++ compiler; until it is there, and where there is no compiler, rows go the ordinary way. It
+            is kept in the user's cache, from which it is loaded in milliseconds. Not for `weighted`.
         weighted: the clients' weights count. They then must be known by the server, such as from a contract of the
             sites: a client that states its own number of examples chooses its weight.
 
@@ -63,7 +65,7 @@ class TrimmedMean(CoordinateRule):
             raise InputError(f"num_trimmed_per_side must not be negative, but is {num_trimmed_per_side}")
         self.trim_per_side = trim_per_side
         self.num_trimmed_per_side = num_trimmed_per_side
-        self.all_columns_at_once, self.uses_weights = compile, weighted
+        self.compile, self.uses_weights = compile, weighted
 
     def max_rejected(self, num_clients: int) -> int:
         """The number trimmed at each end; by weight, as many as have no more than the trimmed share of it."""
@@ -96,9 +98,9 @@ class TrimmedMean(CoordinateRule):
     ) -> Float[Tensor, "columns"]:
         if self._by_weight(cohort):
             return weighted_trimmed_mean(chunk, cohort.weights, self._rest(cohort), scratch)
-        if self.all_columns_at_once:
-            return compiled_middle_mean(len(chunk), self._trim(cohort), chunk.dtype)(chunk)
-        return middle_mean(chunk, self._trim(cohort), scratch)
+        trim = self._trim(cohort)
+        compiled = compiled_middle_mean(chunk, trim) if self.compile else None
+        return middle_mean(chunk, trim, scratch) if compiled is None else compiled
 
     def share(
         self, chunk: Float[Tensor, "clients columns"], cohort: Cohort, scratch: Scratch

@@ -5,9 +5,10 @@ from fedsec.defense.cohort import Aggregate, Cohort, RoundContext, check_majorit
 from fedsec.defense.coordinate import CoordinateRule
 from fedsec.defense.gram import GramRule, PreAggregator
 from fedsec.defense.gram_matrix import Gram
+from fedsec.defense.kernels import compiled_middle_mean
 from fedsec.defense.knowledge import KnowledgeDefense
 from fedsec.defense.local import LocalDefense
-from fedsec.defense.order_statistics import Scratch, compiled_middle_mean, middle_mean, middle_share, weighted_sum
+from fedsec.defense.order_statistics import Scratch, middle_mean, middle_share, weighted_sum
 from fedsec.defense.pipeline import Pipeline
 from fedsec.defense.private_aggregation import PrivateAggregator
 from fedsec.defense.ranks import near_median_mean, near_median_share

@@ -21,12 +21,8 @@ class CoordinateRule(Aggregator):
     A subclass reduces one chunk of columns. Chunks fit the processor's cache, and on the CPU a few
     threads (`torch.get_num_threads()`, at most four) work on different chunks. Where the chunks end
     depends on the shape only, so the result does not depend on the number of threads.
-
-    Attributes:
-        all_columns_at_once: give `reduce` the whole matrix, for a kernel that does its own splitting.
     """
 
-    all_columns_at_once: bool = False
     sees_mixtures = True
 
     @abstractmethod
@@ -53,8 +49,6 @@ class CoordinateRule(Aggregator):
     @final
     def combine(self, cohort: Cohort) -> Float[Tensor, "parameters"]:
         updates = cohort.updates
-        if self.all_columns_at_once:
-            return self.reduce(cohort.rows(slice(None)), cohort, Scratch())
         vector = torch.empty(updates.shape[1], dtype=updates.dtype, device=updates.device)
 
         def reduce(columns: slice, index: int, scratch: Scratch) -> None:

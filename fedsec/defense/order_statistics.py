@@ -1,7 +1,6 @@
 """Trimmed means of the columns of a chunk, and whose values they are made of."""
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Float64, Shaped
@@ -50,29 +49,7 @@ def middle_mean(chunk: Float[Tensor, "clients columns"], trim: int, scratch: Scr
     network = selection_network(chunk.shape[0], trim)
     middle = network(chunk.unbind(0), scratch.rows("network", network.num_buffers, chunk))
     (total,) = scratch.rows("total", 1, chunk, accumulator_dtype(chunk.dtype))
-    return _mean(middle, total.zero_(), chunk.dtype, in_place=True)
-
-
-@lru_cache(maxsize=32)
-def compiled_middle_mean(clients: int, trim: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """`middle_mean` for one number of rows as a single fused kernel made by `torch.compile`.
-
-    The first call compiles (seconds to a minute; PyTorch keeps the kernel on disk) and, on CPU, needs
-    a C++ compiler. The results are the same to the last bit.
-    """
-    network = selection_network(clients, trim)
-
-    class Fused(torch.nn.Module):
-        def forward(self, chunk: Tensor) -> Tensor:
-            rows = [chunk[client] for client in range(clients)]
-            middle = network(rows, [None] * network.num_buffers)
-            total = torch.zeros_like(rows[0], dtype=accumulator_dtype(dtype))
-            return _mean(middle, total, dtype, in_place=False)
-
-    # Traced first, because Dynamo's cache and its limit on recompilations belong to a code object:
-    # a traced module has its own, while all instances of `forward` would share one.
-    compiled: Callable[[Tensor], Tensor] = torch.compile(torch.fx.symbolic_trace(Fused()), dynamic=True)
-    return compiled
+    return mean_of_rows(middle, total.zero_(), chunk.dtype, in_place=True)
 
 
 def weighted_sum(
@@ -171,7 +148,8 @@ def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype.itemsize < 4 else dtype
 
 
-def _mean(rows: Sequence[Tensor], total: Tensor, dtype: torch.dtype, in_place: bool) -> Tensor:
+def mean_of_rows(rows: Sequence[Tensor], total: Tensor, dtype: torch.dtype, in_place: bool) -> Tensor:
+    """The mean of some rows in `dtype`, added up in the order given onto zeros, in place or not."""
     # A power of two scales exactly: the sum cannot overflow, and nothing is lost.
     scale = 2.0 ** -(len(rows) - 1).bit_length()
     for row in rows:

@@ -1,6 +1,5 @@
 """What every aggregator inherits: the checks, the gate, the weights, chunks and threads."""
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -242,16 +241,6 @@ def test_gradients_inference_mode_and_strides(threads: None) -> None:
             made_inside = updates.clone()
         assert torch.equal(inside.vector, expected)
         assert torch.equal(rule(made_inside), expected)
-
-
-@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
-@pytest.mark.filterwarnings("default")
-def test_compiled_rules_give_the_same_bits() -> None:
-    updates = normal(5, 1001) * 100
-    rule, compiled = TrimmedMean(num_trimmed_per_side=1), TrimmedMean(num_trimmed_per_side=1, compile=True)
-    for matrix in (updates, updates[:, :64]):
-        assert torch.equal(rule(matrix), compiled(matrix))
-        assert torch.equal(rule.aggregate(matrix).influence, compiled.aggregate(matrix).influence)
 
 
 @settings(deadline=None, max_examples=60)
