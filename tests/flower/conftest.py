@@ -1,0 +1,72 @@
+"""A Flower server and its nodes without a network: messages made by hand, and a grid that only knows node ids."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+pytest.importorskip("flwr", reason="Flower is not installed: pip install 'fedsec[flower]'")
+
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+
+class FakeGrid:
+    """Knows which nodes are connected, and sends nothing."""
+
+    def __init__(self, nodes: Sequence[int]) -> None:
+        self.nodes = list(nodes)
+
+    def get_node_ids(self) -> list[int]:
+        return self.nodes
+
+
+class ByHand:
+    """A server's round, message by message."""
+
+    nodes = (2**64 - 5, 7, 1_000_000_007, 11, 13)
+    """Ids as Flower draws them, of 64 bits without a sign; sorted the first one is the last."""
+
+    def model(self, norm: bool = True) -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4) if norm else nn.ReLU(), nn.Linear(4, 2))
+
+    def configured(
+        self, strategy: Any, state: Mapping[str, Tensor], nodes: Sequence[int] = nodes, number: int = 1
+    ) -> dict[int, Message]:
+        """A round's messages by node id."""
+        grid: Any = FakeGrid(nodes)
+        messages = strategy.configure_train(number, ArrayRecord(dict(state)), ConfigRecord(), grid)
+        return {message.metadata.dst_node_id: message for message in messages}
+
+    def answer(self, message: Message, state: Mapping[str, Any], num_examples: Any = 10, **metrics: Any) -> Message:
+        """What a node replies."""
+        records = {
+            "arrays": ArrayRecord(dict(state)),
+            "metrics": MetricRecord({"num-examples": num_examples, **metrics}),
+        }
+        return Message(RecordDict(records), reply_to=message)
+
+    def failure(self, message: Message, reason: str) -> Message:
+        return Message(Error(code=0, reason=reason), reply_to=message)
+
+    def shifted(self, state: Mapping[str, Tensor], by: float) -> dict[str, Tensor]:
+        """The model, moved by a number everywhere; counters by one."""
+        return {name: value + by if value.is_floating_point() else value + 1 for name, value in state.items()}
+
+    def play(self, strategy: Any, state: Mapping[str, Tensor], moves: Mapping[int, float], number: int = 1) -> Any:
+        """One round in which each node moves its model by a number; gives the next model by name, and the metrics."""
+        messages = self.configured(strategy, state, tuple(moves), number)
+        replies = [self.answer(messages[node], self.shifted(state, by)) for node, by in moves.items()]
+        arrays, metrics = strategy.aggregate_train(number, replies)
+        return (None if arrays is None else dict(arrays.to_torch_state_dict())), metrics
+
+
+@pytest.fixture
+def flower() -> Iterator[ByHand]:
+    """Messages by hand, sent by a task of a run, as Flower tells its processes at their start."""
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+    yield ByHand()
+    TaskIdentity._task_id = TaskIdentity._run_id = TaskIdentity._node_id = None
