@@ -57,6 +57,7 @@ class ALIE(UpdatePoisoning):
         if z == "auto" and knowledge == "own":
             raise InputError("ALIE: z auto tries the server's rule on everybody's rows; expected knowledge omniscient")
         self.z, self.knowledge, self.scatter, self.knows_defense = z, knowledge, scatter, z == "auto"
+        self.by_columns = scatter == 0 and not self.knows_defense
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         benign = view.benign

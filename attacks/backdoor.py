@@ -30,6 +30,7 @@ class Backdoor(BackdoorPoisoning, PatternAttack):
     Reference: Gu et al. 2017, arXiv:1708.06733; Chen et al. 2017, arXiv:1712.05526
     """
 
+    by_columns = True
     boost: float = 1.0
 
     def __post_init__(self) -> None:

@@ -34,6 +34,7 @@ class BitFlip(UpdatePoisoning):
     """
 
     knowledge = "own"
+    by_columns = True
 
     def __init__(self, bits: Sequence[int] = (32,)) -> None:
         if not bits or not all(1 <= bit <= 32 for bit in bits) or len(set(bits)) < len(bits):

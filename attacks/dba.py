@@ -39,6 +39,7 @@ class DBA(BackdoorPoisoning):
     Reference: Xie, Huang, Chen, Li, ICLR 2020
     """
 
+    by_columns = True
     divided: ClassVar[bool] = True
 
     parts: int = 4

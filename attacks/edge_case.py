@@ -43,6 +43,7 @@ class EdgeCase(DataPoisoning, UpdatePoisoning):
 
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
     knowledge = "own"
+    by_columns = True
 
     def __init__(
         self,

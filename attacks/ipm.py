@@ -44,7 +44,7 @@ class IPM(UpdatePoisoning):
         check_scatter("IPM", scatter)
         if not (isfinite(epsilon) and epsilon > 0):
             raise InputError(f"IPM: epsilon must be positive and finite, not {epsilon}")
-        self.epsilon, self.knowledge, self.scatter = epsilon, knowledge, scatter
+        self.epsilon, self.knowledge, self.scatter, self.by_columns = epsilon, knowledge, scatter, scatter == 0
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         spread = Spread(view.benign)

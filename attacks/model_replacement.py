@@ -51,6 +51,7 @@ class ModelReplacement(BackdoorPoisoning, PatternAttack):
             raise InputError(f"ModelReplacement: stealth must be finite and not negative, not {self.stealth}")
         # Else the honest training of the poisoned data is all that it needs.
         self.trains = self.stealth > 0 or self.epochs is not None or self.lr is not None
+        self.by_columns = not self.trains and self.max_norm is None
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         gamma = 1 / sum(view.leverage) if self.gamma is None else self.gamma

@@ -28,6 +28,7 @@ class SignFlip(UpdatePoisoning):
     """
 
     knowledge = "own"
+    by_columns = True
 
     def __init__(self, scale: float = 1.0) -> None:
         if not (isfinite(scale) and scale > 0):

@@ -18,6 +18,7 @@ class ZeroUpdate(UpdatePoisoning):
     """
 
     knowledge = "own"
+    by_columns = True
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         return torch.zeros_like(view.own)

@@ -2,12 +2,16 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fedsec.defense.shards import ColumnShards, lost_rows
 from fedsec.errors import InputError
 from fedsec.federation.user_privacy import tagged, untagged
 from fedsec.seeds import Streams
@@ -89,6 +93,56 @@ class Forgery:
                 received = {name: rows.masked_fill(lost[:, None], torch.nan) for name, rows in received.items()}
         return received
 
+    def on_shards(
+        self,
+        shards: ColumnShards,
+        clients: Sequence[int],
+        byzantine: Sequence[int],
+        parameters: Float[Tensor, "parameters"],
+        round_number: int,
+        leverage: Sequence[float],
+    ) -> ColumnShards:
+        """What the server receives of updates whose columns lie in several pieces, forged where they lie.
+
+        Args:
+            shards: what was sent; used up.
+            clients: as for a call, like the others.
+            byzantine: places of the Byzantine ones in the rows.
+            parameters: that the server broadcast.
+            round_number: from 1.
+            leverage: of each client's row.
+
+        Raises:
+            InputError: the attack looks at whole rows.
+        """
+        self.report, self.examples = {}, None
+        attack = self._attacks.get("update")
+        if attack is None or not byzantine:
+            return shards
+        if not attack.by_columns:
+            raise InputError(f"attack: {type(attack).__name__} looks at whole updates; expected one matrix, not shards")
+        try:
+            attack.check_clients(shards.num_rows, len(byzantine))
+        except InputError as error:
+            self.report = {"remark": str(error)}
+            return shards
+        lost = lost_rows(shards)
+        if lost:  # in one piece a row may look finite that is not
+            shards = shards.changed(partial(_all_lost, rows=lost))
+        honest = [place for place in range(shards.num_rows) if place not in {*byzantine}]
+        scene = _Scene(
+            list(byzantine),
+            [] if attack.knowledge == "own" else honest,
+            shards.num_rows,
+            round_number,
+            self._streams.torch("attack", "round", round_number),
+            tuple(clients),
+            tuple(leverage),
+        )
+        pieces = shards.split(parameters)
+        self.report = shards.map(partial(_reported, attack=attack, scene=scene), pieces)[0]
+        return shards.changed(partial(_forged, attack=attack, scene=scene), pieces)
+
     def remember(self, aggregates: Mapping[str, Float[Tensor, "parameters"]]) -> None:
         """Note what the server made of a round's rows, for attacks that look at it in the next one."""
         if any(attack.needs_last_aggregate for attack in self._attacks.values()):
@@ -142,23 +196,69 @@ class Forgery:
         if attack.knows_defense and defense is None:
             return rows
         machines = tuple(self._equip([clients[place] for place in places], round_number)) if attack.trains else ()
-        view = AttackerView(
-            own=rows[places],
-            honest=rows[honest],
-            parameters=parameters,
-            num_clients=len(rows),
-            num_byzantine=len(places),
-            round=round_number,
-            generator=generator,
-            defense=defense,
-            clients=tuple(clients[place] for place in honest),
-            last_aggregate=self._last.get(name),
-            machines=machines,
-            leverage=tuple(leverage[place] for place in places),
-        )
+        scene = _Scene(places, honest, len(rows), round_number, generator, tuple(clients), tuple(leverage))
+        last = self._last.get(name)
+        view = scene.view(rows, parameters, defense=defense, last_aggregate=last, machines=machines)
         received = rows.clone()
         received[places] = attack.craft(view)
         if name == "update":
             self.report = view.report
             self.examples = fmean(machine.examples for machine in machines) if machines else None
         return received
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """What an attacker is told of a round beside numbers.
+
+    Attributes:
+        places: of the Byzantine clients in the rows.
+        honest: of the honest ones that the attacker sees.
+        num_clients: of the round.
+        round: its number.
+        generator: the attacker's.
+        clients: ids, in the order of the rows.
+        leverage: likewise.
+    """
+
+    places: list[int]
+    honest: list[int]
+    num_clients: int
+    round: int
+    generator: torch.Generator
+    clients: tuple[int, ...]
+    leverage: tuple[float, ...]
+
+    def view(self, rows: Tensor, parameters: Tensor, **more: Any) -> AttackerView:
+        """Of these rows, and the same columns of the model."""
+        return AttackerView(
+            own=rows[self.places],
+            honest=rows[self.honest],
+            parameters=parameters,
+            num_clients=self.num_clients,
+            num_byzantine=len(self.places),
+            round=self.round,
+            generator=self.generator,
+            clients=tuple(self.clients[place] for place in self.honest),
+            leverage=tuple(self.leverage[place] for place in self.places),
+            **more,
+        )
+
+
+def _forged(piece: Tensor, parameters: Tensor, attack: UpdatePoisoning, scene: _Scene) -> Tensor:
+    received = piece.clone()
+    received[scene.places] = attack.craft(scene.view(piece, parameters.to(piece)))
+    return received
+
+
+def _reported(piece: Tensor, parameters: Tensor, attack: UpdatePoisoning, scene: _Scene) -> dict[str, float | str]:
+    """What the attack has to say, which does not depend on the columns: a single one will do."""
+    view = scene.view(piece[:, :1], parameters[:1].to(piece))
+    attack.craft(view)
+    return view.report
+
+
+def _all_lost(piece: Tensor, rows: Sequence[int]) -> Tensor:
+    lost = piece.clone()
+    lost[list(rows)] = torch.nan
+    return lost

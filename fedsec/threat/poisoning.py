@@ -175,6 +175,9 @@ class UpdatePoisoning(ByzantineAttack):
         trains: whether it trains on the Byzantine clients' machines, likewise; it then forges updates only, and nothing
             that clients send beside them.
         forges: whether there is anything to replace: an attack on data whose updates are sent as they are says no.
+        by_columns: whether any columns of its rows follow from the same columns of what it sees, from nothing drawn and
+            nothing remembered, and its report from no numbers at all: rows whose columns lie on several machines can
+            then be forged piece by piece. Of rows that are not finite it is shown NaN alone.
 
     An attack that remembers says so by `state` and `restore`, which checkpoints use; it must not remember elsewhere.
     """
@@ -186,6 +189,7 @@ class UpdatePoisoning(ByzantineAttack):
     needs_last_aggregate: ClassVar[bool] = False
     trains: bool = False
     forges: bool = True
+    by_columns: bool = False
 
     @final
     def craft(

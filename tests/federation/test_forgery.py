@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from fedsec.attacks import ATTACKS, Fang, Mimic
+from fedsec.attacks import ALIE, ATTACKS, IPM, Backdoor, EdgeCase, Fang, Mimic, ModelReplacement, NaN
+from fedsec.defense.shards import LocalShards
 from fedsec.defense.trial import CallableTrial
+from fedsec.errors import InputError
 from fedsec.federation.forgery import Forgery
 from fedsec.seeds import Streams
 from fedsec.threat import AttackerMachine, DataPoisoning, DefenseTrial, UpdatePoisoning
@@ -76,3 +78,47 @@ def test_an_attack_that_can_do_nothing_in_a_round_is_honest_in_it_and_says_so() 
     }
     play(forgery, 2)
     assert "lambda" in forgery.report
+
+
+BY_COLUMNS = [
+    *(name for name in ON_UPDATES if getattr(ATTACKS[name](), "by_columns", False)),  # type: ignore[operator]
+    "model_replacement",
+]
+
+
+def test_who_forges_any_columns() -> None:
+    coordinates = {"alie", "bit_flip", "infinity", "ipm", "nan", "sign_flip", "zero"}
+    assert {*BY_COLUMNS} == coordinates | {"model_replacement"}
+    assert not ALIE("auto").by_columns
+    assert not IPM(scatter=0.1).by_columns
+    assert not NaN(num_values=1).by_columns
+    assert not ModelReplacement(max_norm=1.0).by_columns
+    assert EdgeCase(1, 2, boost=2.0).by_columns
+    assert Backdoor(boost=2.0).by_columns
+
+
+@pytest.mark.parametrize("name", BY_COLUMNS)
+@pytest.mark.parametrize("lost", [[], [3], [3, 5]])
+def test_pieces_are_forged_as_whole_rows_are(name: str, lost: list[int]) -> None:
+    rows = torch.randn(9, 6, generator=torch.Generator().manual_seed(4))
+    rows[lost, 5] = torch.nan
+    whole, cut = (Forgery(ATTACKS[name](), ("update",), Streams(0), nobody) for _ in range(2))  # type: ignore[operator]
+    expected = whole({"update": rows}, CLIENTS, [2, 5], torch.ones(6), 2, trial, [0.1, 0.2, 0.3] * 3)["update"]
+    pieces = LocalShards([rows[:, :2], rows[:, 2:]])
+    forged = cut.on_shards(pieces, CLIENTS, [2, 5], torch.ones(6), 2, [0.1, 0.2, 0.3] * 3)
+    assert isinstance(forged, LocalShards)
+    received = torch.cat(forged.pieces, dim=1)
+    finite = expected.isfinite().all(1)
+    assert torch.equal(received.isfinite().all(1), finite)
+    assert torch.equal(received[finite], expected[finite])
+    assert cut.report == whole.report
+    assert torch.equal(torch.cat(pieces.pieces, dim=1).nan_to_num(7), rows.nan_to_num(7))
+
+
+def test_who_looks_at_whole_updates_is_refused_pieces_of_them() -> None:
+    rows = torch.randn(9, 6)
+    forgery = Forgery(Mimic(), ("update",), Streams(0), nobody)
+    with pytest.raises(InputError, match="Mimic looks at whole updates; expected one matrix, not shards"):
+        forgery.on_shards(LocalShards([rows]), CLIENTS, [2, 5], torch.ones(6), 2, [1 / 9] * 9)
+    shards = LocalShards([rows])
+    assert forgery.on_shards(shards, CLIENTS, [], torch.ones(6), 2, [1 / 9] * 9) is shards
