@@ -36,12 +36,6 @@ from fedsec.privacy.private_training import GradSampleMode, PrivateTraining
 from fedsec.randomness import preserved, seeded
 from fedsec.tasks import Classification, Task
 
-CPU_CHUNK_BYTES = 12 * 2**20
-"""Working set of one CPU chunk. Measured with the CNN at batch 20: best from 8 to 24 MiB (7 clients), and at batch 300
-(one client alone) the plain loop wins, to which a chunk of one falls back."""
-LARGEST_MEMORY = 2.0**20
-"""GiB that somebody may say a chunk has: more than any machine."""
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -64,6 +58,8 @@ class CohortTrainer:
         task: what clients learn; by default classification.
 
     Attributes:
+        at_once: how many clients train together, where they are a part of a cohort that is cut so; None: as many as
+            `chunk_size` says.
         compute: the same, with its memory format decided.
         layout: of the trainable parameters.
         trial: what one step on a copy of the model told.
@@ -93,15 +89,14 @@ class CohortTrainer:
         self.task, self.cumulative = task or Classification(), cumulative
         self.layout = ParameterLayout.of(module)
         check_layers(module)
-        if memory_gib is not None and not 0 < memory_gib <= LARGEST_MEMORY:
-            raise InputError(f"engine: memory_gib must be positive and at most {LARGEST_MEMORY:g}, got {memory_gib}")
-        self.memory_bytes = None if memory_gib is None else int(memory_gib * 2**30)
+        self.at_once: int | None = None
+        self._memory_gib = memory.checked_gib(memory_gib)
         with preserved(data.device):
             self.compute = self._resolved(compute or Compute())
             self.trial = Trial.of(module, data, self.task, self.compute)
             self.statistics = self.trial.statistics
             self.used = ""
-            self._budget = self._plan_memory()
+            self._budget = memory.chunk_bytes(self._memory_gib, data.device)  # once, so that every round is cut alike
             room = 2 * self._fixed_bytes <= self._budget
             self.engine, self._problem = choose(
                 engine, self.trial, self.layout.size, room, data.device, self._why_not_vectorized
@@ -296,16 +291,22 @@ class CohortTrainer:
 
     def chunk_size(self, plans: Sequence[BatchPlan]) -> int:
         """How many of these clients train at once; 1 means the loop engine."""
-        if self.engine == "loop" or any(plan.noise is not None for plan in plans):
+        if self.at_once is not None:
+            return self.at_once
+        private = any(plan.noise is not None for plan in plans)
+        return 1 if private else self.chunk_of(len(plans), max(plan.examples.shape[1] for plan in plans))
+
+    def chunk_of(self, clients: int, batch: int) -> int:
+        """How many of so many clients train at once, at this batch size, where they do not train privately."""
+        if self.engine == "loop":
             return 1
-        batch: int = max(plan.examples.shape[1] for plan in plans)
         per_client = 2 * batch * self._bytes_per_example + self._fixed_bytes
         fit = max(1, self._budget // per_client)
         if self.engine == "vectorized":
             fit = max(2, fit)
         threads = self.threads if self.data.device.type == "cpu" else 1
-        turns = -(-len(plans) // (fit * threads))  # every thread gets as many chunks as the others
-        return max(1, -(-len(plans) // (turns * threads)))
+        turns = -(-clients // (fit * threads))  # every thread gets as many chunks as the others
+        return max(1, -(-clients // (turns * threads)))
 
     def _privately(self, private: PrivateTraining | None, plans: Sequence[BatchPlan]) -> PrivateMethod | None:
         """The method for private training, and the guards around it."""
@@ -379,15 +380,6 @@ class CohortTrainer:
     def _fixed_bytes(self) -> int:
         """What a stacked client takes whatever its batches: parameters, gradient and the optimizer's two."""
         return 16 * self.layout.size
-
-    def _plan_memory(self) -> int:
-        """Bytes for one chunk, decided once, so that every round is cut alike."""
-        if self.memory_bytes is not None:
-            return self.memory_bytes
-        if self.data.device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(self.data.device)
-            return int(free) // 2
-        return CPU_CHUNK_BYTES
 
     def _parallel(
         self, workers: "SimpleQueue[Any]", work: Callable[[Any, Item], Result], items: Sequence[Item]

@@ -57,6 +57,11 @@ class Forgery:
         self._last: dict[str, Tensor] = {}
         self.report: dict[str, float | str] = {}
 
+    @property
+    def whole_rows(self) -> str:
+        """The attack, where it looks at whole updates; nothing where any columns do, or nobody forges."""
+        return next((type(attack).__name__ for attack in self._attacks.values() if not attack.by_columns), "")
+
     def __call__(
         self,
         sent: Mapping[str, Float[Tensor, "clients parameters"]],

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.defense import Aggregate, Aggregator, AggregatorTrial, PrivateAggregator, RoundContext
+from fedsec.defense.shards import ColumnShards, lost_rows
 from fedsec.errors import AggregationError, InputError
 from fedsec.federation.broken_conditions import BrokenCondition, relaxed, withstands
 from fedsec.federation.user_privacy import aggregated, tagged, untagged
@@ -111,7 +112,7 @@ class ServerRules:
 
     def __call__(
         self,
-        received: Mapping[str, Float[Tensor, "clients parameters"]],
+        received: Mapping[str, Float[Tensor, "clients parameters"] | ColumnShards],
         weights: Float[Tensor, "clients"],
         generators: Mapping[str, torch.Generator | None],
         round_number: int,
@@ -122,7 +123,7 @@ class ServerRules:
         Where nothing that it received is finite, there is no aggregate but NaN: the model diverges.
 
         Args:
-            received: of each vector a row for each client.
+            received: of each vector a row for each client, or their columns in pieces.
             weights: of the clients, for rules that use them.
             generators: from `generators`.
             round_number: from 1.
@@ -138,17 +139,18 @@ class ServerRules:
             rule, context = self._rules[vector], self._context(clients, generators[vector])
             relax = bool(broken) and self.broken_condition == "relax"
             try:
-                with relaxed(rule, len(rows)) if relax else nullcontext():
+                with relaxed(rule, len(clients)) if relax else nullcontext():
                     aggregates[vector] = aggregated(rule, rows, weights, context)
             except AggregationError as error:
-                if bool(rows.isfinite().all(1).any()):
+                if _any_finite(rows):
                     raise AggregationError(f"round {round_number}, clients {list(clients)}: {error}") from error
-                nobody = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-                aggregates[vector] = Aggregate(torch.full_like(rows[0], torch.nan), nobody, tuple(range(len(rows))))
+                nobody = torch.zeros(len(clients), dtype=torch.float64, device=weights.device)
+                vanished = torch.full((sum(map(torch.Size.numel, self._shapes.values())),), torch.nan).to(weights)
+                aggregates[vector] = Aggregate(vanished, nobody, tuple(range(len(clients))))
             except InputError as error:  # fewer clients than the rule needs, by sampling or for lack of budget
                 raise InputError(f"round {round_number}, clients {list(clients)}: {error}") from error
-        if received["update"].is_cuda:
-            torch.cuda.synchronize(received["update"].device)
+        if weights.is_cuda:
+            torch.cuda.synchronize(weights.device)
         withstood = withstands(self._rules["update"], len(clients))
         return Verdict(aggregates, withstood, broken, time.perf_counter() - begun)
 
@@ -187,6 +189,12 @@ class ServerRules:
         """What rules may need to know of a round."""
         server = self.server_update
         return {"generator": generator, "clients": clients, "shapes": self._shapes, "server_update": server}
+
+
+def _any_finite(rows: Tensor | ColumnShards) -> bool:
+    if isinstance(rows, ColumnShards):
+        return len(lost_rows(rows)) < rows.num_rows
+    return bool(rows.isfinite().all(1).any())
 
 
 def _tag(vector: str) -> str:

@@ -1,15 +1,13 @@
 """The federation that exchanges updates: train, send, forge, aggregate, step, evaluate."""
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from statistics import fmean
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.data.datasets import Split
-from fedsec.defense import Aggregate, Aggregator, AggregatorTrial, PrivateAggregator
+from fedsec.defense import Aggregate, Aggregator, PrivateAggregator
 from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.batch_norm import NormStatistics
 from fedsec.engine.messages import LocalResult, Start
@@ -19,11 +17,13 @@ from fedsec.federation import guards
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, UpdateAlgorithm
 from fedsec.federation.broken_conditions import BrokenCondition
 from fedsec.federation.client_defenses import ClientDefenses
+from fedsec.federation.edge_cost import edge_cost
 from fedsec.federation.example_privacy import RunPrivacy
 from fedsec.federation.forgery import Forgery
 from fedsec.federation.global_model import GlobalModelLoop
 from fedsec.federation.machines import Machines
-from fedsec.federation.rounds import EdgeCost, RoundResult, Sampling, checked_state
+from fedsec.federation.rounds import RoundResult, Sampling, checked_state
+from fedsec.federation.row_exchange import RowExchange, WholeRows
 from fedsec.federation.server_data import ServerData
 from fedsec.federation.server_rules import ServerRules
 from fedsec.federation.threat import Threat, poison_data
@@ -66,7 +66,9 @@ class Federation(GlobalModelLoop):
         algorithm_state: all that the algorithm carries from round to round, the global model's parameters included.
         statistics: the global model's running statistics.
         client_statistics: each client's own, under `bn: local`.
+        costs: of the model: operations of an example.
         attackers: who is Byzantine in the round that is played, or was last.
+        exchange: where the rows of rounds are; by default in this process.
         observers: of what the server receives; training does not depend on them.
         received_statistics: while observers look, the running statistics that the round's clients sent beside their
             updates, a row each; None where they send none, and between rounds.
@@ -115,6 +117,7 @@ class Federation(GlobalModelLoop):
         self.algorithm, self.aggregator, self.num_classes, self.privacy = algorithm, aggregator, num_classes, privacy
         self.local_updates, self.server_data = local_updates or self.train, server_data
         self.observers: list[Observer] = []
+        self.exchange: RowExchange = WholeRows(self)
         self.received_statistics: Float[Tensor, "clients statistics"] | None = None
         guards.check(
             guards.RunDescription(
@@ -153,7 +156,7 @@ class Federation(GlobalModelLoop):
         self.forgery = Forgery(self.threat.attack, algorithm.sends, streams, machines)
         self.algorithm_state = algorithm.init(trainer.start(self.module).parameters, self.num_clients)
         self.worker_momentum = WorkerMomentum(algorithm.momentum, self.parameters, self.num_clients)
-        self._costs = module_costs(module, tuple(self.evaluator.images.shape[1:]))
+        self.costs = module_costs(module, tuple(self.evaluator.images.shape[1:]))
 
     @property
     def parameters(self) -> Float[Tensor, "parameters"]:
@@ -221,28 +224,15 @@ class Federation(GlobalModelLoop):
         if self.server_data is not None and self.rules.needs_server_update:
             start = Start(self.parameters, self.statistics)
             self.rules.server_update = self.server_data.update(self.algorithm_state, start, number)
-        trained = self.local_updates(self.start(clients), clients, number)
+        trained = self.exchange.trained(clients, number)
         # Before anything leaves a client: what goes wrong later does not take back what was sent.
         if self.privacy is not None:
             self.privacy.spend(clients, number, self.streams)
         if self.releases is not None:
             self.releases.spend()
-        updates = self.worker_momentum(trained.updates, clients)
-        sent = {"update": self.client_defenses(updates, clients, number, self.module), **trained.further}
         byzantine = [place for place, client in enumerate(clients) if client in self.attackers]
         coefficients = self._coefficients(clients)
-
-        def trial(vector: str, places: Sequence[int], generator: torch.Generator) -> AggregatorTrial | None:
-            return self.rules.trial(vector, generator, places=places, weights=coefficients, clients=clients)
-
-        leverage = (self.algorithm.server_lr * coefficients).tolist()
-        received = self.forgery(sent, clients, byzantine, self.parameters, number, trial, leverage)
-        if self.sends_statistics:
-            self.received_statistics = trained.statistics
-        for observer in self.observers:
-            observer(number, clients, received["update"])
-        self.received_statistics = None
-        verdict = self.rules(received, coefficients, drawn, number, clients)
+        verdict = self.exchange.judged(trained, clients, byzantine, coefficients, drawn, number)
         self.round = number
         aggregate = verdict.aggregates.get("update")
         if aggregate is not None:
@@ -261,13 +251,13 @@ class Federation(GlobalModelLoop):
             **self.measured(evaluation),
             dropped=tuple(_without(sampled, heard)),
             client_values=client_values,
-            cost=None if self.algorithm.pooled else self._cost(trained, clients, number),
+            cost=None if self.algorithm.pooled else edge_cost(self, trained, clients),
             spent=tuple(_without(heard, clients)),
             epsilon=self._epsilon(),
             user_epsilon=self._user_epsilon(),
             diverged=self.diverged,
             attack=dict(self.forgery.report),
-            attacker_flops=None if effort is None else effort * self._costs.training_flops,
+            attacker_flops=None if effort is None else effort * self.costs.training_flops,
             suspected=None if suspected is None else tuple(clients[i] for i in suspected),
             withstands=verdict.withstands,
             broken=verdict.broken,
@@ -353,6 +343,18 @@ class Federation(GlobalModelLoop):
             sizes[[client in self.attackers for client in clients]] *= self.threat.claimed_examples
         return sizes
 
+    def chunk_size(self, clients: Sequence[int]) -> int:
+        """How many of a round's clients train at once."""
+        local = self.algorithm.training
+        if local is None or local.private is not None:
+            return 1
+        return self.trainer.chunk_of(len(clients), max(map(local.batch_of, self.data.sizes(clients).tolist())))
+
+    def receive(self, parameters: Float[Tensor, "parameters"], statistics: Float[Tensor, "statistics"]) -> None:
+        """Take over the global model of a round that another process leads."""
+        self.parameters, self.statistics = parameters, statistics
+        self._load(statistics)
+
     def train(self, start: Start, clients: Sequence[int], round_number: int) -> LocalResult:
         """What a round's clients would send, honestly and undefended.
 
@@ -363,22 +365,6 @@ class Federation(GlobalModelLoop):
         """
         participants = Participants(clients, round_number, self.data, self.streams)
         return self.algorithm.work(self.algorithm_state, participants).perform(self.trainer, start, clients)
-
-    def _cost(self, result: LocalResult, clients: Sequence[int], round_number: int) -> EdgeCost:
-        number = self.parameters.element_size()
-        statistics = self.statistics.numel() if self.sends_statistics else 0
-        up = (len(self.algorithm.sends) * self.parameters.numel() + statistics) * number
-        down = (len(self.algorithm.broadcasts) * self.parameters.numel() + statistics) * number
-        examples = result.examples.tolist()
-        if self.privacy is not None:
-            # How many examples a private client drew is its secret: what is published is what it does on average.
-            examples = [math.prod(self.algorithm.batch_and_steps(int(size))) for size in self.data.sizes(clients)]
-        flops = fmean(examples) * self._costs.training_flops
-        if self.bn == "recalibrate" and self.statistics.numel() and self.evaluated(round_number):
-            # The new model comes, the client's images pass through it once, and their statistics go.
-            down, up = down + self.parameters.numel() * number, up + self.statistics.numel() * number
-            flops += fmean(self.data.sizes(clients).tolist()) * self._costs.forward_flops
-        return EdgeCost(up, down, flops)
 
 
 def _without(clients: Sequence[int], others: Collection[int]) -> list[int]:

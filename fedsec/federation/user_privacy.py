@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.defense import Aggregate, Aggregator, PrivateAggregator, RoundContext
+from fedsec.defense import Aggregate, Aggregator, ColumnShards, PrivateAggregator, RoundContext
 from fedsec.privacy import Epsilon, Ledger
 
 
@@ -54,7 +54,7 @@ class Releases:
 
 def aggregated(
     rule: Aggregator,
-    rows: Float[Tensor, "clients parameters"],
+    rows: Float[Tensor, "clients parameters"] | ColumnShards,
     coefficients: Float[Tensor, "clients"],
     context: RoundContext,
 ) -> Aggregate:
@@ -62,13 +62,15 @@ def aggregated(
 
     Args:
         rule: of the server.
-        rows: what it received.
+        rows: what it received, or its columns in pieces.
         coefficients: of the clients, for rules that use weights.
         context: what rules may need to know of the round.
 
     Raises:
         AggregationError: the rule cannot work with these rows.
     """
+    if isinstance(rows, ColumnShards):
+        return rule.aggregate_shards(rows, coefficients if rule.uses_weights else None, **context)
     if isinstance(rule, PrivateAggregator) and not bool(rows.isfinite().all(1).any()):
         # That a round lost everybody is as private as that nobody was drawn for it.
         generator = context.get("generator")

@@ -632,6 +632,6 @@ def test_costs_do_not_tell_how_many_examples_a_poisson_sample_had() -> None:
     run = federation(FedAvg(local=LOCAL), DpSgd(1.0), sizes=(20, 12, 20))
     results = list(run.run())
     costs = {result.cost.flops for result in results if result.cost is not None}
-    assert costs == {2 * 5 * run._costs.training_flops}  # two steps of five examples on average, in every round
+    assert costs == {2 * 5 * run.costs.training_flops}  # two steps of five examples on average, in every round
     drawn = [run.train(run.start(range(3)), range(3), number).examples.tolist() for number in (1, 2, 3)]
     assert len({sum(examples) for examples in drawn}) > 1

@@ -1,0 +1,40 @@
+"""What a round of updates costs its clients: bytes to and fro, and operations."""
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from fedsec.engine.messages import LocalResult
+from fedsec.federation.rounds import EdgeCost
+
+if TYPE_CHECKING:
+    from fedsec.federation.updates import Federation
+
+__all__ = ["edge_cost"]
+
+
+def edge_cost(federation: "Federation", trained: LocalResult, clients: Sequence[int]) -> EdgeCost:
+    """Of the round that was played last, on average over its clients.
+
+    Args:
+        federation: whose round it is.
+        trained: what training left.
+        clients: of the round.
+    """
+    algorithm, size = federation.algorithm, federation.parameters.numel()
+    number = federation.parameters.element_size()
+    statistics = federation.statistics.numel() if federation.sends_statistics else 0
+    up = (len(algorithm.sends) * size + statistics) * number
+    down = (len(algorithm.broadcasts) * size + statistics) * number
+    sizes = federation.data.sizes(clients).tolist()
+    examples = trained.examples.tolist()
+    if federation.privacy is not None:
+        # How many examples a private client drew is its secret: what is published is what it does on average.
+        examples = [math.prod(algorithm.batch_and_steps(int(own))) for own in sizes]
+    flops = fmean(examples) * federation.costs.training_flops
+    if federation.bn == "recalibrate" and federation.statistics.numel() and federation.evaluated(federation.round):
+        # The new model comes, the client's images pass through it once, and their statistics go.
+        down, up = down + size * number, up + federation.statistics.numel() * number
+        flops += fmean(sizes) * federation.costs.forward_flops
+    return EdgeCost(up, down, flops)

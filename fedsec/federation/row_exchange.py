@@ -1,0 +1,99 @@
+"""From a round's beginning to its verdict: clients train and send, attackers forge, the rule judges."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fedsec.defense import AggregatorTrial
+from fedsec.engine.messages import LocalResult
+from fedsec.federation.server_rules import Verdict
+
+if TYPE_CHECKING:
+    from fedsec.federation.updates import Federation
+
+__all__ = ["RowExchange", "WholeRows"]
+
+
+class RowExchange(ABC):
+    """Where a round's rows are, and how they come to the server's verdict."""
+
+    @abstractmethod
+    def trained(self, clients: Sequence[int], round_number: int) -> LocalResult:
+        """Let clients train.
+
+        Args:
+            clients: of the round, in the order of their rows.
+            round_number: from 1.
+
+        Returns:
+            What it left; `updates` may be without columns where the rows lie elsewhere.
+        """
+
+    @abstractmethod
+    def judged(
+        self,
+        trained: LocalResult,
+        clients: Sequence[int],
+        byzantine: Sequence[int],
+        coefficients: Float[Tensor, "clients"],
+        drawn: Mapping[str, torch.Generator | None],
+        round_number: int,
+    ) -> Verdict:
+        """What the server makes of what it receives.
+
+        Args:
+            trained: what training left.
+            clients: in the order of the rows.
+            byzantine: places of the Byzantine ones.
+            coefficients: of the clients in the average.
+            drawn: the random streams of the rules.
+            round_number: from 1.
+
+        Raises:
+            AggregationError: the rule cannot work with what was received.
+        """
+
+
+class WholeRows(RowExchange):
+    """One matrix for all rows of a round, in this process.
+
+    Args:
+        federation: whose rounds they are.
+    """
+
+    def __init__(self, federation: "Federation") -> None:
+        self.federation = federation
+
+    def trained(self, clients: Sequence[int], round_number: int) -> LocalResult:
+        federation = self.federation
+        return federation.local_updates(federation.start(clients), clients, round_number)
+
+    def judged(
+        self,
+        trained: LocalResult,
+        clients: Sequence[int],
+        byzantine: Sequence[int],
+        coefficients: Float[Tensor, "clients"],
+        drawn: Mapping[str, torch.Generator | None],
+        round_number: int,
+    ) -> Verdict:
+        federation = self.federation
+        updates = federation.worker_momentum(trained.updates, clients)
+        defended = federation.client_defenses(updates, clients, round_number, federation.module)
+        sent = {"update": defended, **trained.further}
+
+        def trial(vector: str, places: Sequence[int], generator: torch.Generator) -> AggregatorTrial | None:
+            return federation.rules.trial(vector, generator, places=places, weights=coefficients, clients=clients)
+
+        leverage = (federation.algorithm.server_lr * coefficients).tolist()
+        received = federation.forgery(sent, clients, byzantine, federation.parameters, round_number, trial, leverage)
+        if federation.sends_statistics:
+            federation.received_statistics = trained.statistics
+        for observer in federation.observers:
+            observer(round_number, clients, received["update"])
+        federation.received_statistics = None
+        return federation.rules(received, coefficients, drawn, round_number, clients)
