@@ -19,6 +19,7 @@ from fedsec.attacks.edge_case import EdgeCase
 from fedsec.attacks.fang import Fang
 from fedsec.attacks.feature_inversion import InvertFeatures
 from fedsec.attacks.feature_poison import FeaturePoison
+from fedsec.attacks.forged_states import ForgedStates, forge_state_dicts
 from fedsec.attacks.free_rider import FreeRider
 from fedsec.attacks.gaussian import Gaussian
 from fedsec.attacks.grad_inversion import GradInversion
@@ -64,6 +65,7 @@ __all__ = [
     "EdgeCase",
     "Fang",
     "FeaturePoison",
+    "ForgedStates",
     "FreeRider",
     "Gaussian",
     "GradInversion",
@@ -89,6 +91,7 @@ __all__ = [
     "TargetShift",
     "WorstCase",
     "ZeroUpdate",
+    "forge_state_dicts",
     "search_local",
     "worst_case",
 ]

@@ -127,7 +127,7 @@ def _updates(seen: Observation, result: Reconstruction) -> tuple[list[torch.Tens
     return [row.detach() for row in updates], client.targets
 
 
-def _doubts(mismatches: Mapping[LocalSteps, float], told: bool) -> list[str]:
+def _doubts(mismatches: Mapping[LocalSteps, float], searched: bool) -> list[str]:
     (best, smallest), *others = mismatches.items()
     doubts = []
     if smallest > _NOTHING:
@@ -136,7 +136,7 @@ def _doubts(mismatches: Mapping[LocalSteps, float], told: bool) -> list[str]:
     if alike:
         others_named = ", ".join(map(_named, alike))
         doubts.append(f"{_named(best)} cannot be told from {others_named}: what remains is the error of the images")
-    if not told:
+    if not searched:
         doubts.append(
             f"read as one plain step, of learning rate {best.lr:.3g}; more steps of a smaller rate look alike"
         )
@@ -145,5 +145,5 @@ def _doubts(mismatches: Mapping[LocalSteps, float], told: bool) -> list[str]:
 
 def _named(local: LocalSteps) -> str:
     """What a training says of itself beside the defaults."""
-    told = [f"{field.name}={getattr(local, field.name)}" for field in fields(local)]
-    return f"({', '.join(told[:2])}{''.join(f', {text}' for text in told[2:] if not text.endswith(('=None', '=0.0')))})"
+    values = [(field.name, getattr(local, field.name), field.default) for field in fields(local)]
+    return f"({', '.join(f'{name}={value}' for name, value, default in values if value != default)})"

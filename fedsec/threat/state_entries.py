@@ -78,8 +78,20 @@ def as_entry(who: str, name: str, values: Any) -> Tensor | None:
     return tensor
 
 
-def entry_like(name: str, values: Tensor, like: Tensor | np.ndarray | np.generic) -> Tensor | np.ndarray:
-    """New memory with some values, of the kind, dtype and device of an entry."""
+def entry_like(
+    name: str, values: Tensor, like: Tensor | np.ndarray | np.generic, *, bounded: bool = True
+) -> Tensor | np.ndarray:
+    """New memory with some values, of the kind, dtype and device of an entry.
+
+    Args:
+        name: of the entry, for the message.
+        values: of any floating dtype.
+        like: the entry.
+        bounded: whether values beyond its dtype's range are refused, or become infinite.
+
+    Raises:
+        DivergenceError: finite values that its dtype cannot hold.
+    """
     converted: Tensor | np.ndarray
     if isinstance(like, Tensor):
         converted = result = torch.empty_like(like, requires_grad=False).copy_(values)
@@ -87,7 +99,7 @@ def entry_like(name: str, values: Tensor, like: Tensor | np.ndarray | np.generic
         with np.errstate(over="ignore"):
             converted = np.asarray(values.cpu().numpy()).astype(like.dtype)
         result = torch.from_numpy(converted.astype(converted.dtype.newbyteorder("=")))
-    if bool((values.isfinite() & ~result.to(values.device).isfinite()).any()):
+    if bounded and bool((values.isfinite() & ~result.to(values.device).isfinite()).any()):
         raise DivergenceError(f"{name!r}: the new values are beyond the range of {like.dtype}")
     return converted
 

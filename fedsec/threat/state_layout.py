@@ -144,12 +144,15 @@ class StateLayout:
         self._fill(out, state, self.statistics, who)
         return out
 
-    def updates(self, states: Sequence[State], reference: State | None = None) -> Float[Tensor, "clients parameters"]:
+    def updates(
+        self, states: Sequence[State], reference: State | None = None, *, who: Sequence[str] = ()
+    ) -> Float[Tensor, "clients parameters"]:
         """What each state dict differs by from what was sent; the matrix that rules and attacks take.
 
         Args:
             states: one a client, in any floating dtypes and on any devices; looked at one after the other.
             reference: what they began with; by default the layout's own.
+            who: what messages call each of them; by default by its place.
 
         Returns:
             Differences in the layout's dtype. Where the reference is infinite, as a mask may be, 0 for who has the
@@ -162,7 +165,7 @@ class StateLayout:
         start = self.start(reference)
         matrix = torch.empty(len(states), self.size, dtype=self.dtype, device=self.device)
         for place, state in enumerate(states):
-            self.write_update(matrix[place], state, start, who=f"client {place}")
+            self.write_update(matrix[place], state, start, who=who[place] if who else f"client {place}")
         return matrix
 
     def start(self, reference: State | None = None) -> Float[Tensor, "parameters"]:
@@ -268,6 +271,19 @@ class StateLayout:
             else:
                 result[name] = copied(like)
         return result
+
+    def entries(self, row: Float[Tensor, "parameters"], like: State) -> dict[str, Any]:
+        """The parameters of a row by all their names, as a client sends them.
+
+        Args:
+            row: parameters; numbers beyond an entry's dtype become infinite.
+            like: a state dict of which kinds, dtypes and devices are taken.
+
+        Returns:
+            Tensors or arrays that own their memory; names that are tied have one.
+        """
+        entries = {name: entry_like(name, view, like[name], bounded=False) for name, view in self.views(row).items()}
+        return entries | {name: entries[first] for name, first in self.ties.items()}
 
     def restricted(self, names: Collection[str]) -> "StateLayout":
         """The same without the parameters, statistics and counters that are not named, which become constants."""
