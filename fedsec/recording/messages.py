@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedsec.errors import InputError
 from fedsec.threat.rows import as_tensor
 
-__all__ = ["ROW", "Form", "Names", "check_form", "form_of", "named_tensors", "tied"]
+__all__ = ["ROW", "Form", "Names", "check_form", "form_of", "named_tensors"]
 
 ROW = "row"
 """What a flat row is called whose parameters have no names."""
@@ -117,15 +117,3 @@ def check_form(who: str, message: Mapping[str, Tensor], form: Form) -> dict[str,
             got = f"{str(row.dtype).removeprefix('torch.')} of shape {tuple(row.shape)}"
             raise InputError(f"{who}: {name!r} is {got}; expected {dtype} of shape {shape}")
     return {name: message[name] for name in form}
-
-
-def tied(message: Mapping[str, Tensor]) -> dict[str, str]:
-    """Name of an entry -> name of an earlier one that is the very same tensor, as tied parameters are."""
-    seen: dict[tuple[Any, ...], str] = {}
-    same: dict[str, str] = {}
-    for name, row in message.items():
-        place = (row.device, row.data_ptr(), row.dtype, tuple(row.shape), row.stride())
-        if row.numel() and place in seen:
-            same[name] = seen[place]
-        seen.setdefault(place, name)
-    return same

@@ -24,8 +24,9 @@ from fedsec.recording.arguments import (
     plain,
 )
 from fedsec.recording.manifest import MANIFEST, Holds, Manifest, read_manifest, write_manifest
-from fedsec.recording.messages import ROW, Names, check_form, form_of, named_tensors, tied
+from fedsec.recording.messages import ROW, Names, check_form, form_of, named_tensors
 from fedsec.recording.round_file import ClientId, RoundContent, stacked, write_round
+from fedsec.threat import StateLayout
 
 __all__ = ["Recorder", "record"]
 
@@ -62,8 +63,8 @@ def record(
         holds: what clients send: their `states` after training, or their `updates`, how far these moved. By default
             states, but updates where clients send flat rows.
         shapes: the parameters of a flat row, by name and in order; without them it has no layers, and no model.
-        buffers: entries that are no parameters, such as running statistics. By default those of the reference, if it
-            is a model; else the ones with the names of batch normalization's, and whole numbers.
+        buffers: entries that are no parameters, beside the running statistics of normalization and whole numbers. A
+            reference that is a model knows its own, and what is frozen or tied.
         num_clients: of the federation, whoever takes part in a round.
         local: the clients' training as far as the server knows it: `lr`, `steps`, `batch_size`, ...
         about: anything else that JSON can hold. Replays look for `model` (`package.module:factory`, or a name of
@@ -119,14 +120,12 @@ class Recorder:
         self._local, self._about = plain("local", local), plain("about", about)
         keys: tuple[str, ...] = ()
         self._reference: dict[str, Tensor] | None = None
-        if isinstance(reference, nn.Module):
-            parameters = {name for name, _ in reference.named_parameters(remove_duplicate=False)}
-            buffers = {*reference.state_dict()} - parameters if buffers is None else buffers
         if reference is not None:
             self._reference = named_tensors("record: reference", reference, Names())
             keys = tuple(self._reference)
         self._names = Names(keys, None if shapes is None else {name: tuple(shape) for name, shape in shapes.items()})
-        self._buffers = None if buffers is None else frozenset(buffers)
+        self._buffers = buffers
+        self._model = reference if isinstance(reference, nn.Module) else None
         self._lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
         self._manifest: Manifest | None = None
         self._take_folder(go_on)
@@ -321,11 +320,9 @@ class Recorder:
         for name in message:
             if name not in kept:
                 raise InputError(f"{where}: clients send {name!r}, which the server does not send")
-        parameters = tuple(name for name, row in kept.items() if not self._is_buffer(name, row))
-        if self._buffers is not None and (unknown := sorted(self._buffers - {*kept, *(sent or {}), *self._names.keys})):
-            raise InputError(f"{where}: buffers names {unknown[0]!r}, which nobody sends")
-        same = tied(sent if self._reference is None and sent is not None else self._reference or message)
-        parameters = tuple(name for name in parameters if name not in same)
+        whole = self._reference or sent or message
+        layout = StateLayout.of(whole, buffers=self._buffers, model=self._model)
+        parameters = tuple(name for name in layout.shapes if name in kept)
         if not parameters:
             raise InputError(f"{where}: there is no parameter in what clients send, only {', '.join(kept)}")
         return Manifest(
@@ -333,7 +330,7 @@ class Recorder:
             {} if sent is None else form_of(sent),
             form_of(kept),
             parameters,
-            {name: first for name, first in same.items() if name in kept},
+            {name: first for name, first in layout.ties.items() if name in kept},
             self._num_clients,
             self._local,
             self._about,
@@ -344,8 +341,3 @@ class Recorder:
                 "python": platform.python_version(),
             },
         )
-
-    def _is_buffer(self, name: str, row: Tensor) -> bool:
-        if self._buffers is not None:
-            return name in self._buffers
-        return not row.is_floating_point() or name.rpartition(".")[2] in ("running_mean", "running_var")

@@ -123,7 +123,16 @@ class RecordedRound:
         rows = torch.cat(
             [received[name].reshape(len(self.clients), -1).to(dtype) for name in self.manifest.parameters], 1
         )
-        return rows if self.manifest.holds == "updates" else rows - self._known_start
+        if self.manifest.holds == "updates":
+            return rows
+        start = self._known_start
+        infinite = start.isinf()
+        if not bool(infinite.any()):
+            return rows.sub_(start)
+        same = (rows == start)[:, infinite]  # as a mask may be: not moved, and no NaN
+        rows.sub_(start)
+        rows[:, infinite] = torch.where(same, 0.0, torch.nan).to(rows.dtype)
+        return rows
 
     @cached_property
     def step(self) -> Float[Tensor, "parameters"] | None:

@@ -12,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from fedsec.defense import aggregate_state_dicts
+from fedsec.defenses import Median
 from fedsec.errors import BusyError, InputError
 from fedsec.recording import Recorder, open_recording, record, recorder
+from fedsec.threat import StateLayout
 
 
 def network() -> nn.Module:
@@ -85,6 +88,39 @@ def test_rows_are_parameters_without_buffers(tmp_path: Path) -> None:
     assert seen.step is not None
     assert torch.equal(seen.step, seen.updates[0])
     assert open_recording(tmp_path)[3].step is None  # nobody knows what came of the last round
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=8, deadline=None)
+def test_rows_are_those_that_aggregation_sees(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    folder = tmp_path_factory.mktemp("seen")
+    generator = torch.Generator().manual_seed(seed)
+    sent = {
+        "w": torch.randn(3, 2, generator=generator).half(),
+        "bn.running_var": torch.rand(3, generator=generator),
+        "mask": torch.tensor([0.0, -torch.inf]),
+        "b": torch.randn(2, generator=generator).to(torch.bfloat16 if seed % 2 else torch.float64),
+        "n": torch.tensor(3),
+    }
+    states = [moved(sent, seed + place) for place in range(3)]
+    with record(folder) as recording:
+        recording.round(sent=sent, received=states)
+    layout = StateLayout.of(sent)
+    seen = open_recording(folder)[1]
+    assert same({"": seen.updates}, {"": layout.updates(states)})
+    assert {name: torch.Size(shape) for name, shape in seen.shapes.items()} == layout.shapes
+    new, verdict = aggregate_state_dicts(states, Median(), reference=sent, statistics="reference")
+    assert same(seen.moved(verdict.vector), new)
+
+
+def test_frozen_parameters_are_in_no_row(tmp_path: Path) -> None:
+    model = network()
+    model[0].weight.requires_grad_(False)
+    with record(tmp_path, reference=model) as recording:
+        recording.round(sent=model, received={0: model})
+    assert list(open_recording(tmp_path)[1].shapes) == [
+        name for name, row in model.named_parameters() if row.requires_grad
+    ]
 
 
 def test_the_next_model_is_told_by_the_next_round_or_by_hand(tmp_path: Path) -> None:
@@ -340,5 +376,8 @@ def test_bad_recorders(tmp_path: Path) -> None:
         record(tmp_path / "a", num_clients=0)
     with record(tmp_path / "a") as recording, pytest.raises(InputError, match="expected what the server sent them"):
         recording.round(received={0: GOOD})
-    with record(tmp_path / "b", buffers=["nothing"]) as recording, pytest.raises(InputError, match="buffers names"):
+    with (
+        record(tmp_path / "b", buffers=["nothing"]) as recording,
+        pytest.raises(InputError, match="the reference has no 'nothing'"),
+    ):
         recording.round(sent=SENT, received={0: GOOD})
