@@ -139,6 +139,14 @@ def run(
     keep: Annotated[
         bool, typer.Option("--keep", help="Take what other code, data or versions left, instead of running it again.")
     ] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Record what each cell's server receives into DIR/<cell id>, for `fedsec replay`.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run a scenario, or finish one that was interrupted.
 
@@ -169,7 +177,9 @@ def run(
 
     from fedsec import runs
 
-    result = runs.run(loaded, out=out, workers=workers, device=device.value, fresh=fresh, keep=keep, console=Console())
+    result = runs.run(
+        loaded, out=out, workers=workers, device=device.value, fresh=fresh, keep=keep, console=Console(), record=record
+    )
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
     if result.failures or result.unmet:

@@ -85,7 +85,10 @@ def replay(
             rich_help_panel=_MODEL,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.", rich_help_panel=_OUTPUT)] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of everything random.", show_default="as recorded, or 0", rich_help_panel=_OUTPUT),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder for replay.json.", show_default="none", rich_help_panel=_OUTPUT),

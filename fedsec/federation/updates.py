@@ -330,6 +330,10 @@ class Federation(GlobalModelLoop):
             user_epsilon=self._user_epsilon(),
         )
 
+    def counted_by(self, clients: Sequence[int]) -> tuple[Float[Tensor, "clients"], Float[Tensor, "clients"]]:
+        """What the server knows of clients beside their rows: examples as they claim, and their weights in the mean."""
+        return self._claimed(clients), self._coefficients(clients)
+
     def _coefficients(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
         return self.algorithm.coefficients(self._claimed(clients), self._claimed(range(self.num_clients)))
 

@@ -59,7 +59,7 @@ def check_kind(
     where: str, manifest: Manifest, sent: Mapping[str, Tensor], messages: Sequence[Mapping[str, Tensor]]
 ) -> None:
     """Refuse states in the place of updates, where most clients send what is plainly that."""
-    if not sent or manifest.holds == "states":
+    if not sent or manifest.holds != "updates":
         return
     names = [name for name in manifest.parameters if sent[name].is_floating_point()]
     start = torch.cat([sent[name].detach().cpu().flatten().double() for name in names])

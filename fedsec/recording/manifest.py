@@ -16,8 +16,9 @@ __all__ = ["MANIFEST", "Holds", "Listed", "Manifest", "read_manifest", "write_ma
 MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "fedsec recording", 1
 
-Holds = Literal["states", "updates"]
-"""What clients sent: their parameters after training, or how far these moved from the ones that were sent to them."""
+Holds = Literal["states", "updates", "gradients"]
+"""What clients sent: their parameters after training; how far these moved from the ones that were sent to them; or
+gradients, which the server steps against. Buffers are as they were sent."""
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,9 @@ def record(
         folder: of the recording; it is made.
         reference: a model, a state dict or a list of arrays like those that are exchanged: names, shapes, dtypes. By
             default the first round's.
-        holds: what clients send: their `states` after training, or their `updates`, how far these moved. By default
-            states, but updates where clients send flat rows.
+        holds: what clients send: their `states` after training; their `updates`, how far these moved; or `gradients`,
+            against which the server steps with the rate `local["lr"]`. By default states, but updates where clients
+            send flat rows.
         shapes: the parameters of a flat row, by name and in order; without them it has no layers, and no model.
         buffers: entries that are no parameters, beside the running statistics of normalization and whole numbers. A
             reference that is a model knows its own, and what is frozen or tied.
@@ -112,7 +113,7 @@ class Recorder:
         go_on: bool = False,
     ) -> None:
         if holds is not None and holds not in get_args(Holds):
-            raise InputError(f"record: holds must be states or updates, got {holds!r}")
+            raise InputError(f"record: holds must be {', '.join(get_args(Holds))}, got {holds!r}")
         if num_clients is not None and num_clients < 1:
             raise InputError(f"record: num_clients must be at least 1, got {num_clients}")
         self.folder = folder
@@ -181,6 +182,8 @@ class Recorder:
         manifest = self._manifest or self._begun(where, given, next(iter(messages.values())), are_flat(received))
         if sent is None and manifest.sent:
             raise InputError(f"{where}: expected what the server sent, as in the rounds before")
+        if manifest.holds == "gradients" and not (local or {}).get("lr", manifest.local.get("lr")):
+            raise InputError(f"{where}: gradients move a model by the server's rate; expected local to have lr")
         checked = [
             check_form(client_name(where, client), message, manifest.received) for client, message in messages.items()
         ]

@@ -117,13 +117,13 @@ class RecordedRound:
 
     @cached_property
     def updates(self) -> Float[Tensor, "clients parameters"]:
-        """How far each client's parameters moved from the ones that were sent, a row each."""
+        """How far each client's parameters moved from the ones that were sent, a row each; gradients as they are."""
         received = self.content.received
         dtype = self._dtype
         rows = torch.cat(
             [received[name].reshape(len(self.clients), -1).to(dtype) for name in self.manifest.parameters], 1
         )
-        if self.manifest.holds == "updates":
+        if self.manifest.holds != "states":
             return rows
         start = self._known_start
         infinite = start.isinf()
@@ -136,8 +136,13 @@ class RecordedRound:
 
     @cached_property
     def step(self) -> Float[Tensor, "parameters"] | None:
-        """How far the global model moved; None where the next model or the one before is not known."""
-        return None if not self.after or self.start is None else self._row(self.after) - self.start
+        """How far the global model moved, in units of the rows; None where the next model or this one is not known."""
+        return None if not self.after or self.start is None else (self._row(self.after) - self.start) / self._rate
+
+    @property
+    def _rate(self) -> float:
+        """How far a model goes along a row: gradients are stepped against."""
+        return -float(self.local["lr"]) if self.manifest.holds == "gradients" else 1.0
 
     @property
     def _known_start(self) -> Tensor:
@@ -164,7 +169,7 @@ class RecordedRound:
         """
         state = {name: tensor.clone() for name, tensor in self.sent.items()}
         sizes = [torch.Size(shape).numel() for shape in self.shapes.values()]
-        row = self._known_start + step.to(self._known_start)
+        row = self._known_start + self._rate * step.to(self._known_start)
         for name, part in zip(self.shapes, torch.split(row, sizes), strict=True):
             state[name] = part.view(self.shapes[name]).to(state[name].dtype)
         for name, first in self.manifest.tied.items():

@@ -110,7 +110,7 @@ def replay(
     input_shape: Sequence[int] | None = None,
     num_classes: int | None = None,
     test: TestSet | str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Replay:
     """Who moved the model in each recorded round, and what other rules, or attackers, would have made of it.
 
@@ -138,7 +138,7 @@ def replay(
         num_classes: of the model, likewise.
         test: what next models are measured by: a function of a model that gives metrics by name; inputs, as the model
             takes them, and their targets; or the name of a dataset of fedsec's.
-        seed: of rules and attacks that draw random numbers.
+        seed: of rules and attacks that draw random numbers; by default the recorded run's own, or 0.
 
     Raises:
         InputError: something unknown or contradictory, or a file of the recording is missing, cut or changed.
@@ -150,7 +150,7 @@ def replay(
     candidates = candidates_of(_listed(defense), recording, told)
     named_attack, forging = ("", None) if attack is None else attack_of(attack)
     judge = _judge(recording, model, model_options, input_shape, num_classes, test)
-    streams, places = Streams(seed), _numbered(recording)
+    streams, places = Streams(recording.about.get("seed", 0) if seed is None else seed), _numbered(recording)
     trials = [
         RuleTrial(candidate, recording, len(numbers), forging, attackers, streams, places) for candidate in candidates
     ]

@@ -40,6 +40,8 @@ def show(console: Console, told: Replay) -> None:
         f"{told.recording.folder}: {over}; {cohort:,.4g}{of_all} clients a round sent "
         f"{told.recording.num_parameters:,} parameters as {manifest.holds}",
     )
+    if cell := told.recording.about.get("cell"):
+        say(console, f"recorded from a run of fedsec: {', '.join(f'{axis} {value}' for axis, value in cell.items())}")
     _show_movers(console, told, over)
     _show_rules(console, told.rounds, over)
     if told.attack:

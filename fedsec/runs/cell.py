@@ -20,6 +20,7 @@ from fedsec.runs.cell_files import CellFiles
 from fedsec.runs.detection import Exclusions, worst_class_mix
 from fedsec.runs.experiment import Experiment, build_experiment, finite
 from fedsec.runs.provenance import provenance
+from fedsec.runs.recorded import CellRecorder, reaches
 from fedsec.runs.round_summary import in_short, over_rounds, reported
 from fedsec.runs.shared_updates import SharedUpdates
 from fedsec.runs.store import Store
@@ -86,6 +87,9 @@ def run_cell(
         checkpoint = store.cell(origin).checkpoint(made_with, keep=settings.keep, say=say)
         if checkpoint is not None:
             files.adopt_pictures(store.cell(origin))
+    if checkpoint is not None and settings.record is not None and not reaches(settings, config, checkpoint.round):
+        say("begins anew, since its first rounds are not recorded")
+        checkpoint = None
     if checkpoint is not None:
         settings = replace(settings, threads=checkpoint.threads)
     torch.set_num_threads(settings.threads)
@@ -107,6 +111,9 @@ def run_cell(
             say(f"begins anew: {error}")
     if not history and federation.over:
         raise InputError(f"defense: {UNPAID}")
+    recorder = None
+    if settings.record is not None:
+        recorder = CellRecorder.of(settings, config, axes, experiment, len(history), say)
     files.begin(config, settings, made_with)
     _write_partition(files, experiment)
     last_save, save_cost = time.perf_counter(), 0.0
@@ -121,6 +128,8 @@ def run_cell(
             line = _line(result, now - before, primary.name)
             if curious is not None:
                 line["leakage"] = curious.take(result.round)
+            if recorder is not None:
+                recorder.take(result)
             before = now
             history.append(in_short(line, primary))
             exclusions.add(line)
@@ -138,6 +147,8 @@ def run_cell(
         goes_on = federation.round == federation.rounds and not (federation.diverged or is_shared(config))
         if goes_on:
             files.save_checkpoint(log, federation.state(), settings, made_with)
+    if recorder is not None:
+        recorder.close()
     shared = federation.local_updates if isinstance(federation, Federation) else None
     if isinstance(shared, SharedUpdates):
         made_with = {**made_with, **shared.kept_from}

@@ -19,6 +19,7 @@ from fedsec.runs.events import Done, Failed, RoundDone, Said, Started, ends
 from fedsec.runs.executor import Executor, InProcess
 from fedsec.runs.local_pool import LocalPool
 from fedsec.runs.provenance import differences, forget, provenance
+from fedsec.runs.recorded import is_recorded
 from fedsec.runs.result import RunResult
 from fedsec.runs.store import Store
 from fedsec.runs.tasks import CellTask, TaskSettings
@@ -41,6 +42,7 @@ def run(
     keep: bool = False,
     console: Console | None = None,
     executor: Executor | None = None,
+    record: Path | str | None = None,
 ) -> RunResult:
     """Run a scenario, or finish one that was interrupted.
 
@@ -58,6 +60,8 @@ def run(
         keep: take what other code, data or versions left as it is, instead of running it again.
         console: where to report; by default a notebook shows it, and elsewhere nothing is shown.
         executor: who runs the cells, such as `InProcess()`; by default worker processes on this machine.
+        record: folder for a recording of what each cell's server receives, `record/<cell id>`, which `fedsec.replay`
+            reads. Finished cells that are not recorded there are run again.
 
     Raises:
         InputError: the scenario cannot be run as it is.
@@ -85,7 +89,8 @@ def run(
         # Only what can be run takes the place of what was.
         if fresh:
             store.clear()
-        return _Run(scenario, store, chosen, datasets, workers, console, keep, executor).finish()
+        recordings = None if record is None else str(Path(record).resolve())
+        return _Run(scenario, store, chosen, datasets, workers, console, keep, executor, recordings).finish()
 
 
 @dataclass
@@ -98,6 +103,7 @@ class _Run:
     console: Console
     keep: bool = False
     executor: Executor | None = None
+    record: str | None = None
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: list[InputError] = field(default_factory=list)
     made_with: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -127,7 +133,7 @@ class _Run:
             # One process has a GPU to itself unless told otherwise: memory is planned for one.
             usual = 1 if self.device == "cuda" else max(1, cores // threads)
             workers = min(self.workers or usual, max(len(pending), cores))
-            settings = TaskSettings(self.store.root, self.device, threads, self.keep)
+            settings = TaskSettings(self.store.root, self.device, threads, self.keep, self.record)
             try:
                 with (
                     self.executor or LocalPool(workers, threads) as executor,
@@ -145,6 +151,8 @@ class _Run:
         ordered = [self.records.get(cell.id) or _empty(cell, "pending", None) for cell in cells]
         if len(self.errors) == len(cells):
             raise self.errors[0]
+        if self.record is not None:
+            self._say(f"recordings: {self.record}, a folder a cell; fedsec replay FOLDER looks back at one")
         return Closing(self.scenario, self.store, self.console).close(ordered, interrupted=interrupted)
 
     def _origins(self, pending: Sequence[Cell]) -> dict[str, str]:
@@ -176,6 +184,8 @@ class _Run:
                 if why is not None and self.keep:
                     outdated.setdefault(why, []).append(cell)
                     why = None
+            if record is not None and why is None and self.record is not None and not is_recorded(self.record, cell.id):
+                why = "not recorded yet"
             if why is not None:
                 reasons.setdefault(why, []).append(cell)
             elif record is not None:

@@ -26,12 +26,14 @@ class TaskSettings:
         device: `cpu` or `cuda`.
         threads: CPU threads inside the cell.
         keep: go on from what other code, data or versions left, instead of beginning anew.
+        record: folder in which each cell leaves a recording of what its server receives; None for none.
     """
 
     root: Path
     device: str
     threads: int
     keep: bool = False
+    record: str | None = None
 
 
 @dataclass(frozen=True)

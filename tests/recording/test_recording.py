@@ -188,6 +188,25 @@ def test_tied_parameters_are_one(tmp_path: Path) -> None:
     assert torch.equal(after["head.weight"], sent["head.weight"] + seen.updates.view(5, 3))
 
 
+def test_gradients_are_stepped_against(tmp_path: Path) -> None:
+    with record(tmp_path, holds="gradients", local={"lr": 0.5}) as recording:
+        sent, gradient = {"w": torch.ones(3)}, {"w": torch.tensor([2.0, 0, -2])}
+        recording.round(sent=sent, received={0: gradient}, after={"w": torch.tensor([0.0, 1, 2])})
+        recording.round(sent=sent, received={0: gradient}, after={"w": torch.tensor([0.0, 1, 2])}, local={"lr": 0.25})
+    one, two = open_recording(tmp_path)
+    assert one.updates.tolist() == [[2, 0, -2]]
+    assert one.step is not None
+    assert two.step is not None
+    assert one.step.tolist() == [2, 0, -2]
+    assert two.step.tolist() == [4, 0, -4]
+    assert one.moved(one.updates[0])["w"].tolist() == [0, 1, 2]
+    with (
+        record(tmp_path / "b", holds="gradients") as recording,
+        pytest.raises(InputError, match="expected local to have lr"),
+    ):
+        recording.round(sent=sent, received={0: gradient})
+
+
 def test_partial_messages(tmp_path: Path) -> None:
     sent = {"frozen": torch.ones(4), "adapter": torch.zeros(2)}
     with record(tmp_path) as recording:
@@ -370,7 +389,7 @@ def test_bad_recorders(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be used as a folder"):
         record(tmp_path / "file")
-    with pytest.raises(InputError, match="holds must be states or updates"):
+    with pytest.raises(InputError, match="holds must be states, updates, gradients"):
         Recorder(tmp_path / "a", holds="weights")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="num_clients must be at least 1"):
         record(tmp_path / "a", num_clients=0)

@@ -183,6 +183,7 @@ NO_NUMBERS = {
     "fedsec.runs.provenance",
     "fedsec.runs.store",
     "fedsec.runs.tasks",
+    "fedsec.runs.recorded",
     "fedsec.runs.tensor_files",
     "fedsec.scenario",
 }
