@@ -10,8 +10,8 @@ from rich.text import Text
 
 from fedsec.metrics.metric import described
 from fedsec.recording.round_file import ClientId
+from fedsec.replays.hindsight import Replay, RoundReplay
 from fedsec.replays.movers import ClientPart
-from fedsec.replays.replay import Replay, RoundReplay
 from fedsec.replays.trials import RuleStep
 from fedsec.report.console import say
 from fedsec.report.table_layout import Layout
