@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 pytest.importorskip("flwr", reason="Flower is not installed: pip install 'fedsec[flower]'")
 
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 
@@ -70,3 +70,41 @@ def flower() -> Iterator[ByHand]:
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
     yield ByHand()
     TaskIdentity._task_id = TaskIdentity._run_id = TaskIdentity._node_id = None
+
+
+class OneNode:
+    """A ClientApp on one node: trains by moving every parameter of the model that comes by a number."""
+
+    def __init__(self, state: Mapping[str, Tensor], node_id: int = 7, **node_config: Any) -> None:
+        self.state, self.node_id = state, node_id
+        self.context = Context(1, node_id, node_config, RecordDict(), {})
+        self.calls = 0
+
+    def send(self, mod: Any, move: Any, *, number: int | None = 1, kind: str = "train", **metrics: Any) -> Message:
+        """One message through a mod, and the reply."""
+        records: dict[str, Any] = {"arrays": ArrayRecord(dict(self.state))}
+        if number is not None:
+            records["config"] = ConfigRecord({"server-round": number})
+        message = Message(RecordDict(records), dst_node_id=self.node_id, message_type=kind)
+
+        def app(message: Message, context: Context) -> Message:
+            self.calls += 1
+            after = move if isinstance(move, dict) else ByHand().shifted(self.state, move)
+            content = RecordDict(
+                {"arrays": ArrayRecord(after), "metrics": MetricRecord({"num-examples": 9, **metrics})}
+            )
+            return Message(content, reply_to=message)
+
+        return mod(message, self.context, app)  # type: ignore[no-any-return]
+
+    def update(self, reply: Message) -> dict[str, Tensor]:
+        """What the reply's model differs by from the one that came."""
+        assert not reply.has_error(), reply.error.reason
+        after = reply.content.array_records["arrays"].to_torch_state_dict()
+        return {name: after[name].double() - self.state[name].double() for name in self.state}
+
+
+@pytest.fixture
+def node(flower: ByHand) -> OneNode:
+    """A node of partition 2 with a model that has normalization layers."""
+    return OneNode(flower.model().state_dict(), **{"partition-id": 2, "num-partitions": 5})
