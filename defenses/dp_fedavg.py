@@ -6,14 +6,14 @@ Differentially private learning with adaptive clipping. NeurIPS 2021, arXiv:1905
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from fedsec.defense import Cohort, PrivateAggregator
+from fedsec.defense import Cohort, PrivateAggregator, RowTotal
 from fedsec.defense.norms import bounded_sum, row_norms
 from fedsec.errors import InputError
 from fedsec.privacy import calibrate, check_accountant, check_delta, default_delta
@@ -57,6 +57,8 @@ class DpFedAvg(PrivateAggregator):
 
     Reference: McMahan et al., ICLR 2018, arXiv:1710.06963; Andrew et al., NeurIPS 2021, arXiv:1905.03871
     """
+
+    streams = True
 
     def __init__(
         self,
@@ -130,6 +132,9 @@ class DpFedAvg(PrivateAggregator):
         used = self._used.clamp_min(1e-300)  # of updates so long that nothing is left of them
         return used / used.sum()
 
+    def row_total(self, like: Float[Tensor, "parameters"], weights: Sequence[float]) -> RowTotal:
+        return _BoundedTotal(self, like)
+
     def nobody(self, like: Float[Tensor, "parameters"], generator: torch.Generator) -> Float[Tensor, "parameters"]:
         if self.expected_clients is None:
             raise InputError("DpFedAvg: a round without clients needs to know how many were expected; call prepare")
@@ -174,3 +179,39 @@ class DpFedAvg(PrivateAggregator):
                 f"more than {noise / 2:g}"
             )
         return (noise**-2 - (2 * count) ** -2) ** -0.5, count
+
+
+class _BoundedTotal(RowTotal):
+    """The sum of bounded updates so far, in float64, and their norms.
+
+    Args:
+        rule: whose bound and noise are those of the round.
+        like: with the shape, dtype and device of a row.
+    """
+
+    def __init__(self, rule: DpFedAvg, like: Float[Tensor, "parameters"]) -> None:
+        self._rule, self._dtype = rule, like.dtype
+        self._total = torch.zeros(len(like), dtype=torch.float64, device=like.device)
+        self._norms = [torch.zeros(0, dtype=torch.float64, device=like.device)]
+        self._used = self._norms[0]
+
+    def add(self, rows: Float[Tensor, "some parameters"], weights: Sequence[float]) -> None:
+        norms = row_norms(rows)
+        wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        self._total += bounded_sum(wide, norms, self._rule._factors(norms))
+        self._norms.append(norms)
+
+    def vector(
+        self, weight: float, num_rejected: int, generator: torch.Generator | None
+    ) -> Float[Tensor, "parameters"]:
+        assert generator is not None
+        norms = torch.cat(self._norms)
+        # What the rule says of this round's clients must not depend on the bound of the next.
+        self._used = self._rule._factors(norms)
+        expected = self._rule.expected_clients or len(norms) + num_rejected
+        total = self._total.to(torch.promote_types(self._dtype, torch.float32))
+        return self._rule._released(total, norms, expected, generator).to(self._dtype)
+
+    def shares(self) -> Float64[Tensor, "rows"]:
+        used = self._used.clamp_min(1e-300)  # of updates so long that nothing is left of them
+        return used / used.sum()

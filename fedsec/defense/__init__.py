@@ -12,7 +12,8 @@ from fedsec.defense.order_statistics import Scratch, middle_mean, middle_share, 
 from fedsec.defense.pipeline import Pipeline
 from fedsec.defense.private_aggregation import PrivateAggregator
 from fedsec.defense.ranks import near_median_mean, near_median_share
-from fedsec.defense.shards import ColumnShards, LocalShards, column_blocks, lost_rows
+from fedsec.defense.row_stream import RowStream, RowTotal
+from fedsec.defense.shards import ColumnShards, DiskShards, LocalShards, RowFile, column_blocks, lost_rows
 from fedsec.defense.spectrum import centered_products, top_direction
 from fedsec.defense.states.arrays import ArrayAggregate, aggregate_arrays
 from fedsec.defense.states.rules import as_rule
@@ -33,6 +34,7 @@ __all__ = [
     "Cohort",
     "ColumnShards",
     "CoordinateRule",
+    "DiskShards",
     "Gram",
     "GramRule",
     "KnowledgeDefense",
@@ -42,6 +44,9 @@ __all__ = [
     "PreAggregator",
     "PrivateAggregator",
     "RoundContext",
+    "RowFile",
+    "RowStream",
+    "RowTotal",
     "RuleWrapper",
     "Scratch",
     "StateAggregate",

@@ -19,15 +19,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.defense.cohort import Aggregate, Cohort, RoundContext, Weights, check_context, relative_weights
+from fedsec.defense.cohort import (
+    Aggregate,
+    Cohort,
+    RoundContext,
+    Weights,
+    check_bearable,
+    check_context,
+    relative_weights,
+)
 from fedsec.defense.gram_matrix import Gram
+from fedsec.defense.row_stream import RowTotal
 from fedsec.defense.shards import ColumnShards, LocalShards, lost_rows
 from fedsec.defense.swift_products import swift_products
 from fedsec.errors import AggregationError, InputError
-from fedsec.threat.rows import as_given, as_matrix
+from fedsec.threat.rows import as_given, as_matrix, surely_finite
 from fedsec.threat.sealed import Sealed, unmodified
 
-__all__ = ["Aggregate", "Aggregator", "Cohort", "Weights", "surely_finite"]
+__all__ = ["Aggregate", "Aggregator", "Cohort", "Weights"]
 
 
 class Aggregator(Sealed, ABC):
@@ -52,6 +61,8 @@ class Aggregator(Sealed, ABC):
             mixed copy as `Cohort.updates`, where there is a pre-aggregator.
         by_columns: whether, once `staged` knows the rows' inner products, any columns can be combined without looking
             at the others, and nothing is remembered: `on_shards` then takes rows in pieces.
+        streams: whether each row can be forgotten when its part of a total is taken: `row_total` gives the total, and
+            `RowStream` lets rows pass.
     """
 
     role: ClassVar[str] = "rule"
@@ -66,6 +77,7 @@ class Aggregator(Sealed, ABC):
     reads_products: bool = False
     sees_mixtures: ClassVar[bool] = False
     by_columns: bool = False
+    streams: bool = False
 
     @overload
     def __call__(
@@ -200,6 +212,10 @@ class Aggregator(Sealed, ABC):
             InputError: the rule cannot work with so many clients at all.
         """
 
+    def row_total(self, like: Float[Tensor, "parameters"], weights: Sequence[float]) -> RowTotal:
+        """Of a rule that `streams`, a total of no rows yet: of such rows, and clients whose weights sum to one."""
+        raise NotImplementedError(f"{type(self).__name__}.row_total")
+
     def staged(self, cohort: Cohort) -> Cohort:
         """What `combine` and `shares` are then given; called once, before both. For rules that go through stages."""
         return cohort
@@ -265,7 +281,7 @@ class Aggregator(Sealed, ABC):
                 return cohort, (), vector
         products = swift_products(updates) if self.reads_products else None
         rejected = lost_rows(LocalShards([updates])) if products is None else ()
-        self._check_bearable(rejected, len(updates))
+        check_bearable(type(self).__name__, rejected, len(updates), self.max_rejected(len(updates)))
         cohort = self._cohort(updates, relative, rejected, context, products)
         return cohort, rejected, self._combine(cohort)
 
@@ -280,7 +296,7 @@ class Aggregator(Sealed, ABC):
         nothing = torch.empty(shards.num_rows, 0, dtype=shards.dtype)
         relative = self._checked_weights(nothing, weights, context)
         rejected = lost_rows(shards)
-        self._check_bearable(rejected, shards.num_rows)
+        check_bearable(rule, rejected, shards.num_rows, self.max_rejected(shards.num_rows))
         finite = shards.without(rejected)
         return self._cohort(nothing, relative, rejected, context, shards=finite), rejected, finite
 
@@ -320,15 +336,6 @@ class Aggregator(Sealed, ABC):
         check_context(rule, context, updates)
         self.max_rejected(num_clients)
         return relative_weights(rule, weights, num_clients)
-
-    def _check_bearable(self, rejected: tuple[int, ...], num_clients: int) -> None:
-        """Give up where the gate holds back more than the rule can lose."""
-        max_rejected = self.max_rejected(num_clients)
-        if len(rejected) > max_rejected or len(rejected) == num_clients:
-            raise AggregationError(
-                f"{type(self).__name__}: rows {list(rejected)} of {num_clients} hold NaN or infinity; at most "
-                f"{min(max_rejected, num_clients - 1)} may be lost"
-            )
 
     def _cohort(
         self,
@@ -382,12 +389,6 @@ class Aggregator(Sealed, ABC):
                 f"{cohort.updates.dtype} and shape {tuple(cohort.updates.shape)}; expected one value a column"
             )
         return vector
-
-
-def surely_finite(vector: Tensor) -> bool:
-    """Whether no value is NaN, infinite, or as large as one that infinity may have been clamped to."""
-    low, high = (float(edge) for edge in torch.aminmax(vector))
-    return -torch.finfo(vector.dtype).max < low and high < torch.finfo(vector.dtype).max
 
 
 def _combined(piece: Tensor, rule: Aggregator, cohort: Cohort) -> Tensor:

@@ -19,6 +19,7 @@ __all__ = [
     "Cohort",
     "RoundContext",
     "Weights",
+    "check_bearable",
     "check_context",
     "check_majority",
     "relative_parts",
@@ -163,6 +164,25 @@ def check_context(rule: str, context: RoundContext, updates: Float[Tensor, "clie
         size = sum(torch.Size(shape).numel() for shape in shapes.values())
         if size != updates.shape[1]:
             raise InputError(f"{rule}: shapes of {size} numbers do not go with rows of {updates.shape[1]}")
+
+
+def check_bearable(rule: str, rejected: Sequence[int], num_clients: int, max_rejected: int) -> None:
+    """That the gate holds back no more rows than the rule can lose.
+
+    Args:
+        rule: for the message.
+        rejected: numbers of the rows that are not finite.
+        num_clients: how many rows there were.
+        max_rejected: how many of them the rule can lose.
+
+    Raises:
+        AggregationError: it does.
+    """
+    if len(rejected) > max_rejected or len(rejected) == num_clients:
+        raise AggregationError(
+            f"{rule}: rows {list(rejected)} of {num_clients} hold NaN or infinity; at most "
+            f"{min(max_rejected, num_clients - 1)} may be lost"
+        )
 
 
 def check_majority(rule: str, cohort: Cohort) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedsec.defense.order_statistics import Scratch
 
-__all__ = ["column_chunks", "for_each_chunk"]
+__all__ = ["WIDE_COLUMNS", "column_chunks", "for_each_chunk"]
 
 
 def for_each_chunk(updates: Tensor, work: Callable[[slice, int, Scratch], None], *, wide: bool = False) -> None:
@@ -27,8 +27,8 @@ def for_each_chunk(updates: Tensor, work: Callable[[slice, int, Scratch], None],
     """
     if wide and updates.device.type == "cpu":
         scratch = Scratch()
-        for index, start in enumerate(range(0, updates.shape[1], _WIDE_COLUMNS)):
-            work(slice(start, min(start + _WIDE_COLUMNS, updates.shape[1])), index, scratch)
+        for index, start in enumerate(range(0, updates.shape[1], WIDE_COLUMNS)):
+            work(slice(start, min(start + WIDE_COLUMNS, updates.shape[1])), index, scratch)
         return
     chunks = column_chunks(updates)
     pending = deque(enumerate(chunks))
@@ -58,7 +58,7 @@ _CPU_COLUMNS = 32768
 """PyTorch runs an elementwise operation on so many elements in the calling thread. Threads of our own
 then cost one start a call instead of one barrier an operation, and do not stall when cores are shared."""
 
-_WIDE_COLUMNS = 1 << 18
+WIDE_COLUMNS = 1 << 18
 """A total of so many columns stays in a cache, and an operation on them outlasts the start of PyTorch's threads."""
 
 _CPU_BYTES = 16 << 20

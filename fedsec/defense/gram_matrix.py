@@ -28,6 +28,9 @@ _CLOSE = 1e-6
 _SLACK = 1e-9
 """Half of the weight may sum to a little less."""
 
+_APART_BYTES = 1 << 30
+"""Inner products of so many bytes may lie beside each other, one matrix for each chunk of columns."""
+
 _SAFE = 2.0**400
 """Squares of float64 numbers beyond this, or below its inverse, and sums of them may not be representable."""
 
@@ -159,14 +162,14 @@ def _products(
     swift = _sum(shards.map(partial(_swift, references=references, products=products)))
     inner = swift
     if inner is None:
-        inner = torch.stack(shards.map(partial(_about, references=references, center=None, unit=unit))).sum(0)
+        inner = shards.total(partial(_about, references=references, center=None, unit=unit))
     distances, norms = _squared_distances(inner), inner.diagonal()
     close = distances < (_CLOSE if swift is None else CLOSE) * (norms[:, None] + norms)
     close.fill_diagonal_(False)
     if bool(close[:-1, :-1].any()):
         rows = distances[: shards.num_rows, : shards.num_rows]
         central = central_row(rows, torch.tensor(weights or [1 / len(rows)] * len(rows), dtype=torch.float64))
-        inner = torch.stack(shards.map(partial(_about, references=references, center=central, unit=unit))).sum(0)
+        inner = shards.total(partial(_about, references=references, center=central, unit=unit))
     return inner, norms, unit
 
 
@@ -204,20 +207,27 @@ def _swift(updates: Tensor, references: Tensor | None, products: Tensor | None) 
 def _about(updates: Tensor, references: Tensor | None, center: int | None, unit: float) -> Tensor:
     """Inner products of the rows, the references and the origin, less the row that is the center."""
     chunks, count = column_chunks(updates), len(updates) + (0 if references is None else len(references))
-    totals = torch.zeros(len(chunks), count + 1, count + 1, dtype=torch.float64, device=updates.device)
+    # Each chunk's products apart, so that threads do not wait for each other; not where that is more than a few rows'.
+    apart = len(chunks) if 8 * len(chunks) * (count + 1) ** 2 <= _APART_BYTES else 1
+    totals = torch.zeros(apart, count + 1, count + 1, dtype=torch.float64, device=updates.device)
 
     def add(columns: slice, index: int, scratch: Scratch) -> None:
         rows = _in_units(updates[:, columns], unit)
         if references is not None:
             rows = torch.cat([rows, _in_units(references[:, columns], unit)])
+        total = totals[min(index, apart - 1)]
         if center is None:
-            totals[index, :-1, :-1] = rows @ rows.T
+            total[:-1, :-1] += rows @ rows.T
             return
         middle = _in_units(updates[center, columns], unit)
         rows = torch.cat([rows - middle, -middle[None]])
-        totals[index] = rows @ rows.T
+        total += rows @ rows.T
 
-    for_each_chunk(updates, add)
+    if apart == len(chunks):
+        for_each_chunk(updates, add)
+    else:
+        for index, columns in enumerate(chunks):
+            add(columns, index, Scratch())
     return totals.sum(0).cpu()
 
 

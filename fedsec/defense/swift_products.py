@@ -27,6 +27,9 @@ _STRETCH = 2048
 _STRETCHES = 128
 """At once, so that what they give takes little memory."""
 
+_MOST_BYTES = 1 << 30
+"""That it may take: fewer at once where there are thousands of rows."""
+
 _LEAST, _MOST = 1e-30, 1e30
 """Mean squares between them are sums of squares that float32 holds, but for those that do not matter beside others."""
 
@@ -48,8 +51,9 @@ def swift_products(
         return None
     total = torch.zeros(len(rows), len(others), dtype=torch.float64)
     columns = rows.shape[1]
-    for start in range(0, columns - _STRETCH + 1, _STRETCH * _STRETCHES):
-        count = min(_STRETCHES, (columns - start) // _STRETCH)
+    at_once = max(1, min(_STRETCHES, _MOST_BYTES // (4 * len(rows) * len(others))))
+    for start in range(0, columns - _STRETCH + 1, _STRETCH * at_once):
+        count = min(at_once, (columns - start) // _STRETCH)
         part = slice(start, start + count * _STRETCH)
         left, right = (points[:, part].view(len(points), count, _STRETCH) for points in (rows, others))
         total += torch.bmm(left.transpose(0, 1), right.permute(1, 2, 0)).sum(0, dtype=torch.float64)

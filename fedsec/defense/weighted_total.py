@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.defense.columns import for_each_chunk
+from fedsec.defense.columns import WIDE_COLUMNS, for_each_chunk
 from fedsec.defense.order_statistics import Scratch, accumulator_dtype, weighted_sum
 
-__all__ = ["weighted_total"]
+__all__ = ["RunningTotal", "weighted_total"]
 
 _LONG = 1 << 19
 """Columns from which a matrix-vector product takes over. It adds in another order, so that shorter rows, whose sums
@@ -54,6 +54,41 @@ def weighted_total(
     largest = torch.finfo(like.dtype).max
     for_each_chunk(like, reduce, wide=every)
     return vector
+
+
+class RunningTotal:
+    """The weighted total of rows that pass by, of the same bits as `weighted_total` of all of them in this order.
+
+    But for long rows, which that may leave to a matrix-vector product.
+
+    Args:
+        like: with the length, dtype and device of a row.
+        weights: of all rows that may come.
+    """
+
+    def __init__(self, like: Float[Tensor, "columns"], weights: Sequence[float]) -> None:
+        narrow = accumulator_dtype(like.dtype)
+        self._dtype = like.dtype
+        wide = not all(_holds(weight, narrow) for weight in weights)
+        self._total = torch.zeros(len(like), dtype=torch.float64 if wide else narrow, device=like.device)
+
+    def add(self, rows: Float[Tensor, "rows columns"], weights: Sequence[float]) -> None:
+        """Take in further rows.
+
+        Args:
+            rows: finite.
+            weights: one for each of them.
+        """
+        for start in range(0, len(self._total), WIDE_COLUMNS):  # where `for_each_chunk` ends a chunk
+            total = self._total[start : start + WIDE_COLUMNS]
+            for row, weight in zip(rows[:, start : start + WIDE_COLUMNS], weights, strict=True):
+                total.add_(row.to(total.dtype), alpha=weight)
+
+    def value(self, factor: float = 1.0) -> Float[Tensor, "columns"]:
+        """The total so far, times a factor."""
+        largest = torch.finfo(self._dtype).max
+        total = self._total if factor == 1 else self._total.double() * factor
+        return total.clamp(-largest, largest).to(self._dtype)
 
 
 def _holds(weight: float, dtype: torch.dtype) -> bool:

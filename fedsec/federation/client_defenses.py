@@ -57,7 +57,7 @@ class ClientDefenses:
             return rows
         rows = rows.clone()
         if len(self.carried):
-            self._before = {client: self.waited[:, client].clone() for client in self.watched.intersection(clients)}
+            self._before |= {client: self.waited[:, client].clone() for client in self.watched.intersection(clients)}
         was_training = module.training
         module.train()  # as the clients had it
         for row, client in zip(rows, clients, strict=True):

@@ -62,6 +62,21 @@ class Forgery:
         """The attack, where it looks at whole updates; nothing where any columns do, or nobody forges."""
         return next((type(attack).__name__ for attack in self._attacks.values() if not attack.by_columns), "")
 
+    @property
+    def forges(self) -> bool:
+        """Whether Byzantine clients send anything else than what they trained."""
+        return bool(self._attacks)
+
+    @property
+    def sees_others(self) -> str:
+        """Why what attackers send needs the rows of others, in words; nothing where their own will do."""
+        for attack in self._attacks.values():
+            if attack.knows_defense:
+                return f"{type(attack).__name__} tries the server's defense on them"
+            if attack.knowledge != "own":
+                return f"{type(attack).__name__} sees the rows of honest clients"
+        return ""
+
     def __call__(
         self,
         sent: Mapping[str, Float[Tensor, "clients parameters"]],
@@ -97,6 +112,61 @@ class Forgery:
             if bool(lost.any()):
                 received = {name: rows.masked_fill(lost[:, None], torch.nan) for name, rows in received.items()}
         return received
+
+    def of_own(
+        self,
+        own: Float[Tensor, "byzantine parameters"],
+        clients: Sequence[int],
+        byzantine: Sequence[int],
+        parameters: Float[Tensor, "parameters"],
+        round_number: int,
+        leverage: Sequence[float],
+    ) -> Float[Tensor, "byzantine parameters"]:
+        """What the server receives of attackers who look at no rows but their own.
+
+        Args:
+            own: what they would have sent, in the order of their places.
+            clients: of the round.
+            byzantine: places of the attackers.
+            parameters: that the server broadcast.
+            round_number: from 1.
+            leverage: of each client's row.
+
+        Raises:
+            InputError: the attack needs other rows.
+        """
+        self.report, self.examples = {}, None
+        if self.sees_others:
+            raise InputError(f"attack: {self.sees_others}; expected one matrix of all")
+        attack = self._attacks.get("update")
+        if attack is None or not byzantine:
+            return own
+        try:
+            attack.check_clients(len(clients), len(byzantine))
+        except InputError as error:
+            self.report = {"remark": str(error)}
+            return own
+        machines = self._machines(attack, clients, byzantine, round_number)
+        view = AttackerView(
+            own=own,
+            honest=own[:0],
+            parameters=parameters,
+            num_clients=len(clients),
+            num_byzantine=len(byzantine),
+            round=round_number,
+            generator=self._streams.torch("attack", "round", round_number),
+            last_aggregate=self._last.get("update"),
+            machines=machines,
+            leverage=tuple(leverage[place] for place in byzantine),
+        )
+        forged = attack.craft(view)
+        self.report, self.examples = view.report, _mean_examples(machines)
+        return forged
+
+    def _machines(
+        self, attack: UpdatePoisoning, clients: Sequence[int], byzantine: Sequence[int], round_number: int
+    ) -> tuple[AttackerMachine, ...]:
+        return tuple(self._equip([clients[place] for place in byzantine], round_number)) if attack.trains else ()
 
     def on_shards(
         self,
@@ -134,7 +204,8 @@ class Forgery:
         lost = lost_rows(shards)
         if lost:  # in one piece a row may look finite that is not
             shards = shards.changed(partial(_all_lost, rows=lost))
-        honest = [place for place in range(shards.num_rows) if place not in {*byzantine}]
+        attackers = {*byzantine}
+        honest = [place for place in range(shards.num_rows) if place not in attackers]
         scene = _Scene(
             list(byzantine),
             [] if attack.knowledge == "own" else honest,
@@ -200,7 +271,7 @@ class Forgery:
         defense = trial(name, [*others, *places], generator) if attack.knows_defense else None
         if attack.knows_defense and defense is None:
             return rows
-        machines = tuple(self._equip([clients[place] for place in places], round_number)) if attack.trains else ()
+        machines = self._machines(attack, clients, places, round_number)
         scene = _Scene(places, honest, len(rows), round_number, generator, tuple(clients), tuple(leverage))
         last = self._last.get(name)
         view = scene.view(rows, parameters, defense=defense, last_aggregate=last, machines=machines)
@@ -208,8 +279,12 @@ class Forgery:
         received[places] = attack.craft(view)
         if name == "update":
             self.report = view.report
-            self.examples = fmean(machine.examples for machine in machines) if machines else None
+            self.examples = _mean_examples(machines)
         return received
+
+
+def _mean_examples(machines: Sequence[AttackerMachine]) -> float | None:
+    return fmean(machine.examples for machine in machines) if machines else None
 
 
 @dataclass(frozen=True, eq=False)

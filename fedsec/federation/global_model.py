@@ -94,7 +94,7 @@ class GlobalModelLoop(RoundLoop):
         """Of the global model."""
 
     @abstractmethod
-    def _coefficients(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
+    def coefficients(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
         """How much each client counts in an average."""
 
     def weights(self) -> dict[str, Tensor]:
@@ -132,7 +132,7 @@ class GlobalModelLoop(RoundLoop):
             measured = self.trainer.recalibrated(self.parameters, chosen)
             finite = measured.isfinite().all(1)
             if bool(finite.any()):
-                self.statistics = _mean(measured[finite], self._coefficients(chosen)[finite])
+                self.statistics = _mean(measured[finite], self.coefficients(chosen)[finite])
             self._load(self.statistics)
         return self.evaluator(self.module)
 

@@ -21,6 +21,10 @@ __all__ = ["RowExchange", "WholeRows"]
 class RowExchange(ABC):
     """Where a round's rows are, and how they come to the server's verdict."""
 
+    def most_rows(self, clients: int) -> int:
+        """How many rows of a round with so many clients are in memory here at a time."""
+        return clients
+
     @abstractmethod
     def trained(self, clients: Sequence[int], round_number: int) -> LocalResult:
         """Let clients train.
@@ -93,7 +97,7 @@ class WholeRows(RowExchange):
         received = federation.forgery(sent, clients, byzantine, federation.parameters, round_number, trial, leverage)
         if federation.sends_statistics:
             federation.received_statistics = trained.statistics
-        for observer in federation.observers:
+        for observer in (*federation.observers, *federation.row_observers):
             observer(round_number, clients, received["update"])
         federation.received_statistics = None
         return federation.rules(received, coefficients, drawn, round_number, clients)

@@ -11,12 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.defense import Aggregate, Aggregator, AggregatorTrial, PrivateAggregator, RoundContext
+from fedsec.defense import Aggregate, Aggregator, AggregatorTrial, PrivateAggregator, RoundContext, RowStream
 from fedsec.defense.shards import ColumnShards, lost_rows
 from fedsec.errors import AggregationError, InputError
 from fedsec.federation.broken_conditions import BrokenCondition, relaxed, withstands
 from fedsec.federation.user_privacy import aggregated, tagged, untagged
 from fedsec.seeds import Streams
+
+_LISTED, _FIRST = 200, 10
+"""How many clients a message lists, and how many of those that are more."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class ServerRules:
 
     def __call__(
         self,
-        received: Mapping[str, Float[Tensor, "clients parameters"] | ColumnShards],
+        received: Mapping[str, Float[Tensor, "clients parameters"] | ColumnShards | RowStream],
         weights: Float[Tensor, "clients"],
         generators: Mapping[str, torch.Generator | None],
         round_number: int,
@@ -123,7 +126,7 @@ class ServerRules:
         Where nothing that it received is finite, there is no aggregate but NaN: the model diverges.
 
         Args:
-            received: of each vector a row for each client, or their columns in pieces.
+            received: of each vector a row for each client, their columns in pieces, or rows that have passed by.
             weights: of the clients, for rules that use them.
             generators: from `generators`.
             round_number: from 1.
@@ -143,12 +146,12 @@ class ServerRules:
                     aggregates[vector] = aggregated(rule, rows, weights, context)
             except AggregationError as error:
                 if _any_finite(rows):
-                    raise AggregationError(f"round {round_number}, clients {list(clients)}: {error}") from error
+                    raise AggregationError(f"round {round_number}, {_listed(clients)}: {error}") from error
                 nobody = torch.zeros(len(clients), dtype=torch.float64, device=weights.device)
                 vanished = torch.full((sum(map(torch.Size.numel, self._shapes.values())),), torch.nan).to(weights)
                 aggregates[vector] = Aggregate(vanished, nobody, tuple(range(len(clients))))
             except InputError as error:  # fewer clients than the rule needs, by sampling or for lack of budget
-                raise InputError(f"round {round_number}, clients {list(clients)}: {error}") from error
+                raise InputError(f"round {round_number}, {_listed(clients)}: {error}") from error
         if weights.is_cuda:
             torch.cuda.synchronize(weights.device)
         withstood = withstands(self._rules["update"], len(clients))
@@ -191,7 +194,16 @@ class ServerRules:
         return {"generator": generator, "clients": clients, "shapes": self._shapes, "server_update": server}
 
 
-def _any_finite(rows: Tensor | ColumnShards) -> bool:
+def _listed(clients: Sequence[int]) -> str:
+    """Whose round it is, of many the first."""
+    if len(clients) <= _LISTED:
+        return f"clients {list(clients)}"
+    return f"{len(clients):,} clients, {', '.join(map(str, clients[:_FIRST]))}, ..."
+
+
+def _any_finite(rows: Tensor | ColumnShards | RowStream) -> bool:
+    if isinstance(rows, RowStream):
+        return not rows.nothing_passed
     if isinstance(rows, ColumnShards):
         return len(lost_rows(rows)) < rows.num_rows
     return bool(rows.isfinite().all(1).any())

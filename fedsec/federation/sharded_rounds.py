@@ -128,7 +128,7 @@ class ShardedRounds(RowExchange):
 
     def trained(self, clients: Sequence[int], round_number: int) -> LocalResult:
         federation = self.federation
-        if federation.observers:
+        if federation.observers or federation.row_observers:
             raise InputError("clients of a round on several workers: an observer looks at whole rows; expected none")
         at_once = 1 if self.alone else federation.chunk_size(clients)
         self._serial += 1

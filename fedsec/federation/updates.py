@@ -1,6 +1,7 @@
 """The federation that exchanges updates: train, send, forge, aggregate, step, evaluate."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -21,9 +22,10 @@ from fedsec.federation.edge_cost import edge_cost
 from fedsec.federation.example_privacy import RunPrivacy
 from fedsec.federation.forgery import Forgery
 from fedsec.federation.global_model import GlobalModelLoop
+from fedsec.federation.large_rounds import LocalRows
 from fedsec.federation.machines import Machines
 from fedsec.federation.rounds import RoundResult, Sampling, checked_state
-from fedsec.federation.row_exchange import RowExchange, WholeRows
+from fedsec.federation.row_exchange import RowExchange
 from fedsec.federation.server_data import ServerData
 from fedsec.federation.server_rules import ServerRules
 from fedsec.federation.threat import Threat, poison_data
@@ -61,6 +63,8 @@ class Federation(GlobalModelLoop):
         measures: further metrics, by name.
         broken_condition: what happens in a round with too few clients for the rule, see `BrokenCondition`.
         server_data: the server's own, for rules that trust them; None for none.
+        memory_gib: what a matrix of a round's rows may take, see `LocalRows`.
+        folder: for rows that do not fit.
 
     Attributes:
         algorithm_state: all that the algorithm carries from round to round, the global model's parameters included.
@@ -69,7 +73,8 @@ class Federation(GlobalModelLoop):
         costs: of the model: operations of an example.
         attackers: who is Byzantine in the round that is played, or was last.
         exchange: where the rows of rounds are; by default in this process.
-        observers: of what the server receives; training does not depend on them.
+        observers: of all that the server receives in a round at once; training does not depend on them.
+        row_observers: of what it receives, some clients' rows at a time where rounds are large.
         received_statistics: while observers look, the running statistics that the round's clients sent beside their
             updates, a row each; None where they send none, and between rounds.
 
@@ -99,6 +104,8 @@ class Federation(GlobalModelLoop):
         measures: Mapping[str, Measure] | None = None,
         broken_condition: BrokenCondition = "stop",
         server_data: ServerData | None = None,
+        memory_gib: float | None = None,
+        folder: Path | None = None,
     ) -> None:
         super().__init__(
             module,
@@ -116,8 +123,7 @@ class Federation(GlobalModelLoop):
         )
         self.algorithm, self.aggregator, self.num_classes, self.privacy = algorithm, aggregator, num_classes, privacy
         self.local_updates, self.server_data = local_updates or self.train, server_data
-        self.observers: list[Observer] = []
-        self.exchange: RowExchange = WholeRows(self)
+        self.observers, self.row_observers = list[Observer](), list[Observer]()
         self.received_statistics: Float[Tensor, "clients statistics"] | None = None
         guards.check(
             guards.RunDescription(
@@ -149,13 +155,14 @@ class Federation(GlobalModelLoop):
             trainer.private_method(privacy.private.grad_sample_mode)  # raises where the model cannot be private
         poison_data(trainer.data, self.threat, num_classes, streams)
         self.attackers = self.threat.in_round(1)
-        if algorithm.private is None or algorithm.training is not None:
-            trainer.check(algorithm.training, self.clients_per_round)
         self.rules = ServerRules(aggregator, algorithm.sends, streams, trainer.layout.shapes, broken_condition)
         machines = Machines(trainer, algorithm.training, streams, num_classes, self.start)
         self.forgery = Forgery(self.threat.attack, algorithm.sends, streams, machines)
         self.algorithm_state = algorithm.init(trainer.start(self.module).parameters, self.num_clients)
         self.worker_momentum = WorkerMomentum(algorithm.momentum, self.parameters, self.num_clients)
+        self.exchange: RowExchange = LocalRows(self, memory_gib, folder)
+        if algorithm.private is None or algorithm.training is not None:
+            trainer.check(algorithm.training, self.exchange.most_rows(self.clients_per_round))
         self.costs = module_costs(module, tuple(self.evaluator.images.shape[1:]))
 
     @property
@@ -231,7 +238,7 @@ class Federation(GlobalModelLoop):
         if self.releases is not None:
             self.releases.spend()
         byzantine = [place for place, client in enumerate(clients) if client in self.attackers]
-        coefficients = self._coefficients(clients)
+        coefficients = self.coefficients(clients)
         verdict = self.exchange.judged(trained, clients, byzantine, coefficients, drawn, number)
         self.round = number
         aggregate = verdict.aggregates.get("update")
@@ -332,9 +339,9 @@ class Federation(GlobalModelLoop):
 
     def counted_by(self, clients: Sequence[int]) -> tuple[Float[Tensor, "clients"], Float[Tensor, "clients"]]:
         """What the server knows of clients beside their rows: examples as they claim, and their weights in the mean."""
-        return self._claimed(clients), self._coefficients(clients)
+        return self._claimed(clients), self.coefficients(clients)
 
-    def _coefficients(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
+    def coefficients(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
         return self.algorithm.coefficients(self._claimed(clients), self._claimed(range(self.num_clients)))
 
     def _shares(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:

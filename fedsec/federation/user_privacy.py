@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.defense import Aggregate, Aggregator, ColumnShards, PrivateAggregator, RoundContext
+from fedsec.defense import Aggregate, Aggregator, ColumnShards, PrivateAggregator, RoundContext, RowStream
 from fedsec.privacy import Epsilon, Ledger
 
 
@@ -54,7 +54,7 @@ class Releases:
 
 def aggregated(
     rule: Aggregator,
-    rows: Float[Tensor, "clients parameters"] | ColumnShards,
+    rows: Float[Tensor, "clients parameters"] | ColumnShards | RowStream,
     coefficients: Float[Tensor, "clients"],
     context: RoundContext,
 ) -> Aggregate:
@@ -62,7 +62,7 @@ def aggregated(
 
     Args:
         rule: of the server.
-        rows: what it received, or its columns in pieces.
+        rows: what it received, its columns in pieces, or what has passed by.
         coefficients: of the clients, for rules that use weights.
         context: what rules may need to know of the round.
 
@@ -71,13 +71,21 @@ def aggregated(
     """
     if isinstance(rows, ColumnShards):
         return rule.aggregate_shards(rows, coefficients if rule.uses_weights else None, **context)
-    if isinstance(rule, PrivateAggregator) and not bool(rows.isfinite().all(1).any()):
+    if isinstance(rule, PrivateAggregator) and not _any_passes(rows):
         # That a round lost everybody is as private as that nobody was drawn for it.
         generator = context.get("generator")
         assert generator is not None
-        influence = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-        return Aggregate(rule.nobody(torch.zeros_like(rows[0]), generator), influence, tuple(range(len(rows))))
+        count, like = (rows.num_rows, rows.like) if isinstance(rows, RowStream) else (len(rows), rows[0])
+        influence = torch.zeros(count, dtype=torch.float64, device=like.device)
+        return Aggregate(rule.nobody(torch.zeros_like(like), generator), influence, tuple(range(count)))
+    if isinstance(rows, RowStream):
+        return rows.aggregate(**context)
     return rule.aggregate(rows, coefficients if rule.uses_weights else None, **context)
+
+
+def _any_passes(rows: Float[Tensor, "clients parameters"] | RowStream) -> bool:
+    """Whether any row is finite."""
+    return not rows.nothing_passed if isinstance(rows, RowStream) else bool(rows.isfinite().all(1).any())
 
 
 def tagged(state: Mapping[str, Tensor], tag: str) -> dict[str, Tensor]:

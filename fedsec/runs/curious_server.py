@@ -63,7 +63,7 @@ class CuriousServer:
         if isinstance(self.federation, Federation):
             self._check_updates()
             self.federation.client_defenses.watched.add(self.target.client)
-            self.federation.observers.append(self._see_updates)
+            self.federation.row_observers.append(self._see_updates)
         else:
             assert isinstance(self.federation, KnowledgeFederation)
             self._watch_knowledge(self.federation)

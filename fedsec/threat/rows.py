@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 
-__all__ = ["Rows", "as_given", "as_matrix", "as_tensor", "finite_rows"]
+__all__ = ["Rows", "as_given", "as_matrix", "as_tensor", "finite_rows", "surely_finite"]
 
 Rows = Tensor | np.ndarray | Sequence[Tensor] | Sequence[np.ndarray] | Sequence[Sequence[float]]
 """One update a row."""
@@ -110,3 +110,9 @@ def finite_rows(matrix: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows"]:
     for row in (~finite).nonzero().flatten().tolist():
         finite[row] = matrix[row].isfinite().all()
     return finite
+
+
+def surely_finite(vector: Tensor) -> bool:
+    """Whether no value is NaN, infinite, or as large as one that infinity may have been clamped to."""
+    low, high = (float(edge) for edge in torch.aminmax(vector))
+    return -torch.finfo(vector.dtype).max < low and high < torch.finfo(vector.dtype).max

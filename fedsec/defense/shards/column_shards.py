@@ -55,6 +55,10 @@ class ColumnShards(ABC):
             arguments: further ones, one for each piece.
         """
 
+    def total(self, work: Callable[..., Tensor], *arguments: Sequence[Any]) -> Tensor:
+        """The sum of what `work(piece, ...)` gives, which all have one shape; as `map` otherwise."""
+        return torch.stack(self.map(work, *arguments)).sum(0)
+
     @property
     def starts(self) -> list[int]:
         """The number of each piece's first column."""

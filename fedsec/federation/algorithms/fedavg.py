@@ -23,3 +23,4 @@ class FedAvg(StragglingAlgorithm):
     private_clients: ClassVar[bool] = True
     first_round_alike: ClassVar[bool] = True
     server_trains: ClassVar[bool] = True
+    forgets_rows: ClassVar[bool] = True

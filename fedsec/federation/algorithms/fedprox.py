@@ -36,6 +36,7 @@ class FedProx(StragglingAlgorithm):
     private_clients: ClassVar[bool] = True
     first_round_alike: ClassVar[bool] = True
     server_trains: ClassVar[bool] = True
+    forgets_rows: ClassVar[bool] = True
     slow_clients: ClassVar[Literal["drop", "partial"]] = "partial"
 
     def __post_init__(self) -> None:

@@ -45,6 +45,7 @@ class FedSGD(UpdateAlgorithm):
     private_clients: ClassVar[bool] = True
     first_round_alike: ClassVar[bool] = True
     server_trains: ClassVar[bool] = True
+    forgets_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -122,6 +122,8 @@ class UpdateAlgorithm(Algorithm):
             each of them by itself, and a Byzantine client forges each of them.
         broadcasts: the vectors of the state that each client receives.
         server_trains: whether a server with data of its own can do what a client does: clients remember nothing.
+        forgets_rows: whether nobody looks at what clients sent or trained when a round is over: `apply` does not, and
+            clients remember nothing. Then rows may pass by, and no matrix of them is needed.
 
     Raises:
         InputError: numbers out of range.
@@ -134,6 +136,7 @@ class UpdateAlgorithm(Algorithm):
     sends: ClassVar[tuple[str, ...]] = ("update",)
     broadcasts: ClassVar[tuple[str, ...]] = ("parameters",)
     server_trains: ClassVar[bool] = False
+    forgets_rows: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.weighting not in ("samples", "uniform", "population"):
