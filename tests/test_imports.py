@@ -16,11 +16,14 @@ FOLDERS = {"fedsec": ROOT / "fedsec"} | {f"fedsec.{name}": ROOT / name for name 
 # What foreign code must not get to load by importing an attack or a defense.
 HEAVY = {
     "PIL",
+    "flwr",
+    "lightning",
     "lpips",
     "matplotlib",
     "opacus",
     "pandas",
     "pydantic",
+    "ray",
     "rich",
     "safetensors",
     "skimage",
@@ -51,6 +54,20 @@ assert [attack.reconstruct(seen).labels.tolist() for attack in attacks if not is
 assert torch.allclose(attacks[0].reconstruct(seen).images, image, atol=1e-4)
 assert attacks[3].reconstruct(seen).images.shape == image.shape
 assert DpSgd(1.0).noisy_mean(torch.ones(2, 3), 2.0, torch.Generator()).shape == (3,)
+from fedsec.attacks import forge_state_dicts, search_local
+from fedsec.defenses import StateLayout, aggregate_arrays, aggregate_state_dicts
+from fedsec.threat import LocalSteps
+sent = {name: values.clone() for name, values in model.state_dict().items()}
+received = [{name: values + shift for name, values in sent.items()} for shift in (0.1, 0.2, 0.4)]
+bias = sent["1.bias"]
+assert torch.allclose(aggregate_state_dicts(received, "median", reference=sent).state_dict["1.bias"], bias + 0.2)
+assert aggregate_arrays([[array.numpy() for array in sent.values()]], ["sign", "mean"], reference=list(sent.values()))
+forged = forge_state_dicts(received, SignFlip(), reference=sent, byzantine=1).state_dicts[0]["1.bias"]
+assert torch.allclose(forged, bias - 0.1)
+after = {name: values - 0.1 * row for (name, values), row in zip(sent.items(), gradient, strict=True)}
+known = dict(model=model, input_shape=(1, 4, 4), num_classes=3, batch_size=1)
+assert Labels().reconstruct(Observation.of_state_dicts(sent, after, local=None, **known)).labels.tolist() == [2]
+assert search_local(sent, after, Decoupled(iterations=2), [LocalSteps(0.1, 1)], **known).local.steps == 1
 print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
 """
 

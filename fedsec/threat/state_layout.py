@@ -321,12 +321,7 @@ class StateLayout:
             return
         parts = [f"lacks {listed(missing)}"] if missing else []
         parts += [f"has {listed(unknown)}, which the reference does not have"] if unknown else []
-        hint = ""
-        for wrapper in _WRAPPERS:
-            wrapped = unknown and all(name.removeprefix(wrapper) in self.reference for name in unknown)
-            if wrapped or (missing and all(f"{wrapper}{name}" in state for name in missing)):
-                hint = f"; expected names without {wrapper!r}, those of the model that it wraps"
-        raise InputError(f"{who}: {' and '.join(parts)}{hint}")
+        raise InputError(f"{who}: {' and '.join(parts)}{_hint(missing, unknown, state, self.reference)}")
 
 
 def _subtract(row: Tensor, start: Tensor) -> None:
@@ -345,3 +340,17 @@ def _views(row: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     if row.shape != (sum(sizes),):
         raise InputError(f"state layout: expected a row of {sum(sizes)} numbers, got shape {tuple(row.shape)}")
     return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), torch.split(row, sizes), strict=True)}
+
+
+def _hint(missing: Sequence[str], unknown: Sequence[str], state: State, reference: State) -> str:
+    """What is likely to have gone wrong where names do not go together."""
+    for wrapper in _WRAPPERS:
+        if all(name.removeprefix(wrapper) in reference for name in unknown) and unknown:
+            return f"; expected names without {wrapper!r}, those of the model that it wraps"
+        if missing and all(f"{wrapper}{name}" in state for name in missing):
+            return f"; expected names without {wrapper!r}, those of the model that it wraps"
+        if unknown and all(f"{wrapper}{name}" in reference for name in unknown):
+            return f"; the reference's names begin with {wrapper!r}: expected those of the model that it wraps"
+    if "state_dict" in unknown:
+        return "; expected the state dict in a checkpoint, not the checkpoint"
+    return ""

@@ -134,6 +134,13 @@ def test_what_does_not_go_together_is_told(change: Any, options: Any, message: s
         Observation.of_state_dicts(model.state_dict(), after, **{"model": model, "local": ONE, **KNOWN, **options})
 
 
+def test_exchanged_states_are_noticed() -> None:
+    model = network().train()
+    after = trained(model, ONE).state_dict()
+    with pytest.raises(InputError, match="are they exchanged"):
+        Observation.of_state_dicts(after, model.state_dict(), model=model, local=None, **KNOWN)
+
+
 def test_a_state_of_another_size_or_in_part_is_no_start() -> None:
     model = network()
     after = trained(model.train(), ONE).state_dict()

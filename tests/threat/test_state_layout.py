@@ -141,6 +141,7 @@ def test_arrays_stay_arrays() -> None:
             {"module.weight": 0, "module.bias": 0},
             "lacks 'weight', 'bias' and has 'module.weight', .* without 'module.'",
         ),
+        ({"state_dict": {}, "epoch": 3}, "and has 'state_dict', 'epoch', .* the state dict in a checkpoint"),
         ({"weight": torch.ones(2, 1), "bias": torch.ones(1)}, r"'weight' has shape \(2, 1\); expected \(1, 2\)"),
         ({"weight": torch.ones(1, 2).int(), "bias": torch.ones(1)}, "'weight' is torch.int32; expected floating-point"),
         ({"weight": [1.0, 2.0], "bias": torch.ones(1)}, "'weight' is list; expected floating-point"),
@@ -173,6 +174,12 @@ def test_a_malformed_state_is_named(state: Any, message: str) -> None:
 def test_what_makes_no_layout_is_told(reference: Any, options: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         StateLayout.of(reference, **options)
+
+
+def test_a_reference_of_a_wrapper_is_told() -> None:
+    layout = StateLayout.of({f"module.{name}": row for name, row in nn.Linear(2, 1).state_dict().items()})
+    with pytest.raises(InputError, match=r"the reference's names begin with 'module\.'"):
+        layout.row(nn.Linear(2, 1).state_dict())
 
 
 def test_values_beyond_a_dtype_are_told() -> None:

@@ -99,7 +99,7 @@ def aggregate_state_dicts(
     Parameters are computed with in float32 (in float64 where any parameter is), and rounded once, to the reference's
     own dtypes. What no update moves comes back to the bit. A state dict with NaN, infinity or a negative variance
     anywhere is rejected as a whole; `remarks` name the client and the entry. Memory: a matrix [clients, parameters],
-    beside one state dict and what the rule needs.
+    beside the new state dict, three rows and what the rule needs.
 
     Args:
         state_dicts: what the clients sent, one a client: a list, or by the clients' numbers; tensors or arrays, of any
@@ -140,7 +140,7 @@ def aggregate_state_dicts(
     if partial:
         layout = layout.restricted(_common_names(states))
     elif malformed == "raise":
-        _check_whole(states[0], layout, numbers[0])
+        _check_whole(states[0], layout, numbers[0], statistics=choice != "reference")
     received = ReceivedStates.of(
         states, layout, numbers, statistics=choice != "reference", counters=counters != "reference", malformed=malformed
     )
@@ -199,10 +199,11 @@ def _common_names(states: Sequence[State]) -> Collection[str]:
     return max(sets, key=sets.count)
 
 
-def _check_whole(state: State, layout: StateLayout, client: int) -> None:
+def _check_whole(state: State, layout: StateLayout, client: int, *, statistics: bool) -> None:
     """Tell who sends a part of the model, as of adapters, how that is said."""
     if isinstance(state, Mapping) and state and all(name in layout.reference for name in state):
-        missing = [name for name in layout.shapes if name not in state]
+        needed = [*layout.shapes, *(layout.statistics if statistics else ())]
+        missing = [name for name in needed if name not in state]
         if missing:
             raise InputError(
                 f"client {client}: lacks {listed(missing)}; where all clients send the same part of the model, say "

@@ -125,5 +125,9 @@ def _counted(layout: StateLayout, before: State, after: State) -> int | None:
             first, last = as_entry("before", name, before[name]), as_entry("after", name, after[name])
             if first is not None and last is not None and first.numel() == last.numel() == 1:
                 rises.add(int(last) - int(first))
+    if rises and max(rises) < 0:
+        raise InputError(
+            "Observation: normalization layers counted fewer batches after than before; are they exchanged?"
+        )
     (steps,) = rises if len(rises) == 1 else (0,)
     return steps if steps > 0 else None

@@ -211,6 +211,12 @@ def test_partial_state_dicts() -> None:
     assert len(verdict.vector) == 12
     alone, _ = aggregate_state_dicts(states, Median(), reference=adapters)
     assert all(torch.equal(new[name], alone[name]) for name in adapters)
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    head = [{name: values + 1 for name, values in model.state_dict().items() if name.startswith("0.")}] * 3
+    model[1].requires_grad_(False)
+    with pytest.raises(InputError, match=r"client 0: lacks '1\.running_mean', '1\.running_var'; .*partial=True"):
+        aggregate_state_dicts(head, Median(), reference=model.state_dict(), model=model)
+    assert aggregate_state_dicts(head, Median(), reference=model.state_dict(), model=model, statistics="reference")
     odd = [*states[:4], {"lora.a": states[4]["lora.a"]}]
     with pytest.raises(InputError, match=r"client 4: lacks 'lora\.b'"):
         aggregate_state_dicts(odd, Median(), reference=reference, partial=True)
