@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -32,8 +34,10 @@ from fedsec.seeds import Streams
 
 APP = Path(__file__).parents[2] / "examples" / "flower_app"
 ROUNDS, NODES, FLIPPERS, LOCAL_STEPS = 2, 5, 2, 50
-PATIENCE = 240
-"""Seconds after which a run is given up; quiet, it takes a tenth of them."""
+PATIENCE = 600
+"""Seconds after which a run is given up; on a quiet machine it takes a small part of them."""
+
+pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 
 @dataclass
@@ -42,6 +46,7 @@ class Home:
 
     folder: Path
     environment: dict[str, str] = field(init=False)
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         quiet = {
@@ -49,20 +54,20 @@ class Home:
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
-            "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(free_port()),
-            "FLWR_LOCAL_CONTROL_API_PORT": str(free_port()),
         }
         scripts = str(Path(sys.executable).parent)
         own = {"FLWR_HOME": str(self.folder / "flwr"), "HOME": str(self.folder), "TMPDIR": str(self.folder)}
         path = os.pathsep.join([scripts, os.environ.get("PATH", "")])
         self.environment = {**os.environ, **quiet, **own, "PATH": path, "OMP_NUM_THREADS": "1"}
 
-    def start(self, name: str, *command: str) -> None:
+    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{name}.log").open("wb")
         with log:
-            subprocess.Popen(
+            process = subprocess.Popen(
                 command, env=self.environment, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
             )
+        self.started.append(process)
+        return process
 
     def processes(self) -> list[int]:
         """Whoever has this home, however it was started."""
@@ -79,32 +84,48 @@ class Home:
     def end(self) -> None:
         for _ in range(50):
             if not (pids := self.processes()):
-                return
+                break
             for pid in pids:
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
             time.sleep(0.1)
+        for process in self.started:
+            process.wait()
 
     def logs(self) -> str:
         return "\n".join(
             f"== {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in self.folder.glob("*.log")
         )
 
-    def report(self, superlink: str, *federation: str, **config: Any) -> dict[str, list[float]]:
+    def superlink(self, *options: str) -> int:
+        """Start a SuperLink, to which `flwr run` then connects; gives its port, once it listens there."""
+        port = free_port()
+        (self.folder / "flwr" / "config.toml").write_text(
+            f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+        )
+        command = ("flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port), *options)
+        process = self.start("superlink", *command)
+        begun = time.monotonic()
+        while process.poll() is None and time.monotonic() - begun < PATIENCE:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return port
+            time.sleep(0.1)
+        pytest.fail(f"no SuperLink\n{self.logs()}")
+
+    def report(self, *federation: str, **config: Any) -> dict[str, list[float]]:
         """What a run of the app writes."""
         path = self.folder / "report.json"
         path.unlink(missing_ok=True)
         values = {"rounds": ROUNDS, "nodes": NODES, "flippers": FLIPPERS, "local-steps": LOCAL_STEPS, **config}
         said = " ".join(f"{key}={json.dumps(value)}" for key, value in {**values, "report": str(path)}.items())
-        self.start("run", "flwr", "run", str(APP), superlink, "--stream", "--run-config", said, *federation)
+        run = self.start("run", "flwr", "run", str(APP), "here", "--stream", "--run-config", said, *federation)
         begun = time.monotonic()
-        while not path.exists():
-            if time.monotonic() - begun > PATIENCE:
-                pytest.fail(f"no report after {PATIENCE} s\n{self.logs()}")
+        while run.poll() is None and not path.exists() and time.monotonic() - begun < PATIENCE:
             time.sleep(0.1)
-        time.sleep(0.1)
+        time.sleep(0.2)  # written, not only begun
+        if not path.exists():
+            pytest.fail(f"no report after {time.monotonic() - begun:.0f} s\n{self.logs()}")
         return dict(json.loads(path.read_text()))
 
 
@@ -115,47 +136,35 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    home = Home(tmp_path)
-    (tmp_path / "flwr").mkdir()
-    try:
-        yield home
-    finally:
-        home.end()
-    assert not home.processes()
+def home() -> Iterator[Home]:
+    with TemporaryDirectory(prefix="fl") as folder:  # Ray's sockets need a short path
+        home = Home(Path(folder))
+        (home.folder / "flwr").mkdir()
+        try:
+            yield home
+        finally:
+            home.end()
+        assert not home.processes()
 
 
 def test_deployed_on_loopback_the_median_holds_where_the_mean_would_collapse(home: Home) -> None:
-    port = free_port()
-    (home.folder / "flwr" / "config.toml").write_text(
-        f'[superlink]\ndefault = "loopback"\n\n[superlink.loopback]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
-    )
-    home.start("superlink", "flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port))
+    port = home.superlink()
     for partition in range(NODES):
         told = ("--node-config", f"partition-id={partition} num-partitions={NODES}")
         here = ("--host", "127.0.0.1", "--port", str(free_port()))
-        home.start(
-            f"node{partition}", "flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{port}", *here, *told
-        )
-    wait_for(port)
-    report = home.report("loopback", rule="median")
+        link = ("--insecure", "--superlink", f"127.0.0.1:{port}")
+        home.start(f"node{partition}", "flower-supernode", *link, *here, *told)
+    report = home.report(rule="median")
     assert len(report["accuracy"]) == 1 + ROUNDS
     assert report["accuracy"][-1] >= 0.85
     assert report["mean_instead"][-1] <= 0.6
     assert report["accuracy"][-1] == pytest.approx(by_our_engine(Median()), abs=0.08)
 
 
-def wait_for(port: int) -> None:
-    for _ in range(10 * PATIENCE):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-
-
 def test_in_simulation_the_mean_collapses(home: Home) -> None:
+    home.superlink("--simulation")  # `flwr run` would start one, and gives it fifteen seconds
     options = f"num-supernodes={NODES} client-resources-num-cpus=1 init-args-num-cpus=2"
-    report = home.report("local", "--federation-config", options, rule="mean")
+    report = home.report("--federation-config", options, rule="mean")
     assert report["accuracy"][-1] <= 0.6
     assert by_our_engine(Mean()) <= 0.6
     assert report["mean_instead"] == pytest.approx(report["accuracy"][1:])

@@ -1,7 +1,4 @@
-"""What the kit finds in Flower's rules, by wrappers around them.
-
-Flower pins other packages than we do, so it is in no group: `uv run --with flwr pytest tests/peers`.
-"""
+"""What the kit finds in Flower's rules, by wrappers around them."""
 
 from collections.abc import Sequence
 
@@ -12,7 +9,7 @@ from torch import Tensor
 
 from fedsec.testing import check_known_values, examine_rule
 
-pytest.importorskip("flwr", reason="Flower is not installed; uv run --with flwr pytest tests/peers")
+pytest.importorskip("flwr", reason="Flower is not installed: pip install 'fedsec[flower]'")
 
 from flwr.common import ArrayRecord, RecordDict
 from flwr.serverapp.strategy.bulyan import aggregate_n_closest_weights
