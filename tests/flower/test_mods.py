@@ -1,5 +1,6 @@
 """Mods on nodes: what leaves a node in place of what its app made."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from fedsec.defenses import ClipUpdate, GaussianNoise, Median, Prune, Quantize, 
 from fedsec.errors import InputError
 from fedsec.flower import byzantine_mod, dp_mod, poisoned, transform_mod
 from fedsec.privacy import Spending, epsilon
+from fedsec.threat import AttackerView, UpdatePoisoning
 
 PARAMETERS = ("0.weight", "0.bias", "1.weight", "1.bias", "2.weight", "2.bias")
 
@@ -36,6 +38,39 @@ def test_a_node_is_told_by_its_id_as_well_and_evaluates_honestly(node: Any) -> N
     mod = byzantine_mod(SignFlip(), nodes=[node.node_id])
     assert float(node.update(node.send(mod, 0.25))["0.bias"][0]) < 0
     assert float(node.update(node.send(mod, 0.25, kind="evaluate"))["0.bias"][0]) > 0
+
+
+class Remembering(UpdatePoisoning):
+    """Sends how often it was asked, and then what the server made of the round before."""
+
+    knowledge = "own"
+    needs_last_aggregate = True
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    def forge(self, view: AttackerView) -> torch.Tensor:
+        self._asked += 1
+        if view.last_aggregate is not None:
+            return view.last_aggregate.clone()[None]
+        return torch.full_like(view.own, float(self._asked))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"asked": torch.tensor(self._asked)} if self._asked else {}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        self._asked = int(state["asked"]) if state else 0
+
+
+def test_what_an_attack_remembers_lies_on_the_node_and_not_in_its_process(node: Any) -> None:
+    first = node.update(node.send(byzantine_mod(Remembering(), partitions=[2]), 0.25))
+    assert float(first["0.bias"][0]) == pytest.approx(1)
+    assert int(node.context.state["fedsec.byzantine_mod"]["asked"].numpy()) == 1
+    before = node.state
+    node.state = {name: tensor + 3 if name in PARAMETERS else tensor for name, tensor in before.items()}
+    second = node.update(node.send(byzantine_mod(Remembering(), partitions=[2]), 0.25, number=None))
+    assert float(second["0.bias"][0]) == pytest.approx(3, abs=1e-5)  # the server moved by so much
+    assert int(node.context.state["fedsec.byzantine_mod"]["asked"].numpy()) == 2
 
 
 @pytest.mark.parametrize(
