@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fedsec.inversion.invert import invert
     from fedsec.inversion.result import InversionResult
     from fedsec.recording import Recorder, Recording, open_recording, record
-    from fedsec.replays import Replay, replay
+    from fedsec.replays import Leak, Replay, invert_recorded, replay
     from fedsec.runs import RunResult, run
     from fedsec.scenario import Scenario, load_scenario
     from fedsec.seeds import Streams
@@ -61,6 +61,8 @@ __all__ = [
     "Recording",
     "replay",
     "Replay",
+    "invert_recorded",
+    "Leak",
     # A federation of one's own
     "Federation",
     "KnowledgeFederation",
@@ -118,7 +120,7 @@ _HOMES = {
     "fedsec.inversion.invert": ("invert",),
     "fedsec.inversion.result": ("InversionResult",),
     "fedsec.recording": ("Recorder", "Recording", "open_recording", "record"),
-    "fedsec.replays": ("Replay", "replay"),
+    "fedsec.replays": ("Leak", "Replay", "invert_recorded", "replay"),
     "fedsec.runs": ("RunResult", "run"),
     "fedsec.scenario": ("Scenario", "load_scenario"),
     "fedsec.seeds": ("Streams",),

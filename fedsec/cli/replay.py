@@ -1,16 +1,20 @@
 """`fedsec replay`: its options as typed. Whatever is heavy is imported when it runs."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedsec.cli.options import names_of, value_of
+from fedsec.cli.options import names_of, options_of, value_of
 from fedsec.errors import InputError
+
+if TYPE_CHECKING:
+    from fedsec.replays import Leak
 
 __all__ = ["replay"]
 
-_RULES, _ATTACK, _MODEL, _OUTPUT = "Other rules", "An attack", "The model", "Results"
+_RULES, _ATTACK, _LEAK = "Other rules", "An attack", "What leaked"
+_MODEL, _OUTPUT = "The model", "Results"
 
 
 def replay(
@@ -54,6 +58,55 @@ def replay(
             rich_help_panel=_ATTACK,
         ),
     ] = None,
+    inversion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|{name: .., ..}",
+            help="Recover a client's images from what it sent, see `fedsec list inversions`.",
+            autocompletion=names_of("inversion", "updates"),
+            show_default=False,
+            rich_help_panel=_LEAK,
+        ),
+    ] = None,
+    client: Annotated[
+        str | None, typer.Option(metavar="ID", help="Whose.", show_default=False, rich_help_panel=_LEAK)
+    ] = None,
+    round_number: Annotated[
+        int | None,
+        typer.Option("--round", min=1, help="In which round.", show_default="its first", rich_help_panel=_LEAK),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Its images.", show_default="its examples", rich_help_panel=_LEAK),
+    ] = None,
+    local_lr: Annotated[
+        float | None, typer.Option(help="Its learning rate.", show_default="as recorded", rich_help_panel=_LEAK)
+    ] = None,
+    local_steps: Annotated[
+        int | None, typer.Option(min=1, help="Its SGD steps.", show_default="as recorded", rich_help_panel=_LEAK)
+    ] = None,
+    local_batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images in a step.", show_default="as recorded", rich_help_panel=_LEAK)
+    ] = None,
+    pixels: Annotated[
+        str | None,
+        typer.Option(
+            "--normalization",
+            metavar="SPEC",
+            help="Of pixels: unit, half, or {mean: [..], std: [..]}.",
+            show_default="as recorded",
+            rich_help_panel=_LEAK,
+        ),
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="The original files, to measure against; repeatable.",
+            show_default=False,
+            rich_help_panel=_LEAK,
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -91,7 +144,12 @@ def replay(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder for replay.json.", show_default="none", rich_help_panel=_OUTPUT),
+        typer.Option(
+            metavar="DIR",
+            help="Folder for replay.json and pictures.",
+            show_default="none, or replays/<name>",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print replay.json and nothing else.", rich_help_panel=_OUTPUT)
@@ -103,40 +161,81 @@ def replay(
 
     Exit codes: 0 done, 2 bad input.
     """
+    if inversion is None and client is not None:
+        raise InputError("--client: names whose message is inverted; expected --inversion NAME beside it")
+    if inversion is not None and client is None:
+        raise InputError("--inversion: expected --client ID, whose message is to be inverted")
+    from fedsec.replays import invert_recorded
     from fedsec.replays import replay as look_back
 
-    told = look_back(
-        recording,
-        defense=[value_of("--defense", text) for text in defense or ()],
-        attack=None if attack is None else value_of("--attack", attack),
-        byzantine=None if byzantine is None else _ids(byzantine),
-        num_byzantine=num_byzantine,
-        rounds=rounds,
-        model=model,
-        model_options=None if not model_option else _options(model_option),
-        input_shape=None if input_shape is None else _shape(input_shape),
-        num_classes=num_classes,
-        test=dataset,
-        seed=seed,
-    )
-    if out is not None:
-        from fedsec.files import write_json
-
-        _make_folder(out)
-        write_json(out / "replay.json", told.as_json())
+    source: dict[str, Any] = {
+        "model": model,
+        "model_options": None if not model_option else options_of("--model-option", model_option),
+        "input_shape": None if input_shape is None else _shape(input_shape),
+        "num_classes": num_classes,
+        "seed": seed,
+    }
+    told = leak = None
+    if inversion is None or defense or attack is not None:
+        told = look_back(
+            recording,
+            defense=[value_of("--defense", text) for text in defense or ()],
+            attack=None if attack is None else value_of("--attack", attack),
+            byzantine=None if byzantine is None else _ids(byzantine),
+            num_byzantine=num_byzantine,
+            rounds=rounds,
+            test=dataset,
+            **source,
+        )
+    if inversion is not None and client is not None:
+        leak = invert_recorded(
+            recording,
+            client=client,
+            round=round_number,
+            inversion=value_of("--inversion", inversion),
+            batch_size=batch_size,
+            local={"lr": local_lr, "steps": local_steps, "batch_size": local_batch_size},
+            pixels=None if pixels is None else value_of("--normalization", pixels),
+            originals=None if not images else _decoded(images),
+            **source,
+        )
+        out = Path("replays") / recording.resolve().name if out is None else out
+    content = {**({} if told is None else told.as_json()), **({} if leak is None else {"leak": leak.as_json()})}
+    written = [] if out is None else _write(out, content, leak)
     if as_json:
         import json
 
-        typer.echo(json.dumps(told.as_json(), indent=2, allow_nan=False))
+        typer.echo(json.dumps(content, indent=2, allow_nan=False))
         return
 
     from rich.console import Console
 
-    from fedsec.replays.tables import show
+    from fedsec.replays.tables import show, show_leak
 
-    show(Console(), told)
-    if out is not None:
-        typer.echo(f"written to {out / 'replay.json'}")
+    console = Console()
+    if told is not None:
+        show(console, told)
+    if leak is not None:
+        show_leak(console, leak)
+    if written:
+        typer.echo(f"written to {out}: {', '.join(written)}")
+
+
+def _write(folder: Path, content: dict[str, Any], leak: "Leak | None") -> list[str]:
+    """Leave files in a folder; returns their names."""
+    from fedsec.files import write_json
+    from fedsec.replays.pictures import write_leak
+
+    _make_folder(folder)
+    files = [] if leak is None else write_leak(folder, leak)
+    write_json(folder / "replay.json", content)
+    return [*(path.name for path in files), "replay.json"]
+
+
+def _decoded(paths: list[Path]) -> Any:
+    from fedsec.data.image_files import decode_all
+
+    return decode_all([str(path) for path in paths])
 
 
 def _ids(text: str) -> list[int | str]:
@@ -151,12 +250,6 @@ def _shape(text: str) -> list[int]:
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise InputError(f"--input-shape {text!r}: expected whole numbers, such as 1,28,28")
     return [int(part) for part in parts]
-
-
-def _options(texts: list[str]) -> dict[str, Any]:
-    from fedsec.cli.options import options_of
-
-    return options_of("--model-option", texts)
 
 
 def _make_folder(folder: Path) -> None:

@@ -11,12 +11,13 @@ from rich.text import Text
 from fedsec.metrics.metric import described
 from fedsec.recording.round_file import ClientId
 from fedsec.replays.hindsight import Replay, RoundReplay
+from fedsec.replays.leak import Leak
 from fedsec.replays.movers import ClientPart
 from fedsec.replays.trials import RuleStep
 from fedsec.report.console import say
 from fedsec.report.table_layout import Layout
 
-__all__ = ["show"]
+__all__ = ["show", "show_leak"]
 
 _MOST_CLIENTS = 15
 _MARK = " !"
@@ -47,6 +48,27 @@ def show(console: Console, told: Replay) -> None:
     if told.attack:
         _show_attacked(console, told, over)
     for remark in told.remarks:
+        say(console, f"note: {remark}")
+
+
+def show_leak(console: Console, leak: Leak) -> None:
+    """Print what an inversion made of one message.
+
+    Args:
+        console: where.
+        leak: what to print.
+    """
+    number = 0 if leak.images is None else len(leak.images)
+    count = f"{number or 'no'} image{'' if number == 1 else 's'}"
+    say(console, f"{leak.inversion} on what client {leak.client} sent in round {leak.round}: {count}")
+    if leak.labels is not None:
+        say(console, f"labels, as recovered: {', '.join(map(str, leak.labels.tolist()))}")
+    psnr = None if leak.scores is None else leak.scores.metrics.get("psnr")
+    if psnr is not None:
+        say(console, f"PSNR beside the originals: {psnr:.1f} dB")
+    elif leak.images is not None:
+        say(console, "no originals were given: how much can be seen is for the picture to tell")
+    for remark in leak.remarks:
         say(console, f"note: {remark}")
 
 
