@@ -126,7 +126,9 @@ class Home:
         time.sleep(0.2)  # written, not only begun
         if not path.exists():
             pytest.fail(f"no report after {time.monotonic() - begun:.0f} s\n{self.logs()}")
-        return dict(json.loads(path.read_text()))
+        report: dict[str, list[float]] = json.loads(path.read_text())
+        assert len(report["mean_instead"]) == ROUNDS, f"nobody was heard in some round\n{self.logs()}"
+        return report
 
 
 def free_port() -> int:
@@ -167,7 +169,7 @@ def test_in_simulation_the_mean_collapses(home: Home) -> None:
     report = home.report("--federation-config", options, rule="mean")
     assert report["accuracy"][-1] <= 0.6
     assert by_our_engine(Mean()) <= 0.6
-    assert report["mean_instead"] == pytest.approx(report["accuracy"][1:])
+    assert report["mean_instead"] == pytest.approx(report["accuracy"][1:], abs=0.01)  # by count, and all alike
 
 
 def by_our_engine(rule: Any) -> float:

@@ -42,7 +42,6 @@ def main(grid: Grid, context: Context) -> None:
         grid=grid,
         initial_arrays=ArrayRecord(task.make_model().state_dict()),
         num_rounds=int(config["rounds"]),
-        timeout=120,
         evaluate_fn=evaluate,
     )
     accuracies = [float(str(metrics["accuracy"])) for metrics in result.evaluate_metrics_serverapp.values()]
