@@ -38,6 +38,24 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+@contextmanager
+def marked(folder: Path, like: str) -> Iterator[Path]:
+    """Leave a file in a folder meanwhile, by which another machine can tell that it sees this very folder.
+
+    Args:
+        folder: it need not exist.
+        like: name of a file whose unfinished versions are removed there, see `remove_unfinished`: a killed process's
+            mark goes with them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".{like}.{secrets.token_hex(4)}.tmp"
+    path.touch()
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def remove_unfinished(folder: Path, ours: Callable[[str], bool] = lambda name: True) -> None:
     """Remove what a killed process left half-written in a folder (not below it) that nobody else is using.
 

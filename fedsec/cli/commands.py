@@ -147,6 +147,24 @@ def run(
             show_default=False,
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|HOST:PORT",
+            help="Run the cells on a Ray cluster: one that is announced or running here (or else one started for this "
+            "run), or the one whose head has this address.",
+            show_default=False,
+        ),
+    ] = None,
+    cpus_per_cell: Annotated[
+        int | None, typer.Option(help="With --ray: cores of a cell, and its threads.", show_default="as without Ray")
+    ] = None,
+    gpus_per_cell: Annotated[
+        float | None, typer.Option(help="With --ray: GPUs of a cell, or a part of one.", show_default="none")
+    ] = None,
+    memory_per_cell: Annotated[
+        float | None, typer.Option(help="With --ray: GiB of a cell.", show_default="estimated")
+    ] = None,
 ) -> None:
     """Run a scenario, or finish one that was interrupted.
 
@@ -178,7 +196,18 @@ def run(
     from fedsec import runs
 
     result = runs.run(
-        loaded, out=out, workers=workers, device=device.value, fresh=fresh, keep=keep, console=Console(), record=record
+        loaded,
+        out=out,
+        workers=workers,
+        device=device.value,
+        fresh=fresh,
+        keep=keep,
+        console=Console(),
+        record=record,
+        ray=ray,
+        cpus_per_cell=cpus_per_cell,
+        gpus_per_cell=gpus_per_cell,
+        memory_per_cell=memory_per_cell,
     )
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)

@@ -12,6 +12,8 @@ from fedsec.errors import InputError
 
 AUTO, LOCAL = "auto", "local"
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[^:/\s\[\]]+):(?P<port>\d{1,5})")
+_UV = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
+"""Whether Ray, under `uv run`, copies the working folder, runs and all, to every node and calls uv there."""
 _PATIENCE = 5.0
 """Seconds until a cluster's head must have answered."""
 _OBJECT_STORE = 200 * 2**20
@@ -26,14 +28,15 @@ def require_ray() -> Any:
     """
     # Read when Ray is imported, and by what it starts.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Under `uv run` it would copy the working folder, runs and all, to every node, and call uv there.
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault(_UV, "0")
     try:
         import ray
     except ImportError as error:
         raise InputError(
             f'Ray is not installed ({error}); expected it from pip install "fedsec[ray]", here and on every node'
         ) from error
+    if os.environ[_UV] in ("0", "false", "False"):  # which Ray, if it was imported before, has not read
+        setattr(ray._private.ray_constants, _UV, False)
     return ray
 
 

@@ -1,5 +1,6 @@
 """The machines of a cluster, and what each has."""
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ class Node:
 
     def __str__(self) -> str:
         """What messages call it: several may run on one machine."""
-        return f"{self.host} ({self.address}, node {self.id[:8]})"
+        return _name(self.host, self.address, self.id)
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Node":
@@ -37,6 +38,16 @@ class Node:
         has = record["Resources"]
         numbers = (float(has.get(name, 0)) for name in ("CPU", "GPU", "memory"))
         return cls(record["NodeID"], record["NodeManagerHostname"], record["NodeManagerAddress"], *numbers)
+
+
+def name_of_this_node() -> str:
+    """What messages call the node that this worker of Ray's runs on."""
+    ray = require_ray()
+    return _name(socket.gethostname(), ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id())
+
+
+def _name(host: str, address: str, node_id: str) -> str:
+    return f"{host} ({address}, node {node_id[:8]})"
 
 
 def alive_nodes() -> list[Node]:

@@ -31,6 +31,7 @@ _NUMBERS = (CONFIG, PARTITION, LOG, MODEL)
 _NAMES = (*_NUMBERS, RESULT, CHECKPOINT, ERROR)
 _PICTURE = re.compile(r"reconstruction(-\d+)?\.png")
 _OBSERVED = "leakage"
+_OF_PICTURE = re.compile(rf"{_OBSERVED}/round-\d+/{_PICTURE.pattern}")
 _REQUIRED = ("id", "status", "metrics", "error", "seconds", "config")
 
 
@@ -179,9 +180,29 @@ class CellFiles:
 
     def adopt_pictures(self, other: "CellFiles") -> None:
         """Take over the pictures of another cell, whose rounds are the first ones of this cell."""
-        for path in other.folder.glob(f"{_OBSERVED}/round-*/*"):
-            if _PICTURE.fullmatch(path.name):
-                write_atomic(self.folder / path.relative_to(other.folder), path.read_bytes())
+        for path in other.pictures():
+            write_atomic(self.folder / path.relative_to(other.folder), path.read_bytes())
+
+    def pictures(self) -> list[Path]:
+        """The pictures that a curious server left."""
+        return [path for path in self.folder.glob(f"{_OBSERVED}/round-*/*") if _PICTURE.fullmatch(path.name)]
+
+    def take(self, files: Mapping[str, bytes]) -> None:
+        """Write files of the cell that a worker without this folder sent; the result last, as it names all others.
+
+        Args:
+            files: content by path below the folder.
+
+        Raises:
+            ValueError: one is none of a cell's files.
+        """
+        self._make_room()
+        for name in sorted(files, key=lambda name: name == RESULT):
+            if name not in _NAMES and not _OF_PICTURE.fullmatch(name):
+                raise ValueError(f"{name!r} is no file of a cell")
+            write_atomic(self.folder / name, files[name])
+        if RESULT in files:
+            self.error.unlink(missing_ok=True)
 
     def fail(self, text: str) -> None:
         """Write down why the cell failed."""

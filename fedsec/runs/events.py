@@ -54,11 +54,13 @@ class Failed:
         error: one line for the user.
         input: whether it is the user's input that cannot be run.
         trace: the traceback of what nobody expected.
+        lost: whether its worker ended, by a signal or of itself; another one may do better.
     """
 
     error: str
     input: bool = False
     trace: str | None = None
+    lost: bool = False
 
 
 Event = Started | RoundDone | Said | Done | Failed

@@ -105,7 +105,7 @@ class LocalPool:
                 if index is not None and not worker.busy and attempts[index] < MOST_ATTEMPTS:
                     waiting.appendleft(index)  # it died before it took the task up: another one shall
                 elif index is not None:
-                    event = Failed(worker.last_words())
+                    event = Failed(worker.last_words(), lost=True)
                 worker.close()
                 if waiting:
                     self._running.append(self._spawn())

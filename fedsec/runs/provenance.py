@@ -42,16 +42,19 @@ _MOST_FILES = 2_000
 _LENGTH = 12
 
 
-def provenance(config: "CellConfig", device: str, data: str | None = None) -> dict[str, str]:
+def provenance(
+    config: "CellConfig", device: str, data: str | None = None, device_name: str | None = None
+) -> dict[str, str]:
     """What a cell would be run with now.
 
     Args:
         config: the resolved configuration.
         device: `cpu` or `cuda`.
         data: the fingerprint of its dataset's files; None where they were not looked at.
+        device_name: of the GPU, where it is another machine's.
     """
     made_with = {"fedsec": f"{metadata.version('fedsec')} {_fedsec(_ENGINE)}", "torch": metadata.version("torch")}
-    made_with["device"] = _device(device)
+    made_with["device"] = device_name or _device(device)
     if config.inversion is not None:
         made_with["fedsec's inversions"] = _fedsec(_INVERSION)
     if data is not None:

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from fedsec.runs.events import Done, Failed, RoundDone, Said, Started, ends
 from fedsec.runs.executor import Executor, InProcess
 from fedsec.runs.local_pool import LocalPool
 from fedsec.runs.provenance import differences, forget, provenance
-from fedsec.runs.recorded import is_recorded
+from fedsec.runs.remote.ray_pool import RayPool
 from fedsec.runs.result import RunResult
 from fedsec.runs.store import Store
 from fedsec.runs.tasks import CellTask, TaskSettings
@@ -43,6 +44,10 @@ def run(
     console: Console | None = None,
     executor: Executor | None = None,
     record: Path | str | None = None,
+    ray: str | None = None,
+    cpus_per_cell: int | None = None,
+    gpus_per_cell: float | None = None,
+    memory_per_cell: float | None = None,
 ) -> RunResult:
     """Run a scenario, or finish one that was interrupted.
 
@@ -54,7 +59,7 @@ def run(
             what stands in one.
         overrides: `key.path=value` settings, as `--set` takes them (for none that is loaded).
         out: folder of all runs; this one's is `out/<name>`.
-        workers: worker processes; by default one a core, at most one a cell.
+        workers: worker processes; by default one a core, at most one a cell. With Ray, cells that run at a time.
         device: `auto`, `cpu` or `cuda`.
         fresh: forget what an earlier run of this scenario left.
         keep: take what other code, data or versions left as it is, instead of running it again.
@@ -62,6 +67,10 @@ def run(
         executor: who runs the cells, such as `InProcess()`; by default worker processes on this machine.
         record: folder for a recording of what each cell's server receives, `record/<cell id>`, which `fedsec.replay`
             reads. Finished cells that are not recorded there are run again.
+        ray: run the cells on a Ray cluster: `auto`, or `host:port` of its head, see `RayPool`.
+        cpus_per_cell: with Ray, cores of a cell, and its threads.
+        gpus_per_cell: with Ray, GPUs of a cell, or a part of one.
+        memory_per_cell: with Ray, GiB of a cell; estimated by default.
 
     Raises:
         InputError: the scenario cannot be run as it is.
@@ -76,13 +85,26 @@ def run(
         raise InputError(f"workers must be at least 1 and at most {_MOST_WORKERS}, got {workers}")
     if fresh and keep:
         raise InputError("fresh forgets what keep would keep; expected one of the two")
+    per_cell = {
+        "cpus_per_cell": cpus_per_cell,
+        "gpus_per_cell": gpus_per_cell,
+        "memory_per_cell": memory_per_cell,
+    }
+    if ray is not None:
+        if executor is not None:
+            raise InputError("ray and executor both say who runs the cells; expected one of the two")
+        executor = RayPool(ray, most=workers, **per_cell)  # type: ignore[arg-type]
+    elif any(value is not None for value in per_cell.values()):
+        raise InputError(f"{', '.join(per_cell)} are for Ray; expected ray as well, such as auto")
     if console is None:
         console = Console(quiet="ipykernel" not in sys.modules)
+    if isinstance(executor, RayPool):
+        executor.say = partial(say, console)
     store = Store(Path(out) / scenario.name)
     with store.locked():
         store.sweep()
         check_scenario(scenario)
-        chosen = _device(device)
+        chosen = executor.device(device) if isinstance(executor, RayPool) else _device(device)
         datasets = look(scenario, lambda name: console.print(f"downloading {name}", markup=False))
         for note in datasets.notes:
             console.print(f"note: {note}", markup=False, soft_wrap=True)
@@ -90,7 +112,11 @@ def run(
         if fresh:
             store.clear()
         recordings = None if record is None else str(Path(record).resolve())
-        return _Run(scenario, store, chosen, datasets, workers, console, keep, executor, recordings).finish()
+        try:
+            return _Run(scenario, store, chosen, datasets, workers, console, keep, executor, recordings).finish()
+        finally:
+            if isinstance(executor, RayPool):
+                executor.close()
 
 
 @dataclass
@@ -117,9 +143,7 @@ class _Run:
         threads = 1 if one_round else max(1, cores // len(cells))
         if type(self.executor) is not InProcess:  # which computes with what it has imported
             forget()
-        self.made_with = {
-            cell.id: provenance(cell.config, self.device, self.datasets.fingerprint(cell.config)) for cell in cells
-        }
+        self.made_with = self._provenance(cells)
         refused = refusals(cells)
         self._take_finished([cell for cell in cells if cell.id not in refused])
         for cell in cells:
@@ -155,6 +179,16 @@ class _Run:
             self._say(f"recordings: {self.record}, a folder a cell; fedsec replay FOLDER looks back at one")
         return Closing(self.scenario, self.store, self.console).close(ordered, interrupted=interrupted)
 
+    def _provenance(self, cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
+        """What each cell would be made with, by its id."""
+        name = None
+        if isinstance(self.executor, RayPool) and self.device == "cuda":
+            name = self.executor.device_name()
+        return {
+            cell.id: provenance(cell.config, self.device, self.datasets.fingerprint(cell.config), name)
+            for cell in cells
+        }
+
     def _origins(self, pending: Sequence[Cell]) -> dict[str, str]:
         """For each cell that a finished one with fewer rounds is the beginning of, the id of the longest such one."""
         best: dict[str, tuple[int, str]] = {}
@@ -184,8 +218,10 @@ class _Run:
                 if why is not None and self.keep:
                     outdated.setdefault(why, []).append(cell)
                     why = None
-            if record is not None and why is None and self.record is not None and not is_recorded(self.record, cell.id):
-                why = "not recorded yet"
+            if record is not None and why is None and self.record is not None:
+                from fedsec.runs.recorded import is_recorded  # with PyTorch, which nodes load in a child only
+
+                why = None if is_recorded(self.record, cell.id) else "not recorded yet"
             if why is not None:
                 reasons.setdefault(why, []).append(cell)
             elif record is not None:

@@ -29,17 +29,25 @@ def shared_space(scenario: Scenario, datasets: Datasets) -> int | None:
 
 
 def _numbers(config: CellConfig, datasets: Datasets) -> int | None:
-    """Parameters and running statistics of a cell's model."""
+    shape = datasets.shape(config)
+    return None if shape is None else model_size(config, *shape)
+
+
+def model_size(config: CellConfig, input_shape: tuple[int, ...], num_classes: int) -> int | None:
+    """Parameters and running statistics of a cell's model; None where only a tensor with storage could tell.
+
+    Args:
+        config: the cell's.
+        input_shape: of its dataset.
+        num_classes: likewise.
+    """
     import torch
 
     from fedsec.models import build
 
-    shape = datasets.shape(config)
-    if shape is None:
-        return None
     try:
         with torch.device("meta"):
-            model = build(config.model.name, *shape, **config.model.options)
+            model = build(config.model.name, input_shape, num_classes, **config.model.options)
     except Exception:  # whatever a user's constructor does with numbers, which tensors without storage have not
         return None
     tensors = [*model.parameters(), *(buffer for buffer in model.buffers() if buffer.is_floating_point())]

@@ -13,7 +13,7 @@ process that holds the lock. So workers may run on other machines that see the s
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,28 @@ class Store:
         if os.path.lexists(self.shared) and not self.shared.is_dir():
             set_aside(self.shared)
         self._write(manifest)
+
+    def take(self, files: Mapping[str, bytes], cell_id: str) -> None:
+        """Write what a worker without this folder sent of a cell, and of the training that cells share.
+
+        Args:
+            files: content by path below this folder.
+            cell_id: the cell's.
+
+        Raises:
+            ValueError: a file is none that a worker may write.
+        """
+        of_cell = {}
+        for path, content in files.items():
+            folder, _, name = path.partition("/")
+            if folder == cell_id:
+                of_cell[name] = content
+            elif folder == self.shared.name and _ROW.fullmatch(name):
+                write_atomic(self.shared / name, content)
+            else:
+                raise ValueError(f"{path!r} is no file of cell {cell_id}")
+        if of_cell:
+            self.cell(cell_id).take(of_cell)
 
     def clear(self) -> None:
         """Remove what the manifest says that fedsec wrote, but for earlier reports."""

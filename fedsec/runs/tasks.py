@@ -41,7 +41,8 @@ class CellTask:
     """A piece of a run that one worker does.
 
     Args:
-        kind: `cell`: run a cell to its end; `train`: one client's share of the training that one-round cells share.
+        kind: `cell`: run a cell to its end; `train`: one client's share of the training that one-round cells share;
+            `look`: say what is missing for the cell where the task runs.
         config: the cell's resolved configuration, as plain data.
         settings: where and how.
         axes: the cell's place in the matrix, for the record.
@@ -50,7 +51,7 @@ class CellTask:
         client: whom to train.
     """
 
-    kind: Literal["cell", "train"]
+    kind: Literal["cell", "train", "look"]
     config: dict[str, Any] = field(repr=False)
     settings: TaskSettings
     axes: dict[str, str] = field(default_factory=dict)
@@ -85,6 +86,8 @@ def run_task(task: CellTask, emit: Emit) -> None:
         record = None
         if task.kind == "train":
             _train(task)
+        elif task.kind == "look":
+            record = {"missing": _missing(task)}
         else:
             record = _run(task, emit)
         emit(Done(record))
@@ -116,6 +119,12 @@ def _run(task: CellTask, emit: Emit) -> dict[str, Any]:
         origin=task.origin,
         say=lambda text: emit(Said(text)),
     )
+
+
+def _missing(task: CellTask) -> list[str]:
+    from fedsec.runs.remote.inspection import missing
+
+    return missing(task)
 
 
 def _train(task: CellTask) -> None:
