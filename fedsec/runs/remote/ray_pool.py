@@ -139,8 +139,7 @@ class RayPool:
             for stream in streams.wait(list(self._running), _LISTEN_SECONDS):
                 index = self._running[stream]
                 events = self._take(streams, stream, work[index])
-                over = not events or ends(events[-1])
-                if over:
+                if work[index].again or ends(events[-1]):
                     del self._running[stream]
                 if work[index].again:
                     work[index].again = False
