@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.usefixtures("no_pictures"),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-LONG = ("matrix.attack=[none]", "federation.rounds=300", "federation.local.steps=2", "federation.evaluate_every=50")
+LONG = ("matrix.attack=[none]", "federation.rounds=800", "federation.local.steps=2", "federation.evaluate_every=200")
 """Two cells that take long enough to be disturbed."""
 
 

@@ -20,7 +20,7 @@ from fedsec.runs.local_pool import LocalPool
 from fedsec.runs.remote.carried_files import CarriedFiles
 from fedsec.runs.tasks import CellTask
 
-BATCH_SECONDS = 0.2
+BATCH_SECONDS = 0.1
 """Events of so long travel together."""
 
 
