@@ -1,7 +1,7 @@
 """Ray: the only place that imports it, and only when something is to run there.
 
 Whoever computes beyond one machine goes through here: `connection` finds or starts a cluster, `nodes` says what it
-has.
+has, `streams` runs functions on it that answer piece by piece and tells a lost worker from a wrong answer.
 """
 
 from fedsec.cluster.connection import Connection, require_ray

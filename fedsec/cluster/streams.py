@@ -37,7 +37,7 @@ class Demand:
         return " and ".join(parts) or "nothing"
 
 
-class LostWorkerError(Exception):
+class LostTaskError(Exception):
     """A worker ended before its function did; another one may do better.
 
     Args:
@@ -63,7 +63,7 @@ class WrongAnswerError(Exception):
         self.trace = trace
 
 
-class Streams(Protocol):
+class TaskStreams(Protocol):
     """What runs generator functions somewhere; Ray does, and tests have one that needs no Ray."""
 
     def nodes(self) -> list[Node]:
@@ -97,7 +97,7 @@ class Streams(Protocol):
         """The next piece of an answer; None when there is none any more.
 
         Raises:
-            LostWorkerError: the worker is gone.
+            LostTaskError: the worker is gone.
             WrongAnswerError: the function raised an exception.
         """
         ...
@@ -112,10 +112,10 @@ class Streams(Protocol):
 
 
 class RayStreams:
-    """`Streams` on the Ray cluster that this process is connected to; Ray itself tries nothing twice."""
+    """`TaskStreams` on the Ray cluster that this process is connected to; Ray itself tries nothing twice."""
 
     def nodes(self) -> list[Node]:
-        """See `Streams`."""
+        """See `TaskStreams`."""
         return alive_nodes()
 
     def start(
@@ -126,7 +126,7 @@ class RayStreams:
         node: Node | None = None,
         by_value: bool = False,
     ) -> Any:
-        """See `Streams`."""
+        """See `TaskStreams`."""
         ray = require_ray()
         options: dict[str, Any] = {"num_cpus": demand.cpus, "num_gpus": demand.gpus, "memory": demand.memory or None}
         if node is not None:
@@ -144,7 +144,7 @@ class RayStreams:
             ray.cloudpickle.unregister_pickle_by_value(module)
 
     def wait(self, streams: Sequence[Any], seconds: float) -> list[Any]:
-        """See `Streams`."""
+        """See `TaskStreams`."""
         ray = require_ray()
         ready, waiting = ray.wait(list(streams), num_returns=1, timeout=seconds)
         if waiting:
@@ -152,7 +152,7 @@ class RayStreams:
         return list(ready)
 
     def take(self, stream: Any) -> Any:
-        """See `Streams`."""
+        """See `TaskStreams`."""
         ray = require_ray()
         errors = ray.exceptions
         try:
@@ -160,20 +160,20 @@ class RayStreams:
         except StopIteration:
             return None
         except errors.OutOfMemoryError as error:
-            raise LostWorkerError(_first_line(error), out_of_memory=True) from error
+            raise LostTaskError(_first_line(error), out_of_memory=True) from error
         except errors.RayTaskError as error:
             raise WrongAnswerError(_first_line(error.cause), str(error)) from error
         except errors.RuntimeEnvSetupError as error:
             raise WrongAnswerError(_first_line(error), str(error)) from error
         except errors.RayError as error:
-            raise LostWorkerError(_first_line(error)) from error
+            raise LostTaskError(_first_line(error)) from error
 
     def put(self, content: bytes) -> Any:
-        """See `Streams`."""
+        """See `TaskStreams`."""
         return require_ray().put(content)
 
     def cancel(self, streams: Sequence[Any]) -> None:
-        """See `Streams`. Waits a moment for workers to be gone."""
+        """See `TaskStreams`. Waits a moment for workers to be gone."""
         ray = require_ray()
         for stream in streams:
             ray.cancel(stream, force=True)
@@ -185,7 +185,7 @@ _LEAVE_SECONDS = 5.0
 
 
 def get(reference: Any) -> bytes:
-    """What `Streams.put` handed over; called where a function runs."""
+    """What `TaskStreams.put` handed over; called where a function runs."""
     content: bytes = require_ray().get(reference)
     return content
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from fedsec.cluster.streams import Demand, Streams
+from fedsec.cluster.streams import Demand, TaskStreams
 from fedsec.files import marked
 from fedsec.runs.remote.carried_files import needed_files
 from fedsec.runs.remote.needs import Needs
@@ -44,7 +44,7 @@ class Assignment:
         """Of the task's cell."""
         return CellConfig.model_validate(self.task.config)
 
-    def start(self, streams: Streams) -> Any:
+    def start(self, streams: TaskStreams) -> Any:
         """Hand it over; returns its stream."""
         files = self.of.files(self, streams) if self.carry else []
         mark = None if self.carry else self.of.marks[0]
@@ -97,7 +97,7 @@ class Assignments:
         """A task as it is to be handed over."""
         return Assignment(task, self.needs.of(task), self)
 
-    def files(self, assignment: Assignment, streams: Streams) -> list[tuple[str, Any]]:
+    def files(self, assignment: Assignment, streams: TaskStreams) -> list[tuple[str, Any]]:
         """(path below the run's folder, reference) of what a task goes on from. Rows are handed over once for all."""
         from fedsec.runs.shared_updates import row_path
         from fedsec.scenario.shared_training import shared_work

@@ -6,7 +6,7 @@ from importlib import metadata
 from typing import Any
 
 from fedsec.cluster.nodes import Node
-from fedsec.cluster.streams import Demand, LostWorkerError, Streams, WrongAnswerError
+from fedsec.cluster.streams import Demand, LostTaskError, TaskStreams, WrongAnswerError
 from fedsec.errors import InputError
 from fedsec.runs.remote.assignment import Assignment, Assignments
 from fedsec.runs.remote.node_report import gpu_report, node_report
@@ -17,7 +17,7 @@ _SECONDS = 300.0
 
 
 def check_nodes(
-    streams: Streams,
+    streams: TaskStreams,
     assignments: Assignments,
     work: Sequence[Assignment],
     checked: set[str],
@@ -63,7 +63,7 @@ def check_nodes(
         assignment.carry = assignments.carry
 
 
-def gpu_name(streams: Streams, demand: Demand) -> str:
+def gpu_name(streams: TaskStreams, demand: Demand) -> str:
     """The name of the GPU that a task with this demand is given, on whatever node.
 
     Raises:
@@ -92,7 +92,7 @@ def _questions(work: Sequence[Assignment]) -> dict[str, dict[str, Any]]:
     return questions
 
 
-def _answers(streams: Streams, open_reports: dict[Any, Node]) -> list[tuple[Node, Any]]:
+def _answers(streams: TaskStreams, open_reports: dict[Any, Node]) -> list[tuple[Node, Any]]:
     """What each node said, in their order.
 
     Raises:
@@ -109,7 +109,7 @@ def _answers(streams: Streams, open_reports: dict[Any, Node]) -> list[tuple[Node
             node = left.pop(stream)
             try:
                 answers[node.id] = streams.take(stream)
-            except (LostWorkerError, WrongAnswerError) as error:
+            except (LostTaskError, WrongAnswerError) as error:
                 streams.cancel(list(left))
                 raise InputError(f"{node}: cannot run anything of fedsec ({error})") from error
     return [(node, answers[node.id]) for node in open_reports.values()]

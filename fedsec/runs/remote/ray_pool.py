@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from fedsec.cluster.connection import AUTO, Connection, check_address
 from fedsec.cluster.nodes import Node
-from fedsec.cluster.streams import Demand, LostWorkerError, RayStreams, Streams, WrongAnswerError
+from fedsec.cluster.streams import Demand, LostTaskError, RayStreams, TaskStreams, WrongAnswerError
 from fedsec.errors import InputError
 from fedsec.runs.events import Event, Failed, Said, ends, from_json
 from fedsec.runs.remote.assignment import Assignment, Assignments
@@ -50,7 +50,7 @@ class RayPool:
     most: int | None = None
     shared_folder: bool | None = None
     say: Callable[[str], None] = lambda text: None
-    streams: Streams | None = None
+    streams: TaskStreams | None = None
     _stack: ExitStack = field(default_factory=ExitStack, repr=False)
     _checked: set[str] = field(default_factory=set, repr=False)
     _assignments: Assignments | None = field(default=None, repr=False)
@@ -146,7 +146,7 @@ class RayPool:
                     waiting.appendleft(index)
                 yield from ((index, event) for event in events)
 
-    def _assign(self, tasks: Sequence[CellTask]) -> tuple[Streams, list[Assignment]]:
+    def _assign(self, tasks: Sequence[CellTask]) -> tuple[TaskStreams, list[Assignment]]:
         """Find out where the tasks can run.
 
         Raises:
@@ -176,13 +176,13 @@ class RayPool:
         smallest = min((assignment.demand for assignment in work), key=lambda demand: (demand.cpus, demand.memory))
         return max(2, 2 * sum(smallest.places(node) for node in self.streams.nodes()))
 
-    def _take(self, streams: Streams, stream: Any, assignment: Assignment) -> list[Event]:
+    def _take(self, streams: TaskStreams, stream: Any, assignment: Assignment) -> list[Event]:
         """The next events of a task; none if its stream is over and it is to begin again."""
         try:
             piece: Piece | None = streams.take(stream)
         except WrongAnswerError as wrong:
             return [Failed(str(wrong), trace=wrong.trace)]
-        except LostWorkerError as lost:
+        except LostTaskError as lost:
             return self._lost(assignment, str(lost), out_of_memory=lost.out_of_memory)
         if piece is None:
             return self._lost(assignment, "its worker stopped without an answer")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fedsec.cluster import Node
-from fedsec.cluster.streams import Demand, LostWorkerError, WrongAnswerError
+from fedsec.cluster.streams import Demand, LostTaskError, WrongAnswerError
 from fedsec.errors import InputError
 from fedsec.runs import RayPool, run
 from fedsec.runs.events import Done, Event, Failed, Said, Started, to_json
@@ -20,7 +20,7 @@ NODE = Node("a" * 12, "worker", "10.0.0.7", cpus=2, gpus=0, memory=8 * 2**30)
 
 
 class Scripted:
-    """Streams whose pieces are written down beforehand: an exception is raised, None ends a stream.
+    """TaskStreams whose pieces are written down beforehand: an exception is raised, None ends a stream.
 
     Args:
         scripts: one for each task that is started, in their order.
@@ -72,8 +72,8 @@ def piece(*events: Event, files: dict[str, bytes] | None = None, needs_files: bo
 
 
 WELL = [piece(Started()), piece(Done({}))]
-LOST = LostWorkerError("the node died")
-STARVED = LostWorkerError("", out_of_memory=True)
+LOST = LostTaskError("the node died")
+STARVED = LostTaskError("", out_of_memory=True)
 
 
 @pytest.fixture
