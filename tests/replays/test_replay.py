@@ -213,6 +213,14 @@ def test_attackers_see_the_others_and_the_rule(seen: Path) -> None:
     assert alie.norm == pytest.approx(float(Mean()(forged, weights).norm()), rel=1e-5)
 
 
+def test_an_attack_leaves_no_trace_in_what_the_rule_does_without_it(seen: Path) -> None:
+    rule = {"name": "centered_clipping", "radius": 1.0}
+    plain = fedsec.replay(seen, defense=[rule])
+    attacked = fedsec.replay(seen, defense=[rule], attack="sign_flip", num_byzantine=3)
+    assert [one.rules for one in attacked.rounds] == [one.rules for one in plain.rounds]
+    assert attacked.rounds[2].attacked[1].norm != attacked.rounds[2].rules[1].norm
+
+
 def test_rounds_without_attackers(tmp_path: Path) -> None:
     with record(tmp_path) as recording:
         recording.round(received={1: torch.ones(5), 2: torch.ones(5)})
