@@ -275,7 +275,7 @@ def test_a_real_run(tmp_path: Path) -> None:
         "federation: {rounds: 2, local: {steps: 5, batch_size: 10, lr: 0.1}}\n"
         "matrix: {defense: [mean, median]}\nexpect: [{accuracy: '>= 0'}, {defense: mean, accuracy: '>= 1'}]\n"
     )
-    done = fedsec_process("run", str(path), "--out", str(tmp_path / "out"), "--device", "cpu")
+    done = fedsec_process("run", str(path), "--out", str(tmp_path / "out"), "--device", "cpu", "--workers", "1")
     assert "Traceback" not in done.stdout + done.stderr
     assert done.returncode == 1, done.stderr
     records = json.loads((tmp_path / "out" / "small" / "results.json").read_text())

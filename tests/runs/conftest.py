@@ -1,6 +1,7 @@
 """A scenario of four small cells, run without other processes unless processes are the point."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,12 @@ def tiny() -> type[Tiny]:
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an uninterrupted run; nobody changes it."""
-    result = Tiny.run(tmp_path_factory.mktemp("whole"))
+def whole(tmp_path_factory: pytest.TempPathFactory, no_pictures: dict[str, Any]) -> Path:
+    """The folder of an uninterrupted run, with pictures; nobody changes it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, drawing in no_pictures.items():
+            patch.setattr(run_report, name, drawing)
+        result = Tiny.run(tmp_path_factory.mktemp("whole"))
     assert result.failures == 0
     return result.root
 
@@ -82,8 +86,18 @@ def long_cell(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Tiny.run(tmp_path_factory.mktemp("long"), *Tiny.one).root
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_pictures() -> Iterator[dict[str, Any]]:
+    """Runs in this process draw nothing, which takes longer than all else; gives the functions that would draw."""
+    drawings = {name: getattr(run_report, name) for name in ("draw_curves", "draw_partitions", "draw_tradeoff")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in drawings:
+            patch.setattr(run_report, name, lambda *_: [])
+        yield drawings
+
+
 @pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs in this process draw nothing, which takes longer than all else."""
-    for name in ("draw_curves", "draw_partitions", "draw_tradeoff"):
-        monkeypatch.setattr(run_report, name, lambda *_: [])
+def pictures(no_pictures: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of this test draw all the same."""
+    for name, drawing in no_pictures.items():
+        monkeypatch.setattr(run_report, name, drawing)

@@ -19,8 +19,6 @@ from fedsec.runs.experiment import build_experiment
 from fedsec.runs.partitioned import client_sizes
 from fedsec.scenario import CellConfig, load_scenario
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 UNREACHED = "no noise_multiplier up to 10,000 keeps"
 UNREACHABLE = "{name: dp_sgd, target_epsilon: 1.0e-4, delta: 1.0e-9}"
 UNPAYABLE = "{name: dp_sgd, noise_multiplier: 1.0, target_epsilon: 0.01}"

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 
 def test_more_rounds_go_on_and_end_with_the_same_bits(long_cell: Path, tmp_path: Path, tiny: Any) -> None:
     short = tiny.run(tmp_path, *tiny.one, "federation.rounds=2")

@@ -15,7 +15,6 @@ from rich.console import Console
 from fedsec.runs import cell
 from fedsec.runs.cell_files import CellFiles
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
 Damage = Callable[[Path, random.Random], None]
 
 

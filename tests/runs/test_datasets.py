@@ -16,8 +16,6 @@ from fedsec.errors import DataError, InputError
 from fedsec.runs.datasets import look
 from fedsec.scenario import load_scenario
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 
 class NoWorkers:
     """An executor that must not be needed."""

@@ -18,8 +18,6 @@ from fedsec.runs.provenance import code_of, differences
 from fedsec.runs.store import Store
 from fedsec.scenario import CellConfig
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 
 def again(root: Path, tiny: Any, **options: Any) -> tuple[bool, str]:
     """Whether a second run in an earlier one's folder ran its cell again, and what it said."""

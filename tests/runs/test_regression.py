@@ -31,6 +31,7 @@ SCENARIO: dict[str, Any] = {
 }
 
 
+@pytest.mark.usefixtures("pictures")
 def test_nothing_speaks_of_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
@@ -52,7 +53,6 @@ def test_nothing_speaks_of_accuracy(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert result.records[0]["constant_answer"]["mean_squared_error"] == pytest.approx(1, abs=0.3)
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_more_rounds_go_on_where_fewer_ended(tmp_path: Path) -> None:
     one = {**SCENARIO, "matrix": {}, "expect": [], "attack": {"name": "target_shift", "fraction": 0.4}}
     numbers = []
@@ -67,7 +67,6 @@ def test_more_rounds_go_on_where_fewer_ended(tmp_path: Path) -> None:
     assert len(numbers[0]) == 3
 
 
-@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
     "change",
     [
@@ -130,7 +129,6 @@ def test_what_is_not_measured_cannot_be_expected() -> None:
             load_scenario({"dataset": dataset, "model": "linear", "expect": [{metric: "<= 1"}]})
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_model_that_diverges_has_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 

@@ -17,8 +17,6 @@ from fedsec.runs.space import shared_space
 from fedsec.runs.store import Store
 from fedsec.scenario import load_scenario
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 
 def test_the_space_of_shared_training_is_what_it_takes(
     tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch

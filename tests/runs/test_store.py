@@ -44,6 +44,7 @@ def test_fresh_runs_again(tmp_path: Path, tiny: Any) -> None:
     assert result.stat().st_mtime_ns > before
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_file_of_others_with_a_name_of_the_report_s_is_renamed(tmp_path: Path, tiny: Any) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "accuracy.png").write_bytes(b"mine")
@@ -69,6 +70,7 @@ def ids(results: Path) -> list[str]:
     return [record["id"] for record in json.loads(results.read_text())]
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_report_about_fewer_cells_takes_no_earlier_one_s_place(tmp_path: Path, tiny: Any) -> None:
     root = tiny.run(tmp_path, "matrix.attack=[none]").root
     picture, numbers = ((root / name).read_bytes() for name in ("accuracy.png", "results.json"))
