@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, PreAggregator
+from fedsec.defense.byzantine_count import checked_num_byzantine
 from fedsec.defense.clipping import shortening
 from fedsec.errors import InputError
 
@@ -26,7 +27,7 @@ class ARC(PreAggregator):
         num_byzantine: f, how many Byzantine clients to withstand.
 
     Raises:
-        InputError: the number is negative.
+        InputError: it is negative, or no whole number.
 
     Reference: Allouah et al., ICLR 2025, arXiv:2405.14432
     """
@@ -34,9 +35,7 @@ class ARC(PreAggregator):
     by_columns = True
 
     def __init__(self, num_byzantine: int) -> None:
-        if num_byzantine < 0:
-            raise InputError(f"ARC: num_byzantine must not be negative, but is {num_byzantine}")
-        self.num_byzantine = num_byzantine
+        self.num_byzantine = checked_num_byzantine("ARC", num_byzantine)
 
     def num_mixed(self, num_clients: int) -> int:
         if num_clients <= 2 * self.num_byzantine:

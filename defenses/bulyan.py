@@ -13,6 +13,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, CoordinateRule, Gram, Scratch, near_median_mean, near_median_share
+from fedsec.defense.byzantine_count import checked_num_byzantine
 from fedsec.defense.neighbors import krum_scores
 from fedsec.errors import InputError
 
@@ -40,9 +41,7 @@ class Bulyan(CoordinateRule):
     reads_products = True
 
     def __init__(self, num_byzantine: int) -> None:
-        if num_byzantine < 0:
-            raise InputError(f"Bulyan: num_byzantine must not be negative, but is {num_byzantine}")
-        self.num_byzantine = num_byzantine
+        self.num_byzantine = checked_num_byzantine("Bulyan", num_byzantine)
 
     def max_rejected(self, num_clients: int) -> int:
         """The number of Byzantine clients that it is set up for."""

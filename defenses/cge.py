@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule
+from fedsec.defense.byzantine_count import checked_num_byzantine
 from fedsec.errors import InputError
 
 
@@ -27,7 +28,7 @@ class CGE(GramRule):
         num_byzantine: f, how many Byzantine clients to withstand.
 
     Raises:
-        InputError: the number is negative.
+        InputError: it is negative, or no whole number.
 
     Reference: Gupta, Vaidya, PODC 2020
     """
@@ -36,9 +37,7 @@ class CGE(GramRule):
     detects = True
 
     def __init__(self, num_byzantine: int) -> None:
-        if num_byzantine < 0:
-            raise InputError(f"CGE: num_byzantine must not be negative, but is {num_byzantine}")
-        self.num_byzantine = num_byzantine
+        self.num_byzantine = checked_num_byzantine("CGE", num_byzantine)
 
     def max_rejected(self, num_clients: int) -> int:
         """The number of Byzantine clients that it is set up for."""

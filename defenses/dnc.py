@@ -9,6 +9,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule, top_direction
+from fedsec.defense.byzantine_count import checked_num_byzantine
 from fedsec.errors import InputError
 
 
@@ -38,13 +39,12 @@ class DnC(GramRule):
     detects = True
 
     def __init__(self, num_byzantine: int, num_iters: int = 5, sub_dim: int = 10_000, filter_frac: float = 1.0) -> None:
-        if num_byzantine < 0:
-            raise InputError(f"DnC: num_byzantine must not be negative, but is {num_byzantine}")
         if num_iters < 1 or sub_dim < 1:
             raise InputError(f"DnC: num_iters and sub_dim must be at least 1, but are {num_iters} and {sub_dim}")
         if not 0 < filter_frac < float("inf"):
             raise InputError(f"DnC: filter_frac must be a positive number, but is {filter_frac}")
-        self.num_byzantine, self.filter_frac = num_byzantine, filter_frac
+        self.num_byzantine = checked_num_byzantine("DnC", num_byzantine)
+        self.filter_frac = filter_frac
         self.num_iters, self.sub_dim = num_iters, sub_dim
 
     def max_rejected(self, num_clients: int) -> int:

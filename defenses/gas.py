@@ -12,6 +12,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from fedsec.defense import Aggregator, Cohort, Gram, RuleWrapper
+from fedsec.defense.byzantine_count import checked_num_byzantine
 from fedsec.errors import InputError
 
 
@@ -47,13 +48,12 @@ class GAS(RuleWrapper):
         num_groups: int = 10,
         groups: Literal["random", "contiguous"] = "random",
     ) -> None:
-        if num_byzantine < 0:
-            raise InputError(f"GAS: num_byzantine must not be negative, but is {num_byzantine}")
         if num_groups < 1:
             raise InputError(f"GAS: num_groups must be at least 1, but is {num_groups}")
         if groups not in ("random", "contiguous"):
             raise InputError(f"GAS: groups must be random or contiguous, not {groups!r}")
-        self.num_byzantine, self.num_groups, self.groups = num_byzantine, num_groups, groups
+        self.num_byzantine = checked_num_byzantine("GAS", num_byzantine)
+        self.num_groups, self.groups = num_groups, groups
         super().__init__(rule)
 
     @property

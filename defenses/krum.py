@@ -12,8 +12,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule
+from fedsec.defense.byzantine_count import checked_num_byzantine
 from fedsec.defense.neighbors import check_enough_for_krum, krum_ranking
-from fedsec.errors import InputError
 
 
 @final
@@ -30,7 +30,7 @@ class Krum(GramRule):
         num_byzantine: f, how many Byzantine clients to withstand.
 
     Raises:
-        InputError: the number is negative.
+        InputError: it is negative, or no whole number.
 
     Reference: Blanchard et al., NeurIPS 2017, arXiv:1703.02757
     """
@@ -39,9 +39,7 @@ class Krum(GramRule):
     detects = True
 
     def __init__(self, num_byzantine: int) -> None:
-        if num_byzantine < 0:
-            raise InputError(f"Krum: num_byzantine must not be negative, but is {num_byzantine}")
-        self.num_byzantine = num_byzantine
+        self.num_byzantine = checked_num_byzantine("Krum", num_byzantine)
 
     def max_rejected(self, num_clients: int) -> int:
         """The number of Byzantine clients that it is set up for."""

@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule
+from fedsec.defense.byzantine_count import checked_num_byzantine
 from fedsec.errors import InputError
 
 
@@ -43,11 +44,10 @@ class MDA(GramRule):
     detects = True
 
     def __init__(self, num_byzantine: int, max_visits: int = 20_000) -> None:
-        if num_byzantine < 0:
-            raise InputError(f"MDA: num_byzantine must not be negative, but is {num_byzantine}")
         if max_visits < 0:
             raise InputError(f"MDA: max_visits must not be negative, but is {max_visits}")
-        self.num_byzantine, self.max_visits = num_byzantine, max_visits
+        self.num_byzantine = checked_num_byzantine("MDA", num_byzantine)
+        self.max_visits = max_visits
 
     def max_rejected(self, num_clients: int) -> int:
         """The number of Byzantine clients that it is set up for."""

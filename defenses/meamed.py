@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.defense import Cohort, CoordinateRule, Scratch, near_median_mean, near_median_share
+from fedsec.defense.byzantine_count import checked_num_byzantine
 from fedsec.errors import InputError
 
 
@@ -29,9 +30,7 @@ class Meamed(CoordinateRule):
     by_columns = True
 
     def __init__(self, num_byzantine: int) -> None:
-        if num_byzantine < 0:
-            raise InputError(f"Meamed: num_byzantine must not be negative, but is {num_byzantine}")
-        self.num_byzantine = num_byzantine
+        self.num_byzantine = checked_num_byzantine("Meamed", num_byzantine)
 
     def max_rejected(self, num_clients: int) -> int:
         """The number of Byzantine clients that it is set up for."""

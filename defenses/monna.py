@@ -11,6 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule
+from fedsec.defense.byzantine_count import checked_num_byzantine
 from fedsec.errors import AggregationError, InputError
 
 
@@ -28,7 +29,7 @@ class MoNNA(GramRule):
         trusted: the number of the trusted client; null: the server's own update is trusted.
 
     Raises:
-        InputError: a number is negative.
+        InputError: a number is negative, or num_byzantine no whole number.
 
     Reference: Farhadkhani et al., ICML 2023, arXiv:2209.10931
     """
@@ -36,11 +37,10 @@ class MoNNA(GramRule):
     detects = True
 
     def __init__(self, num_byzantine: int, trusted: int | None = None) -> None:
-        if num_byzantine < 0:
-            raise InputError(f"MoNNA: num_byzantine must not be negative, but is {num_byzantine}")
         if trusted is not None and trusted < 0:
             raise InputError(f"MoNNA: trusted is the number of a client, from 0, and cannot be {trusted}")
-        self.num_byzantine, self.trusted = num_byzantine, trusted
+        self.num_byzantine = checked_num_byzantine("MoNNA", num_byzantine)
+        self.trusted = trusted
         self.needs_server_update, self.by_columns = trusted is None, trusted is not None
 
     def max_rejected(self, num_clients: int) -> int:

@@ -12,6 +12,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule
+from fedsec.defense.byzantine_count import checked_num_byzantine
 from fedsec.defense.neighbors import check_enough_for_krum, krum_ranking
 from fedsec.errors import InputError
 
@@ -40,11 +41,10 @@ class MultiKrum(GramRule):
     detects = True
 
     def __init__(self, num_byzantine: int, num_selected: int | None = None) -> None:
-        if num_byzantine < 0:
-            raise InputError(f"MultiKrum: num_byzantine must not be negative, but is {num_byzantine}")
         if num_selected is not None and num_selected < 1:
             raise InputError(f"MultiKrum: num_selected must be at least 1, but is {num_selected}")
-        self.num_byzantine, self.num_selected = num_byzantine, num_selected
+        self.num_byzantine = checked_num_byzantine("MultiKrum", num_byzantine)
+        self.num_selected = num_selected
 
     def max_rejected(self, num_clients: int) -> int:
         """The number of Byzantine clients that it is set up for."""

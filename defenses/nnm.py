@@ -9,6 +9,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, PreAggregator
+from fedsec.defense.byzantine_count import checked_num_byzantine
 from fedsec.errors import InputError
 
 
@@ -24,7 +25,7 @@ class NNM(PreAggregator):
         num_byzantine: f, how many Byzantine clients to withstand.
 
     Raises:
-        InputError: the number is negative.
+        InputError: it is negative, or no whole number.
 
     Reference: Allouah et al., AISTATS 2023, arXiv:2302.01772
     """
@@ -32,9 +33,7 @@ class NNM(PreAggregator):
     by_columns = True
 
     def __init__(self, num_byzantine: int) -> None:
-        if num_byzantine < 0:
-            raise InputError(f"NNM: num_byzantine must not be negative, but is {num_byzantine}")
-        self.num_byzantine = num_byzantine
+        self.num_byzantine = checked_num_byzantine("NNM", num_byzantine)
 
     def num_mixed(self, num_clients: int) -> int:
         if num_clients <= 2 * self.num_byzantine:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float64, UInt8
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule, top_direction
+from fedsec.defense.byzantine_count import checked_num_byzantine
 from fedsec.defense.gram_matrix import central_row
 from fedsec.errors import InputError
 
@@ -44,11 +45,10 @@ class SMEA(GramRule):
     detects = True
 
     def __init__(self, num_byzantine: int, max_subsets: int = 200_000) -> None:
-        if num_byzantine < 0:
-            raise InputError(f"SMEA: num_byzantine must not be negative, but is {num_byzantine}")
         if max_subsets < 0:
             raise InputError(f"SMEA: max_subsets must not be negative, but is {max_subsets}")
-        self.num_byzantine, self.max_subsets = num_byzantine, max_subsets
+        self.num_byzantine = checked_num_byzantine("SMEA", num_byzantine)
+        self.max_subsets = max_subsets
 
     def max_rejected(self, num_clients: int) -> int:
         """The number of Byzantine clients that it is set up for."""
