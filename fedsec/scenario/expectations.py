@@ -99,9 +99,15 @@ def read_expectations(
         if not metrics and not wrong:
             some = ", ".join(names[:6])
             problems.append((path, f"names no metric; expected one, such as {some} (docs/metrics.md has all of them)"))
-        chosen = tuple(cell.id for cell in cells if all(_fits(cell, key, value) for key, value in selector.items()))
+        chosen_cells = _chosen(cells, selector)
+        chosen = tuple(cell.id for cell in chosen_cells)
         if not wrong and not chosen and not narrowed:
             problems.append((path, f"matches no cell: {_told(selector)}; {_choices(cells, selector)}"))
+        stacks = _stacks_with(selector, chosen_cells)
+        if len(stacks) > 1 and not narrowed:
+            wanted = selector["defense"]
+            message = f"{wanted} alone is no cell's defense, and a part of {len(stacks)}"
+            problems.append(((*path, "defense"), f"{message}; expected one of {', '.join(stacks)}"))
         for metric, bound in metrics.items():
             row = METRICS.get(metric) or registry.load("metric", metric)().described(metric)
             about = [cell for cell in cells if cell.id in chosen]
@@ -146,6 +152,22 @@ def _read_bound(metric: Metric, bound: Any) -> tuple[str, float, float | None] |
     if metric.is_fraction and any(value is not None and not 0 <= value <= 1 for value in read[1:]):
         return f"is a fraction; expected a number between 0 and 1, got {shown(bound)}"
     return read
+
+
+def _chosen(cells: Sequence["Cell"], selector: Mapping[str, Any]) -> list["Cell"]:
+    """The cells that a selector means: by a text that is some cells' label on an axis, these and no others."""
+    for key, wanted in selector.items():
+        named = [cell for cell in cells if isinstance(wanted, str) and wanted == cell.axes.get(key)]
+        cells = named or [cell for cell in cells if _fits(cell, key, wanted)]
+    return list(cells)
+
+
+def _stacks_with(selector: Mapping[str, Any], chosen: Sequence["Cell"]) -> list[str]:
+    """The defenses of several parts that a selector's name of one part has chosen."""
+    wanted = selector.get("defense")
+    labels = dict.fromkeys(cell.axes["defense"] for cell in chosen if "defense" in cell.axes)
+    stacks = {cell.axes["defense"] for cell in chosen if "defense" in cell.axes and len(cell.config.defense) > 1}
+    return [label for label in labels if label in stacks] if isinstance(wanted, str) and wanted not in labels else []
 
 
 def _fits(cell: "Cell", key: str, wanted: Any) -> bool:
