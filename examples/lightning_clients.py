@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from fedsec.attacks import Gaussian, forge_state_dicts
 from fedsec.defenses import aggregate_state_dicts
 
-NUM_CLIENTS, NUM_BYZANTINE, NUM_ROUNDS = 6, 2, 3
+NUM_CLIENTS, NUM_BYZANTINE, NUM_ROUNDS = 6, 2, 2
 
 
 class Digits(lightning.LightningModule):

@@ -31,7 +31,7 @@ def trained(local: LocalSteps) -> dict[str, Tensor]:
     return client.state_dict()
 
 
-ATTACK = InvertingGradients(iterations=60)
+ATTACK = InvertingGradients(iterations=40)
 
 
 @pytest.mark.parametrize("true", CANDIDATES, ids=lambda local: f"{local.lr}x{local.steps}")

@@ -182,6 +182,15 @@ def test_a_reference_of_a_wrapper_is_told() -> None:
         layout.row(nn.Linear(2, 1).state_dict())
 
 
+def test_statistics_come_back_and_variances_are_not_negative() -> None:
+    state = nn.BatchNorm1d(2).state_dict()
+    layout = StateLayout.of(state)
+    assert layout.statistics_row(state).tolist() == [0, 0, 1, 1]
+    new = layout.state_dict(layout.row(state), torch.tensor([-1.0, 2.0, -1e-9, 3.0], dtype=torch.float64))
+    assert new["running_mean"].tolist() == [-1, 2]
+    assert new["running_var"].tolist() == [0, 3]
+
+
 def test_values_beyond_a_dtype_are_told() -> None:
     for reference in ({"w": torch.ones(2).half()}, {"w": np.ones(2, np.float16)}):
         layout = StateLayout.of(reference)
