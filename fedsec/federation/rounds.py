@@ -150,6 +150,9 @@ class RoundLoop(ABC):
         while self.round < self.rounds and not self.over:
             yield self.play()
 
+    def close(self) -> None:  # noqa: B027  (most hold nothing)
+        """Let go of what was held outside of this process; no round is played afterwards."""
+
     @property
     def over(self) -> bool:
         """Whether the run ends here, although rounds remain."""

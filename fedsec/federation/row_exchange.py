@@ -61,6 +61,9 @@ class RowExchange(ABC):
             AggregationError: the rule cannot work with what was received.
         """
 
+    def close(self) -> None:  # noqa: B027  (most hold nothing)
+        """Let go of what it holds outside of this process; of nothing, where it holds nothing there."""
+
 
 class WholeRows(RowExchange):
     """One matrix for all rows of a round, in this process.

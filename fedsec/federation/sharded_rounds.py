@@ -30,15 +30,15 @@ from fedsec.federation.server_rules import Verdict
 if TYPE_CHECKING:
     from fedsec.federation.updates import Federation
 
-__all__ = ["LostWorkerError", "RowsKept", "ShardWorkers", "ShardedRounds", "WorkOrder", "blocks_of_clients"]
+__all__ = ["LostRowsError", "RowsKept", "ShardWorkers", "ShardedRounds", "WorkOrder", "blocks_of_clients"]
 
 MOST_LOSSES = 5
 """Times in one round that workers may be lost before the round is."""
 Result = TypeVar("Result")
 
 
-class LostWorkerError(FedsecError):
-    """A worker is gone, and with it what it held of a round."""
+class LostRowsError(FedsecError):
+    """What a worker held of a round is gone, and perhaps the worker."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +104,11 @@ class ShardWorkers(ABC):
             blocks: of columns, at most as many as there are workers.
 
         Raises:
-            LostWorkerError: a worker is gone; `train` with the same orders brings its rows back.
+            LostRowsError: a worker is gone; `train` with the same orders brings its rows back.
         """
+
+    def close(self) -> None:  # noqa: B027  (most hold nothing)
+        """Let go of the workers."""
 
 
 class ShardedRounds(RowExchange):
@@ -182,11 +185,14 @@ class ShardedRounds(RowExchange):
         }
         return replace(verdict, aggregates=aggregates)
 
+    def close(self) -> None:
+        self.workers.close()
+
     def _in_spite_of_losses(self, judged: Callable[[], Result]) -> Result:
         for _ in range(MOST_LOSSES):
             try:
                 return judged()
-            except LostWorkerError:
+            except LostRowsError:
                 self.workers.train(self._orders)  # those that are left have their rows, and answer at once
         return judged()
 

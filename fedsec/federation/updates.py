@@ -209,6 +209,9 @@ class Federation(GlobalModelLoop):
         self.round, self.attackers = round_number, self.threat.in_round(max(1, round_number))
         self.diverged = not bool(self.parameters.isfinite().all())
 
+    def close(self) -> None:
+        self.exchange.close()
+
     def play(self) -> RoundResult:
         """Play one round: `parameters` and `statistics` then hold the new global model.
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from statistics import fmean
 from typing import Any
@@ -22,6 +23,7 @@ from fedsec.runs.experiment import Experiment, build_experiment, finite
 from fedsec.runs.provenance import provenance
 from fedsec.runs.recorded import CellRecorder, reaches
 from fedsec.runs.round_summary import in_short, over_rounds, reported
+from fedsec.runs.sharded.experiment import sharded_experiment
 from fedsec.runs.shared_updates import SharedUpdates
 from fedsec.runs.store import Store
 from fedsec.runs.tasks import TaskSettings
@@ -40,6 +42,8 @@ def cell_experiment(config: CellConfig, settings: TaskSettings, made_with: Mappi
     Shared training runs on one thread, whatever the cell's number: independent clients fill the cores.
     """
     device = torch.device(settings.device)
+    if settings.actors > 1:
+        return sharded_experiment(config, settings, alone=is_shared(config))
     if not is_shared(config):
         return build_experiment(config, device=device, threads=settings.threads)
     torch.set_num_threads(1)
@@ -117,7 +121,7 @@ def run_cell(
     files.begin(config, settings, made_with)
     _write_partition(files, experiment)
     last_save, save_cost = time.perf_counter(), 0.0
-    with files.open_log(history) as log:
+    with closing(federation), files.open_log(history) as log:
         primary = described(federation.metric_names[0])
         # Of a finished round only what the record needs: with a thousand clients its line takes 80 kB of memory.
         exclusions = Exclusions(history)

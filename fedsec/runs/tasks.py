@@ -27,6 +27,8 @@ class TaskSettings:
         threads: CPU threads inside the cell.
         keep: go on from what other code, data or versions left, instead of beginning anew.
         record: folder in which each cell leaves a recording of what its server receives; None for none.
+        actors: on how many workers a round's clients train, and its rows lie.
+        ray: address of the Ray cluster whose actors they are; None: all of this process, as tests have them.
     """
 
     root: Path
@@ -34,6 +36,8 @@ class TaskSettings:
     threads: int
     keep: bool = False
     record: str | None = None
+    actors: int = 1
+    ray: str | None = None
 
 
 @dataclass(frozen=True)

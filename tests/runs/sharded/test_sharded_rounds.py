@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedsec.errors import InputError
 from fedsec.federation.rounds import RoundResult
-from fedsec.federation.sharded_rounds import LostWorkerError, RowsKept, ShardedRounds, WorkOrder, blocks_of_clients
+from fedsec.federation.sharded_rounds import LostRowsError, RowsKept, ShardedRounds, WorkOrder, blocks_of_clients
 from fedsec.federation.updates import Federation
 from fedsec.runs.experiment import build_experiment
 from fedsec.runs.sharded.local_workers import LocalWorkers
@@ -144,7 +144,7 @@ class Mortal(LocalWorkers):
         shards = super().exchange(blocks)
         if self.exchanges % 2:
             self.workers[1] = self.build()
-            raise LostWorkerError("worker 1 is gone")
+            raise LostRowsError("worker 1 is gone")
         return shards
 
 
@@ -160,8 +160,8 @@ def test_the_clients_of_a_lost_worker_train_again_and_only_they() -> None:
 def test_workers_that_are_lost_for_ever_are_an_error() -> None:
     cell = config()
     mortal = Mortal(cell)
-    mortal.exchange = lambda blocks: (_ for _ in ()).throw(LostWorkerError("gone"))  # type: ignore[method-assign]
-    with pytest.raises(LostWorkerError):
+    mortal.exchange = lambda blocks: (_ for _ in ()).throw(LostRowsError("gone"))  # type: ignore[method-assign]
+    with pytest.raises(LostRowsError):
         played(cell, 3, mortal)
 
 

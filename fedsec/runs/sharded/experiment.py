@@ -1,0 +1,48 @@
+"""A cell whose rounds' rows lie on several workers."""
+
+import torch
+
+from fedsec.errors import InputError
+from fedsec.federation.sharded_rounds import ShardedRounds, ShardWorkers, why_not_sharded
+from fedsec.federation.updates import Federation
+from fedsec.runs.experiment import Experiment, build_experiment
+from fedsec.runs.sharded.local_workers import LocalWorkers
+from fedsec.runs.sharded.worker import ShardWorker
+from fedsec.runs.tasks import TaskSettings
+from fedsec.scenario import CellConfig
+
+
+def sharded_experiment(config: CellConfig, settings: TaskSettings, *, alone: bool = False) -> Experiment:
+    """Build a cell's experiment, its rounds spread over `settings.actors` workers.
+
+    Args:
+        config: the resolved configuration.
+        settings: where and how.
+        alone: train each client by itself, as cells do that could share their training with others.
+
+    Raises:
+        InputError: something of the cell needs whole rows; or nodes of the cluster lack something.
+    """
+    threads = 1 if alone else settings.threads
+    experiment = build_experiment(config, device=torch.device(settings.device), threads=threads)
+    federation = experiment.federation
+    if not isinstance(federation, Federation):
+        problem = f"{config.federation.algorithm} exchanges no updates; expected an algorithm of updates"
+    elif settings.record is not None:
+        problem = "a recording holds whole rows; expected none"
+    elif config.inversion is not None:
+        problem = "an inversion looks at whole rows; expected none"
+    else:
+        problem = why_not_sharded(federation)
+    if problem or not isinstance(federation, Federation):
+        raise InputError(f"actors_per_cell: {problem}")
+    content = config.model_dump(mode="json")
+    workers: ShardWorkers
+    if settings.ray is None:
+        workers = LocalWorkers(settings.actors, lambda: ShardWorker(content, settings.device, threads))
+    else:
+        from fedsec.runs.sharded.ray_workers import RayWorkers
+
+        workers = RayWorkers(settings.actors, content, settings.device, threads, address=settings.ray)
+    federation.exchange = ShardedRounds(federation, workers, alone=alone)
+    return experiment
