@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fedsec.defense.shards import ColumnShards
 from fedsec.errors import InputError
 from fedsec.federation.rounds import RoundResult
-from fedsec.federation.sharded_rounds import LostRowsError, RowsKept, ShardedRounds, WorkOrder, blocks_of_clients
+from fedsec.federation.sharded_rounds import LostRowsError, ShardedRounds, WorkOrder, blocks_of_clients, sent_by
 from fedsec.federation.updates import Federation
 from fedsec.runs.experiment import build_experiment
+from fedsec.runs.sharded import worker
 from fedsec.runs.sharded.local_workers import LocalWorkers
 from fedsec.runs.sharded.worker import ShardWorker
 from fedsec.scenario import CellConfig
@@ -126,35 +128,42 @@ def test_more_workers_than_clients_or_columns() -> None:
 
 
 class Mortal(LocalWorkers):
-    """Loses a worker at every second exchange."""
+    """Loses a worker in two of three judgments: when columns are gathered, and when they are combined."""
 
     def __init__(self, cell: CellConfig) -> None:
         self.build = lambda: ShardWorker(cell.model_dump(mode="json"), "cpu", 2)
-        self.exchanges, self.trained = 0, list[tuple[int, ...]]()
+        self.exchanges = 0
         super().__init__(3, self.build)
 
-    def train(self, orders: Sequence[WorkOrder]) -> list[RowsKept]:
-        self.trained += [
-            order.clients for worker, order in zip(self.workers, orders, strict=True) if not worker.has(order)
-        ]
-        return super().train(orders)
-
-    def exchange(self, blocks: Sequence[slice]) -> Any:
+    def exchange(self, blocks: Sequence[slice]) -> ColumnShards:
         self.exchanges += 1
         shards = super().exchange(blocks)
-        if self.exchanges % 2:
-            self.workers[1] = self.build()
-            raise LostRowsError("worker 1 is gone")
+        if self.exchanges % 3 == 1:
+            self.lose()
+        if self.exchanges % 3 == 2:
+            look = shards.map
+            looks = iter((look, self.lose))  # for rows that are lost, and for the rule that has drawn its buckets
+            shards.map = lambda *work: next(looks)(*work)  # type: ignore[method-assign]
         return shards
 
+    def lose(self, *work: Any) -> Any:
+        self.workers[1] = self.build()
+        raise LostRowsError("worker 1 is gone")
 
-def test_the_clients_of_a_lost_worker_train_again_and_only_they() -> None:
+
+def test_the_clients_of_a_lost_worker_train_again_and_only_they(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = config(defense=[{"name": "bucketing", "size": 2}, "median"])
-    mortal = Mortal(cell)
-    _, parameters, _ = played(cell, 3, mortal)
-    assert torch.equal(parameters, played(cell)[1])
+    expected = played(cell)[1]
+    trained: list[tuple[int, ...]] = []
+
+    def noted(federation: Federation, order: WorkOrder) -> Any:
+        trained.append(order.clients)
+        return sent_by(federation, order)
+
+    monkeypatch.setattr(worker, "sent_by", noted)
+    assert torch.equal(played(cell, 3, Mortal(cell))[1], expected)
     first, second = (0, 1, 2, 3, 4, 5), (6, 7, 8, 9, 10)  # six train together, as in one process of two threads
-    assert mortal.trained == 2 * [(), first, second, first]
+    assert trained == 2 * [first, second, first, first]
 
 
 def test_workers_that_are_lost_for_ever_are_an_error() -> None:
