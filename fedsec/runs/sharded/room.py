@@ -20,9 +20,9 @@ def check_room(actors: int, cpus: int, *, gpus: bool = False) -> None:
     nodes = alive_nodes()
     places = sum(int(min(node.cpus // cpus, node.gpus if gpus else node.cpus)) for node in nodes)
     if places < actors:
-        each = f"{cpus} CPUs{' and a GPU' if gpus else ''}"
+        needs = f"{cpus} CPUs{' and a GPU' if gpus else ''}"
         has = "; ".join(f"{node}: {node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes) or "no node is left"
         raise InputError(
-            f"actors_per_cell: {actors} actors of {each} each do not fit the cluster ({has}); expected fewer actors, "
+            f"actors_per_cell: {actors} actors of {needs} each do not fit the cluster ({has}); expected fewer actors, "
             "fewer cpus_per_cell, or more nodes"
         )
