@@ -165,6 +165,13 @@ def run(
     memory_per_cell: Annotated[
         float | None, typer.Option(help="With --ray: GiB of a cell.", show_default="estimated")
     ] = None,
+    memory_gib: Annotated[
+        float | None,
+        typer.Option(
+            help="GiB that a cell's matrix of a round's updates may take; larger ones pass the rule by or lie on disk.",
+            show_default="what is free",
+        ),
+    ] = None,
 ) -> None:
     """Run a scenario, or finish one that was interrupted.
 
@@ -208,6 +215,7 @@ def run(
         cpus_per_cell=cpus_per_cell,
         gpus_per_cell=gpus_per_cell,
         memory_per_cell=memory_per_cell,
+        memory_gib=memory_gib,
     )
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)

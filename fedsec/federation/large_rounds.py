@@ -41,6 +41,13 @@ _COPIES = 2
 """Of a matrix of rows in memory: what was sent, and what was received."""
 
 
+_WORDS = {
+    "memory": "updates lie in one matrix",
+    "passing": "updates pass the rule by, and no matrix of them is made",
+    "disk": "updates lie on disk",
+}
+
+
 @dataclass(frozen=True)
 class RowPlace:
     """Where the rows of a round are.
@@ -107,6 +114,10 @@ class LocalRows(RowExchange):
             f"{size}, twice that is more than {self._limit_words}, and {together}; expected a larger memory_gib, fewer "
             "clients a round, or a rule and an attack that do not need all rows at once"
         )
+
+    def note(self) -> str:
+        place = self.place()
+        return f"{_WORDS[place.where]}: {place.why}" if place.why else ""
 
     @property
     def _limit_words(self) -> str:

@@ -25,6 +25,10 @@ class RowExchange(ABC):
         """How many rows of a round with so many clients are in memory here at a time."""
         return clients
 
+    def note(self) -> str:
+        """Where the rows of a round are, in words; empty for one matrix that needs no word."""
+        return ""
+
     @abstractmethod
     def trained(self, clients: Sequence[int], round_number: int) -> LocalResult:
         """Let clients train.

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, replace
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -41,14 +42,20 @@ def cell_experiment(config: CellConfig, settings: TaskSettings, made_with: Mappi
 
     Shared training runs on one thread, whatever the cell's number: independent clients fill the cores.
     """
-    device = torch.device(settings.device)
     if settings.actors > 1:
         return sharded_experiment(config, settings, alone=is_shared(config))
+    build = partial(
+        build_experiment,
+        config,
+        device=torch.device(settings.device),
+        memory_gib=settings.memory_gib,
+        folder=settings.root,
+    )
     if not is_shared(config):
-        return build_experiment(config, device=device, threads=settings.threads)
+        return build(threads=settings.threads)
     torch.set_num_threads(1)
     shared = SharedUpdates(Store(settings.root).shared, config, settings.device, made_with, keep=settings.keep)
-    experiment = build_experiment(config, device=device, threads=1, local_updates=shared)
+    experiment = build(threads=1, local_updates=shared)
     federation = experiment.federation
     assert isinstance(federation, Federation)
 
@@ -120,6 +127,9 @@ def run_cell(
         recorder = CellRecorder.of(settings, config, axes, experiment, len(history), say)
     files.begin(config, settings, made_with)
     _write_partition(files, experiment)
+    rows = federation.exchange.note() if isinstance(federation, Federation) else ""
+    if rows:
+        say(rows)
     last_save, save_cost = time.perf_counter(), 0.0
     with closing(federation), files.open_log(history) as log:
         primary = described(federation.metric_names[0])
@@ -274,7 +284,8 @@ def _record(
         "byzantine": sorted(experiment.threat.fixed),
         **({"exclusions": by_client} if (by_client := exclusions.by_client()) else {}),
         "parameters": experiment.federation.num_parameters,
-        "engine": experiment.federation.engine,
+        "engine": federation.engine,
+        **({"rows": rows} if isinstance(federation, Federation) and (rows := federation.exchange.note()) else {}),
         "dataset_source": experiment.dataset.source,
         "config": experiment.config.model_dump(mode="json"),
         "environment": environment(settings.device, settings.threads),

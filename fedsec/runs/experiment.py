@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,13 @@ class Experiment:
 
 
 def build_experiment(
-    config: CellConfig, *, device: torch.device, threads: int, local_updates: LocalUpdates | None = None
+    config: CellConfig,
+    *,
+    device: torch.device,
+    threads: int,
+    local_updates: LocalUpdates | None = None,
+    memory_gib: float | None = None,
+    folder: Path | None = None,
 ) -> Experiment:
     """Build one cell.
 
@@ -70,6 +77,8 @@ def build_experiment(
         device: where data and models live.
         threads: CPU threads for local training.
         local_updates: see `Federation`.
+        memory_gib: likewise.
+        folder: likewise.
 
     Raises:
         InputError: anything about the configuration that only the data can tell (a partition that
@@ -98,7 +107,7 @@ def build_experiment(
     if isinstance(algorithm, FedGKT):
         federation = parts.knowledge(algorithm)
     elif isinstance(algorithm, UpdateAlgorithm):
-        federation = parts.updates(algorithm, local_updates)
+        federation = parts.updates(algorithm, local_updates, memory_gib, folder)
     else:
         raise InputError(
             f"federation.algorithm: {config.federation.algorithm} exchanges {algorithm.exchanges} in a way of its own "
@@ -120,7 +129,13 @@ class _Parts:
     threads: int
     server: ResidentData | None = None
 
-    def updates(self, algorithm: UpdateAlgorithm, local_updates: LocalUpdates | None) -> Federation:
+    def updates(
+        self,
+        algorithm: UpdateAlgorithm,
+        local_updates: LocalUpdates | None,
+        memory_gib: float | None,
+        folder: Path | None,
+    ) -> Federation:
         settings = self.config.federation
         module = self._model(self.config.model, self.dataset.input_shape, "init")
         bn = settings.bn or "average"
@@ -145,6 +160,8 @@ class _Parts:
             local_updates=local_updates,
             bn=bn,
             server_data=server_data,
+            memory_gib=memory_gib,
+            folder=folder,
             **self._common(),
         )
 

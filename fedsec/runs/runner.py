@@ -48,6 +48,7 @@ def run(
     cpus_per_cell: int | None = None,
     gpus_per_cell: float | None = None,
     memory_per_cell: float | None = None,
+    memory_gib: float | None = None,
 ) -> RunResult:
     """Run a scenario, or finish one that was interrupted.
 
@@ -71,6 +72,8 @@ def run(
         cpus_per_cell: with Ray, cores of a cell, and its threads.
         gpus_per_cell: with Ray, GPUs of a cell, or a part of one.
         memory_per_cell: with Ray, GiB of a cell; estimated by default.
+        memory_gib: what a cell's matrix of a round's updates may take; larger ones pass the rule by or lie on disk. By
+            default what is free.
 
     Raises:
         InputError: the scenario cannot be run as it is.
@@ -83,6 +86,8 @@ def run(
         scenario = load_scenario(scenario, overrides)
     if workers is not None and not 1 <= workers <= _MOST_WORKERS:
         raise InputError(f"workers must be at least 1 and at most {_MOST_WORKERS}, got {workers}")
+    if memory_gib is not None and not 0 < memory_gib < float("inf"):
+        raise InputError(f"memory_gib must be a positive number of GiB, got {memory_gib}")
     if fresh and keep:
         raise InputError("fresh forgets what keep would keep; expected one of the two")
     per_cell = {
@@ -113,7 +118,9 @@ def run(
             store.clear()
         recordings = None if record is None else str(Path(record).resolve())
         try:
-            return _Run(scenario, store, chosen, datasets, workers, console, keep, executor, recordings).finish()
+            return _Run(
+                scenario, store, chosen, datasets, workers, console, keep, executor, recordings, memory_gib
+            ).finish()
         finally:
             if isinstance(executor, RayPool):
                 executor.close()
@@ -130,6 +137,7 @@ class _Run:
     keep: bool = False
     executor: Executor | None = None
     record: str | None = None
+    memory_gib: float | None = None
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: list[InputError] = field(default_factory=list)
     made_with: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -157,7 +165,7 @@ class _Run:
             # One process has a GPU to itself unless told otherwise: memory is planned for one.
             usual = 1 if self.device == "cuda" else max(1, cores // threads)
             workers = min(self.workers or usual, max(len(pending), cores))
-            settings = TaskSettings(self.store.root, self.device, threads, self.keep, self.record)
+            settings = TaskSettings(self.store.root, self.device, threads, self.keep, self.record, self.memory_gib)
             try:
                 with (
                     self.executor or LocalPool(workers, threads) as executor,

@@ -29,6 +29,7 @@ class TaskSettings:
         record: folder in which each cell leaves a recording of what its server receives; None for none.
         actors: on how many workers a round's clients train, and its rows lie.
         ray: address of the Ray cluster whose actors they are; None: all of this process, as tests have them.
+        memory_gib: what a matrix of a round's updates may take, see `LocalRows`.
     """
 
     root: Path
@@ -38,6 +39,7 @@ class TaskSettings:
     record: str | None = None
     actors: int = 1
     ray: str | None = None
+    memory_gib: float | None = None
 
 
 @dataclass(frozen=True)
