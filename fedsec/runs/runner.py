@@ -165,7 +165,9 @@ class _Run:
             # One process has a GPU to itself unless told otherwise: memory is planned for one.
             usual = 1 if self.device == "cuda" else max(1, cores // threads)
             workers = min(self.workers or usual, max(len(pending), cores))
-            settings = TaskSettings(self.store.root, self.device, threads, self.keep, self.record, self.memory_gib)
+            settings = TaskSettings(
+                self.store.root, self.device, threads, self.keep, self.record, memory_gib=self.memory_gib
+            )
             try:
                 with (
                     self.executor or LocalPool(workers, threads) as executor,
