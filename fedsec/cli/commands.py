@@ -172,6 +172,14 @@ def run(
             show_default="what is free",
         ),
     ] = None,
+    actors_per_cell: Annotated[
+        int | None,
+        typer.Option(
+            help="With --ray: run one cell after another, the clients of its rounds on so many actors, for models of "
+            "which one round does not fit one machine.",
+            show_default="none",
+        ),
+    ] = None,
 ) -> None:
     """Run a scenario, or finish one that was interrupted.
 
@@ -216,6 +224,7 @@ def run(
         gpus_per_cell=gpus_per_cell,
         memory_per_cell=memory_per_cell,
         memory_gib=memory_gib,
+        actors_per_cell=actors_per_cell,
     )
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)

@@ -22,6 +22,7 @@ from fedsec.runs.local_pool import LocalPool
 from fedsec.runs.provenance import differences, forget, provenance
 from fedsec.runs.remote.ray_pool import RayPool
 from fedsec.runs.result import RunResult
+from fedsec.runs.sharded.executor import ShardedCells
 from fedsec.runs.store import Store
 from fedsec.runs.tasks import CellTask, TaskSettings
 from fedsec.scenario import Cell, CellConfig, Scenario, load_scenario
@@ -49,6 +50,7 @@ def run(
     gpus_per_cell: float | None = None,
     memory_per_cell: float | None = None,
     memory_gib: float | None = None,
+    actors_per_cell: int | None = None,
 ) -> RunResult:
     """Run a scenario, or finish one that was interrupted.
 
@@ -74,6 +76,8 @@ def run(
         memory_per_cell: with Ray, GiB of a cell; estimated by default.
         memory_gib: what a cell's matrix of a round's updates may take; larger ones pass the rule by or lie on disk. By
             default what is free.
+        actors_per_cell: with Ray, run one cell after another, each with the clients of its rounds on so many actors:
+            for models of which one round does not fit one machine, see `ShardedCells`.
 
     Raises:
         InputError: the scenario cannot be run as it is.
@@ -98,9 +102,14 @@ def run(
     if ray is not None:
         if executor is not None:
             raise InputError("ray and executor both say who runs the cells; expected one of the two")
-        executor = RayPool(ray, most=workers, **per_cell)  # type: ignore[arg-type]
-    elif any(value is not None for value in per_cell.values()):
-        raise InputError(f"{', '.join(per_cell)} are for Ray; expected ray as well, such as auto")
+        if actors_per_cell is None:
+            executor = RayPool(ray, most=workers, **per_cell)  # type: ignore[arg-type]
+        elif gpus_per_cell is None and memory_per_cell is None:
+            executor = ShardedCells(actors_per_cell, ray, cpus=cpus_per_cell)
+        else:
+            raise InputError("gpus_per_cell and memory_per_cell are for cells on one node; expected no actors_per_cell")
+    elif actors_per_cell is not None or any(value is not None for value in per_cell.values()):
+        raise InputError(f"{', '.join(per_cell)}, actors_per_cell are for Ray; expected ray as well, such as auto")
     if console is None:
         console = Console(quiet="ipykernel" not in sys.modules)
     if isinstance(executor, RayPool):

@@ -15,6 +15,7 @@ from fedsec.runs.sharded.room import check_room
 from fedsec.runs.tasks import CellTask
 
 MOST_ACTORS = 4096
+"""And CPUs of one."""
 
 
 class ShardedCells:
@@ -35,8 +36,10 @@ class ShardedCells:
     def __init__(self, actors: int, address: str = AUTO, *, cpus: int | None = None) -> None:
         if not 2 <= actors <= MOST_ACTORS:
             raise InputError(f"actors_per_cell must be at least 2 and at most {MOST_ACTORS}, got {actors}")
+        if cpus is not None and not 1 <= cpus <= MOST_ACTORS:
+            raise InputError(f"cpus_per_cell must be at least 1 and at most {MOST_ACTORS}, got {cpus}")
         self.actors, self.cpus = actors, cpus
-        self._connection = Connection(address, cores=len(os.sched_getaffinity(0)))
+        self._connection = Connection(address, cores=os.cpu_count())
         self._pool: LocalPool | None = None
         self._address = ""
 

@@ -62,3 +62,21 @@ def test_training_that_cells_share_is_left_to_their_actors() -> None:
 def test_numbers_of_actors_that_are_none(actors: int) -> None:
     with pytest.raises(InputError, match="actors_per_cell must be at least 2 and at most 4096"):
         ShardedCells(actors)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"actors_per_cell": 2}, "actors_per_cell are for Ray; expected ray as well"),
+        ({"ray": "auto", "actors_per_cell": 1}, "actors_per_cell must be at least 2"),
+        ({"ray": "auto", "actors_per_cell": 2, "cpus_per_cell": 0}, "cpus_per_cell must be at least 1"),
+        (
+            {"ray": "auto", "actors_per_cell": 2, "gpus_per_cell": 1},
+            "gpus_per_cell and memory_per_cell are for",
+        ),
+        ({"ray": "head", "actors_per_cell": 2}, "expected auto, local, or host:port"),
+    ],
+)
+def test_options_that_do_not_go_together(tmp_path: Path, tiny: Any, options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        tiny.run(tmp_path, executor=None, **options)
