@@ -18,7 +18,7 @@ from flwr.serverapp.strategy import (
 )
 
 from fedsec.defense import aggregate_state_dicts
-from fedsec.defenses import NNM, CenteredClipping, DpFedAvg, FLTrust, Krum, Mean, Median, MultiKrum
+from fedsec.defenses import NNM, CenteredClipping, DpFedAvg, FLTrust, FoolsGold, Krum, Mean, Median, MultiKrum
 from fedsec.errors import AggregationError, InputError
 from fedsec.flower import RobustStrategy
 
@@ -309,3 +309,13 @@ def test_more_nodes_without_finite_updates_than_the_rule_can_lose_end_the_run(fl
     moves = dict(zip(NODES, (0.1, 0.2, 0.3, float("nan"), float("inf")), strict=True))
     with pytest.raises(AggregationError, match=r"round 1: 5 of 5 nodes replied, 2 were rejected: MultiKrum"):
         flower.play(RobustStrategy(MultiKrum(num_byzantine=1)), state, moves)
+
+
+def test_a_restored_strategy_knows_nodes_by_the_numbers_that_its_rule_remembers(flower: Any) -> None:
+    state = flower.model(norm=False).state_dict()
+    first, second = RobustStrategy(FoolsGold()), RobustStrategy(FoolsGold())
+    flower.play(first, state, MOVES)
+    second.restore(first.state())
+    flower.play(second, state, {node: MOVES[node] for node in NODES[:2]})
+    assert torch.equal(second.state()["nodes"], first.state()["nodes"])
+    assert sorted(second.state()["rule.clients"].tolist()) == [0, 1, 2, 3, 4]
