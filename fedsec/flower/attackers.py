@@ -40,17 +40,26 @@ class Attackers:
         _check(attack, nodes)
         self._streams, self._how_many = streams, nodes if isinstance(nodes, int) else None
         self.nodes: frozenset[int] | None = None if isinstance(nodes, int) and nodes else frozenset(_ids(nodes))
+        self._met = False
         self.forgery = Forgery(attack, ("update",), streams, lambda clients, number: ())
 
     def choose(self, connected: Iterable[int]) -> None:
         """Draw the Byzantine nodes, where only their number was given and they are not known yet.
 
         Raises:
-            InputError: fewer nodes than that are connected.
+            InputError: fewer nodes than that are connected, or none of those that were given by their ids.
         """
-        if self.nodes is not None:
-            return
         candidates, wanted = sorted(connected), self._how_many or 0
+        if self.nodes is not None:
+            self._met = self._met or not self.nodes or not self.nodes.isdisjoint(candidates)
+            if not self._met:
+                more = " and others" if len(candidates) > 4 else ""
+                raise InputError(
+                    f"RobustStrategy: byzantine_nodes names {sorted(self.nodes)[:4]}, and none of them is connected, "
+                    f"but {candidates[:4]}{more}; expected node ids, which Flower draws for each run, or how many "
+                    "nodes attack"
+                )
+            return
         if len(candidates) < wanted:
             raise InputError(
                 f"RobustStrategy: byzantine_nodes says {wanted}, and only {len(candidates)} are connected; expected "

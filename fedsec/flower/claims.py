@@ -1,5 +1,6 @@
 """How much each node's reply weighs, from what the node says to have: a number that nobody can check."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -47,5 +48,7 @@ class Claims:
         """The relative weight of each reply; zero where a count is asked for and the node gives none."""
         if self.weighting == "equal":
             return [1.0] * len(replies)
-        limit = float("inf") if self.max_examples is None else self.max_examples
+        # The sum of what some say may be more than a float holds, and nobody would count then.
+        representable = sys.float_info.max / (2 * max(len(replies), 1))
+        limit = representable if self.max_examples is None else min(self.max_examples, representable)
         return [0.0 if reply.num_examples is None else min(reply.num_examples, limit) for reply in replies]

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Sequence
 
 import torch
-from flwr.app import MetricRecord
+from flwr.app import Message, MetricRecord, RecordDict
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,9 +32,9 @@ class dp_mod(UpdateMod):  # noqa: N801, named as Flower's mods are
     without amplification by sampling, as the server knows whom it asked. That is much noise: who trusts the server
     takes `RobustStrategy(DpFedAvg(...))`, whose bound may adapt, and who fears for single examples trains with `DpSgd`.
 
-    Not covered, and therefore not sent: statistics and counters (the received ones are sent back), and metrics that
-    are not named in `metrics`. What is named there is sent as it is and is outside the guarantee, the number of
-    examples included; that a node failed is seen, too.
+    Not covered, and therefore not sent: statistics and counters (the received ones are sent back), metrics that are not
+    named in `metrics`, and all else in replies to evaluations and queries. What is named there is sent as it is and is
+    outside the guarantee, the number of examples included; that a node failed is seen, too.
 
     Args:
         clip_norm: C, in the update's own units.
@@ -112,12 +112,23 @@ class dp_mod(UpdateMod):  # noqa: N801, named as Flower's mods are
         self._report(update, self.spent(releases + 1))
         return clipped.add_(noise, alpha=self.noise_multiplier * self.clip_norm)
 
-    def _report(self, update: NodeUpdate, spent: Epsilon) -> None:
-        """Leave the metrics that may be sent, and add what was spent."""
-        content = update.reply.content
+    def untrained(self, reply: Message) -> Message:
+        if not reply.has_error():
+            self._withhold(reply.content)
+            for key in list(reply.content.array_records):
+                del reply.content[key]
+        return reply
+
+    def _withhold(self, content: RecordDict) -> None:
+        """Leave the metrics that may be sent."""
         for key, record in list(content.metric_records.items()):
             content[key] = MetricRecord({name: value for name, value in record.items() if name in self._metrics})
         for key in list(content.config_records):
             del content[key]
+
+    def _report(self, update: NodeUpdate, spent: Epsilon) -> None:
+        """Leave the metrics that may be sent, and add what was spent."""
+        content = update.reply.content
+        self._withhold(content)
         if content.metric_records:
             next(iter(content.metric_records.values()))["fedsec-epsilon"] = spent.value

@@ -1,11 +1,17 @@
 """A recording of all that a Flower server receives, to be looked at afterwards by `fedsec replay`."""
 
+from collections.abc import Mapping
+from logging import WARNING
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from flwr.supercore import log
+from torch import Tensor
+
 from fedsec.flower.received import Received
 from fedsec.recording import record as recording
+from fedsec.threat.state_entries import listed
 
 __all__ = ["RoundRecording", "record"]
 
@@ -29,8 +35,8 @@ class RoundRecording:
         self.recorder.round(
             received.round,
             sent=received.sent,
-            received=received.replies,
-            num_examples=examples if len(examples) == len(said) else None,
+            received={node: _like_sent(reply, received.sent, node) for node, reply in received.replies.items()},
+            num_examples=examples if len(examples) == len(said) and any(examples.values()) else None,
         )
 
     def close(self) -> None:
@@ -46,14 +52,31 @@ class RoundRecording:
         self.close()
 
 
+def _like_sent(reply: Mapping[str, Tensor], sent: Mapping[str, Tensor], node: int) -> dict[str, Tensor]:
+    """A reply in the form of what was sent: a rule takes what files of one form cannot, and no node may end a run."""
+    like, changed = dict[str, Tensor](), list[str]()
+    for name, tensor in sent.items():
+        own = reply.get(name)
+        if own is not None and own.shape == tensor.shape and own.is_floating_point() == tensor.is_floating_point():
+            like[name] = own.to(tensor.dtype)
+        else:  # counters and the like, of which no rule looks at a node's own
+            like[name] = tensor
+        if own is None or own.dtype != tensor.dtype or own.shape != tensor.shape:
+            changed.append(name)
+    if changed:
+        log(WARNING, "recording: node %s sent %s of another kind; recorded like the model sent", node, listed(changed))
+    return like
+
+
 def record(folder: str | Path, **options: Any) -> RoundRecording:
     """An observer that writes each round to a recording, one file a round, clients by node id.
 
         with record("recording") as recorder:
             RobustStrategy(Median(), observers=[recorder]).start(...)
 
-    Replies that cannot be used are not written: what is recorded is what the rule was asked about. Where an attack is
-    simulated, it is in what was received.
+    Replies that cannot be used are not written: what is recorded is what the rule was asked about. What a node sends in
+    another dtype, or leaves out of counters, is written like the model that was sent, and the log says so. Where an
+    attack is simulated, it is in what was received.
 
     Args:
         folder: of the recording; it is made.

@@ -146,6 +146,12 @@ class RobustRounds:
             return None, replace(verdict, broken="no node sent a model" if sent.nodes else "")
         rows, problems = self._rows(replies, sent)
         verdict = replace(verdict, rejected=problems)
+        if len(problems) == len(replies) and self._private is None:
+            node, problem = next(iter(problems.items()))
+            reason = f"none of {len(replies)} replies can be used; node {node}: {problem}"
+            if self._broken_condition == "skip":
+                return None, replace(verdict, broken=reason)
+            raise InputError(f"round {sent.number}: {reason}; expected the model that was sent, trained")
         rows, byzantine = self._forged(rows, replies, sent)
         verdict = replace(
             verdict,
@@ -225,12 +231,6 @@ class RobustRounds:
             if problem:
                 problems[reply.node] = problem
                 row.fill_(torch.nan)
-        if len(problems) == len(replies) and self._private is None:
-            node, problem = next(iter(problems.items()))
-            raise InputError(
-                f"round {sent.number}: none of {len(replies)} replies can be used; node {node}: {problem}; expected "
-                "the model that was sent, trained"
-            )
         return rows, problems
 
     def _forged(
@@ -266,14 +266,11 @@ class RobustRounds:
             if reply.state is None or reply.node in problems:
                 continue
             forged = place in byzantine
-            models[reply.node] = reply.state | self._moved(sent, rows[place]) if forged else reply.state
+            moved = sent.layout.entries(sent.row + rows[place], sent.state) if forged else {}
+            models[reply.node] = reply.state | moved
         claimed = {reply.node: reply.num_examples for reply in replies if reply.num_examples is not None}
         for observer in self._observers:
             observer(Received(sent.number, sent.state, models, claimed))
-
-    def _moved(self, sent: Sent, update: Float[Tensor, "parameters"]) -> dict[str, Tensor]:
-        moved = sent.layout.state_dict(sent.row + update)
-        return {name: moved[name] for name in (*sent.layout.shapes, *sent.layout.ties)}
 
     def _aggregated(
         self,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from logging import ERROR
 from typing import final
 
+import torch
 from flwr.app import ArrayRecord, Context, Error, Message, MessageType, MetricRecord
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode
@@ -36,6 +37,7 @@ class NodeUpdate:
         trained: the app's own model, by name.
         row: the update, trained minus received parameters.
         round: number that the server gave the round; counted by the mod where it gave none.
+        count: of the updates that the mod has changed on this node, this one included, whatever the server says.
         reply: of the app.
     """
 
@@ -45,6 +47,7 @@ class NodeUpdate:
     trained: Mapping[str, Tensor]
     row: Float[Tensor, "parameters"]
     round: int
+    count: int
     reply: Message
 
     @property
@@ -70,8 +73,10 @@ class UpdateMod(ABC):
     @final
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Let the app answer, and change its update, where the message is one of training."""
-        if message.metadata.message_type.partition(".")[0] != MessageType.TRAIN or not self.concerns(context):
+        if not self.concerns(context):
             return call_next(message, context)
+        if message.metadata.message_type.partition(".")[0] != MessageType.TRAIN:
+            return self.untrained(call_next(message, context))
         try:
             received = state_of(_only(message, "message that came"), "the message that came")
             layout = StateLayout.of(received)
@@ -89,6 +94,10 @@ class UpdateMod(ABC):
         """Whether the mod does anything on this node."""
         return True
 
+    def untrained(self, reply: Message) -> Message:
+        """What is sent in place of the app's reply to a message that is not one of training."""
+        return reply
+
     @abstractmethod
     def changed(self, update: NodeUpdate) -> Float[Tensor, "parameters"]:
         """What is sent in place of `update.row`.
@@ -103,8 +112,10 @@ class UpdateMod(ABC):
         record = _only(reply, "app's reply")
         trained = state_of(record, "the app's reply")
         start = layout.start()
-        row = layout.row(trained, who="the app's reply") - start
-        update = NodeUpdate(context, layout, start, trained, row, self._round(message, context), reply)
+        row = torch.empty_like(start)
+        layout.write_update(row, trained, start, who="the app's reply")
+        count = _counted(context, f"{self.key}.rounds")
+        update = NodeUpdate(context, layout, start, trained, row, _round(message, count), count, reply)
         after = layout.state_dict(start + self.changed(update))
         if self.sends_statistics:
             moved = {*layout.shapes, *layout.ties}
@@ -112,14 +123,14 @@ class UpdateMod(ABC):
         key = next(name for name, one in reply.content.array_records.items() if one is record)
         reply.content[key] = record_of(after)
 
-    def _round(self, message: Message, context: Context) -> int:
-        """The round's number, and a count of the rounds that this node took part in."""
-        count = _counted(context, f"{self.key}.rounds")
-        for config in message.content.config_records.values():
-            number = config.get("server-round")
-            if isinstance(number, int):
-                return number
-        return count
+
+def _round(message: Message, count: int) -> int:
+    """The number that the server gave the round, or else a count."""
+    for config in message.content.config_records.values():
+        number = config.get("server-round")
+        if isinstance(number, int):
+            return number
+    return count
 
 
 def _counted(context: Context, key: str) -> int:

@@ -51,7 +51,8 @@ class transform_mod(UpdateMod):  # noqa: N801, named as Flower's mods are
         state = update.context.state
         held = state.get(self.key)
         carried = state_of(held, self.key) if isinstance(held, ArrayRecord) else None
-        generator = self._streams.torch("transform", update.context.node_id, "round", update.round)
+        # A server that gives two rounds one number must not see the same noise twice: it would cancel in a difference.
+        generator = self._streams.torch("transform", update.context.node_id, "update", update.count)
         sent, carried = with_feedback(self._transform, update.named, carried, generator=generator)
         if carried:
             state[self.key] = record_of(carried)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from fedsec.attacks import ALIE, IPM, LabelFlip, MinMax
+from fedsec.attacks import ALIE, IPM, LabelFlip, MinMax, SignFlip
 from fedsec.defenses import Mean, Median
 from fedsec.errors import InputError
 from fedsec.flower import RobustStrategy
@@ -59,6 +59,27 @@ def test_attackers_may_try_the_servers_rule_without_its_noticing(flower: Any) ->
 def test_attacks_without_attackers_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         RobustStrategy(Median(), **options)
+
+
+def test_ids_of_nobody_are_refused_and_ids_of_some_are_not(flower: Any) -> None:
+    state = flower.model().state_dict()
+    strategy = RobustStrategy(Median(), attack=ALIE(), byzantine_nodes=[0, 1])  # partitions, and no node ids
+    with pytest.raises(InputError, match=r"names \[0, 1\], and none of them is connected, but \[5, 7, 9, 11\] and"):
+        flower.configured(strategy, state, NODES)
+    strategy = RobustStrategy(Median(), attack=ALIE(), byzantine_nodes=[5, 1])
+    flower.configured(strategy, state, NODES)
+    flower.configured(strategy, state, NODES[1:], number=2)  # it has left
+
+
+def test_observers_see_what_a_low_precision_makes_of_an_attack(flower: Any) -> None:
+    state = {name: tensor.half() for name, tensor in flower.model(norm=False).state_dict().items()}
+    rounds: list[Any] = []
+    strategy = RobustStrategy(
+        Median(), attack=SignFlip(scale=1e6), byzantine_nodes=[13], observers=[rounds.append], weighting="equal"
+    )
+    flower.play(strategy, state, MOVES)
+    assert rounds[0].replies[13]["0.bias"].dtype == torch.float16
+    assert bool((rounds[0].replies[13]["0.bias"] == -torch.inf).all())
 
 
 def test_more_attackers_than_nodes_are_refused(flower: Any) -> None:

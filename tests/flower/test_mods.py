@@ -127,11 +127,31 @@ def test_what_is_not_an_update_is_sent_as_it_is(node: Any) -> None:
 
 def test_a_drawing_transform_draws_other_numbers_on_each_node_and_in_each_round(node: Any) -> None:
     mod = transform_mod(GaussianNoise(1.0), seed=0)
-    first, second = (node.update(node.send(mod, 0.0, number=number)) for number in (1, 2))
+    # The server gives both rounds one number, so that equal noise would cancel.
+    first, second = (node.update(node.send(mod, 0.0, number=1)) for _ in range(2))
     assert not torch.equal(first["0.weight"], second["0.weight"])
-    assert torch.equal(node.update(node.send(mod, 0.0, number=1))["0.weight"], first["0.weight"])
+    node.context.state.clear()
+    assert torch.equal(node.update(node.send(mod, 0.0, number=2))["0.weight"], first["0.weight"])
+    node.context.state.clear()
     node.context.node_id += 1
     assert not torch.equal(node.update(node.send(mod, 0.0, number=1))["0.weight"], first["0.weight"])
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "query"])
+def test_a_private_node_sends_no_more_where_it_does_not_train(kind: str, node: Any) -> None:
+    reply = node.send(dp_mod(1.0, 1.0, metrics=["num-examples"]), 0.1, kind=kind, accuracy=0.5)
+    assert not reply.content.array_records
+    assert {*reply.content.metric_records["metrics"]} == {"num-examples"}
+
+
+def test_a_mask_of_infinities_does_not_keep_a_node_from_sending(node: Any) -> None:
+    node.state = {**node.state, "mask": torch.tensor([0.0, -torch.inf])}
+    for mod in (dp_mod(1.0, 1.0), transform_mod(ClipUpdate(1.0)), byzantine_mod(SignFlip(), partitions=[2])):
+        reply = node.send(mod, 0.1)
+        assert not reply.has_error(), reply.error.reason
+        sent = reply.content.array_records["arrays"].to_torch_state_dict()
+        assert sent["mask"][1] == -torch.inf
+        assert bool(sent["0.weight"].isfinite().all())
 
 
 def test_private_nodes_send_clipped_updates_and_noise_and_nothing_else(node: Any) -> None:

@@ -61,3 +61,30 @@ def test_a_recording_holds_what_the_server_received(flower: Any, tmp_path: Path)
     written = open_recording(tmp_path / "recording")
     assert written.rounds == (1, 2)
     assert {int(client) for client in written[1].clients} == {*NODES}
+
+
+def test_no_node_ends_a_run_by_what_a_recording_cannot_hold(flower: Any, tmp_path: Path) -> None:
+    state = flower.model().state_dict()
+    counter = "1.num_batches_tracked"
+    odd: list[Any] = [
+        lambda reply: {name: tensor.double() for name, tensor in reply.items()},  # the first one, of all entries
+        lambda reply: {name: tensor for name, tensor in reply.items() if name != counter},
+        lambda reply: reply | {counter: torch.zeros(7, dtype=torch.int64)},
+    ]
+    nodes = (3, *NODES)
+    with record(tmp_path / "recording") as recorder:
+        strategy = RobustStrategy(Median(), observers=[recorder])
+        messages = flower.configured(strategy, state, nodes)
+        changes = dict(zip(sorted(nodes), [*odd, lambda reply: reply], strict=True))
+        replies = [
+            flower.answer(messages[node], changes[node](flower.shifted(state, 0.5)), num_examples=0) for node in nodes
+        ]
+        arrays, _ = strategy.aggregate_train(1, replies)
+    assert arrays is not None
+    written = open_recording(tmp_path / "recording")[1]
+    assert {*written.clients} == {*nodes}
+    assert written.num_examples is None
+    for node in nodes:
+        message = written.message(node)
+        assert torch.equal(message["0.weight"], state["0.weight"] + 0.5)
+        assert int(message[counter]) == (1 if node == NODES[0] else 0)  # else the server's own

@@ -86,6 +86,21 @@ def test_a_lie_about_the_number_of_examples_counts_for_as_much_as_is_granted(flo
         np.testing.assert_allclose(arrays["0.bias"].numpy() - state["0.bias"].numpy(), expected, rtol=1e-4)
 
 
+def test_counts_beyond_any_sum_neither_end_the_run_nor_empty_its_averages(flower: Any) -> None:
+    state = flower.model(norm=False).state_dict()
+    strategy = RobustStrategy(Mean())
+    messages = flower.configured(strategy, state)
+    replies = [
+        flower.answer(messages[node], flower.shifted(state, by), num_examples=1.7e308 if by >= 0.4 else 10, loss=by)
+        for node, by in MOVES.items()
+    ]
+    arrays, metrics = strategy.aggregate_train(1, replies)
+    assert arrays is not None
+    assert metrics is not None
+    np.testing.assert_allclose(arrays["0.bias"].numpy() - state["0.bias"].numpy(), 25.2, rtol=1e-5)
+    assert metrics["loss"] == pytest.approx(25.2)
+
+
 def lacking(state: dict[str, Any], first: str) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != first}
 
@@ -151,6 +166,16 @@ def test_what_no_node_can_send_is_a_defect_of_the_app(flower: Any) -> None:
     replies = [flower.answer(message, {"other": torch.zeros(2)}) for message in messages.values()]
     with pytest.raises(InputError, match=r"none of 5 replies can be used; node \d+: its reply: lacks '0.weight'"):
         strategy.aggregate_train(1, replies)
+
+
+def test_a_round_in_which_the_only_reply_is_unusable_is_skipped_where_that_is_said(flower: Any) -> None:
+    state = flower.model().state_dict()
+    strategy = RobustStrategy(Median(), broken_condition="skip")
+    messages = flower.configured(strategy, state)
+    arrays, _ = strategy.aggregate_train(1, [flower.answer(messages[LIAR], {"other": torch.zeros(2)})])
+    assert arrays is None
+    assert "none of 1 replies can be used; node 13" in strategy.verdicts[-1].broken
+    assert {*strategy.verdicts[-1].rejected} == {LIAR}
 
 
 def test_too_few_nodes_are_refused_before_they_train_and_too_few_replies_by_number(flower: Any) -> None:
