@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, PreAggregator
 from fedsec.defense.byzantine_count import checked_num_byzantine
-from fedsec.defense.clipping import shortening
+from fedsec.defense.geometry.clipping import shortening
 from fedsec.errors import InputError
 
 

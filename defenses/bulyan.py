@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedsec.defense import Cohort, CoordinateRule, Gram, Scratch, near_median_mean, near_median_share
 from fedsec.defense.byzantine_count import checked_num_byzantine
-from fedsec.defense.neighbors import krum_scores
+from fedsec.defense.geometry.neighbors import krum_scores
 from fedsec.errors import InputError
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule, check_majority
-from fedsec.defense.clipping import shortening
+from fedsec.defense.geometry.clipping import shortening
 from fedsec.errors import InputError
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule
-from fedsec.defense.clusters import majority_cluster
+from fedsec.defense.geometry.clusters import majority_cluster
 from fedsec.errors import InputError
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule
 from fedsec.defense.byzantine_count import checked_num_byzantine
-from fedsec.defense.neighbors import check_enough_for_krum, krum_ranking
+from fedsec.defense.geometry.neighbors import check_enough_for_krum, krum_ranking
 from fedsec.errors import InputError
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule
-from fedsec.defense.clipping import shortening, weighted_median
+from fedsec.defense.geometry.clipping import shortening, weighted_median
 from fedsec.errors import InputError
 
 

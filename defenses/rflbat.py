@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule
-from fedsec.defense.clusters import k_means, number_of_clusters
+from fedsec.defense.geometry.clusters import k_means, number_of_clusters
 from fedsec.errors import InputError
 
 _MOST_CLUSTERS = 9

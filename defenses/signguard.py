@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, GramRule
-from fedsec.defense.clusters import largest_cluster, mean_shift
+from fedsec.defense.geometry.clusters import largest_cluster, mean_shift
 from fedsec.errors import InputError
 
 _WINDOW = 0.1

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from fedsec.defense import Cohort, Gram, PreAggregator
-from fedsec.defense.clipping import shortening
+from fedsec.defense.geometry.clipping import shortening
 from fedsec.errors import InputError
 
 

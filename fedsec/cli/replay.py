@@ -175,9 +175,9 @@ def replay(
         "num_classes": num_classes,
         "seed": seed,
     }
-    told = leak = None
+    outcome = leak = None
     if inversion is None or defense or attack is not None:
-        told = look_back(
+        outcome = look_back(
             recording,
             defense=[value_of("--defense", text) for text in defense or ()],
             attack=None if attack is None else value_of("--attack", attack),
@@ -200,7 +200,7 @@ def replay(
             **source,
         )
         out = Path("replays") / recording.resolve().name if out is None else out
-    content = {**({} if told is None else told.as_json()), **({} if leak is None else {"leak": leak.as_json()})}
+    content = {**({} if outcome is None else outcome.as_json()), **({} if leak is None else {"leak": leak.as_json()})}
     written = [] if out is None else _write(out, content, leak)
     if as_json:
         import json
@@ -213,8 +213,8 @@ def replay(
     from fedsec.replays.tables import show, show_leak
 
     console = Console()
-    if told is not None:
-        show(console, told)
+    if outcome is not None:
+        show(console, outcome)
     if leak is not None:
         show_leak(console, leak)
     if written:

@@ -3,6 +3,7 @@
 from fedsec.defense.aggregation import Aggregator
 from fedsec.defense.cohort import Aggregate, Cohort, RoundContext, check_majority
 from fedsec.defense.coordinate import CoordinateRule
+from fedsec.defense.geometry.spectrum import centered_products, top_direction
 from fedsec.defense.gram import GramRule, PreAggregator
 from fedsec.defense.gram_matrix import Gram
 from fedsec.defense.kernels import compiled_middle_mean
@@ -12,9 +13,8 @@ from fedsec.defense.order_statistics import Scratch, middle_mean, middle_share, 
 from fedsec.defense.pipeline import Pipeline
 from fedsec.defense.private_aggregation import PrivateAggregator
 from fedsec.defense.ranks import near_median_mean, near_median_share
-from fedsec.defense.row_stream import RowStream, RowTotal
 from fedsec.defense.shards import ColumnShards, DiskShards, LocalShards, RowFile, column_blocks, lost_rows
-from fedsec.defense.spectrum import centered_products, top_direction
+from fedsec.defense.shards.row_stream import RowStream, RowTotal
 from fedsec.defense.states.arrays import ArrayAggregate, aggregate_arrays
 from fedsec.defense.states.rules import as_rule
 from fedsec.defense.states.state_dicts import StateAggregate, aggregate_state_dicts

@@ -29,8 +29,8 @@ from fedsec.defense.cohort import (
     relative_weights,
 )
 from fedsec.defense.gram_matrix import Gram
-from fedsec.defense.row_stream import RowTotal
 from fedsec.defense.shards import ColumnShards, LocalShards, lost_rows
+from fedsec.defense.shards.row_stream import RowTotal
 from fedsec.defense.swift_products import swift_products
 from fedsec.errors import AggregationError, InputError
 from fedsec.threat.rows import as_given, as_matrix, surely_finite

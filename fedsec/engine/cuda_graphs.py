@@ -25,7 +25,7 @@ KEPT = 8
 device, and destroying one CUDA graph can spoil what others compute (PyTorch 2.12 to 2.14, issue 193402)."""
 
 
-class Recorder(Protocol):
+class ProgramRecorder(Protocol):
     """Makes programs that can be replayed."""
 
     def warm_up(self, program: Program) -> None:
@@ -110,7 +110,7 @@ class CapturedSteps:
         problem: why a step could not be recorded, after which all run as they are; empty if none failed.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: ProgramRecorder) -> None:
         self.recorder, self.problem = recorder, ""
         self._kind: Hashable = None
         self._runs: Counter[Hashable] = Counter()

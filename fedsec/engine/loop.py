@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fedsec.engine.batches import BatchPlan
 from fedsec.engine.correction import Correction
-from fedsec.engine.cuda_graphs import CapturedSteps, Recorder
+from fedsec.engine.cuda_graphs import CapturedSteps, ProgramRecorder
 from fedsec.engine.flat_parameters import FlatParameters
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.messages import Teacher
@@ -51,7 +51,7 @@ class LoopWorker:
         *,
         cumulative: bool = False,
         compute: Compute | None = None,
-        recorder: Recorder | None = None,
+        recorder: ProgramRecorder | None = None,
         task: Task | None = None,
         statistics: StatisticsLayout | None = None,
         whole_batches: bool = False,

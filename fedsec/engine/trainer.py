@@ -20,7 +20,7 @@ from fedsec.engine.batch_norm import check_batch, check_layers
 from fedsec.engine.batches import BatchPlan
 from fedsec.engine.choice import EngineName, choose, why_not_vectorized
 from fedsec.engine.correction import Correction
-from fedsec.engine.cuda_graphs import CudaGraphs, Recorder
+from fedsec.engine.cuda_graphs import CudaGraphs, ProgramRecorder
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.loop import MICROBATCH, LoopWorker
 from fedsec.engine.messages import LocalResult, Start, Teacher
@@ -352,7 +352,7 @@ class CohortTrainer:
     def _cohort_worker(self) -> CohortWorker:
         return CohortWorker(self.module, self.data, cumulative=self.cumulative, compute=self.compute, task=self.task)
 
-    def _recorder(self, device: torch.device) -> Recorder | None:
+    def _recorder(self, device: torch.device) -> ProgramRecorder | None:
         """What records local steps, where that pays: a CPU has no launches to spare.
 
         Buffers that a module replaces lie elsewhere after each step, and draws must follow each client's stream.

@@ -11,7 +11,7 @@ from fedsec.errors import InputError
 from fedsec.files import read_json, write_json
 from fedsec.recording.messages import Form
 
-__all__ = ["MANIFEST", "Holds", "Listed", "Manifest", "read_manifest", "write_manifest"]
+__all__ = ["MANIFEST", "Holds", "RoundEntry", "Manifest", "read_manifest", "write_manifest"]
 
 MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "fedsec recording", 1
@@ -22,7 +22,7 @@ gradients, which the server steps against. Buffers are as they were sent."""
 
 
 @dataclass(frozen=True)
-class Listed:
+class RoundEntry:
     """One round's file.
 
     Args:
@@ -66,15 +66,15 @@ class Manifest:
     local: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     made_with: Mapping[str, str] = field(default_factory=dict)
-    rounds: tuple[Listed, ...] = ()
+    rounds: tuple[RoundEntry, ...] = ()
 
-    def and_round(self, listed: Listed) -> "Manifest":
+    def and_round(self, entry: RoundEntry) -> "Manifest":
         """The same with one round more."""
-        return replace(self, rounds=(*self.rounds, listed))
+        return replace(self, rounds=(*self.rounds, entry))
 
     def until(self, number: int) -> "Manifest":
         """The same without the rounds after one."""
-        return replace(self, rounds=tuple(listed for listed in self.rounds if listed.round <= number))
+        return replace(self, rounds=tuple(entry for entry in self.rounds if entry.round <= number))
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the parameters in a row, in order."""
@@ -118,10 +118,10 @@ def _parsed(content: dict[str, Any]) -> Manifest:
     for name in ("sent", "received"):
         fields[name] = {entry: (dtype, tuple(shape)) for entry, (dtype, shape) in fields[name].items()}
     fields["parameters"] = tuple(fields["parameters"])
-    fields["rounds"] = tuple(Listed(**listed) for listed in fields["rounds"])
-    for listed in fields["rounds"]:
-        if Path(listed.file).name != listed.file:
-            raise ValueError(f"{listed.file!r} leads out of the folder")
+    fields["rounds"] = tuple(RoundEntry(**entry) for entry in fields["rounds"])
+    for entry in fields["rounds"]:
+        if Path(entry.file).name != entry.file:
+            raise ValueError(f"{entry.file!r} leads out of the folder")
     return Manifest(**fields)
 
 

@@ -319,21 +319,21 @@ class Recorder:
             raise InputError(f"{where}: clients send states; expected what the server sent them, too, to tell updates")
         if self._reference is not None and sent is not None:
             check_form(f"{where}, sent", sent, form_of(self._reference))
-        kept = message if sent is None else {name: message[name] for name in sent if name in message}
+        exchanged = message if sent is None else {name: message[name] for name in sent if name in message}
         for name in message:
-            if name not in kept:
+            if name not in exchanged:
                 raise InputError(f"{where}: clients send {name!r}, which the server does not send")
         whole = self._reference or sent or message
         layout = StateLayout.of(whole, buffers=self._buffers, model=self._model)
-        parameters = tuple(name for name in layout.shapes if name in kept)
+        parameters = tuple(name for name in layout.shapes if name in exchanged)
         if not parameters:
-            raise InputError(f"{where}: there is no parameter in what clients send, only {', '.join(kept)}")
+            raise InputError(f"{where}: there is no parameter in what clients send, only {', '.join(exchanged)}")
         return Manifest(
             holds,
             {} if sent is None else form_of(sent),
-            form_of(kept),
+            form_of(exchanged),
             parameters,
-            {name: first for name, first in layout.ties.items() if name in kept},
+            {name: first for name, first in layout.ties.items() if name in exchanged},
             self._num_clients,
             self._local,
             self._about,

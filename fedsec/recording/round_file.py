@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.files import digest, replacing
-from fedsec.recording.manifest import Listed
+from fedsec.recording.manifest import RoundEntry
 
 __all__ = ["ClientId", "RoundContent", "file_name", "read_notes", "read_round", "stacked", "write_round"]
 
@@ -59,7 +59,7 @@ def file_name(number: int) -> str:
     return f"round-{number:06d}.safetensors"
 
 
-def write_round(folder: Path, content: RoundContent) -> Listed:
+def write_round(folder: Path, content: RoundContent) -> RoundEntry:
     """Write a round's file, whole or not at all; returns what the manifest is to say of it."""
     tensors = {_SENT + name: row for name, row in content.sent.items()}
     tensors |= {_RECEIVED + name: rows for name, rows in content.received.items()}
@@ -79,32 +79,32 @@ def write_round(folder: Path, content: RoundContent) -> Listed:
     sha256 = digest(path)
     if sha256 is None:
         raise OSError(f"{path} cannot be read back")
-    return Listed(content.number, path.name, sha256, path.stat().st_size, len(content.clients))
+    return RoundEntry(content.number, path.name, sha256, path.stat().st_size, len(content.clients))
 
 
-def read_round(folder: Path, listed: Listed, *, verify: bool = True, sent_alone: bool = False) -> RoundContent:
+def read_round(folder: Path, entry: RoundEntry, *, verify: bool = True, sent_alone: bool = False) -> RoundContent:
     """A round, after a look at whether its file is what was written.
 
     Args:
         folder: of the recording.
-        listed: what the manifest says of it.
+        entry: what the manifest says of it.
         verify: whether to hash the file.
         sent_alone: whether to load what the server had sent, and nothing else.
 
     Raises:
         InputError: it is missing, or was cut or changed; names the file.
     """
-    path = folder / listed.file
+    path = folder / entry.file
     if not path.is_file():
-        raise InputError(f"{path}: is missing; the manifest lists it as round {listed.round}")
+        raise InputError(f"{path}: is missing; the manifest lists it as round {entry.round}")
     size = path.stat().st_size
-    if size != listed.bytes:
-        raise InputError(f"{path}: has {size:,} bytes of the {listed.bytes:,} that were written; it is cut or changed")
-    if verify and digest(path) != listed.sha256:
+    if size != entry.bytes:
+        raise InputError(f"{path}: has {size:,} bytes of the {entry.bytes:,} that were written; it is cut or changed")
+    if verify and digest(path) != entry.sha256:
         raise InputError(f"{path}: was changed since it was written (its SHA-256 is not the manifest's)")
     try:
         with safe_open(path, "pt") as file:
-            notes = _notes(file, listed)
+            notes = _notes(file, entry)
             names = [name for name in file.keys() if name.startswith(_SENT) or not sent_alone]  # noqa: SIM118
             tensors = {name: file.get_tensor(name) for name in names}
     except _FOREIGN as error:
@@ -119,16 +119,16 @@ def read_round(folder: Path, listed: Listed, *, verify: bool = True, sent_alone:
     )
 
 
-def read_notes(folder: Path, listed: Listed) -> RoundContent:
+def read_notes(folder: Path, entry: RoundEntry) -> RoundContent:
     """What was said of a round, without its tensors, unverified.
 
     Raises:
         InputError: the file is missing or no such file; names it.
     """
-    path = folder / listed.file
+    path = folder / entry.file
     try:
         with safe_open(path, "pt") as file:
-            return _notes(file, listed)
+            return _notes(file, entry)
     except _FOREIGN as error:
         raise InputError(f"{path}: is missing, or not what fedsec.record writes ({error})") from error
 
@@ -137,13 +137,13 @@ _FOREIGN = (SafetensorError, OSError, KeyError, TypeError, ValueError)
 """What reading a file raises that is something else."""
 
 
-def _notes(file: Any, listed: Listed) -> RoundContent:
+def _notes(file: Any, entry: RoundEntry) -> RoundContent:
     notes = json.loads((file.metadata() or {})[_NOTES])
-    if notes["round"] != listed.round or len(notes["clients"]) != listed.clients:
+    if notes["round"] != entry.round or len(notes["clients"]) != entry.clients:
         raise ValueError(f"it holds round {notes['round']} of {len(notes['clients'])} clients")
     byzantine = notes["byzantine"]
     return RoundContent(
-        listed.round,
+        entry.round,
         tuple(notes["clients"]),
         {},
         byzantine=None if byzantine is None else tuple(byzantine),

@@ -114,8 +114,9 @@ def replay(
 ) -> Replay:
     """Who moved the model in each recorded round, and what other rules, or attackers, would have made of it.
 
-        told = fedsec.replay("seen", defense=["median", {"name": "krum", "num_byzantine": 2}], model=net, test=(x, y))
-        told.rounds[0].clients[3].share, told.rounds[0].rules[1].suspected
+        rules = ["median", {"name": "krum", "num_byzantine": 2}]
+        outcome = fedsec.replay("seen", defense=rules, model=net, test=(x, y))
+        outcome.rounds[0].clients[3].share, outcome.rounds[0].rules[1].suspected
 
     Every round starts from the model that was recorded. What another rule would have done is therefore one step of its
     own: clients after it would have sent something else, which nobody knows. Rules that remember see the replayed
@@ -146,8 +147,8 @@ def replay(
     recording = recording if isinstance(recording, Recording) else open_recording(recording)
     numbers = chosen_rounds(recording, rounds)
     attackers = _attackers(recording, attack, byzantine, num_byzantine)
-    told = num_byzantine if num_byzantine is not None else len(attackers) or _known_byzantine(recording)
-    candidates = candidates_of(_listed(defense), recording, told)
+    assumed = num_byzantine if num_byzantine is not None else len(attackers) or _known_byzantine(recording)
+    candidates = candidates_of(_listed(defense), recording, assumed)
     named_attack, forging = ("", None) if attack is None else attack_of(attack)
     judge = _judge(recording, model, model_options, input_shape, num_classes, test)
     streams, places = Streams(recording.about.get("seed", 0) if seed is None else seed), _numbered(recording)
@@ -290,10 +291,10 @@ def _judge(
 ) -> Judge | None:
     if test is None:
         return None
-    made = model_of(model, recording, options=options, input_shape=input_shape, num_classes=num_classes)
-    if made is None:
+    module = model_of(model, recording, options=options, input_shape=input_shape, num_classes=num_classes)
+    if module is None:
         raise InputError("test: expected a model, too, whose parameters were recorded")
-    return Judge(made, dataset_test(test, recording) if isinstance(test, str) else given_test(test))
+    return Judge(module, dataset_test(test, recording) if isinstance(test, str) else given_test(test))
 
 
 def _remarks(

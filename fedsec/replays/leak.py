@@ -123,8 +123,8 @@ def invert_recorded(
     classes = _known("num_classes", num_classes, about)
     if len(shape) != 3:
         raise InputError(f"input_shape: inversions recover images; expected channels, height, width, got {list(shape)}")
-    made = model_of(model, recording, options=model_options, input_shape=shape, num_classes=classes)
-    if made is None:
+    module = model_of(model, recording, options=model_options, input_shape=shape, num_classes=classes)
+    if module is None:
         raise InputError("inversion: expected a model, whose parameters were recorded")
     label, method = _inversion(inversion)
     images = _batch_size(seen, client, batch_size)
@@ -133,7 +133,7 @@ def invert_recorded(
     observation = _observed(
         seen,
         client,
-        with_state(made, seen.sent).train(),
+        with_state(module, seen.sent).train(),
         training,
         input_shape=tuple(map(int, shape)),
         num_classes=int(classes),

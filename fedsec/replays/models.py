@@ -52,20 +52,20 @@ def model_of(
     if model is None:
         return None
     if isinstance(model, nn.Module):
-        made = copy.deepcopy(model)
+        module = copy.deepcopy(model)
     else:
         shape = about.get("input_shape") if input_shape is None else input_shape
         classes = about.get("num_classes") if num_classes is None else num_classes
         if shape is None or classes is None:
             raise InputError(f"model {model!r}: expected input_shape and num_classes, which the recording does not say")
         if ":" in model:
-            made = load_model(model, tuple(shape), int(classes))
+            module = load_model(model, tuple(shape), int(classes))
         else:
             with torch.random.fork_rng(devices=[]):
                 chosen = about.get("model_options", {}) if options is None else options
-                made = build(model, tuple(shape), int(classes), **chosen)
-    _check_parameters(made, recording)
-    return made
+                module = build(model, tuple(shape), int(classes), **chosen)
+    _check_parameters(module, recording)
+    return module
 
 
 def _check_parameters(model: nn.Module, recording: Recording) -> None:

@@ -24,30 +24,30 @@ _MARK = " !"
 _Part = TypeVar("_Part")
 
 
-def show(console: Console, told: Replay) -> None:
+def show(console: Console, outcome: Replay) -> None:
     """Print a replay: means over the rounds, where there are several.
 
     Args:
         console: where.
-        told: what to print.
+        outcome: what to print.
     """
-    manifest = told.recording.manifest
-    numbers = [one.round for one in told.rounds]
+    manifest = outcome.recording.manifest
+    numbers = [one.round for one in outcome.rounds]
     over = f"round {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} rounds, {numbers[0]} to {numbers[-1]}"
-    cohort = fmean(len(one.clients) for one in told.rounds)
+    cohort = fmean(len(one.clients) for one in outcome.rounds)
     of_all = "" if manifest.num_clients is None else f" of {manifest.num_clients:,}"
     say(
         console,
-        f"{told.recording.folder}: {over}; {cohort:,.4g}{of_all} clients a round sent "
-        f"{told.recording.num_parameters:,} parameters as {manifest.holds}",
+        f"{outcome.recording.folder}: {over}; {cohort:,.4g}{of_all} clients a round sent "
+        f"{outcome.recording.num_parameters:,} parameters as {manifest.holds}",
     )
-    if cell := told.recording.about.get("cell"):
+    if cell := outcome.recording.about.get("cell"):
         say(console, f"recorded from a run of fedsec: {', '.join(f'{axis} {value}' for axis, value in cell.items())}")
-    _show_movers(console, told, over)
-    _show_rules(console, told.rounds, over)
-    if told.attack:
-        _show_attacked(console, told, over)
-    for remark in told.remarks:
+    _show_movers(console, outcome, over)
+    _show_rules(console, outcome.rounds, over)
+    if outcome.attack:
+        _show_attacked(console, outcome, over)
+    for remark in outcome.remarks:
         say(console, f"note: {remark}")
 
 
@@ -72,13 +72,13 @@ def show_leak(console: Console, leak: Leak) -> None:
         say(console, f"note: {remark}")
 
 
-def _show_movers(console: Console, told: Replay, over: str) -> None:
+def _show_movers(console: Console, outcome: Replay, over: str) -> None:
     parts: dict[ClientId, list[ClientPart]] = {}
-    for one in told.rounds:
+    for one in outcome.rounds:
         for part in one.clients:
             parts.setdefault(part.client, []).append(part)
-    blamed = Counter(client for one in told.rounds for rule in one.rules for client in _blamed(rule))
-    asked = sum(rule.suspected is not None for rule in told.rounds[-1].rules)
+    blamed = Counter(client for one in outcome.rounds for rule in one.rules for client in _blamed(rule))
+    asked = sum(rule.suspected is not None for rule in outcome.rounds[-1].rules)
 
     def prominence(client: ClientId) -> float:
         # Whoever moves the model as its weight says is nothing to look at.
@@ -121,25 +121,25 @@ def _show_rules(console: Console, rounds: Sequence[RoundReplay], over: str) -> N
         names.append(f"{described(metric).title} after it")
         for row, steps in zip(rows, rules, strict=True):
             row.append(_measured(steps, metric))
-    told = {
+    by_metric = {
         name: [one.metrics[name] for one in rounds if name in one.metrics] for one in rounds for name in one.metrics
     }
     caption = "; ".join(
-        f"{name} as the loop told it: {_value(name, fmean(values))}" for name, values in told.items() if values
+        f"{name} as the loop told it: {_value(name, fmean(values))}" for name, values in by_metric.items() if values
     )
     _print(console, f"what each rule would have done ({over})", names, _transposed(rows), caption)
     _show_refusals(console, rules)
 
 
-def _show_attacked(console: Console, told: Replay, over: str) -> None:
-    rules = [[one.attacked[place] for one in told.rounds] for place in range(len(told.rounds[0].attacked))]
-    attackers = list(dict.fromkeys(client for one in told.rounds for client in one.byzantine))
+def _show_attacked(console: Console, outcome: Replay, over: str) -> None:
+    rules = [[one.attacked[place] for one in outcome.rounds] for place in range(len(outcome.rounds[0].attacked))]
+    attackers = list(dict.fromkeys(client for one in outcome.rounds for client in one.byzantine))
     names = ["rule", "moved by", "cosine", "their influence", "suspected (rounds)"]
     rows = []
     for steps in rules:
         shares = [
             sum(step.influence[place] for place, part in enumerate(one.clients) if part.client in one.byzantine)
-            for step, one in zip(steps, told.rounds, strict=True)
+            for step, one in zip(steps, outcome.rounds, strict=True)
             if step.refused is None
         ]
         rows.append(
@@ -158,12 +158,16 @@ def _show_attacked(console: Console, told: Replay, over: str) -> None:
     who = ", ".join(map(str, attackers[:10])) + (", ..." if len(attackers) > 10 else "")
     caption = "moved by: distance from the rule's own step without the attack, in lengths of that one"
     _print(
-        console, f"what {told.attack} by {who or 'nobody'} would have done ({over})", names, _transposed(rows), caption
+        console,
+        f"what {outcome.attack} by {who or 'nobody'} would have done ({over})",
+        names,
+        _transposed(rows),
+        caption,
     )
     _show_refusals(console, rules)
-    reports = {str(one.attack["remark"]) for one in told.rounds if "remark" in one.attack}
+    reports = {str(one.attack["remark"]) for one in outcome.rounds if "remark" in one.attack}
     for remark in sorted(reports):
-        say(console, f"note: {told.attack}: {remark}")
+        say(console, f"note: {outcome.attack}: {remark}")
 
 
 def _show_refusals(console: Console, rules: Sequence[Sequence[RuleStep]]) -> None:

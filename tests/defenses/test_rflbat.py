@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedsec.defense.clusters import k_means, number_of_clusters
+from fedsec.defense.geometry.clusters import k_means, number_of_clusters
 from fedsec.defenses import RFLBAT
 from fedsec.defenses.rflbat import principal_components
 from fedsec.errors import InputError

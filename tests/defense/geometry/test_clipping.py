@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsec.defense.clipping import shortening, weighted_median
+from fedsec.defense.geometry.clipping import shortening, weighted_median
 
 
 def test_parts_of_rows_that_are_not_longer_than_a_bound() -> None:

@@ -1,0 +1,1 @@
+"""What rules compute from lengths, distances and inner products alone."""
