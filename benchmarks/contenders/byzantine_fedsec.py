@@ -68,8 +68,8 @@ def make(options: argparse.Namespace) -> Federation:
         streams=Streams(options.seed),
         rounds=options.steps,
         num_classes=10,
-        # ByzFL's attack adds 1.5 standard deviations.
-        threat=Threat(frozenset(range(CLIENTS - BYZANTINE, CLIENTS)), ALIE(z=-1.5)),
+        # 1.5 standard deviations added to the mean gradient, which updates point against.
+        threat=Threat(frozenset(range(CLIENTS - BYZANTINE, CLIENTS)), ALIE(z=1.5)),
         evaluate_every=options.steps,
     )
 
