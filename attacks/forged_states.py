@@ -8,6 +8,7 @@ updates in the place of those that Byzantine clients would have sent.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import torch
@@ -123,10 +124,14 @@ def _clients(state_dicts: Any) -> tuple[list[int], list[Mapping[str, Any]]]:
 
 
 def _attackers(byzantine: int | Collection[int], clients: Sequence[int]) -> list[int]:
-    if isinstance(byzantine, int):
-        if not 0 <= byzantine <= len(clients):
-            raise InputError(f"forge_state_dicts: {byzantine} of {len(clients)} clients cannot be Byzantine")
-        return list(clients[:byzantine])
+    if not isinstance(byzantine, Collection):
+        try:
+            count = index(byzantine)  # NumPy's whole numbers as well
+        except TypeError as error:
+            raise InputError(f"forge_state_dicts: byzantine must be clients, or how many, not {byzantine!r}") from error
+        if not 0 <= count <= len(clients):
+            raise InputError(f"forge_state_dicts: {count} of {len(clients)} clients cannot be Byzantine")
+        return list(clients[:count])
     absent = [client for client in byzantine if client not in clients]
     if absent:
         raise InputError(f"forge_state_dicts: no client {absent[0]} among {list(clients)}; expected those of the round")

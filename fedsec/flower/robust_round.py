@@ -130,6 +130,7 @@ class RobustRounds:
         Raises:
             InputError: no round has begun, too few replies where that stops the run, or none that goes with the model.
             AggregationError: too few replies are finite.
+            DivergenceError: the new model is not.
         """
         sent, self._sent = self._sent, None
         if sent is None:
@@ -308,7 +309,7 @@ class RobustRounds:
             suspected=None if suspected is None else tuple(nodes[place] for place in suspected),
         )
         statistics = self._next_statistics(replies, aggregate, sent)
-        return sent.layout.state_dict(sent.row + aggregate.vector, statistics), verdict
+        return sent.layout.state_dict(sent.layout.moved(sent.row, aggregate.vector), statistics), verdict
 
     def _next_statistics(self, replies: Sequence[Reply], aggregate: Aggregate, sent: Sent) -> Tensor | None:
         """Of the next model; None for those that were sent."""

@@ -59,7 +59,7 @@ class RobustStrategy(Strategy):
         max_examples: a node that says to have more counts as one with so many.
         statistics: running statistics of the next model: over the nodes that the rule did not leave out, `median` of
             each entry, or `mean`, which a single Byzantine node can make anything; `reference` keeps the server's;
-            `auto` is the mean for rules that use weights (the mean), reference for private ones, median for all others.
+            `auto` is the mean for weighted means (Mean, RLR), reference for private rules, median for all others.
         broken_condition: of rounds with too few replies for the rule: `stop` raises, `skip` leaves the model as it is,
             `relax` lets the rule withstand as many Byzantine nodes as it can with so few.
         attack: on updates; what Byzantine nodes send, who see all the honest updates where the attack is omniscient.
@@ -144,6 +144,7 @@ class RobustStrategy(Strategy):
         Raises:
             InputError: too few replies for the rule, where that stops the run, or no reply that goes with the model.
             AggregationError: too few of them are finite.
+            DivergenceError: the new model is not.
         """
         answers, failed = read_replies(replies, self.strategy.weighted_by_key)
         log(INFO, "aggregate_train: Received %s results and %s failures", len(answers), len(failed))

@@ -12,7 +12,17 @@ from fedsec.recording.manifest import Manifest
 from fedsec.recording.round_file import ClientId
 from fedsec.threat.rows import as_tensor
 
-__all__ = ["are_flat", "in_order", "check_kind", "checked_id", "client_name", "is_one_state", "members", "plain"]
+__all__ = [
+    "are_flat",
+    "in_order",
+    "check_kind",
+    "checked_id",
+    "client_name",
+    "is_one_state",
+    "measured",
+    "members",
+    "plain",
+]
 
 _NEAR = 0.2
 """An update this near to the parameters themselves, relative to their length, is the parameters."""
@@ -107,6 +117,18 @@ def members(
         return None
     names = {checked_id(where, client) for client in byzantine}
     return tuple(client for client in clients if client in names)
+
+
+def measured(where: str, metrics: Mapping[str, float] | None) -> dict[str, float]:
+    """Metrics as files keep them.
+
+    Raises:
+        InputError: one that is no number.
+    """
+    try:
+        return {str(name): float(value) for name, value in (metrics or {}).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{where}: metrics: expected numbers by name ({error})") from error
 
 
 def plain(what: str, value: Mapping[str, Any] | None) -> dict[str, Any]:

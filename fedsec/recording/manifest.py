@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -120,8 +121,8 @@ def _parsed(content: dict[str, Any]) -> Manifest:
     fields["parameters"] = tuple(fields["parameters"])
     fields["rounds"] = tuple(RoundEntry(**entry) for entry in fields["rounds"])
     for entry in fields["rounds"]:
-        if Path(entry.file).name != entry.file:
-            raise ValueError(f"{entry.file!r} leads out of the folder")
+        if not re.fullmatch(r"round-\d+\.safetensors", entry.file):
+            raise ValueError(f"{entry.file!r} leads out of the folder, or to what is no round")
     return Manifest(**fields)
 
 

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ from fedsec.recording.arguments import (
     client_name,
     in_order,
     is_one_state,
+    measured,
     members,
     plain,
 )
@@ -70,7 +72,8 @@ def record(
         local: the clients' training as far as the server knows it: `lr`, `steps`, `batch_size`, ...
         about: anything else that JSON can hold. Replays look for `model` (`package.module:factory`, or a name of
             fedsec's), `model_options`, `input_shape`, `num_classes` and `normalization`.
-        go_on: whether to append to a recording that is there, which then must be of the same kind.
+        go_on: whether to append to a recording that is there, which then must be of the same kind; `about` is added to
+            what was told before.
 
     Returns:
         The recorder, a context manager.
@@ -202,7 +205,7 @@ class Recorder:
             in_order(f"{where}: num_examples", num_examples, ids),
             in_order(f"{where}: weights", weights, ids),
             members(where, byzantine, ids),
-            {str(name): float(value) for name, value in (metrics or {}).items()},
+            measured(where, metrics),
             plain(f"{where}: local", local),
         )
         self._manifest = manifest.and_round(write_round(self.folder, content))
@@ -270,9 +273,22 @@ class Recorder:
             check_form(f"{self.folder}: reference", self._reference, manifest.sent)
         if self._names.shapes is not None and self._names.shapes != manifest.shapes():
             raise InputError(f"{self.folder}: holds rows of {manifest.shapes()}; expected these shapes to go on")
+        told = replace(
+            manifest,
+            num_clients=manifest.num_clients or self._num_clients,
+            local=manifest.local or self._local,
+            about={**manifest.about, **self._about},
+        )
+        if self._num_clients not in (None, told.num_clients):
+            raise InputError(f"{self.folder}: is of {told.num_clients} clients; expected the same num_clients to go on")
+        if self._local not in ({}, told.local):
+            raise InputError(
+                f"{self.folder}: its clients train by {told.local}; expected the same local to go on, or another one "
+                "of single rounds"
+            )
         if self._names.shapes is None and not self._names.keys and manifest.parameters != (ROW,):
             self._names = Names(tuple(manifest.sent), manifest.shapes())
-        return manifest
+        return told
 
     def _checked_number(self, number: int | None) -> int:
         last = self.rounds[-1] if self.rounds else 0

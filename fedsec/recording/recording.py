@@ -14,6 +14,7 @@ from fedsec.errors import InputError
 from fedsec.recording.manifest import Holds, Manifest, read_manifest
 from fedsec.recording.messages import ROW
 from fedsec.recording.round_file import ClientId, RoundContent, read_notes, read_round
+from fedsec.threat.rows import subtract_start
 
 __all__ = ["RecordedRound", "Recording", "open_recording"]
 
@@ -125,19 +126,17 @@ class RecordedRound:
         )
         if self.manifest.holds != "states":
             return rows
-        start = self._known_start
-        infinite = start.isinf()
-        if not bool(infinite.any()):
-            return rows.sub_(start)
-        same = (rows == start)[:, infinite]  # as a mask may be: not moved, and no NaN
-        rows.sub_(start)
-        rows[:, infinite] = torch.where(same, 0.0, torch.nan).to(rows.dtype)
+        subtract_start(rows, self._known_start)
         return rows
 
     @cached_property
     def step(self) -> Float[Tensor, "parameters"] | None:
         """How far the global model moved, in units of the rows; None where the next model or this one is not known."""
-        return None if not self.after or self.start is None else (self._row(self.after) - self.start) / self._rate
+        if not self.after or self.start is None:
+            return None
+        row = self._row(self.after)
+        subtract_start(row, self.start)
+        return row / self._rate
 
     @property
     def _rate(self) -> float:

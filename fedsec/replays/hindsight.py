@@ -133,7 +133,8 @@ def replay(
             default as many as `byzantine` names, or as the recording knows of.
         rounds: "3-7", "1,4", or numbers; all by default.
         model: whose parameters were recorded: a module, a name of fedsec's, or `package.module:factory` (whose code
-            this runs). By default what the recording says.
+            this runs). By default what the recording says, where that is a name of fedsec's: a recording, which may
+            come from anybody, does not choose what code runs.
         model_options: of one of fedsec's models.
         input_shape: of one input, for models that are made.
         num_classes: of the model, likewise.
@@ -192,6 +193,7 @@ def _weights(seen: RecordedRound) -> Float64[Tensor, "clients"]:
     weights = seen.weights
     if weights is None:
         weights = torch.ones(len(seen.clients), dtype=torch.float64)
+    weights = weights / weights.max()  # whose sum is finite, whatever clients claim
     return weights / weights.sum()
 
 
@@ -270,9 +272,9 @@ def _known_byzantine(recording: Recording) -> int | None:
 
 
 def _numbered(recording: Recording) -> dict[ClientId, int]:
-    """A number for every client that ever took part: its id, where all of them are numbers."""
+    """A number for every client that ever took part: its id, where all of them are numbers that memories can hold."""
     clients = recording.clients()
-    if all(isinstance(client, int) for client in clients):
+    if all(isinstance(client, int) and -(2**63) <= client < 2**63 for client in clients):
         return {client: int(client) for client in sorted(clients, key=int)}
     return {client: place for place, client in enumerate(clients)}
 

@@ -38,7 +38,7 @@ def model_of(
     """The model whose parameters were recorded; None if nobody says which it is.
 
     Args:
-        model: it, or where it comes from; by default what the recording says.
+        model: it, or where it comes from; by default what the recording says, where that is a name of fedsec's.
         recording: whose `about` may know the rest.
         options: of one of fedsec's models.
         input_shape: of one input.
@@ -48,7 +48,13 @@ def model_of(
         InputError: it cannot be made, or its parameters are not the recorded ones.
     """
     about = recording.about
-    model = about.get("model") if model is None else model
+    if model is None:
+        model = about.get("model")
+        if isinstance(model, str) and ":" in model:
+            raise InputError(
+                f"model: the recording names {model!r}, whose code would run here; whoever trusts it says so: expected "
+                f"model={model!r} (--model {model})"
+            )
     if model is None:
         return None
     if isinstance(model, nn.Module):

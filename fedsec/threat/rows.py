@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 
-__all__ = ["Rows", "as_given", "as_matrix", "as_tensor", "finite_rows", "surely_finite"]
+__all__ = ["Rows", "as_given", "as_matrix", "as_tensor", "finite_rows", "subtract_start", "surely_finite"]
 
 Rows = Tensor | np.ndarray | Sequence[Tensor] | Sequence[np.ndarray] | Sequence[Sequence[float]]
 """One update a row."""
@@ -110,6 +110,17 @@ def finite_rows(matrix: Float[Tensor, "rows columns"]) -> Bool[Tensor, "rows"]:
     for row in (~finite).nonzero().flatten().tolist():
         finite[row] = matrix[row].isfinite().all()
     return finite
+
+
+def subtract_start(rows: Float[Tensor, "*rows columns"], start: Float[Tensor, "columns"]) -> None:
+    """Make updates of models, in place: where the start is infinite, as a mask, 0 of the same and NaN of all else."""
+    infinite = start.isinf()
+    if not bool(infinite.any()):
+        rows.sub_(start)
+        return
+    same = (rows == start)[..., infinite]
+    rows.sub_(start)
+    rows[..., infinite] = torch.where(same, 0.0, torch.nan).to(rows.dtype)
 
 
 def surely_finite(vector: Tensor) -> bool:

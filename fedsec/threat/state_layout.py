@@ -23,6 +23,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from fedsec.errors import DivergenceError, InputError
+from fedsec.threat.rows import subtract_start
 from fedsec.threat.state_entries import (
     NamedTensors,
     State,
@@ -92,7 +93,8 @@ class StateLayout:
         shapes, statistics, ties = dict[str, torch.Size](), dict[str, torch.Size](), dict[str, str]()
         counters, constants, first_names = list[str](), list[str](), dict[Any, str]()
         dtypes, device = set[torch.dtype](), torch.device("cpu")
-        for name, values in reference.items():
+        # All at once: where a mapping loads each entry when it is asked, one may lie where another lay, as if tied.
+        for name, values in dict(reference.items()).items():
             tensor = as_entry("reference", name, values)
             if tensor is None or tensor.dtype == torch.bool or tensor.is_quantized:
                 constants.append(name)
@@ -186,7 +188,7 @@ class StateLayout:
     ) -> None:
         """One row of `updates`, in memory of the caller's; a state dict that is refused leaves it in any condition."""
         self._fill(out, state, self.shapes, who)
-        _subtract(out, start)
+        subtract_start(out, start)
 
     def write_statistics_update(
         self, out: Float64[Tensor, "statistics"], state: State, start: Float64[Tensor, "statistics"], *, who: str
@@ -199,8 +201,21 @@ class StateLayout:
         self._fill(out, state, self.statistics, who)
         variances = (values for name, values in self.statistics_views(out).items() if name.endswith(_VARIANCE))
         negative = any(bool((values < 0).any()) for values in variances)
-        _subtract(out, start)
+        subtract_start(out, start)
         return not negative and bool(out.isfinite().all())
+
+    def moved(self, start: Float[Tensor, "parameters"], update: Float[Tensor, "parameters"]) -> Tensor:
+        """A row after an update; what the update does not move stays to the bit.
+
+        Raises:
+            DivergenceError: numbers that were finite, and are so no longer.
+        """
+        row = torch.where(update == 0, start, start + update)
+        broken = start.isfinite() & ~row.isfinite()
+        if bool(broken.any()):
+            names = [name for name, lost in self.views(broken).items() if bool(lost.any())]
+            raise DivergenceError(f"{listed(names)}: the new values are NaN or beyond the range of {self.dtype}")
+        return row
 
     def views(self, row: Float[Tensor, "parameters"]) -> dict[str, Tensor]:
         """A row's parameters by name, sharing its memory."""
@@ -291,6 +306,12 @@ class StateLayout:
         shapes = {name: shape for name, shape in self.shapes.items() if name in names}
         if not shapes:
             raise InputError(f"partial state dicts: no trainable parameter among {listed(names)}")
+        for name, first in self.ties.items():
+            if name in names and first not in names:
+                raise InputError(
+                    f"partial state dicts: have {name!r} without {first!r}, which the reference ties it with; expected "
+                    "both, or the latter"
+                )
         return replace(
             self,
             shapes=shapes,
@@ -322,17 +343,6 @@ class StateLayout:
         parts = [f"lacks {listed(missing)}"] if missing else []
         parts += [f"has {listed(unknown)}, which the reference does not have"] if unknown else []
         raise InputError(f"{who}: {' and '.join(parts)}{_hint(missing, unknown, state, self.reference)}")
-
-
-def _subtract(row: Tensor, start: Tensor) -> None:
-    """Take the start from a row, in place; where the start is infinite, 0 for the same and NaN for anything else."""
-    infinite = start.isinf()
-    if not bool(infinite.any()):
-        row.sub_(start)
-        return
-    same = row == start
-    row.sub_(start)
-    row[infinite] = torch.where(same[infinite], 0.0, torch.nan).to(row.dtype)
 
 
 def _views(row: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:

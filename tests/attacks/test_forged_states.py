@@ -68,7 +68,7 @@ def test_attacks_get_what_they_know() -> None:
     last = Median()(StateLayout.of(REFERENCE).updates(CLIENTS))
     lazy, _ = forge_state_dicts(CLIENTS, FreeRider(std=0.0), last_aggregate=last, round=2, **unknown)
     torch.testing.assert_close(StateLayout.of(REFERENCE).updates(lazy)[0], last)
-    broken, _ = forge_state_dicts(CLIENTS, NaN(), **unknown)
+    broken, _ = forge_state_dicts(CLIENTS, NaN(), reference=REFERENCE, byzantine=np.int64(2))  # type: ignore[arg-type]
     assert bool(broken[0]["0.weight"].isnan().any())
 
 
@@ -80,6 +80,7 @@ def test_attacks_get_what_they_know() -> None:
         (CLIENTS, Neurotoxin(), 1, "Neurotoxin trains on the attackers' machines"),
         (CLIENTS, SignFlip(), 8, "8 of 7 clients cannot be Byzantine"),
         (CLIENTS, SignFlip(), [7], "no client 7 among"),
+        (CLIENTS, SignFlip(), 0.5, r"byzantine must be clients, or how many, not 0\.5"),
         ([], SignFlip(), 0, "at least one state dict, got none"),
         (REFERENCE, SignFlip(), 1, "state dicts of all clients, not a single one"),
         ({3: CLIENTS[0], 6: {"0.bias": torch.ones(2)}}, SignFlip(), 1, "client 6: lacks '0.weight'"),

@@ -17,9 +17,10 @@ from flwr.serverapp.strategy import (
     FedXgbBagging,
 )
 
+from fedsec.attacks import SignFlip
 from fedsec.defense import aggregate_state_dicts
 from fedsec.defenses import NNM, CenteredClipping, DpFedAvg, FLTrust, FoolsGold, Krum, Mean, Median, MultiKrum
-from fedsec.errors import AggregationError, InputError
+from fedsec.errors import AggregationError, DivergenceError, InputError
 from fedsec.flower import RobustStrategy
 
 NODES = (2**64 - 5, 7, 1_000_000_007, 11, 13)
@@ -327,6 +328,13 @@ def test_replies_without_a_round_are_refused(flower: Any) -> None:
     strategy.aggregate_train(1, replies)
     with pytest.raises(InputError, match="expected configure_train before"):
         strategy.aggregate_train(1, replies)
+
+
+def test_a_model_beyond_its_dtype_is_not_sent(flower: Any) -> None:
+    state = {name: torch.full_like(tensor, -3e38) for name, tensor in flower.model(norm=False).state_dict().items()}
+    strategy = RobustStrategy(Mean(), attack=SignFlip(), byzantine_nodes=list(NODES))
+    with pytest.raises(DivergenceError, match=r"'0\.weight'.* beyond the range of torch\.float32"):
+        flower.play(strategy, state, dict.fromkeys(NODES, 2e38))
 
 
 def test_more_nodes_without_finite_updates_than_the_rule_can_lose_end_the_run(flower: Any) -> None:

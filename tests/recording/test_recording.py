@@ -113,6 +113,18 @@ def test_rows_are_those_that_aggregation_sees(tmp_path_factory: pytest.TempPathF
     assert same(seen.moved(verdict.vector), new)
 
 
+def test_a_mask_of_infinities_has_not_moved(tmp_path: Path) -> None:
+    mask = torch.tensor([0.0, -torch.inf])
+    with record(tmp_path) as recording:
+        for number in (1, 2):
+            sent = {"w": torch.full((3,), float(number)), "mask": mask}
+            recording.round(number, sent=sent, received={1: {"w": sent["w"] + 1, "mask": mask}})
+    first = open_recording(tmp_path)[1]
+    assert first.updates.tolist() == [[1, 1, 1, 0, 0]]
+    assert first.step is not None
+    assert first.step.tolist() == [1, 1, 1, 0, 0]
+
+
 def test_frozen_parameters_are_in_no_row(tmp_path: Path) -> None:
     model = network()
     model[0].weight.requires_grad_(False)
@@ -249,7 +261,10 @@ def test_going_on_wants_the_same_kind(tmp_path: Path) -> None:
         record(tmp_path, holds="updates", go_on=True)
     with pytest.raises(InputError, match=r"'0.weight' is float32 of shape .*expected float32 of shape"):
         record(tmp_path, reference=nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(4), nn.Linear(4, 2)), go_on=True)
-    with record(tmp_path, reference=network(), go_on=True) as recording:
+    for other, message in (({"num_clients": 8}, "is of 9 clients"), ({"local": {"lr": 3.0}}, "its clients train by")):
+        with pytest.raises(InputError, match=message):
+            record(tmp_path, go_on=True, **other)  # type: ignore[arg-type]
+    with record(tmp_path, reference=network(), go_on=True, num_clients=9, about={"more": 1}) as recording:
         assert recording.rounds == (1,)
         sent = network().state_dict()
         with pytest.raises(InputError, match="round 1 comes after round 1"):
@@ -257,6 +272,7 @@ def test_going_on_wants_the_same_kind(tmp_path: Path) -> None:
         assert recording.round(sent=sent, received={0: moved(sent, 1)}) == 2
         recording.forget_after(1)
         assert recording.rounds == open_recording(tmp_path).rounds == (1,)
+        assert open_recording(tmp_path).about["more"] == 1
     assert not (tmp_path / "round-000002.safetensors").exists()
 
 
@@ -323,13 +339,14 @@ def test_a_foreign_file_in_a_rounds_place(tmp_path: Path) -> None:
         open_recording(tmp_path / "nowhere")
 
 
-def test_a_listed_file_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["../elsewhere.safetensors", "/etc/passwd", "..", "manifest.json"])
+def test_a_listed_file_is_a_rounds_and_cannot_lead_out_of_the_folder(tmp_path: Path, file: str) -> None:
     recorded(tmp_path, rounds=1)
     from fedsec.recording import manifest
 
     path = tmp_path / "manifest.json"
     content = json.loads(path.read_text())
-    content["rounds"][0]["file"] = "../elsewhere.safetensors"
+    content["rounds"][0]["file"] = file
     del content["sha256"]
     path.write_text(json.dumps({**content, "sha256": manifest._checksum(content)}))
     with pytest.raises(InputError, match="leads out of the folder"):

@@ -236,6 +236,28 @@ def test_ids_on_the_command_line_are_text(tmp_path: Path) -> None:
     assert fedsec.replay(tmp_path, attack="zero", byzantine=["20"]).rounds[0].byzantine == (20,)
 
 
+def test_ids_of_64_bits_without_a_sign_and_counts_beyond_any_sum(tmp_path: Path) -> None:
+    ids = (2**64 - 5, 7, 2**63 + 1, 9, 11)
+    generator = torch.Generator().manual_seed(0)
+    with record(tmp_path) as recording:
+        for _ in range(2):
+            rows = {client: torch.randn(6, generator=generator) for client in ids}
+            recording.round(received=rows, num_examples=dict.fromkeys(ids, 1.7e308))
+    told = fedsec.replay(tmp_path, defense=["foolsgold", "fldetector"])
+    for one in told.rounds:
+        assert [rule.refused for rule in one.rules] == [None] * 3
+        assert one.clients[0].weight == pytest.approx(0.2)
+
+
+def test_a_recording_does_not_choose_what_code_runs(tmp_path: Path) -> None:
+    with record(tmp_path, about={"model": "colorsys:fly", "input_shape": [4], "num_classes": 3}) as recording:
+        recording.round(sent={"w": torch.zeros(2)}, received={1: {"w": torch.ones(2)}})
+    with pytest.raises(InputError, match="names 'colorsys:fly', whose code would run here"):
+        fedsec.replay(tmp_path, test=lambda model: {})
+    with pytest.raises(InputError, match="colorsys has no fly"):
+        fedsec.replay(tmp_path, test=lambda model: {}, model="colorsys:fly")
+
+
 # What cannot be
 
 

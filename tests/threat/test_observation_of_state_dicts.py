@@ -124,7 +124,8 @@ def _without(name: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
         (lambda state: state, {"model": "resnet"}, "model must be the module of the state dicts, not str"),
         (lambda state: state, {"model": nn.Linear(4, 3)}, "model: has no '0.weight'"),
         (lambda state: state, {"local": None, "distortion": Distortion()}, "a known distortion has the units"),
-        (lambda state: {**state, "3.bias": torch.full((3,), torch.nan)}, {}, "must be finite"),
+        (lambda state: {**state, "3.bias": torch.full((3,), torch.nan)}, {}, "after: '3.bias' must be finite"),
+        (lambda state: {**state, "3.bias": torch.full((3,), torch.inf)}, {"local": None}, "after: '3.bias' must be"),
     ],
 )
 def test_what_does_not_go_together_is_told(change: Any, options: Any, message: str) -> None:

@@ -176,6 +176,17 @@ def test_what_makes_no_layout_is_told(reference: Any, options: Any, message: str
         StateLayout.of(reference, **options)
 
 
+class Lazy(dict[str, int]):
+    """Loads each entry when it is asked, into memory that the next but one gets again."""
+
+    def items(self) -> Any:
+        return ((name, np.full(4, place, np.float32)) for name, place in super().items())
+
+
+def test_entries_that_are_loaded_one_by_one_are_not_tied() -> None:
+    assert not StateLayout.of(Lazy({f"p{place}": place for place in range(10)})).ties
+
+
 def test_a_reference_of_a_wrapper_is_told() -> None:
     layout = StateLayout.of({f"module.{name}": row for name, row in nn.Linear(2, 1).state_dict().items()})
     with pytest.raises(InputError, match=r"the reference's names begin with 'module\.'"):

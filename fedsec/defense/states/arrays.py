@@ -74,11 +74,12 @@ def aggregate_arrays(
     if isinstance(client_arrays, Mapping):
         states: Any = {client: as_state(f"client {client}", arrays) for client, arrays in client_arrays.items()}
     else:
-        numbers = options.get("clients")
-        states = [
-            as_state(f"client {place if numbers is None else numbers[place]}", arrays)
-            for place, arrays in enumerate(client_arrays)
-        ]
+        if not isinstance(client_arrays, Iterable):
+            kind = type(client_arrays).__name__
+            raise InputError(f"client_arrays: expected a list, one of a client each, not {kind}")
+        given = options.get("clients")
+        numbers = dict(enumerate(() if given is None else given))
+        states = [as_state(f"client {numbers.get(place, place)}", arrays) for place, arrays in enumerate(client_arrays)]
     known = list(sent)
     if buffers is not None and not by_name:
         buffers = [known[buffer] if isinstance(buffer, int) and buffer < len(known) else buffer for buffer in buffers]

@@ -157,7 +157,7 @@ def aggregate_state_dicts(
     counted = None
     if counters != "reference" and accepted:
         counted = combined_counters(counters, [received.counters[place] for place in accepted])
-    row = torch.where(aggregate.vector == 0, received.start, received.start + server_lr * aggregate.vector)
+    row = layout.moved(received.start, server_lr * aggregate.vector)
     new = layout.state_dict(row, None if moved is None else received.statistics_after(moved), counted)
     return StateAggregate(new, aggregate, numbers, choice, remarks)
 

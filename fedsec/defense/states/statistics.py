@@ -33,7 +33,7 @@ mean: over the accepted clients, by the weights with which the rule counted them
 median: coordinate by coordinate over the accepted clients.
 rule: the rule itself once more, on the statistics alone; it may accept other clients there.
 reference: the server's own stay; for clients that keep theirs (FedBN), and for servers that measure them anew.
-auto: reference for rules that account for privacy, mean for rules that count by weight (the mean), else median.
+auto: reference for rules that account for privacy, mean for rules that are weighted means (mean, rlr), else median.
 """
 CounterChoice = Literal["reference", "median", "largest"]
 """How counters go on: as the server had them, or with the (lower) median or the largest of the accepted clients'."""
@@ -65,7 +65,7 @@ def check_choices(rule: Aggregator, statistics: StatisticsChoice, counters: Coun
             "statistics mean, median or reference"
         )
     if statistics == "auto":
-        return "mean" if rule.uses_weights else "median"
+        return "mean" if type(last).uses_weights else "median"  # and not of a robust rule that was told to use them
     return statistics
 
 

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fedsec.errors import InputError
 from fedsec.threat.observed.private_model import unwrapped
 from fedsec.threat.observed.received import bare
-from fedsec.threat.state_entries import State, as_entry, no_state
+from fedsec.threat.state_entries import State, as_entry, listed, no_state
 from fedsec.threat.state_layout import StateLayout
 
 __all__ = ["StatePair"]
@@ -63,6 +63,11 @@ class StatePair:
         start = layout.start()
         row = torch.empty_like(start)
         layout.write_update(row, received, start, who="after")
+        if not bool(row.isfinite().all()):
+            names = [name for name, part in layout.views(row).items() if not bool(part.isfinite().all())]
+            raise InputError(
+                f"Observation: after: {listed(names)} must be finite, and so must its difference to before"
+            )
         if not bool(row.any()):
             raise InputError("Observation: before and after have the same parameters; expected two states of training")
         _load(copied, sent)

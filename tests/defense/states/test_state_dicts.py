@@ -16,6 +16,7 @@ from fedsec.defenses import (
     FLDetector,
     FLTrust,
     FoolsGold,
+    GeometricMedian,
     Krum,
     Mean,
     Median,
@@ -113,6 +114,9 @@ def test_a_liar_about_statistics_moves_the_mean_and_not_the_default() -> None:
     lied = [liar, *CLIENTS[1:]]
     assert float(aggregate_state_dicts(lied, Median(), reference=REFERENCE).state_dict[VAR].max()) < 3
     assert float(aggregate_state_dicts(lied, Mean(), reference=REFERENCE).state_dict[VAR].max()) > 1e28
+    for weighted in (Median(weighted=True), Pipeline([NNM(1), GeometricMedian(weighted=True)])):
+        result = aggregate_state_dicts(lied, weighted, reference=REFERENCE, weights=[1.0] * 7)
+        assert float(result.state_dict[VAR].max()) < 3
 
 
 def test_counters_by_choice() -> None:
@@ -222,6 +226,17 @@ def test_partial_state_dicts() -> None:
         aggregate_state_dicts(odd, Median(), reference=reference, partial=True)
 
 
+def test_a_part_with_one_of_two_tied_names_is_not_dropped_in_silence() -> None:
+    shared = torch.zeros(3)
+    reference = {"encoder": shared, "decoder": shared, "bias": torch.zeros(2)}
+    part = {"decoder": torch.ones(3), "bias": torch.ones(2)}
+    with pytest.raises(InputError, match="have 'decoder' without 'encoder', which the reference ties it with"):
+        aggregate_state_dicts([part] * 3, "mean", reference=reference, partial=True)
+    part = {"encoder": torch.ones(3)}
+    new = aggregate_state_dicts([part] * 3, "mean", reference=reference, partial=True).state_dict
+    assert torch.equal(new["decoder"], torch.ones(3))
+
+
 def test_rules_with_memory_remember_over_rounds() -> None:
     for rule, twin in ((CenteredClipping(0.2), CenteredClipping(0.2)), (FoolsGold(), FoolsGold())):
         state, row = REFERENCE, stacked([REFERENCE], PARAMETERS)[0]
@@ -277,6 +292,10 @@ def test_results_beyond_the_range_are_no_results() -> None:
     reference = {"w": torch.full((2,), 6e4).half()}
     with pytest.raises(DivergenceError, match="beyond the range"):
         aggregate_state_dicts([{"w": torch.full((2,), 9e4)}], "mean", reference=reference)
+    far, mask = torch.tensor([3e38, 0.0]), torch.tensor([-torch.inf])
+    reference = {"w": torch.zeros(2), "mask": mask}
+    with pytest.raises(DivergenceError, match=r"'w': the new values are NaN or beyond the range of torch\.float32"):
+        aggregate_state_dicts([{"w": far, "mask": mask}], "mean", reference=reference, server_lr=2.0)
 
 
 @pytest.mark.parametrize(
