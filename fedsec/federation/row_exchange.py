@@ -1,5 +1,6 @@
 """From a round's beginning to its verdict: clients train and send, attackers forge, the rule judges."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from fedsec.federation.server_rules import Verdict
 if TYPE_CHECKING:
     from fedsec.federation.updates import Federation
 
-__all__ = ["RowExchange", "WholeRows"]
+__all__ = ["RowExchange", "RowsElsewhere", "WholeRows"]
 
 
 class RowExchange(ABC):
@@ -67,6 +68,34 @@ class RowExchange(ABC):
 
     def close(self) -> None:  # noqa: B027  (most hold nothing)
         """Let go of what it holds outside of this process; of nothing, where it holds nothing there."""
+
+
+class RowsElsewhere(RowExchange):
+    """Rows of which this process has some at most: it plays no rounds alone, and needs no room for them.
+
+    Args:
+        share: which part of a round's rows it has.
+    """
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def most_rows(self, clients: int) -> int:
+        return math.ceil(self.share * clients)
+
+    def trained(self, clients: Sequence[int], round_number: int) -> LocalResult:
+        raise RuntimeError("a process that has some rows of a round cannot play it")
+
+    def judged(
+        self,
+        trained: LocalResult,
+        clients: Sequence[int],
+        byzantine: Sequence[int],
+        coefficients: Float[Tensor, "clients"],
+        drawn: Mapping[str, torch.Generator | None],
+        round_number: int,
+    ) -> Verdict:
+        raise RuntimeError("a process that has some rows of a round cannot judge them")
 
 
 class WholeRows(RowExchange):

@@ -65,6 +65,7 @@ class Federation(GlobalModelLoop):
         server_data: the server's own, for rules that trust them; None for none.
         memory_gib: what a matrix of a round's rows may take, see `LocalRows`.
         folder: for rows that do not fit.
+        exchange: where rows are, if not in this process; replaces both.
 
     Attributes:
         algorithm_state: all that the algorithm carries from round to round, the global model's parameters included.
@@ -106,6 +107,7 @@ class Federation(GlobalModelLoop):
         server_data: ServerData | None = None,
         memory_gib: float | None = None,
         folder: Path | None = None,
+        exchange: RowExchange | None = None,
     ) -> None:
         super().__init__(
             module,
@@ -160,7 +162,7 @@ class Federation(GlobalModelLoop):
         self.forgery = Forgery(self.threat.attack, algorithm.sends, streams, machines)
         self.algorithm_state = algorithm.init(trainer.start(self.module).parameters, self.num_clients)
         self.worker_momentum = WorkerMomentum(algorithm.momentum, self.parameters, self.num_clients)
-        self.exchange: RowExchange = LocalRows(self, memory_gib, folder)
+        self.exchange = exchange or LocalRows(self, memory_gib, folder)
         if algorithm.private is None or algorithm.training is not None:
             trainer.check(algorithm.training, self.exchange.most_rows(self.clients_per_round))
         self.costs = module_costs(module, tuple(self.evaluator.images.shape[1:]))

@@ -23,6 +23,7 @@ from fedsec.federation.example_privacy import private_run
 from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import RoundLoop
+from fedsec.federation.row_exchange import RowExchange
 from fedsec.federation.server_data import ServerData
 from fedsec.federation.threat import Attack, Threat, poison_data
 from fedsec.federation.updates import Federation, LocalUpdates
@@ -69,6 +70,7 @@ def build_experiment(
     local_updates: LocalUpdates | None = None,
     memory_gib: float | None = None,
     folder: Path | None = None,
+    exchange: RowExchange | None = None,
 ) -> Experiment:
     """Build one cell.
 
@@ -79,6 +81,7 @@ def build_experiment(
         local_updates: see `Federation`.
         memory_gib: likewise.
         folder: likewise.
+        exchange: likewise.
 
     Raises:
         InputError: anything about the configuration that only the data can tell (a partition that
@@ -107,7 +110,7 @@ def build_experiment(
     if isinstance(algorithm, FedGKT):
         federation = parts.knowledge(algorithm)
     elif isinstance(algorithm, UpdateAlgorithm):
-        federation = parts.updates(algorithm, local_updates, memory_gib, folder)
+        federation = parts.updates(algorithm, local_updates, memory_gib, folder, exchange)
     else:
         raise InputError(
             f"federation.algorithm: {config.federation.algorithm} exchanges {algorithm.exchanges} in a way of its own "
@@ -135,6 +138,7 @@ class _Parts:
         local_updates: LocalUpdates | None,
         memory_gib: float | None,
         folder: Path | None,
+        exchange: RowExchange | None,
     ) -> Federation:
         settings = self.config.federation
         module = self._model(self.config.model, self.dataset.input_shape, "init")
@@ -162,6 +166,7 @@ class _Parts:
             server_data=server_data,
             memory_gib=memory_gib,
             folder=folder,
+            exchange=exchange,
             **self._common(),
         )
 

@@ -3,6 +3,7 @@
 import torch
 
 from fedsec.errors import InputError
+from fedsec.federation.row_exchange import RowsElsewhere
 from fedsec.federation.sharded_rounds import ShardedRounds, ShardWorkers, why_not_sharded
 from fedsec.federation.updates import Federation
 from fedsec.runs.experiment import Experiment, build_experiment
@@ -24,7 +25,10 @@ def sharded_experiment(config: CellConfig, settings: TaskSettings, *, alone: boo
         InputError: something of the cell needs whole rows; or nodes of the cluster lack something.
     """
     threads = 1 if alone else settings.threads
-    experiment = build_experiment(config, device=torch.device(settings.device), threads=threads)
+    if alone:
+        torch.set_num_threads(1)  # as cells that share their training do
+    device = torch.device(settings.device)
+    experiment = build_experiment(config, device=device, threads=threads, exchange=RowsElsewhere(0))
     federation = experiment.federation
     if not isinstance(federation, Federation):
         problem = f"{config.federation.algorithm} exchanges no updates; expected an algorithm of updates"
@@ -39,7 +43,9 @@ def sharded_experiment(config: CellConfig, settings: TaskSettings, *, alone: boo
     content = config.model_dump(mode="json")
     workers: ShardWorkers
     if settings.ray is None:
-        workers = LocalWorkers(settings.actors, lambda: ShardWorker(content, settings.device, threads))
+        workers = LocalWorkers(
+            settings.actors, lambda: ShardWorker(content, settings.device, threads, 1 / settings.actors)
+        )
     else:
         from fedsec.runs.sharded.ray_workers import RayWorkers
 

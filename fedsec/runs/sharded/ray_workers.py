@@ -121,7 +121,7 @@ class RayWorkers(ShardWorkers):
     def _started(self) -> Any:
         options = {"num_cpus": self.threads, "num_gpus": 1 if self.device == "cuda" else 0}
         actor = self._ray.remote(_Actor).options(**options, scheduling_strategy="SPREAD", max_restarts=0)
-        return actor.remote(self.content, self.device, self.threads, self._made_with)
+        return actor.remote(self.content, self.device, self.threads, self._made_with, 1 / self.count)
 
     def _built(self, places: Sequence[int]) -> None:
         """Wait until these actors are ready; replace those that are lost meanwhile, or were before."""
@@ -169,8 +169,11 @@ class _ActorShards(ColumnShards):
 class _Actor:
     """A worker in a process of its own; takes and gives arrays, which Ray hands on without copies."""
 
-    def __init__(self, config: Mapping[str, Any], device: str, threads: int, made_with: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], device: str, threads: int, made_with: Mapping[str, str], share: float
+    ) -> None:
         self._config, self._device, self._threads, self._made_with = config, device, threads, made_with
+        self._share = share
         self._worker: ShardWorker | None = None
 
     def build(self) -> None:
@@ -185,7 +188,7 @@ class _Actor:
                 f"node {platform.node()} has another {', another '.join(others)} than the machine where the run was "
                 "started; expected the same on all nodes"
             )
-        self._worker = ShardWorker(self._config, self._device, self._threads)
+        self._worker = ShardWorker(self._config, self._device, self._threads, self._share)
 
     def train(self, order: WorkOrder, parameters: np.ndarray) -> RowsKept:
         """See `ShardWorker`."""

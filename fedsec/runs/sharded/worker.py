@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fedsec.federation.row_exchange import RowsElsewhere
 from fedsec.federation.sharded_rounds import RowsKept, WorkOrder, sent_by
 from fedsec.federation.updates import Federation
 from fedsec.runs.experiment import build_experiment
@@ -23,15 +24,19 @@ class ShardWorker:
         config: the resolved configuration, as plain data.
         device: `cpu` or `cuda`.
         threads: for local training, as many as the whole cell would have.
+        share: which part of a round's rows it is to have, about: more than fits it is refused.
 
     Attributes:
         rows: of its clients: what they sent last.
         piece: its columns of all rows; None before there are any.
     """
 
-    def __init__(self, config: Mapping[str, Any], device: str, threads: int) -> None:
+    def __init__(self, config: Mapping[str, Any], device: str, threads: int, share: float) -> None:
         experiment = build_experiment(
-            CellConfig.model_validate(dict(config)), device=torch.device(device), threads=threads
+            CellConfig.model_validate(dict(config)),
+            device=torch.device(device),
+            threads=threads,
+            exchange=RowsElsewhere(share),
         )
         assert isinstance(experiment.federation, Federation)
         self.federation = experiment.federation

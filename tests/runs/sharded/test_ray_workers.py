@@ -120,6 +120,6 @@ def test_a_cluster_that_is_too_small_is_told_at_once(monkeypatch: pytest.MonkeyP
 
 def test_a_node_with_other_code_is_named() -> None:
     made_with = {**provenance(CELL, "cpu"), "torch": "0.1"}
-    actor = _Actor(CELL.model_dump(mode="json"), "cpu", 1, made_with)
+    actor = _Actor(CELL.model_dump(mode="json"), "cpu", 1, made_with, 1)
     with pytest.raises(InputError, match=f"node {platform.node()} has another torch than the machine where"):
         actor.build()

@@ -1,6 +1,7 @@
 """Rounds on several workers, against the same rounds in one matrix."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,14 +10,17 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedsec.defense.shards import ColumnShards
+from fedsec.engine import CohortTrainer
 from fedsec.errors import InputError
 from fedsec.federation.rounds import RoundResult
 from fedsec.federation.sharded_rounds import LostRowsError, ShardedRounds, WorkOrder, blocks_of_clients, sent_by
 from fedsec.federation.updates import Federation
 from fedsec.runs.experiment import build_experiment
 from fedsec.runs.sharded import worker
+from fedsec.runs.sharded.experiment import sharded_experiment
 from fedsec.runs.sharded.local_workers import LocalWorkers
 from fedsec.runs.sharded.worker import ShardWorker
+from fedsec.runs.tasks import TaskSettings
 from fedsec.scenario import CellConfig
 
 CPU = torch.device("cpu")
@@ -40,7 +44,7 @@ def federation(cell: CellConfig) -> Federation:
 
 
 def workers(cell: CellConfig, count: int) -> LocalWorkers:
-    return LocalWorkers(count, lambda: ShardWorker(cell.model_dump(mode="json"), "cpu", 2))
+    return LocalWorkers(count, lambda: ShardWorker(cell.model_dump(mode="json"), "cpu", 2, 1 / count))
 
 
 def played(cell: CellConfig, count: int = 0, made: LocalWorkers | None = None) -> tuple[list[RoundResult], Tensor, str]:
@@ -127,11 +131,18 @@ def test_more_workers_than_clients_or_columns() -> None:
     assert torch.equal(played(cell, 4)[1], played(cell)[1])
 
 
+def test_no_process_needs_room_for_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = list[int]()
+    monkeypatch.setattr(CohortTrainer, "check", lambda self, local, clients: rows.append(clients))
+    sharded_experiment(config(), TaskSettings(Path(), "cpu", 1, actors=3))
+    assert rows == [0, 4, 4, 4]
+
+
 class Mortal(LocalWorkers):
     """Loses a worker in two of three judgments: when columns are gathered, and when they are combined."""
 
     def __init__(self, cell: CellConfig) -> None:
-        self.build = lambda: ShardWorker(cell.model_dump(mode="json"), "cpu", 2)
+        self.build = lambda: ShardWorker(cell.model_dump(mode="json"), "cpu", 2, 1 / 3)
         self.exchanges = 0
         super().__init__(3, self.build)
 
