@@ -45,6 +45,8 @@ class ALIE(UpdatePoisoning):
     Reference: Baruch et al., NeurIPS 2019, arXiv:1902.06156
     """
 
+    by_columns = True
+
     def __init__(
         self,
         z: float | Literal["neurips", "v1", "auto"] = "neurips",
@@ -57,7 +59,7 @@ class ALIE(UpdatePoisoning):
         if z == "auto" and knowledge == "own":
             raise InputError("ALIE: z auto tries the server's rule on everybody's rows; expected knowledge omniscient")
         self.z, self.knowledge, self.scatter, self.knows_defense = z, knowledge, scatter, z == "auto"
-        self.by_columns = scatter == 0 and not self.knows_defense
+        self.by_columns = self.by_columns and scatter == 0 and not self.knows_defense
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         benign = view.benign

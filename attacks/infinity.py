@@ -29,11 +29,12 @@ class Infinity(UpdatePoisoning):
 
     knowledge = "own"
     value: ClassVar[float] = torch.inf
+    by_columns = True
 
     def __init__(self, num_values: int | None = None) -> None:
         if num_values is not None and num_values < 1:
             raise InputError(f"{type(self).__name__}: num_values must be positive, not {num_values}")
-        self.num_values, self.by_columns = num_values, num_values is None
+        self.num_values, self.by_columns = num_values, self.by_columns and num_values is None
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         if self.num_values is None:

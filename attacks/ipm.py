@@ -35,6 +35,8 @@ class IPM(UpdatePoisoning):
     Reference: Xie et al., UAI 2019, arXiv:1903.03936
     """
 
+    by_columns = True
+
     def __init__(
         self,
         epsilon: float = 0.1,
@@ -44,7 +46,8 @@ class IPM(UpdatePoisoning):
         check_scatter("IPM", scatter)
         if not (isfinite(epsilon) and epsilon > 0):
             raise InputError(f"IPM: epsilon must be positive and finite, not {epsilon}")
-        self.epsilon, self.knowledge, self.scatter, self.by_columns = epsilon, knowledge, scatter, scatter == 0
+        self.epsilon, self.knowledge, self.scatter = epsilon, knowledge, scatter
+        self.by_columns = self.by_columns and scatter == 0
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         spread = Spread(view.benign)

@@ -42,6 +42,7 @@ class ModelReplacement(BackdoorPoisoning, PatternAttack):
     max_norm: float | None = None
     epochs: int | None = None
     lr: float | None = None
+    by_columns = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,7 +52,7 @@ class ModelReplacement(BackdoorPoisoning, PatternAttack):
             raise InputError(f"ModelReplacement: stealth must be finite and not negative, not {self.stealth}")
         # Else the honest training of the poisoned data is all that it needs.
         self.trains = self.stealth > 0 or self.epochs is not None or self.lr is not None
-        self.by_columns = not self.trains and self.max_norm is None
+        self.by_columns = self.by_columns and not self.trains and self.max_norm is None
 
     def forge(self, view: AttackerView) -> Float[Tensor, "byzantine parameters"]:
         gamma = 1 / sum(view.leverage) if self.gamma is None else self.gamma

@@ -38,12 +38,14 @@ class FLAME(GramRule):
     """
 
     normalized = False
+    by_columns = True
     detects = True
 
     def __init__(self, noise: float = 0.001) -> None:
         if not (isfinite(noise) and noise >= 0):
             raise InputError(f"FLAME: noise must be finite and not negative, but is {noise}")
-        self.noise, self.draws, self.by_columns = noise, noise > 0, noise == 0
+        self.noise, self.draws = noise, noise > 0
+        self.by_columns = self.by_columns and noise == 0
 
     def max_rejected(self, num_clients: int) -> int:
         """The largest minority."""

@@ -35,13 +35,15 @@ class MoNNA(GramRule):
     """
 
     detects = True
+    by_columns = True
 
     def __init__(self, num_byzantine: int, trusted: int | None = None) -> None:
         if trusted is not None and trusted < 0:
             raise InputError(f"MoNNA: trusted is the number of a client, from 0, and cannot be {trusted}")
         self.num_byzantine = checked_num_byzantine("MoNNA", num_byzantine)
         self.trusted = trusted
-        self.needs_server_update, self.by_columns = trusted is None, trusted is not None
+        self.needs_server_update = trusted is None
+        self.by_columns = self.by_columns and trusted is not None
 
     def max_rejected(self, num_clients: int) -> int:
         """The number of Byzantine clients that it is set up for."""

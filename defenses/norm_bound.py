@@ -39,6 +39,7 @@ class NormBound(GramRule):
     """
 
     normalized = False
+    by_columns = True
 
     def __init__(self, bound: float | Literal["median"], noise_std: float = 0.0, weighted: bool = False) -> None:
         if bound != "median" and not (isinstance(bound, int | float) and isfinite(bound) and bound > 0):
@@ -46,7 +47,8 @@ class NormBound(GramRule):
         if not (isfinite(noise_std) and noise_std >= 0):
             raise InputError(f"NormBound: noise_std must be finite and not negative, but is {noise_std}")
         self.bound, self.noise_std = bound, noise_std
-        self.uses_weights, self.draws, self.by_columns = weighted, noise_std > 0, noise_std == 0
+        self.uses_weights, self.draws = weighted, noise_std > 0
+        self.by_columns = self.by_columns and noise_std == 0
 
     def max_rejected(self, num_clients: int) -> int:
         """Fewer than half of the clients, whom the median of norms withstands; of a fixed bound, all but one."""

@@ -62,9 +62,12 @@ class Aggregator(Sealed, ABC):
         by_columns: whether, once `staged` knows the rows' inner products, any columns can be combined without looking
             at the others, and nothing is remembered: `on_shards` then takes rows in pieces.
         streams: whether each row can be forgotten when its part of a total is taken: `row_total` gives the total, and
-            `RowStream` lets rows pass.
+            `RowStream` lets rows pass. Such a rule suspects nobody, and what it remembers its total takes note of.
+
+    A class that replaces a method of a rule which says `by_columns` or `streams` says so itself, or it does not hold.
     """
 
+    claims = ("by_columns", "streams")
     role: ClassVar[str] = "rule"
     """Where in a round its kind acts: the server, on all updates, last."""
     uses_weights: bool = False

@@ -133,9 +133,11 @@ class PreAggregator(Sealed, ABC):
     Attributes:
         draws: whether it draws random numbers.
         reads_products: whether it asks for inner products of the rows, see `Aggregator`.
-        by_columns: whether it needs nothing else of them, and remembers nothing, see `Aggregator`.
+        by_columns: whether it needs nothing else of them, and remembers nothing, see `Aggregator`; not inherited by a
+            class that replaces a method.
     """
 
+    claims = ("by_columns",)
     role: ClassVar[str] = "pre_aggregation"
     reads_products: ClassVar[bool] = True
     by_columns: ClassVar[bool] = False

@@ -60,7 +60,10 @@ class Forgery:
     @property
     def whole_rows(self) -> str:
         """The attack, where it looks at whole updates; nothing where any columns do, or nobody forges."""
-        return next((type(attack).__name__ for attack in self._attacks.values() if not attack.by_columns), "")
+        for attack in self._attacks.values():
+            if not attack.by_columns or attack.needs_last_aggregate or attack.trains or attack.knows_defense:
+                return type(attack).__name__
+        return ""
 
     @property
     def forges(self) -> bool:
@@ -194,8 +197,8 @@ class Forgery:
         attack = self._attacks.get("update")
         if attack is None or not byzantine:
             return shards
-        if not attack.by_columns:
-            raise InputError(f"attack: {type(attack).__name__} looks at whole updates; expected one matrix, not shards")
+        if self.whole_rows:
+            raise InputError(f"attack: {self.whole_rows} looks at whole updates; expected one matrix, not shards")
         try:
             attack.check_clients(shards.num_rows, len(byzantine))
         except InputError as error:

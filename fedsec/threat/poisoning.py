@@ -177,11 +177,13 @@ class UpdatePoisoning(ByzantineAttack):
         forges: whether there is anything to replace: an attack on data whose updates are sent as they are says no.
         by_columns: whether any columns of its rows follow from the same columns of what it sees, from nothing drawn and
             nothing remembered, and its report from no numbers at all: rows whose columns lie on several machines can
-            then be forged piece by piece. Of rows that are not finite it is shown NaN alone.
+            then be forged piece by piece. Of rows that are not finite it is shown NaN alone. A class that replaces a
+            method says so itself, or it does not hold.
 
     An attack that remembers says so by `state` and `restore`, which checkpoints use; it must not remember elsewhere.
     """
 
+    claims = ("by_columns",)
     role: ClassVar[str] = "updates"
     """What its kind of attack acts on, where clients exchange updates."""
     knowledge: Literal["own", "omniscient"]

@@ -1,19 +1,33 @@
 """How base classes keep their contract when somebody else's subclass fills them in."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from fedsec.errors import InputError
 
+_HARMLESS = ("max_rejected", "check_clients")
+"""Methods that may be filled in anew without a word about claims: they look at no rows."""
+
 
 class Sealed:
-    """A class whose `@final` methods cannot be replaced, at run time as well as for the type checker."""
+    """A class whose `@final` methods cannot be replaced, at run time as well as for the type checker.
+
+    Attributes:
+        claims: names of attributes by which a class says that its methods get by with less. Whoever replaces a method
+            makes the claim anew, in the same class: it is not inherited then.
+    """
+
+    claims: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        for claim in cls.claims:
+            place = next(place for place, base in enumerate(cls.__mro__) if claim in vars(base))
+            if getattr(cls, claim) is True and _replaces(cls.__mro__[:place], cls.__mro__[place:]):
+                setattr(cls, claim, False)
         for name in vars(cls):
             for base in cls.__mro__[1:]:
                 if getattr(vars(base).get(name), "__final__", False):
@@ -21,6 +35,17 @@ class Sealed:
                         f"{cls.__name__} may not define {name}: {base.__name__}.{name} checks the contract for every "
                         f"subclass; fill in the abstract methods instead"
                     )
+
+
+def _replaces(classes: Sequence[type], bases: Sequence[type]) -> bool:
+    """Whether some classes have a method that their bases have, too."""
+    methods = {
+        name
+        for base in bases
+        for name, value in vars(base).items()
+        if not name.startswith("__") and (callable(value) or isinstance(value, property))
+    }
+    return any(name in vars(some) for some in classes for name in methods.difference(_HARMLESS))
 
 
 @contextmanager

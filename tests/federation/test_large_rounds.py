@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fedsec.attacks import ALIE, FreeRider, LabelFlip, SignFlip
 from fedsec.data.datasets import Normalization, Split
+from fedsec.defense import Cohort
 from fedsec.defenses import ClipUpdate, DpFedAvg, FoolsGold, Krum, Mean, Median, TrimmedMean
 from fedsec.engine import CohortTrainer, LocalResult, LocalTraining, ResidentData
 from fedsec.engine.batches import BatchPlan
@@ -200,6 +201,22 @@ def test_what_needs_all_rows_keeps_the_matrix_and_says_so(settings: dict[str, An
     assert place.why.startswith("the rows of 23 clients take")
     assert why in place.why
     run.play()
+
+
+class LoudestClient(Mean):
+    """A rule of somebody's who began with ours, and has not heard of rows that pass by."""
+
+    def combine(self, cohort: Cohort) -> Tensor:
+        return cohort.updates[cohort.updates.norm(dim=1).argmax()].clone()
+
+
+def test_a_rule_made_of_the_mean_sees_all_rows_however_many_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, other = build(aggregator=LoudestClient()), build(aggregator=LoudestClient())
+    expected = played(run)[0]
+    monkeypatch.setattr(large_rounds, "MANY_CLIENTS", 2)
+    assert torch.equal(played(other)[0], expected)
+    with pytest.raises(InputError, match="LoudestClient looks at whole rows"):
+        build(aggregator=LoudestClient(), memory_gib=TINY)
 
 
 @pytest.mark.usefixtures("many")
