@@ -286,6 +286,6 @@ def test_the_mean_looks_at_single_rows_only_where_it_must(monkeypatch: pytest.Mo
 def test_the_mean_is_the_same_to_the_bit_however_its_columns_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     updates = torch.randn(5, 1000)
     whole = Mean()(updates)
-    monkeypatch.setattr(chunking, "_WIDE_COLUMNS", 64)
+    monkeypatch.setattr(chunking, "WIDE_COLUMNS", 64)
     assert torch.equal(Mean()(updates), whole)
     torch.testing.assert_close(whole, updates.double().mean(0).float())
