@@ -180,6 +180,9 @@ def run(
             show_default="none",
         ),
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Show all rows of long tables, instead of the most telling ones.")
+    ] = False,
 ) -> None:
     """Run a scenario, or finish one that was interrupted.
 
@@ -225,6 +228,7 @@ def run(
         memory_per_cell=memory_per_cell,
         memory_gib=memory_gib,
         actors_per_cell=actors_per_cell,
+        full=full,
     )
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)

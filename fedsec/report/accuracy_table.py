@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from rich.table import Table
@@ -10,6 +10,7 @@ from rich.text import Text
 
 from fedsec.metrics.metric import Metric
 from fedsec.report.intervals import differences, direction, spans
+from fedsec.report.shortened import most_telling, shortened
 from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, Summary, summarize
 from fedsec.report.table_layout import Layout, Reading, headers
 
@@ -25,7 +26,9 @@ class _Cell:
     mark: str
 
 
-def table(records: Sequence[Record], metric: str | None = None, *, width: int | None = None) -> Table:
+def table(
+    records: Sequence[Record], metric: str | None = None, *, width: int | None = None, full: bool = False
+) -> Table:
     """The summary of a run, ready to print.
 
     Rows are attacks (the one without an attack first, as the baseline), columns are defenses; any further axis becomes
@@ -37,6 +40,7 @@ def table(records: Sequence[Record], metric: str | None = None, *, width: int | 
         metric: a scalar entry of the records' `metrics`, by default what the models are trained for; fractions
             appear as percentages.
         width: the columns of the terminal; those of the current one by default.
+        full: whether to show all rows of a long table, instead of the most telling ones.
 
     Returns:
         A rich table with its legend as the caption.
@@ -48,7 +52,18 @@ def table(records: Sequence[Record], metric: str | None = None, *, width: int | 
     marks = {cell.mark for row in rows.values() for cell in row.values()} - {""}
     wide = _wide(summary, rows)
     fits = wide.narrowest <= width or DEFENSE not in summary.axes
-    return (wide if fits else _long(summary, rows)).draw(summary.row.title, _legend(summary, marks), width)
+    if fits:
+        layout, groups = wide, [_worst_of([cell.group for cell in row.values()], summary.row) for row in rows.values()]
+    else:
+        layout, groups = _long(summary, rows), [cell.group for row in rows.values() for cell in row.values()]
+    layout, others = shortened(layout, most_telling(groups, summary.row), "results.csv", full=full)
+    legend = Text("; ".join([*_legend(summary, marks), *others]), style="dim")
+    return layout.draw(summary.row.title, legend, width)
+
+
+def _worst_of(groups: Sequence[Group], metric: Metric) -> Group:
+    """The group of a row that is worst off."""
+    return groups[most_telling([replace(group, axes={}) for group in groups], metric)[0]]
 
 
 def _wide(summary: Summary, rows: Mapping[_Key, Mapping[str, _Cell]]) -> Layout:
@@ -163,7 +178,7 @@ def _divergence(group: Group) -> str:
     return f"{some}diverged {when}"
 
 
-def _legend(summary: Summary, marks: set[str]) -> Text:
+def _legend(summary: Summary, marks: set[str]) -> list[str]:
     counts = [group.n for group in summary.groups if group.n]
     least, most = min(counts, default=0), max(counts, default=0)
     parts = []
@@ -182,4 +197,4 @@ def _legend(summary: Summary, marks: set[str]) -> Text:
         parts.append(f"on equal seeds {_BEST} cannot be told from the best of a row, {_WORST} not from the worst")
     elif most == 1 and len({group.axes.get(DEFENSE) for group in summary.groups}) > 1:
         parts.append("a single seed does not tell best from worst")
-    return Text("; ".join(parts), style="dim")
+    return parts

@@ -15,6 +15,7 @@ from fedsec.report.missing_values import (
     claims,
     inverted,
 )
+from fedsec.report.shortened import most_telling, shortened
 from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, Summary, primary, row_of, summarize, value_of
 from fedsec.report.table_layout import Layout, Reading, headers
 from fedsec.scenario.federation_config import traits_of
@@ -73,7 +74,7 @@ _DETECTION = _columns(*of_source("detection"), "accuracy_worst_class_mix")
 _EPSILONS = _columns(*of_source("privacy"))
 
 
-def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table]:
+def tables(records: Sequence[Record], *, width: int | None = None, full: bool = False) -> list[Table]:
     """The tables that say something beside the accuracy, ready to print: costs, leakage, both or none.
 
     A row is a setting: cells that differ only in their seed, whose values are averaged. Costs are shown where cells
@@ -83,6 +84,7 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
     Args:
         records: the cells' records, in file order.
         width: the columns of the terminal; those of the current one by default.
+        full: whether to show all rows of long tables, instead of the most telling ones.
     """
     width = shutil.get_terminal_size().columns if width is None else width
     done = [record for record in records if record.get("status") == "done"]
@@ -99,27 +101,27 @@ def tables(records: Sequence[Record], *, width: int | None = None) -> list[Table
             "a multiply-add counts two, forward and backward pass",
         ]
         parts += [f"worst client: {worst.metric.about}"] if own_models else []
-        drawn.append(_draw(f"{main.metric.name} and costs at the edge", summary, columns, parts, width))
+        drawn.append(_draw(f"{main.metric.name} and costs at the edge", summary, columns, parts, width, full))
     epsilons = _epsilons(done)
     spent = guarantees(done)
     if further := _further(done):
         parts = [f"{column.metric.name}: {column.metric.about}" for column in further]
-        drawn.append(_draw("what else was measured", summary, [main, *further], parts, width))
+        drawn.append(_draw("what else was measured", summary, [main, *further], parts, width, full))
     if any(value_of(record, "honest_excluded") is not None for record in done):
         parts = [f"{column.title}: {column.metric.about}" for column in _DETECTION]
-        drawn.append(_draw("whom rules left out", summary, [main, *_DETECTION], parts, width))
+        drawn.append(_draw("whom rules left out", summary, [main, *_DETECTION], parts, width, full))
     if any(map(inverted, done)):
         # Without weights no cell has LPIPS, and `fedsec.report.remarks` says how to get it.
         seen = any(value_of(record, "lpips") is not None for record in done)
         columns = [main, *epsilons, *(column for column in _LEAKAGE if seen or column.metric.name != "lpips")]
         hints = [*spent, *_HINTS, *(["LPIPS: lower is closer"] if seen else [])]
-        drawn.append(_draw("leakage: what a curious server reconstructs", summary, columns, hints, width))
+        drawn.append(_draw("leakage: what a curious server reconstructs", summary, columns, hints, width, full))
         best = strongest(records)
         if best.records:
             title = "leakage: the best attacker of each row"
-            drawn.append(_draw(title, summarize(best.records), columns, [*_BEST, *hints], width, last=best.axes))
+            drawn.append(_draw(title, summarize(best.records), columns, [*_BEST, *hints], width, full, last=best.axes))
     elif epsilons:
-        drawn.append(_draw("privacy: what was spent", summary, [main, *epsilons], spent, width))
+        drawn.append(_draw("privacy: what was spent", summary, [main, *epsilons], spent, width, full))
     return drawn
 
 
@@ -178,6 +180,7 @@ def _draw(
     columns: Sequence[_Column],
     parts: Sequence[str],
     width: int,
+    full: bool,
     *,
     last: Sequence[str] = (),
 ) -> Table:
@@ -189,6 +192,7 @@ def _draw(
         columns: the metrics.
         parts: of the legend, after what the numbers are.
         width: columns of the terminal.
+        full: whether to show all rows.
         last: axes that stand beside a row's names, whether or not they have several values.
     """
     groups = _ordered(summary, last)
@@ -215,8 +219,11 @@ def _draw(
     chosen = fitting(bare=False)
     if narrow := intervals and chosen.narrowest > width:
         chosen = fitting(bare=True)
+    telling = most_telling(groups, summary.row)
+    chosen, others = shortened(chosen, telling, "results.csv", full=full)
     if chosen.broken(width) > _MOST_LINES:
-        chosen, names = layout(bare=narrow, leading=len(keys)).numbered()
+        flat, others = shortened(layout(bare=narrow, leading=len(keys)), telling, "results.csv", full=full)
+        chosen, names = flat.numbered()
     shown = {entry.value for column in entries for entry in column}
     seeds = max((len(group.records) for group in groups), default=0)
     over = f"means over {seeds} seeds"
@@ -230,6 +237,7 @@ def _draw(
         *([f"{_INFINITE}: no bound at all"] if _INFINITE in shown else []),
         *([f"{_UNMEASURED}: not measured"] if _UNMEASURED in shown else []),
         *([f"{_NONE}: there is none"] if _NONE in shown else []),
+        *others,
     ]
     caption = Text("".join(f"{name}\n" for name in names))
     return chosen.draw(title, caption.append("; ".join(legend), style="dim"), width)

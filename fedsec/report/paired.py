@@ -15,13 +15,12 @@ from rich.text import Text
 
 from fedsec.metrics.metric import Metric
 from fedsec.report.intervals import differences, direction, half_width
+from fedsec.report.shortened import shortened
 from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, Summary, summarize
 from fedsec.report.table_layout import Layout, Reading, headers
 
 BASELINE = "mean"
 """The defense that others are compared with, where a run has it; its first one elsewhere."""
-MOST_ROWS = 60
-"""A longer table is not printed; the numbers are in the report's files in any case."""
 _FEWEST = 3
 
 
@@ -90,15 +89,16 @@ def paired_differences(records: Sequence[Record], metric: str | None = None) -> 
     return compared
 
 
-def paired_table(records: Sequence[Record], *, width: int | None = None) -> Table | None:
-    """The table of paired differences; None where there are none, or too many to be read.
+def paired_table(records: Sequence[Record], *, width: int | None = None, full: bool = False) -> Table | None:
+    """The table of paired differences, or of the largest where they are many; None where there are none.
 
     Args:
         records: the cells' records, in file order.
         width: the columns of the terminal; those of the current one by default.
+        full: whether to show all rows of a long table.
     """
     compared, metric = paired_differences(records), summarize(records).row
-    if not compared or metric.better == "neither" or len(compared) > MOST_ROWS:
+    if not compared or metric.better == "neither":
         return None
     width = shutil.get_terminal_size().columns if width is None else width
     axes = list(dict.fromkeys(axis for one in compared for axis in one.setting if axis != ATTACK))
@@ -109,12 +109,15 @@ def paired_table(records: Sequence[Record], *, width: int | None = None) -> Tabl
     layout = Layout((*headers([*varied, DEFENSE]), "difference"), (*keys, _readings(compared, metric)), len(keys))
     if layout.narrowest > width:
         layout = layout.stacked()
+    largest = sorted(range(len(compared)), key=lambda place: -abs(compared[place].mean))
+    layout, others = shortened(layout, largest, "comparisons.json", full=full)
     unit = " in points" if metric.is_fraction else ""
     intervals = any(one.half_width is not None for one in compared)
     legend = [
         f"mean difference{unit} over equal seeds",
         *(["after +- half the width of its 95% interval (Student's)"] if intervals else []),
         *(["~: not told apart"] if any(one.sign == 0 for one in compared) else []),
+        *others,
     ]
     title = f"{metric.name} against {compared[0].baseline}, paired over seeds"
     return layout.draw(title, Text("; ".join(legend), style="dim"), width)

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -117,18 +117,49 @@ class Layout:
         layout = Layout(("cell", *self.headers[self.keys :]), (numbers, *self.columns[self.keys :]), 1)
         return layout, [f"{number}: {' '.join(name.split())}" for number, name in zip(numbers, names, strict=True)]
 
-    def draw(self, title: str, caption: Text, width: int) -> Table:
+    def __len__(self) -> int:
+        return len(self.columns[0]) if self.columns else 0
+
+    def lines(self, row: int) -> int:
+        """How many lines a row's names take where none is broken, with the blank one that sets it apart."""
+        return max((str(column[row]).count("\n") + 1 for column in self.columns[: self.keys]), default=1) + self.apart
+
+    def only(self, rows: Sequence[int]) -> "Layout":
+        """The same with some of the rows, by their places."""
+        return replace(self, columns=tuple([column[row] for row in rows] for column in self.columns))
+
+    def draw_blocks(self, title: str, headings: Sequence[str], caption: Text, width: int) -> Group:
+        """Tables with equal columns below each other, ready to print.
+
+        Args:
+            title: above the first.
+            headings: of each row; consecutive ones that are equal make a table, below that heading.
+            caption: below the last.
+            width: columns of the terminal.
+        """
+        starts = [row for row, heading in enumerate(headings) if row == 0 or heading != headings[row - 1]]
+        ends = [*starts[1:], len(headings)]
+        tables: list[Table | Text] = []
+        for start, end in zip(starts, ends, strict=True):
+            above = "\n".join(filter(None, (title if start == 0 else "", headings[start])))
+            below = caption if end == len(headings) else Text()
+            tables += [Text()] if tables else []
+            tables.append(self.only(range(start, end)).draw(above, below, width, self.widths(width)))
+        return Group(*tables)
+
+    def draw(self, title: str, caption: Text, width: int, widths: Sequence[int] | None = None) -> Table:
         """A table ready to print.
 
         Args:
             title: above it.
             caption: below it.
             width: columns of the terminal.
+            widths: of the table's columns; by default as their contents need them.
         """
         drawn = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
         drawn.box, drawn.show_edge, drawn.pad_edge = box.SIMPLE_HEAD, False, False
-        drawn.min_width = min(width, len(title))
-        widths = self.widths(width)
+        drawn.min_width = min(width, max(map(len, title.splitlines()), default=0))
+        widths = self.widths(width) if widths is None else widths
         for header, columns in zip(self.headers, widths, strict=True):
             drawn.add_column(Text(_fitted(header, columns)), overflow="fold", width=columns)
         above: tuple[str | Reading, ...] = ()

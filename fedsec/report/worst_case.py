@@ -12,13 +12,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.table import Table
+from rich.console import Group as Blocks
 from rich.text import Text
 
 from fedsec.metrics.metric import Metric
 from fedsec.report.intervals import spans
-from fedsec.report.summary import ATTACK, DEFENSE, NO_ATTACK, SEED, Group, Record, primary, row_of, summarize, value_of
-from fedsec.report.table_layout import Layout, Reading, headers
+from fedsec.report.summary import (
+    ATTACK,
+    DEFENSE,
+    NO_ATTACK,
+    SEED,
+    Group,
+    Record,
+    describe,
+    primary,
+    row_of,
+    summarize,
+    value_of,
+)
+from fedsec.report.table_layout import Layout, Reading
 from fedsec.scenario.threat_config import SCHEDULE
 
 NOT_RUN, NONE = "n/a", "-"
@@ -115,8 +127,10 @@ def worst_cases(records: Sequence[Record]) -> list[WorstCaseEntry]:
     ]
 
 
-def worst_case_table(records: Sequence[Record], *, width: int | None = None) -> Table | None:
+def worst_case_table(records: Sequence[Record], *, width: int | None = None) -> Blocks | None:
     """The table of worst cases, a row a defense and a column a number of Byzantine clients; None where there is none.
+
+    What else varies heads a block of rows.
 
     Args:
         records: the cells' records, in file order.
@@ -132,21 +146,31 @@ def worst_case_table(records: Sequence[Record], *, width: int | None = None) -> 
     for case in cases:
         key = (*(case.setting.get(axis, "") for axis in axes), case.defense)
         rows.setdefault(key, {})[case.num_byzantine] = case
-    keys = [list(column) for column in zip(*rows, strict=True)]
-    readings = [_readings([row.get(number) for row in rows.values()], metric) for number in numbers]
+    settings = [dict(zip(axes, key, strict=False)) for key in rows]
+    headings = [
+        describe({axis: text for axis, text in setting.items() if text}) if axes else "" for setting in settings
+    ]
+    inside = _common_attack(cases)
+    readings = [_readings([row.get(number) for row in rows.values()], metric, inside) for number in numbers]
     titles = [f"{number} Byzantine" for number in numbers]
-    layout = Layout((*headers([*axes, DEFENSE]), *titles), (*keys, *readings), len(keys))
-    if layout.narrowest > width:
-        layout = layout.stacked()
+    layout = Layout((DEFENSE, *titles), ([key[-1] for key in rows], *readings), 1)
     most = max(case.seeds for case in cases)
     legend = [
-        f"in parentheses the worst attack on each defense, of {max(case.attacks + case.unknown for case in cases)}",
+        f"in parentheses the worst attack on each defense, of {max(case.attacks + case.unknown for case in cases)}"
+        + (f": that which {inside.removesuffix(': ')} chose in most rounds" if inside else ""),
         f"{metric.name}: {metric.about}",
         *([f"mean over {most} seeds", spans(most)] if most > 1 else []),
         *([f"{NOT_RUN}: the defense cannot withstand so many"] if any(case.refused for case in cases) else []),
         *(["?: not all attacks are known, with all seeds"] if any(case.doubt for case in cases) else []),
     ]
-    return layout.draw(f"worst case: {metric.title}", Text("; ".join(legend), style="dim"), width)
+    return layout.draw_blocks(f"worst case: {metric.title}", headings, Text("; ".join(legend), style="dim"), width)
+
+
+def _common_attack(cases: Sequence[WorstCaseEntry]) -> str:
+    """What all attacks' names begin with, as `auto: `, where each is what one attack chose; empty elsewhere."""
+    beginnings = {"".join(case.attack.partition(": ")[:2]) for case in cases if case.attack}
+    (beginning,) = beginnings if len(beginnings) == 1 else ("",)
+    return beginning if beginning.endswith(": ") else ""
 
 
 def _worst(
@@ -173,21 +197,25 @@ def _worst(
     )
 
 
-def _readings(cases: Sequence[WorstCaseEntry | None], metric: Metric) -> list[Reading]:
-    texts = [_text(case, metric) for case in cases]
+def _readings(cases: Sequence[WorstCaseEntry | None], metric: Metric, inside: str) -> list[Reading]:
+    texts = [_text(case, metric, inside) for case in cases]
     value, interval = (max((len(text[part]) for text in texts), default=0) for part in (0, 1))
     return [Reading(f"{text[0]:>{value}}" + (f" {text[1]:<{interval}}" if interval else ""), text[2]) for text in texts]
 
 
-def _text(case: WorstCaseEntry | None, metric: Metric) -> tuple[str, str, str]:
-    """Value, interval and attack of one cell of the table."""
+def _text(case: WorstCaseEntry | None, metric: Metric, inside: str) -> tuple[str, str, str]:
+    """Value, interval and attack of one cell of the table; `inside` begins all attacks' names and is left out."""
     if case is None:
         return NONE, "", ""
     if case.value is None:
         return NOT_RUN if case.refused else NONE, "", ""
     ends = [metric.write(end) for end in case.interval or ()]
     interval = f"[{'..'.join(ends)}]" if len(set(ends)) > 1 else ""
-    return metric.write(case.value) + case.doubt, interval, f"({case.attack})" if case.attack else ""
+    return (
+        metric.write(case.value) + case.doubt,
+        interval,
+        f"({case.attack.removeprefix(inside)})" if case.attack else "",
+    )
 
 
 def _collapses(axis: str) -> bool:

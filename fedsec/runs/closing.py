@@ -26,11 +26,13 @@ class Closing:
         scenario: what was run.
         store: where.
         console: where to show it.
+        full: whether long tables are shown whole.
     """
 
     scenario: Scenario
     store: Store
     console: Console
+    full: bool = False
 
     def close(self, records: list[dict[str, Any]], *, interrupted: bool) -> RunResult:
         """Report.
@@ -77,17 +79,21 @@ class Closing:
         return sorted(self.store.report_files(), key=lambda name: (not name.startswith("results"), name))
 
     def _show_tables(self, records: Sequence[dict[str, Any]]) -> None:
-        width = self.console.width
+        width, full = self.console.width, self.full
         trained = report.trained_once(records)
-        self.console.print(report.table(trained, width=width))
-        if any(cell.config.federation.rounds > 1 for cell in self.scenario.cells()):
-            self.console.print(report.table(trained, report.primary(trained).worst_of_last.name, width=width))
-        for several in report.tables(records, width=width):
+        worst = report.worst_case_table(trained, width=width)
+        self.console.print(report.table(trained, width=width, full=full))
+        several_rounds = any(cell.config.federation.rounds > 1 for cell in self.scenario.cells())
+        # What a table of worst cases sums up is not shown cell by cell as well.
+        if several_rounds and (full or worst is None):
+            last = report.primary(trained).worst_of_last.name
+            self.console.print(report.table(trained, last, width=width, full=full))
+        for several in report.tables(records, width=width, full=full):
             self.console.print(several)
         comparisons = (
             report.excluded_clients_table(self.store.root, trained, width=width),
-            report.paired_table(trained, width=width),
-            report.worst_case_table(trained, width=width),
+            report.paired_table(trained, width=width, full=full),
+            worst,
         )
         for comparison in comparisons:
             if comparison is not None:

@@ -31,6 +31,7 @@ from fedsec.scenario.plan import check_scenario
 from fedsec.scenario.refusals import refusals
 
 _MOST_WORKERS = 1024
+_MOST_NAMED = 3
 
 
 def run(
@@ -51,6 +52,7 @@ def run(
     memory_per_cell: float | None = None,
     memory_gib: float | None = None,
     actors_per_cell: int | None = None,
+    full: bool = False,
 ) -> RunResult:
     """Run a scenario, or finish one that was interrupted.
 
@@ -78,6 +80,7 @@ def run(
             default what is free.
         actors_per_cell: with Ray, run one cell after another, each with the clients of its rounds on so many actors:
             for models of which one round does not fit one machine, see `ShardedCells`.
+        full: show all rows of long tables, instead of the most telling ones.
 
     Raises:
         InputError: the scenario cannot be run as it is.
@@ -128,7 +131,7 @@ def run(
         recordings = None if record is None else str(Path(record).resolve())
         try:
             return _Run(
-                scenario, store, chosen, datasets, workers, console, keep, executor, recordings, memory_gib
+                scenario, store, chosen, datasets, workers, console, keep, executor, recordings, memory_gib, full
             ).finish()
         finally:
             if isinstance(executor, RayPool):
@@ -147,6 +150,7 @@ class _Run:
     executor: Executor | None = None
     record: str | None = None
     memory_gib: float | None = None
+    full: bool = False
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: list[InputError] = field(default_factory=list)
     made_with: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -196,7 +200,7 @@ class _Run:
             raise self.errors[0]
         if self.record is not None:
             self._say(f"recordings: {self.record}, a folder a cell; fedsec replay FOLDER looks back at one")
-        return Closing(self.scenario, self.store, self.console).close(ordered, interrupted=interrupted)
+        return Closing(self.scenario, self.store, self.console, self.full).close(ordered, interrupted=interrupted)
 
     def _provenance(self, cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
         """What each cell would be made with, by its id."""
@@ -247,8 +251,10 @@ class _Run:
                 self.records[cell.id] = {**record, "cell": cell.axes}
         if self.records:
             self._say(f"{len(self.records)} of {len(cells)} cells are already finished in {self.store.root}")
-        for why, concerned in outdated.items():
+        for why, concerned in list(outdated.items())[:_MOST_NAMED]:
             self._say(f"kept as they are: {_whose(concerned)}: {why}")
+        if rest := list(outdated.values())[_MOST_NAMED:]:
+            self._say(f"kept as they are: {sum(map(len, rest))} more cells, for reasons like these")
         for why, concerned in reasons.items():
             hint = "; --keep takes them as they are" if why.startswith("other") else ""
             self._say(f"run again: {_whose(concerned)}: {why}{hint}")

@@ -13,7 +13,8 @@ from rich.console import Console
 from fedsec.report import run_report as report
 from fedsec.report import worst_case_figure
 from fedsec.report.intervals import half_width
-from fedsec.report.paired import MOST_ROWS, paired_differences, paired_table
+from fedsec.report.paired import paired_differences, paired_table
+from fedsec.report.shortened import MOST_ROWS
 from fedsec.report.worst_case import worst_case_table, worst_cases
 
 CLIENTS = 20
@@ -216,14 +217,61 @@ def test_seeds_that_do_not_pair_tell_nothing() -> None:
     assert "~+0.0" in printed(paired_table(two, width=100))
 
 
-def test_tables_that_nobody_can_read_are_left_to_the_files(tmp_path: Path) -> None:
-    names = ["mean", *map(str, range(MOST_ROWS + 1))]
+def test_long_tables_are_cut_after_their_largest_differences(tmp_path: Path) -> None:
+    names = ["mean", *map(str, range(MOST_ROWS + 2))]
     records = [record(name, "none", seed, 0.5) for name in names for seed in (0, 1)]
-    assert paired_table(records) is None
+    for one in records[-2:]:
+        one["metrics"]["accuracy"] += 0.1
+    shown = printed(paired_table(records))
+    assert "+10.0" in shown
+    assert shown.count("~+0.0") == MOST_ROWS - 1
+    assert "2 more rows are in comparisons.json, and fedsec run --full prints all" in " ".join(shown.split())
+    full = printed(paired_table(records, full=True))
+    assert full.count("~+0.0") == MOST_ROWS + 1
+    assert "more row" not in full
     report.write_results(tmp_path, records)
     content = json.loads((tmp_path / "comparisons.json").read_text())
-    assert len(content["paired_differences"]) == MOST_ROWS + 1
+    assert len(content["paired_differences"]) == MOST_ROWS + 2
     assert content["worst_cases"] == []
+
+
+def test_tables_of_cells_are_cut_after_the_worst_of_each_defense() -> None:
+    attacks = ["none", *((f"attack_{number}", 2) for number in range(MOST_ROWS))]
+    records = [
+        record(name, attack, 0, 0.1 + place / 100 + (name == "median") / 10)
+        for name in ("mean", "median")
+        for place, attack in enumerate(reversed(attacks))
+    ]
+    for one in records:
+        one["metrics"]["honest_excluded"] = 0.25
+    names = [f"attack_{number}" for number in range(MOST_ROWS)]
+    wide = printed(report.table(records, width=140))
+    (detection,) = report.tables(records, width=140)
+    for shown, defenses in ((wide, 1), (printed(detection), 2)):
+        rows = [line.split("(")[0].split()[0] for line in shown.splitlines() if line.startswith("attack_")]
+        assert set(rows) == set(names[-MOST_ROWS // defenses :])  # the worst of each
+        left = defenses * (MOST_ROWS + 1) - MOST_ROWS
+        sentence = "1 more row is in results.csv" if left == 1 else f"{left} more rows are in results.csv"
+        assert sentence in " ".join(shown.split())
+    assert all(name in printed(report.table(records, width=140, full=True)) for name in names)
+    (detection,) = report.tables(records, width=140, full=True)
+    assert all(name in printed(detection) for name in names)
+
+
+def test_what_varies_beside_attack_and_defense_heads_a_block_whose_defenses_are_whole_words() -> None:
+    records = []
+    for partition, defense, attack in product(
+        ("iid", "dirichlet(alpha=0.5)"), ("trimmed_mean", "geometric_median"), ("none", ("auto", 2), ("auto", 8))
+    ):
+        one = record(defense, attack, 0, 0.5, partition=partition)
+        one["attack_report"] = {"attack": {"adaptive": 3}}
+        records.append(one)
+    lines = [line.rstrip() for line in printed(worst_case_table(records, width=60), width=60).splitlines()]
+    assert [line for line in lines if "partition" in line] == ["partition=iid", "partition=dirichlet(alpha=0.5)"]
+    assert [line.split()[0] for line in lines if "50.0" in line] == ["trimmed_mean", "geometric_median"] * 2
+    assert "auto:" not in " ".join(lines)
+    assert "(adaptive)" in " ".join(lines)
+    assert "that which auto chose in most rounds" in " ".join(" ".join(lines).split())
 
 
 def test_files_have_what_is_compared(tmp_path: Path) -> None:
