@@ -61,11 +61,12 @@ class FoolsGold(GramRule):
         return num_clients - 1
 
     def references(self, cohort: Cohort) -> Float[Tensor, "references parameters"] | None:
-        """The histories of all clients that are known."""
-        if not self._history:
+        """The histories of those of the round's clients that are known, in their order."""
+        known = self._known(cohort)
+        if not known:
             return None
         like = cohort.updates
-        histories = torch.stack(list(self._history.values()))
+        histories = torch.stack([self._history[client] for client in known])
         if histories.shape[1] != like.shape[1]:
             raise InputError(
                 f"FoolsGold: remembers updates of {histories.shape[1]} numbers, and these have {like.shape[1]}"
@@ -78,7 +79,7 @@ class FoolsGold(GramRule):
             raise InputError(
                 "FoolsGold: remembers clients, and a pre-aggregator mixes their rows; expected none before it"
             )
-        count, places = len(gram), {client: place for place, client in enumerate(self._history)}
+        count, places = len(gram), {client: place for place, client in enumerate(self._known(cohort))}
         points = gram.inner_products(references=True)
         sums = torch.zeros(count, len(points), dtype=torch.float64)  # of each client's row and its history
         sums[:, :count] = torch.eye(count, dtype=torch.float64)
@@ -86,6 +87,10 @@ class FoolsGold(GramRule):
             if client in places:
                 sums[row, count + places[client]] = 1.0
         return similarity_weights(_cosines(sums @ points @ sums.T), self.confidence) / count
+
+    def _known(self, cohort: Cohort) -> list[int]:
+        """Those of the round's clients that have a history."""
+        return [client for client in cohort.clients if client in self._history]
 
     def remember(self, cohort: Cohort, vector: Float[Tensor, "parameters"]) -> None:
         wide = torch.promote_types(cohort.updates.dtype, torch.float32)

@@ -273,22 +273,24 @@ class Recorder:
             check_form(f"{self.folder}: reference", self._reference, manifest.sent)
         if self._names.shapes is not None and self._names.shapes != manifest.shapes():
             raise InputError(f"{self.folder}: holds rows of {manifest.shapes()}; expected these shapes to go on")
-        told = replace(
+        description = replace(
             manifest,
             num_clients=manifest.num_clients or self._num_clients,
             local=manifest.local or self._local,
             about={**manifest.about, **self._about},
         )
-        if self._num_clients not in (None, told.num_clients):
-            raise InputError(f"{self.folder}: is of {told.num_clients} clients; expected the same num_clients to go on")
-        if self._local not in ({}, told.local):
+        if self._num_clients not in (None, description.num_clients):
             raise InputError(
-                f"{self.folder}: its clients train by {told.local}; expected the same local to go on, or another one "
+                f"{self.folder}: is of {description.num_clients} clients; expected the same num_clients to go on"
+            )
+        if self._local not in ({}, description.local):
+            raise InputError(
+                f"{self.folder}: its clients train by {description.local}; expected the same local to go on, or another one "
                 "of single rounds"
             )
         if self._names.shapes is None and not self._names.keys and manifest.parameters != (ROW,):
             self._names = Names(tuple(manifest.sent), manifest.shapes())
-        return told
+        return description
 
     def _checked_number(self, number: int | None) -> int:
         last = self.rounds[-1] if self.rounds else 0

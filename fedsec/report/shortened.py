@@ -44,13 +44,13 @@ def shortened(layout: Layout, telling: Sequence[int], file: str, *, full: bool =
     """
     if full or len(layout) <= MOST_ROWS:
         return layout, []
-    shown: list[int] = []
+    places: list[int] = []
     lines = 0
     for place in telling[:MOST_ROWS]:
         lines += layout.lines(place)
-        if lines > _MOST_LINES and shown:
+        if lines > _MOST_LINES and places:
             break
-        shown.append(place)
-    left = len(layout) - len(shown)
+        places.append(place)
+    left = len(layout) - len(places)
     rows = "row is" if left == 1 else "rows are"
-    return layout.only(sorted(shown)), [f"{left:,} more {rows} in {file}, and fedsec run --full prints all"]
+    return layout.only(sorted(places)), [f"{left:,} more {rows} in {file}, and fedsec run --full prints all"]

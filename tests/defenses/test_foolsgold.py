@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedsec.defense import Pipeline
+from fedsec.defense import Cohort, Pipeline
 from fedsec.defenses import NNM, FoolsGold
 from fedsec.errors import InputError
 
@@ -86,6 +86,25 @@ def test_what_was_not_finite_is_not_remembered_and_nothing_of_the_caller_s_is_ke
     updates.fill_(1.0)
     assert rule.state()["clients"].tolist() == [5, 7]
     assert torch.equal(rule.state()["history"], torch.eye(3)[[0, 2]])
+
+
+def test_only_the_round_s_clients_histories_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a thousand clients ten take part: products with the others' histories would cost a hundred times as much."""
+    rule, stacked = FoolsGold(), list[Tensor | None]()
+    rule(torch.eye(6, 8), clients=range(6))
+    original = FoolsGold.references
+
+    def watched(self: FoolsGold, cohort: Cohort) -> Tensor | None:
+        stacked.append(original(self, cohort))
+        return stacked[-1]
+
+    monkeypatch.setattr(FoolsGold, "references", watched)
+    rule(torch.eye(3, 8), clients=[4, 9, 1])
+    rule(torch.eye(2, 8), clients=[20, 21])
+    (present, absent) = stacked
+    assert present is not None
+    assert torch.equal(present, torch.eye(6, 8)[[4, 1]])
+    assert absent is None
 
 
 def test_a_copy_from_its_state_goes_on_alike() -> None:
