@@ -33,9 +33,9 @@ class RFLBAT(GramRule):
     are left out. The plane is that of all rows, as in public code, so that rows far away lay down its axes: two of them
     in different directions determine both, and the others, among which the clusters are sought, lie close together in
     it, whatever they differ in. A row some 1e10 times as far away as the others drowns their second component in
-    rounding, and they then fall into clusters by chance. Ignores the clients' weights. The thresholds and the steps are those of public
-    implementations that agree with each other, but for the gap statistic's box, which is not stretched to a square; the
-    paper's own values could not be read.
+    rounding, and they then fall into clusters by chance. Ignores the clients' weights. The thresholds and the steps are
+    those of public implementations that agree with each other, but for the gap statistic's box, which is not stretched
+    to a square; the paper's own values could not be read.
 
     Args:
         far: epsilon 1, of the first filter; at least 1.

@@ -285,8 +285,8 @@ class Recorder:
             )
         if self._local not in ({}, description.local):
             raise InputError(
-                f"{self.folder}: its clients train by {description.local}; expected the same local to go on, or another one "
-                "of single rounds"
+                f"{self.folder}: its clients train by {description.local}; expected the same local to go on, or "
+                "another one of single rounds"
             )
         if self._names.shapes is None and not self._names.keys and manifest.parameters != (ROW,):
             self._names = Names(tuple(manifest.sent), manifest.shapes())
