@@ -37,7 +37,7 @@ def test_objects_lists_and_names() -> None:
         (3, "expected a rule, a list of defenses or a name, not int"),
         (None, "not NoneType"),
     ],
-    ids=str,
+    ids=lambda value: value[:40] if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_no_rule_is_told(given: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
