@@ -298,10 +298,9 @@ class _RowsOnDisk(_RowsInParts):
     ) -> Verdict:
         federation = self.federation
         leverage = (federation.algorithm.server_lr * coefficients).tolist()
-        received = federation.forgery.on_shards(
-            DiskShards(self._file), clients, byzantine, federation.parameters.cpu(), round_number, leverage
-        )
+        shards, parameters = DiskShards(self._file), federation.parameters.cpu()
         try:
+            received = federation.forgery.on_shards(shards, clients, byzantine, parameters, round_number, leverage)
             verdict = federation.rules({"update": received}, coefficients, drawn, round_number, clients)
         finally:
             self._file.close()

@@ -148,11 +148,15 @@ class DiskShards(ColumnShards):
         ]
 
     def changed(self, work: Callable[..., Tensor], *arguments: Sequence[Any]) -> "DiskShards":
-        file = RowFile(
-            self.num_rows, sum(self.widths), self.dtype, folder=self.file.folder, block_bytes=self.file.block_bytes
-        )
+        file = self.file  # in place: there may be no room for twice as much
+        if self._rows is not None:
+            columns, blocks = sum(self.widths), self.file.block_bytes
+            file = RowFile(self.num_rows, columns, self.dtype, folder=self.file.folder, block_bytes=blocks)
         for number, *further in zip(range(len(self.widths)), *arguments, strict=True):
-            file.write_block(number, work(self._piece(number), *further))
+            part = work(self._piece(number), *further)
+            if part.shape != (self.num_rows, self.widths[number]):
+                raise ValueError(f"a block of {self.num_rows} x {self.widths[number]} became {tuple(part.shape)}")
+            file.write_block(number, part)
         return DiskShards(file)
 
     def without(self, rows: Sequence[int]) -> "DiskShards":

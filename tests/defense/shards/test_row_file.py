@@ -60,6 +60,16 @@ def test_rows_come_back_to_the_bit_in_blocks_of_columns(tmp_path: Path, dtype: t
     assert torch.equal(torch.cat(doubled.map(lambda piece: piece), dim=1), 2 * rows[[1, 3, 5, 6, 7, 8, 9, 10]])
 
 
+def test_rows_are_changed_in_place(tmp_path: Path) -> None:
+    rows = updates()
+    shards = on_disk(rows, tmp_path)
+    doubled = shards.changed(lambda piece, factor: factor * piece, [2.0] * len(shards.widths))
+    assert doubled.file is shards.file
+    assert torch.equal(torch.cat(doubled.map(lambda piece: piece), dim=1), 2 * rows)
+    with pytest.raises(ValueError, match=r"a block of 11 x 128 became \(10, 128\)"):
+        doubled.changed(lambda piece: piece[1:])
+
+
 @pytest.mark.parametrize("rule", COORDINATE.values(), ids=COORDINATE)
 @pytest.mark.parametrize("lost", [False, True])
 def test_coordinate_rules_give_the_same_bits_from_disk(rule: Aggregator, lost: bool, tmp_path: Path) -> None:
