@@ -188,7 +188,7 @@ class CellFiles:
         return [path for path in self.folder.glob(f"{_OBSERVED}/round-*/*") if _PICTURE.fullmatch(path.name)]
 
     def take(self, files: Mapping[str, bytes]) -> None:
-        """Write files of the cell that a worker without this folder sent; the result last, as it names all others.
+        """Write files of the cell that a worker without this folder sent, each after those that it is a checksum of.
 
         Args:
             files: content by path below the folder.
@@ -197,12 +197,14 @@ class CellFiles:
             ValueError: one is none of a cell's files.
         """
         self._make_room()
-        for name in sorted(files, key=lambda name: name == RESULT):
+        for name in sorted(files, key=lambda name: (name == RESULT, name == CHECKPOINT)):
             if name not in _NAMES and not _OF_PICTURE.fullmatch(name):
                 raise ValueError(f"{name!r} is no file of a cell")
             write_atomic(self.folder / name, files[name])
         if RESULT in files:
             self.error.unlink(missing_ok=True)
+            if not json.loads(files[RESULT]).get("goes_on"):
+                (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def fail(self, text: str) -> None:
         """Write down why the cell failed."""

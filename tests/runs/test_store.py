@@ -110,3 +110,37 @@ def test_a_manifest_reaches_nothing_outside_its_folder(tmp_path: Path, manifest:
     Store(root).clear()
     assert outside.exists()
     assert (tmp_path / "etc" / "config.yaml").exists()
+
+
+def test_what_a_worker_without_the_folder_sent_is_written_after_what_it_vouches_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, cell, order = Store(tmp_path), "0123456789ab", list[str]()
+    monkeypatch.setattr("fedsec.runs.cell_files.write_atomic", lambda path, content: order.append(path.name))
+    files = ("result.json", "checkpoint.safetensors", "rounds.jsonl", "model.safetensors")
+    store.take({f"{cell}/{name}": b'{"goes_on": true}' for name in files}, cell)
+    assert order == ["rounds.jsonl", "model.safetensors", "checkpoint.safetensors", "result.json"]
+
+
+def test_a_cell_that_is_over_leaves_no_checkpoint_of_its_middle(tmp_path: Path) -> None:
+    store, cell = Store(tmp_path), "0123456789ab"
+    path = tmp_path / cell / "checkpoint.safetensors"
+    store.take({f"{cell}/{path.name}": b"after round 3", f"{cell}/error.txt": b"earlier"}, cell)
+    store.take({f"{cell}/result.json": b'{"goes_on": true}'}, cell)
+    assert path.read_bytes() == b"after round 3"
+    store.take({f"{cell}/result.json": b'{"goes_on": false}'}, cell)
+    assert [path.name for path in (tmp_path / cell).iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("other/result.json", "../result.json", "result.json", "manifest.json", "0123456789ab/../x"),
+        *("0123456789ab/notes.txt", "0123456789ab/leakage/round-1/../../../reconstruction.png"),
+        *("shared/mine.safetensors", "shared/../0123456789abcdef01234567.safetensors"),
+    ],
+)
+def test_a_worker_writes_into_its_cell_and_nowhere_else(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="is no file of"):
+        Store(tmp_path / "run").take({name: b"x"}, "0123456789ab")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
