@@ -189,7 +189,7 @@ def _line(result: RoundResult, seconds: float, primary: str) -> dict[str, Any]:
         "clients": list(result.clients),
         "byzantine_in_round": list(result.byzantine),
         "rejected": list(result.rejected),
-        "influence": [round(value, 6) for value in result.influence],
+        "influence": [round(value, _decimals(len(result.clients))) for value in result.influence],
         "dropped": list(result.dropped),
         f"client_{primary}": None if result.client_values is None else list(result.client_values),
         "cost": None if result.cost is None else asdict(result.cost),
@@ -199,6 +199,11 @@ def _line(result: RoundResult, seconds: float, primary: str) -> dict[str, Any]:
         **({"attack": reported(result.attack)} if result.attack else {}),
         "seconds": round(seconds, 4),
     }
+
+
+def _decimals(clients: int) -> int:
+    """Of an influence: one more for each tenth that a client has less of the whole, from a thousand clients on."""
+    return 6 + max(0, len(str(clients)) - 3)
 
 
 def _of_aggregation(result: RoundResult) -> dict[str, Any]:
