@@ -107,10 +107,13 @@ def run(
             raise InputError("ray and executor both say who runs the cells; expected one of the two")
         if actors_per_cell is None:
             executor = RayPool(ray, most=workers, **per_cell)  # type: ignore[arg-type]
-        elif gpus_per_cell is None and memory_per_cell is None:
-            executor = ShardedCells(actors_per_cell, ray, cpus=cpus_per_cell)
         else:
-            raise InputError("gpus_per_cell and memory_per_cell are for cells on one node; expected no actors_per_cell")
+            others: dict[str, object] = {"gpus_per_cell": gpus_per_cell, "memory_per_cell": memory_per_cell}
+            others |= {"memory_gib": memory_gib, "workers": workers, "record": record}
+            for name, value in others.items():
+                if value is not None:
+                    raise InputError(f"{name} is for cells of which each is on one node; expected no actors_per_cell")
+            executor = ShardedCells(actors_per_cell, ray, cpus=cpus_per_cell)
     elif actors_per_cell is not None or any(value is not None for value in per_cell.values()):
         raise InputError(f"{', '.join(per_cell)}, actors_per_cell are for Ray; expected ray as well, such as auto")
     if console is None:
