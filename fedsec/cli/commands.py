@@ -203,7 +203,12 @@ def run(
         check_scenario(loaded)
         datasets = look(loaded)
         show_plan(loaded, shared_space(loaded, datasets))
-        for note in datasets.notes:
+        notes = list(datasets.notes)
+        if actors_per_cell is not None:
+            from fedsec.runs.sharded.plan import notes_on_actors
+
+            notes += notes_on_actors(loaded.cells())
+        for note in notes:
             typer.echo(f"note: {note}")
         return
     if out.exists() and not out.is_dir():

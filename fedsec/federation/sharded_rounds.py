@@ -11,7 +11,7 @@ that is lost is replaced by a new one, which trains the same clients again, to t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,15 +22,26 @@ from torch import Tensor
 
 from fedsec.defense import Aggregator, Pipeline, PreAggregator
 from fedsec.defense.shards import ColumnShards, column_blocks
+from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.errors import FedsecError, InputError
+from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
+from fedsec.federation.forgery import Forgery
 from fedsec.federation.row_exchange import RowExchange
 from fedsec.federation.server_rules import Verdict
 
 if TYPE_CHECKING:
     from fedsec.federation.updates import Federation
 
-__all__ = ["LostRowsError", "RowsKept", "ShardWorkers", "ShardedRounds", "WorkOrder", "blocks_of_clients"]
+__all__ = [
+    "LostRowsError",
+    "RowsKept",
+    "ShardWorkers",
+    "ShardedRounds",
+    "WorkOrder",
+    "blocks_of_clients",
+    "why_not_spread",
+]
 
 MOST_LOSSES = 5
 """Times in one round that workers may be lost before the round is."""
@@ -229,19 +240,39 @@ def blocks_of_clients(count: int, at_once: int, workers: int) -> list[range]:
 
 def why_not_sharded(federation: "Federation") -> str:
     """What of a federation needs whole rows, or remembers rows, in words; empty if nothing does."""
-    algorithm = federation.algorithm
+    transforms = federation.client_defenses.transforms
+    memory = federation.algorithm_state.keys()
+    return why_not_spread(federation.algorithm, memory, transforms, federation.aggregator, federation.forgery)
+
+
+def why_not_spread(
+    algorithm: UpdateAlgorithm,
+    memory: Collection[str],
+    transforms: Sequence[UpdateTransform],
+    rule: Aggregator,
+    forgery: Forgery,
+) -> str:
+    """The same of a federation's parts.
+
+    Args:
+        algorithm: of the clients and the server.
+        memory: names of what it carries from round to round.
+        transforms: the clients' defenses.
+        rule: of the server.
+        forgery: of the attackers.
+    """
     name = type(algorithm).__name__
-    if algorithm.sends != ("update",) or federation.algorithm_state.keys() != {"parameters"}:
+    if algorithm.sends != ("update",) or {*memory} != {"parameters"}:
         return f"{name} remembers vectors of its clients; expected an algorithm that remembers the global model alone"
     if algorithm.momentum:
         return "worker_momentum remembers a vector of every client; expected none"
-    remembering = [type(part).__name__ for part in federation.client_defenses.transforms if part.error_feedback]
+    remembering = [type(part).__name__ for part in transforms if part.error_feedback]
     if remembering:
         return f"{remembering[0]} with error feedback remembers a vector of every client; expected no feedback"
-    whole = _whole_row_parts(federation.aggregator)
+    whole = _whole_row_parts(rule)
     if whole:
         return f"{whole} looks at whole rows, or remembers them; expected rules that any columns do for"
-    attack = federation.forgery.whole_rows
+    attack = forgery.whole_rows
     if attack:
         return f"{attack} looks at whole updates; expected an attack on data, or one that any columns do for"
     return ""

@@ -182,6 +182,15 @@ def test_a_dry_run_tells_what_is_shared() -> None:
     assert "shares all its training" in shown
 
 
+def test_a_dry_run_tells_what_actors_do_not_do() -> None:
+    cells = ("--set", "matrix.seed=[0]", "--set", "matrix.defense=[mean, {name: dnc, num_byzantine: 2}]")
+    result = invoke("run", str(QUICKSTART), "--dry-run", *cells, "--ray", "auto", "--actors-per-cell", "2", width=200)
+    assert result.exit_code == 0
+    said = re.search(r"note: actors_per_cell: (\d+) of (\d+) cells will fail: DnC looks at whole rows", result.stdout)
+    assert said is not None
+    assert 2 * int(said[1]) == int(said[2])
+
+
 def test_a_dry_run_finds_what_cannot_be_built() -> None:
     setting = "matrix.defense=[{name: trimmed_mean, trim_per_side: 0.5}]"
     result = invoke("run", str(QUICKSTART), "--dry-run", "--set", setting)

@@ -4,10 +4,11 @@ import torch
 
 from fedsec.errors import InputError
 from fedsec.federation.row_exchange import RowsElsewhere
-from fedsec.federation.sharded_rounds import ShardedRounds, ShardWorkers, why_not_sharded
+from fedsec.federation.sharded_rounds import ShardedRounds, ShardWorkers
 from fedsec.federation.updates import Federation
 from fedsec.runs.experiment import Experiment, build_experiment
 from fedsec.runs.sharded.local_workers import LocalWorkers
+from fedsec.runs.sharded.plan import why_not_in_parts
 from fedsec.runs.sharded.worker import ShardWorker
 from fedsec.runs.tasks import TaskSettings
 from fedsec.scenario import CellConfig
@@ -24,22 +25,18 @@ def sharded_experiment(config: CellConfig, settings: TaskSettings, *, alone: boo
     Raises:
         InputError: something of the cell needs whole rows; or nodes of the cluster lack something.
     """
+    problem = why_not_in_parts(config)
+    if settings.record is not None:
+        problem = "a recording holds whole rows; expected none"
+    if problem:
+        raise InputError(f"actors_per_cell: {problem}")
     threads = 1 if alone else settings.threads
     if alone:
         torch.set_num_threads(1)  # as cells that share their training do
     device = torch.device(settings.device)
     experiment = build_experiment(config, device=device, threads=threads, exchange=RowsElsewhere(0))
     federation = experiment.federation
-    if not isinstance(federation, Federation):
-        problem = f"{config.federation.algorithm} exchanges no updates; expected an algorithm of updates"
-    elif settings.record is not None:
-        problem = "a recording holds whole rows; expected none"
-    elif config.inversion is not None:
-        problem = "an inversion looks at whole rows; expected none"
-    else:
-        problem = why_not_sharded(federation)
-    if problem or not isinstance(federation, Federation):
-        raise InputError(f"actors_per_cell: {problem}")
+    assert isinstance(federation, Federation)
     content = config.model_dump(mode="json")
     workers: ShardWorkers
     if settings.ray is None:
