@@ -58,6 +58,16 @@ def test_numbers_arrays_ties_and_low_precision() -> None:
     assert isinstance(arrays[9]["a"], np.ndarray)
 
 
+class Asked(SignFlip):
+    """Says whom it was shown."""
+
+    knowledge = "omniscient"
+
+    def forge(self, view: AttackerView) -> Tensor:
+        view.report["honest"] = " ".join(map(str, view.clients))
+        return super().forge(view)
+
+
 def test_attacks_get_what_they_know() -> None:
     unknown: dict[str, Any] = {"reference": REFERENCE, "byzantine": 2}
     with pytest.raises(InputError, match="Auto tries the server's defense; expected defense"):
@@ -68,6 +78,8 @@ def test_attacks_get_what_they_know() -> None:
     last = Median()(StateLayout.of(REFERENCE).updates(CLIENTS))
     lazy, _ = forge_state_dicts(CLIENTS, FreeRider(std=0.0), last_aggregate=last, round=2, **unknown)
     torch.testing.assert_close(StateLayout.of(REFERENCE).updates(lazy)[0], last)
+    numbered = forge_state_dicts(dict(zip(range(20, 27), CLIENTS, strict=True)), Asked(), **unknown)
+    assert numbered.report["honest"] == "22 23 24 25 26"
     broken, _ = forge_state_dicts(CLIENTS, NaN(), reference=REFERENCE, byzantine=np.int64(2))  # type: ignore[arg-type]
     assert bool(broken[0]["0.weight"].isnan().any())
 

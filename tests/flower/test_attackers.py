@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from fedsec.attacks import ALIE, IPM, LabelFlip, MinMax, SignFlip
+from fedsec.attacks import ALIE, IPM, FreeRider, LabelFlip, MinMax, SignFlip
 from fedsec.defenses import Mean, Median
 from fedsec.errors import InputError
 from fedsec.flower import RobustStrategy
@@ -22,6 +22,18 @@ def test_attackers_see_the_honest_rows_and_their_own_are_replaced(flower: Any) -
     # The mean of 0.1, 0.2 and 0.3 is 0.2; two rows send -0.4.
     assert torch.allclose(moved, torch.full_like(moved, (0.6 - 0.8) / 5), atol=1e-6)
     assert strategy.verdicts[-1].byzantine == (11, 13)
+
+
+def test_attackers_remember_what_the_server_made_of_the_round_before(flower: Any) -> None:
+    state = flower.model(norm=False).state_dict()
+    rounds: list[Any] = []
+    strategy = RobustStrategy(
+        Median(), attack=FreeRider(std=0.0), byzantine_nodes=[13], observers=[rounds.append], weighting="equal"
+    )
+    model, _ = flower.play(strategy, state, MOVES)
+    flower.play(strategy, model, MOVES, number=2)
+    expected = model["0.bias"] + (model["0.bias"] - state["0.bias"])
+    assert torch.allclose(rounds[1].replies[13]["0.bias"], expected, atol=1e-6)
 
 
 def test_a_number_of_attackers_is_drawn_once(flower: Any) -> None:

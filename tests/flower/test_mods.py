@@ -172,6 +172,17 @@ def test_private_noise_is_as_large_as_it_is_said_to_be(flower: Any, node: Any) -
     assert float(node_update["weight"].std()) == pytest.approx(6.0, rel=0.05)
 
 
+def test_private_noise_is_another_one_in_every_round_and_nobody_can_draw_it_again(node: Any) -> None:
+    first, second = (node.update(node.send(dp_mod(1.0, 1.0, seed=0), 0.0, number=1))["0.weight"] for _ in range(2))
+    assert not torch.equal(first, second)
+    node.context.state.clear()
+    assert torch.equal(node.update(node.send(dp_mod(1.0, 1.0, seed=0), 0.0, number=1))["0.weight"], first)
+    node.context.state.clear()
+    secret = node.update(node.send(dp_mod(1.0, 1.0), 0.0, number=1))["0.weight"]
+    node.context.state.clear()
+    assert not torch.equal(node.update(node.send(dp_mod(1.0, 1.0), 0.0, number=1))["0.weight"], secret)
+
+
 def test_a_private_node_counts_what_it_has_spent_and_stops(node: Any) -> None:
     mod = dp_mod(clip_norm=1.0, target_epsilon=4.0, rounds=2, delta=1e-5)
     spent = []

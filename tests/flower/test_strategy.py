@@ -246,6 +246,33 @@ def test_a_server_step_is_fed_the_robust_aggregate_and_moves_parameters_alone(ma
     assert torch.equal(model["1.num_batches_tracked"], state["1.num_batches_tracked"])
 
 
+def test_server_steps_with_two_memories_go_on(flower: Any) -> None:
+    state = flower.model(norm=False).state_dict()
+    whole, second = (RobustStrategy(Median(), strategy=FedAdam(eta=0.1)) for _ in range(2))
+    model, _ = flower.play(whole, state, MOVES)
+    second.restore(whole.state())
+    expected, _ = flower.play(whole, model, MOVES, number=2)
+    resumed, _ = flower.play(second, model, MOVES, number=2)
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in expected.items())
+
+
+def test_metrics_of_another_form_and_negative_counts_are_nobodys(flower: Any) -> None:
+    state = flower.model(norm=False).state_dict()
+    strategy = RobustStrategy(Mean())
+    messages = flower.configured(strategy, state)
+    odd: dict[int, dict[str, Any]] = {7: {"curve": [1.0] * 5}, 11: {"num_examples": -1e9, "curve": [1.0, 2.0]}}
+    replies = [
+        flower.answer(messages[node], flower.shifted(state, 0.1), **{"curve": [1.0, 2.0], **odd.get(node, {})})
+        for node in NODES
+    ]
+    arrays, metrics = strategy.aggregate_train(1, replies)
+    assert arrays is not None
+    assert metrics is not None
+    assert metrics["curve"] == pytest.approx([1.0, 2.0])
+    assert list(strategy.verdicts[-1].rejected) == [11]
+    assert "does not say how many examples" in strategy.verdicts[-1].rejected[11]
+
+
 def test_metrics_are_averaged_over_nodes_that_are_believed(flower: Any) -> None:
     state = flower.model(norm=False).state_dict()
     strategy = RobustStrategy(MultiKrum(num_byzantine=1))
@@ -291,6 +318,11 @@ def test_private_rules_account_for_the_rounds_of_all_nodes(flower: Any) -> None:
     assert torch.equal(model["1.running_mean"], state["1.running_mean"])
     _, later = flower.play(strategy, state, MOVES, number=2)
     assert 0 < metrics["fedsec-epsilon"] < later["fedsec-epsilon"]
+    whole, resumed = strategy.state(), RobustStrategy(rule)
+    _, third = flower.play(strategy, state, MOVES, number=3)
+    resumed.restore(whole)
+    _, again = flower.play(resumed, state, MOVES, number=3)
+    assert again["fedsec-epsilon"] == third["fedsec-epsilon"] > later["fedsec-epsilon"]
     with pytest.raises(InputError, match="statistics='reference'"):
         RobustStrategy(rule, statistics="mean")
 
