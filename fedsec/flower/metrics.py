@@ -1,17 +1,35 @@
 """Averages of what nodes say of their training."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 
-from flwr.app import MetricRecord, RecordDict
+from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from fedsec.flower.claims import Claims
 from fedsec.flower.node_verdicts import NodeVerdicts
-from fedsec.flower.replies import Reply
+from fedsec.flower.replies import Reply, read_replies
 
-__all__ = ["averaged_metrics"]
+__all__ = ["averaged_metrics", "usable_evaluations"]
+
+
+def usable_evaluations(messages: Sequence[Message], key: str) -> tuple[list[Message], list[int]]:
+    """Replies to an evaluation that an average can be taken of, errors among them, and the nodes of all others.
+
+    Flower's strategies give up the run where the metrics of one reply have other names than the rest, or no weight.
+
+    Args:
+        messages: as the grid gave them.
+        key: the metric that says how many examples a node has.
+    """
+    replies, _ = read_replies(messages, key)
+    counted = [reply for reply in replies if reply.num_examples and reply.metrics and _finite(reply.metrics)]
+    forms = {reply.node: (*reply.message.content.metric_records, _shape(reply.metrics or {})) for reply in counted}
+    usual = Counter(forms.values()).most_common(1)[0][0] if forms else None
+    usable = [reply for reply in counted if forms[reply.node] == usual]
+    left_out = sorted({reply.node for reply in replies} - {reply.node for reply in usable})
+    return [*(reply.message for reply in usable), *(one for one in messages if one.has_error())], left_out
 
 
 def averaged_metrics(strategy: FedAvg, replies: Sequence[Reply], claims: Claims, verdict: NodeVerdicts) -> MetricRecord:
@@ -44,7 +62,7 @@ def averaged_metrics(strategy: FedAvg, replies: Sequence[Reply], claims: Claims,
     return MetricRecord(dict(strategy.train_metrics_aggr_fn(contents, key)))
 
 
-def _shape(metrics: MetricRecord) -> frozenset[tuple[str, int]]:
+def _shape(metrics: Mapping[str, object]) -> frozenset[tuple[str, int]]:
     """Names of the metrics, and of lists their length."""
     return frozenset((name, len(value) if isinstance(value, list) else -1) for name, value in metrics.items())
 

@@ -19,7 +19,7 @@ from fedsec.federation.broken_conditions import BrokenCondition
 from fedsec.flower.arrays import record_of, state_of
 from fedsec.flower.attackers import Attackers
 from fedsec.flower.claims import Claims, Weighting
-from fedsec.flower.metrics import averaged_metrics
+from fedsec.flower.metrics import averaged_metrics, usable_evaluations
 from fedsec.flower.node_verdicts import NodeVerdicts, Report
 from fedsec.flower.received import Observer
 from fedsec.flower.replies import read_replies
@@ -168,8 +168,16 @@ class RobustStrategy(Strategy):
         return self.strategy.configure_evaluate(server_round, arrays, config, grid)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """As the wrapped strategy says: Byzantine nodes can make an average of metrics whatever they like."""
-        return self.strategy.aggregate_evaluate(server_round, replies)
+        """As the wrapped strategy says, of replies that can be averaged; the log names the nodes of all others.
+
+        Byzantine nodes can make an average of metrics whatever they like.
+        """
+        usable, left_out = usable_evaluations(list(replies), self.strategy.weighted_by_key)
+        if left_out:
+            log(
+                WARNING, "fedsec, evaluation: no use could be made of what came from: %s", ", ".join(map(str, left_out))
+            )
+        return self.strategy.aggregate_evaluate(server_round, usable)
 
     def summary(self) -> None:
         """Log what the strategy is made of."""

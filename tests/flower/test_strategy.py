@@ -256,6 +256,31 @@ def test_server_steps_with_two_memories_go_on(flower: Any) -> None:
     assert all(torch.equal(resumed[name], tensor) for name, tensor in expected.items())
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"metrics": MetricRecord({"num-examples": 10, "other": 0.5})},
+        {"metrics": MetricRecord({"accuracy": 0.0})},
+        {"metrics": MetricRecord({"num-examples": -10, "accuracy": 0.0})},
+        {"metrics": MetricRecord({"num-examples": 10, "accuracy": float("nan")})},
+        {"elsewhere": MetricRecord({"num-examples": 10, "accuracy": 0.0})},
+        {},
+    ],
+    ids=str,
+)
+def test_one_node_that_answers_an_evaluation_with_anything_loses_its_own_say(odd: Any, flower: Any) -> None:
+    state = flower.model().state_dict()
+    strategy = RobustStrategy(Median())
+    messages = flower.configured(strategy, state)
+    honest = {"metrics": MetricRecord({"num-examples": 10, "accuracy": 0.75})}
+    replies = [Message(RecordDict(odd if node == LIAR else honest), reply_to=messages[node]) for node in NODES]
+    for order in (replies, replies[::-1]):
+        metrics = strategy.aggregate_evaluate(1, order)
+        assert metrics is not None
+        assert metrics["accuracy"] == pytest.approx(0.75)
+    assert not strategy.aggregate_evaluate(1, [flower.failure(messages[LIAR], "out of memory")])
+
+
 def test_metrics_of_another_form_and_negative_counts_are_nobodys(flower: Any) -> None:
     state = flower.model(norm=False).state_dict()
     strategy = RobustStrategy(Mean())
