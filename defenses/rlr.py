@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.defense import Cohort, CoordinateRule, Scratch, weighted_sum
-from fedsec.errors import AggregationError, InputError
+from fedsec.errors import AggregationError, InputError, count_of
 
 
 class RLR(CoordinateRule):
@@ -52,8 +52,8 @@ class RLR(CoordinateRule):
         voters = len(_voters(cohort))
         if voters < self.threshold:
             raise AggregationError(
-                f"RLR: {voters} clients have weight, too few for a threshold of {self.threshold}: every step would be "
-                "flipped"
+                f"RLR: {count_of(voters, 'client')} with weight, too few for a threshold of {self.threshold}: every "
+                "step would be flipped"
             )
         return cohort
 

@@ -21,6 +21,16 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
+def count_of(number: int, noun: str) -> str:
+    """A number and what it counts, in the singular where it is 1: `1 cell`, `12 cells`.
+
+    Args:
+        number: how many.
+        noun: whose plural ends in an s.
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _steers(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedsec.errors import DataError, printable
+from fedsec.errors import DataError, count_of, printable
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,8 @@ def test_what_steers_a_terminal_is_escaped(text: str, shown: str) -> None:
 def test_errors_keep_their_lines_and_nothing_else() -> None:
     error = DataError("image \x1b]0;owned\x07.png:\n\tunreadable \udcff")
     assert str(error) == "image \\x1b]0;owned\\x07.png:\n\tunreadable \\xff"
+
+
+def test_one_is_counted_in_the_singular() -> None:
+    counts = [count_of(number, "more cell") for number in (0, 1, 2, 12345)]
+    assert counts == ["0 more cells", "1 more cell", "2 more cells", "12,345 more cells"]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fedsec.errors import InputError
+from fedsec.errors import InputError, count_of
 from fedsec.plugins import registry
 from fedsec.plugins.registry import Entry
 
@@ -202,7 +202,7 @@ def show_plan(scenario: "Scenario", space: int | None = None) -> None:
         adds = f"{rounded(work_plan.gradients(index))} gradients"
         if work_plan.shared[index]:
             new = work_plan.trainings[index]
-            adds = f"trains {new} clients, {adds}" if new else "shares all its training"
+            adds = f"trains {count_of(new, 'client')}, {adds}" if new else "shares all its training"
         does = f"{_threat(cell.config)}; {what}; {adds}"
         if why := work_plan.refused.get(cell.id):
             does = f"n/a: {why}"
@@ -241,7 +241,7 @@ def _threat(config: "CellConfig") -> str:
     if target is None:
         return byzantine
     rounds = f"round{'s' if len(target.rounds) > 1 else ''} {', '.join(map(str, target.rounds))}"
-    images = f"{target.images} images of " if target.images else ""
+    images = f"{count_of(target.images, 'image')} of " if target.images else ""
     beside = f"{byzantine}, " if config.attack.name != "none" else ""
     return f"{beside}inverts {images}client {target.client} in {rounds}"
 

@@ -31,7 +31,7 @@ from fedsec.engine.resident_data import ResidentData
 from fedsec.engine.stacked import CohortWorker
 from fedsec.engine.threads import spread
 from fedsec.engine.trial import Trial
-from fedsec.errors import InputError
+from fedsec.errors import InputError, count_of
 from fedsec.privacy.private_training import GradSampleMode, PrivateTraining
 from fedsec.randomness import preserved, seeded
 from fedsec.tasks import Classification, Task
@@ -195,7 +195,7 @@ class CohortTrainer:
             part = worker.train(fresh.rows(places), chosen, local, teacher, correction.rows(places))
             result.updates[rows], result.statistics[rows] = part.updates, part.statistics
 
-        self._say("vectorized", f"{size} clients at once")
+        self._say("vectorized", f"{count_of(size, 'client')} at once")
         chunks = [range(len(plans))[i : i + size] for i in range(0, len(plans), size)]
         self._parallel(self._cohorts, together, chunks)
         return result

@@ -13,7 +13,7 @@ from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.batch_norm import NormStatistics
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.engine.trainer import CohortTrainer
-from fedsec.errors import InputError
+from fedsec.errors import InputError, count_of
 from fedsec.federation import guards
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, UpdateAlgorithm
 from fedsec.federation.broken_conditions import BrokenCondition
@@ -223,7 +223,7 @@ class Federation(GlobalModelLoop):
         """
         if self.over:
             why = "its model is no longer finite" if self.diverged else "the privacy budget ends this run"
-            raise InputError(f"{why} after {self.round} rounds; `over` says so")
+            raise InputError(f"{why} after {count_of(self.round, 'round')}; `over` says so")
         number = self.round + 1
         sampled = self.sample(number)
         heard = self.algorithm.heard(sampled, number, self.streams)

@@ -36,9 +36,10 @@ def show(console: Console, outcome: Replay) -> None:
     over = f"round {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} rounds, {numbers[0]} to {numbers[-1]}"
     cohort = fmean(len(one.clients) for one in outcome.rounds)
     of_all = "" if manifest.num_clients is None else f" of {manifest.num_clients:,}"
+    clients = "client" if cohort == 1 and not of_all else "clients"
     say(
         console,
-        f"{outcome.recording.folder}: {over}; {cohort:,.4g}{of_all} clients a round sent "
+        f"{outcome.recording.folder}: {over}; {cohort:,.4g}{of_all} {clients} a round sent "
         f"{outcome.recording.num_parameters:,} parameters as {manifest.holds}",
     )
     if cell := outcome.recording.about.get("cell"):

@@ -35,6 +35,7 @@ class Difference:
         mean: of the differences over equal seeds.
         half_width: of their 95% interval; None for fewer than three seeds.
         seeds: how many both have.
+        all_seeds: how many either was to have.
         sign: 1 where it is larger than the baseline as far as seeds tell, -1 where smaller, 0 where they do not.
     """
 
@@ -44,6 +45,7 @@ class Difference:
     mean: float
     half_width: float | None
     seeds: int
+    all_seeds: int
     sign: int
 
     def as_json(self, metric: str) -> dict[str, Any]:
@@ -78,14 +80,25 @@ def paired_differences(records: Sequence[Record], metric: str | None = None) -> 
     for setting, by_defense in groups.items():
         if baseline not in by_defense:
             continue
-        base = by_defense[baseline].by_seed
+        base, most = by_defense[baseline].by_seed, len(by_defense[baseline].records)
         for name, group in by_defense.items():
             paired = differences(group.by_seed, base)
             if name == baseline or len(paired) < 2:
                 continue
             width = half_width(paired) if len(paired) >= _FEWEST else None
             sign = direction(group.by_seed, base)
-            compared.append(Difference(dict(setting), name, baseline, fmean(paired), width, len(paired), sign))
+            compared.append(
+                Difference(
+                    dict(setting),
+                    name,
+                    baseline,
+                    fmean(paired),
+                    width,
+                    len(paired),
+                    max(most, len(group.records)),
+                    sign,
+                )
+            )
     return compared
 
 
@@ -117,10 +130,16 @@ def paired_table(records: Sequence[Record], *, width: int | None = None, full: b
         f"mean difference{unit} over equal seeds",
         *(["after +- half the width of its 95% interval (Student's)"] if intervals else []),
         *(["~: not told apart"] if any(one.sign == 0 for one in compared) else []),
+        *(["k seeds: on which the difference rests, where some have no pair"] if _partial(compared) else []),
         *others,
     ]
     title = f"{metric.name} against {compared[0].baseline}, paired over seeds"
     return layout.draw(title, Text("; ".join(legend), style="dim"), width)
+
+
+def _partial(compared: Sequence[Difference]) -> bool:
+    """Whether differences rest on fewer seeds than others, or than there are."""
+    return any(one.seeds < one.all_seeds for one in compared)
 
 
 def _baseline(summary: Summary) -> str:
@@ -129,10 +148,14 @@ def _baseline(summary: Summary) -> str:
 
 
 def _readings(compared: Sequence[Difference], metric: Metric) -> list[Reading]:
+    missing = _partial(compared)
     means = [f"{'' if one.sign else '~'}{metric.write(one.mean, '+')}" for one in compared]
     widths = ["" if one.half_width is None else f"+-{metric.write(one.half_width)}" for one in compared]
     mean, width = max(map(len, means)), max(map(len, widths))
     return [
-        Reading(f"{value:>{mean}}" + (f" {interval:<{width}}" if width else ""))
-        for value, interval in zip(means, widths, strict=True)
+        Reading(
+            f"{value:>{mean}}" + (f" {interval:<{width}}" if width else ""),
+            note=f"{one.seeds} seeds" if missing else "",
+        )
+        for one, value, interval in zip(compared, means, widths, strict=True)
     ]

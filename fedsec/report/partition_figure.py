@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedsec.errors import count_of
 from fedsec.files import read_json
 from fedsec.report.figures import plain, save
 from fedsec.report.summary import Record
@@ -166,10 +167,12 @@ def _title(partition: Mapping[str, Any], width: int, *, circles: bool = True) ->
     sizes = counts.sum(axis=1)
     seed = f", seed {partition['seed']}" if "seed" in partition else ""
     alike = sizes.min() == sizes.max()
-    range_of_sizes = f"{sizes.min():,} examples each" if alike else f"{sizes.min():,} to {sizes.max():,} examples"
-    facts = f"{len(counts):,} clients with {range_of_sizes}{seed}"
+    range_of_sizes = (
+        f"{count_of(int(sizes.min()), 'example')} each" if alike else f"{sizes.min():,} to {sizes.max():,} examples"
+    )
+    facts = f"{count_of(len(counts), 'client')} with {range_of_sizes}{seed}"
     parts = [f"{name} ({given})" if given else str(name), facts]
-    parts += [f"largest circle: {counts.max():,} examples"] if circles else []
+    parts += [f"largest circle: {count_of(int(counts.max()), 'example')}"] if circles else []
     if circles and len(facts) + len(parts[2]) + 2 <= width:
         parts[1:] = [f"{facts}; {parts[2]}"]
     return plain("\n".join(line for part in parts for line in textwrap.wrap(part, width)))

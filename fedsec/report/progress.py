@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import TaskID
 
+from fedsec.errors import count_of
 from fedsec.metrics.metric import described
 from fedsec.report.console import QUIET_SECONDS, bars, say
 from fedsec.report.summary import Record, describe, primary, value_of
@@ -139,7 +140,7 @@ class RunProgress:
             name = primary([record]).name
             measured = _reading({name: value_of(record, name)})
             text = f"{running.name}: {measured or 'done'} in {duration(record.get('seconds') or 0.0)}"
-        self._say(f"{text} ({number} of {self._cells} cells{self._left()})")
+        self._say(f"{text} ({number} of {count_of(self._cells, 'cell')}{self._left()})")
 
     def shared(self, done: int, total: int) -> None:
         """Local training that several cells share: how many clients of all have been trained."""
@@ -154,7 +155,7 @@ class RunProgress:
                 self._begun = now
             self._show()
         if due and total:
-            self._say(f"local training shared by cells: {done} of {total} clients")
+            self._say(f"local training shared by cells: {done} of {count_of(total, 'client')}")
 
     def _say(self, text: str) -> None:
         if self._bars is None:
@@ -179,7 +180,7 @@ class RunProgress:
         if self._bars is None:
             return
         done, total = sum(self._rounds_done.values()), max(self._rounds_total, 1)
-        finished = f"{len(self._finished)} of {self._cells} cells"
+        finished = f"{len(self._finished)} of {count_of(self._cells, 'cell')}"
         finished += f", {self._failed} failed" if self._failed else ""
         room = max(1, self._console.height - 4)
         more = f", {len(self._running) - room} more at work" if len(self._running) > room else ""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from fedsec.errors import count_of
 from fedsec.metrics.metric import Metric
 from fedsec.report.missing_values import lpips_advice, rounds_of_interest, without_weights
 from fedsec.report.summary import Group, Record, describe, primary, summarize, value_of
@@ -42,9 +43,14 @@ def _divergences(done: Sequence[Record]) -> list[str]:
     rest = f" and {len(diverged) - _MOST_NAMED} more" if len(diverged) > _MOST_NAMED else ""
     metric = primary(done).name
     valued = any(value_of(record, metric) is not None for record, _ in diverged)
-    count = "count as always giving the same answer" if valued else f"have no {metric}"
+    one = len(diverged) == 1
+    if valued:
+        ends = "which ends there and counts" if one else "which end there and count"
+        ends += " as always giving the same answer"
+    else:
+        ends = f"which {'ends' if one else 'end'} there and {'has' if one else 'have'} no {metric}"
     return [
-        f"note: the model was no longer finite in {len(diverged)} of {len(done)} cells, which end there and {count}: "
+        f"note: the model was no longer finite in {len(diverged)} of {count_of(len(done), 'cell')}, {ends}: "
         f"{'; '.join(named)}{rest}"
     ]
 
@@ -100,7 +106,7 @@ def _attacks(done: Sequence[Record]) -> list[str]:
     for record in done:
         said: Mapping[str, int] = (record.get("attack_report") or {}).get("remark") or {}
         for remark, rounds in said.items():
-            cells.setdefault(remark, []).append(f"{describe(record['cell'])} ({rounds} rounds)")
+            cells.setdefault(remark, []).append(f"{describe(record['cell'])} ({count_of(rounds, 'round')})")
     notes = []
     for remark, places in cells.items():
         rest = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
@@ -124,10 +130,10 @@ def _broken_conditions(done: Sequence[Record]) -> list[str]:
             if rounds := value_of(record, metric):
                 federation = (record.get("config") or {}).get("federation") or {}
                 said = what.format(handled=handled.get(str(federation.get("broken_condition")), "left out or relaxed"))
-                cells.setdefault(said, []).append(f"{describe(record['cell'])} ({rounds:.0f} rounds)")
+                cells.setdefault(said, []).append(f"{describe(record['cell'])} ({count_of(round(rounds), 'round')})")
         for said, places in cells.items():
             rest = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
-            notes.append(f"note: {said} {len(places)} cells: {'; '.join(places[:_MOST_NAMED])}{rest}")
+            notes.append(f"note: {said} {count_of(len(places), 'cell')}: {'; '.join(places[:_MOST_NAMED])}{rest}")
     return notes
 
 
@@ -138,8 +144,8 @@ def _unmeasured(done: Sequence[Record]) -> list[str]:
     fewer = [record for asked, record in watched if (value_of(record, "rounds_reconstructed") or 0) < asked]
     if fewer:
         notes.append(
-            f"note: in {len(fewer)} of {len(watched)} cells not all rounds of interest were reconstructed (the client "
-            "took no part, sent nothing that could be inverted, or training was over before); their leakage is the "
-            "mean over the others, which rounds.jsonl has one by one"
+            f"note: in {len(fewer)} of {count_of(len(watched), 'cell')} not all rounds of interest were reconstructed "
+            "(the client took no part, sent nothing that could be inverted, or training was over before); their "
+            "leakage is the mean over the others, which rounds.jsonl has one by one"
         )
     return notes

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from fedsec.errors import count_of
 from fedsec.report import run_report as report
 from fedsec.report.console import say
 from fedsec.report.summary import describe
@@ -122,8 +123,8 @@ class Closing:
         for record in done:
             if rounds := record["metrics"]["rounds_with_byzantine_majority"]:
                 self._say(
-                    f"note: {_where(record)}: at least half of the sampled clients were Byzantine in {rounds} rounds, "
-                    "more than any rule withstands"
+                    f"note: {_where(record)}: at least half of the sampled clients were Byzantine in "
+                    f"{count_of(rounds, 'round')}, more than any rule withstands"
                 )
 
     def _judge(self, records: Sequence[dict[str, Any]]) -> list[str]:
@@ -155,7 +156,8 @@ class Closing:
         rounds = {record["id"]: self.store.cell(record["id"]).last_round() for record in pending}
         begun = sum(map(bool, rounds.values()))
         self._say(
-            f"interrupted: {done} of {len(records)} cells are finished, {begun} more are kept as far as they came; "
+            f"interrupted: {done} of {count_of(len(records), 'cell')} {'is' if done == 1 else 'are'} finished, {begun} "
+            f"more {'is kept as far as it' if begun == 1 else 'are kept as far as they'} came; "
             "run the same command again to continue"
         )
         for record in pending:

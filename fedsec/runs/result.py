@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedsec.errors import InputError
+from fedsec.errors import InputError, count_of
 from fedsec.metrics.metric import described
 
 _MOST_ROWS = 30
@@ -31,7 +31,7 @@ class RunResult:
     def __repr__(self) -> str:
         """A table of the cells, short enough to be read."""
         done = sum(record["status"] == "done" for record in self.records)
-        lines = [f"RunResult({self.root}: {done} of {len(self.records)} cells done)"]
+        lines = [f"RunResult({self.root}: {done} of {count_of(len(self.records), 'cell')} done)"]
         for record in self.records[:_MOST_ROWS]:
             name = ", ".join(f"{axis}={value}" for axis, value in record["cell"].items()) or "the only cell"
             lines.append(f"  {name}: {self._outcome(record)}")

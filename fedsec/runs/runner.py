@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from fedsec.errors import InputError
+from fedsec.errors import InputError, count_of
 from fedsec.report.console import say
 from fedsec.report.progress import RunProgress
 from fedsec.report.summary import describe
@@ -253,11 +253,13 @@ class _Run:
             elif record is not None:
                 self.records[cell.id] = {**record, "cell": cell.axes}
         if self.records:
-            self._say(f"{len(self.records)} of {len(cells)} cells are already finished in {self.store.root}")
+            number, place = len(self.records), self.store.root
+            finished = f"{'is' if number == 1 else 'are'} already finished in {place}"
+            self._say(f"{number} of {count_of(len(cells), 'cell')} {finished}")
         for why, concerned in list(outdated.items())[:_MOST_NAMED]:
             self._say(f"kept as they are: {_whose(concerned)}: {why}")
         if rest := list(outdated.values())[_MOST_NAMED:]:
-            self._say(f"kept as they are: {sum(map(len, rest))} more cells, for reasons like these")
+            self._say(f"kept as they are: {count_of(sum(map(len, rest)), 'more cell')}, for reasons like these")
         for why, concerned in reasons.items():
             hint = "; --keep takes them as they are" if why.startswith("other") else ""
             self._say(f"run again: {_whose(concerned)}: {why}{hint}")

@@ -49,7 +49,7 @@ def test_thresholds_out_of_range() -> None:
     with pytest.raises(InputError, match="no 3 signs reach a threshold of 4"):
         RLR(4)(torch.zeros(3, 2))
     assert RLR(2)(torch.ones(4, 1), [1, 1, 0, 0]).tolist() == [1]
-    with pytest.raises(AggregationError, match="RLR: 2 clients have weight, too few for a threshold of 3"):
+    with pytest.raises(AggregationError, match="RLR: 2 clients with weight, too few for a threshold of 3"):
         RLR(3)(torch.ones(4, 1), [1, 1, 0, 0])
     broken = torch.ones(5, 2)
     broken[:2] = torch.nan

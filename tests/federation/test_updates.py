@@ -251,7 +251,7 @@ def test_a_round_of_which_nothing_is_finite_is_the_last_one() -> None:
     assert fed.diverged
     assert fed.over
     assert bool(fed.parameters.isnan().all())
-    with pytest.raises(InputError, match="its model is no longer finite after 1 rounds"):
+    with pytest.raises(InputError, match="its model is no longer finite after 1 round;"):
         fed.play()
 
 

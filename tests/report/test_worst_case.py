@@ -217,6 +217,17 @@ def test_seeds_that_do_not_pair_tell_nothing() -> None:
     assert "~+0.0" in printed(paired_table(two, width=100))
 
 
+def test_a_difference_says_on_how_many_seeds_it_rests_where_some_have_no_pair() -> None:
+    records = [record(name, "none", seed, 0.5) for name in ("mean", "median", "krum") for seed in range(4)]
+    assert "seeds:" not in printed(paired_table(records))
+    records[5] = record("median", "none", 1, None)
+    lines = printed(paired_table(records)).splitlines()
+    places = {name: next(i for i, line in enumerate(lines) if line.startswith(name)) for name in ("median", "krum")}
+    assert "3 seeds" in lines[places["median"] + 1]
+    assert "4 seeds" in lines[places["krum"] + 1]
+    assert "k seeds: on which the difference rests, where some have no pair" in " ".join(" ".join(lines).split())
+
+
 def test_long_tables_are_cut_after_their_largest_differences(tmp_path: Path) -> None:
     names = ["mean", *map(str, range(MOST_ROWS + 2))]
     records = [record(name, "none", seed, 0.5) for name in names for seed in (0, 1)]

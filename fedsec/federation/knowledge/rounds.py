@@ -16,7 +16,7 @@ from fedsec.defense.knowledge import KnowledgeDefense, compose
 from fedsec.engine.messages import LocalResult
 from fedsec.engine.precision import Compute
 from fedsec.engine.trainer import CohortTrainer
-from fedsec.errors import DivergenceError, InputError
+from fedsec.errors import DivergenceError, InputError, count_of
 from fedsec.federation import guards
 from fedsec.federation.evaluator import Evaluator
 from fedsec.federation.knowledge.clients import KnowledgeClients
@@ -125,7 +125,9 @@ class KnowledgeFederation(RoundLoop):
             InputError: the server's network is no longer finite.
         """
         if self.over:
-            raise InputError(f"the server's network is no longer finite after {self.round} rounds; `over` says so")
+            raise InputError(
+                f"the server's network is no longer finite after {count_of(self.round, 'round')}; `over` says so"
+            )
         number = self.round + 1
         clients = self.sample(number)
         known = fmean(self.clients.num_known(client) for client in clients)

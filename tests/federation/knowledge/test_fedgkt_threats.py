@@ -348,7 +348,7 @@ def test_a_server_that_diverges_ends_the_run_with_figures() -> None:
     first_class = (run.evaluator.targets == 0).double().mean().item()
     assert result.metrics["accuracy"] == first_class
     assert result.client_values == (first_class,) * len(result.clients)
-    with pytest.raises(InputError, match="no longer finite after 1 rounds"):
+    with pytest.raises(InputError, match="no longer finite after 1 round;"):
         run.play()
 
 
