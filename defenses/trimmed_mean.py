@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedsec.defense import Cohort, CoordinateRule, Scratch, compiled_middle_mean, middle_mean, middle_share
 from fedsec.defense.ranks import weighted_trimmed_mean, weighted_trimmed_share
-from fedsec.errors import AggregationError, InputError
+from fedsec.errors import AggregationError, InputError, count_of
 
 
 class TrimmedMean(CoordinateRule):
@@ -80,7 +80,7 @@ class TrimmedMean(CoordinateRule):
             number = floor((self.trim_per_side or 0) * num_clients + 1e-9)
         if 2 * number >= num_clients:
             raise InputError(
-                f"TrimmedMean trims {number} clients at each end, which leaves none of {num_clients}; "
+                f"TrimmedMean trims {count_of(number, 'client')} at each end, which leaves none of {num_clients}; "
                 f"at most {(num_clients - 1) // 2} can be trimmed"
             )
         return number

@@ -236,7 +236,7 @@ def test_a_sample_too_small_for_the_rule_names_the_round_and_the_clients() -> No
     rule = TrimmedMean(num_trimmed_per_side=1)
     pixels, labels = [[255]] * 4, [[0]] * 4
     fed = federation(pixels, labels, FedAvg(local=ONE_STEP), rule, rounds=40, clients_per_round=3, sampling="poisson")
-    with pytest.raises(InputError, match=r"round \d+, clients \[\d(, \d)?\]: TrimmedMean trims 1 clients"):
+    with pytest.raises(InputError, match=r"round \d+, clients \[\d(, \d)?\]: TrimmedMean trims 1 client at"):
         list(fed.run())
 
 

@@ -32,7 +32,7 @@ def interrupted(tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> R
         patch.setattr(CellFiles, "save_checkpoint", save_and_stop)
         result: RunResult = tiny.run(tmp_path, *tiny.one, console=(console := recorder()))
     assert result.interrupted
-    assert "0 of 1 cells are finished, 1 more are kept" in console.export_text()
+    assert "0 of 1 cell are finished, 1 more is kept" in console.export_text()
     return result
 
 

@@ -109,7 +109,7 @@ def test_finished_cells_that_are_not_recorded_run_again(tmp_path: Path) -> None:
     before = (seen / "manifest.json").read_bytes()
     with (tmp_path / "said").open("w") as said:
         run(tmp_path, console=Console(file=said, width=200))
-    assert "1 of 1 cells are already finished" in (tmp_path / "said").read_text()
+    assert "1 of 1 cell is already finished" in (tmp_path / "said").read_text()
     assert (seen / "manifest.json").read_bytes() == before
 
 

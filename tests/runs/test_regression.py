@@ -139,7 +139,7 @@ def test_a_model_that_diverges_has_no_error(tmp_path: Path, capsys: pytest.Captu
     metrics = result.records[0]["metrics"]
     assert metrics["mean_squared_error"] is None
     assert metrics["mean_squared_error_max_last5"] is None
-    assert "1 of 1 cells, which end there and have no mean_squared_error" in capsys.readouterr().out
+    assert "1 of 1 cell, which ends there and has no mean_squared_error" in capsys.readouterr().out
 
 
 def test_invert_refuses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
