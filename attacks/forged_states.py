@@ -73,9 +73,14 @@ def forge_state_dicts(
         InputError: malformed state dicts, clients that are not there, an attack on data or one that trains.
     """
     name = type(attack).__name__
+    if isinstance(attack, type):
+        given = attack.__name__
+        raise InputError(f"forge_state_dicts: {given} is a class; expected an object of it, {given}(...)")
     if not isinstance(attack, UpdatePoisoning):
-        hint = "; call its poison(...) on a client's data before it trains" if isinstance(attack, DataPoisoning) else ""
-        raise InputError(f"forge_state_dicts: expected an attack on updates, not {name}{hint}")
+        poisons = isinstance(attack, DataPoisoning)
+        hint = "; call its poison(...) on a client's data before it trains" if poisons else ""
+        example = "," if poisons else ", such as SignFlip(),"
+        raise InputError(f"forge_state_dicts: expected an attack on updates{example} not {name}{hint}")
     if attack.trains:
         raise InputError(f"forge_state_dicts: {name} trains on the attackers' machines; expected an AttackerView there")
     clients, states = _clients(state_dicts)

@@ -100,6 +100,8 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         what = "is no recording: it has no manifest.json" if folder.is_dir() else "there is no such folder"
         raise InputError(f"{folder}: {what}; expected a folder that fedsec.record wrote") from None
+    except NotADirectoryError:
+        raise InputError(f"{folder}: is a file; expected the folder that fedsec.record wrote") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error}); the recording's list of rounds is lost") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:

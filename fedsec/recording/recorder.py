@@ -182,7 +182,7 @@ class Recorder:
         messages = self._messages(where, received, clients)
         ids = tuple(messages)
         given = None if sent is None else named_tensors(f"{where}, sent", sent, self._names)
-        manifest = self._manifest or self._begun(where, given, next(iter(messages.values())), are_flat(received))
+        manifest = self._manifest or self._begun(where, given, messages, are_flat(received))
         if sent is None and manifest.sent:
             raise InputError(f"{where}: expected what the server sent, as in the rounds before")
         if manifest.holds == "gradients" and not (local or {}).get("lr", manifest.local.get("lr")):
@@ -330,8 +330,11 @@ class Recorder:
             for client, message in by_client.items()
         }
 
-    def _begun(self, where: str, sent: dict[str, Tensor] | None, message: dict[str, Tensor], flat: bool) -> Manifest:
+    def _begun(
+        self, where: str, sent: dict[str, Tensor] | None, messages: Mapping[ClientId, dict[str, Tensor]], flat: bool
+    ) -> Manifest:
         """The manifest of a recording that begins with these messages."""
+        client, message = next(iter(messages.items()))
         holds: Holds = self._holds or ("updates" if flat else "states")
         if holds == "states" and sent is None:
             raise InputError(f"{where}: clients send states; expected what the server sent them, too, to tell updates")
@@ -342,6 +345,10 @@ class Recorder:
             if name not in exchanged:
                 raise InputError(f"{where}: clients send {name!r}, which the server does not send")
         whole = self._reference or sent or message
+        for name, entry in exchanged.items():
+            if name in whole and entry.shape != whole[name].shape:
+                got, expected = tuple(entry.shape), tuple(whole[name].shape)
+                raise InputError(f"{client_name(where, client)}: {name!r} has shape {got}; expected {expected}")
         layout = StateLayout.of(whole, buffers=self._buffers, model=self._model)
         parameters = tuple(name for name in layout.shapes if name in exchanged)
         if not parameters:

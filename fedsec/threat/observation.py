@@ -79,8 +79,7 @@ class Observation:
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "remarks", tuple(remarks))
         object.__setattr__(self, "update", checked_update(model, self.update))
-        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
-            raise InputError(f"Observation: input_shape must be (channels, height, width), got {self.input_shape}")
+        _check_shape(self.input_shape)
         if self.batch_size < 1 or self.num_classes < 2:
             raise InputError(
                 f"Observation: batch_size must be at least 1 and num_classes at least 2, got {self.batch_size} and "
@@ -249,6 +248,12 @@ class Observation:
         Raises:
             InputError: the parts do not go together, or the two states do not differ.
         """
+        if not (local is None or isinstance(local, LocalSteps)):
+            raise InputError(
+                f"Observation: local must be LocalSteps(lr=..., steps=...) or None, not {type(local).__name__}"
+            )
+        shape = tuple(map(int, input_shape))
+        _check_shape(shape)
         pair = StatePair.of(model, before, after)
         remarks, steps = list(pair.remarks), pair.counted_steps
         counted = f"normalization layers counted {steps} batches"
@@ -264,7 +269,6 @@ class Observation:
                 remarks.append(counted)
         elif steps not in (None, local.steps):
             remarks.append(f"{counted}, and the client is said to take {local.steps}")
-        shape = tuple(map(int, input_shape))
         if pair.buffers_after and known.get("statistics") is None and (local is not None or steps is not None):
             known["statistics"] = sent_statistics(
                 pair.model,
@@ -337,3 +341,8 @@ class Observation:
         for name, value in {"update": update, "distortion": distortion, **changed}.items():
             object.__setattr__(same, name, value)
         return same
+
+
+def _check_shape(shape: Sequence[int]) -> None:
+    if len(shape) != 3 or min(shape) < 1:
+        raise InputError(f"Observation: input_shape must be (channels, height, width), got {tuple(shape)}")

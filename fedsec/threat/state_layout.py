@@ -327,7 +327,8 @@ class StateLayout:
         for name, view in _views(out, shapes).items():
             tensor = as_entry(who, name, state[name])
             if tensor is None or not tensor.is_floating_point() or tensor.is_quantized:
-                kind = type(state[name]).__name__ if tensor is None else str(tensor.dtype)
+                given = state[name] if tensor is None else tensor
+                kind = getattr(given, "dtype", type(given).__name__)
                 raise InputError(f"{who}: {name!r} is {kind}; expected floating-point numbers")
             if tensor.shape != view.shape:
                 raise InputError(f"{who}: {name!r} has shape {tuple(tensor.shape)}; expected {tuple(view.shape)}")

@@ -88,7 +88,8 @@ def test_attacks_get_what_they_know() -> None:
     ("states", "attack", "byzantine", "message"),
     [
         (CLIENTS, LabelFlip(), 1, r"expected an attack on updates, not LabelFlip; call its poison\(...\)"),
-        (CLIENTS, "sign_flip", 1, "expected an attack on updates, not str"),
+        (CLIENTS, "sign_flip", 1, r"expected an attack on updates, such as SignFlip\(\), not str"),
+        (CLIENTS, SignFlip, 1, r"SignFlip is a class; expected an object of it, SignFlip\(\.\.\.\)"),
         (CLIENTS, Neurotoxin(), 1, "Neurotoxin trains on the attackers' machines"),
         (CLIENTS, SignFlip(), 8, "8 of 7 clients cannot be Byzantine"),
         (CLIENTS, SignFlip(), [7], "no client 7 among"),

@@ -327,6 +327,12 @@ def test_damage_is_found_and_the_file_named(
     assert name in str(error.value)
 
 
+def test_a_file_is_no_recording(tmp_path: Path) -> None:
+    recorded(tmp_path)
+    with pytest.raises(InputError, match=r"manifest\.json: is a file; expected the folder that fedsec\.record wrote"):
+        open_recording(tmp_path / "manifest.json")
+
+
 def test_a_foreign_file_in_a_rounds_place(tmp_path: Path) -> None:
     recorded(tmp_path / "one")
     recorded(tmp_path / "other", rounds=1)
@@ -392,6 +398,14 @@ def test_bad_rounds_leave_the_recording_as_it_was(tmp_path: Path, arguments: dic
         assert recording.rounds == open_recording(tmp_path).rounds == (1,)
         assert recording.round(sent=SENT, received={0: GOOD}) == 2
     open_recording(tmp_path).check()
+
+
+def test_the_client_that_is_misshapen_in_the_first_round_is_named(tmp_path: Path) -> None:
+    bad = {**GOOD, "w": torch.ones(5, 2)}
+    with record(tmp_path) as recording:
+        with pytest.raises(InputError, match=r"round 1, client 0: 'w' has shape \(5, 2\); expected \(2, 5\)"):
+            recording.round(sent=SENT, received={0: bad, 1: GOOD})
+        recording.round(sent=SENT, received={1: GOOD})
 
 
 def test_states_in_the_place_of_updates(tmp_path: Path) -> None:

@@ -123,6 +123,13 @@ def _without(name: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
         (lambda state: network(), {}, "after: expected a state dict, .* call its state_dict"),
         (lambda state: state, {"model": "resnet"}, "model must be the module of the state dicts, not str"),
         (lambda state: state, {"model": nn.Linear(4, 3)}, "model: has no '0.weight'"),
+        (
+            lambda state: state,
+            {"local": {"lr": 0.1}},
+            r"local must be LocalSteps\(lr=\.\.\., steps=\.\.\.\) or None, not dict",
+        ),
+        (lambda state: state, {"input_shape": (5,)}, r"input_shape must be \(channels, height, width\), got \(5,\)"),
+        (lambda state: state, {"input_shape": (9, 6, 6)}, r"the model does not take images of shape \(9, 6, 6\): "),
         (lambda state: state, {"local": None, "distortion": Distortion()}, "a known distortion has the units"),
         (lambda state: {**state, "3.bias": torch.full((3,), torch.nan)}, {}, "after: '3.bias' must be finite"),
         (lambda state: {**state, "3.bias": torch.full((3,), torch.inf)}, {"local": None}, "after: '3.bias' must be"),

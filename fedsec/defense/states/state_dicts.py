@@ -11,6 +11,7 @@ state dict is a parameter.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -131,9 +132,12 @@ def aggregate_state_dicts(
     """
     rule = as_rule(rule)
     choice = check_choices(rule, statistics, counters)
-    if not (isfinite(server_lr) and server_lr > 0) or malformed not in ("raise", "reject"):
+    if not (isinstance(server_lr, Real) and isfinite(server_lr) and server_lr > 0) or malformed not in (
+        "raise",
+        "reject",
+    ):
         raise InputError(
-            f"expected a positive server_lr and malformed to be raise or reject, got {server_lr} and {malformed!r}"
+            f"expected a positive server_lr and malformed to be raise or reject, got {server_lr!r} and {malformed!r}"
         )
     states, numbers, relative = _round(state_dicts, clients, weights)
     layout = StateLayout.of(reference, buffers=buffers, model=model)

@@ -109,5 +109,9 @@ def _values_per_channel(model: nn.Module, input_shape: tuple[int, int, int], bat
         if isinstance(module, _BatchNorm):
             module.register_forward_pre_hook(lambda _, arguments, name=name: note(name, arguments))
     parameter = next(model.parameters())
-    model(torch.full((1, *input_shape), 0.5, dtype=parameter.dtype, device=parameter.device))
+    gray = torch.full((1, *input_shape), 0.5, dtype=parameter.dtype, device=parameter.device)
+    try:
+        model(gray)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"Observation: the model does not take images of shape {input_shape}: {error}") from error
     return counts

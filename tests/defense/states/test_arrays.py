@@ -68,7 +68,7 @@ def test_dictionaries_and_numbers_of_clients() -> None:
             {"reference": REFERENCE["0.bias"]},
             "reference: expected a list of arrays or a dictionary, not ndarray",
         ),
-        ([[*CLIENTS[0][:-2], np.array(["a", "b"]), CLIENTS[0][-1]]], {}, "client 0: '5' is ndarray; expected floating"),
+        ([[*CLIENTS[0][:-2], np.array(["a", "b"]), CLIENTS[0][-1]]], {}, "client 0: '5' is <U1; expected floating"),
         (CLIENTS, {"buffers": [17]}, "buffers: the reference has no 17"),
         (CLIENTS, {"clients": [8]}, "clients: expected 5 different numbers"),
         (7, {}, "client_arrays: expected a list, one of a client each, not int"),

@@ -314,6 +314,7 @@ def test_results_beyond_the_range_are_no_results() -> None:
         (CLIENTS, {"statistics": "average"}, "statistics: expected auto, .* not 'average'"),
         (CLIENTS, {"counters": "mean"}, "counters: expected"),
         (CLIENTS, {"server_lr": -1.0}, "positive server_lr"),
+        (CLIENTS, {"server_lr": "fast"}, "positive server_lr .* got 'fast'"),
         (CLIENTS, {"malformed": "ignore"}, "malformed to be raise or reject"),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
