@@ -53,3 +53,11 @@ def test_what_an_attack_says_of_its_rounds_is_summed_up() -> None:
         "won": {"alie": 1},
     }
     assert over_rounds([{}, {}]) == {}
+
+
+def test_too_many_byzantine_are_more_than_the_rule_withstands_where_it_names_a_number() -> None:
+    metric = described("accuracy")
+    assert in_short(LINE, metric)["too_many_byzantine"] is False
+    assert in_short({**LINE, "byzantine_in_round": LINE["clients"]}, metric)["too_many_byzantine"] is False
+    assert in_short({**LINE, "withstands": 2}, metric)["too_many_byzantine"] is False
+    assert in_short({**LINE, "withstands": 1}, metric)["too_many_byzantine"] is True
