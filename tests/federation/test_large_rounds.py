@@ -132,6 +132,13 @@ def test_the_mean_of_rows_that_pass_by_is_the_same_to_the_bit(
 
 
 @pytest.mark.usefixtures("many")
+def test_parts_are_whole_chunks_and_as_many_for_each_thread() -> None:
+    exchange = build(threads=2).exchange
+    assert isinstance(exchange, LocalRows)
+    assert [exchange.part(CLIENTS, at_once) for at_once in (1, 3, 20)] == [6, 6, CLIENTS]
+
+
+@pytest.mark.usefixtures("many")
 @pytest.mark.parametrize(
     "settings",
     [
