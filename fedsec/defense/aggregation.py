@@ -331,9 +331,7 @@ class Aggregator(Sealed, ABC):
         if self.draws and context.get("generator") is None:
             raise InputError(f"{rule}: draws random numbers; expected a generator, a new one for each call")
         if self.needs_server_update and context.get("server_update") is None:
-            raise InputError(
-                f"{rule}: trusts data of the server's own; expected server_update, an honest row from them"
-            )
+            raise InputError(f"{rule}: trusts data of the server's own; expected server_update, a row from them")
         if self.needs_shapes and context.get("shapes") is None:
             raise InputError(f"{rule}: treats parameters one by one; expected shapes, by name in their order in a row")
         check_context(rule, context, updates)
