@@ -96,7 +96,9 @@ def test_an_actor_and_a_node_are_killed_and_the_model_is_that_of_one_process(
     assert torch.equal(federation.parameters, alone.parameters)
     assert [result.metrics for result in results] == [result.metrics for result in expected]
     assert exchanges[:2] == [0, 1]  # the first exchange once more, with a new actor
-    assert len(exchanges) > 4  # the one that missed a node as well
+    # A node's workers may still answer while it goes: the round in which it was killed is played again, or was over.
+    assert len(exchanges) in (4, 5)
+    assert exchanges[-1] == 2
 
 
 class Machine(NamedTuple):
