@@ -232,7 +232,12 @@ def test_expectations_choose_by_any_of_several_defenses(load: Load) -> None:
     names = ["none", "robust_loss", "knowledge_screening", "{q: 0.7}"]
     text = GKT + "\nmatrix: {defense: [none, robust_loss, [robust_loss, knowledge_screening]]}\nexpect: [%s]"
     made = load(text % ", ".join(f"{{defense: {name}, loss: '< 9'}}" for name in names)).expectations
-    assert [len(expectation.cells) for expectation in made] == [1, 2, 1, 2]
+    assert [len(expectation.cells) for expectation in made] == [
+        1,
+        1,
+        1,
+        2,
+    ]  # a label of its own goes before a part of several
     with pytest.raises(ScenarioError, match="matches no cell: defense=krum"):
         load(text % "{defense: krum, loss: '< 9'}")
 

@@ -1,6 +1,7 @@
 """Before a run begins: does every node that may run its cells have what they need?"""
 
 import json
+import time
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
@@ -14,6 +15,8 @@ from fedsec.runs.remote.node_report import gpu_report, node_report
 _PACKAGES = ("fedsec", "torch")
 _SECONDS = 300.0
 """Until a node must have said what it has: it may have to download data."""
+_LEAVES_WITHIN = 10.0
+"""Seconds until a cluster knows that a node is gone."""
 
 
 def check_nodes(
@@ -93,10 +96,10 @@ def _questions(work: Sequence[Assignment]) -> dict[str, dict[str, Any]]:
 
 
 def _answers(streams: TaskStreams, open_reports: dict[Any, Node]) -> list[tuple[Node, Any]]:
-    """What each node said, in their order.
+    """What each node said, in their order; nothing of one that has left the cluster since it was listed.
 
     Raises:
-        InputError: one could not.
+        InputError: one could not, or all have left.
     """
     answers: dict[str, Any] = {}
     left = dict(open_reports)
@@ -110,6 +113,20 @@ def _answers(streams: TaskStreams, open_reports: dict[Any, Node]) -> list[tuple[
             try:
                 answers[node.id] = streams.take(stream)
             except (LostTaskError, WrongAnswerError) as error:
+                if isinstance(error, LostTaskError) and _has_left(streams, node):
+                    continue
                 streams.cancel(list(left))
                 raise InputError(f"{node}: cannot run anything of fedsec ({error})") from error
-    return [(node, answers[node.id]) for node in open_reports.values()]
+    if open_reports and not answers:
+        raise InputError(f"{', '.join(map(str, open_reports.values()))}: left the cluster when asked what they have")
+    return [(node, answers[node.id]) for node in open_reports.values() if node.id in answers]
+
+
+def _has_left(streams: TaskStreams, node: Node) -> bool:
+    """Whether a node that did not answer is gone: the cluster hears of its end some seconds later."""
+    latest = time.monotonic() + _LEAVES_WITHIN
+    while any(other.id == node.id for other in streams.nodes()):
+        if time.monotonic() > latest:
+            return False
+        time.sleep(0.2)
+    return True

@@ -151,6 +151,30 @@ def test_files_travel_where_a_node_does_not_see_the_folder(task: CellTask, tmp_p
             events_of(Scripted([piece(Started(), files={path: b""})]), task)
 
 
+class Leaving(Scripted):
+    """A node whose loss is heard of leaves the list."""
+
+    def take(self, stream: int) -> Any:
+        try:
+            return super().take(stream)
+        except LostTaskError:
+            self.there = self.there[:1] if self.some_stay else []
+            raise
+
+    some_stay = True
+
+
+def test_a_node_that_leaves_while_it_is_asked_is_not_needed(task: CellTask) -> None:
+    gone = Node("m" * 20, "old", "192.0.2.9", 2.0, 0.0, 8.0 * 2**30)
+    report = {"problems": [], "sees": [True]}
+    streams = Leaving(list(WELL), nodes=(NODE, gone), reports=[report, LOST])
+    assert [type(event) for _, event in events_of(streams, task)] == [Started, Done]
+    alone = Leaving(list(WELL), reports=[LOST])
+    alone.some_stay = False
+    with pytest.raises(InputError, match="left the cluster"):
+        events_of(alone, task)
+
+
 def test_every_node_that_lacks_something_is_named(task: CellTask) -> None:
     other, blind = Node("b" * 12, "old", "10.0.0.8", 2, 0, 2**33), Node("c" * 12, "far", "10.0.0.9", 2, 0, 2**33)
     small = Node("d" * 12, "small", "10.0.0.10", 0, 0, 2**33)  # a head that runs nothing is not asked
