@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -99,6 +100,12 @@ _ALONE = [
 
 @pytest.mark.parametrize("block", [param for param in _ALONE if str(param.id).startswith("README")])
 def test_python_that_stands_alone_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(block.replace("1_000_000", "1_000"), "README.md", "exec"), {})
-    if "print" in block:
-        assert capsys.readouterr().out
+    names: dict[str, Any] = {}
+    exec(compile(block.replace("1_000_000", "1_000"), "README.md", "exec"), names)
+    shown = capsys.readouterr().out
+    if "shape" in block:
+        assert "torch.Size([1000])" in shown
+    elif "worst_case" in block:
+        assert names["worst"].damage > names["worst"].honest_damage
+    else:
+        assert torch.allclose(names["state"]["0.weight"], names["received"][0]["0.weight"])

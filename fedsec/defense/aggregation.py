@@ -217,7 +217,7 @@ class Aggregator(Sealed, ABC):
 
     def row_total(self, like: Float[Tensor, "parameters"], weights: Sequence[float]) -> RowTotal:
         """Of a rule that `streams`, a total of no rows yet: of such rows, and clients whose weights sum to one."""
-        raise NotImplementedError(f"{type(self).__name__}.row_total")
+        raise InputError(f"{type(self).__name__}: says that it streams; expected a row_total of its own")
 
     def staged(self, cohort: Cohort) -> Cohort:
         """What `combine` and `shares` are then given; called once, before both. For rules that go through stages."""

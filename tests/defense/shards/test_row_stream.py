@@ -41,6 +41,14 @@ def test_the_mean_of_rows_that_pass_by_is_that_of_the_matrix_to_the_bit(dtype: t
     torch.testing.assert_close(streamed.weights, whole.weights, rtol=1e-15, atol=0)
 
 
+def test_a_rule_that_claims_to_stream_and_has_no_total_is_told() -> None:
+    class Claims(Median):
+        streams = True
+
+    with pytest.raises(InputError, match="Claims: says that it streams; expected a row_total"):
+        RowStream(Claims(), len(WEIGHTS), updates()[0], WEIGHTS)
+
+
 def test_weights_that_float32_cannot_hold_are_added_up_alike() -> None:
     rows, weights = updates() * 1e30, [1.0, 1e-60, *WEIGHTS[2:]]
     stream = RowStream(Mean(), len(rows), rows[0], weights)
