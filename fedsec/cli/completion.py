@@ -1,0 +1,20 @@
+"""What a shell offers where a scenario is named."""
+
+from pathlib import Path
+
+__all__ = ["scenario_names"]
+
+
+def scenario_names(incomplete: str) -> list[str]:
+    """For shell completion: folders, YAML files and the scenarios that come with fedsec."""
+    from fedsec.scenario.shipped import shipped_scenarios
+
+    start = Path(incomplete)
+    folder = start if incomplete.endswith("/") else start.parent
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.is_dir() or path.suffix in (".yaml", ".yml"))
+    except OSError:
+        paths = []
+    names = [f"{path}/" if path.is_dir() else str(path) for path in paths if not path.name.startswith(".")]
+    names += [name for name in shipped_scenarios() if name not in names]
+    return [name for name in names if name.startswith(incomplete)]

@@ -1,0 +1,3 @@
+"""How the command ends: its exit codes."""
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
