@@ -61,7 +61,7 @@ def list_(
 
 
 def _list_costs(dataset: str, *, as_json: bool) -> None:
-    from fedsec.cli.listing import fixed_shape, show_costs
+    from fedsec.cli.model_costs import fixed_shape, show_costs
 
     input_shape, num_classes = fixed_shape(dataset)
 

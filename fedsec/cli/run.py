@@ -95,7 +95,7 @@ def run(
     for expectation in loaded.set_aside:
         typer.echo(f"set aside, since --set leaves no such cell: {expectation}", err=True)
     if dry_run:
-        from fedsec.cli.listing import show_plan
+        from fedsec.cli.plan_table import show_plan
         from fedsec.runs.datasets import look
         from fedsec.runs.space import shared_space
         from fedsec.scenario.plan import check_scenario

@@ -33,6 +33,7 @@ def invoke(*arguments: str, width: int = 80) -> Any:
 
 def fedsec_process(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "COLUMNS": "80", **options.pop("env", {})}
+    environment = {name: value for name, value in environment.items() if value is not None}
     command = [sys.executable, "-m", "fedsec", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, **options)
 
@@ -55,19 +56,28 @@ def test_help_names_the_commands() -> None:
 
 
 @pytest.mark.parametrize("kind", PLURALS)
-@pytest.mark.parametrize("width", [80, 180])
-def test_list_shows_everything_and_stays_readable(kind: str, width: int) -> None:
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_list_shows_every_name_whole_and_fits_the_terminal(kind: str, width: int) -> None:
     result = invoke("list", PLURALS[kind], width=width)
     assert result.exit_code == 0
     assert max(map(len, result.stdout.splitlines())) <= width
+    words = result.stdout.split()
     for name, entry in registry.entries(kind).items():
-        assert re.search(rf"^ ?{name}\b", result.stdout, re.MULTILINE)
-        for parameter in entry.parameters:
-            assert parameter.name in result.stdout
-    words = " ".join(result.stdout.split())
-    if kind == "defense" and width == 80:
-        assert "trim_per_side=null, num_trimmed_per_side=null, compile=false" in words
-        assert "Yin et al., ICML 2018, arXiv:1803.01498" in words
+        assert re.search(rf"^{name}\b", result.stdout, re.MULTILINE)
+        assert [word for word in entry.summary.split() if word not in words] == []
+        if width == 200:
+            assert all(parameter.name in result.stdout for parameter in entry.parameters)
+    if kind == "defense":
+        assert ("arXiv:1803.01498" in words) == (width == 200)
+
+
+def test_list_without_a_terminal_has_a_line_for_each_name() -> None:
+    done = fedsec_process("list", "defenses", env={"COLUMNS": None})
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("trimmed_mean "))
+    assert "values.  " in line
+    assert "Yin et al., ICML 2018, arXiv:1803.01498" in line
+    assert line.endswith("trim_per_side=null, num_trimmed_per_side=null, compile=false, weighted=false")
+    assert "\t" not in done.stdout
 
 
 def test_list_shows_all_kinds() -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fedsec.cli.listing import show_entries, show_plan
+from fedsec.cli.listing import show_entries
+from fedsec.cli.plan_table import show_plan
 from fedsec.plugins import registry
 from fedsec.scenario import load_scenario
 
@@ -68,8 +69,7 @@ def test_defenses_are_grouped_by_what_they_defend(width: int, capsys: pytest.Cap
 def test_algorithms_say_where_their_options_stand(width: int, capsys: pytest.CaptureFixture[str]) -> None:
     show_entries("algorithms", registry.entries("algorithm").values())
     shown = capsys.readouterr().out
-    assert "arXiv:1812.06127" in shown
-    assert "arXiv:2007.14513" in shown
+    assert ("arXiv:1812.06127" in shown) == (width == 180)
     assert "In a scenario these options stand under `federation`" in " ".join(shown.split())
 
 
