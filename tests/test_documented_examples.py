@@ -19,7 +19,9 @@ from fedsec.scenario import load_scenario
 from fedsec.scenario.scenario import KEYS
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md", *ROOT.glob("docs/*.md")])
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md", *ROOT.glob("docs/**/*.md")]
+)
 QUICK = ("list", "data", "schema")
 
 

@@ -27,7 +27,7 @@ class KnownRow:
     Args:
         attack: its name in scenario files.
         finds: the mistake that gives another row.
-        honest: updates of the honest clients, [clients][parameters]; numbers are rows of one parameter.
+        honest: updates of the honest clients, [clients, parameters]; numbers are rows of one parameter.
         num_byzantine: how many attackers there are beside them.
         expected: the attackers' row.
         source: the formula's.

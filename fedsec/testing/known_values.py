@@ -25,7 +25,7 @@ class KnownValue:
     Args:
         rule: its name in scenario files.
         finds: the mistake that gives another result.
-        rounds: the updates of one or several rounds, [clients][parameters] each; numbers are rows of one parameter.
+        rounds: the updates of one or several rounds, [clients, parameters] each; numbers are rows of one parameter.
         num_byzantine: how many Byzantine clients the rule is set up for.
         expected: the result of the last round: a vector or, of what mixes rows, a matrix; numbers as in `rounds`.
         source: the formula's.
