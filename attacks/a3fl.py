@@ -47,6 +47,10 @@ class A3FL(TriggeredAttack):
     Raises:
         InputError: a number out of range.
 
+    Example:
+        target: 1
+        size: 2
+
     Reference: Zhang et al., NeurIPS 2023
     """
 

@@ -42,6 +42,9 @@ class ALIE(UpdatePoisoning):
     Raises:
         InputError: a z that is none of these, or auto with knowledge own.
 
+    Example:
+        z: 1.5
+
     Reference: Baruch et al., NeurIPS 2019, arXiv:1902.06156
     """
 

@@ -38,6 +38,11 @@ class AlternatingMinimization(PatternAttack):
     Raises:
         InputError: a number out of range, or an option that does not go with the pattern.
 
+    Example:
+        target: 1
+        size: 2
+        boost: 3.0
+
     Reference: Bhagoji et al., ICML 2019, arXiv:1811.12470
     """
 

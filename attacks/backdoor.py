@@ -27,6 +27,10 @@ class Backdoor(BackdoorPoisoning, PatternAttack):
     Raises:
         InputError: a number out of range, or an option that does not go with the pattern.
 
+    Example:
+        target: 1
+        size: 2
+
     Reference: Gu et al. 2017, arXiv:1708.06733; Chen et al. 2017, arXiv:1712.05526
     """
 

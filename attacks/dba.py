@@ -36,6 +36,10 @@ class DBA(BackdoorPoisoning):
     Raises:
         InputError: a number out of range.
 
+    Example:
+        length: 2
+        gap: 1
+
     Reference: Xie, Huang, Chen, Li, ICLR 2020
     """
 

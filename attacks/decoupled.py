@@ -59,6 +59,9 @@ class Decoupled(Inversion):
     Raises:
         InputError: a number out of range; or the model does not end in a linear layer.
 
+    Example:
+        iterations: 60
+
     Reference: this project; cf. Kariyappa et al., ICML 2023, arXiv:2209.05578 and Dimitrov et al., NeurIPS 2024,
     arXiv:2403.03945
     """

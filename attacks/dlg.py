@@ -35,6 +35,9 @@ class DLG(Inversion):
     Raises:
         InputError: a number out of range.
 
+    Example:
+        iterations: 50
+
     Reference: Zhu et al., NeurIPS 2019, arXiv:1906.08935
     """
 

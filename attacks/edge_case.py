@@ -38,6 +38,10 @@ class EdgeCase(DataPoisoning, UpdatePoisoning):
     Raises:
         InputError: both classes are one, an unknown feature, or a number out of range.
 
+    Example:
+        source: 7
+        target: 1
+
     Reference: Wang et al., NeurIPS 2020, arXiv:2007.05084; Bagdasaryan et al., AISTATS 2020, arXiv:1807.00459
     """
 

@@ -68,6 +68,9 @@ class InvertFeatures(FeatureInversion):
     Raises:
         InputError: a number out of range.
 
+    Example:
+        iterations: 100
+
     Reference: He et al., ACSAC 2019; Mahendran & Vedaldi, CVPR 2015, arXiv:1412.0035
     """
 

@@ -53,6 +53,10 @@ class GradInversion(Inversion):
     Raises:
         InputError: a number out of range.
 
+    Example:
+        iterations: 400
+        restarts: 2
+
     Reference: Yin et al., CVPR 2021, arXiv:2104.07586
     """
 

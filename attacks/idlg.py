@@ -30,6 +30,9 @@ class IDLG(Inversion):
     Raises:
         InputError: a number out of range.
 
+    Example:
+        iterations: 50
+
     Reference: Zhao, Mopuri, Bilen, 2020, arXiv:2001.02610
     """
 

@@ -51,6 +51,10 @@ class InvertingGradients(Inversion):
     Raises:
         InputError: a number out of range.
 
+    Example:
+        iterations: 400
+        tv: 0.001
+
     Reference: Geiping et al., NeurIPS 2020, arXiv:2003.14053
     """
 

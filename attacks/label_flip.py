@@ -38,6 +38,11 @@ class LabelFlip(DataPoisoning):
     Raises:
         InputError: the mode is unknown, the classes do not go with it, or a fraction outside of (0, 1].
 
+    Example:
+        mode: pair
+        source: 7
+        target: 1
+
     Reference: Tolpegin et al., ESORICS 2020, arXiv:2007.08432
     """
 

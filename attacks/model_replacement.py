@@ -34,6 +34,10 @@ class ModelReplacement(BackdoorPoisoning, PatternAttack):
     Raises:
         InputError: a number out of range, or an option that does not go with the pattern.
 
+    Example:
+        target: 1
+        size: 2
+
     Reference: Bagdasaryan et al., AISTATS 2020, arXiv:1807.00459
     """
 

@@ -34,6 +34,10 @@ class Neurotoxin(BackdoorPoisoning, PatternAttack):
     Raises:
         InputError: a number out of range, or an option that does not go with the pattern.
 
+    Example:
+        target: 1
+        size: 2
+
     Reference: Zhang et al., ICML 2022, arXiv:2206.10341
     """
 

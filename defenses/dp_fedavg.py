@@ -55,6 +55,10 @@ class DpFedAvg(PrivateAggregator):
     Raises:
         InputError: neither noise nor target, both, or a number out of range.
 
+    Example:
+        noise_multiplier: 1.0
+        clip_norm: 0.5
+
     Reference: McMahan et al., ICLR 2018, arXiv:1710.06963; Andrew et al., NeurIPS 2021, arXiv:1905.03871
     """
 

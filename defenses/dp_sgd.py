@@ -50,6 +50,9 @@ class DpSgd(LocalDefense):
     Raises:
         InputError: neither noise nor target, or a number out of range.
 
+    Example:
+        noise_multiplier: 1.0
+
     Reference: Abadi et al., CCS 2016, arXiv:1607.00133
     """
 

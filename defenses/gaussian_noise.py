@@ -32,6 +32,10 @@ class GaussianNoise(UpdateTransform):
     Raises:
         InputError: the deviation is out of range.
 
+    Example:
+        std: 1.0
+        relative: true
+
     Reference: Zhu et al., NeurIPS 2019, arXiv:1906.08935
     """
 

@@ -35,6 +35,9 @@ class NormBound(GramRule):
     Raises:
         InputError: a number out of range.
 
+    Example:
+        bound: median
+
     Reference: Sun et al., 2019, arXiv:1911.07963
     """
 

@@ -28,6 +28,9 @@ class RLR(CoordinateRule):
     Raises:
         InputError: the threshold is negative, or exceeds the number of rows.
 
+    Example:
+        threshold: 6
+
     Reference: Ozdayi et al., AAAI 2021, arXiv:2007.03767
     """
 

@@ -27,6 +27,9 @@ class SignMajority(CoordinateRule):
     Raises:
         InputError: the step is not positive.
 
+    Example:
+        scale: 0.01
+
     Reference: Bernstein et al., ICLR 2019, arXiv:1810.05291
     """
 

@@ -39,6 +39,9 @@ class TrimmedMean(CoordinateRule):
     Raises:
         InputError: not exactly one of the two is given, or it is out of range, or there is no such kernel.
 
+    Example:
+        num_trimmed_per_side: 2
+
     Reference: Yin et al., ICML 2018, arXiv:1803.01498
     """
 

@@ -3,10 +3,9 @@
 Everything but `load` works on source text (`fedsec.plugins.signatures`) and imports neither torch nor pydantic.
 """
 
-import ast
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,6 @@ from fedsec.plugins.signatures import REQUIRED, Expression, Parameter, Signature
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
-
-    from pydantic import TypeAdapter
 
 __all__ = [
     "KINDS",
@@ -132,6 +129,7 @@ class Entry:
         parameters: its options.
         plugin: the distribution it comes from, or nothing for a built-in.
         traits: the class attributes that are literals, such as an algorithm's traits.
+        path: (module, class) where it is written, or a plugin's entry point finds it.
     """
 
     name: str
@@ -143,6 +141,7 @@ class Entry:
     parameters: tuple[Parameter, ...]
     plugin: str = ""
     traits: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    path: tuple[str, str] = field(default=("", ""), repr=False, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         """The entry as plain data, for machines."""
@@ -172,7 +171,7 @@ def entries(kind: str, *, plugins: bool = True) -> dict[str, Entry]:
             source = signature(module, attribute)
         except (LookupError, SyntaxError, OSError) as error:
             raise InputError(f"plugin {name!r} of {_origin(point)}: cannot read {point.value}: {error}") from error
-        known[name] = _entry(kind, name, source, _origin(point))
+        known[name] = replace(_entry(kind, name, source, _origin(point)), path=(module, attribute))
     return known
 
 
@@ -249,6 +248,7 @@ def problems(
     """
     from pydantic import ValidationError
 
+    from fedsec.plugins.option_types import option_type
     from fedsec.plugins.wording import expected
 
     wrong, resolved = [], {}
@@ -270,14 +270,6 @@ def problems(
         elif not isinstance(parameter.default, Expression):
             resolved[parameter.name] = adapter.validate_python(parameter.default)
     return resolved, wrong
-
-
-@cache
-def option_type(annotation: str) -> "TypeAdapter[Any]":
-    """The pydantic type of a simple annotation; what it cannot express is accepted as it is."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(_type(ast.parse(annotation, mode="eval").body))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -308,7 +300,9 @@ def _entry(kind: str, name: str, source: Signature, plugin: str = "") -> Entry:
     if not interface and KINDS[kind].interfaces:
         whose = f"plugin {name!r} of {plugin}" if plugin else f"{name!r}"
         raise InputError(f"{whose}: {_misplaced(kind, source)}")
-    return Entry(name, kind, source.summary, source.paper, interface, role, options, plugin, source.traits)
+    return Entry(
+        name, kind, source.summary, source.paper, interface, role, options, plugin, source.traits, source.lineage[0]
+    )
 
 
 def _interface(kind: str, source: Signature) -> tuple[str, str]:
@@ -365,34 +359,3 @@ def _plugins(kind: str) -> dict[str, "EntryPoint"]:
 
 def _origin(point: "EntryPoint") -> str:
     return point.dist.name if point.dist is not None else point.value
-
-
-def _type(node: ast.expr) -> Any:
-    """An annotation's syntax as a type in which text is not a number, a number not a truth value, and so on."""
-    from pydantic import StrictBool, StrictInt, StrictStr
-
-    from fedsec.plugins.wording import FiniteFloat
-
-    if isinstance(node, ast.Constant):
-        return _type(ast.parse(node.value, mode="eval").body) if isinstance(node.value, str) else node.value
-    if isinstance(node, ast.BinOp):
-        return _type(node.left) | _type(node.right)
-    name = ast.unparse(node.value if isinstance(node, ast.Subscript) else node).rpartition(".")[2]
-    if not isinstance(node, ast.Subscript):
-        simple = {"int": StrictInt, "float": FiniteFloat, "str": StrictStr, "bool": StrictBool, "dict": dict[str, Any]}
-        return simple.get(name, list[Any] if name in _LISTS else Any)
-    items = list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
-    if name == "Literal":
-        from typing import Literal
-
-        return Literal[tuple(ast.literal_eval(item) for item in items)]
-    if name == "Optional":
-        return _type(items[0]) | None
-    if name == "tuple" and ast.unparse(items[-1]) != "...":
-        return tuple[tuple(_type(item) for item in items)]  # type: ignore[misc]
-    if name in _LISTS:
-        return list[_type(items[0])]  # type: ignore[misc]
-    return dict[str, _type(items[-1])] if name in ("dict", "Mapping") else Any  # type: ignore[misc]
-
-
-_LISTS = ("list", "tuple", "Sequence", "Iterable")

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedsec.metrics.metric import METRICS
 from fedsec.plugins import registry
+from fedsec.plugins.option_types import option_type
 from fedsec.plugins.signatures import REQUIRED, Expression, Parameter
 from fedsec.scenario import config, declared, federation_config, inversion_config
 from fedsec.scenario.config import CellConfig
@@ -138,7 +139,7 @@ def _section(section: type[Section]) -> Schema:
 
 
 def _option(parameter: Parameter) -> Schema:
-    schema = dict(registry.option_type(parameter.annotation).json_schema())
+    schema = dict(option_type(parameter.annotation).json_schema())
     if parameter.about:
         schema["description"] = parameter.about
     if parameter.default is not REQUIRED and not isinstance(parameter.default, Expression):

@@ -13,6 +13,7 @@ import pytest
 
 from fedsec.errors import InputError
 from fedsec.plugins import registry
+from fedsec.plugins.option_types import option_type
 from fedsec.plugins.signatures import REQUIRED, Expression, Signature, signature, table
 from fedsec.plugins.sources import MethodSource, define, lineage
 from fedsec.scenario import AttackConfig, DefenseConfig, InversionConfig, ModelConfig, PartitionConfig
@@ -56,7 +57,7 @@ def test_every_option_has_a_type_that_is_checked(kind: str, name: str) -> None:
         "partition": PartitionConfig,
     }
     for parameter in registry.entry(kind, name).parameters:
-        assert registry.option_type(parameter.annotation).json_schema(), f"{parameter} has no type fedsec understands"
+        assert option_type(parameter.annotation).json_schema(), f"{parameter} has no type fedsec understands"
         assert parameter.name not in sections[kind].model_fields, f"{parameter.name} belongs to the scenario"
 
 

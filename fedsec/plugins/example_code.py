@@ -1,0 +1,173 @@
+"""A few lines of Python for each method: how it is made, and how it is called on its own."""
+
+from collections.abc import Callable
+
+from fedsec.plugins.example_scenarios import example_options
+from fedsec.plugins.registry import Entry
+
+Code = tuple[dict[str, str], list[str]]
+"""Names to import, by the name, from which module; and lines."""
+
+_ROWS = "updates = torch.randn(12, 1000)  # one client's update a row"
+_GENERATOR = "generator=torch.Generator().manual_seed(0)"
+_KNOWLEDGE = "Knowledge(torch.randn(40, 16, 8, 8), torch.randn(40, 10), torch.randint(10, (40,)))"
+
+
+def example_code(entry: Entry, module: str, class_name: str, section: str = "") -> str:
+    """A few lines of Python; nothing for kinds that the engine alone calls.
+
+    Args:
+        entry: the method.
+        module: to import its class from.
+        class_name: of its class.
+        section: the `Example:` section of its docstring.
+    """
+    options = example_options(entry, section)
+    construction = f"{class_name}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
+    if entry.kind in ("dataset", "model"):
+        modules, lines = _BY_KIND[entry.kind](entry, construction)
+    elif entry.interface in _BY_INTERFACE:
+        modules, lines = _BY_INTERFACE[entry.interface](entry, construction)
+        modules = {**modules, class_name.partition(".")[0]: module}
+    else:
+        return ""
+    statements = [f"import {name}" for name, source in sorted(modules.items()) if not source]
+    if any("torch." in line for line in lines):
+        statements.insert(0, "import torch")
+    for source in sorted({source for source in modules.values() if source}, key=lambda path: ("fedsec" in path, path)):
+        names = sorted((name for name, path in modules.items() if path == source), key=str.casefold)
+        statements.append(f"from {source} import {', '.join(names)}")
+    return "\n".join([*statements, "", *lines, ""])
+
+
+def _rule(entry: Entry, construction: str) -> Code:
+    context = [
+        *([_GENERATOR] if entry.traits.get("draws") else []),
+        *(["server_update=torch.randn(1000)"] if entry.traits.get("needs_server_update") else []),
+        *(['shapes={"weight": (10, 90), "bias": (100,)}'] if entry.traits.get("needs_shapes") else []),
+    ]
+    shown = "verdict.influence" + (", verdict.suspected" if entry.traits.get("detects") else "")
+    call = f"verdict = {construction}.aggregate({', '.join(['updates', *context])})"
+    return {}, [_ROWS, call, f"print(verdict.vector.shape, {shown})"]
+
+
+def _wrapper(entry: Entry, construction: str) -> Code:
+    name, _, arguments = construction.partition("(")
+    line = f"verdict = {name}(Median(), {arguments}.aggregate(updates, {_GENERATOR})"
+    return {"Median": "fedsec.defenses"}, [_ROWS, line, "print(verdict.vector.shape, verdict.suspected)"]
+
+
+def _private(entry: Entry, construction: str) -> Code:
+    prepare = "rule.prepare(num_clients=12, sample_rate=1.0, rounds=5)"
+    return {}, [_ROWS, f"rule = {construction}", prepare, f"print(rule(updates, {_GENERATOR}).shape)"]
+
+
+def _pre_aggregator(entry: Entry, construction: str) -> Code:
+    context = f", {_GENERATOR}" if entry.traits.get("draws") else ""
+    lines = [_ROWS, f"rule = Pipeline([{construction}, Median()])", f"print(rule(updates{context}).shape)"]
+    return {"Median": "fedsec.defenses", "Pipeline": "fedsec.defenses"}, lines
+
+
+def _transform(entry: Entry, construction: str) -> Code:
+    if not entry.traits.get("needs_client"):
+        context = f", {_GENERATOR}" if entry.traits.get("draws") else ""
+        return {}, ["update = torch.randn(1000)", f"sent = {construction}(update{context})", "print(sent.shape)"]
+    return {"nn": "torch", "ClientSide": "fedsec.defense.updates"}, [
+        "model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))",
+        "client = ClientSide(model, torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 3]))",
+        "update = {name: torch.randn_like(entry) for name, entry in model.named_parameters()}",
+        f"sent = {construction}(update, client=client)",
+        "print({name: int((entry == 0).sum()) for name, entry in sent.items()})",
+    ]
+
+
+def _local(entry: Entry, construction: str) -> Code:
+    return {}, [
+        "gradients = torch.randn(8, 1000)  # one example's gradient a row",
+        "generator = torch.Generator().manual_seed(0)  # of the noise alone",
+        f"print({construction}.noisy_mean(gradients, 8, generator).shape)",
+    ]
+
+
+def _data(entry: Entry, construction: str) -> Code:
+    has_classes = "classification" in (entry.traits.get("tasks") or ("classification",))
+    targets, classes = ("torch.arange(20) % 10", 10) if has_classes else ("torch.randn(20)", None)
+    return {}, [
+        f"images, targets = torch.rand(20, 1, 16, 16), {targets}",
+        f"attack = {construction}",
+        f"images, targets = attack.poison(images, targets, num_classes={classes}, {_GENERATOR})",
+    ]
+
+
+def _updates(entry: Entry, construction: str) -> Code:
+    if entry.traits.get("trains"):
+        return {}, [f"attack = {construction}  # it trains: the engine gives it the attackers' machines"]
+    modules, lines = {"AttackerView": "fedsec.threat"}, ["generator = torch.Generator().manual_seed(0)"]
+    known = "12, 2, 1, generator"
+    if entry.traits.get("knows_defense"):
+        modules |= {"AggregatorTrial": "fedsec.defense", "Median": "fedsec.defenses"}
+        known += ", AggregatorTrial(Median(), generator)"
+    return modules, [
+        "honest, own = torch.randn(10, 1000), torch.randn(2, 1000)  # one client's update a row",
+        *lines,
+        f"view = AttackerView(own, honest, torch.zeros(1000), {known})",
+        f"print({construction}.craft(view).shape, view.report)",
+    ]
+
+
+def _knowledge_attack(entry: Entry, construction: str) -> Code:
+    call = f"sent = {construction}.distort(knowledge, num_classes=10, {_GENERATOR})"
+    return {"Knowledge": "fedsec.threat"}, [f"knowledge = {_KNOWLEDGE}", call]
+
+
+def _knowledge_defense(entry: Entry, construction: str) -> Code:
+    lines = [f"clients = [{_KNOWLEDGE} for _ in range(4)]", f"admissions = {construction}.admit(clients)"]
+    shown = "print([float(admission.examples.mean()) for admission in admissions])"
+    return {"Knowledge": "fedsec.threat"}, [*lines, shown]
+
+
+def _inversion(entry: Entry, construction: str) -> Code:
+    modules = {"nn": "torch", "cross_entropy": "torch.nn.functional", "Observation": "fedsec.threat"}
+    return modules, [
+        "model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Sigmoid(), nn.Linear(32, 10))",
+        "loss = cross_entropy(model(torch.rand(1, 1, 8, 8)), torch.tensor([3]))",
+        "gradient = torch.autograd.grad(loss, model.parameters())",
+        "seen = Observation.of_gradient(model, gradient, input_shape=(1, 8, 8), num_classes=10, batch_size=1)",
+        f"recovered = {construction}.reconstruct(seen)",
+        "print(recovered.labels, None if recovered.images is None else recovered.images.shape)",
+    ]
+
+
+def _feature_inversion(entry: Entry, construction: str) -> Code:
+    return {"nn": "torch", "FeatureObservation": "fedsec.threat"}, [
+        "extractor = nn.Conv2d(1, 16, 3, padding=1)",
+        "features = extractor(torch.rand(2, 1, 8, 8)).detach()",
+        f"recovered = {construction}.reconstruct(FeatureObservation(extractor, features, (1, 8, 8)))",
+        "print(recovered.images.shape)",
+    ]
+
+
+def _model(entry: Entry, construction: str) -> Code:
+    shape = "(3, 32, 32)" if entry.name != "linear" else "(10,)"
+    return {"build": "fedsec.models"}, [f'model = build("{entry.name}", {shape}, 10)']
+
+
+def _dataset(entry: Entry, construction: str) -> Code:
+    return {"load": "fedsec.data"}, [f'dataset = load("{entry.name}")', "print(len(dataset.train.labels))"]
+
+
+_BY_KIND: dict[str, Callable[[Entry, str], Code]] = {"dataset": _dataset, "model": _model}
+_BY_INTERFACE: dict[str, Callable[[Entry, str], Code]] = {
+    "DataPoisoning": _data,
+    "UpdatePoisoning": _updates,
+    "KnowledgePoisoning": _knowledge_attack,
+    "Inversion": _inversion,
+    "FeatureInversion": _feature_inversion,
+    "Aggregator": _rule,
+    "RuleWrapper": _wrapper,
+    "PrivateAggregator": _private,
+    "PreAggregator": _pre_aggregator,
+    "UpdateTransform": _transform,
+    "LocalDefense": _local,
+    "KnowledgeDefense": _knowledge_defense,
+}
