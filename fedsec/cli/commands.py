@@ -9,12 +9,15 @@ from typer.core import TyperGroup
 from fedsec import __version__
 from fedsec.cli.data import data
 from fedsec.cli.exits import BAD_INPUT, FAILED, INTERRUPTED
+from fedsec.cli.init import init
 from fedsec.cli.invert import invert
 from fedsec.cli.list import list_
 from fedsec.cli.options import PlainCommand, without_flag_types
 from fedsec.cli.replay import replay
 from fedsec.cli.run import run
+from fedsec.cli.scenarios import scenarios
 from fedsec.cli.schema import schema
+from fedsec.cli.validate import validate
 from fedsec.errors import FedsecError, InputError, ScenarioError
 
 
@@ -77,9 +80,12 @@ def _options(
     pass
 
 
+app.command(cls=PlainCommand)(init)
 app.command(cls=PlainCommand)(run)
 app.command(cls=PlainCommand)(invert)
 app.command(cls=PlainCommand)(replay)
+app.command(cls=PlainCommand)(validate)
+app.command(cls=PlainCommand)(scenarios)
 app.command("list", cls=PlainCommand)(list_)
 app.command(cls=PlainCommand)(data)
 app.command(cls=PlainCommand)(schema)

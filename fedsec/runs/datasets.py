@@ -45,12 +45,15 @@ class Datasets:
         return (survey.input_shape, survey.num_classes) if survey.source is not None else None
 
 
-def look(scenario: Scenario, fetch: Callable[[str], None] | None = None) -> Datasets:
+def look(
+    scenario: Scenario, fetch: Callable[[str], None] | None = None, *, missing: dict[str, str] | None = None
+) -> Datasets:
     """Look at every dataset of a scenario.
 
     Args:
         scenario: it has passed `check_scenario`.
         fetch: told the name of a dataset that is not there, before it is downloaded; None: download nothing.
+        missing: takes what cannot be used, by the dataset's name, and why, in place of an error.
 
     Raises:
         DataError: some cannot be used; one paragraph for each.
@@ -69,11 +72,17 @@ def look(scenario: Scenario, fetch: Callable[[str], None] | None = None) -> Data
                 load(name, root, download=download)
                 survey = check(name, root, download=False)
         except DataError as error:
-            problems.append(str(error))
+            if missing is None:
+                problems.append(str(error))
+                continue
+            missing[name] = str(error)
+            surveys[place] = Survey(name)
             continue
         surveys[place] = survey
         if survey.source is None:
             notes.append(f"{name} is not here yet: a run downloads it")
+            if missing is not None:
+                missing[name] = "a run downloads it"
         notes += [f"{name}: {note}" for note in survey.notes]
     if problems:
         raise DataError("\n".join(dict.fromkeys(problems)))

@@ -8,7 +8,7 @@ import pytest
 
 from fedsec.errors import ScenarioError
 from fedsec.scenario import load_scenario
-from fedsec.scenario.shipped import find_scenario, shipped_scenarios
+from fedsec.scenario.shipped import find_scenario, shipped_scenarios, summary
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
 
@@ -29,11 +29,11 @@ def test_a_name_is_found_from_anywhere_and_a_file_wins(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("given", ["quickstrat", "scenarios/quickstart.yaml", "quickstart.yaml"])
-def test_what_is_not_there_lists_what_comes_with_fedsec(
+def test_what_is_not_there_names_the_nearest_and_where_all_are_listed(
     given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ScenarioError, match=rf"^{given}: no such file.*did you mean 'quickstart'.*privacy_quickstart"):
+    with pytest.raises(ScenarioError, match=rf"^{given}: no such file.*mean 'quickstart'.*fedsec scenarios lists"):
         load_scenario(given)
 
 
@@ -102,3 +102,29 @@ def test_options_stand_beside_the_name_everywhere(tmp_path: Path, text: str, whe
     with pytest.raises(ScenarioError) as caught:
         load_scenario(path)
     assert f": {where}: {OPTIONS}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "privacy_quickstart", "fedgkt_cifar10", "heterogeneity_fmnist_small"])
+def test_a_summary_is_what_loading_it_finds(name: str) -> None:
+    scenario, told = load_scenario(name), summary(shipped_scenarios()[name])
+    assert (told.name, told.cells) == (scenario.name, len(scenario.cells()))
+    assert set(told.datasets) == {cell.config.dataset.name for cell in scenario.cells()}
+    assert scenario.description.startswith(told.shows)
+
+
+def test_a_summary_tells_how_long_it_takes_where_the_description_does() -> None:
+    known = shipped_scenarios()
+    assert summary(known["heterogeneity_fmnist_small"]).duration == "half an hour to an hour on two cores"
+    assert summary(known["backdoor_digits"]).duration == "about four minutes on two cores"
+    assert summary(known["fedgkt_threats"]).duration == "a few minutes on a CPU"
+    assert not summary(known["quickstart"]).duration
+    assert all(summary(path).shows for path in known.values())
+
+
+def test_a_summary_of_what_is_no_scenario_says_so(tmp_path: Path) -> None:
+    (tmp_path / "odd.yaml").write_text("matrix: {attack: 3}\n")
+    with pytest.raises(ScenarioError, match=r"odd\.yaml: expected a list"):
+        summary(tmp_path / "odd.yaml")
+    (tmp_path / "odd.yaml").write_text("- 1\n")
+    with pytest.raises(ScenarioError, match=r"odd\.yaml: expected a mapping"):
+        summary(tmp_path / "odd.yaml")
