@@ -1,6 +1,6 @@
 """Where the reader of an error goes on: the page of the documentation, and the command that lists what there is."""
 
-__all__ = ["PAGES", "page_of", "where_to_read"]
+__all__ = ["PAGES", "SCENARIOS", "page_of", "where_to_read"]
 
 PAGES = {
     "attack": "docs/attacks.md",
@@ -14,6 +14,8 @@ PAGES = {
     "metric": "docs/metrics.md",
 }
 """Kind of `fedsec.plugins.registry.KINDS` -> the page about it, as it lies in the repository."""
+SCENARIOS = "docs/design.md"
+"""The page about the keys of a scenario."""
 _BY_INTERFACE = {
     "DataPoisoning": "docs/backdoors.md",
     "KnowledgePoisoning": "docs/federation.md",
@@ -23,7 +25,7 @@ _BY_INTERFACE = {
     "UpdateTransform": "docs/privacy.md",
     "KnowledgeDefense": "docs/federation.md",
 }
-"""The interface of a method -> its page, where that is another one than its kind's."""
+"""Interface of a method -> its page, where that is another one than its kind's."""
 
 
 def page_of(kind: str, interface: str = "") -> str:

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fedsec.errors import InputError
+from fedsec.plugins.pages import page_of, where_to_read
 from fedsec.plugins.signatures import REQUIRED, Expression, Parameter, Signature, signature, table
 
 if TYPE_CHECKING:
@@ -255,7 +256,8 @@ def problems(
     names = [parameter.name for parameter in known.parameters]
     for key in options:
         if key not in names:
-            wrong.append((key, f"unknown key for {known.kind} {known.name!r}{keys_hint(key, [*names, *also])}"))
+            hint = keys_hint(key, [*names, *also])
+            wrong.append((key, f"unknown key for {known.kind} {known.name!r}{hint}; see {where_to_read_of(known)}"))
     for parameter in known.parameters:
         adapter = option_type(parameter.annotation)
         if parameter.name in options:
@@ -291,7 +293,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     close = nearest(name, names)
     hint = f" (did you mean {close!r}?)" if close else ""
     short = name if len(name) <= 60 else f"{name[:57]}..."
-    return f"unknown {kind} {short!r}{hint}; known: {', '.join(names)}"
+    return f"unknown {kind} {short!r}{hint}; known: {', '.join(names)}; see {where_to_read(kind)}"
+
+
+def where_to_read_of(known: Entry) -> str:
+    """What an error about one entry ends with: the command that explains it, and the page about its like."""
+    return f"fedsec show {known.name}, {page_of(known.kind, known.interface)}"
 
 
 def _entry(kind: str, name: str, source: Signature, plugin: str = "") -> Entry:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedsec.errors import ScenarioError
+from fedsec.plugins.pages import SCENARIOS
 from fedsec.plugins.registry import keys_hint
 from fedsec.plugins.wording import Problem, shown, translate
 from fedsec.scenario.config import CellConfig
@@ -206,7 +207,7 @@ def _top_level(content: Mapping[str, Any], path: Path) -> Iterable[Problem]:
     """Mistakes in what belongs to the file and not to a cell."""
     for key in content:
         if key not in KEYS:
-            yield (key,), f"unknown key{keys_hint(key, KEYS)}"
+            yield (key,), f"unknown key{keys_hint(key, KEYS)}; see {SCENARIOS}, or fedsec init"
     name = content.get("name", path.stem)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         whose = "" if "name" in content else " from the file's name (say another with the key `name`)"
