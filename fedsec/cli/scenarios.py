@@ -37,7 +37,7 @@ def scenarios(as_json: Annotated[bool, typer.Option("--json", help="For machines
         Column("what it shows", comfort=28),
         Column("cells", right=True),
         Column("data", comfort=14),
-        Column("takes", comfort=16, optional=True),
+        Column("takes", comfort=16),
     )
     print_table(console, "", columns, rows)
     if missing := sorted({name for item in summaries for name in item.datasets if not present.get(name)}):
