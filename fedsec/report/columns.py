@@ -2,292 +2,61 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rich.table import Table
 from rich.text import Text
 
-from fedsec.metrics.metric import Metric, described, of_source
-from fedsec.report.best_inversions import strongest
-from fedsec.report.intervals import spans
-from fedsec.report.missing_values import (
-    algorithm_of,
-    claims,
-    inverted,
-)
+from fedsec.report.metric_tables import MetricEntry, MetricTable, metric_tables
 from fedsec.report.shortened import most_telling, shortened
-from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, Summary, primary, row_of, summarize, value_of
+from fedsec.report.summary import Record
 from fedsec.report.table_layout import Layout, Reading, headers
-from fedsec.scenario.federation_config import traits_of
 
-_UNMEASURED, _NONE, _INFINITE, _SENT = "n/a", "-", "inf", "sent"
 _MOST_LINES = 4
 """Where names would be broken into more lines than this they stand below the table, and numbers in it."""
 
 
-@dataclass(frozen=True)
-class _Column:
-    """One metric, and what stands beside its values.
-
-    Args:
-        metric: whose means over seeds it holds.
-        header: above the column; the metric's by default.
-        unit: stands beside each value.
-        otherwise: what to tell of cells that make no claim about this metric.
-    """
-
-    metric: Metric
-    header: str = ""
-    unit: str = ""
-    otherwise: "_Column | None" = None
-
-    @property
-    def title(self) -> str:
-        """What stands above it."""
-        return self.header or self.metric.header or self.metric.title
-
-
-def _columns(*names: str) -> list[_Column]:
-    return [_Column(described(name)) for name in names]
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """What a table says of a mean over seeds; `value` is a word where there is none.
-
-    Args:
-        value: the mean.
-        interval: what the seeds span.
-        aside: its baseline, or its unit.
-        note: over how many cells it is taken, where that is not all of them.
-    """
-
-    value: str
-    interval: str = ""
-    aside: str = ""
-    note: str = ""
-
-
-_COSTS = _columns(*of_source("cost"))
-_LEAKAGE = _columns("psnr", "ssim", "lpips", "recovered", "label_accuracy")
-_DETECTION = _columns(*of_source("detection"), "accuracy_worst_class_mix")
-_EPSILONS = _columns(*of_source("privacy"))
-
-
 def tables(records: Sequence[Record], *, width: int | None = None, full: bool = False) -> list[Table]:
-    """The tables that say something beside the accuracy, ready to print: costs, leakage, both or none.
-
-    A row is a setting: cells that differ only in their seed, whose values are averaged. Costs are shown where cells
-    differ in them, with FedGKT, and where clients have models of their own; leakage where a server is curious, and once
-    more of the strongest attackers where several were tried.
+    """The tables that say something beside the accuracy, ready to print, see `metric_tables`.
 
     Args:
-        records: the cells' records, in file order.
+        records: the cells' records.
         width: the columns of the terminal; those of the current one by default.
         full: whether to show all rows of long tables, instead of the most telling ones.
     """
     width = shutil.get_terminal_size().columns if width is None else width
-    done = [record for record in records if record.get("status") == "done"]
-    summary = summarize(records)
-    drawn = []
-    main = _Column(primary(records))
-    worst = _Column(main.metric.worst_client)
-    own_models = any(value_of(record, worst.metric.name) is not None for record in done)
-    distilled = any(traits_of(algorithm_of(record)).get("exchanges") == "knowledge" for record in done)
-    if own_models or distilled or _differ(summary):
-        columns = [main, *([worst] if own_models else []), *_COSTS]
-        parts = [
-            "upload, download and FLOPs of local training of one client in one round, averaged over both",
-            "a multiply-add counts two, forward and backward pass",
-        ]
-        parts += [f"worst client: {worst.metric.about}"] if own_models else []
-        drawn.append(_draw(f"{main.metric.name} and costs at the edge", summary, columns, parts, width, full))
-    epsilons = _epsilons(done)
-    spent = guarantees(done)
-    if further := _further(done):
-        parts = [f"{column.metric.name}: {column.metric.about}" for column in further]
-        drawn.append(_draw("what else was measured", summary, [main, *further], parts, width, full))
-    if any(value_of(record, "honest_excluded") is not None for record in done):
-        parts = [f"{column.title}: {column.metric.about}" for column in _DETECTION]
-        drawn.append(_draw("whom rules left out", summary, [main, *_DETECTION], parts, width, full))
-    if any(map(inverted, done)):
-        # Without weights no cell has LPIPS, and `fedsec.report.remarks` says how to get it.
-        seen = any(value_of(record, "lpips") is not None for record in done)
-        columns = [main, *epsilons, *(column for column in _LEAKAGE if seen or column.metric.name != "lpips")]
-        hints = [*spent, *_HINTS, *(["LPIPS: lower is closer"] if seen else [])]
-        drawn.append(_draw("leakage: what a curious server reconstructs", summary, columns, hints, width, full))
-        best = strongest(records)
-        if best.records:
-            title = "leakage: the best attacker of each row"
-            drawn.append(_draw(title, summarize(best.records), columns, [*_BEST, *hints], width, full, last=best.axes))
-    elif epsilons:
-        drawn.append(_draw("privacy: what was spent", summary, [main, *epsilons], spent, width, full))
-    return drawn
+    return [_draw(table, width, full) for table in metric_tables(records)]
 
 
-def _further(done: Sequence[Record]) -> list[_Column]:
-    """Columns of the tests that attacks brought, of what they cost, and of metrics that scenarios asked for."""
-    asked = dict.fromkeys(name for record in done for name in record.get("metric_rows") or {})
-    aims = [name for name in of_source("probe", "effort") if any(value_of(record, name) is not None for record in done)]
-    return [_Column(row_of(name, done)) for name in (*aims, *asked)]
-
-
-_WHOSE = {"example": "the largest of all clients", "client": "the same for all clients"}
-
-
-def _epsilons(records: Sequence[Record]) -> list[_Column]:
-    """A column for each unit of privacy; one for both, if no cell has both."""
-    claimed = [column for column in _EPSILONS if any(claims(record, column.metric.name) for record in records)]
-    if len(claimed) < 2 or any(all(claims(record, column.metric.name) for column in claimed) for record in records):
-        return claimed
-    example, client = (replace(column, header="epsilon", unit=f"({column.metric.protects})") for column in claimed)
-    return [replace(example, otherwise=client)]
-
-
-def guarantees(records: Sequence[Record]) -> list[str]:
-    """What epsilons mean: the unit, delta and accountant of each kind of claim, and the accountants' remarks."""
-    kinds: dict[str, list[str]] = {}
-    remarks = []
-    for record in records:
-        for claim in record.get("privacy") or []:
-            accounted = f"at delta {claim['delta']:.2g} by {claim['accountant']}"
-            kinds.setdefault(claim["unit"], []).append(accounted)
-            remarks += [claim["note"]] if claim["note"] else []
-    parts = [
-        f"epsilon ({unit}): {_WHOSE[unit]}, {' or '.join(dict.fromkeys(accounts))}; the unit is one {unit}, added or "
-        "removed"
-        for unit, accounts in kinds.items()
-    ]
-    return [*parts, *dict.fromkeys(remarks)]
-
-
-_BEST = ("of the attackers above the one with the highest mean PSNR over seeds",)
-_HINTS = (
-    "in parentheses what a gray image scores, the baseline that looks at nothing",
-    "PSNR in dB; recovered: images with a mean squared error below 0.01; labels: found in any order",
-)
-
-
-def _differ(summary: Summary) -> bool:
-    """Whether the costs of any two settings differ, as far as the printed digits tell them apart."""
-    values = ({_reading(group, column).value for group in summary.groups} - {_NONE, *_STATES} for column in _COSTS)
-    return any(len(texts) > 1 for texts in values)
-
-
-def _draw(
-    title: str,
-    summary: Summary,
-    columns: Sequence[_Column],
-    parts: Sequence[str],
-    width: int,
-    full: bool,
-    *,
-    last: Sequence[str] = (),
-) -> Table:
-    """One table.
-
-    Args:
-        title: above it.
-        summary: whose groups are its rows.
-        columns: the metrics.
-        parts: of the legend, after what the numbers are.
-        width: columns of the terminal.
-        full: whether to show all rows.
-        last: axes that stand beside a row's names, whether or not they have several values.
-    """
-    groups = _ordered(summary, last)
-    axes = [*summary.further, *(axis for axis in (ATTACK, DEFENSE) if axis in summary.axes)]
-    # What all cells have in common takes room that the numbers need.
-    axes = [axis for axis in axes if axis not in last and len({group.axes.get(axis) for group in groups}) > 1]
-    axes += last
-    keys = [[group.axes.get(axis, "") for group in groups] for axis in axes]
-    entries = [[_reading(group, column) for group in groups] for column in columns]
-    intervals = any(entry.interval for column in entries for entry in column)
-
+def _draw(table: MetricTable, width: int, full: bool) -> Table:
     names = list[str]()
+    keys = table.keys
 
     def layout(*, bare: bool, leading: int) -> Layout:
         readings = [
-            _aligned([replace(entry, interval="") if bare else entry for entry in column]) for column in entries
+            _aligned([replace(entry, interval="") if bare else entry for entry in column]) for column in table.entries
         ]
-        return Layout((*headers(axes), *(column.title for column in columns)), (*keys, *readings), leading)
+        titles = (*headers(table.axes), *(column.title for column in table.columns))
+        return Layout(titles, (*keys, *readings), leading)
 
     def fitting(*, bare: bool) -> Layout:
-        plain = layout(bare=bare, leading=len(keys) - len(last))
+        plain = layout(bare=bare, leading=len(keys) - len(table.last))
         return plain if plain.narrowest <= width else layout(bare=bare, leading=len(keys)).stacked()
 
     chosen = fitting(bare=False)
-    if narrow := intervals and chosen.narrowest > width:
+    if narrow := table.intervals and chosen.narrowest > width:
         chosen = fitting(bare=True)
-    telling = most_telling(groups, summary.row)
+    telling = most_telling(table.groups, table.metric)
     chosen, others = shortened(chosen, telling, "results.csv", full=full)
     if chosen.broken(width) > _MOST_LINES:
         flat, others = shortened(layout(bare=narrow, leading=len(keys)), telling, "results.csv", full=full)
         chosen, names = flat.numbered()
-    shown = {entry.value for column in entries for entry in column}
-    seeds = max((len(group.records) for group in groups), default=0)
-    over = f"means over {seeds} seeds"
-    if intervals:
-        over += "; for their intervals a wider terminal" if narrow else f"; {spans(seeds)}"
-    legend = [
-        *([over] if seeds > 1 else []),
-        *parts,
-        *(["k of n: over so many seeds only"] if any(entry.note for column in entries for entry in column) else []),
-        *([f"{_SENT}: by the clients themselves"] if _SENT in shown else []),
-        *([f"{_INFINITE}: no bound at all"] if _INFINITE in shown else []),
-        *([f"{_UNMEASURED}: not measured"] if _UNMEASURED in shown else []),
-        *([f"{_NONE}: there is none"] if _NONE in shown else []),
-        *others,
-    ]
     caption = Text("".join(f"{name}\n" for name in names))
-    return chosen.draw(title, caption.append("; ".join(legend), style="dim"), width)
+    legend = "; ".join([*table.legend(narrow=narrow), *others])
+    return chosen.draw(table.title, caption.append(legend, style="dim"), width)
 
 
-def _ordered(summary: Summary, last: Sequence[str]) -> list[Group]:
-    """The groups setting by setting, in each those without an attack first; `last` says nothing of a setting."""
-
-    def setting(group: Group) -> tuple[str, ...]:
-        return tuple(group.axes.get(axis, "") for axis in summary.further if axis not in last)
-
-    settings = list(dict.fromkeys(map(setting, summary.groups)))
-    return sorted(summary.groups, key=lambda group: (settings.index(setting(group)), group.attacked))
-
-
-_STATES = ("failed", "pending", "refused")
-
-
-def _reading(group: Group, column: _Column) -> _Entry:
-    """The mean over seeds with its interval and baseline, or a word for why there is none."""
-    metric = column.metric
-    if column.otherwise is not None and not any(claims(record, metric.name) for record in group.records):
-        return _reading(group, column.otherwise)
-    states = {record.get("status") for record in group.records}
-    if "done" not in states:
-        return _Entry(next(state for state in _STATES if state in states))
-    if metric.source == "cost" and any(traits_of(algorithm_of(record)).get("pooled") for record in group.records):
-        return _Entry(_NONE)
-    if any(claims(record, metric.name) and value_of(record, metric.name) is None for record in group.records):
-        return _Entry(_INFINITE)
-    told_labels = any(
-        traits_of(algorithm_of(record)).get("exchanges") == "knowledge" and inverted(record) for record in group.records
-    )
-    if metric.name == "label_accuracy" and told_labels:
-        return _Entry(_SENT)
-    measured = replace(group, metric=metric.name)
-    if measured.mean is None:
-        expected = metric.source == "inversion" and any(map(inverted, group.records))
-        return _Entry(_UNMEASURED if expected or metric == primary(group.records) else _NONE)
-    ends = [metric.write(end) for end in measured.interval or ()] if metric.by_chance else []
-    baseline = replace(group, metric=metric.baseline).mean if metric.baseline else None
-    return _Entry(
-        metric.write(measured.mean),
-        f"[{'..'.join(ends)}]" if len(set(ends)) > 1 else "",
-        column.unit if baseline is None else f"({metric.write(baseline)})",
-        "" if measured.n == len(group.records) else f"{measured.n} of {len(group.records)}",
-    )
-
-
-def _aligned(entries: Sequence[_Entry]) -> list[Reading]:
+def _aligned(entries: Sequence[MetricEntry]) -> list[Reading]:
     """The cells of one column, padded so that they end below entry other."""
     value, interval, aside = (
         max((len(getattr(entry, part)) for entry in entries), default=0) for part in ("value", "interval", "aside")
