@@ -14,6 +14,7 @@ from fedsec.cli.invert import invert
 from fedsec.cli.list import list_
 from fedsec.cli.options import PlainCommand, without_flag_types
 from fedsec.cli.replay import replay
+from fedsec.cli.report import report
 from fedsec.cli.run import run
 from fedsec.cli.scenarios import scenarios
 from fedsec.cli.schema import schema
@@ -84,6 +85,7 @@ app.command(cls=PlainCommand)(init)
 app.command(cls=PlainCommand)(run)
 app.command(cls=PlainCommand)(invert)
 app.command(cls=PlainCommand)(replay)
+app.command(cls=PlainCommand)(report)
 app.command(cls=PlainCommand)(validate)
 app.command(cls=PlainCommand)(scenarios)
 app.command("list", cls=PlainCommand)(list_)

@@ -5,7 +5,7 @@ import json
 import math
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -56,21 +56,20 @@ _Panel = dict[str, _Curve]
 _Key = TypeVar("_Key")
 
 
-def draw_curves(root: Path, records: Sequence[Record], into: Path | None = None) -> list[Path]:
-    """Draw what models are trained for of every finished cell into a file of its name, `accuracy.png` as a rule.
+def curve_figures(root: Path, records: Sequence[Record]) -> "list[Figure]":
+    """What models are trained for over the rounds, of every finished cell.
 
     One panel for each attack (the one without first), one line for each defense: the mean over seeds, with what they
     span as a band. Where there are neither attacks nor defenses to compare, one panel with a line for each setting.
-    Where no cell was evaluated more than once, points with intervals take the place of lines. More than 12 panels
-    continue in `accuracy-2.png` and so on. A cell that diverged stays where it was.
+    Where no cell was evaluated more than once, points with intervals take the place of lines. A cell that diverged
+    stays where it was.
 
     Args:
         root: the run's folder, which holds `<cell id>/rounds.jsonl`.
         records: the cells' records.
-        into: the folder of the pictures; the run's by default.
 
     Returns:
-        The files written; none if no cell has finished.
+        A figure for each 12 panels; none if no cell has finished.
     """
     metric = primary(records)
     panels = _panels(root, records, metric)
@@ -79,9 +78,28 @@ def draw_curves(root: Path, records: Sequence[Record], into: Path | None = None)
     defenses = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     looks = {name: look(index) for index, name in enumerate(defenses)}
     draw = _draw_rounds if any(len(c.rounds) > 1 for panel in panels.values() for c in panel.values()) else _draw_points
+    return list(draw(panels, looks, metric))
+
+
+def draw_curves(root: Path, records: Sequence[Record], into: Path | None = None) -> list[Path]:
+    """Draw `curve_figures` into files of the metric's name, `accuracy.png`, `accuracy-2.png`, ... as a rule.
+
+    Args:
+        root: the run's folder.
+        records: the cells' records.
+        into: the folder of the pictures; the run's by default.
+
+    Returns:
+        The files written; none if no cell has finished.
+    """
+    return save_all(curve_figures(root, records), into or root, primary(records).name)
+
+
+def save_all(figures: "Iterable[Figure]", folder: Path, name: str) -> list[Path]:
+    """Write figures as `name.png`, `name-2.png`, ..., each whole or not at all."""
     return [
-        save(figure, (into or root) / (f"{metric.name}.png" if number == 1 else f"{metric.name}-{number}.png"))
-        for number, figure in enumerate(draw(panels, looks, metric), start=1)
+        save(figure, folder / (f"{name}.png" if number == 1 else f"{name}-{number}.png"))
+        for number, figure in enumerate(figures, start=1)
     ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedsec.errors import count_of
 from fedsec.files import read_json
-from fedsec.report.figures import plain, save
+from fedsec.report.figures import plain, save_all
 from fedsec.report.summary import Record
 
 if TYPE_CHECKING:
@@ -26,19 +26,32 @@ _NAME = 24
 
 
 def draw_partitions(root: Path, records: Sequence[Record], into: Path | None = None) -> list[Path]:
-    """Draw how the examples are spread over the clients into `partition.png`.
-
-    One circle for each client and class, its area proportional to the number of examples; above, a bar with each
-    client's total. More than 150 clients are drawn as shades, sorted by the class that most of their examples have.
-    Partitions that differ in more than the seed continue in `partition-2.png` and so on, each drawn for its first seed.
+    """Draw `partition_figures` into `partition.png`, `partition-2.png`, ...
 
     Args:
-        root: the run's folder, which holds `<cell id>/partition.json`.
+        root: the run's folder.
         records: the cells' records.
         into: the folder of the pictures; the run's by default.
 
     Returns:
         The files written; none if no cell has a partition.
+    """
+    return save_all(partition_figures(root, records), into or root, "partition")
+
+
+def partition_figures(root: Path, records: Sequence[Record]) -> "list[Figure]":
+    """How the examples are spread over the clients.
+
+    One circle for each client and class, its area proportional to the number of examples; above, a bar with each
+    client's total. More than 150 clients are drawn as shades, sorted by the class that most of their examples have.
+    Partitions that differ in more than the seed have a figure each, drawn for their first seed.
+
+    Args:
+        root: the run's folder, which holds `<cell id>/partition.json`.
+        records: the cells' records.
+
+    Returns:
+        The figures; none if no cell has a partition.
     """
     distinct: dict[str, Mapping[str, Any]] = {}
     for record in records:
@@ -52,10 +65,7 @@ def draw_partitions(root: Path, records: Sequence[Record], into: Path | None = N
             continue  # a cell that failed before its data was split
         if len(partition["counts"]) > 1:  # centralized training splits nothing
             distinct.setdefault(key, partition)
-    return [
-        save(_draw(partition), (into or root) / ("partition.png" if number == 1 else f"partition-{number}.png"))
-        for number, partition in enumerate(distinct.values(), start=1)
-    ]
+    return [_draw(partition) for partition in distinct.values()]
 
 
 def _draw(partition: Mapping[str, Any]) -> "Figure":

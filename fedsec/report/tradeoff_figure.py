@@ -9,12 +9,13 @@ import numpy as np
 
 from fedsec.metrics.metric import Metric, described, of_source
 from fedsec.report.best_inversions import strongest
-from fedsec.report.figures import look, plain, save
+from fedsec.report.figures import look, plain, save_all
 from fedsec.report.missing_values import inverted
 from fedsec.report.summary import ATTACK, DEFENSE, INVERSION, Group, Record, primary, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _PANELS = 12
 _LINE = 0.2
@@ -48,12 +49,7 @@ class _Point:
 
 
 def draw_tradeoff(root: Path, records: Sequence[Record], into: Path | None = None) -> list[Path]:
-    """Draw how good models are against what leaks into `tradeoff.png`, a point for each defense, its epsilon beside it.
-
-    Good is what they are trained for, accuracy as a rule. Leakage is LPIPS where all cells have it, else SSIM, whose
-    dotted line is what a gray image scores. Where several attackers were tried on the same messages, each defense is
-    judged by the strongest. A panel for each setting and attack; settings of one defense each, which make no panel,
-    stand in one together. The staircase joins defenses that no other beats in both.
+    """Draw `tradeoff_figures` into `tradeoff.png`.
 
     Args:
         root: the run's folder.
@@ -62,6 +58,23 @@ def draw_tradeoff(root: Path, records: Sequence[Record], into: Path | None = Non
 
     Returns:
         The file written; none if nothing was reconstructed, or there is nothing to compare.
+    """
+    return save_all(tradeoff_figures(records), into or root, "tradeoff")
+
+
+def tradeoff_figures(records: Sequence[Record]) -> "list[Figure]":
+    """How good models are against what leaks, a point for each defense, its epsilon beside it.
+
+    Good is what they are trained for, accuracy as a rule. Leakage is LPIPS where all cells have it, else SSIM, whose
+    dotted line is what a gray image scores. Where several attackers were tried on the same messages, each defense is
+    judged by the strongest. A panel for each setting and attack; settings of one defense each, which make no panel,
+    stand in one together. The staircase joins defenses that no other beats in both.
+
+    Args:
+        records: the cells' records.
+
+    Returns:
+        The figure; none if nothing was reconstructed, or there is nothing to compare.
     """
     from matplotlib.figure import Figure
 
@@ -87,7 +100,7 @@ def draw_tradeoff(root: Path, records: Sequence[Record], into: Path | None = Non
         axes.set_visible(position < len(shown))
     for (title, groups), axes in zip(shown, grid.flat, strict=False):
         _draw(axes, title, groups, plane)
-    return [save(figure, (into or root) / "tradeoff.png")]
+    return [figure]
 
 
 def front(points: Sequence[tuple[float, float]], *, rising: bool, upward: bool = True) -> list[int]:

@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedsec.metrics.metric import Metric
-from fedsec.report.figures import plain, save
+from fedsec.report.figures import plain, save_all
 from fedsec.report.summary import Record
 from fedsec.report.worst_case import NOT_RUN, WorstCaseEntry, metric_of, worst_cases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _PANELS = 6
+_DARK = "#010101"
+"""Black that stays black where a page turns the ink of its pictures light."""
 _CELL = (1.25, 0.42)
 """Width and height of a cell of the heatmap, in inches."""
 
 
 def draw_worst_cases(root: Path, records: Sequence[Record], into: Path | None = None) -> list[Path]:
-    """Draw what the worst attack leaves of each defense into `worst_case.png`, a panel for each setting.
+    """Draw `worst_case_figures` into `worst_case.png`, `worst_case-2.png`, ...
 
     Args:
         root: the run's folder.
@@ -30,21 +33,29 @@ def draw_worst_cases(root: Path, records: Sequence[Record], into: Path | None = 
         into: where to put the picture; into `root` by default.
 
     Returns:
-        The files, a further one for each six settings; none where there are no worst cases.
+        The files; none where there are no worst cases.
+    """
+    return save_all(worst_case_figures(records), into or root, "worst_case")
+
+
+def worst_case_figures(records: Sequence[Record]) -> "list[Figure]":
+    """What the worst attack leaves of each defense, a panel for each setting.
+
+    Args:
+        records: the cells' records.
+
+    Returns:
+        A figure for each six settings; none where there are no worst cases.
     """
     cases, metric = worst_cases(records), metric_of(records)
     if not any(case.value is not None for case in cases):
         return []
     settings = list(dict.fromkeys(tuple(case.setting.items()) for case in cases))
     pages = [settings[start : start + _PANELS] for start in range(0, len(settings), _PANELS)]
-    names = ["worst_case.png", *(f"worst_case-{number}.png" for number in range(2, len(pages) + 1))]
-    folder = root if into is None else into
-    return [_page(page, cases, metric, folder / name) for page, name in zip(pages, names, strict=True)]
+    return [_page(page, cases, metric) for page in pages]
 
 
-def _page(
-    settings: Sequence[tuple[tuple[str, str], ...]], cases: Sequence[WorstCaseEntry], metric: Metric, path: Path
-) -> Path:
+def _page(settings: Sequence[tuple[tuple[str, str], ...]], cases: Sequence[WorstCaseEntry], metric: Metric) -> "Figure":
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -76,7 +87,7 @@ def _page(
     bar = figure.colorbar(image, ax=list(grid), fraction=0.05, pad=0.02)
     bar.set_label(metric.title, fontsize=9)
     bar.ax.tick_params(labelsize=8)
-    return save(figure, path)
+    return figure
 
 
 def _value(case: WorstCaseEntry | None, metric: Metric) -> float:
@@ -91,5 +102,5 @@ def _write(axes: "Axes", column: int, place: int, case: WorstCaseEntry | None, m
     if case.value is not None:
         text = metric.write(case.value) + case.doubt + (f"\n{case.attack}" if case.attack else "")
     value = _value(case, metric)
-    color = "black" if math.isnan(value) or value > middle else "white"
+    color = _DARK if math.isnan(value) or value > middle else "white"
     axes.text(column, place, plain(text), ha="center", va="center", color=color, fontsize=7, linespacing=1.1)

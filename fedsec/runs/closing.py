@@ -2,21 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from fedsec.errors import count_of
+from fedsec.files import write_atomic, write_json
 from fedsec.report import run_report as report
 from fedsec.report.console import say
+from fedsec.report.page import RunSummary, RunView, render, run_page
+from fedsec.report.page.run_summary import DESCRIPTION, ExpectationVerdict
 from fedsec.report.summary import describe
 from fedsec.runs.result import RunResult
 from fedsec.runs.store import Store
 from fedsec.scenario import Scenario
+from fedsec.scenario.shipped import shipped_scenarios
 
 _MOST_PICTURES = 10
 _MOST_NAMED = 3
+PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -43,16 +49,18 @@ class Closing:
             interrupted: whether the run was stopped before its end; nothing is judged then.
         """
         done = [record for record in records if record["status"] == "done"]
+        verdicts = [] if interrupted else report.check(self.scenario.expectations, records)
+        described = description(self.scenario, verdicts, interrupted=interrupted)
         with self.console.status("drawing pictures"):
             earlier = self.store.report(
-                {record["id"] for record in done}, lambda folder: self._draw(folder, records, done)
+                {record["id"] for record in done}, lambda folder: self._draw(folder, records, done, described)
             )
         if done:
             self._show_tables(records)
         self._name_failures(records)
         self._name_refusals(records)
         self._name_majorities(done)
-        unmet = [] if interrupted else self._judge(records)
+        unmet = self._judge(verdicts)
         self._say(f"results: {', '.join(self._report_files())} in {self.store.root}")
         if earlier is not None:
             self._say(f"note: the earlier report, about cells that this one does not have, is kept in {earlier}")
@@ -65,15 +73,23 @@ class Closing:
     def _say(self, text: str) -> None:
         say(self.console, text)
 
-    def _draw(self, folder: Path, records: Sequence[dict[str, Any]], done: Sequence[dict[str, Any]]) -> None:
+    def _draw(
+        self,
+        folder: Path,
+        records: Sequence[dict[str, Any]],
+        done: Sequence[dict[str, Any]],
+        described: RunSummary,
+    ) -> None:
         root = self.store.root
         report.write_results(folder, records)
+        write_json(folder / DESCRIPTION, described.as_json())
         if done:
             report.draw_partitions(root, done, folder)
             report.draw_curves(root, report.trained_once(done), folder)
             report.draw_tradeoff(root, done, folder)
             report.write_excluded_clients(root, done, folder)
             report.draw_worst_cases(root, report.trained_once(records), folder)
+            write_atomic(folder / PAGE, render(run_page(RunView(root, records, described))))
 
     def _report_files(self) -> list[str]:
         """Names of the report's files, the numbers first."""
@@ -127,9 +143,8 @@ class Closing:
                     f"{count_of(rounds, 'round')}, more than any rule withstands"
                 )
 
-    def _judge(self, records: Sequence[dict[str, Any]]) -> list[str]:
+    def _judge(self, checked: Sequence[tuple[str, float | None, bool]]) -> list[str]:
         """The expectations that were not met, as text."""
-        checked = report.check(self.scenario.expectations, records)
         unmet = [text if value is None else f"{text}, measured {value:.4g}" for text, value, met in checked if not met]
         for line in unmet:
             say(self.console, f"NOT MET: {line}", "red")
@@ -163,6 +178,25 @@ class Closing:
         for record in pending:
             if rounds[record["id"]]:
                 self._say(f"  {_where(record)}: continues at round {rounds[record['id']] + 1}")
+
+
+def description(
+    scenario: Scenario, verdicts: Sequence[tuple[str, float | None, bool]], *, interrupted: bool
+) -> RunSummary:
+    """What was asked, and how it ended now."""
+    source = scenario.source
+    shipped = shipped_scenarios().get(source.path.stem) == source.path
+    given = source.path.stem if shipped else source.path.name if source.path.is_absolute() else str(source.path)
+    return RunSummary(
+        name=scenario.name,
+        question=scenario.description.strip(),
+        given=given,
+        scenario=source.text,
+        overrides=source.overrides,
+        expectations=[ExpectationVerdict(*verdict) for verdict in verdicts],
+        interrupted=interrupted,
+        finished=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
 
 
 def _where(record: dict[str, Any]) -> str:

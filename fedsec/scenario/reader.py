@@ -49,10 +49,12 @@ class Document:
     Args:
         value: mappings, lists, text, numbers, truth values and None.
         lines: the line on which each key or list entry begins, counted from 1.
+        text: as it was written; of plain data, as it would be written.
     """
 
     value: Any
     lines: dict[KeyPath, int] = field(default_factory=dict)
+    text: str = ""
 
 
 def read_file(path: Path) -> Document:
@@ -86,7 +88,8 @@ def read_mapping(mapping: Mapping[str, Any]) -> Document:
     Raises:
         ScenarioError: it holds what no YAML could, or too much of it.
     """
-    return Document(_plain_data(mapping, (), [0]))
+    value = _plain_data(mapping, (), [0])
+    return Document(value, text=yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
 
 
 def _plain_data(value: Any, path: KeyPath, count: list[int]) -> Any:
@@ -117,7 +120,7 @@ def read_text(text: str, name: str) -> Document:
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
-        document = Document(None)
+        document = Document(None, text=text)
         if node is not None:
             document.value = _Reading(document).value(node, ())
     except _UnacceptableError as error:

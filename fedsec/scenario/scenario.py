@@ -96,11 +96,18 @@ class ScenarioFile:
         path: the file; its name alone, where there is none.
         document: its content with the overrides applied, and the line of each key.
         overridden: key paths that were set from outside.
+        overrides: what set them, as in `federation.rounds=2`.
     """
 
     path: Path
     document: Document
     overridden: frozenset[KeyPath] = frozenset()
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The file as it was written, before any overrides."""
+        return self.document.text
 
     def error(self, problems: Iterable[Problem]) -> ScenarioError | None:
         """An error that lists the problems, one a line; None if there are none.
@@ -152,7 +159,7 @@ def load_scenario(scenario: Path | str | Mapping[str, Any], overrides: Sequence[
         raise ScenarioError(f"{path}: is empty; expected a scenario, at least `dataset: digits`")
     if not isinstance(document.value, dict):
         raise ScenarioError(f"{path}: expected a mapping of keys ({', '.join(KEYS)}), got {shown(document.value)}")
-    source = ScenarioFile(path, document, frozenset(apply(document, overrides)))
+    source = ScenarioFile(path, document, frozenset(apply(document, overrides)), tuple(overrides))
     content = document.value
     problems = list(_top_level(content, path))
     axes, wrong_axes = read_axes(content.get("matrix", {}))

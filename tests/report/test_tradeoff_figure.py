@@ -80,11 +80,10 @@ TWO_SEEDS = [
 
 
 def drawn(root: Path, records: list[dict[str, Any]]) -> list[Any]:
-    """The panels that `draw_tradeoff` would save."""
-    saved: list[Any] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tradeoff_figure, "save", lambda figure, path: saved.append(figure) or path)
-        assert len(report.draw_tradeoff(root, records)) == len(saved)
+    """The panels that `draw_tradeoff` saves."""
+    saved = tradeoff_figure.tradeoff_figures(records)
+    names = [path.name for path in report.draw_tradeoff(root, records)]
+    assert names == ["tradeoff.png"] * len(saved)
     return [axes for figure in saved for axes in figure.axes if axes.get_visible()]
 
 

@@ -1,0 +1,73 @@
+"""What was asked of a run, and how it ended: what `run.json` in its folder holds."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fedsec.files import read_json
+
+__all__ = ["DESCRIPTION", "ExpectationVerdict", "RunSummary"]
+
+DESCRIPTION = "run.json"
+
+
+@dataclass(frozen=True)
+class ExpectationVerdict:
+    """Whether what a scenario expects came true.
+
+    Args:
+        text: what was expected.
+        value: the mean over seeds; None where there is none.
+        met: whether it was.
+    """
+
+    text: str
+    value: float | None
+    met: bool
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What was asked of a run, and how it ended.
+
+    Args:
+        name: of the scenario.
+        question: what it is for, in its author's words.
+        given: what was run: the name of a scenario that comes with fedsec, or of a file.
+        scenario: the file as it was written.
+        overrides: settings from outside, as in `federation.rounds=2`.
+        expectations: of the scenario, judged; none of an interrupted run.
+        interrupted: whether it was stopped before its end.
+        finished: when it ended, in UTC, as in `2026-11-26T23:59:00Z`.
+    """
+
+    name: str
+    question: str = ""
+    given: str = ""
+    scenario: str = ""
+    overrides: Sequence[str] = ()
+    expectations: Sequence[ExpectationVerdict] = ()
+    interrupted: bool = False
+    finished: str = ""
+
+    @property
+    def command(self) -> str:
+        """The command that asks the same again."""
+        settings = [part for override in self.overrides for part in ("--set", override)]
+        return shlex.join(["fedsec", "run", self.given or f"{self.name}.yaml", *settings])
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, folder: Path) -> "RunSummary":
+        """Of a run's folder; little of one that an earlier version of fedsec left."""
+        try:
+            content = read_json(folder / DESCRIPTION)
+            content["expectations"] = [ExpectationVerdict(**verdict) for verdict in content["expectations"]]
+            return cls(**{field.name: content[field.name] for field in fields(cls)})
+        except (OSError, ValueError, TypeError, KeyError):
+            return cls(folder.resolve().name)
