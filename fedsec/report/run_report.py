@@ -14,6 +14,7 @@ from fedsec.report.best_inversions import trained_once
 from fedsec.report.columns import tables
 from fedsec.report.excluded_clients import excluded_clients_table, write_excluded_clients
 from fedsec.report.expectations import check
+from fedsec.report.exports.text_tables import harmless
 from fedsec.report.figures import draw_curves
 from fedsec.report.paired import paired_differences, paired_table
 from fedsec.report.partition_figure import draw_partitions
@@ -105,23 +106,12 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     metric_names = list(dict.fromkeys(name for _, metrics, _ in flat for name in metrics))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([_harmless(name) for name in ("id", *axis_names, "status", *metric_names, "error", "seconds")])
+    writer.writerow([harmless(name) for name in ("id", *axis_names, "status", *metric_names, "error", "seconds")])
     for row, (axes, metrics, rest) in zip(rows, flat, strict=True):
         values = [axes.get(name) for name in axis_names], [metrics.get(name) for name in metric_names]
         content = [row["id"], *values[0], row["status"], *values[1], rest["error"], rest["seconds"]]
-        writer.writerow([_harmless(value) for value in content])
+        writer.writerow([harmless(value) for value in content])
     return out.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets an apostrophe before it; numbers stay what they are."""
-    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
-    return value
 
 
 def _spread(value: Any, name: str = "") -> dict[str, Any]:

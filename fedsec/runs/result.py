@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedsec.errors import InputError, count_of
+from fedsec.errors import count_of
 from fedsec.metrics.metric import described
+from fedsec.report.exports.frames import to_frame
+from fedsec.report.exports.tidy import cell_table, round_table
 
 _MOST_ROWS = 30
 
@@ -40,21 +42,20 @@ class RunResult:
         lines += [f"  not met: {text}" for text in self.unmet]
         return "\n".join(lines)
 
-    def to_dataframe(self) -> Any:
+    def to_dataframe(self, *, rounds: bool = False) -> Any:
         """A pandas data frame, one row a cell: id, place in the matrix, status and metrics; lists stay lists.
+
+        Axes are columns of their own type: numbers where all values of an axis are. A metric that a cell does not have
+        is missing there.
+
+        Args:
+            rounds: one row a cell and finished round instead, with what `rounds.jsonl` holds of it; names within
+                others are joined by dots, as in `cost.upload_bytes`.
 
         Raises:
             InputError: pandas is not installed.
         """
-        try:
-            import pandas  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise InputError("to_dataframe needs pandas, which is not installed; try: pip install pandas") from error
-        rows = [
-            {"id": record["id"], **record["cell"], "status": record["status"], **record["metrics"]}
-            for record in self.records
-        ]
-        return pandas.DataFrame(rows)
+        return to_frame(round_table(self.root, self.records) if rounds else cell_table(self.records))
 
     @staticmethod
     def _outcome(record: dict[str, Any]) -> str:

@@ -41,3 +41,11 @@ def test_without_pandas_it_is_said_what_is_missing(result: RunResult, monkeypatc
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(InputError, match="pip install pandas"):
         result.to_dataframe()
+
+
+def test_a_data_frame_of_rounds_has_a_row_for_each_round(long_cell: Path) -> None:
+    pytest.importorskip("pandas")
+    record = {"id": next(long_cell.glob("*/rounds.jsonl")).parent.name, "cell": {}, "status": "done", "metrics": {}}
+    frame = RunResult(long_cell, [record], 0, [], interrupted=False).to_dataframe(rounds=True)
+    assert frame["round"].tolist() == [1, 2, 3]
+    assert frame["accuracy"].between(0, 1).all()
