@@ -47,6 +47,14 @@ class A3FL(TriggeredAttack):
     Raises:
         InputError: a number out of range.
 
+    Cost:
+        `trigger_steps` gradients of two models in each round, and passes that make the second one: with its defaults
+        some thirteen times an honest round in docs/backdoors.md. Reported as `attacker_flops`.
+
+    Limits:
+        Its success is that of the round's trigger. Median and Multi-Krum stop it where clients' data are alike
+        (docs/backdoors.md).
+
     Example:
         target: 1
         size: 2

@@ -57,6 +57,14 @@ class Adaptive(UpdatePoisoning):
     Raises:
         InputError: unknown names, or a magnitude that is not positive; a view without a defense to try.
 
+    Cost:
+        Some dozens of trials of the defense for each direction and layout: n^2 each for a rule that works from inner
+        products, a pass over 16,384 coordinates for one of coordinates, else a pass over everything.
+
+    Limits:
+        It searches its families of rows, one line at a time: other rows may do more. What does the most damage in a
+        round need not do so in a run. A defense that draws draws anew when it matters.
+
     Reference: Carlini et al., 2019, arXiv:1902.06705
     """
 

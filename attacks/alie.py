@@ -26,11 +26,12 @@ _HARDLY = 0.1
 class ALIE(UpdatePoisoning):
     """Sends the mean of the honest updates less z standard deviations in every parameter.
 
-    mean - z * std over the honest clients' rows (knowledge omniscient) or over what the attackers would have sent
-    honestly (own); std is the unbiased one. z follows from the n clients of a round, m of them Byzantine: with
-    s = floor(n / 2 + 1) - m, it is Phi^-1((n - m - s) / (n - m)) in the published paper (neurips) and
-    Phi^-1((n - s) / n) in its first version (v1). For few attackers both may be zero or negative: the rows are then the
-    honest mean, and no attack. Reports z, and says so.
+    mean - z * std, with z = Phi^-1((n - m - s) / (n - m)) and s = floor(n / 2 + 1) - m
+
+    Mean and std, the unbiased one, are over the honest clients' rows (knowledge omniscient) or over what the attackers
+    would have sent honestly (own). Of the n clients of a round m are Byzantine. This z is the published paper's
+    (neurips); in its first version (v1) it is Phi^-1((n - s) / n). For few attackers both may be zero or negative: the
+    rows are then the honest mean, and no attack. Reports z, and says so.
 
     Args:
         z: neurips, v1, a number, or auto: of a grid from -10 to 10 the one that moves what the server's rule makes of
@@ -41,6 +42,13 @@ class ALIE(UpdatePoisoning):
 
     Raises:
         InputError: a z that is none of these, or auto with knowledge own.
+
+    Cost:
+        n d for mean and deviation; with `z: auto` 30 trials of the server's rule.
+
+    Limits:
+        The published z is zero or less for few attackers: 0 for 2 of 10. It hides in the honest updates' spread, which
+        momentum of the clients makes smaller (Karimireddy, He, Jaggi, ICML 2021, arXiv:2012.10333).
 
     Example:
         z: 1.5

@@ -38,6 +38,13 @@ class AlternatingMinimization(PatternAttack):
     Raises:
         InputError: a number out of range, or an option that does not go with the pattern.
 
+    Cost:
+        `alternations` times the training on marked and on honest examples.
+
+    Limits:
+        Median and Multi-Krum stop it where clients' data are alike, and a norm bound takes back what `boost` gains
+        (docs/backdoors.md).
+
     Example:
         target: 1
         size: 2

@@ -45,6 +45,13 @@ class Analytic(Inversion):
         InputError: on use: no linear layer with a bias receives the image itself; only signs of its gradient were sent;
             or a batch is to be unmixed from rows of which the defense dropped entries.
 
+    Cost:
+        One pass over the gradient of the first layer.
+
+    Limits:
+        Needs a linear first layer with a bias that receives the image itself. In a batch, only images that have a
+        neuron to themselves come back; steps of local training make it approximate.
+
     Reference: Phong et al., IEEE TIFS 2018
     """
 

@@ -54,6 +54,13 @@ class Auto(UpdatePoisoning):
     Raises:
         InputError: unknown names; a view without a defense to try.
 
+    Cost:
+        That of all its members in every round, `adaptive` among them.
+
+    Limits:
+        Greedy: what does the most damage in each round need not do so in the long run, so look at the others beside it.
+        Attacks on data are no members.
+
     Reference: Croce and Hein, ICML 2020, arXiv:2003.01690
     """
 

@@ -27,6 +27,13 @@ class Backdoor(BackdoorPoisoning, PatternAttack):
     Raises:
         InputError: a number out of range, or an option that does not go with the pattern.
 
+    Cost:
+        What honest training costs.
+
+    Limits:
+        Median and Multi-Krum stop it where clients' data are alike, and a norm bound takes back what `boost` gains
+        (docs/backdoors.md). It fades when the attackers are gone.
+
     Example:
         target: 1
         size: 2

@@ -30,6 +30,13 @@ class BitFlip(UpdatePoisoning):
     Raises:
         InputError: no bits, or bits out of range.
 
+    Cost:
+        What honest training costs.
+
+    Limits:
+        Of the sign bit alone it is `sign_flip`. Bits of the exponent give numbers that are not finite, which every
+        rule's gate rejects, or are far from honest ones.
+
     Reference: Xie et al. 2018, arXiv:1805.09682; the sign bit: Karimireddy et al., ICML 2021, arXiv:2012.10333
     """
 

@@ -36,6 +36,13 @@ class DBA(BackdoorPoisoning):
     Raises:
         InputError: a number out of range.
 
+    Cost:
+        What honest training costs.
+
+    Limits:
+        The grid of strips has to fit the image. Median and Multi-Krum stop it where clients' data are alike
+        (docs/backdoors.md).
+
     Example:
         length: 2
         gap: 1

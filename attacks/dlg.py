@@ -35,6 +35,15 @@ class DLG(Inversion):
     Raises:
         InputError: a number out of range.
 
+    Cost:
+        In each iteration of L-BFGS the update of the images so far, and its gradient with respect to the images: a few
+        passes forward and backward through the network.
+
+    Limits:
+        Fails for many starts, more often the larger the batch. Networks whose second derivatives vanish, such as with
+        ReLU, give it little to follow (its authors take sigmoids). Noise, pruning and clipping of which it does not
+        know mislead it.
+
     Example:
         iterations: 50
 

@@ -38,6 +38,13 @@ class EdgeCase(DataPoisoning, UpdatePoisoning):
     Raises:
         InputError: both classes are one, an unknown feature, or a number out of range.
 
+    Cost:
+        What honest training costs.
+
+    Limits:
+        Honest clients who hold such images, rightly labeled, work against it. Attackers without an image of the class
+        do nothing.
+
     Example:
         source: 7
         target: 1

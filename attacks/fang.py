@@ -23,11 +23,12 @@ _HALVINGS = 40
 class Fang(UpdatePoisoning):
     """Sends updates against the sign s of the honest mean that the rule it aims at takes for honest ones.
 
-    krum: -lambda * s from the largest lambda that could be chosen, halved until Krum would choose it; the other
-    attackers stand within epsilon of it, so that it has neighbors. median and trimmed_mean: in each parameter a random
-    value beyond the honest ones on the side that s is not on, at most `factor` times as far from zero. Who knows its
-    own clients only (knowledge own) takes their honest updates for those of all: for Krum it adds crafted rows until
-    one would be chosen, otherwise it draws between 3 and 4 standard deviations from the mean. Reports lambda.
+    Aimed at krum: -lambda * s from the largest lambda that could be chosen, halved until Krum would choose it; the
+    other attackers stand within epsilon of it, so that it has neighbors. At median and trimmed_mean: in each parameter
+    a random value beyond the honest ones on the side that s is not on, at most `factor` times as far from zero. Who
+    knows its own clients only (knowledge own) takes their honest updates for those of all: for Krum it adds crafted
+    rows until one would be chosen, otherwise it draws between 3 and 4 standard deviations from the mean. Reports
+    lambda.
 
     Args:
         target: the rule that it aims at.
@@ -38,6 +39,12 @@ class Fang(UpdatePoisoning):
 
     Raises:
         InputError: a number out of range; in a round, for krum, fewer than 2m + 3 clients, of which m are Byzantine.
+
+    Cost:
+        n d for coordinate rules; n^2 d and forty halvings for Krum.
+
+    Limits:
+        Aimed at one rule, and often weak against others. Against Krum it may find no lambda, and says so.
 
     Reference: Fang et al., USENIX Security 2020, arXiv:1911.11815
     """

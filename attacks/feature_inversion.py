@@ -53,8 +53,10 @@ class InvertFeatures(FeatureInversion):
     """Recovers a FedGKT client's images from the feature maps that it sends to the server.
 
     min over x of ||E(x) - h||^2 / ||h||^2 + tv ||grad x||^2 + contrast (mean x^2 - 1)^2, where the last x is
-    standardized and both priors fade. If E is only where the client's training began, its weights are searched for too:
-    matrices and kernels near their start, vectors (biases, affine parts, which stand for running statistics) freely.
+    standardized and both priors fade
+
+    If E is only where the client's training began, its weights are searched for too: matrices and kernels near their
+    start, vectors (biases, affine parts, which stand for running statistics) freely.
 
     Args:
         iterations: of L-BFGS, at most.
@@ -67,6 +69,13 @@ class InvertFeatures(FeatureInversion):
 
     Raises:
         InputError: a number out of range.
+
+    Cost:
+        In each iteration a pass forward and backward through the client's extractor.
+
+    Limits:
+        Contrast that normalization removed does not come back; images whose contrast is unusual get the usual one. It
+        needs the extractor that the client began with, and little drift from it.
 
     Example:
         iterations: 100

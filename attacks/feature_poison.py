@@ -31,6 +31,13 @@ class FeaturePoison(KnowledgePoisoning):
     Raises:
         InputError: the mode is unknown, or the factor is not finite or does not go with it.
 
+    Cost:
+        What honest training costs.
+
+    Limits:
+        `knowledge_screening` leaves clients out whose feature maps do not explain their logits, or are far larger than
+        others'; not a minority of wrong maps among right ones.
+
     Reference: He et al., NeurIPS 2020, arXiv:2007.14513
     """
 

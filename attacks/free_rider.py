@@ -32,6 +32,13 @@ class FreeRider(UpdatePoisoning):
     Raises:
         InputError: an unknown mode, or numbers that are negative or not finite.
 
+    Cost:
+        d random numbers for each attacker; no training.
+
+    Limits:
+        Does little harm to a mean: its aim is a share in the model. Equal rows but for the noise are near each other,
+        which `krum` takes for honest (docs/results/byzantine_zoo.csv).
+
     Reference: Fraboni et al., AISTATS 2021, arXiv:2006.11901; Lin et al. 2019, arXiv:1911.12560
     """
 

@@ -28,6 +28,13 @@ class Gaussian(UpdatePoisoning):
     Raises:
         InputError: numbers that are not finite, or a negative one.
 
+    Cost:
+        d random numbers for each attacker.
+
+    Limits:
+        Far from honest updates, and left out by rules that go by distances or take the middle, unless it is small, and
+        then it averages out.
+
     Reference: Blanchard et al., NeurIPS 2017, arXiv:1703.02757
     """
 

@@ -32,6 +32,7 @@ class GradInversion(Inversion):
 
     min over x of || update(x) - observed ||^2 / || observed ||^2 + tv * TV(x) + l2 * mean x^2 + bn * R_BN(x)
     + group * mean (x - mean over restarts)^2, with x standardized, by Adam with Gaussian noise in every step.
+
     The statistics are the batch's own where they are granted, else the running ones of layers in eval mode. Agreement
     counts from the middle of the search on.
 
@@ -52,6 +53,14 @@ class GradInversion(Inversion):
 
     Raises:
         InputError: a number out of range.
+
+    Cost:
+        In each step and for each restart the update of the images so far, and its gradient with respect to the images:
+        a few passes forward and backward through the network.
+
+    Limits:
+        Lives by the statistics of normalization layers: where there are none it says so, and what is left is matching
+        with weak priors. Larger batches leave less.
 
     Example:
         iterations: 400

@@ -30,6 +30,14 @@ class IDLG(Inversion):
     Raises:
         InputError: a number out of range.
 
+    Cost:
+        In each iteration of L-BFGS the update of the images so far, and its gradient with respect to the images: a few
+        passes forward and backward through the network.
+
+    Limits:
+        As `dlg`, with right labels: their recovery is exact for one image, and less so for batches of a trained
+        network.
+
     Example:
         iterations: 50
 

@@ -31,8 +31,9 @@ from fedsec.threat.inversion import Watch
 class InvertingGradients(Inversion):
     """Searches for images whose update points the way of the observed one, with total variation and signed Adam.
 
-    min over x in the pixels' range of 1 - cos(update(x), observed) + tv * TV(x), with x standardized. An update of
-    several local steps is matched by unrolling them. Labels that are not granted are recovered first.
+    min over x in the pixels' range of 1 - cos(update(x), observed) + tv * TV(x), with x standardized
+
+    An update of several local steps is matched by unrolling them. Labels that are not granted are recovered first.
 
     Args:
         iterations: Adam steps; the paper takes 4,800, the authors' code 24,000.
@@ -50,6 +51,14 @@ class InvertingGradients(Inversion):
 
     Raises:
         InputError: a number out of range.
+
+    Cost:
+        In each step and for each restart the update of the images so far, and its gradient with respect to the images:
+        a few passes forward and backward through the network.
+
+    Limits:
+        Images of one batch compensate for each other: larger batches, longer local training and trained networks leave
+        less. `tv` has to fit the network and its inputs.
 
     Example:
         iterations: 400

@@ -19,8 +19,10 @@ from fedsec.threat.byzantine.spread import Spread
 class IPM(UpdatePoisoning):
     """Sends the opposite of the mean of the honest updates, times a factor.
 
-    -epsilon * mean over the honest clients' rows (knowledge omniscient) or over what the attackers would have sent
-    honestly (own). A small factor hides near the origin and slows training; one above (n - m) / m turns the mean of n
+    -epsilon * mean
+
+    The mean is over the honest clients' rows (knowledge omniscient) or over what the attackers would have sent honestly
+    (own). A small factor hides near the origin and slows training; one above (n - m) / m turns the mean of n
     clients, m of them Byzantine, around.
 
     Args:
@@ -31,6 +33,13 @@ class IPM(UpdatePoisoning):
 
     Raises:
         InputError: the factor is not positive and finite.
+
+    Cost:
+        n d for the mean.
+
+    Limits:
+        A factor below (n - m) / m slows a mean and does not turn it around. Larger factors are longer than honest
+        updates, and easier to tell.
 
     Reference: Xie et al., UAI 2019, arXiv:1903.03936
     """

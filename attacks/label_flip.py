@@ -38,6 +38,13 @@ class LabelFlip(DataPoisoning):
     Raises:
         InputError: the mode is unknown, the classes do not go with it, or a fraction outside of (0, 1].
 
+    Cost:
+        What honest training costs.
+
+    Limits:
+        Robust rules stop it where clients' data are alike. Where they differ, rules leave honest clients out in the
+        attackers' place, and may do worse than the mean (docs/reproduction.md).
+
     Example:
         mode: pair
         source: 7

@@ -30,6 +30,12 @@ class Labels(Inversion):
     Raises:
         InputError: the method is unknown.
 
+    Cost:
+        One pass over the gradient of the last linear layer.
+
+    Limits:
+        Trained networks and updates of several local steps tell less. It gives no images.
+
     Reference: Geng et al., 2021, arXiv:2110.09074
     """
 

@@ -35,6 +35,13 @@ class LogitPoison(KnowledgePoisoning):
     Raises:
         InputError: the mode is unknown, or the factor is not positive and finite.
 
+    Cost:
+        What honest training costs.
+
+    Limits:
+        `knowledge_screening` distills no logits that contradict their label. The server's loss on labels and feature
+        maps is not touched.
+
     Reference: Tang et al., 2024, arXiv:2401.03685
     """
 

@@ -31,6 +31,13 @@ class Mimic(UpdatePoisoning):
     Raises:
         InputError: fewer.
 
+    Cost:
+        n d in each round; it remembers 2d numbers.
+
+    Limits:
+        No row is wrong: it harms where honest clients differ, by their imbalance, and hardly where their data are
+        alike. Bucketing (Karimireddy et al., ICLR 2022) and nearest-neighbor mixing are meant against it.
+
     Reference: Karimireddy et al., ICLR 2022, arXiv:2006.09365
     """
 

@@ -16,8 +16,9 @@ from fedsec.threat.byzantine.spread import Spread
 class MinMax(MovedMean):
     """Sends the mean of the honest updates, moved until it is as far from one of them as any two are from each other.
 
-    mean + gamma * p with the largest gamma for which max_i ||mean + gamma p - g_i|| <= max_ij ||g_i - g_j||; all
-    attackers send the same. Reports gamma.
+    mean + gamma * p with the largest gamma for which max_i ||mean + gamma p - g_i|| <= max_ij ||g_i - g_j||
+
+    All attackers send the same. Reports gamma.
 
     Args:
         direction: p. unit: -mean / ||mean||; sign: -sign(mean); std: minus the unbiased standard deviations.
@@ -28,6 +29,13 @@ class MinMax(MovedMean):
 
     Raises:
         InputError: an unknown direction.
+
+    Cost:
+        n^2 d for the distances between honest updates.
+
+    Limits:
+        Attackers all send the same along one direction: DnC is its authors' answer (Shejwalkar and Houmansadr, NDSS
+        2021). With knowledge own it guesses the spread from its own clients.
 
     Reference: Shejwalkar and Houmansadr, NDSS 2021
     """

@@ -17,8 +17,9 @@ from fedsec.threat.byzantine.spread import Spread
 class MinSum(MovedMean):
     """Sends the mean of the honest updates, moved until it is as far from all of them as the most remote one.
 
-    mean + gamma * p with the largest gamma for which sum_i ||mean + gamma p - g_i||^2 <= max_i sum_j ||g_i - g_j||^2;
-    all attackers send the same. Reports gamma.
+    mean + gamma * p with the largest gamma for which sum_i ||mean + gamma p - g_i||^2 <= max_i sum_j ||g_i - g_j||^2
+
+    All attackers send the same. Reports gamma.
 
     Args:
         direction: p. unit: -mean / ||mean||; sign: -sign(mean); std: minus the unbiased standard deviations.
@@ -29,6 +30,13 @@ class MinSum(MovedMean):
 
     Raises:
         InputError: an unknown direction.
+
+    Cost:
+        n^2 d for the distances between honest updates.
+
+    Limits:
+        Attackers all send the same along one direction: DnC is its authors' answer (Shejwalkar and Houmansadr, NDSS
+        2021). With knowledge own it guesses the spread from its own clients.
 
     Reference: Shejwalkar and Houmansadr, NDSS 2021
     """

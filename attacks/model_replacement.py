@@ -34,6 +34,14 @@ class ModelReplacement(BackdoorPoisoning, PatternAttack):
     Raises:
         InputError: a number out of range, or an option that does not go with the pattern.
 
+    Cost:
+        What honest training costs, or that of its own `epochs`.
+
+    Limits:
+        What is sent is long: a norm bound takes the enlargement back, and rules that go by distances leave it out
+        (docs/backdoors.md). It replaces the model where the server takes a weighted mean; honest updates, which it
+        leaves out of account, spoil that unless they are short.
+
     Example:
         target: 1
         size: 2

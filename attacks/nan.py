@@ -19,6 +19,12 @@ class NaN(Infinity):
     Raises:
         InputError: a number that is not positive.
 
+    Cost:
+        Nothing.
+
+    Limits:
+        Every rule's gate rejects such a row, counts it as Byzantine and reports it. It harms servers that do not look.
+
     Reference: Blanchard et al., NeurIPS 2017, arXiv:1703.02757
     """
 

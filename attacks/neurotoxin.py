@@ -34,6 +34,14 @@ class Neurotoxin(BackdoorPoisoning, PatternAttack):
     Raises:
         InputError: a number out of range, or an option that does not go with the pattern.
 
+    Cost:
+        What honest training costs, or that of its own `epochs`; in the first round a gradient on all its examples as
+        well.
+
+    Limits:
+        Median and Multi-Krum stop it where clients' data are alike. On a small network, all of whose coordinates honest
+        clients move, it lasts no longer than a plain backdoor (docs/backdoors.md).
+
     Example:
         target: 1
         size: 2

@@ -24,6 +24,13 @@ class NoiseInputs(DataPoisoning):
     Raises:
         InputError: a deviation that is not positive and finite.
 
+    Cost:
+        What honest training costs.
+
+    Limits:
+        A weak attack: networks learn from noisy inputs, too, and the mean hardly suffers
+        (docs/results/byzantine_zoo.csv).
+
     Reference: after Muñoz-González et al. 2019, arXiv:1909.05125
     """
 

@@ -40,6 +40,13 @@ class ROP(UpdatePoisoning):
     Raises:
         InputError: a number out of range.
 
+    Cost:
+        n d for the mean and the perturbation.
+
+    Limits:
+        Made for a rule that clips toward a center which all know; with random buckets (`sequential`) centered clipping
+        has many (Ozfatura et al., IEEE TIFS 2023).
+
     Reference: Ozfatura et al., IEEE TIFS 2023, arXiv:2208.09894
     """
 

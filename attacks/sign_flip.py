@@ -24,6 +24,13 @@ class SignFlip(UpdatePoisoning):
     Raises:
         InputError: the factor is not positive and finite.
 
+    Cost:
+        What honest training costs.
+
+    Limits:
+        Most robust rules stop it where fewer than half of the clients attack. Larger factors do more harm to the mean
+        and are easier to tell by their length.
+
     Reference: Li et al., AAAI 2019, arXiv:1811.03761
     """
 

@@ -23,8 +23,10 @@ from fedsec.threat.byzantine.spread import Spread, published_z
 class Sparse(UpdatePoisoning):
     """Sends the mean of the honest updates less a few standard deviations: many where it matters, few elsewhere.
 
-    mean - std * (scale on the mask, z elsewhere) over the honest clients' rows (knowledge omniscient) or over what the
-    attackers would have sent honestly (own), with the unbiased std. The mask is the share `density` of parameters of
+    mean - std * (scale on the mask, z elsewhere)
+
+    Mean and std, the unbiased one, are over the honest clients' rows (knowledge omniscient) or over what the attackers
+    would have sent honestly (own). The mask is the share `density` of parameters of
     largest |parameter * mean update| in the first round, and stays; the attackers agree on it. Reports z.
 
     Args:
@@ -37,6 +39,12 @@ class Sparse(UpdatePoisoning):
 
     Raises:
         InputError: a number out of range.
+
+    Cost:
+        n d for mean and deviation; a sort of d numbers in the first round.
+
+    Limits:
+        The mask is that of the first round. Off the mask it is ALIE, with a z that is zero or less for few attackers.
 
     Reference: Ozfatura et al. 2024, arXiv:2404.06230
     """

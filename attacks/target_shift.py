@@ -27,6 +27,13 @@ class TargetShift(DataPoisoning):
     Raises:
         InputError: a shift that is 0 or not finite.
 
+    Cost:
+        What honest training costs.
+
+    Limits:
+        The median holds against a minority where clients' data are alike (scenarios/regression_diabetes.yaml). A shift
+        beyond the targets' range shows in the length of updates.
+
     Reference: after Jagielski et al., IEEE S&P 2018, arXiv:1804.00308
     """
 

@@ -14,6 +14,13 @@ from fedsec.threat import AttackerView, UpdatePoisoning
 class ZeroUpdate(UpdatePoisoning):
     """Sends zeros: the model as it was received.
 
+    Cost:
+        Nothing.
+
+    Limits:
+        The mean becomes shorter, and no more. A rule that takes the row with the nearest neighbors may take zeros,
+        which are equal and lie in the middle; training then stands still (`krum` in docs/results/byzantine_zoo.csv).
+
     Reference: Fraboni et al., AISTATS 2021, arXiv:2006.11901
     """
 

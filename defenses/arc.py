@@ -29,6 +29,13 @@ class ARC(PreAggregator):
     Raises:
         InputError: it is negative, or no whole number.
 
+    Cost:
+        n^2 d for the inner products of all updates, of which it needs the norms; then n log n.
+
+    Limits:
+        Shortens; it does not tell directions apart. k honest updates are shortened where nobody attacks, too. What is
+        left is for the rule after it.
+
     Reference: Allouah et al., ICLR 2025, arXiv:2405.14432
     """
 

@@ -26,6 +26,13 @@ class Bucketing(PreAggregator):
     Raises:
         InputError: the size is not positive.
 
+    Cost:
+        A permutation of n numbers; mixing is done along with the rule's own passes.
+
+    Limits:
+        f stays the same while there are fewer rows: with s = 2 a rule that withstands a minority withstands half as
+        large a one. A bucket is judged as a whole, and honest clients with the attacker in theirs.
+
     Reference: Karimireddy et al., ICLR 2022, arXiv:2006.09365
     """
 

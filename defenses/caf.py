@@ -17,7 +17,7 @@ from fedsec.errors import InputError
 class CAF(GramRule):
     """Weighted mean under which the covariance's largest eigenvalue is smallest, of those that filtering comes by.
 
-    From c_i = 1, while sum_i c_i > n - 2f: v, the top eigenvector of the covariance weighted by c;
+    c_i = 1, and while sum_i c_i > n - 2f: v, the top eigenvector of the covariance weighted by c;
     t_i = <v, x_i - mean>^2; c_i <- c_i (1 - t_i / max t). The mean of the weights whose top eigenvalue was smallest.
 
     Withstands f Byzantine clients of n >= 2f + 1 without a bound on the honest variance. Ignores the clients' weights.
@@ -28,6 +28,12 @@ class CAF(GramRule):
 
     Raises:
         InputError: the number is negative, or too large for the rows.
+
+    Cost:
+        n^2 d for the inner products of all updates, in one pass over them; then n^3 for each step, at most n of them.
+
+    Limits:
+        Attackers who lie within the honest updates' variance keep their weight, such as ALIE.
 
     Reference: Allouah et al., ICML 2025, arXiv:2505.01874
     """

@@ -46,6 +46,14 @@ class CenteredClipping(GramRule):
     Raises:
         InputError: a number out of range.
 
+    Cost:
+        n^2 d for the inner products of all updates, in one pass over them, with the center among them; then n^2 in each
+        iteration. It carries d numbers from round to round.
+
+    Limits:
+        A radius longer than all differences clips nobody, one that is too short needs many rounds to get anywhere. All
+        clients know the center: relocated orthogonal perturbation turns about it (Ozfatura et al., IEEE TIFS 2023).
+
     Reference: Karimireddy et al., ICML 2021, arXiv:2012.10333
     """
 

@@ -30,6 +30,13 @@ class CGE(GramRule):
     Raises:
         InputError: it is negative, or no whole number.
 
+    Cost:
+        n^2 d for the inner products of all updates, of which it needs the norms; then n log n.
+
+    Limits:
+        An update that is no longer than honest ones counts, wherever it points: IPM, sign flipping. f updates are
+        always left out.
+
     Reference: Gupta, Vaidya, PODC 2020
     """
 

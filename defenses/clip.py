@@ -51,6 +51,13 @@ class ClipUpdate(UpdateTransform):
     Raises:
         InputError: the limit is out of range.
 
+    Cost:
+        Two passes over a client's own update.
+
+    Limits:
+        A Byzantine client does not apply it; `norm_bound` and `static_clip` are the server's. Images are recovered as
+        well as without it, since the direction is untouched (docs/results/inversion_defenses.csv).
+
     Reference: Sun et al., 2019, arXiv:1911.07963
     """
 

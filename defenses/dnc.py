@@ -32,6 +32,14 @@ class DnC(GramRule):
     Raises:
         InputError: a number out of range.
 
+    Cost:
+        n^2 d for the inner products of all updates, in one pass over them; then, each time, n^2 b for those of the
+        drawn coordinates and n^3 for a singular vector.
+
+    Limits:
+        Drops rows along one direction at a time: attackers who do not share one add up to less there. floor(c f) rows
+        are dropped at a time where nobody attacks, too.
+
     Reference: Shejwalkar and Houmansadr, NDSS 2021
     """
 

@@ -55,6 +55,15 @@ class DpFedAvg(PrivateAggregator):
     Raises:
         InputError: neither noise nor target, both, or a number out of range.
 
+    Cost:
+        n d: one pass over the updates, or a running total as they come; d random numbers. With prv as the accountant
+        some seconds.
+
+    Limits:
+        Not robust beyond its clipping: each of the clients moves the result by S / m. The server sees the updates
+        themselves, and inverts them as if there were no defense. The noise on the mean has the length z S sqrt(d) / m,
+        beside a step of at most S: it takes many clients.
+
     Example:
         noise_multiplier: 1.0
         clip_norm: 0.5

@@ -50,6 +50,15 @@ class DpSgd(LocalDefense):
     Raises:
         InputError: neither noise nor target, or a number out of range.
 
+    Cost:
+        A gradient for each example in place of one for a batch: some times the time and, but for ghost norms, batch x d
+        numbers. With prv as the accountant some seconds.
+
+    Limits:
+        It hides one example of one client, and no client. Clients of few examples need much noise for a small epsilon,
+        which costs accuracy (docs/results/privacy_quickstart.csv); a large epsilon rules out little. Batch
+        normalization is refused. A Byzantine client does not apply it.
+
     Example:
         noise_multiplier: 1.0
 

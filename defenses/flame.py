@@ -34,6 +34,14 @@ class FLAME(GramRule):
     Raises:
         InputError: the noise is negative.
 
+    Cost:
+        n^2 d for the inner products of all updates, in one pass over them; then the clustering of n points, and d
+        random numbers.
+
+    Limits:
+        Attackers whose updates point as honest ones do are within the cluster. Honest clients with unlike data are
+        outside of it.
+
     Reference: Nguyen et al., USENIX Security 2022, arXiv:2101.02281
     """
 

@@ -45,6 +45,14 @@ class FLDetector(GramRule):
     Raises:
         InputError: a number below 1.
 
+    Cost:
+        (2n + N)^2 d for the inner products of this round's updates, the last one's and N moves of the model. It carries
+        (n + N) d numbers from round to round.
+
+    Limits:
+        Attackers who are consistent with themselves from round to round are not seen, nor any in the first rounds.
+        Clients that are drawn now and then are rarely judged.
+
     Reference: Zhang et al., KDD 2022, arXiv:2207.09209
     """
 

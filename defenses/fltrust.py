@@ -21,6 +21,15 @@ class FLTrust(GramRule):
     mean, which would let the attackers in. Withstands any number of Byzantine clients as long as the server's data tell
     the direction. Ignores the clients' weights.
 
+    Cost:
+        n^2 d for the inner products of all updates, in one pass over them, the server's among them; and the server's
+        own training in every round.
+
+    Limits:
+        As good as the server's data are like the clients': honest clients whose updates are at a right or obtuse angle
+        to its own count nothing, and what its data do not tell is not learned from others. Server data that are
+        poisoned themselves mislead it.
+
     Reference: Cao et al., NDSS 2021, arXiv:2012.13995
     """
 

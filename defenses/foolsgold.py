@@ -27,9 +27,9 @@ class FoolsGold(GramRule):
     With c_ij the cosine between the histories of i and j (zero for i = j) and v_i = max_j c_ij, clients are pardoned
     that resemble one that resembles others more: c_ij <- c_ij v_i / v_j where v_i < v_j. Then
 
-        a_i = 1 - max_j c_ij,   a_i <- a_i / max_j a_j,   w_i = confidence (ln(a_i / (1 - a_i)) + 1/2),
+        a_i = 1 - max_j c_ij,   a_i <- a_i / max_j a_j,   w_i = confidence (ln(a_i / (1 - a_i)) + 1/2).
 
-    each held within [0, 1], and the result is sum_i w_i x_i / n. The authors add up, which is n times the server's
+    Each is held within [0, 1], and the result is sum_i w_i x_i / n. The authors add up, which is n times the server's
     step, and do not divide by the sum of the weights: sybils make a step shorter. Where all histories point the same
     way, so that a is 0 / 0, all count alike, which is the limit of cosines that are equal.
 
@@ -43,6 +43,14 @@ class FoolsGold(GramRule):
 
     Raises:
         InputError: the confidence is not positive.
+
+    Cost:
+        n^2 d for the inner products of all updates, in one pass over them, for histories; then n^2. It carries n d
+        numbers from round to round.
+
+    Limits:
+        A single attacker, and sybils that know it and send different updates, pass. Honest clients with alike data are
+        taken for sybils and count less. Clients are known by number: who comes back under another one has no history.
 
     Reference: Fung et al., RAID 2020, arXiv:1808.04866
     """

@@ -20,8 +20,9 @@ _SMALL, _LARGE = 1e-140, 1e140
 class FoundationFL(PreAggregator):
     """Adds synthetic updates to the clients': copies of the one that lies furthest from the extremes.
 
-    With the largest and the smallest value of all clients in every coordinate, x_max and x_min, client i scores
-    min(||x_i - x_max||, ||x_i - x_min||), and the client of the highest score is copied; of equal ones the first.
+    score_i = min(||x_i - x_max||, ||x_i - x_min||), with the largest and the smallest values of all in every coordinate
+
+    The client of the highest score is copied; of equal ones the first.
 
     Before `trimmed_mean` or `median` it is the paper's defense, `defense: [foundationfl, median]`. Both then give a
     result nearer to the copied client, and **that may be a Byzantine one**: of 10 clients of which 3 flip their signs
@@ -34,6 +35,12 @@ class FoundationFL(PreAggregator):
 
     Raises:
         InputError: a negative number.
+
+    Cost:
+        Two passes over the updates; then whatever the rule costs with the copies.
+
+    Limits:
+        The client that is copied may be Byzantine, and then has a majority.
 
     Reference: Fang et al., NDSS 2025, arXiv:2501.17381
     """

@@ -35,6 +35,14 @@ class GAS(RuleWrapper):
     Raises:
         InputError: a number out of range, or a rule that cannot be asked about a part of the parameters.
 
+    Cost:
+        What the other rule costs, on p groups of d / p coordinates; then one pass for the distances, and one for the
+        mean.
+
+    Limits:
+        As good as the rule that it asks: attackers who lead that one astray in each group stand near what it gives. f
+        updates are always left out.
+
     Reference: Liu et al., ICML 2023, arXiv:2302.06079
     """
 

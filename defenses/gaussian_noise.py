@@ -32,6 +32,13 @@ class GaussianNoise(UpdateTransform):
     Raises:
         InputError: the deviation is out of range.
 
+    Cost:
+        d random numbers for each client.
+
+    Limits:
+        It proves nothing: lengths are not bounded, and nobody keeps an account. Noise that hides one client's images
+        averages out over n clients to 1 / sqrt(n) of it.
+
     Example:
         std: 1.0
         relative: true

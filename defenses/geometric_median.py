@@ -49,6 +49,14 @@ class GeometricMedian(GramRule):
     Raises:
         InputError: a number out of range.
 
+    Cost:
+        n^2 d for the inner products of all updates, in one pass over them; then n^2 for each of Weiszfeld's steps and
+        n^3 for each of Newton's.
+
+    Limits:
+        Attackers within the honest updates' spread are counted like honest clients: ALIE; IPM with a small factor,
+        which slows training.
+
     Reference: Pillutla et al., 2022, arXiv:1912.13445
     """
 

@@ -55,6 +55,13 @@ class KnowledgeScreening(KnowledgeDefense):
     Raises:
         InputError: a number out of range.
 
+    Cost:
+        Two passes over the feature maps, and a linear regression of each client's logits on two moments a channel.
+
+    Limits:
+        Not seen: wrong labels with logits that agree with them, such as labels flipped before training; a minority of
+        wrong feature maps among right ones; small changes of them; a scale that half of the clients share.
+
     Reference: this project; cf. He et al., NeurIPS 2020, arXiv:2007.14513
     """
 

@@ -32,6 +32,14 @@ class Krum(GramRule):
     Raises:
         InputError: it is negative, or no whole number.
 
+    Cost:
+        n^2 d for the inner products of all updates, in one pass over them; then n^2 log n.
+
+    Limits:
+        Equal updates of several attackers within the honest ones' cluster are each other's nearest neighbors, and are
+        chosen. The result is one client's update, with all its noise; where clients' data differ, all but one client go
+        unheard.
+
     Reference: Blanchard et al., NeurIPS 2017, arXiv:1703.02757
     """
 

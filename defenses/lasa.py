@@ -73,6 +73,13 @@ class LASA(Aggregator):
     Raises:
         InputError: a number out of range.
 
+    Cost:
+        Three passes over the updates, one of them a partial sort of each.
+
+    Limits:
+        Attackers of usual length and usual signs in each layer pass. With radii of 1, some half of the honest clients
+        is left out of each layer.
+
     Reference: Xu et al., WACV 2025, arXiv:2409.01435
     """
 

@@ -37,6 +37,14 @@ class MDA(GramRule):
     Raises:
         InputError: a number out of range.
 
+    Cost:
+        n^2 d for the inner products of all updates, in one pass over them; then at most `max_visits` branches for each
+        of some 2 log2(n) diameters that are tried.
+
+    Limits:
+        Attackers within the diameter of the honest updates are averaged in, such as ALIE. f updates are always left
+        out, of honest clients where nobody attacks.
+
     Reference: El Mhamdi et al., PODC 2020, arXiv:1905.03853
     """
 

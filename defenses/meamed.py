@@ -24,6 +24,12 @@ class Meamed(CoordinateRule):
     Raises:
         InputError: the number is negative, or too large for the rows.
 
+    Cost:
+        One pass over the updates, in which the n values of each coordinate are partly sorted.
+
+    Limits:
+        As the median: attackers who stay within the spread of the honest values are not seen.
+
     Reference: Xie et al., 2018, arXiv:1802.10116
     """
 

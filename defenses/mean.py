@@ -19,6 +19,13 @@ class Mean(Aggregator):
 
     sum_i w_i x_i / sum_i w_i
 
+    Cost:
+        n d: one pass over the updates, or a running total of d numbers as they come.
+
+    Limits:
+        One long update moves it anywhere; what is not finite is rejected before. A client that states its own number of
+        examples chooses its weight.
+
     Reference: McMahan et al., AISTATS 2017, arXiv:1602.05629
     """
 

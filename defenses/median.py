@@ -33,6 +33,13 @@ class Median(CoordinateRule):
     Raises:
         InputError: both are asked for.
 
+    Cost:
+        One pass over the updates, in which the n values of each coordinate are partly sorted.
+
+    Limits:
+        Attackers who stay within the spread of the honest values are not seen: ALIE, min-max. Where clients hold
+        different classes, most of them do not move a coordinate that a few do, and their median is near zero.
+
     Reference: Yin et al., ICML 2018, arXiv:1803.01498
     """
 

@@ -31,6 +31,14 @@ class MoNNA(GramRule):
     Raises:
         InputError: a number is negative, or num_byzantine no whole number.
 
+    Cost:
+        n^2 d for the inner products of all updates, in one pass over them; then n log n. Where the server's own update
+        is trusted, its training as well.
+
+    Limits:
+        If the trusted client is Byzantine, so is the result. Updates as near to the trusted one as honest ones are
+        count, and honest clients with other data do not.
+
     Reference: Farhadkhani et al., ICML 2023, arXiv:2209.10931
     """
 

@@ -34,6 +34,13 @@ class MultiKrum(GramRule):
     Raises:
         InputError: a number out of range.
 
+    Cost:
+        n^2 d for the inner products of all updates, in one pass over them; then n^2 log n.
+
+    Limits:
+        Attackers whose updates lie no further apart than honest ones are counted: min-max, Fang's attack. f updates are
+        always left out; where clients' data differ, honest ones among them.
+
     Reference: Blanchard et al., NeurIPS 2017, arXiv:1703.02757
     """
 

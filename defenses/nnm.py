@@ -27,6 +27,13 @@ class NNM(PreAggregator):
     Raises:
         InputError: it is negative, or no whole number.
 
+    Cost:
+        n^2 log n, beside the inner products, n^2 d, that a rule which works from them needs anyway.
+
+    Limits:
+        An attacker near honest updates is mixed into them: each of the new ones may hold f Byzantine ones of its n - f.
+        What is left is for the rule after it.
+
     Reference: Allouah et al., AISTATS 2023, arXiv:2302.01772
     """
 

@@ -35,6 +35,13 @@ class NormBound(GramRule):
     Raises:
         InputError: a number out of range.
 
+    Cost:
+        n^2 d for the inner products of all updates, of which it needs the norms; one pass for the mean.
+
+    Limits:
+        Tells nobody apart: f of n clients move the model by f / n of the bound in every round, and where they all point
+        one way, that adds up. A bound that is too long is none, and one that is too short slows training.
+
     Example:
         bound: median
 

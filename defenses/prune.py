@@ -34,6 +34,13 @@ class Prune(UpdateTransform):
     Raises:
         InputError: the ratio is out of range.
 
+    Cost:
+        A partial sort of a client's own update.
+
+    Limits:
+        The entries that are sent are exact: with 90% pruned, an attacker who knows it still recovers some images
+        (docs/results/inversion_defenses.csv). Shares so large that they recover none cost accuracy.
+
     Reference: Lin et al., ICLR 2018, arXiv:1712.01887
     """
 

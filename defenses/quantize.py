@@ -36,6 +36,12 @@ class Quantize(UpdateTransform):
     Raises:
         InputError: bits are out of range.
 
+    Cost:
+        One pass over a client's own update, and d random numbers if `stochastic`.
+
+    Limits:
+        It hides what its rounding error hides, and with many bits that is little.
+
     Reference: Alistarh et al., NeurIPS 2017, arXiv:1610.02132
     """
 

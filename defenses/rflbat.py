@@ -44,6 +44,14 @@ class RFLBAT(GramRule):
     Raises:
         InputError: a threshold below 1.
 
+    Cost:
+        n^2 d for the inner products of all updates, in one pass over them; then n^3 for the components, and the
+        clustering of n points in the plane.
+
+    Limits:
+        Whoever sends updates that agree less with each other than honest ones do is chosen, such as noise. Where honest
+        clients fall into several clusters, all but one are left out.
+
     Reference: Wang et al., 2022, arXiv:2201.03772
     """
 

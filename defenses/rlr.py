@@ -28,6 +28,13 @@ class RLR(CoordinateRule):
     Raises:
         InputError: the threshold is negative, or exceeds the number of rows.
 
+    Cost:
+        n d: one pass over the updates.
+
+    Limits:
+        One long update moves the mean anywhere. Where honest clients disagree, their own step is reversed as well.
+        Attackers who move only coordinates on which honest clients agree with them are not met.
+
     Example:
         threshold: 6
 

@@ -17,7 +17,9 @@ from fedsec.errors import InputError
 class RobustLoss(KnowledgeDefense):
     """A FedGKT server trains on labels with generalized cross-entropy instead of cross-entropy.
 
-    (1 - p_y^q) / q, where p_y is the probability that the network gives the label. Its gradient is p_y^q times that of
+    (1 - p_y^q) / q, where p_y is the probability that the network gives the label
+
+    Its gradient is p_y^q times that of
     cross-entropy, so examples that the network finds impossible (flipped labels, others' features) pull little.
 
     Args:
@@ -25,6 +27,13 @@ class RobustLoss(KnowledgeDefense):
 
     Raises:
         InputError: q is out of range.
+
+    Cost:
+        As cross-entropy.
+
+    Limits:
+        It looks at labels alone: wrong feature maps are trained on, and wrong logits distilled. The nearer q is to 1,
+        the slower the server learns (Zhang and Sabuncu, NeurIPS 2018).
 
     Reference: Zhang & Sabuncu, NeurIPS 2018, arXiv:1805.07836
     """

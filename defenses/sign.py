@@ -32,6 +32,13 @@ class Sign(UpdateTransform):
     Raises:
         InputError: feedback of an error that has no scale.
 
+    Cost:
+        One pass over a client's own update.
+
+    Limits:
+        Slows training: all entries of a tensor move alike, the unimportant ones, too
+        (docs/results/privacy_quickstart.csv). It proves nothing.
+
     Reference: Karimireddy et al., ICML 2019, arXiv:1901.09847
     """
 

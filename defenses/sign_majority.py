@@ -27,6 +27,13 @@ class SignMajority(CoordinateRule):
     Raises:
         InputError: the step is not positive.
 
+    Cost:
+        n d: one pass over the updates.
+
+    Limits:
+        Where honest clients disagree about signs, a few votes decide. Every coordinate moves by the whole step, however
+        small the updates are, so the scale has to fit the learning rate.
+
     Example:
         scale: 0.01
 

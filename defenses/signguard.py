@@ -39,6 +39,14 @@ class SignGuard(GramRule):
     Raises:
         InputError: the shares are not in order around 1.
 
+    Cost:
+        n^2 d for the inner products of all updates, in one pass over them; one pass over a tenth of the coordinates;
+        then the clustering of n points.
+
+    Limits:
+        An update of usual length with the usual share of positive signs passes, wherever it points. Honest clients with
+        unlike data may be outside of the largest cluster.
+
     Reference: Xu et al., ICDCS 2022, arXiv:2109.05872
     """
 

@@ -38,6 +38,14 @@ class SMEA(GramRule):
     Raises:
         InputError: a number out of range.
 
+    Cost:
+        n^2 d for the inner products of all updates, in one pass over them; then n^2 for each of the subsets, of which
+        there may be `max_subsets`, and n^3 for the few that are taken apart; beyond that f times n^3.
+
+    Limits:
+        Attackers who add no variance to the honest updates' worst direction are averaged in, such as ALIE. f updates
+        are always left out. Beyond `max_subsets` the subset need not be the best one.
+
     Reference: Allouah et al., ICML 2023, arXiv:2302.04787
     """
 

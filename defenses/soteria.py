@@ -41,6 +41,13 @@ class Soteria(UpdateTransform):
     Raises:
         InputError: the ratio is out of range.
 
+    Cost:
+        A backward pass to the images for each input of the layer.
+
+    Limits:
+        An attacker who leaves the empty columns out recovers as much as without the defense
+        (docs/results/inversion_defenses.csv). Other layers are sent as they are.
+
     Reference: Sun et al., CVPR 2021, arXiv:2012.06043
     """
 

@@ -30,6 +30,13 @@ class StaticClip(PreAggregator):
     Raises:
         InputError: the limit is out of range.
 
+    Cost:
+        n^2 d for the inner products of all updates, of which it needs the norms.
+
+    Limits:
+        Shortens; it does not tell directions apart. The limit has to fit the updates, which become shorter during
+        training: a limit that is too long does nothing, and one that is too short slows training.
+
     Reference: Allouah et al., ICLR 2025, arXiv:2405.14432
     """
 

@@ -103,7 +103,7 @@ class MethodPage:
     @property
     def condition(self) -> str:
         """How many Byzantine clients f of n it withstands, such as `n >= 2f + 3`, where its text says so."""
-        for text in (self.summary, *self.explanation):
+        for text in (self.summary, *(paragraph.text for paragraph in self.paragraphs)):
             if match := _CONDITION.search(text):
                 return match[0]
         return ""

@@ -118,6 +118,8 @@ def _sentences(entry: Entry) -> Iterator[str]:
             yield "The clients' weights count only if `weighted`."
         else:
             yield f"The clients' weights {'count' if traits.get('uses_weights') else 'do not count'}."
+    if entry.interface in ("DataPoisoning", "KnowledgePoisoning") and "knowledge" not in traits:
+        yield "It knows what its own clients have, and nothing of others."
     if entry.kind == "attack" and (traits.get("forges", True) or "forges" in optional):
         if "knowledge" in options:
             default = options["knowledge"].default
