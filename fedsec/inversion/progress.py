@@ -14,8 +14,9 @@ from torch import Tensor
 
 from fedsec.files import write_atomic
 from fedsec.inversion.figures import Frame, glance
-from fedsec.report.console import QUIET_SECONDS, bars, say
+from fedsec.report.console import QUIET_SECONDS, say
 from fedsec.report.progress import duration
+from fedsec.report.progress_lines import Line, progress_lines
 from fedsec.threat import Snapshot
 
 __all__ = ["InversionProgress"]
@@ -58,26 +59,29 @@ class InversionProgress:
         self._written = False
         self._begun = self._said = self._drawn = clock()
         self._pause = PICTURE_SECONDS
-        self._bars = bars(console, clock)
-        if self._bars is not None:
-            self._line = self._bars.add_task("attacking", total=None, reading="")
+        self._stage = (self._begun, 0)  # when this stage was first heard of, and how far it was then
+        self.lines = progress_lines(console, clock)
+        if self.lines is not None:
+            self.lines.show([Line(("attacking",))])
 
     def __enter__(self) -> Self:
-        if self._bars is not None:
-            self._bars.start()
+        if self.lines is not None:
+            self.lines.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
+        if self.lines is not None:
+            self.lines.stop()
 
     def __call__(self, snapshot: Snapshot) -> None:
         """Take notice of the best so far."""
         begins = self.last is None or self.last.stage != snapshot.stage
         self.last = snapshot
         now = self._clock()
+        if begins:
+            self._stage = (now, snapshot.iteration)
         if self._keep:
             self._remember(snapshot)
         if self._path is not None and now - self._drawn >= self._pause:
@@ -87,14 +91,9 @@ class InversionProgress:
             self._written = True
             self._drawn = self._clock()
             self._pause = max(PICTURE_SECONDS, 20 * (self._drawn - now))
-        if self._bars is not None:
-            whole = max(snapshot.iterations, 1)
-            self._bars.update(
-                self._line,
-                description=_reading(snapshot),
-                completed=snapshot.iteration,
-                total=whole,
-            )
+        if self.lines is not None:
+            parts = [_far(snapshot), self._left(snapshot, now), _loss(snapshot)]
+            self.lines.show([Line(parts, snapshot.iteration, max(snapshot.iterations, 1))])
         elif begins or now - self._said >= QUIET_SECONDS:
             self._said = now
             say(self._console, f"{_reading(snapshot)} ({duration(now - self._begun)})")
@@ -104,6 +103,13 @@ class InversionProgress:
         if self._written and self._path is not None:
             self._path.unlink(missing_ok=True)
             self._written = False
+
+    def _left(self, snapshot: Snapshot, now: float) -> str:
+        """How long this stage takes yet, at the pace that it had so far."""
+        since, first = self._stage
+        done, left = snapshot.iteration - first, snapshot.iterations - snapshot.iteration
+        seconds = (now - since) * left / done if done > 0 else 0.0
+        return f"about {duration(seconds)} left" if seconds >= 1 else ""
 
     def _remember(self, snapshot: Snapshot) -> None:
         if self._seen % self._stride == 0:
@@ -115,9 +121,17 @@ class InversionProgress:
 
 
 def _reading(snapshot: Snapshot) -> str:
+    return ", ".join(filter(None, [_far(snapshot), _loss(snapshot)]))
+
+
+def _far(snapshot: Snapshot) -> str:
+    return f"{snapshot.stage}: {snapshot.iteration}/{snapshot.iterations}"
+
+
+def _loss(snapshot: Snapshot) -> str:
+    """The matching loss, of several trials the mean; nothing where there is none yet."""
     losses = [loss for loss in snapshot.losses.detach().cpu().tolist() if math.isfinite(loss)]
-    text = f"{snapshot.stage}: {snapshot.iteration}/{snapshot.iterations}"
     if not losses:
-        return text
+        return ""
     many = f" (mean of {len(losses)})" if len(losses) > 1 else ""
-    return f"{text}, matching loss {sum(losses) / len(losses):.3g}{many}"
+    return f"matching loss {sum(losses) / len(losses):.3g}{many}"

@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.progress import TaskID
 
 from fedsec.errors import count_of
 from fedsec.metrics.metric import described
-from fedsec.report.console import QUIET_SECONDS, bars, say
+from fedsec.report.console import QUIET_SECONDS, say
+from fedsec.report.progress_lines import Line, progress_lines
 from fedsec.report.summary import Record, describe, primary, value_of
 
 if TYPE_CHECKING:
@@ -22,29 +22,31 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Running:
-    """A cell at work; `round` is 0 until it has been heard of."""
+    """A cell at work; `begun` once it has its data, where it goes on from `round`."""
 
     name: str
+    places: list[str]
     round: int
     rounds: int
     measured: str
     heard: float
     said: float
     rounds_here: int = 0
-    line: TaskID | None = None
+    begun: bool = False
 
     @property
-    def reading(self) -> str:
-        if not self.round:
-            return "starting"
-        return f"round {self.round}/{self.rounds}{self.measured and ', '}{self.measured}"
+    def readings(self) -> list[str]:
+        if not self.begun:
+            return ["loading data"]
+        return [f"round {self.round}/{self.rounds}", *([self.measured] if self.measured else [])]
 
 
 class RunProgress:
     """Shows how far a run has come; a context manager.
 
-    On a terminal: one bar for the whole run with the time left, one for each running cell with its round and its
-    primary metric so far. Elsewhere: a line when a cell starts and ends, and at most one every ten seconds in between.
+    On a terminal: one bar for the rounds of all cells with the time left, and one for each running cell with its round
+    and its primary metric so far. In a notebook: the first of these. Elsewhere: a line when a cell starts and ends, and
+    at most one every ten seconds in between.
 
     Args:
         console: where to show it; a quiet one shows nothing.
@@ -69,45 +71,60 @@ class RunProgress:
         self._since = clock()
         self._begun = self._since
         self._lock = threading.RLock()
-        self._bars = bars(console, clock)
-        self._whole = self._trained = TaskID(0)
-        if self._bars is not None:
-            self._whole = self._bars.add_task("", total=None, reading="")
-            self._trained = self._bars.add_task("shared training", total=None, reading="", visible=False)
+        self._announced = ""
+        self.lines = progress_lines(console, clock)
 
     def __enter__(self) -> Self:
-        if self._bars is not None:
+        if self.lines is not None:
             self._show()
-            self._bars.start()
+            self.lines.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
+        if self.lines is not None:
+            self.lines.stop()
+
+    def announce(self, text: str) -> None:
+        """What is being done before anything is heard of a cell, such as `starting 2 workers`."""
+        with self._lock:
+            self._announced = text
+            self._show()
 
     def start(self, cell: "Cell") -> None:
         """A worker has taken up the cell."""
         with self._lock:
-            name = describe(cell.axes)
-            rounds = cell.config.federation.rounds
-            now = self._clock()
-            self._running[cell.id] = _Running(name, self._rounds_done[cell.id], rounds, "", now, now)
+            self._running[cell.id] = self._at_work(cell, self._rounds_done[cell.id])
+            name = self._running[cell.id].name
             self._lanes = max(self._lanes, len(self._running))
             self._show()
         self._say(f"{name}: started")
+
+    def _at_work(self, cell: "Cell", round: int) -> _Running:
+        places = [describe({axis: value}) for axis, value in cell.axes.items()]
+        now = self._clock()
+        return _Running(describe(cell.axes), places, round, cell.config.federation.rounds, "", now, now)
+
+    def begin(self, cell: "Cell", round: int) -> None:
+        """The cell has loaded its data and begins, or goes on after so many rounds of an earlier run."""
+        with self._lock:
+            self._rounds_done[cell.id] = round
+            running = self._running.get(cell.id)
+            if running is not None:
+                running.round, running.begun, running.heard = round, True, self._clock()
+            self._show()
 
     def update(self, cell: "Cell", round: int, rounds: int, metrics: Mapping[str, float | None]) -> None:
         """The cell has finished a round (counted from one); its primary metric comes first, None where not measured."""
         now = self._clock()
         with self._lock:
-            running = self._running.setdefault(cell.id, _Running(describe(cell.axes), 0, rounds, "", now, now))
-            running.round, running.rounds = round, rounds
+            running = self._running.setdefault(cell.id, self._at_work(cell, 0))
+            running.round, running.rounds, running.begun = round, rounds, True
             running.measured = _reading(metrics) or running.measured
             self._rounds_done[cell.id] = round
             running.rounds_here += 1
-            if running.rounds_here > 1 or rounds == 1:  # the first of several includes starting a process, loading data
+            if running.rounds_here > 1 or rounds == 1:  # the first of several is slower: everything is new to it
                 self._timed += 1
                 self._busy += now - running.heard
             running.heard = now
@@ -116,7 +133,7 @@ class RunProgress:
                 running.said = now
             self._show()
         if due:
-            self._say(f"{running.name}: {running.reading}{self._left()}")
+            self._say(f"{running.name}: {', '.join(filter(None, [*running.readings, self._left()]))}")
 
     def done(self, cell: "Cell", record: Record) -> None:
         """The cell has finished or failed. Cells that an earlier run finished come here without a start."""
@@ -127,20 +144,19 @@ class RunProgress:
             failed = record["status"] == "failed"
             self._failed += failed
             number = len(self._finished)
-            if running is not None and running.line is not None and self._bars is not None:
-                self._bars.remove_task(running.line)
             self._show()
         if running is None:
             return
         if failed:
             text = f"{running.name}: failed: {record.get('error')}"
-            if self._bars is not None:
-                say(self._console, text, "red")
+            if self.lines is not None:
+                say(self._console, text, "red", essential=True)
         else:
             name = primary([record]).name
             measured = _reading({name: value_of(record, name)})
             text = f"{running.name}: {measured or 'done'} in {duration(record.get('seconds') or 0.0)}"
-        self._say(f"{text} ({number} of {count_of(self._cells, 'cell')}{self._left()})")
+        places = [f"{number} of {count_of(self._cells, 'cell')}", self._left()]
+        self._say(f"{text} ({', '.join(filter(None, places))})")
 
     def shared(self, done: int, total: int) -> None:
         """Local training that several cells share: how many clients of all have been trained."""
@@ -158,7 +174,7 @@ class RunProgress:
             self._say(f"local training shared by cells: {done} of {count_of(total, 'client')}")
 
     def _say(self, text: str) -> None:
-        if self._bars is None:
+        if self.lines is None:
             say(self._console, text)
 
     def _seconds_left(self) -> float | None:
@@ -173,32 +189,28 @@ class RunProgress:
 
     def _left(self) -> str:
         seconds = self._seconds_left()
-        return f", about {duration(seconds)} left" if seconds and seconds >= 1 else ""
+        return f"about {duration(seconds)} left" if seconds and seconds >= 1 else ""
 
     def _show(self) -> None:
         """Bring the live lines up to date; the lock is held."""
-        if self._bars is None:
+        if self.lines is None:
             return
-        done, total = sum(self._rounds_done.values()), max(self._rounds_total, 1)
+        done, total = sum(self._rounds_done.values()), self._rounds_total
         finished = f"{len(self._finished)} of {count_of(self._cells, 'cell')}"
-        finished += f", {self._failed} failed" if self._failed else ""
-        room = max(1, self._console.height - 4)
-        more = f", {len(self._running) - room} more at work" if len(self._running) > room else ""
-        whole = f"{finished}{self._left()}{more}"
-        self._bars.update(self._whole, description=whole, completed=done, total=total)
+        failed = f"{self._failed} failed" if self._failed else ""
         trained, clients = self._shared or (0, 0)
-        self._bars.update(
-            self._trained,
-            completed=trained,
-            total=clients,
-            visible=trained < clients,
-            reading=f"client {trained} of {clients}",
-        )
-        for place, running in enumerate(self._running.values()):
-            if running.line is None:
-                running.line = self._bars.add_task(running.name, total=running.rounds, reading="")
-            reading, visible = running.reading, place < room
-            self._bars.update(running.line, completed=running.round, reading=reading, visible=visible)
+        room = max(1, self._console.height - 4)
+        more = f"{len(self._running) - room} more at work" if len(self._running) > room else ""
+        # What was announced goes on until a cell is at work.
+        announced = self._announced if not self._running and trained == clients and done < total else ""
+        lines = [Line([finished, self._left(), failed, announced, more, f"round {done} of {total}"], done, total)]
+        if trained < clients:
+            lines.append(Line(["shared training", f"client {trained} of {clients}"], trained, clients, timed=False))
+        for running in list(self._running.values())[:room]:
+            # What a narrow terminal has no room for is the end of the name.
+            parts = [*running.readings, *running.places]
+            lines.append(Line(parts, running.round, running.rounds if running.begun else None, timed=False))
+        self.lines.show(lines)
 
 
 def _reading(metrics: Mapping[str, float | None]) -> str:

@@ -72,6 +72,7 @@ def run_cell(
     made_with: Mapping[str, str] | None = None,
     origin: str | None = None,
     say: Callable[[str], None] = lambda text: None,
+    on_begin: Callable[[int], None] = lambda number: None,
 ) -> dict[str, Any]:
     """Run one cell to its end, from its last checkpoint if there is one.
 
@@ -83,6 +84,7 @@ def run_cell(
         made_with: what its numbers depend on beside the configuration; found out if it is not given.
         origin: id of a finished cell that differs in having fewer rounds only, to go on from.
         say: called with what the reader should know, such as why an interrupted cell begins anew.
+        on_begin: called before the first round here, with the number of rounds that were done before.
 
     Returns:
         The record that is also written to `result.json`.
@@ -130,6 +132,7 @@ def run_cell(
     rows = federation.exchange.note() if isinstance(federation, Federation) else ""
     if rows:
         say(rows)
+    on_begin(len(history))
     last_save, save_cost = time.perf_counter(), 0.0
     with closing(federation), files.open_log(history) as log:
         primary = described(federation.metric_names[0])

@@ -14,6 +14,7 @@ from fedsec.report import run_report as report
 from fedsec.report.console import say
 from fedsec.report.page import RunSummary, RunView, render, run_page
 from fedsec.report.page.run_summary import DESCRIPTION, ExpectationVerdict
+from fedsec.report.progress_lines import activity
 from fedsec.report.summary import describe
 from fedsec.runs.result import RunResult
 from fedsec.runs.store import Store
@@ -51,7 +52,7 @@ class Closing:
         done = [record for record in records if record["status"] == "done"]
         verdicts = [] if interrupted else report.check(self.scenario.expectations, records)
         described = description(self.scenario, verdicts, interrupted=interrupted)
-        with self.console.status("drawing pictures"):
+        with activity(self.console, "drawing pictures"):
             earlier = self.store.report(
                 {record["id"] for record in done}, lambda folder: self._draw(folder, records, done, described)
             )

@@ -10,6 +10,17 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A cell has loaded its data and begins its rounds.
+
+    Args:
+        round: after which it goes on; 0 where nothing was done before.
+    """
+
+    round: int
+
+
+@dataclass(frozen=True)
 class RoundDone:
     """A cell has finished a round.
 
@@ -63,8 +74,8 @@ class Failed:
     lost: bool = False
 
 
-Event = Started | RoundDone | Said | Done | Failed
-_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in (Started, RoundDone, Said, Done, Failed)}
+Event = Started | Begun | RoundDone | Said | Done | Failed
+_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in (Started, Begun, RoundDone, Said, Done, Failed)}
 
 
 def ends(event: Event) -> bool:

@@ -1,7 +1,6 @@
 """Run a scenario: every cell of its matrix once, in parallel, resumable, with a report at the end."""
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,12 +10,13 @@ from typing import Any, Literal
 from rich.console import Console
 
 from fedsec.errors import InputError, count_of
-from fedsec.report.console import say
+from fedsec.report.console import default_console, say
 from fedsec.report.progress import RunProgress
+from fedsec.report.progress_lines import activity
 from fedsec.report.summary import describe
 from fedsec.runs.closing import Closing
 from fedsec.runs.datasets import Datasets, look
-from fedsec.runs.events import Done, Failed, RoundDone, Said, Started, ends
+from fedsec.runs.events import Begun, Done, Failed, RoundDone, Said, Started, ends
 from fedsec.runs.executor import Executor, InProcess
 from fedsec.runs.local_pool import LocalPool
 from fedsec.runs.provenance import differences, forget, provenance
@@ -116,8 +116,7 @@ def run(
             executor = ShardedCells(actors_per_cell, ray, cpus=cpus_per_cell)
     elif actors_per_cell is not None or any(value is not None for value in per_cell.values()):
         raise InputError(f"{', '.join(per_cell)}, actors_per_cell are for Ray; expected ray as well, such as auto")
-    if console is None:
-        console = Console(quiet="ipykernel" not in sys.modules)
+    console = default_console(console)
     if isinstance(executor, RayPool):
         executor.say = partial(say, console)
     store = Store(Path(out) / scenario.name)
@@ -125,9 +124,10 @@ def run(
         store.sweep()
         check_scenario(scenario)
         chosen = executor.device(device) if isinstance(executor, RayPool) else _device(device)
-        datasets = look(scenario, lambda name: console.print(f"downloading {name}", markup=False))
+        with activity(console, "looking at the data"):
+            datasets = look(scenario, lambda name: say(console, f"downloading {name}"))
         for note in datasets.notes:
-            console.print(f"note: {note}", markup=False, soft_wrap=True)
+            say(console, f"note: {note}")
         # Only what can be run takes the place of what was.
         if fresh:
             store.clear()
@@ -192,6 +192,8 @@ class _Run:
                     for cell in cells:
                         if cell.id in self.records:
                             progress.done(cell, self.records[cell.id])
+                    if self.executor is None:
+                        progress.announce(f"starting {count_of(min(workers, len(pending)), 'worker')}")
                     self._train_shared(executor, progress, pending, settings)
                     self._run_cells(executor, progress, pending, settings)
             except KeyboardInterrupt:
@@ -297,6 +299,8 @@ class _Run:
             match event:
                 case Started():
                     progress.start(cell)
+                case Begun(number):
+                    progress.begin(cell, number)
                 case RoundDone(number, rounds, metrics):
                     progress.update(cell, number, rounds, metrics)
                 case Said(text):

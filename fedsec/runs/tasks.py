@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fedsec.errors import FedsecError, InputError
-from fedsec.runs.events import Done, Event, Failed, RoundDone, Said, Started
+from fedsec.runs.events import Begun, Done, Event, Failed, RoundDone, Said, Started
 
 if TYPE_CHECKING:
     from fedsec.runs.experiment import Experiment
@@ -124,6 +124,7 @@ def _run(task: CellTask, emit: Emit) -> dict[str, Any]:
         made_with=task.made_with,
         origin=task.origin,
         say=lambda text: emit(Said(text)),
+        on_begin=lambda number: emit(Begun(number)),
     )
 
 

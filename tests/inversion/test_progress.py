@@ -58,10 +58,10 @@ def test_a_live_line_on_a_terminal() -> None:
     with shown:
         shown(snapshot(40))
         clock.now = 12
-        assert shown._bars is not None
-        shown._bars.refresh()
-    assert "pixels: 40/100, matching loss 1 (mean of 2)" in text.getvalue()
-    assert "0:00:12" in text.getvalue()
+        shown(snapshot(60))
+        assert shown.lines is not None
+        shown.lines.refresh()
+    assert "pixels: 60/100, 0:00:12, about 24 s left, matching loss 1 (mean of 2)" in text.getvalue()
     assert text.getvalue().count("\n") < 4
 
 

@@ -3,12 +3,12 @@
 import io
 import subprocess
 import sys
-import time
 
 import pytest
 from rich.console import Console
 
-from fedsec.report.console import bars, say
+from fedsec.report.console import say
+from fedsec.report.progress_lines import progress_lines
 
 
 def said(text: str, *, terminal: bool, width: int = 30) -> str:
@@ -36,7 +36,7 @@ def test_what_steers_terminals_is_spelled_out() -> None:
 
 @pytest.mark.parametrize("console", [Console(quiet=True, force_terminal=True), Console(file=io.StringIO())])
 def test_no_live_lines_without_a_terminal(console: Console) -> None:
-    assert bars(console, time.monotonic) is None
+    assert progress_lines(console) is None
 
 
 def test_letters_that_an_encoding_lacks_are_spelled_out() -> None:

@@ -1,6 +1,5 @@
 """What a run shows while it works."""
 
-import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from fedsec.report.progress import RunProgress, duration
+from fedsec.report.progress_lines import TerminalLines
 from fedsec.report.summary import describe
 
 
@@ -46,8 +46,8 @@ def terminal(width: int = 80, height: int = 24) -> Console:
 
 def shown(progress: RunProgress, console: Console) -> list[str]:
     with console.capture() as capture:
-        assert progress._bars is not None
-        console.print(progress._bars.get_renderable())
+        assert isinstance(progress.lines, TerminalLines)
+        console.print(progress.lines.progress.get_renderable())
     return [line.rstrip() for line in capture.get().splitlines() if line.strip()]
 
 
@@ -157,15 +157,61 @@ def test_the_display_shows_the_whole_and_each_running_cell() -> None:
     progress.done(cells[0], finished())
     progress.start(cells[1])
     progress.start(cells[2])
+    progress.begin(cells[2], 0)
     for number in range(1, 5):
         time.now += 4
         progress.update(cells[2], number, 10, {"accuracy": 0.875})
     lines = shown(progress, console)
-    assert "1 of 3 cells, about 32 s left" in lines[0]
-    assert lines[1].split()[-4:] == ["none,", "mean,", "seed=1", "starting"]
-    assert lines[2].split()[-7:] == ["none,", "mean,", "seed=2", "round", "4/10,", "accuracy", "87.5%"]
+    assert lines[0].endswith(" 1 of 3 cells, 0:00:16, about 32 s left, round 14 of 30")
+    assert lines[1].endswith(" loading data, none, mean, seed=1")
+    assert lines[2].endswith(" round 4/10, accuracy 87.5%, none, mean, seed=2")
     progress.shared(1, 20)
-    assert re.search(r"shared training +client 1 of 20", shown(progress, console)[1])
+    assert shown(progress, console)[1].endswith(" shared training, client 1 of 20")
+
+
+def test_the_display_says_what_is_done_before_any_cell_is_at_work() -> None:
+    console = terminal()
+    progress = RunProgress(console, [make_cell(1)])
+    progress.announce("starting 2 workers")
+    assert shown(progress, console)[0].endswith(" 0 of 1 cell, 0:00:00, starting 2 workers")
+    progress.start(make_cell(1))
+    assert "starting" not in shown(progress, console)[0]
+
+
+def test_after_a_resume_the_bar_begins_where_the_cell_does_and_the_rest_is_estimated_from_here() -> None:
+    console, time = terminal(), Time()
+    cell = make_cell(1, rounds=100)
+    progress = RunProgress(console, [cell], clock=time)
+    progress.start(cell)
+    progress.begin(cell, 60)
+    whole, one = shown(progress, console)
+    assert whole.endswith(" 0 of 1 cell, 0:00:00, round 60 of 100")
+    assert one.endswith(" round 60/100, none, mean, seed=1")
+    assert whole[:24].count("━") == 24 * 60 // 100
+    for number in (61, 62, 63):
+        time.now += 2
+        progress.update(cell, number, 100, {"accuracy": 0.5})
+    assert progress._seconds_left() == pytest.approx(2 * 37)
+
+
+@pytest.mark.parametrize("width", range(20, 100, 5))
+def test_no_word_is_broken_at_the_edge(width: int) -> None:
+    console, time = terminal(width=width), Time()
+    cell = make_cell(1, defense="trimmed_mean(trim_per_side=0.4)")
+    progress = RunProgress(console, [cell], clock=time)
+    progress.start(cell)
+    progress.begin(cell, 0)
+    for number in range(1, 4):
+        time.now += 4
+        progress.update(cell, number, 10, {"accuracy": 0.875})
+    whole = "0 of 1 cell, 0:00:12, about 28 s left, round 3 of 10"
+    one = "round 3/10, accuracy 87.5%, none, trimmed_mean(trim_per_side=0.4), seed=1"
+    lines = shown(progress, console)
+    for line, everything in zip(lines, (whole, one), strict=True):
+        assert len(line) <= width
+        words = {word.strip(",") for word in line.lstrip("━╸╺ ").split()}
+        assert words <= {word.strip(",") for word in everything.split()}
+    assert ("about 28 s left" in lines[0]) == (width >= 50)
 
 
 def test_the_display_fits_a_low_terminal() -> None:
@@ -176,7 +222,7 @@ def test_the_display_fits_a_low_terminal() -> None:
         progress.start(cell)
     lines = shown(progress, console)
     assert len(lines) <= 8
-    assert "0 of 30 cells, 26 more at work" in lines[0]
+    assert lines[0].endswith("0 of 30 cells, 0:00:00, 26 more at work")
 
 
 def test_a_terminal_gets_no_plain_lines_but_hears_of_failures() -> None:
