@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fedsec.cli.options import BnStatistics, ClientMode, Device, LpipsNetwork, names_of, options_of, value_of
 from fedsec.errors import InputError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 __all__ = ["invert"]
 
@@ -192,6 +189,12 @@ def invert(
         ),
     ] = None,
     gif: Annotated[bool, typer.Option("--gif", help="Animate the recovery.", rich_help_panel=_OUTPUT)] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Show only what went wrong, and where the results are.", rich_help_panel=_OUTPUT
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print result.json and nothing else.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -213,9 +216,14 @@ def invert(
         raise InputError("--images and --dataset exclude each other: the images are the client's, or the dataset's are")
     if same_class and distinct_classes:
         raise InputError("--same-class and --distinct-classes exclude each other")
-    from fedsec.data.normalization import normalization as constants
-    from fedsec.inversion.run import run
-    from fedsec.inversion.settings import DEFAULT_DATASET, InversionSettings
+    from fedsec.report.console import open_console
+    from fedsec.report.progress_lines import activity
+
+    console = open_console(quiet=quiet, as_json=as_json)
+    with activity(console, "loading PyTorch"):
+        from fedsec.data.normalization import normalization as constants
+        from fedsec.inversion.run import run
+        from fedsec.inversion.settings import DEFAULT_DATASET, InversionSettings
 
     settings = InversionSettings(
         inversion=inversion,
@@ -248,7 +256,7 @@ def invert(
         out=out,
         gif=gif,
     )
-    result = run(settings, console=_console(as_json))
+    result = run(settings, console=console)
     if as_json:
         typer.echo(result.files[-1].read_text(), nl=False)
     if result.interrupted:
@@ -264,13 +272,3 @@ def _refuse_old_names(attack: str | None, options: Sequence[str] | None, adaptiv
     if adaptive is not None:
         old, new = ("--adaptive", "--defense-known") if adaptive else ("--naive", "--defense-unknown")
         raise InputError(f"{old} is called {new} now")
-
-
-def _console(as_json: bool) -> "Console":
-    """Standard output belongs to the JSON; then progress shows on a terminal's standard error or nowhere."""
-    from rich.console import Console
-
-    if not as_json:
-        return Console()
-    console = Console(stderr=True)
-    return console if console.is_terminal else Console(quiet=True)

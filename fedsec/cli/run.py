@@ -7,6 +7,7 @@ import typer
 
 from fedsec.cli.completion import scenario_names
 from fedsec.cli.exits import FAILED, INTERRUPTED
+from fedsec.cli.machine import print_json
 from fedsec.cli.options import Device
 from fedsec.errors import InputError
 
@@ -83,6 +84,12 @@ def run(
     full: Annotated[
         bool, typer.Option("--full", help="Show all rows of long tables, instead of the most telling ones.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show only what went wrong, and where the results are.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the results as one JSON object and nothing else.")
+    ] = False,
 ) -> None:
     """Run a scenario, or finish one that was interrupted.
 
@@ -94,6 +101,8 @@ def run(
 
     for expectation in loaded.set_aside:
         typer.echo(f"set aside, since --set leaves no such cell: {expectation}", err=True)
+    if dry_run and as_json:
+        raise InputError("--json: prints what a run came to; expected no --dry-run beside it")
     if dry_run:
         from fedsec.cli.plan_table import show_plan
         from fedsec.runs.datasets import look
@@ -114,9 +123,8 @@ def run(
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: is not a folder")
 
-    from rich.console import Console
-
     from fedsec import runs
+    from fedsec.report.console import open_console
 
     result = runs.run(
         loaded,
@@ -125,7 +133,7 @@ def run(
         device=device.value,
         fresh=fresh,
         keep=keep,
-        console=Console(),
+        console=open_console(quiet=quiet, as_json=as_json),
         record=record,
         ray=ray,
         cpus_per_cell=cpus_per_cell,
@@ -135,7 +143,8 @@ def run(
         actors_per_cell=actors_per_cell,
         full=full,
     )
-    if result.interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if result.failures or result.unmet:
-        raise typer.Exit(FAILED)
+    code = INTERRUPTED if result.interrupted else FAILED if result.failures or result.unmet else 0
+    if as_json:
+        print_json({**result.as_json(), "exit_code": code})
+    if code:
+        raise typer.Exit(code)

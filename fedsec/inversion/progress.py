@@ -12,6 +12,7 @@ from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor
 
+from fedsec.errors import count_of
 from fedsec.files import write_atomic
 from fedsec.inversion.figures import Frame, glance
 from fedsec.report.console import QUIET_SECONDS, say
@@ -19,7 +20,7 @@ from fedsec.report.progress import duration
 from fedsec.report.progress_lines import Line, progress_lines
 from fedsec.threat import Snapshot
 
-__all__ = ["InversionProgress"]
+__all__ = ["InversionProgress", "TrainingProgress"]
 
 PICTURE_SECONDS = 4.0
 """Between two pictures of the best so far, at least."""
@@ -118,6 +119,51 @@ class InversionProgress:
         if len(self.frames) > MOST_FRAMES:
             self.frames = self.frames[::2]
             self._stride *= 2
+
+
+class TrainingProgress:
+    """Shows how far the training of the attacked model has come; a context manager, and the watch of its epochs.
+
+    Args:
+        console: where to show it; a quiet one shows nothing.
+        model: its name.
+        epochs: how many there will be.
+        clock: seconds since any fixed moment.
+    """
+
+    def __init__(
+        self, console: Console, model: str, epochs: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console, self._epochs, self._clock = console, epochs, clock
+        self._what = f"training {model}"
+        self._begun = clock()
+        self.lines = progress_lines(console, clock)
+        if self.lines is not None:
+            self.lines.show([Line((self._what, f"{count_of(epochs, 'epoch')}"), 0, epochs)])
+
+    def __enter__(self) -> Self:
+        if self.lines is not None:
+            self.lines.start()
+        else:
+            say(self._console, f"{self._what} for {count_of(self._epochs, 'epoch')}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.lines is not None:
+            self.lines.stop()
+
+    def __call__(self, epoch: int, loss: float) -> None:
+        """An epoch is over."""
+        seconds = self._clock() - self._begun
+        reading = f"epoch {epoch}/{self._epochs}"
+        if self.lines is None:
+            say(self._console, f"{reading}: loss {loss:.4g} ({duration(seconds)})")
+            return
+        left = seconds / epoch * (self._epochs - epoch)
+        rest = f"about {duration(left)} left" if left >= 1 else ""
+        self.lines.show([Line((self._what, rest, reading, f"loss {loss:.3g}"), epoch, self._epochs)])
 
 
 def _reading(snapshot: Snapshot) -> str:

@@ -148,7 +148,7 @@ def show(
     for line in lines:
         say(console, line)
     if result["out"] is not None:
-        say(console, f"results: {result['out']}/ {', '.join(files)}")
+        say(console, f"results in {result['out']}: {', '.join(files)}", essential=True)
 
 
 def labels_line(scores: Scores, known: bool) -> str | None:

@@ -17,7 +17,7 @@ from fedsec.inversion import preparation, report
 from fedsec.inversion.client import observe
 from fedsec.inversion.features import Likeness, compare, mean_likeness, true_features
 from fedsec.inversion.images import Victims, choose
-from fedsec.inversion.progress import InversionProgress
+from fedsec.inversion.progress import InversionProgress, TrainingProgress
 from fedsec.inversion.result import InversionResult, clear, from_snapshot, write
 from fedsec.inversion.server_view import has_batch_statistics
 from fedsec.inversion.settings import InversionSettings
@@ -25,7 +25,7 @@ from fedsec.metrics.evaluation import evaluate
 from fedsec.metrics.images import Scores, merge, score
 from fedsec.models.training import Training, train, trained
 from fedsec.report.console import say
-from fedsec.report.progress import duration
+from fedsec.report.progress_lines import activity
 from fedsec.seeds import Streams
 from fedsec.tasks import Classification
 from fedsec.threat import Inversion, Observation, Reconstruction, Snapshot
@@ -45,7 +45,9 @@ def run(settings: InversionSettings, *, console: Console | None = None, writes: 
         InputError: it cannot be done as asked.
         KeyboardInterrupt: the user stopped it before the attack had anything to keep.
     """
-    started = _Run(settings, console or Console(quiet=True), writes)
+    console = console or Console(quiet=True)
+    with activity(console, "preparing"):
+        started = _Run(settings, console, writes)
     with preparation.threads_of_torch(started.threads):
         return started.finish()
 
@@ -126,20 +128,15 @@ class _Run:
             self.inversion.reconstruct_many(self._observe(trials=1), watch=_enough)
         training = Training(settings.train_epochs)
         epochs = settings.train_epochs
-        self._say(f"training {settings.model_name} for {epochs} epoch{'' if epochs == 1 else 's'}")
-        begun = time.monotonic()
-
-        def watch(epoch: int, loss: float) -> None:
-            self._say(f"epoch {epoch}/{epochs}: loss {loss:.4g} ({duration(time.monotonic() - begun)})")
-
         seed = self.streams.seed("training")
-        if settings.own_model:
-            generator = torch.Generator().manual_seed(seed)
-            train(self.model, split, settings.normalization, training, generator=generator, watch=watch)
-        else:
-            architecture = f"{settings.model} {sorted(settings.model_options.items())}"
-            constants = settings.normalization
-            trained(self.model, split, constants, training, seed=seed, architecture=architecture, watch=watch)
+        with TrainingProgress(self.console, settings.model_name, epochs) as watch:
+            if settings.own_model:
+                generator = torch.Generator().manual_seed(seed)
+                train(self.model, split, settings.normalization, training, generator=generator, watch=watch)
+            else:
+                architecture = f"{settings.model} {sorted(settings.model_options.items())}"
+                constants = settings.normalization
+                trained(self.model, split, constants, training, seed=seed, architecture=architecture, watch=watch)
         images, labels = test.images.to(self.device), test.labels.to(self.device)
         task = Classification(self.victims.num_classes)
         evaluation = evaluate(self.model, images, labels, settings.normalization, task)
@@ -188,16 +185,17 @@ class _Run:
         seconds: float,
         accuracy: float | None,
     ) -> InversionResult:
-        scores = merge([self._score(trial, reconstruction) for trial, reconstruction in enumerate(reconstructions)])
-        interrupted = any(reconstruction.interrupted for reconstruction in reconstructions)
-        content = self._content(observations, reconstructions, scores, accuracy)
-        content["seconds"] = round(seconds, 3)
-        content["interrupted"] = interrupted
-        result = InversionResult(content, self.victims, reconstructions, scores, self.root, interrupted)
-        files: list[str] = []
-        if self.root is not None:
-            clear(self.root)
-            files = write(result, self._title(interrupted), progress.frames if self.settings.gif else None)
+        with activity(self.console, "measuring and drawing"):
+            scores = merge([self._score(trial, reconstruction) for trial, reconstruction in enumerate(reconstructions)])
+            interrupted = any(reconstruction.interrupted for reconstruction in reconstructions)
+            content = self._content(observations, reconstructions, scores, accuracy)
+            content["seconds"] = round(seconds, 3)
+            content["interrupted"] = interrupted
+            result = InversionResult(content, self.victims, reconstructions, scores, self.root, interrupted)
+            files: list[str] = []
+            if self.root is not None:
+                clear(self.root)
+                files = write(result, self._title(interrupted), progress.frames if self.settings.gif else None)
         lines = [line for line in self._lines(result) if line]
         report.show(self.console, victims=self.victims, scores=scores, result=content, lines=lines, files=files)
         return result

@@ -50,9 +50,12 @@ def open_console(*, quiet: bool = False, as_json: bool = False) -> Console:
 
     Args:
         quiet: only what is essential is shown.
-        as_json: standard output belongs to JSON; everything else goes to standard error.
+        as_json: standard output belongs to JSON, which says all that is essential; the rest is shown on a terminal's
+            standard error, or nowhere.
     """
     console = _colored(sys.stderr if as_json else sys.stdout)
+    if as_json and (quiet or not console.is_terminal):
+        return Console(quiet=True)
     return QuietConsole(console) if quiet else console
 
 

@@ -122,8 +122,8 @@ class TerminalLines:
 
     def show(self, lines: Sequence[Line]) -> None:
         """See `ProgressLines`."""
-        while len(self._ids) < len(lines):
-            self._ids.append(self.progress.add_task("", total=None, line=Line(())))
+        for line in lines[len(self._ids) :]:
+            self._ids.append(self.progress.add_task("", total=line.total, completed=int(line.done), line=line))
         while len(self._ids) > len(lines):
             self.progress.remove_task(self._ids.pop())
         for task, line in zip(self._ids, lines, strict=True):

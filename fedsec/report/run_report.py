@@ -37,6 +37,7 @@ __all__ = [
     "paired_table",
     "primary",
     "remarks",
+    "rows_of",
     "summarize",
     "table",
     "tables",
@@ -64,15 +65,21 @@ def write_results(root: Path, records: Sequence[Record]) -> None:
         root: the run's folder; created if need be.
         records: the cells' records.
     """
+    rows = rows_of(records)
+    write_atomic(root / "results.json", json.dumps(rows, indent=2, allow_nan=False) + "\n")
+    write_atomic(root / "results.csv", _csv(rows))
+    if comparisons := _comparisons(records):
+        write_atomic(root / "comparisons.json", json.dumps(_jsonable(comparisons), indent=2, allow_nan=False) + "\n")
+
+
+def rows_of(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What `results.json` holds of each cell, as plain data."""
     rows = [{key: _jsonable(record[key]) for key in _FIELDS if key in record} for record in records]
     names = dict.fromkeys(name for row in rows for name in row.get("metrics") or {})
     for row in rows:
         if row["status"] == "done":
             row["metrics"] = dict.fromkeys(names) | row["metrics"]
-    write_atomic(root / "results.json", json.dumps(rows, indent=2, allow_nan=False) + "\n")
-    write_atomic(root / "results.csv", _csv(rows))
-    if comparisons := _comparisons(records):
-        write_atomic(root / "comparisons.json", json.dumps(_jsonable(comparisons), indent=2, allow_nan=False) + "\n")
+    return rows
 
 
 def _comparisons(records: Sequence[Record]) -> dict[str, Any]:

@@ -57,6 +57,22 @@ class Reading:
             yield Text(self.note, style="bold red")
 
 
+class CaptionedTable(Table):
+    """A table whose title and caption are as wide as the terminal, however narrow the table is."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        title, caption = self.title, self.caption
+        self.title = self.caption = None
+        try:
+            if title:
+                yield Text(str(title), "table.title")
+            yield from super().__rich_console__(console, options)
+            if caption:
+                yield caption if isinstance(caption, Text) else Text(str(caption), "table.caption")
+        finally:
+            self.title, self.caption = title, caption
+
+
 @dataclass(frozen=True)
 class Layout:
     """Columns of equal length, by header.
@@ -156,9 +172,8 @@ class Layout:
             width: columns of the terminal.
             widths: of the table's columns; by default as their contents need them.
         """
-        drawn = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+        drawn = CaptionedTable(title=title, caption=caption)
         drawn.box, drawn.show_edge, drawn.pad_edge = box.SIMPLE_HEAD, False, False
-        drawn.min_width = min(width, max(map(len, title.splitlines()), default=0))
         widths = self.widths(width) if widths is None else widths
         for header, columns in zip(self.headers, widths, strict=True):
             drawn.add_column(Text(_fitted(header, columns)), overflow="fold", width=columns)

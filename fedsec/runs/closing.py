@@ -61,15 +61,16 @@ class Closing:
         self._name_failures(records)
         self._name_refusals(records)
         self._name_majorities(done)
-        unmet = self._judge(verdicts)
-        self._say(f"results: {', '.join(self._report_files())} in {self.store.root}")
+        expectations = self._judge(verdicts)
         if earlier is not None:
             self._say(f"note: the earlier report, about cells that this one does not have, is kept in {earlier}")
         self._name_reconstructions(done)
         if interrupted:
             self._name_unfinished(records)
+        say(self.console, f"results in {self.store.root}: {', '.join(self._report_files())}", essential=True)
         failures = sum(record["status"] == "failed" for record in records)
-        return RunResult(self.store.root, records, failures, unmet, interrupted)
+        unmet = [text for text, _, met in expectations if not met]
+        return RunResult(self.store.root, records, failures, unmet, interrupted, expectations)
 
     def _say(self, text: str) -> None:
         say(self.console, text)
@@ -123,7 +124,7 @@ class Closing:
         for record in records:
             if record["status"] == "failed":
                 log = self.store.cell(record["id"]).error
-                self._say(f"failed: {_where(record)}: {record['error']} (see {log})")
+                say(self.console, f"failed: {_where(record)}: {record['error']} (see {log})", essential=True)
 
     def _name_refusals(self, records: Sequence[dict[str, Any]]) -> None:
         """Say which cells were not run, and why."""
@@ -144,14 +145,18 @@ class Closing:
                     f"{count_of(rounds, 'round')}, more than any rule withstands"
                 )
 
-    def _judge(self, checked: Sequence[tuple[str, float | None, bool]]) -> list[str]:
-        """The expectations that were not met, as text."""
-        unmet = [text if value is None else f"{text}, measured {value:.4g}" for text, value, met in checked if not met]
-        for line in unmet:
-            say(self.console, f"NOT MET: {line}", "red")
+    def _judge(self, verdicts: Sequence[tuple[str, float | None, bool]]) -> list[tuple[str, float | None, bool]]:
+        """Each expectation as text, what was measured, and whether that meets it; those that are not met are said."""
+        checked = [
+            (text if met or value is None else f"{text}, measured {value:.4g}", value, met)
+            for text, value, met in verdicts
+        ]
+        for text, _, met in checked:
+            if not met:
+                say(self.console, f"NOT MET: {text}", "red", essential=True)
         if checked:
-            self._say(f"expectations: {len(checked) - len(unmet)} of {len(checked)} met")
-        return unmet
+            self._say(f"expectations: {sum(met for _, _, met in checked)} of {len(checked)} met")
+        return checked
 
     def _name_reconstructions(self, done: Sequence[dict[str, Any]]) -> None:
         """Say where the pictures of reconstructed images are."""
@@ -171,10 +176,12 @@ class Closing:
         pending = [record for record in records if record["status"] == "pending"]
         rounds = {record["id"]: self.store.cell(record["id"]).last_round() for record in pending}
         begun = sum(map(bool, rounds.values()))
-        self._say(
+        say(
+            self.console,
             f"interrupted: {done} of {count_of(len(records), 'cell')} {'is' if done == 1 else 'are'} finished, {begun} "
             f"more {'is kept as far as it' if begun == 1 else 'are kept as far as they'} came; "
-            "run the same command again to continue"
+            "run the same command again to continue",
+            essential=True,
         )
         for record in pending:
             if rounds[record["id"]]:

@@ -8,6 +8,7 @@ from fedsec.errors import count_of
 from fedsec.metrics.metric import described
 from fedsec.report.exports.frames import to_frame
 from fedsec.report.exports.tidy import cell_table, round_table
+from fedsec.report.run_report import rows_of
 
 _MOST_ROWS = 30
 
@@ -22,6 +23,8 @@ class RunResult:
         failures: number of cells that failed.
         unmet: expectations that were not met, as text.
         interrupted: whether the run was stopped before its end.
+        expectations: each of the scenario's as text, what was measured (None where there is nothing), and whether it
+            was met; none where the run was interrupted.
     """
 
     root: Path
@@ -29,6 +32,7 @@ class RunResult:
     failures: int
     unmet: list[str]
     interrupted: bool
+    expectations: list[tuple[str, float | None, bool]] = field(default_factory=list, repr=False)
 
     def __repr__(self) -> str:
         """A table of the cells, short enough to be read."""
@@ -41,6 +45,28 @@ class RunResult:
             lines.append(f"  and {len(self.records) - _MOST_ROWS} more, see .records or .to_dataframe()")
         lines += [f"  not met: {text}" for text in self.unmet]
         return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        """The run as plain data, as `fedsec run --json` prints it: `cells` are what `results.json` holds."""
+        return {
+            "root": str(self.root),
+            "reason": self._reason(),
+            "failures": self.failures,
+            "interrupted": self.interrupted,
+            "expectations": [
+                {"expectation": text, "measured": measured, "met": met} for text, measured, met in self.expectations
+            ],
+            "cells": rows_of(self.records),
+        }
+
+    def _reason(self) -> str:
+        """Why the run ends as it does, in a few words."""
+        reasons = ["interrupted"] if self.interrupted else []
+        if self.failures:
+            reasons.append(f"{count_of(self.failures, 'cell')} failed")
+        if self.unmet:
+            reasons.append(f"{count_of(len(self.unmet), 'expectation')} not met")
+        return ", ".join(reasons) or ("all expectations met" if self.expectations else "done")
 
     def to_dataframe(self, *, rounds: bool = False) -> Any:
         """A pandas data frame, one row a cell: id, place in the matrix, status and metrics; lists stay lists.

@@ -51,7 +51,7 @@ def test_an_exact_recovery() -> None:
     assert "the attacker has the model and one gradient over 1 image; no labels" in told
     assert "note: divided" in told
     assert "note: LPIPS needs weights; --lpips alex downloads them, or put https://" in told
-    assert "results: o/ reconstruction.png, loss.png, recovery.gif, tensors.safetensors, result.json" in told
+    assert "results in o: reconstruction.png, loss.png, recovery.gif, tensors.safetensors, result.json" in told
     assert sorted(path.name for path in Path("o").iterdir()) == [
         "loss.png",
         "reconstruction.png",

@@ -108,11 +108,16 @@ def test_table_reads_as_it_should() -> None:
         "─" * 83,
         "none                         96.0 [95.0..97.0]            95.0",
         "label_flip (fraction=0.4)   !10.0 [8.0..12.0]  (-86.0)   *95.0 [94.0..96.0] (~+0.0)",
-        "mean over 3 seeds; in brackets the smallest and the largest of them, where they",
-        "differ; in parentheses the change against no attack on equal seeds in points; ~ not",
-        "told apart from it; on equal seeds * cannot be told from the best of a row, ! not",
-        "from the worst",
+        "mean over 3 seeds; in brackets the smallest and the largest of them, where they differ; in",
+        "parentheses the change against no attack on equal seeds in points; ~ not told apart from it; on",
+        "equal seeds * cannot be told from the best of a row, ! not from the worst",
     ]
+
+
+def test_title_and_caption_are_as_wide_as_the_terminal_and_not_as_the_table() -> None:
+    lines = printed(matrix({("none", "mean"): [0.9, 0.8]}), width=80).splitlines()
+    assert max(map(len, lines[1:4])) < 40
+    assert lines[4:] == ["mean over 2 seeds; in brackets the smallest and the largest of them, where they", "differ"]
 
 
 def test_table_without_attack_or_defense_axes() -> None:
