@@ -94,8 +94,8 @@ class Closing:
             write_atomic(folder / PAGE, render(run_page(RunView(root, records, described))))
 
     def _report_files(self) -> list[str]:
-        """Names of the report's files, the numbers first."""
-        return sorted(self.store.report_files(), key=lambda name: (not name.startswith("results"), name))
+        """Names of the report's files: the page, the numbers, and the rest."""
+        return sorted(self.store.report_files(), key=lambda name: (name != PAGE, not name.startswith("results"), name))
 
     def _show_tables(self, records: Sequence[dict[str, Any]]) -> None:
         width, full = self.console.width, self.full
