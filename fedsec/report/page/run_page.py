@@ -10,8 +10,10 @@ from fedsec.report.best_inversions import trained_once
 from fedsec.report.page.parts import PageSection
 from fedsec.report.page.render import Page
 from fedsec.report.page.run_summary import RunSummary
+from fedsec.report.page.sections.clients import clients
 from fedsec.report.page.sections.curves import curves
 from fedsec.report.page.sections.question import question
+from fedsec.report.page.sections.worst_case import worst_case
 from fedsec.report.summary import Record
 
 __all__ = ["SECTIONS", "RunView", "run_page"]
@@ -46,6 +48,8 @@ class RunView:
 SECTIONS: tuple[Callable[[RunView], PageSection | None], ...] = (
     question,
     curves,
+    worst_case,
+    clients,
 )
 """From top to bottom; each is None where the run has nothing of it."""
 
