@@ -18,6 +18,7 @@ from fedsec.cli.report import report
 from fedsec.cli.run import run
 from fedsec.cli.scenarios import scenarios
 from fedsec.cli.schema import schema
+from fedsec.cli.show import show
 from fedsec.cli.validate import validate
 from fedsec.errors import FedsecError, InputError, ScenarioError
 
@@ -89,6 +90,7 @@ app.command(cls=PlainCommand)(report)
 app.command(cls=PlainCommand)(validate)
 app.command(cls=PlainCommand)(scenarios)
 app.command("list", cls=PlainCommand)(list_)
+app.command(cls=PlainCommand)(show)
 app.command(cls=PlainCommand)(data)
 app.command(cls=PlainCommand)(schema)
 

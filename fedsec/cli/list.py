@@ -54,10 +54,11 @@ def list_(
         print_json({name: [entry.as_json() for entry in entries.values()] for name, entries in tables.items()})
         return
 
-    from fedsec.cli.listing import show_entries
+    from fedsec.cli.listing import point_to_show, show_entries
 
     for name, entries in tables.items():
         show_entries(name, entries.values())
+    point_to_show(next(iter(tables[kind.value]), "") if kind else "krum")
 
 
 def _list_costs(dataset: str, *, as_json: bool) -> None:

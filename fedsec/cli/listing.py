@@ -8,7 +8,7 @@ from rich.text import Text
 from fedsec.cli.tables import Column, print_note, print_table
 from fedsec.plugins.registry import Entry
 
-__all__ = ["show_entries"]
+__all__ = ["point_to_show", "show_entries"]
 
 
 def show_entries(title: str, entries: Iterable[Entry]) -> None:
@@ -37,6 +37,11 @@ def show_entries(title: str, entries: Iterable[Entry]) -> None:
             console,
             "In a scenario these options stand under `federation`, some in its sections local, server, distillation.",
         )
+
+
+def point_to_show(name: str) -> None:
+    """Say below the tables where there is more about each; `name` is an example."""
+    print_note(Console(), f"All about one of them: fedsec show NAME{name and f', such as fedsec show {name}'}")
 
 
 _GROUPS: dict[str, dict[str, str]] = {
