@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from fedsec.recording import Recorder, Recording, open_recording, record
     from fedsec.replays import Leak, Replay, invert_recorded, replay
     from fedsec.runs import RunResult, run
+    from fedsec.runs.folders.loading import load_run
     from fedsec.scenario import Scenario, load_scenario
     from fedsec.seeds import Streams
     from fedsec.threat import Observation, Reconstruction
@@ -48,6 +49,7 @@ __all__ = [
     "__version__",
     # Scenarios
     "run",
+    "load_run",
     "RunResult",
     "Scenario",
     "load_scenario",
@@ -122,6 +124,7 @@ _HOMES = {
     "fedsec.recording": ("Recorder", "Recording", "open_recording", "record"),
     "fedsec.replays": ("Leak", "Replay", "invert_recorded", "replay"),
     "fedsec.runs": ("RunResult", "run"),
+    "fedsec.runs.folders.loading": ("load_run",),
     "fedsec.scenario": ("Scenario", "load_scenario"),
     "fedsec.seeds": ("Streams",),
     "fedsec.threat": ("Observation", "Reconstruction"),

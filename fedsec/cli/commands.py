@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from fedsec import __version__
 from fedsec.cli.data import data
 from fedsec.cli.exits import BAD_INPUT, FAILED, INTERRUPTED
+from fedsec.cli.export import export
 from fedsec.cli.init import init
 from fedsec.cli.invert import invert
 from fedsec.cli.list import list_
@@ -87,6 +88,7 @@ app.command(cls=PlainCommand)(run)
 app.command(cls=PlainCommand)(invert)
 app.command(cls=PlainCommand)(replay)
 app.command(cls=PlainCommand)(report)
+app.command(cls=PlainCommand)(export)
 app.command(cls=PlainCommand)(validate)
 app.command(cls=PlainCommand)(scenarios)
 app.command("list", cls=PlainCommand)(list_)
