@@ -53,10 +53,32 @@ class _Curve:
 
 
 _Panel = dict[str, _Curve]
+_PanelKey = tuple[str, str]
+"""Setting and attack."""
 _Key = TypeVar("_Key")
 
 
+@dataclass(frozen=True)
+class CurvePage:
+    """A figure of up to 12 panels.
+
+    Args:
+        figure: of matplotlib.
+        panels: the name of each panel, and of each of its lines the mean over seeds where it ends.
+        rounds: the last round that is shown.
+    """
+
+    figure: "Figure"
+    panels: Sequence[tuple[str, Mapping[str, float]]]
+    rounds: int
+
+
 def curve_figures(root: Path, records: Sequence[Record]) -> "list[Figure]":
+    """The figures of `curve_pages`."""
+    return [page.figure for page in curve_pages(root, records)]
+
+
+def curve_pages(root: Path, records: Sequence[Record]) -> list[CurvePage]:
     """What models are trained for over the rounds, of every finished cell.
 
     One panel for each attack (the one without first), one line for each defense: the mean over seeds, with what they
@@ -69,7 +91,7 @@ def curve_figures(root: Path, records: Sequence[Record]) -> "list[Figure]":
         records: the cells' records.
 
     Returns:
-        A figure for each 12 panels; none if no cell has finished.
+        A page for each 12 panels; none if no cell has finished.
     """
     metric = primary(records)
     panels = _panels(root, records, metric)
@@ -78,7 +100,15 @@ def curve_figures(root: Path, records: Sequence[Record]) -> "list[Figure]":
     defenses = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     looks = {name: look(index) for index, name in enumerate(defenses)}
     draw = _draw_rounds if any(len(c.rounds) > 1 for panel in panels.values() for c in panel.values()) else _draw_points
-    return list(draw(panels, looks, metric))
+    return [_as_page(figure, keys, panels) for figure, keys in draw(panels, looks, metric)]
+
+
+def _as_page(figure: "Figure", keys: Sequence[_PanelKey], panels: Mapping[_PanelKey, _Panel]) -> CurvePage:
+    named = [
+        (", ".join(filter(None, key)), {name: float(curve.mean[-1]) for name, curve in panels[key].items()})
+        for key in keys
+    ]
+    return CurvePage(figure, named, max(int(curve.rounds[-1]) for key in keys for curve in panels[key].values()))
 
 
 def draw_curves(root: Path, records: Sequence[Record], into: Path | None = None) -> list[Path]:
@@ -185,7 +215,7 @@ def look(index: int) -> dict[str, Any]:
 
 def _draw_rounds(
     panels: Mapping[tuple[str, str], _Panel], looks: Mapping[str, dict[str, Any]], metric: Metric
-) -> Iterator["Figure"]:
+) -> Iterator[tuple["Figure", list[_PanelKey]]]:
     from matplotlib.ticker import MaxNLocator
 
     keys = list(panels)
@@ -202,7 +232,7 @@ def _draw_rounds(
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
             axes.grid(color="0.9", linewidth=0.6)
             axes.set_ylim(*limits)
-        yield figure
+        yield figure, [key for key, _ in page]
 
 
 def _draw_line(axes: "Axes", curve: _Curve, look: Mapping[str, Any], index: int, lines: int) -> None:
@@ -216,7 +246,7 @@ def _draw_line(axes: "Axes", curve: _Curve, look: Mapping[str, Any], index: int,
 
 def _draw_points(
     panels: Mapping[tuple[str, str], _Panel], looks: Mapping[str, dict[str, Any]], metric: Metric
-) -> Iterator["Figure"]:
+) -> Iterator[tuple["Figure", list[_PanelKey]]]:
     """A row for each attack, a point for each defense; one panel for each setting."""
     settings = list(dict.fromkeys(setting for setting, _ in panels))
     attacks = list(dict.fromkeys(attack for _, attack in panels))
@@ -239,7 +269,8 @@ def _draw_points(
             axes.set_ylim(len(attacks) - 0.5, -0.5)
             axes.set_xlim(*limits)
             axes.grid(axis="x", color="0.88", linewidth=0.6)
-        yield figure
+        shown = {setting for setting, _ in page}
+        yield figure, [key for key in panels if key[0] in shown]
 
 
 def _pages(

@@ -52,16 +52,19 @@ class MetricEntry:
         interval: what the seeds span.
         aside: its baseline, or its unit.
         note: over how many cells it is taken, where that is not all of them.
+        mean: the value as a number; None where there is none.
     """
 
     value: str
     interval: str = ""
     aside: str = ""
     note: str = ""
+    mean: float | None = None
 
 
 _COSTS = _columns(*of_source("cost"))
 _LEAKAGE = _columns("psnr", "ssim", "lpips", "recovered", "label_accuracy")
+_EFFORT = ("aggregation_seconds", "attacker_flops")
 _DETECTION = _columns(*of_source("detection"), "accuracy_worst_class_mix")
 _EPSILONS = _columns(*of_source("privacy"))
 
@@ -71,6 +74,7 @@ class MetricTable:
     """Several metrics of a run's settings.
 
     Args:
+        name: `costs`, `further`, `detection`, `leakage`, `best_attackers` or `privacy`.
         title: above it.
         metric: by which rows are told good or bad.
         groups: of the rows.
@@ -80,6 +84,7 @@ class MetricTable:
         hints: of the legend, after what the numbers are.
     """
 
+    name: str
     title: str
     metric: Metric
     groups: Sequence[Group]
@@ -149,31 +154,50 @@ def metric_tables(records: Sequence[Record]) -> list[MetricTable]:
             "a multiply-add counts two, forward and backward pass",
         ]
         hints += [f"worst client: {worst.metric.about}"] if own_models else []
-        made.append(_table(f"{main.metric.name} and costs at the edge", summary, columns, hints))
+        made.append(_table("costs", f"{main.metric.name} and costs at the edge", summary, columns, hints))
     epsilons = _epsilons(done)
     spent = guarantees(done)
     if further := _further(done):
         hints = [f"{column.metric.name}: {column.metric.about}" for column in further]
-        made.append(_table("what else was measured", summary, [main, *further], hints))
+        made.append(_table("further", "what else was measured", summary, [main, *further], hints))
     if any(value_of(record, "honest_excluded") is not None for record in done):
         hints = [f"{column.title}: {column.metric.about}" for column in _DETECTION]
-        made.append(_table("whom rules left out", summary, [main, *_DETECTION], hints))
+        made.append(_table("detection", "whom rules left out", summary, [main, *_DETECTION], hints))
     if any(map(inverted, done)):
         # Without weights no cell has LPIPS, and `fedsec.report.remarks` says how to get it.
         seen = any(value_of(record, "lpips") is not None for record in done)
         columns = [main, *epsilons, *(column for column in _LEAKAGE if seen or column.metric.name != "lpips")]
         hints = [*spent, *_HINTS, *(["LPIPS: lower is closer"] if seen else [])]
-        made.append(_table("leakage: what a curious server reconstructs", summary, columns, hints))
+        made.append(_table("leakage", "leakage: what a curious server reconstructs", summary, columns, hints))
         best = strongest(records)
         if best.records:
             title = "leakage: the best attacker of each row"
-            made.append(_table(title, summarize(best.records), columns, [*_BEST, *hints], last=best.axes))
+            made.append(
+                _table("best_attackers", title, summarize(best.records), columns, [*_BEST, *hints], last=best.axes)
+            )
     elif epsilons:
-        made.append(_table("privacy: what was spent", summary, [main, *epsilons], spent))
+        made.append(_table("privacy", "privacy: what was spent", summary, [main, *epsilons], spent))
     return made
 
 
+def cost_table(records: Sequence[Record]) -> MetricTable:
+    """What a round costs clients, attackers and the server, of every setting.
+
+    Args:
+        records: one for each model that was trained.
+    """
+    done = [record for record in records if record.get("status") == "done"]
+    effort = _columns(*(name for name in _EFFORT if any(value_of(record, name) is not None for record in done)))
+    hints = [
+        "upload, download and FLOPs of local training of one client in one round, averaged over both",
+        "a multiply-add counts two, forward and backward pass",
+        *(f"{column.title}: {column.metric.about}" for column in effort),
+    ]
+    return _table("costs", "costs", summarize(records), [*_COSTS, *effort], hints)
+
+
 def _table(
+    name: str,
     title: str,
     summary: Summary,
     columns: Sequence[MetricColumn],
@@ -186,7 +210,7 @@ def _table(
     axes = [*summary.further, *(axis for axis in (ATTACK, DEFENSE) if axis in summary.axes)]
     # What all cells have in common takes room that the numbers need.
     axes = [axis for axis in axes if axis not in last and len({group.axes.get(axis) for group in groups}) > 1]
-    return MetricTable(title, summary.row, groups, [*axes, *last], last, columns, hints)
+    return MetricTable(name, title, summary.row, groups, [*axes, *last], last, columns, hints)
 
 
 def _further(done: Sequence[Record]) -> list[MetricColumn]:
@@ -279,4 +303,5 @@ def _reading(group: Group, column: MetricColumn) -> MetricEntry:
         f"[{'..'.join(ends)}]" if len(set(ends)) > 1 else "",
         column.unit if baseline is None else f"({metric.write(baseline)})",
         "" if measured.n == len(group.records) else f"{measured.n} of {len(group.records)}",
+        measured.mean,
     )

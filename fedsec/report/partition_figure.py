@@ -40,11 +40,10 @@ def draw_partitions(root: Path, records: Sequence[Record], into: Path | None = N
 
 
 def partition_figures(root: Path, records: Sequence[Record]) -> "list[Figure]":
-    """How the examples are spread over the clients.
+    """How the examples are spread over the clients, a figure for each of `distinct_partitions`.
 
     One circle for each client and class, its area proportional to the number of examples; above, a bar with each
     client's total. More than 150 clients are drawn as shades, sorted by the class that most of their examples have.
-    Partitions that differ in more than the seed have a figure each, drawn for their first seed.
 
     Args:
         root: the run's folder, which holds `<cell id>/partition.json`.
@@ -52,6 +51,16 @@ def partition_figures(root: Path, records: Sequence[Record]) -> "list[Figure]":
 
     Returns:
         The figures; none if no cell has a partition.
+    """
+    return [draw_partition(partition) for partition in distinct_partitions(root, records)]
+
+
+def distinct_partitions(root: Path, records: Sequence[Record]) -> list[Mapping[str, Any]]:
+    """What the cells' `partition.json` hold, of those that differ in more than the seed the first seed's.
+
+    Args:
+        root: the run's folder.
+        records: the cells' records.
     """
     distinct: dict[str, Mapping[str, Any]] = {}
     for record in records:
@@ -65,10 +74,11 @@ def partition_figures(root: Path, records: Sequence[Record]) -> "list[Figure]":
             continue  # a cell that failed before its data was split
         if len(partition["counts"]) > 1:  # centralized training splits nothing
             distinct.setdefault(key, partition)
-    return [_draw(partition) for partition in distinct.values()]
+    return list(distinct.values())
 
 
-def _draw(partition: Mapping[str, Any]) -> "Figure":
+def draw_partition(partition: Mapping[str, Any]) -> "Figure":
+    """The figure of one partition."""
     return (_draw_circles if len(partition["counts"]) <= MOST_CIRCLES else _draw_shares)(partition)
 
 

@@ -1,7 +1,7 @@
 """The page of a run: which sections it has, in which order."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -10,9 +10,17 @@ from fedsec.report.best_inversions import trained_once
 from fedsec.report.page.parts import PageSection
 from fedsec.report.page.render import Page
 from fedsec.report.page.run_summary import RunSummary
+from fedsec.report.page.sections.answer import answer
 from fedsec.report.page.sections.clients import clients
+from fedsec.report.page.sections.costs import costs
 from fedsec.report.page.sections.curves import curves
+from fedsec.report.page.sections.differences import differences
+from fedsec.report.page.sections.environment import environment
+from fedsec.report.page.sections.measurements import measurements
+from fedsec.report.page.sections.partitions import partitions
+from fedsec.report.page.sections.problems import problems
 from fedsec.report.page.sections.question import question
+from fedsec.report.page.sections.reproduce import reproduce
 from fedsec.report.page.sections.worst_case import worst_case
 from fedsec.report.summary import Record
 
@@ -28,11 +36,13 @@ class RunView:
         records: the cells' records, as `result.json` has them, in the matrix's order; of cells that have none, what
             `results.json` says.
         summary: what was asked, and how it ended.
+        damaged: what is wrong with finished cells' files, by the cell's id.
     """
 
     root: Path
     records: Sequence[Record]
     summary: RunSummary
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def done(self) -> list[Record]:
@@ -46,10 +56,18 @@ class RunView:
 
 
 SECTIONS: tuple[Callable[[RunView], PageSection | None], ...] = (
+    answer,
+    problems,
     question,
     curves,
     worst_case,
     clients,
+    measurements,
+    differences,
+    partitions,
+    costs,
+    environment,
+    reproduce,
 )
 """From top to bottom; each is None where the run has nothing of it."""
 

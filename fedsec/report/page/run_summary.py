@@ -39,6 +39,7 @@ class RunSummary:
         scenario: the file as it was written.
         overrides: settings from outside, as in `federation.rounds=2`.
         expectations: of the scenario, judged; none of an interrupted run.
+        set_aside: expectations that are about no cell any more, since settings from outside changed the matrix.
         interrupted: whether it was stopped before its end.
         finished: when it ended, in UTC, as in `2026-11-26T23:59:00Z`.
     """
@@ -49,6 +50,7 @@ class RunSummary:
     scenario: str = ""
     overrides: Sequence[str] = ()
     expectations: Sequence[ExpectationVerdict] = ()
+    set_aside: Sequence[str] = ()
     interrupted: bool = False
     finished: str = ""
 
@@ -68,6 +70,6 @@ class RunSummary:
         try:
             content = read_json(folder / DESCRIPTION)
             content["expectations"] = [ExpectationVerdict(**verdict) for verdict in content["expectations"]]
-            return cls(**{field.name: content[field.name] for field in fields(cls)})
+            return cls(**{field.name: content[field.name] for field in fields(cls) if field.name in content})
         except (OSError, ValueError, TypeError, KeyError):
             return cls(folder.resolve().name)

@@ -1,0 +1,21 @@
+"""What was measured beside what models are trained for: privacy, leakage, detection, what attackers wanted."""
+
+from typing import TYPE_CHECKING
+
+from fedsec.report.metric_tables import metric_tables
+from fedsec.report.page.parts import Heading, PageSection, Part
+from fedsec.report.page.tables import metric_table_parts
+
+if TYPE_CHECKING:
+    from fedsec.report.page.run_page import RunView
+
+__all__ = ["measurements"]
+
+
+def measurements(view: "RunView") -> PageSection | None:
+    """The tables of several metrics, but for costs, which have a section of their own."""
+    parts: list[Part] = []
+    for table in metric_tables(view.records):
+        if table.name != "costs":
+            parts += [Heading(f"{table.title[:1].upper()}{table.title[1:]}"), *metric_table_parts(table)]
+    return PageSection("measurements", "What else was measured", parts) if parts else None
