@@ -100,7 +100,7 @@ __all__ = [
     "InputError",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOMES = {
     "fedsec.attacks": ("ATTACKS", "INVERSIONS"),
