@@ -1,4 +1,4 @@
-"""Tests run in as many processes as there are cores, each with one thread, or they would get in each other's way."""
+"""Tests run in about as many processes as there are cores, each with one thread, or they would be in each other's way."""
 
 import os
 import signal
@@ -12,6 +12,11 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 # Many tests start processes; where bytecode is not kept, each compiles all of PyTorch anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: tests of Ray and Flower mostly wait for processes of theirs."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
 
 
 def pytest_make_parametrize_id(val: Any) -> str | None:
