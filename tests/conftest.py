@@ -1,4 +1,4 @@
-"""Tests run in about as many processes as there are cores, each with one thread, or they would be in each other's way."""
+"""Tests run in about as many processes as there are cores, each with one thread: more would be in each other's way."""
 
 import os
 import signal
