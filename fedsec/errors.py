@@ -31,6 +31,19 @@ def count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def size_of(number: float) -> str:
+    """A number of bytes as people say it: `512 B`, `34 KiB`, `1.2 GiB`, `9,766 GiB`.
+
+    Args:
+        number: of bytes.
+    """
+    for unit in ("B", "KiB", "MiB"):
+        if number < 999.5:
+            return f"{number:.0f} {unit}" if number >= 9.95 or unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} GiB" if number < 99.95 else f"{number:,.0f} GiB"
+
+
 def _steers(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedsec.errors import DataError, count_of, printable
+from fedsec.errors import DataError, count_of, printable, size_of
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,19 @@ def test_errors_keep_their_lines_and_nothing_else() -> None:
 def test_one_is_counted_in_the_singular() -> None:
     counts = [count_of(number, "more cell") for number in (0, 1, 2, 12345)]
     assert counts == ["0 more cells", "1 more cell", "2 more cells", "12,345 more cells"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 KiB"),
+        (34_000, "33 KiB"),
+        (1.5 * 2**20, "1.5 MiB"),
+        (2**30, "1.0 GiB"),
+        (1e13, "9,313 GiB"),
+    ],
+)
+def test_sizes_are_said_as_people_do(number: float, text: str) -> None:
+    assert size_of(number) == text

@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from fedsec import __version__
+from fedsec.cli.clean import clean
 from fedsec.cli.data import data
 from fedsec.cli.exits import BAD_INPUT, FAILED, INTERRUPTED
 from fedsec.cli.export import export
@@ -17,6 +18,7 @@ from fedsec.cli.options import PlainCommand, without_flag_types
 from fedsec.cli.replay import replay
 from fedsec.cli.report import report
 from fedsec.cli.run import run
+from fedsec.cli.runs import runs
 from fedsec.cli.scenarios import scenarios
 from fedsec.cli.schema import schema
 from fedsec.cli.show import show
@@ -91,6 +93,8 @@ app.command(cls=PlainCommand)(report)
 app.command(cls=PlainCommand)(export)
 app.command(cls=PlainCommand)(validate)
 app.command(cls=PlainCommand)(scenarios)
+app.command(cls=PlainCommand)(runs)
+app.command(cls=PlainCommand)(clean)
 app.command("list", cls=PlainCommand)(list_)
 app.command(cls=PlainCommand)(show)
 app.command(cls=PlainCommand)(data)

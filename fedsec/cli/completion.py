@@ -1,8 +1,8 @@
-"""What a shell offers where a scenario is named."""
+"""What a shell offers where a scenario, or something that fedsec left, is named."""
 
 from pathlib import Path
 
-__all__ = ["scenario_names"]
+__all__ = ["left_folders", "scenario_names"]
 
 
 def scenario_names(incomplete: str) -> list[str]:
@@ -18,3 +18,20 @@ def scenario_names(incomplete: str) -> list[str]:
     names = [f"{path}/" if path.is_dir() else str(path) for path in paths if not path.name.startswith(".")]
     names += [name for name in shipped_scenarios() if name not in names]
     return [name for name in names if name.startswith(incomplete)]
+
+
+def left_folders(incomplete: str) -> list[str]:
+    """What lies in `runs/` and `inversions/`; with a slash, the folders there."""
+    start = Path(incomplete)
+    if "/" in incomplete:
+        places = [start if incomplete.endswith("/") else start.parent]
+    else:
+        places = [Path("runs"), Path("inversions")]
+    names = []
+    for place in places:
+        try:
+            inner = sorted(path for path in place.iterdir() if path.is_dir())
+        except OSError:
+            continue
+        names += [f"{path}" if "/" in incomplete else path.name for path in inner if not path.name.startswith(".")]
+    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]

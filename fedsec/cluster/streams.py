@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from fedsec.cluster.connection import require_ray
 from fedsec.cluster.nodes import Node, alive_nodes
+from fedsec.errors import size_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Demand:
         """For messages."""
         parts = [f"{self.cpus:g} CPU{'s' * (self.cpus != 1)}"] if self.cpus else []
         parts += [f"{self.gpus:g} GPU{'s' * (self.gpus != 1)}"] if self.gpus else []
-        parts += [f"{self.memory / 2**30:.2g} GiB of memory"] if self.memory else []
+        parts += [f"{size_of(self.memory)} of memory"] if self.memory else []
         return " and ".join(parts) or "nothing"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedsec.engine.correction import Correction
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.resident_data import ResidentData
-from fedsec.errors import InputError
+from fedsec.errors import InputError, size_of
 
 PASSING = (5, 4)
 """Activations that exist at a time over those that autograd keeps, as a ratio: gradients and workspaces come and
@@ -122,9 +122,10 @@ class StepMemory:
             else "not even one example fits: take a smaller model"
         )
         raise InputError(
-            f"local training needs about {_gib(self.needed(batch))} at batch size {batch} ({_gib(self.fixed)} for "
-            f"{self.vectors} vectors of {self.parameters:,} parameters, the rest for activations, "
-            f"{PASSING[0] / PASSING[1]:g} times what autograd keeps), and {_gib(free)} are free on {device}; {cure}"
+            f"local training needs about {size_of(self.needed(batch))} at batch size {batch} "
+            f"({size_of(self.fixed)} for {self.vectors} vectors of {self.parameters:,} parameters, the rest for "
+            f"activations, {PASSING[0] / PASSING[1]:g} times what autograd keeps), and {size_of(free)} are free on "
+            f"{device}; {cure}"
         )
 
 
@@ -198,7 +199,3 @@ def _kept(module: nn.Module, images: Tensor) -> int:
         output = module(images)
     del output
     return max(1, sum(saved.values()) // 2)
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"

@@ -22,7 +22,7 @@ from fedsec.defense import RowStream
 from fedsec.defense.shards import DiskShards, RowFile
 from fedsec.engine.memory import free_bytes
 from fedsec.engine.messages import LocalResult
-from fedsec.errors import InputError
+from fedsec.errors import InputError, size_of
 from fedsec.federation.row_exchange import RowExchange, WholeRows
 from fedsec.federation.server_rules import Verdict
 
@@ -94,7 +94,7 @@ class LocalRows(RowExchange):
         large = clients >= MANY_CLIENTS or matrix > LARGE_MATRIX
         if fits and not (large and rule.streams):
             return RowPlace()
-        size = f"the rows of {clients:,} clients take {matrix / 2**30:.3g} GiB"
+        size = f"the rows of {clients:,} clients take {size_of(matrix)}"
         together = self._together()
         if rule.streams and not (together or federation.forgery.sees_others):
             return RowPlace("passing", size)
@@ -122,7 +122,7 @@ class LocalRows(RowExchange):
     @property
     def _limit_words(self) -> str:
         if self.memory_gib is None:
-            return f"the {(self._limit or 0) / 2**30:.3g} GiB that are free"
+            return f"the {size_of(self._limit or 0)} that are free"
         return f"memory_gib ({self.memory_gib:g} GiB)"
 
     def most_rows(self, clients: int) -> int:

@@ -10,15 +10,14 @@ from jaxtyping import Float, Int64
 from safetensors.torch import save
 from torch import Tensor
 
-from fedsec.files import read_json, write_atomic, write_json
+from fedsec.files import write_atomic, write_json
 from fedsec.inversion import figures
 from fedsec.inversion.images import Victims
+from fedsec.inversion.written import RESULT
 from fedsec.metrics.images import Scores
 from fedsec.threat import Reconstruction, Snapshot
 
-__all__ = ["InversionResult", "clear", "from_snapshot", "write"]
-
-_RESULT = "result.json"
+__all__ = ["InversionResult", "from_snapshot", "write"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,14 +86,6 @@ class InversionResult:
         return f"InversionResult({self.content['inversion']} on {self.content['model']}: {self.verdict}{where})"
 
 
-def clear(root: Path) -> None:
-    """Remove the files that an earlier inversion's `result.json` lists, and nothing else that may lie there."""
-    for name in _listed(root):
-        path = root / name
-        if path.is_file():
-            path.unlink()
-
-
 def write(result: InversionResult, title: str, frames: Sequence[figures.Frame] | None) -> list[str]:
     """Write pictures, tensors and `result.json`, which comes last: where it is, the rest is, and it lists the rest.
 
@@ -119,9 +110,9 @@ def write(result: InversionResult, title: str, frames: Sequence[figures.Frame] |
         frames = [*frames, figures.Frame("interrupted" if result.interrupted else "done", last)]
         written.append(figures.write_gif(root / "recovery.gif", result.victims.pixels, frames))
     write_atomic(root / "tensors.safetensors", save(_tensors(result)))
-    files = [*(path.name for path in written), "tensors.safetensors", _RESULT]
+    files = [*(path.name for path in written), "tensors.safetensors", RESULT]
     result.content["files"] = files
-    write_json(root / _RESULT, result.content)
+    write_json(root / RESULT, result.content)
     return files
 
 
@@ -138,21 +129,6 @@ def from_snapshot(last: Snapshot) -> tuple[Reconstruction, ...]:
         )
         for images, labels, loss in rows
     )
-
-
-def _listed(root: Path) -> list[str]:
-    """Names of the files that an inversion wrote here; none if the folder has no `result.json` of an inversion."""
-    try:
-        content = read_json(root / _RESULT)
-    except (OSError, ValueError):
-        return []
-    if not isinstance(content, dict) or not {"verdict", "files"} <= content.keys():
-        return []
-    names = content["files"]
-    if not isinstance(names, list):
-        return []
-    # A list that someone has edited must not lead out of the folder.
-    return [name for name in names if isinstance(name, str) and name == Path(name).name]
 
 
 def _pairs(result: InversionResult) -> list[list[figures.Pair]]:

@@ -18,9 +18,10 @@ from fedsec.inversion.client import observe
 from fedsec.inversion.features import Likeness, compare, mean_likeness, true_features
 from fedsec.inversion.images import Victims, choose
 from fedsec.inversion.progress import InversionProgress, TrainingProgress
-from fedsec.inversion.result import InversionResult, clear, from_snapshot, write
+from fedsec.inversion.result import InversionResult, from_snapshot, write
 from fedsec.inversion.server_view import has_batch_statistics
 from fedsec.inversion.settings import InversionSettings
+from fedsec.inversion.written import clear
 from fedsec.metrics.evaluation import evaluate
 from fedsec.metrics.images import Scores, merge, score
 from fedsec.models.training import Training, train, trained

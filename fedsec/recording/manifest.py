@@ -6,11 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fedsec.errors import InputError
 from fedsec.files import read_json, write_json
-from fedsec.recording.messages import Form
+
+if TYPE_CHECKING:
+    from fedsec.recording.messages import Form
 
 __all__ = ["MANIFEST", "Holds", "RoundEntry", "Manifest", "read_manifest", "write_manifest"]
 
@@ -59,8 +61,8 @@ class Manifest:
     """
 
     holds: Holds
-    sent: Form
-    received: Form
+    sent: "Form"
+    received: "Form"
     parameters: tuple[str, ...]
     tied: Mapping[str, str] = field(default_factory=dict)
     num_clients: int | None = None

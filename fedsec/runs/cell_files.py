@@ -221,7 +221,8 @@ class CellFiles:
             checksum = record.pop("checksum")
             if checksum != _checksum(record) or any(name not in record for name in _REQUIRED):
                 return None, f"{RESULT} is damaged"
-            damaged = [name for name in _NUMBERS if digest(self.folder / name) != record["files"][name]]
+            sums = record["files"]
+            damaged = [name for name in _NUMBERS if sums[name] and digest(self.folder / name) != sums[name]]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None, f"{RESULT} is damaged, or was written by another version of fedsec"
         return (None, f"{', '.join(damaged)} changed or is missing") if damaged else (record, None)
@@ -233,6 +234,29 @@ class CellFiles:
         with suppress(FileNotFoundError, DamagedFileError, KeyError, ValueError):
             return int(read_notes(self.folder / CHECKPOINT)["round"])
         return 0
+
+    def has(self, name: str) -> bool:
+        """Whether a file of the cell is there."""
+        path = self.folder / name
+        return path.is_file() and not path.is_symlink()
+
+    def owned(self) -> list[Path]:
+        """The files that fedsec wrote into the folder."""
+        return [*(self.folder / name for name in _NAMES if self.has(name)), *self.pictures()]
+
+    def forget(self, name: str) -> None:
+        """Remove the model or the checkpoint of a finished cell, whose result stays as good as it was.
+
+        Args:
+            name: of the file. A crash in between leaves the file, which nobody then needs.
+        """
+        record, _ = self.result()
+        if record is None:
+            return
+        changed = {"goes_on": False} if name == CHECKPOINT else {"files": {**record["files"], name: None}}
+        result = {**record, **changed}
+        write_json(self.folder / RESULT, {**result, "checksum": _checksum(result)})
+        (self.folder / name).unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the files that fedsec writes into a cell's folder, and the folder if nothing else lies there."""

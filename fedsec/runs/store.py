@@ -112,14 +112,22 @@ class Store:
         if of_cell:
             self.cell(cell_id).take(of_cell)
 
+    def own_report(self) -> list[Path]:
+        """The files of the last report that nobody changed since."""
+        report = self._manifest()["report"]
+        return [self.root / name for name, checksum in report.items() if digest(self.root / name) == checksum]
+
+    def is_shared(self, path: Path) -> bool:
+        """Whether a file has the name of one of shared training."""
+        return bool(_ROW.fullmatch(path.name)) and path.is_file()
+
     def clear(self) -> None:
         """Remove what the manifest says that fedsec wrote, but for earlier reports."""
         manifest = self._manifest()
         for cell_id in manifest["cells"]:
             self.cell(cell_id).remove()
-        for name, checksum in manifest["report"].items():
-            if digest(self.root / name) == checksum:
-                (self.root / name).unlink()
+        for path in self.own_report():
+            path.unlink()
         self.give_back()
         self._write({**manifest, "cells": [], "report": {}})
 
@@ -127,7 +135,7 @@ class Store:
         """Remove the shared training; returns its size in bytes."""
         size = 0
         for path in self.shared.glob("*.safetensors"):
-            if _ROW.fullmatch(path.name) and path.is_file():
+            if self.is_shared(path):
                 size += path.stat().st_size
                 path.unlink()
         with suppress(OSError):  # others' files lie there, or there is no such folder

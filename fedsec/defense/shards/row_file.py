@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.defense.shards.column_shards import ColumnShards
-from fedsec.errors import InputError
+from fedsec.errors import InputError, size_of
 
 __all__ = ["DiskShards", "RowFile"]
 
@@ -121,10 +121,10 @@ class RowFile:
 
     def _refused(self, error: OSError) -> InputError:
         where = self.folder or Path(tempfile.gettempdir())
-        wanted = f"the rows of a round take {self._size / 2**30:.3g} GiB on disk in {where}"
+        wanted = f"the rows of a round take {size_of(self._size)} on disk in {where}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             free = shutil.disk_usage(where).free
-            return InputError(f"{wanted}, and {free / 2**30:.3g} GiB are free; expected more room, or more memory_gib")
+            return InputError(f"{wanted}, and {size_of(free)} are free; expected more room, or more memory_gib")
         return InputError(f"{wanted}, which cannot be written: {error.strerror or error}")
 
 

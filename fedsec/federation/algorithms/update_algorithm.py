@@ -13,7 +13,7 @@ from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.memory import free_bytes
 from fedsec.engine.messages import LocalResult
 from fedsec.engine.resident_data import ResidentData
-from fedsec.errors import InputError
+from fedsec.errors import InputError, size_of
 from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.algorithms.work import Work
 from fedsec.federation.stragglers import Stragglers
@@ -78,7 +78,7 @@ def rows_of_clients(parameters: Float[Tensor, "parameters"], num_clients: int) -
     if free is not None and needed > free:
         raise InputError(
             f"the memories of {num_clients:,} clients, a vector of {parameters.numel():,} parameters each, take "
-            f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free; expected fewer clients or a smaller model"
+            f"{size_of(needed)}, and {size_of(free)} are free; expected fewer clients or a smaller model"
         )
     return parameters.new_zeros(num_clients, parameters.numel())
 

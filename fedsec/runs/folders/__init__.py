@@ -1,1 +1,1 @@
-"""Folders of runs, looked at after the runs: what lies there, and in which state."""
+"""Folders of runs, inversions and recordings, looked at afterwards: what lies there, in which state, what of it can go."""

@@ -11,7 +11,7 @@ from typing import Any, Self
 from fedsec.cluster.connection import AUTO, Connection, check_address
 from fedsec.cluster.nodes import Node
 from fedsec.cluster.streams import Demand, LostTaskError, RayStreams, TaskStreams, WrongAnswerError
-from fedsec.errors import InputError
+from fedsec.errors import InputError, size_of
 from fedsec.runs.events import Event, Failed, Said, ends, from_json
 from fedsec.runs.remote.assignment import Assignment, Assignments
 from fedsec.runs.remote.needs import Needs
@@ -204,7 +204,7 @@ class RayPool:
         assert self.streams is not None
         assignment.losses += 1
         if out_of_memory:
-            why = f"its node ran out of memory; it was to need {assignment.demand.memory / 2**30:.2g} GiB"
+            why = f"its node ran out of memory; it was to need {size_of(assignment.demand.memory)}"
             assignment.demand = more_memory(assignment.demand, self.streams.nodes())
         if assignment.losses > MOST_LOSSES:
             cure = "; expected a larger memory_per_cell, or larger nodes" if out_of_memory else ""

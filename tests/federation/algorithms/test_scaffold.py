@@ -307,7 +307,7 @@ def test_private_steps_are_corrected_after_the_noise(build: Build) -> None:
 
 def test_memories_that_do_not_fit_are_refused_before_the_run(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedsec.federation.algorithms.update_algorithm.free_bytes", lambda device: 4 * 4 * 15 - 1)
-    with pytest.raises(InputError, match=r"the memories of 4 clients, a vector of 15 parameters each, take .* GiB"):
+    with pytest.raises(InputError, match=r"4 clients, a vector of 15 parameters each, take .* B, and 239 B are free"):
         build(Scaffold(local=LOCAL))
     build(FedAvg(local=LOCAL))
 
