@@ -22,7 +22,12 @@ def inversion(name: str, *, days_ago: float = 0.0, size: int = 2048) -> Path:
     """An inversion's folder, with a picture of so many bytes."""
     folder = Path("inversions") / name
     folder.mkdir(parents=True)
-    content = {"inversion": "dlg", "model": "lenet", "verdict": "All is seen. Really.", "files": ["a.png", "result.json"]}
+    content = {
+        "inversion": "dlg",
+        "model": "lenet",
+        "verdict": "All is seen. Really.",
+        "files": ["a.png", "result.json"],
+    }
     (folder / "a.png").write_bytes(b"x" * size)
     (folder / "result.json").write_text(json.dumps(content))
     for path in folder.iterdir():

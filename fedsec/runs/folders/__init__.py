@@ -1,1 +1,1 @@
-"""Folders of runs, inversions and recordings, looked at afterwards: what lies there, in which state, what of it can go."""
+"""Folders of runs, inversions and recordings: what lies there, in which state, and what of it can go."""

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from fedsec.files import read_json
+from fedsec.report.page.run_summary import RunSummary
 from fedsec.runs.cell_files import CHECKPOINT, ERROR, MODEL, RESULT
 from fedsec.runs.folders.folder import LeftFolder, Part, State
 from fedsec.runs.store import MANIFEST, Store
 
 __all__ = ["RunFolder"]
 
-_RESULTS, _SUMMARY = "results.json", "run.json"
+_RESULTS = "results.json"
 
 
 class RunFolder(LeftFolder):
@@ -47,9 +48,7 @@ class RunFolder(LeftFolder):
 
     def about(self) -> str:
         """The scenario's description."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return " ".join(str(read_json(self.path / _SUMMARY)["question"]).split())
-        return ""
+        return " ".join(RunSummary.read(self.path).question.split())
 
     def owned(self, part: Part) -> list[Path]:
         """Everything that the manifest lists; or the checkpoints or models of finished cells.
