@@ -4,10 +4,12 @@ In the repository's viewer the link opens the file. In the site it opens a page 
 as a list, anything else as a listing. Pages are made for what is linked, and for what those pages link to in turn.
 """
 
+import json
 import posixpath
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -92,7 +94,18 @@ def _content(path: Path, root: Path) -> str:
     text = path.read_text()
     if path.suffix == ".md":
         return text
+    if path.suffix == ".ipynb":
+        return _notebook(json.loads(text), path.name)
     return f"# {name}\n\n`````{LANGUAGES.get(path.suffix, 'text')}\n{text}\n`````\n"
+
+
+def _notebook(notebook: dict[str, Any], name: str) -> str:
+    """A notebook's words and code; it is kept without outputs."""
+    parts = [f"*The notebook `{name}`, as it is before it is run.*"]
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        parts.append(f"```python\n{source}\n```" if cell["cell_type"] == "code" else source)
+    return "\n\n".join([*parts[1:2], parts[0], *parts[2:]])
 
 
 def _outside_of_code(markdown: str, change: Callable[[str], str]) -> str:
