@@ -1,7 +1,7 @@
 """One cell of a scenario's matrix: run it, or continue it, and leave its files behind."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -173,6 +173,16 @@ def run_cell(
     return files.finish(record, federation.weights(), made_with)
 
 
+def _attack_report(experiment: Experiment, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the attack said of the rounds, and what can be said of its settings beside this rule."""
+    report, federation = over_rounds(history), experiment.federation
+    claims = experiment.threat.claimed_examples != 1
+    if claims and isinstance(federation, Federation) and not federation.aggregator.uses_weights:
+        remark = "claimed_examples does nothing: the rule weighs nobody by a number of examples"
+        report["remark"] = {**report.get("remark", {}), remark: len(history)}
+    return report
+
+
 def _finite(values: Mapping[str, float | None]) -> dict[str, float | None]:
     """As JSON can hold it: what is no finite number becomes None."""
     return {name: None if value is None else finite(value) for name, value in values.items()}
@@ -287,7 +297,7 @@ def _record(
         "constant_answer": federation.evaluator.constant_answer(),
         "error": None,
         "privacy": _guarantees(experiment),
-        **({"attack_report": report} if (report := over_rounds(history)) else {}),
+        **({"attack_report": report} if (report := _attack_report(experiment, history)) else {}),
         "seconds": round(sum(line["seconds"] for line in history), 3),
         "byzantine": sorted(experiment.threat.fixed),
         **({"exclusions": by_client} if (by_client := exclusions.by_client()) else {}),

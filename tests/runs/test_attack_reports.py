@@ -28,3 +28,16 @@ def test_a_null_attack_is_remarked(tiny: Any, tmp_path: Path) -> None:
         "note: ALIE's z (neurips) for 1 Byzantine of 6 clients is -0.2533, which points the other way"
         in text.getvalue()
     )
+
+
+def test_claims_beside_a_rule_that_weighs_nobody_are_remarked(tiny: Any, tmp_path: Path) -> None:
+    result = tiny.run(
+        tmp_path,
+        "matrix.attack=[{name: sign_flip, num_byzantine: 1, claimed_examples: 5}]",
+        "matrix.defense=[mean, median]",
+        "federation.rounds=1",
+    )
+    by_mean, by_median = result.records
+    assert "attack_report" not in by_mean
+    (remark,) = by_median["attack_report"]["remark"]
+    assert remark.startswith("claimed_examples does nothing")
