@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+ALWAYS_BLACK = "#010101"
+ALWAYS_WHITE = "#fefefe"
+"""For letters on colors: a page turns a picture's other black, grays and white into those of its theme."""
 # Okabe and Ito's palette for color-blind readers, without its yellow, which is too faint on white. Lines also differ in
 # their marker, and from the eighth on in their dashes.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedsec.metrics.metric import Metric
-from fedsec.report.figures import plain, save_all
+from fedsec.report.figures import ALWAYS_BLACK, ALWAYS_WHITE, plain, save_all
 from fedsec.report.summary import Record
 from fedsec.report.worst_case import NOT_RUN, WorstCaseEntry, metric_of, worst_cases
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PANELS = 6
-_DARK = "#010101"
-"""Black that stays black where a page turns the ink of its pictures light."""
 _CELL = (1.25, 0.42)
 """Width and height of a cell of the heatmap, in inches."""
 
@@ -102,5 +100,5 @@ def _write(axes: "Axes", column: int, place: int, case: WorstCaseEntry | None, m
     if case.value is not None:
         text = metric.write(case.value) + case.doubt + (f"\n{case.attack}" if case.attack else "")
     value = _value(case, metric)
-    color = _DARK if math.isnan(value) or value > middle else "white"
+    color = ALWAYS_BLACK if math.isnan(value) or value > middle else ALWAYS_WHITE
     axes.text(column, place, plain(text), ha="center", va="center", color=color, fontsize=7, linespacing=1.1)

@@ -1,11 +1,15 @@
 """Sections become one HTML file: styles, script and pictures inside, nothing loaded from anywhere."""
 
 import base64
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from fedsec import __version__
 from fedsec.report.page.parts import PageSection
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 __all__ = ["Page", "render"]
+
+_SIGNS = re.compile(r"(?<=[(/,])(?=\w)")
 
 
 @dataclass(frozen=True)
@@ -33,20 +39,36 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as HTML, whatever its texts hold."""
-    return _environment().get_template("page.html.jinja").render(page=page, version=__version__)
+    style, script = (Markup(_template(name)) for name in ("style.css", "page.js"))  # as they are: not templates
+    template = _environment().get_template("page.html.jinja")
+    return template.render(page=page, version=__version__, style=style, script=script)
 
 
 @cache
 def _environment() -> "Environment":
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    folder = files("fedsec.report.page") / "templates"
     environment = Environment(
-        loader=FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
+        loader=FunctionLoader(_template),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["base64"] = lambda content: base64.b64encode(content).decode("ascii")
+    environment.filters["base64"] = _base64
+    environment.filters["breakable"] = _breakable
+    environment.filters["sha256"] = lambda text: _base64(hashlib.sha256(text.encode()).digest())
     return environment
+
+
+def _template(name: str) -> str:
+    return (files("fedsec.report.page") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def _breakable(text: str) -> Markup:
+    """Text whose long names may go on in the next line after a sign, such as `trimmed_mean(trim_per_side=0.4)`."""
+    return Markup("<wbr>").join(_SIGNS.split(text))
