@@ -90,6 +90,7 @@ def run(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the results as one JSON object and nothing else.")
     ] = False,
+    open_page: Annotated[bool, typer.Option("--open", help="Show the report in a browser at the end.")] = False,
 ) -> None:
     """Run a scenario, or finish one that was interrupted.
 
@@ -143,6 +144,11 @@ def run(
         actors_per_cell=actors_per_cell,
         full=full,
     )
+    if open_page:
+        from fedsec.cli.report import show_page
+        from fedsec.runs.folders.page_file import PAGE
+
+        show_page(result.root / PAGE)
     code = INTERRUPTED if result.interrupted else FAILED if result.failures or result.unmet else 0
     if as_json:
         print_json({**result.as_json(), "exit_code": code})

@@ -14,10 +14,10 @@ from fedsec.files import read_json, write_json
 if TYPE_CHECKING:
     from fedsec.recording.messages import Form
 
-__all__ = ["MANIFEST", "Holds", "RoundEntry", "Manifest", "read_manifest", "write_manifest"]
+__all__ = ["FORMAT", "MANIFEST", "Holds", "RoundEntry", "Manifest", "read_manifest", "write_manifest"]
 
 MANIFEST = "manifest.json"
-_FORMAT, _VERSION = "fedsec recording", 1
+FORMAT, _VERSION = "fedsec recording", 1
 
 Holds = Literal["states", "updates", "gradients"]
 """What clients sent: their parameters after training; how far these moved from the ones that were sent to them; or
@@ -86,7 +86,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write it, whole or not at all, with a checksum over its content."""
-    content = {"format": _FORMAT, "version": _VERSION, **asdict(manifest)}
+    content = {"format": FORMAT, "version": _VERSION, **asdict(manifest)}
     write_json(folder / MANIFEST, {**content, "sha256": _checksum(content)})
 
 
@@ -106,7 +106,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder}: is a file; expected the folder that fedsec.record wrote") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error}); the recording's list of rounds is lost") from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: is no recording's manifest; expected a folder that fedsec.record wrote")
     if content.get("version") != _VERSION:
         raise InputError(f"{path}: is of format version {content.get('version')}; this fedsec reads version {_VERSION}")

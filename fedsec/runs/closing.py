@@ -16,14 +16,15 @@ from fedsec.report.page import RunSummary, RunView, render, run_page
 from fedsec.report.page.run_summary import DESCRIPTION, ExpectationVerdict
 from fedsec.report.progress_lines import activity
 from fedsec.report.summary import describe
+from fedsec.runs.folders.page_file import PAGE
 from fedsec.runs.result import RunResult
 from fedsec.runs.store import Store
 from fedsec.scenario import Scenario
+from fedsec.scenario.scenario import UNNAMED
 from fedsec.scenario.shipped import shipped_scenarios
 
 _MOST_PICTURES = 10
 _MOST_NAMED = 3
-PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,10 @@ class Closing:
         done = [record for record in records if record["status"] == "done"]
         verdicts = [] if interrupted else report.check(self.scenario.expectations, records)
         described = description(self.scenario, verdicts, interrupted=interrupted)
+        troubles: list[str] = []
         with activity(self.console, "drawing pictures"):
             earlier = self.store.report(
-                {record["id"] for record in done}, lambda folder: self._draw(folder, records, done, described)
+                {record["id"] for record in done}, lambda folder: self._draw(folder, records, done, described, troubles)
             )
         if done:
             self._show_tables(records)
@@ -67,6 +69,10 @@ class Closing:
         self._name_reconstructions(done)
         if interrupted:
             self._name_unfinished(records)
+        for trouble in troubles:
+            self._say(trouble)
+        if not troubles:
+            say(self.console, f"report: {self.store.root / PAGE}", essential=True)
         say(self.console, f"results in {self.store.root}: {', '.join(self._report_files())}", essential=True)
         failures = sum(record["status"] == "failed" for record in records)
         unmet = [text for text, _, met in expectations if not met]
@@ -81,6 +87,7 @@ class Closing:
         records: Sequence[dict[str, Any]],
         done: Sequence[dict[str, Any]],
         described: RunSummary,
+        troubles: list[str],
     ) -> None:
         root = self.store.root
         report.write_results(folder, records)
@@ -91,11 +98,18 @@ class Closing:
             report.draw_tradeoff(root, done, folder)
             report.write_excluded_clients(root, done, folder)
             report.draw_worst_cases(root, report.trained_once(records), folder)
+        try:
             write_atomic(folder / PAGE, render(run_page(RunView(root, records, described))))
+        except Exception as error:  # whatever it is, hours of computing must not end in it
+            troubles.append(
+                f"note: no page was made of this run ({type(error).__name__}: {error}); its numbers are all there, and "
+                f"fedsec report {root} tries again"
+            )
 
     def _report_files(self) -> list[str]:
-        """Names of the report's files: the page, the numbers, and the rest."""
-        return sorted(self.store.report_files(), key=lambda name: (name != PAGE, not name.startswith("results"), name))
+        """Names of the report's files beside the page: the numbers, and the rest."""
+        names = [name for name in self.store.report_files() if name != PAGE]
+        return sorted(names, key=lambda name: (not name.startswith("results"), name))
 
     def _show_tables(self, records: Sequence[dict[str, Any]]) -> None:
         width, full = self.console.width, self.full
@@ -195,12 +209,15 @@ def description(
     source = scenario.source
     shipped = shipped_scenarios().get(source.path.stem) == source.path
     given = source.path.stem if shipped else source.path.name if source.path.is_absolute() else str(source.path)
+    if source.path == Path(UNNAMED):  # a mapping, of which there is no file
+        given = ""
     return RunSummary(
         name=scenario.name,
         question=scenario.description.strip(),
         given=given,
         scenario=source.text,
         overrides=source.overrides,
+        set_aside=[str(expectation) for expectation in scenario.set_aside],
         expectations=[ExpectationVerdict(*verdict) for verdict in verdicts],
         interrupted=interrupted,
         finished=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -175,6 +175,12 @@ class Store:
         self._write({**manifest, "report": {name: digest(self.root / name) for name in drawn}})
         return earlier
 
+    def adopt(self, name: str) -> None:
+        """Write down that a file of the report is fedsec's as it is now, where it is known what else is."""
+        if (self.root / MANIFEST).is_file():
+            manifest = self._manifest()
+            self._write({**manifest, "report": {**manifest["report"], name: digest(self.root / name)}})
+
     def report_files(self) -> list[str]:
         """Names of the files of the last report."""
         return list(self._manifest()["report"])

@@ -43,8 +43,9 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_quiet_says_what_went_wrong_and_where_the_results_are(small: Path) -> None:
     done = runner.invoke(app, ["run", "small.yaml", "--quiet", "--device", "cpu"])
     assert done.exit_code == 1
-    unmet, last = done.stdout.splitlines()
+    unmet, page, last = done.stdout.splitlines()
     assert unmet.startswith("NOT MET: ")
+    assert page == "report: runs/small/report.html"
     assert last.startswith("results in runs/small: ")
     assert not done.stderr
 

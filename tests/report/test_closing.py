@@ -90,3 +90,34 @@ def test_many_pictures_are_summed_up(closing: Closing, monkeypatch: pytest.Monke
     shown = console.export_text()
     assert shown.count("reconstruction: ") == 1
     assert f"and 1 more in {run.store.root}/*/leakage/" in shown
+
+
+def test_the_page_is_named_before_the_other_files(closing: Closing) -> None:
+    run, records, console = closing
+    run.close(records, interrupted=False)
+    lines = console.export_text().splitlines()
+    page = next(number for number, line in enumerate(lines) if line.startswith("report: "))
+    assert lines[page + 1 :], "the other files"
+    assert (run.store.root / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_page_that_cannot_be_drawn_costs_no_numbers(closing: Closing, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(view: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("fedsec.runs.closing.run_page", broken)
+    run, records, console = closing
+    result = run.close(records, interrupted=False)
+    shown = " ".join(console.export_text().split())
+    assert "note: no page was made of this run (ZeroDivisionError: a bug)" in shown
+    assert (result.root / "results.json").is_file()
+    assert not (result.root / "report.html").exists()
+    assert "report: " not in shown
+
+
+@pytest.mark.parametrize("status", ["failed", "pending"])
+def test_a_run_without_numbers_has_a_page_that_says_so(closing: Closing, status: str) -> None:
+    run, records, _ = closing
+    without = [{**record, "status": status, "metrics": {}, "error": "it broke"} for record in records]
+    run.close(without, interrupted=status == "pending")
+    assert "No cell has numbers" in (run.store.root / "report.html").read_text()

@@ -7,6 +7,7 @@ from typing import Any
 from fedsec.errors import InputError
 from fedsec.files import read_json
 from fedsec.report.page.run_summary import RunSummary
+from fedsec.runs.folders.wrong_folders import is_run, why_no_run
 from fedsec.runs.store import Store
 
 __all__ = ["StoredRun", "open_run"]
@@ -40,10 +41,8 @@ def open_run(folder: Path) -> StoredRun:
         InputError: it holds no run, or its `results.json` cannot be read.
     """
     path = folder / "results.json"
-    if not path.is_file():
-        raise InputError(
-            f"{folder}: is not the folder of a run (it has no results.json); expected one such as runs/NAME"
-        )
+    if not is_run(folder):
+        raise InputError(why_no_run(folder))
     try:
         listed = list(read_json(path))
         ids = [str(record["id"]) for record in listed]

@@ -35,7 +35,7 @@ def test_what_a_run_left_is_read(folder: Path) -> None:
     described = stored.summary
     assert (described.name, described.question, described.interrupted) == ("tiny", "What is asked.", False)
     assert "dataset:" in described.scenario
-    assert described.command == "fedsec run scenario --set federation.rounds=1"
+    assert described.command == "fedsec run tiny.yaml --set federation.rounds=1"
     assert [verdict.met for verdict in described.expectations] == [True]
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
 
