@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from fedsec.metrics.metric import Metric, described, of_source
 from fedsec.report.best_inversions import strongest
+from fedsec.report.evidence.label_placement import Box, label_points
 from fedsec.report.figures import look, plain, save_all
 from fedsec.report.missing_values import inverted
 from fedsec.report.summary import ATTACK, DEFENSE, INVERSION, Group, Record, primary, summarize
@@ -17,10 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_PANELS = 12
+_PANELS, _MOST_LABELS = 12, 14
 _LINE = 0.2
 """The height of a line of the legend, in inches."""
-
 
 _Spread = tuple[float, float, float]
 """A mean over seeds, and the ends of their interval."""
@@ -47,6 +48,12 @@ class _Point:
     leakage: _Spread
     quality: _Spread
 
+    @property
+    def bars(self) -> tuple[Box, Box]:
+        """What its intervals span, across and up."""
+        (x, left, right), (y, low, high) = self.leakage, self.quality
+        return Box(min(left, x), y, max(right, x), y), Box(x, min(low, y), x, max(high, y))
+
 
 def draw_tradeoff(root: Path, records: Sequence[Record], into: Path | None = None) -> list[Path]:
     """Draw `tradeoff_figures` into `tradeoff.png`.
@@ -68,7 +75,8 @@ def tradeoff_figures(records: Sequence[Record]) -> "list[Figure]":
     Good is what they are trained for, accuracy as a rule. Leakage is LPIPS where all cells have it, else SSIM, whose
     dotted line is what a gray image scores. Where several attackers were tried on the same messages, each defense is
     judged by the strongest. A panel for each setting and attack; settings of one defense each, which make no panel,
-    stand in one together. The staircase joins defenses that no other beats in both.
+    stand in one together. The staircase joins defenses that no other beats in both. Names stand at the points, or in a
+    legend where more than 14 points share a panel.
 
     Args:
         records: the cells' records.
@@ -90,16 +98,23 @@ def tradeoff_figures(records: Sequence[Record]) -> "list[Figure]":
     shown = list(panels.items())[:_PANELS]
     across = min(2, len(shown))
     down = -(-len(shown) // across)
-    lines = [
-        sum(_point(name, group, plane).name.count("\n") + 1 for name, group in groups.items()) for _, groups in shown
-    ]
-    height = max(4.6, _LINE * (max(lines) + 4))  # the legend must not be cut off
-    figure = Figure(figsize=(8.0 * across, height * down), layout="constrained")
+    drawn = [[_point(name, group, plane) for name, group in groups.items()] for _, groups in shown]
+    crowded = any(len(points) > _MOST_LABELS for points in drawn)
+    lines = [sum(point.name.count("\n") + 1 for point in points) for points in drawn if crowded]
+    height = max([4.8, *(_LINE * (count + 4) for count in lines)])  # the legend must not be cut off
+    figure = Figure(figsize=((8.0 if crowded else 7.0) * across, height * down), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)
     for position, axes in enumerate(grid.flat):
         axes.set_visible(position < len(shown))
-    for (title, groups), axes in zip(shown, grid.flat, strict=False):
-        _draw(axes, title, groups, plane)
+    for (title, groups), points, axes in zip(shown, drawn, grid.flat, strict=False):
+        _draw(axes, title, groups, points, plane)
+        if crowded:
+            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
+    if not crowded:
+        figure.draw_without_rendering()  # settles the layout that labels are placed in
+        for points, axes in zip(drawn, grid.flat, strict=False):
+            bars = [*(bar for point in points for bar in point.bars), *_steps(_stairs(points, plane), plane)]
+            label_points(axes, [(point.name, point.leakage[0], point.quality[0]) for point in points], bars)
     return [figure]
 
 
@@ -154,11 +169,8 @@ def _named(axes: Sequence[str], group: Group) -> str:
     return ", ".join(f"{axis}={group.axes[axis]}" for axis in axes if axis in group.axes)
 
 
-def _draw(axes: "Axes", title: str, groups: Mapping[str, Group], plane: _Plane) -> None:
-    points = [_point(name, group, plane) for name, group in groups.items()]
-    places = [(point.leakage[0], point.quality[0]) for point in points]
-    best = front(places, rising=plane.rising, upward=plane.quality.better != "lower")
-    stairs = np.array([places[place] for place in best])
+def _draw(axes: "Axes", title: str, groups: Mapping[str, Group], points: Sequence[_Point], plane: _Plane) -> None:
+    stairs = np.array(_stairs(points, plane))
     axes.step(*stairs.T, where="post" if plane.rising else "pre", color="0.75", linewidth=1, zorder=1)
     for number, point in enumerate(points):
         style: Mapping[str, Any] = {**look(number), "linestyle": "none"}
@@ -167,7 +179,16 @@ def _draw(axes: "Axes", title: str, groups: Mapping[str, Group], plane: _Plane) 
         axes.errorbar([x], [y], **bars, elinewidth=0.8, markersize=6, label=plain(point.name), **style)
     baseline = plane.leakage.baseline
     if baseline and (gray := [value for group in groups.values() if (value := _of(group, baseline))]):
-        axes.axvline(float(np.mean(gray)), color="0.6", linestyle=":", linewidth=1, label="a gray image", zorder=0)
+        place = float(np.mean(gray))
+        axes.axvline(place, color="0.6", linestyle=":", linewidth=1, label="a gray image", zorder=0)
+        if len(points) <= _MOST_LABELS:
+            above: dict[str, Any] = {
+                "xycoords": axes.get_xaxis_transform(),
+                "textcoords": "offset points",
+                "fontsize": 7,
+                "color": "0.5",
+            }
+            axes.annotate("a gray image", (place, 0), xytext=(3, 3), va="bottom", rotation=90, **above)
     direction = "right" if plane.rising else "left"
     axes.set_xlabel(f"{plane.leakage.name.upper()} of reconstructions (more leaks to the {direction})", fontsize=9)
     axes.set_ylabel(plane.quality.title, fontsize=9)
@@ -175,8 +196,23 @@ def _draw(axes: "Axes", title: str, groups: Mapping[str, Group], plane: _Plane) 
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=9)
-    axes.margins(0.08)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
+    axes.margins(0.12)
+
+
+def _stairs(points: Sequence[_Point], plane: _Plane) -> list[tuple[float, float]]:
+    """The places of the points that no other beats, from left to right."""
+    places = [(point.leakage[0], point.quality[0]) for point in points]
+    return [places[number] for number in front(places, rising=plane.rising, upward=plane.quality.better != "lower")]
+
+
+def _steps(stairs: Sequence[tuple[float, float]], plane: _Plane) -> list[Box]:
+    """What the line through the stairs covers."""
+    boxes = []
+    for (x, y), (right, above) in pairwise(stairs):
+        corner = (right, y) if plane.rising else (x, above)
+        for (a, b), (c, d) in (((x, y), corner), (corner, (right, above))):
+            boxes.append(Box(min(a, c), min(b, d), max(a, c), max(b, d)))
+    return boxes
 
 
 def _arms(spread: _Spread) -> list[list[float]]:

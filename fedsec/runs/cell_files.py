@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import yaml
 
 from fedsec.files import digest, read_json, remove_unfinished, set_aside, write_atomic, write_json
+from fedsec.report.evidence.image_tiles import SCORES, TILES
 from fedsec.runs.provenance import differences
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ RESULT, CHECKPOINT, LOG, MODEL = "result.json", "checkpoint.safetensors", "round
 CONFIG, PARTITION, ERROR = "config.yaml", "partition.json", "error.txt"
 _NUMBERS = (CONFIG, PARTITION, LOG, MODEL)
 _NAMES = (*_NUMBERS, RESULT, CHECKPOINT, ERROR)
-_PICTURE = re.compile(r"reconstruction(-\d+)?\.png")
+_PICTURE = re.compile(rf"(?:reconstruction(?:-\d+)?\.png|{re.escape(TILES)}|{re.escape(SCORES)})")
 _OBSERVED = "leakage"
 _OF_PICTURE = re.compile(rf"{_OBSERVED}/round-\d+/{_PICTURE.pattern}")
 _REQUIRED = ("id", "status", "metrics", "error", "seconds", "config")
@@ -184,7 +185,7 @@ class CellFiles:
             write_atomic(self.folder / path.relative_to(other.folder), path.read_bytes())
 
     def pictures(self) -> list[Path]:
-        """The pictures that a curious server left."""
+        """The pictures that a curious server left, and their scores."""
         return [path for path in self.folder.glob(f"{_OBSERVED}/round-*/*") if _PICTURE.fullmatch(path.name)]
 
     def take(self, files: Mapping[str, bytes]) -> None:

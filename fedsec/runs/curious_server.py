@@ -23,6 +23,7 @@ from fedsec.metrics.images import Scores, score
 from fedsec.metrics.lpips import Lpips, MissingWeightsError
 from fedsec.metrics.metric import of_source
 from fedsec.plugins import registry
+from fedsec.report.evidence.image_tiles import write_tiles
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion, FeatureObservation, Knowledge, LocalSteps, Reconstruction
@@ -224,6 +225,10 @@ class CuriousServer:
         folder.mkdir(parents=True, exist_ok=True)
         title = f"{self.name}, client {self.target.client}, round {round_number}"
         draw_reconstruction(folder, [pairs], title)
+        recovered = torch.stack([pair.found for pair in pairs])
+        rows = [{"caption": pair.caption, "label_caption": pair.label, **pair.score.as_json()} for pair in pairs]
+        about = {"inversion": self.name, "client": self.target.client, "round": round_number, "lpips": scores.lpips}
+        write_tiles(folder, originals, recovered, rows, about)
 
 
 def _started_afresh(model: nn.Module) -> nn.Module:

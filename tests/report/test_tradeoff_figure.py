@@ -106,8 +106,17 @@ def test_a_point_for_each_defense_with_its_epsilon(tmp_path: Path) -> None:
     assert axes.get_title() == "attack=dlg"
     assert axes.get_xlabel() == "SSIM of reconstructions (more leaks to the right)"
     assert axes.get_ylabel() == "accuracy (%)"
+    assert {text.get_text() for text in axes.texts} - {""} == {*points(axes), "a gray image"}
+    assert axes.get_legend() is None
+
+
+def test_many_points_are_named_in_a_legend(tmp_path: Path) -> None:
+    many = [leaking(f"d{number}", 0, 0.5 + 0.01 * number, 0.02 * number) for number in range(15)]
+    (axes,) = drawn(tmp_path, many)
     texts = [text.get_text() for text in axes.get_legend().get_texts()]
     assert set(texts) == {*points(axes), "a gray image"}
+    assert len(texts) == 16
+    assert not axes.texts
 
 
 def test_bars_are_intervals_over_seeds_and_stairs_join_the_front(tmp_path: Path) -> None:
@@ -176,7 +185,7 @@ def test_settings_of_one_defense_each_stand_in_one_panel(tmp_path: Path) -> None
 
 def test_a_long_legend_has_room(tmp_path: Path) -> None:
     heights = []
-    for number in (3, 20):
+    for number in (15, 30):
         records = [leaking(f"defense {place}", 0, 0.9, 0.5, epsilon=1.0) for place in range(number)]
         (axes,) = drawn(tmp_path, records)
         figure = axes.figure

@@ -20,6 +20,7 @@ from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.federation.rounds import sample_clients
 from fedsec.inversion.server_view import batch_statistics
 from fedsec.metrics.metric import of_source
+from fedsec.report.evidence.image_tiles import read_tiles
 from fedsec.runs import cell
 from fedsec.runs.cell import OnRound, run_cell
 from fedsec.runs.curious_server import MOST_FEATURES, CuriousServer
@@ -108,11 +109,15 @@ def leaked(folder: Path) -> tuple[list[dict[str, Any] | None], dict[str, Any], d
     found = [line["leakage"] for line in lines(folder)]
     told = [each and {key: value for key, value in each.items() if key != "seconds"} for each in found]
     measured = {name: value for name, value in metrics(folder).items() if name != "aggregation_seconds"}
-    return told, measured, {str(path.relative_to(folder)): path.read_bytes() for path in pictures(folder)}
+    return told, measured, {str(path.relative_to(folder)): path.read_bytes() for path in observations(folder)}
+
+
+def observations(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("leakage/**/*") if path.is_file())
 
 
 def pictures(folder: Path) -> list[Path]:
-    return sorted(folder.glob("leakage/**/*.png"))
+    return sorted(folder.glob("leakage/**/reconstruction*.png"))
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +166,20 @@ def test_what_leaks_is_told_of_observed_rounds_and_of_no_others(observed: dict[s
         assert line["leakage"]["metrics"].keys() == set(of_source("inversion"))
     assert [path.parent.name for path in pictures(observed[case])] == ["round-0001", "round-0003"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures(observed[case]))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_images_and_their_scores_lie_beside_each_other(observed: dict[str, Path], case: str) -> None:
+    for line in (lines(observed[case])[0], lines(observed[case])[2]):
+        number, metrics = line["round"], line["leakage"]["metrics"]
+        tiles = read_tiles(observed[case] / "leakage" / f"round-{number:04d}")
+        assert tiles is not None
+        assert (tiles.about["client"], tiles.about["round"]) == (1, number)
+        for name in ("psnr", "ssim", "psnr_gray"):
+            assert fmean(scores[name] for scores in tiles.scores) == pytest.approx(metrics[name], rel=1e-12)
+        for original, recovered, scores in zip(tiles.originals, tiles.recovered, tiles.scores, strict=True):
+            error = np.square((original.astype(float) - recovered) / 255).mean()
+            assert error == pytest.approx(scores["mse"], rel=0.1, abs=1e-4)  # pixels are rounded to 256 values
 
 
 @pytest.mark.parametrize("case", ROUGH)

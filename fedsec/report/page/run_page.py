@@ -20,7 +20,9 @@ from fedsec.report.page.sections.measurements import measurements
 from fedsec.report.page.sections.partitions import partitions
 from fedsec.report.page.sections.problems import problems
 from fedsec.report.page.sections.question import question
+from fedsec.report.page.sections.reconstructions import reconstructions
 from fedsec.report.page.sections.reproduce import reproduce
+from fedsec.report.page.sections.tradeoff import tradeoff
 from fedsec.report.page.sections.worst_case import worst_case
 from fedsec.report.summary import Record
 
@@ -62,6 +64,8 @@ SECTIONS: tuple[Callable[[RunView], PageSection | None], ...] = (
     curves,
     worst_case,
     clients,
+    tradeoff,
+    reconstructions,
     measurements,
     differences,
     partitions,
