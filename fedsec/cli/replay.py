@@ -151,6 +151,9 @@ def replay(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show only where the files are.", rich_help_panel=_OUTPUT)
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print replay.json and nothing else.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -165,8 +168,14 @@ def replay(
         raise InputError("--client: names whose message is inverted; expected --inversion NAME beside it")
     if inversion is not None and client is None:
         raise InputError("--inversion: expected --client ID, whose message is to be inverted")
-    from fedsec.replays import invert_recorded
-    from fedsec.replays import replay as look_back
+    from fedsec.report.console import open_console, say
+    from fedsec.report.progress_lines import activity
+
+    console = open_console(quiet=quiet, as_json=as_json)
+    with activity(console, "loading PyTorch"):
+        from fedsec.replays import invert_recorded
+        from fedsec.replays import replay as look_back
+        from fedsec.replays.tables import show, show_leak
 
     source: dict[str, Any] = {
         "model": model,
@@ -185,11 +194,13 @@ def replay(
             num_byzantine=num_byzantine,
             rounds=rounds,
             test=dataset,
+            console=console,
             **source,
         )
     if inversion is not None and client is not None:
         leak = invert_recorded(
             recording,
+            console=console,
             client=client,
             round=round_number,
             inversion=value_of("--inversion", inversion),
@@ -208,17 +219,12 @@ def replay(
         typer.echo(json.dumps(content, indent=2, allow_nan=False))
         return
 
-    from rich.console import Console
-
-    from fedsec.replays.tables import show, show_leak
-
-    console = Console()
     if outcome is not None:
         show(console, outcome)
     if leak is not None:
         show_leak(console, leak)
     if written:
-        typer.echo(f"written to {out}: {', '.join(written)}")
+        say(console, f"results in {out}: {', '.join(written)}", essential=True)
 
 
 def _write(folder: Path, content: dict[str, Any], leak: "Leak | None") -> list[str]:

@@ -90,7 +90,7 @@ def invert(
         lpips: backbone of the perceptual distance (alex, vgg, squeeze), downloaded if need be.
         out: folder of pictures and files, as the command writes them; None writes none.
         gif: whether to animate the recovery there.
-        console: where to report; None for silence.
+        console: where to report; by default a notebook has a line of progress, and elsewhere nothing is shown.
 
     Returns:
         Images, labels, metrics, verdict, notes and files. Interrupted by the keyboard, it is the best so far.

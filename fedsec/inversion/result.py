@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -79,6 +80,19 @@ class InversionResult:
     def tensors(self) -> dict[str, Tensor]:
         """What `tensors.safetensors` holds: recovered beside true, in the order of the originals."""
         return _tensors(self)
+
+    def _repr_html_(self) -> str:
+        """The verdict and the picture, for notebooks."""
+        from fedsec.report.notebook import inversion_html
+
+        scores = {name: self.metrics.get(name) for name in ("psnr", "ssim", "lpips", "label_accuracy")}
+        means = ", ".join(f"{name} {value:.3g}" for name, value in scores.items() if value is not None)
+        lines = [f"{self.content['inversion']} on {self.content['model']}", *([f"means: {means}"] if means else [])]
+        lines += [self.content["given"], *(f"note: {note}" for note in self.notes)]
+        with TemporaryDirectory() as folder:
+            pairs = _pairs(self)
+            pictures = figures.draw_reconstruction(Path(folder), pairs, lines[0]) if pairs else []
+            return inversion_html(self.verdict, lines, pictures)
 
     def __repr__(self) -> str:
         """The verdict, and what was inverted how."""

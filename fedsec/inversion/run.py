@@ -25,7 +25,7 @@ from fedsec.inversion.written import clear
 from fedsec.metrics.evaluation import evaluate
 from fedsec.metrics.images import Scores, merge, score
 from fedsec.models.training import Training, train, trained
-from fedsec.report.console import say
+from fedsec.report.console import closing_console, default_console, say
 from fedsec.report.progress_lines import activity
 from fedsec.seeds import Streams
 from fedsec.tasks import Classification
@@ -39,14 +39,14 @@ def run(settings: InversionSettings, *, console: Console | None = None, writes: 
 
     Args:
         settings: what to do.
-        console: where to report; None for silence.
+        console: where to report; by default a notebook has a line of progress, and elsewhere nothing is shown.
         writes: whether to leave files, in `settings.out` or else below `inversions/`.
 
     Raises:
         InputError: it cannot be done as asked.
         KeyboardInterrupt: the user stopped it before the attack had anything to keep.
     """
-    console = console or Console(quiet=True)
+    console = default_console(console)
     with activity(console, "preparing"):
         started = _Run(settings, console, writes)
     with preparation.threads_of_torch(started.threads):
@@ -198,7 +198,9 @@ class _Run:
                 clear(self.root)
                 files = write(result, self._title(interrupted), progress.frames if self.settings.gif else None)
         lines = [line for line in self._lines(result) if line]
-        report.show(self.console, victims=self.victims, scores=scores, result=content, lines=lines, files=files)
+        report.show(
+            closing_console(self.console), victims=self.victims, scores=scores, result=content, lines=lines, files=files
+        )
         return result
 
     def _content(

@@ -7,15 +7,18 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
+from rich.console import Console
 from torch import Tensor
 
-from fedsec.errors import InputError
+from fedsec.errors import InputError, count_of
 from fedsec.recording import RecordedRound, Recording, open_recording
 from fedsec.recording.round_file import ClientId
 from fedsec.replays.methods import attack_of, candidates_of
 from fedsec.replays.models import Judge, ModelSource, TestSet, dataset_test, given_test, model_of
 from fedsec.replays.movers import ClientPart, client_parts, weighted_mean
 from fedsec.replays.trials import RuleStep, RuleTrial
+from fedsec.report.console import default_console
+from fedsec.report.progress_lines import tracked
 from fedsec.seeds import Streams
 
 __all__ = ["ONE_STEP", "Replay", "RoundReplay", "chosen_rounds", "replay"]
@@ -82,6 +85,18 @@ class Replay:
     attack: str = ""
     remarks: tuple[str, ...] = ()
 
+    def _repr_html_(self) -> str:
+        """What `fedsec replay` prints, for notebooks."""
+        from fedsec.replays.tables import as_text
+        from fedsec.report.notebook import text_html
+
+        return text_html(as_text(self))
+
+    def __repr__(self) -> str:
+        """Of what, and how much of it."""
+        rules = ", ".join(rule.defense for rule in self.rounds[0].rules) if self.rounds else ""
+        return f"Replay({self.recording.folder}: {count_of(len(self.rounds), 'round')} with {rules})"
+
     def as_json(self) -> dict[str, Any]:
         """Plain data: what `fedsec replay --json` prints."""
         manifest = self.recording.manifest
@@ -111,6 +126,7 @@ def replay(
     num_classes: int | None = None,
     test: TestSet | str | None = None,
     seed: int | None = None,
+    console: Console | None = None,
 ) -> Replay:
     """Who moved the model in each recorded round, and what other rules, or attackers, would have made of it.
 
@@ -141,6 +157,7 @@ def replay(
         test: what next models are measured by: a function of a model that gives metrics by name; inputs, as the model
             takes them, and their targets; or the name of a dataset of fedsec's.
         seed: of rules and attacks that draw random numbers; by default the recorded run's own, or 0.
+        console: where to show how far it is; by default in a notebook only.
 
     Raises:
         InputError: something unknown or contradictory, or a file of the recording is missing, cut or changed.
@@ -157,7 +174,7 @@ def replay(
         RuleTrial(candidate, recording, len(numbers), forging, attackers, streams, places) for candidate in candidates
     ]
     replayed = []
-    for number in numbers:
+    for number in tracked(default_console(console), numbers, "round"):
         replayed.append(_replayed(recording[number], trials, attackers, judge))
     return Replay(recording, tuple(replayed), named_attack, tuple(_remarks(recording, numbers, trials, replayed)))
 

@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
+from rich.console import Console
 from torch import Tensor, nn
 
 from fedsec.data.normalization import Normalization, normalization
 from fedsec.errors import InputError
+from fedsec.inversion.progress import InversionProgress
 from fedsec.inversion.server_view import pixel_scale
 from fedsec.metrics.images import Scores, score
 from fedsec.plugins import registry
@@ -19,6 +22,7 @@ from fedsec.recording import RecordedRound, Recording, open_recording
 from fedsec.recording.round_file import ClientId
 from fedsec.replays.methods import named, summarized
 from fedsec.replays.models import ModelSource, model_of, with_state
+from fedsec.report.console import default_console
 from fedsec.seeds import Streams
 from fedsec.threat import Inversion, LocalSteps, Observation, Reconstruction
 
@@ -57,6 +61,16 @@ class Leak:
         """The class of each recovered image."""
         return self.reconstruction.labels
 
+    def _repr_html_(self) -> str:
+        """What `fedsec replay` prints, and the picture, for notebooks."""
+        from fedsec.replays.pictures import write_leak
+        from fedsec.replays.tables import as_text
+        from fedsec.report.notebook import text_html
+
+        with TemporaryDirectory() as folder:
+            written = write_leak(Path(folder), self)
+            return text_html(as_text(self), [path for path in written if path.suffix == ".png"])
+
     def as_json(self) -> dict[str, Any]:
         """Plain data, without pixels."""
         losses = self.reconstruction.losses
@@ -88,6 +102,7 @@ def invert_recorded(
     pixels: str | Mapping[str, Any] | Normalization | None = None,
     originals: Any = None,
     seed: int | None = None,
+    console: Console | None = None,
 ) -> Leak:
     """Recover a client's images and labels from what it sent in a recorded round.
 
@@ -112,6 +127,7 @@ def invert_recorded(
         pixels: how pixels become the model's input: unit, half, or {"mean": [..], "std": [..]}.
         originals: [images, channels, height, width] in [0, 1] or uint8, to be measured against.
         seed: of everything random; by default the recorded run's own, or 0.
+        console: where to show how far it is; by default in a notebook only.
 
     Raises:
         InputError: something is unknown or does not go together, or the message cannot be inverted.
@@ -141,7 +157,9 @@ def invert_recorded(
         scale=pixel_scale(constants),
     )
     streams = Streams(about.get("seed", 0) if seed is None else seed)
-    reconstruction = method.reconstruct(observation, generator=streams.torch("attack", "round", seen.number))
+    generator = streams.torch("attack", "round", seen.number)
+    with InversionProgress(default_console(console), torch.empty(0), None) as watch:
+        reconstruction = method.reconstruct(observation, generator=generator, watch=watch)
     truth = None if originals is None else _pixels(originals, tuple(shape), images)
     scores = None
     if truth is not None and reconstruction.images is not None:

@@ -1,5 +1,6 @@
 """A replay in print: who moved the model, what other rules would have done, what attackers would have made of it."""
 
+import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
@@ -17,7 +18,7 @@ from fedsec.replays.trials import RuleStep
 from fedsec.report.console import say
 from fedsec.report.table_layout import Layout
 
-__all__ = ["show", "show_leak"]
+__all__ = ["as_text", "show", "show_leak"]
 
 _MOST_CLIENTS = 15
 _MARK = " !"
@@ -50,6 +51,17 @@ def show(console: Console, outcome: Replay) -> None:
         _show_attacked(console, outcome, over)
     for remark in outcome.remarks:
         say(console, f"note: {remark}")
+
+
+def as_text(outcome: Replay | Leak) -> str:
+    """What is printed of a replay or a leak, in a hundred columns."""
+    console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False, force_jupyter=False)
+    with console.capture() as captured:
+        if isinstance(outcome, Replay):
+            show(console, outcome)
+        else:
+            show_leak(console, outcome)
+    return captured.get().strip("\n")
 
 
 def show_leak(console: Console, leak: Leak) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "QUIET_SECONDS",
     "NotebookConsole",
     "QuietConsole",
+    "closing_console",
     "default_console",
     "is_live",
     "open_console",
@@ -64,6 +65,11 @@ def default_console(console: Console | None = None) -> Console:
     if console is not None:
         return console
     return NotebookConsole() if "ipykernel" in sys.modules else Console(quiet=True)
+
+
+def closing_console(console: Console) -> Console:
+    """Where the end of something is reported: in a notebook its result shows itself, and only what is amiss is said."""
+    return QuietConsole(console) if isinstance(console, NotebookConsole) else console
 
 
 def _colored(stream: TextIO) -> Console:

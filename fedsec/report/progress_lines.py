@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import Progress, Task, TaskID
@@ -19,11 +19,12 @@ from rich.text import Text
 
 from fedsec.report.console import NotebookConsole, is_live
 
-__all__ = ["Line", "ProgressLines", "activity", "progress_lines"]
+__all__ = ["Line", "ProgressLines", "activity", "progress_lines", "tracked"]
 
 _BARS = {80: 24, 60: 16, 40: 10, 0: 4}
 """Columns of a terminal -> characters of a bar, the widest terminal first."""
 _REFRESHES = 5  # a second
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,30 @@ def activity(console: Console, text: str) -> Iterator[None]:
     lines.start()
     try:
         yield
+    finally:
+        lines.stop()
+
+
+def tracked(console: Console, items: Sequence[_Item], what: str) -> Iterator[_Item]:
+    """Items one after another, with a line that says how far one has come.
+
+    Args:
+        console: where.
+        items: to be worked on.
+        what: one of them is, such as `round`.
+    """
+    lines, begun = progress_lines(console), time.monotonic()
+    if lines is None:
+        yield from items
+        return
+    lines.show([Line((f"{what} 0 of {len(items)}",), 0, len(items))])
+    lines.start()
+    try:
+        for number, item in enumerate(items, start=1):
+            yield item
+            left = (time.monotonic() - begun) / number * (len(items) - number)
+            rest = f"about {left:.0f} s left" if left >= 1 else ""
+            lines.show([Line((f"{what} {number} of {len(items)}", rest), number, len(items))])
     finally:
         lines.stop()
 

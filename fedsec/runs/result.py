@@ -46,6 +46,12 @@ class RunResult:
         lines += [f"  not met: {text}" for text in self.unmet]
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        """How it ended, attacks by defenses, and pictures, for notebooks."""
+        from fedsec.report.notebook import run_html
+
+        return run_html(self.root, self.records, self.unmet, self._reason())
+
     def as_json(self) -> dict[str, Any]:
         """The run as plain data, as `fedsec run --json` prints it: `cells` are what `results.json` holds."""
         return {

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from fedsec.errors import InputError, count_of
-from fedsec.report.console import default_console, say
+from fedsec.report.console import closing_console, default_console, say
 from fedsec.report.progress import RunProgress
 from fedsec.report.progress_lines import activity
 from fedsec.report.summary import describe
@@ -68,7 +68,7 @@ def run(
         device: `auto`, `cpu` or `cuda`.
         fresh: forget what an earlier run of this scenario left.
         keep: take what other code, data or versions left as it is, instead of running it again.
-        console: where to report; by default a notebook shows it, and elsewhere nothing is shown.
+        console: where to report; by default a notebook has a line of progress, and elsewhere nothing is shown.
         executor: who runs the cells, such as `InProcess()`; by default worker processes on this machine.
         record: folder for a recording of what each cell's server receives, `record/<cell id>`, which `fedsec.replay`
             reads. Finished cells that are not recorded there are run again.
@@ -205,7 +205,9 @@ class _Run:
             raise self.errors[0]
         if self.record is not None:
             self._say(f"recordings: {self.record}, a folder a cell; fedsec replay FOLDER looks back at one")
-        return Closing(self.scenario, self.store, self.console, self.full).close(ordered, interrupted=interrupted)
+        return Closing(self.scenario, self.store, closing_console(self.console), self.full).close(
+            ordered, interrupted=interrupted
+        )
 
     def _provenance(self, cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
         """What each cell would be made with, by its id."""

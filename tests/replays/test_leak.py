@@ -58,6 +58,9 @@ def test_images_come_back(tmp_path: Path, holds: str) -> None:
     assert psnr is not None
     assert psnr > 40
     assert "client 7 is Byzantine: what it sent need not be what it trained" in leak.remarks
+    shown = leak._repr_html_()
+    assert "analytic on what client 7 sent in round 2: 1 image" in shown
+    assert shown.count("data:image/png;base64,") == 1
 
 
 def test_it_is_the_inversion_of_a_live_message(tmp_path: Path) -> None:

@@ -38,6 +38,10 @@ def test_the_mean_is_the_loops_own_next_model(seen: Path) -> None:
         assert mean.defense == "mean"
         assert mean.distance == pytest.approx(0, abs=1e-6)
         assert mean.norm == pytest.approx(one.norm, rel=1e-6)
+    assert repr(told) == f"Replay({seen}: 3 rounds with mean)"
+    shown = told._repr_html_()
+    assert shown.startswith("<pre>")
+    assert "who moved the model (3 rounds, 1 to 3)" in shown
 
 
 def test_shares_cosines_and_distances_by_hand(seen: Path) -> None:

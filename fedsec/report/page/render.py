@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from fedsec import __version__
-from fedsec.report.page.parts import PageSection
+from fedsec.report.page.parts import PageSection, Part
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["Page", "render"]
+__all__ = ["Page", "fragment", "render"]
 
 _SIGNS = re.compile(r"(?<=[(/,])(?=\w)")
 
@@ -42,6 +42,13 @@ def render(page: Page) -> str:
     style, script = (Markup(_template(name)) for name in ("style.css", "page.js"))  # as they are: not templates
     template = _environment().get_template("page.html.jinja")
     return template.render(page=page, version=__version__, style=style, script=script)
+
+
+def fragment(parts: Sequence[Part]) -> str:
+    """Parts alone, without a page around them and without its styles, for whoever has a page already."""
+    nothing = {"page": Page("", "", ()), "version": __version__}
+    template = _environment().get_template("page.html.jinja").make_module(nothing)
+    return "".join(template.show(part) for part in parts)  # type: ignore[attr-defined]
 
 
 @cache
