@@ -64,7 +64,13 @@ def default_console(console: Console | None = None) -> Console:
     """The console that was given; else a notebook's, where this is one, or one that shows nothing."""
     if console is not None:
         return console
-    return NotebookConsole() if "ipykernel" in sys.modules else Console(quiet=True)
+    return NotebookConsole() if _in_a_notebook() else Console(quiet=True)
+
+
+def _in_a_notebook() -> bool:
+    """Whether a kernel runs this code; that ipykernel was imported, as tests and servers do, says nothing."""
+    ipython: Any = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def closing_console(console: Console) -> Console:

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,8 +92,10 @@ def test_a_quiet_console_shows_what_is_essential() -> None:
 
 
 def test_without_a_console_nothing_is_shown_but_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert default_console().quiet
-    monkeypatch.setitem(sys.modules, "ipykernel", object())
-    assert isinstance(default_console(), NotebookConsole)
+    for shell, is_notebook in ((None, False), (SimpleNamespace(), False), (SimpleNamespace(kernel=1), True)):
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda shell=shell: shell))
+        console = default_console()
+        assert isinstance(console, NotebookConsole) == is_notebook
+        assert console.quiet != is_notebook
     given = Console()
     assert default_console(given) is given
