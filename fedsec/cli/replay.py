@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedsec.cli.option_words import in_option_words
 from fedsec.cli.options import names_of, options_of, value_of
 from fedsec.errors import InputError
 
@@ -12,6 +13,18 @@ if TYPE_CHECKING:
     from fedsec.replays import Leak
 
 __all__ = ["replay"]
+
+_PARAMETERS = (
+    *("defense", "attack", "byzantine", "num_byzantine", "rounds", "client", "inversion", "batch_size", "seed"),
+    *("model", "input_shape", "num_classes"),
+)
+"""Of `fedsec.replay` and `fedsec.invert_recorded`, those that are options here."""
+_RENAMED = {
+    "test": "--dataset",
+    "originals": "--images",
+    "pixels": "--normalization",
+    "model_options": "--model-option",
+}
 
 _RULES, _ATTACK, _LEAK = "Other rules", "An attack", "What leaked"
 _MODEL, _OUTPUT = "The model", "Results"
@@ -186,30 +199,37 @@ def replay(
     }
     outcome = leak = None
     if inversion is None or defense or attack is not None:
-        outcome = look_back(
-            recording,
-            defense=[value_of("--defense", text) for text in defense or ()],
-            attack=None if attack is None else value_of("--attack", attack),
-            byzantine=None if byzantine is None else _ids(byzantine),
-            num_byzantine=num_byzantine,
-            rounds=rounds,
-            test=dataset,
-            console=console,
-            **source,
-        )
+        rules = [value_of("--defense", text) for text in defense or ()]
+        forger = None if attack is None else value_of("--attack", attack)
+        with in_option_words(_PARAMETERS, _RENAMED):
+            outcome = look_back(
+                recording,
+                defense=rules,
+                attack=forger,
+                byzantine=None if byzantine is None else _ids(byzantine),
+                num_byzantine=num_byzantine,
+                rounds=rounds,
+                test=dataset,
+                console=console,
+                **source,
+            )
     if inversion is not None and client is not None:
-        leak = invert_recorded(
-            recording,
-            console=console,
-            client=client,
-            round=round_number,
-            inversion=value_of("--inversion", inversion),
-            batch_size=batch_size,
-            local={"lr": local_lr, "steps": local_steps, "batch_size": local_batch_size},
-            pixels=None if pixels is None else value_of("--normalization", pixels),
-            originals=None if not images else _decoded(images),
-            **source,
-        )
+        method, constants = value_of("--inversion", inversion), None
+        if pixels is not None:
+            constants = value_of("--normalization", pixels)
+        with in_option_words(_PARAMETERS, _RENAMED):
+            leak = invert_recorded(
+                recording,
+                console=console,
+                client=client,
+                round=round_number,
+                inversion=method,
+                batch_size=batch_size,
+                local={"lr": local_lr, "steps": local_steps, "batch_size": local_batch_size},
+                pixels=constants,
+                originals=None if not images else _decoded(images),
+                **source,
+            )
         out = Path("replays") / recording.resolve().name if out is None else out
     content = {**({} if outcome is None else outcome.as_json()), **({} if leak is None else {"leak": leak.as_json()})}
     written = [] if out is None else _write(out, content, leak)

@@ -8,10 +8,17 @@ import typer
 from fedsec.cli.completion import scenario_names
 from fedsec.cli.exits import FAILED, INTERRUPTED
 from fedsec.cli.machine import print_json
+from fedsec.cli.option_words import in_option_words, option_words
 from fedsec.cli.options import Device
 from fedsec.errors import InputError
 
 __all__ = ["run"]
+
+_PARAMETERS = (
+    *("workers", "device", "fresh", "keep", "record", "ray", "memory_gib"),
+    *("cpus_per_cell", "gpus_per_cell", "memory_per_cell", "actors_per_cell"),
+)
+"""Of `fedsec.run`, those that are options here."""
 
 
 def run(
@@ -117,7 +124,8 @@ def run(
         if actors_per_cell is not None:
             from fedsec.runs.sharded.plan import notes_on_actors
 
-            notes += notes_on_actors(loaded.cells())
+            words = {name: f"--{name.replace('_', '-')}" for name in _PARAMETERS}
+            notes += [option_words(note, words) for note in notes_on_actors(loaded.cells())]
         for note in notes:
             typer.echo(f"note: {note}")
         return
@@ -127,23 +135,24 @@ def run(
     from fedsec import runs
     from fedsec.report.console import open_console
 
-    result = runs.run(
-        loaded,
-        out=out,
-        workers=workers,
-        device=device.value,
-        fresh=fresh,
-        keep=keep,
-        console=open_console(quiet=quiet, as_json=as_json),
-        record=record,
-        ray=ray,
-        cpus_per_cell=cpus_per_cell,
-        gpus_per_cell=gpus_per_cell,
-        memory_per_cell=memory_per_cell,
-        memory_gib=memory_gib,
-        actors_per_cell=actors_per_cell,
-        full=full,
-    )
+    with in_option_words(_PARAMETERS):
+        result = runs.run(
+            loaded,
+            out=out,
+            workers=workers,
+            device=device.value,
+            fresh=fresh,
+            keep=keep,
+            console=open_console(quiet=quiet, as_json=as_json),
+            record=record,
+            ray=ray,
+            cpus_per_cell=cpus_per_cell,
+            gpus_per_cell=gpus_per_cell,
+            memory_per_cell=memory_per_cell,
+            memory_gib=memory_gib,
+            actors_per_cell=actors_per_cell,
+            full=full,
+        )
     if open_page:
         from fedsec.cli.report import show_page
         from fedsec.runs.folders.page_file import PAGE

@@ -252,7 +252,7 @@ def _attackers(
 ) -> frozenset[ClientId]:
     if attack is None:
         if byzantine is not None:
-            raise InputError("byzantine: names whose rows an attack forges; expected an attack beside it")
+            raise InputError("byzantine: names whose rows an attack forges; expected attack=NAME beside it")
         return frozenset()
     clients = list(_numbered(recording))
     if byzantine is not None:
@@ -261,7 +261,7 @@ def _attackers(
             raise InputError(f"num_byzantine: expected at least 0, got {num_byzantine}")
         return frozenset(given)
     if num_byzantine is None:
-        raise InputError("attack: expected byzantine, the attackers' ids, or num_byzantine, how many there are")
+        raise InputError("attack: expected byzantine=IDS of the attackers, or num_byzantine=HOW_MANY")
     if not 0 < num_byzantine < len(clients):
         raise InputError(
             f"num_byzantine: expected 1 to {len(clients) - 1} of {len(clients)} clients, got {num_byzantine}"

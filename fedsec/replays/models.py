@@ -53,7 +53,7 @@ def model_of(
         if isinstance(model, str) and ":" in model:
             raise InputError(
                 f"model: the recording names {model!r}, whose code would run here; whoever trusts it says so: expected "
-                f"model={model!r} (--model {model})"
+                f"model={model}"
             )
     if model is None:
         return None

@@ -96,7 +96,7 @@ def run(
     if memory_gib is not None and not 0 < memory_gib < float("inf"):
         raise InputError(f"memory_gib must be a positive number of GiB, got {memory_gib}")
     if fresh and keep:
-        raise InputError("fresh forgets what keep would keep; expected one of the two")
+        raise InputError("fresh=True forgets what keep=True would keep; expected one of the two")
     per_cell = {
         "cpus_per_cell": cpus_per_cell,
         "gpus_per_cell": gpus_per_cell,
@@ -112,10 +112,10 @@ def run(
             others |= {"memory_gib": memory_gib, "workers": workers, "record": record}
             for name, value in others.items():
                 if value is not None:
-                    raise InputError(f"{name} is for cells of which each is on one node; expected no actors_per_cell")
+                    raise InputError(f"{name}: is for cells of which each is on one node; expected no actors_per_cell")
             executor = ShardedCells(actors_per_cell, ray, cpus=cpus_per_cell)
     elif actors_per_cell is not None or any(value is not None for value in per_cell.values()):
-        raise InputError(f"{', '.join(per_cell)}, actors_per_cell are for Ray; expected ray as well, such as auto")
+        raise InputError(f"{', '.join(per_cell)}, actors_per_cell are for Ray; expected ray=auto as well")
     console = default_console(console)
     if isinstance(executor, RayPool):
         executor.say = partial(say, console)

@@ -29,6 +29,7 @@ _SPECIAL = {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"),
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 _MOST_DIGITS = 40
 _PLAIN = "plain"
+_MOST_NAMED = 2
 _KINDS: dict[str, Any] = {"int": int, "float": int | float, "bool": bool, "null": type(None)}
 
 
@@ -66,6 +67,8 @@ def read_file(path: Path) -> Document:
     try:
         if not path.exists():
             raise ScenarioError(f"{path}: no such file; expected a scenario in YAML")
+        if path.is_dir():
+            raise ScenarioError(f"{path}: is a folder; expected a scenario in YAML{_inside(path)}")
         if not path.is_file():
             raise ScenarioError(f"{path}: is not a file; expected a scenario in YAML")
         with path.open("rb") as file:
@@ -80,6 +83,12 @@ def read_file(path: Path) -> Document:
         line = content[: error.start].count(b"\n") + 1
         raise ScenarioError(f"{path}:{line}: is not UTF-8 text; expected a scenario in YAML") from error
     return read_text(text, str(path))
+
+
+def _inside(folder: Path) -> str:
+    """The YAML files of a folder, for a message."""
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))[:_MOST_NAMED]
+    return f", such as {' or '.join(str(folder / name) for name in names)}" if names else ""
 
 
 def read_mapping(mapping: Mapping[str, Any]) -> Document:

@@ -275,7 +275,7 @@ def test_a_recording_does_not_choose_what_code_runs(tmp_path: Path) -> None:
         ({"defense": [3]}, "expected a name, a mapping or a rule"),
         ({"defense": [[]]}, "got an empty one"),
         ({"defense": [["median", "mean"]]}, "exactly one aggregation rule"),
-        ({"attack": "alie"}, "expected byzantine, the attackers' ids, or num_byzantine"),
+        ({"attack": "alie"}, "expected byzantine=IDS of the attackers, or num_byzantine=HOW_MANY"),
         (
             {"attack": "alie", "byzantine": ["site-9"]},
             "client 'site-9' is not in the recording; its clients are site-0",
@@ -283,7 +283,7 @@ def test_a_recording_does_not_choose_what_code_runs(tmp_path: Path) -> None:
         ({"attack": "alie", "num_byzantine": 7}, "expected 1 to 6 of 7 clients"),
         ({"attack": "label_flip", "num_byzantine": 1}, "acts on clients' data or trains on them"),
         ({"attack": "a3fl", "num_byzantine": 1}, "acts on clients' data or trains on them"),
-        ({"byzantine": ["site-1"]}, "expected an attack beside it"),
+        ({"byzantine": ["site-1"]}, "expected attack=NAME beside it"),
         ({"rounds": "4-"}, "none of them is recorded"),
         ({"rounds": "3:7"}, "expected numbers and spans such as 3-7"),
         ({"test": lambda model: {}}, "expected a model, too"),

@@ -67,11 +67,11 @@ def test_numbers_of_actors_that_are_none(actors: int) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"actors_per_cell": 2}, "actors_per_cell are for Ray; expected ray as well"),
+        ({"actors_per_cell": 2}, "actors_per_cell are for Ray; expected ray=auto as well"),
         ({"ray": "auto", "actors_per_cell": 1}, "actors_per_cell must be at least 2"),
         ({"ray": "auto", "actors_per_cell": 2, "cpus_per_cell": 0}, "cpus_per_cell must be at least 1"),
         *(
-            ({"ray": "auto", "actors_per_cell": 2, name: 1}, f"{name} is for cells of which each is on one node")
+            ({"ray": "auto", "actors_per_cell": 2, name: 1}, f"{name}: is for cells of which each is on one node")
             for name in ("gpus_per_cell", "memory_per_cell", "memory_gib", "workers", "record")
         ),
         ({"ray": "head", "actors_per_cell": 2}, "expected auto, local, or host:port"),
