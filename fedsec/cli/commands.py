@@ -1,6 +1,8 @@
 """The `fedsec` command. Whatever is heavy is imported inside the command that needs it."""
 
+import errno
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +11,7 @@ from typer.core import TyperGroup
 from fedsec import __version__
 from fedsec.cli.clean import clean
 from fedsec.cli.data import data
+from fedsec.cli.examples import epilog
 from fedsec.cli.exits import BAD_INPUT, FAILED, INTERRUPTED
 from fedsec.cli.export import export
 from fedsec.cli.init import init
@@ -23,7 +26,7 @@ from fedsec.cli.scenarios import scenarios
 from fedsec.cli.schema import schema
 from fedsec.cli.show import show
 from fedsec.cli.validate import validate
-from fedsec.errors import FedsecError, InputError, ScenarioError
+from fedsec.errors import FedsecError, InputError, ScenarioError, printable
 
 
 class _Commands(TyperGroup):
@@ -50,6 +53,8 @@ class _Commands(TyperGroup):
             if isinstance(error, BrokenPipeError):
                 raise
             _complain(error)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                typer.echo("Make room (fedsec clean helps), then the same command goes on where it was.", err=True)
             raise typer.Exit(FAILED) from error
         except KeyboardInterrupt as error:
             typer.echo("interrupted", err=True)
@@ -58,6 +63,8 @@ class _Commands(TyperGroup):
 
 def _complain(error: Exception) -> None:
     text = str(error).replace("\n", "\nerror: ") if isinstance(error, ScenarioError) else str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = printable(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     typer.echo(f"error: {text}", err=True)
 
 
@@ -67,6 +74,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="What can an attacker do to a federation, and what does each defense buy and cost?",
+    epilog="A first look: [bold]fedsec run quickstart[/bold]. Your own: [bold]fedsec init[/bold].",
 )
 
 
@@ -85,20 +93,16 @@ def _options(
     pass
 
 
-app.command(cls=PlainCommand)(init)
-app.command(cls=PlainCommand)(run)
-app.command(cls=PlainCommand)(invert)
-app.command(cls=PlainCommand)(replay)
-app.command(cls=PlainCommand)(report)
-app.command(cls=PlainCommand)(export)
-app.command(cls=PlainCommand)(validate)
-app.command(cls=PlainCommand)(scenarios)
-app.command(cls=PlainCommand)(runs)
-app.command(cls=PlainCommand)(clean)
-app.command("list", cls=PlainCommand)(list_)
-app.command(cls=PlainCommand)(show)
-app.command(cls=PlainCommand)(data)
-app.command(cls=PlainCommand)(schema)
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "To begin": {"init": init, "scenarios": scenarios, "validate": validate},
+    "Experiments": {"run": run, "invert": invert, "replay": replay},
+    "Results": {"report": report, "export": export, "runs": runs, "clean": clean},
+    "What there is": {"list": list_, "show": show, "data": data, "schema": schema},
+}
+"""Heading of the help -> what stands below it."""
+for _heading, _commands in _COMMANDS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, cls=PlainCommand, rich_help_panel=_heading, epilog=epilog(_name))(_command)
 
 
 def main() -> None:

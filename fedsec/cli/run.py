@@ -30,6 +30,7 @@ def run(
             show_default=False,
         ),
     ],
+    more: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="")] = None,
     out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     overrides: Annotated[
         list[str] | None,
@@ -103,6 +104,11 @@ def run(
 
     Exit codes: 0 done and expectations met, 1 a cell or an expectation failed, 2 bad input, 130 interrupted.
     """
+    if more:
+        raise InputError(
+            f"fedsec run takes one scenario, got {len(more) + 1}: {scenario} and {' and '.join(more)}; expected a "
+            "command for each (fedsec validate takes several)"
+        )
     from fedsec.scenario import load_scenario
 
     loaded = load_scenario(scenario, overrides or [])

@@ -24,6 +24,7 @@ from fedsec.errors import BusyError, InputError
 from fedsec.files import digest, read_json, remove_unfinished, set_aside, write_atomic, write_json
 from fedsec.runs.cell_files import CellFiles
 
+_TRIAL, _ROOM = ".room-for-files", 1 << 16
 MANIFEST, EARLIER = "manifest.json", "earlier"
 _ROW = re.compile(r"[0-9a-f]{24}\.safetensors")
 
@@ -63,6 +64,7 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.root / ".lock", timeout=0)
             lock.acquire()
+            _try_room(self.root, lock)
         except Timeout as error:
             message = f"{self.root}: another fedsec process is running this scenario here; wait for it, or use --out"
             raise BusyError(message) from error
@@ -218,6 +220,16 @@ class Store:
             set_aside(path)
         about = "What fedsec wrote into this folder. Nothing else is removed or overwritten."
         write_json(path, {"about": about, **manifest})
+
+
+def _try_room(folder: Path, lock: FileLock) -> None:
+    """Let a disk that is full say so before any work is done."""
+    try:
+        write_atomic(folder / _TRIAL, bytes(_ROOM))
+        (folder / _TRIAL).unlink()
+    except BaseException:
+        lock.release()
+        raise
 
 
 def _short(path: Path, most: int = 200) -> str:

@@ -50,7 +50,7 @@ def test_errors_keep_their_kind_and_files_their_keys() -> None:
         ),
         (["--cpus-per-cell", "2"], "expected --ray auto as well"),
         (["--ray", "auto", "--cpus-per-cell", "0"], "--cpus-per-cell must be at least 1"),
-        (["--ray", "auto", "--actors-per-cell", "2", "--record", "x"], "--record is for cells"),
+        (["--ray", "auto", "--actors-per-cell", "2", "--record", "x"], "--record: is for cells"),
         (["--ray", "no"], "Ray at 'no': expected auto"),
         (["--memory-gib", "-1"], "--memory-gib must be a positive number of GiB"),
         (["--workers", "99999"], "--workers must be at least 1 and at most 1024"),
