@@ -187,6 +187,11 @@ def compare(records: Sequence[Record], metric: str | None = None) -> Comparison:
     return Comparison(summary, rows)
 
 
+def loss(metric: Metric, change: Change) -> float:
+    """How much worse a change makes a metric that has a direction; negative where it makes it better."""
+    return change.mean if metric.better == "lower" else -change.mean
+
+
 def divergence(group: Group) -> str:
     """That models of these cells diverged, and when; empty where none did."""
     rounds = sorted(set(group.diverged))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from fedsec.metrics.metric import Metric
-from fedsec.report.accuracy_rows import Change, Comparison, Outcome, compare
+from fedsec.report.accuracy_rows import Change, Comparison, Outcome, compare, loss
 from fedsec.report.answer.words import (
     listed,
     place,
@@ -15,7 +15,7 @@ from fedsec.report.answer.words import (
     with_interval,
 )
 from fedsec.report.intervals import direction
-from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, value_of
+from fedsec.report.summary import DEFENSE, Group, Record, value_of
 
 __all__ = ["robustness"]
 
@@ -74,14 +74,14 @@ def _losses(comparison: Comparison, attacked: Sequence[Outcome]) -> Iterator[str
     changes = [(change, outcome) for outcome in attacked if (change := outcome.change) is not None]
     if not changes:
         return
-    change, outcome = max(changes, key=lambda pair: _loss(metric, pair[0]))
-    if _loss(metric, change) <= 0:
+    change, outcome = max(changes, key=lambda pair: loss(metric, pair[0]))
+    if loss(metric, change) <= 0:
         yield f"No attack made {plain_name(metric)} worse on average over seeds."
     else:
         yield _largest(comparison, outcome, change)
     sure = [change for change, _ in changes if change.told_apart]
     if len(changes) >= _FEWEST_COUNTED and any(change.seeds >= _FEWEST_SEEDS for change, _ in changes):
-        worse = sum(_loss(metric, change) > 0 for change in sure)
+        worse = sum(loss(metric, change) > 0 for change in sure)
         better = f", {len(sure) - worse} of them better" if len(sure) > worse else ""
         number = f"{len(sure)} {'is' if len(sure) == 1 else 'are'}" if sure else "none is"
         yield f"Of {len(changes)} settings under attack {number} told apart from the same without an attack{better}."
@@ -95,9 +95,10 @@ def _largest(comparison: Comparison, outcome: Outcome, change: Change) -> str:
     verb = "rises" if metric.better == "lower" else "falls"
     where = place(group, varied_axes(comparison.summary))
     unit = " points" if metric.is_fraction else f" {metric.unit}".rstrip()
+    seeds = "equal seeds" if change.seeds > 1 else "the same seed"
     return (
         f"The largest loss is {where or 'that under attack'}: {plain_name(metric)} {verb} {start}to {end} "
-        f"({metric.write(change.mean, '+')}{unit} on equal seeds{surely(change)})."
+        f"({metric.write(change.mean, '+')}{unit} on {seeds}{surely(change)})."
     )
 
 
@@ -120,10 +121,10 @@ def _best_defense(comparison: Comparison, attacked: Sequence[Outcome]) -> Iterat
     best = [name for name in ordered if written[name] == written[ordered[0]]]
     names, last = listed([shorter(name) for name in best[:4]]), worst[ordered[0]]
     hold = "holds" if len(best) == 1 else "hold"
-    where = place(last, varied_axes(comparison.summary) - {DEFENSE}) if len(best) == 1 else ""
-    attacks = len({group.axes.get(ATTACK) for group in (outcome.group for outcome in attacked)})
-    when = "" if everywhere == 1 else "at its worst, " if not where else f"at its worst, {where}, "
-    when = "" if attacks == 1 and everywhere == 1 else when
+    where = place(last, varied_axes(comparison.summary) - {DEFENSE})
+    when = "under attack "
+    if everywhere > 1:
+        when = f"at its worst, {where}, " if len(best) == 1 and where else "where attacks hurt them most "
     doubt = ""
     if len(best) < len(ordered):
         second = worst[ordered[len(best)]]
@@ -131,7 +132,9 @@ def _best_defense(comparison: Comparison, attacked: Sequence[Outcome]) -> Iterat
         if enough and direction(last.by_seed, second.by_seed, settings=len(worst)) == 0:
             next_name = shorter(ordered[len(best)])
             doubt = f", which seeds do not tell from {next_name} ({reading(metric, second.mean or 0.0)})"
-    yield f"Of {len(worst)} defenses {names} {hold} best: {when}{plain_name(metric)} is {written[ordered[0]]}{doubt}."
+    whole = "" if len(worst) == len(settings) else " with numbers under every attack"
+    value = f"{plain_name(metric)} is {written[ordered[0]]}"
+    yield f"Of {len(worst)} defenses{whole} {names} {hold} best: {when}{value}{doubt}."
 
 
 def _aims(records: Sequence[Record]) -> Iterator[str]:
@@ -171,9 +174,9 @@ def _before_the_last(records: Sequence[Record], comparison: Comparison) -> Itera
         return
     _, group, worst_group = max(large, key=lambda entry: entry[0])
     where = place(group, varied_axes(comparison.summary))
-    many = f"{len(large)} settings" if len(large) > 1 else "one setting"
+    many = f"{len(large)} settings: most of all" if len(large) > 1 else "one setting:"
     yield (
-        f"The last round alone would flatter {many}: {'most ' if len(large) > 1 else ''}that {where or 'of this run'}, "
+        f"The last round alone would flatter {many} that {where or 'of this run'}, "
         f"where the worst of the last five evaluated rounds had {plain_name(metric)} "
         f"{reading(metric, worst_group.mean or 0.0)} and the last {reading(metric, group.mean or 0.0)}."
     )
@@ -191,10 +194,6 @@ def _column(comparison: Comparison, other: Comparison, name: str) -> str:
 
 def _gap(last: Group, earlier: Group) -> float | None:
     return None if last.mean is None or earlier.mean is None else abs(last.mean - earlier.mean)
-
-
-def _loss(metric: Metric, change: Change) -> float:
-    return change.mean if metric.better == "lower" else -change.mean
 
 
 def _extreme(metric: Metric, groups: Sequence[Group]) -> Group:

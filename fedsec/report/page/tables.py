@@ -28,7 +28,7 @@ def comparison_parts(comparison: Comparison, about: str = "") -> list[Part]:
         [*(TableCell(text) for text in key), *(_outcome_cell(row.get(name), comparison) for name in defenses)]
         for key, row in comparison.rows.items()
     ]
-    caption = _sentences([about or metric.title, *comparison.legend])
+    caption = f"{about or metric.title}. {_sentences(comparison.legend)}".strip()
     return cut(DataTable(columns, rows, caption, len(axes)), most_telling(worst_of_rows(comparison), metric))
 
 
@@ -43,7 +43,7 @@ def metric_table_parts(table: MetricTable) -> list[Part]:
         ]
         for place, group in enumerate(table.groups)
     ]
-    caption = _sentences([table.title, *table.legend()])
+    caption = _sentences(table.legend())
     return cut(DataTable(columns, rows, caption, len(table.axes)), most_telling(table.groups, table.metric))
 
 

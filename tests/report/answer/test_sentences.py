@@ -50,7 +50,7 @@ def test_what_broke_and_what_held_is_said_with_its_numbers() -> None:
         "The largest loss is with mean under flip: accuracy falls from 96.0% to 10.0% [8.0..12.0] (-86.0 points on "
         "equal seeds; 3 equal seeds tell it apart from no attack)." in text
     )
-    assert "Of 2 defenses median holds best: accuracy is 94.0%." in text
+    assert "Of 2 defenses median holds best: under attack accuracy is 94.0%." in text
     assert "means over 3 seeds" in text
     assert "Attacks that were not tried may do more" in text
 

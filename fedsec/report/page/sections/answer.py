@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from fedsec.metrics.metric import Metric
 from fedsec.report.accuracy_rows import compare
 from fedsec.report.answer import answer as sentences
-from fedsec.report.page.parts import DataTable, Heading, PageSection, Paragraph, Part, TableCell, TableColumn
+from fedsec.report.page.parts import DataTable, Folded, Heading, PageSection, Paragraph, Part, TableCell, TableColumn
 from fedsec.report.page.tables import comparison_parts
 from fedsec.report.remarks import remarks
 from fedsec.report.summary import primary, value_of
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from fedsec.report.page.run_page import RunView
 
 __all__ = ["answer"]
+
+_FOLDED_ROWS, _FOLDED_COLUMNS = 8, 6
+"""A second table of more is folded."""
 
 
 def answer(view: "RunView") -> PageSection | None:
@@ -37,7 +40,10 @@ def _worst_of_last(view: "RunView", metric: Metric) -> list[Part]:
     values = [(value_of(record, metric.name), value_of(record, last.name)) for record in view.done]
     if all(worst is None or worst == value for value, worst in values):
         return []
-    return comparison_parts(compare(view.trained, last.name), f"{last.title}: {last.about}")
+    comparison = compare(view.trained, last.name)
+    tables = comparison_parts(comparison, f"{last.title}: {last.about}")
+    large = len(comparison.rows) > _FOLDED_ROWS or len(comparison.defenses) > _FOLDED_COLUMNS
+    return [Folded(f"The same of the last rounds: {last.name}", tables)] if large else tables
 
 
 def _expectations(view: "RunView") -> list[Part]:

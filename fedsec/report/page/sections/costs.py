@@ -5,9 +5,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from fedsec.errors import count_of
-from fedsec.report.metric_tables import MetricColumn, MetricEntry, cost_table, metric_tables
-from fedsec.report.page.parts import DataTable, Heading, PageSection, Paragraph, Part, TableCell, TableColumn
-from fedsec.report.page.tables import cut, metric_table_parts
+from fedsec.report.metric_tables import MetricColumn, MetricEntry, cost_table
+from fedsec.report.page.parts import DataTable, PageSection, Paragraph, Part, TableCell, TableColumn
+from fedsec.report.page.tables import cut
 from fedsec.report.shortened import most_telling
 from fedsec.report.summary import Group
 
@@ -37,14 +37,18 @@ def costs(view: "RunView") -> PageSection | None:
     titles = [*(column.title for column, _ in varied), "seconds of a cell"]
     heads = [TableColumn(axis) for axis in table.axes] + [TableColumn(title, numeric=True) for title in titles]
     if len(rows) > 1 or varied:
-        legend = "; ".join([*table.hints, "seconds: from the first round to the last, on average over seeds"])
-        whole = DataTable(heads, rows, f"{legend[:1].upper()}{legend[1:]}.", len(table.axes))
+        whole = DataTable(heads, rows, _legend([column for column, _ in varied]), len(table.axes))
         slowest = sorted(range(len(rows)), key=lambda place: -_mean_seconds(table.groups[place]))
         parts += cut(whole, slowest if not varied else most_telling(table.groups, varied[0][0].metric))
-    for edge in metric_tables(view.records):
-        if edge.name == "costs":
-            parts += [Heading(f"{edge.title[:1].upper()}{edge.title[1:]}"), *metric_table_parts(edge)]
     return PageSection("costs", "What it costs", parts)
+
+
+def _legend(columns: Sequence[MetricColumn]) -> str:
+    """What the columns of a table hold."""
+    about = [f"{column.title}: {column.metric.about}" for column in columns]
+    flops = ["a multiply-add counts two, forward and backward pass"]
+    counted = flops if any(column.metric.scale == "operations" for column in columns) else []
+    return "; ".join([*about, *counted, "seconds of a cell: of all its rounds, on average over seeds"]) + "."
 
 
 def _common(columns: Sequence[tuple[MetricColumn, Sequence[MetricEntry]]]) -> str:

@@ -13,9 +13,10 @@ __all__ = ["measurements"]
 
 
 def measurements(view: "RunView") -> PageSection | None:
-    """The tables of several metrics, but for costs, which have a section of their own."""
+    """The tables of several metrics."""
     parts: list[Part] = []
     for table in metric_tables(view.records):
-        if table.name != "costs":
+        # Costs have a section of their own; how the worst client fares beside them has not.
+        if table.name != "costs" or any(column.metric.name.endswith("_worst_client") for column in table.columns):
             parts += [Heading(f"{table.title[:1].upper()}{table.title[1:]}"), *metric_table_parts(table)]
     return PageSection("measurements", "What else was measured", parts) if parts else None

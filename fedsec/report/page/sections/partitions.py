@@ -41,7 +41,7 @@ def _words(partition: Mapping[str, Any]) -> tuple[str, str]:
     spread = (
         f"{int(sizes[0]):,} each"
         if sizes.min() == sizes.max()
-        else f"{int(sizes.min()):,} to {int(sizes.max()):,} each, {np.median(sizes):,.0f} in the middle"
+        else f"{int(sizes.min()):,} to {int(sizes.max()):,} each, half of them at least {np.median(sizes):,.0f}"
     )
     quantiles = bool((partition.get("partition") or {}).get("quantiles"))
     kind, kinds = ("quantile", "quantiles") if quantiles else ("class", "classes")

@@ -37,7 +37,7 @@ def problems(view: "RunView") -> PageSection | None:
         parts += cut(DataTable(columns, rows, caption), list(range(len(rows))))
     if outnumbered := [record for record in view.done if value_of(record, "rounds_with_byzantine_majority")]:
         parts.append(Paragraph(_majorities(outnumbered), "note"))
-    return PageSection("problems", "Cells that need a word", parts) if parts else None
+    return PageSection("problems", "Cells with problems", parts) if parts else None
 
 
 def _problem(record: Record, damaged: Mapping[str, str]) -> tuple[str, str, Record] | None:
@@ -45,7 +45,7 @@ def _problem(record: Record, damaged: Mapping[str, str]) -> tuple[str, str, Reco
     if why := damaged.get(record["id"]):
         return (
             "damaged",
-            f"{why}; its numbers are those of results.json. Run the scenario again to compute it anew.",
+            f"{why}; its numbers are those of results.json; run the scenario again to compute it anew",
             record,
         )
     if record["status"] == "done":

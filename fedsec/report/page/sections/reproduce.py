@@ -4,6 +4,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from fedsec.errors import FedsecError
+from fedsec.report.accuracy_rows import compare, loss
 from fedsec.report.page.parts import Code, DataTable, Folded, PageSection, Paragraph, Part, TableCell, TableColumn
 from fedsec.report.page.resolved import as_yaml
 from fedsec.report.summary import Record, describe, display, primary, value_of
@@ -28,13 +29,25 @@ def reproduce(view: "RunView") -> PageSection | None:
         else:
             about = f"Save the scenario above as {summary.name}.yaml; this runs all of it again"
         parts.append(Code(summary.command, about))
-        example = (view.done or view.records)[0]
+        example = _example(view)
         if len(view.records) > 1 and (command := cell_command(summary, example)) is not None:
             about = f"Runs one cell again, {describe(example['cell'])}, into a folder of its own"
             parts.append(Code(command, about))
         parts.append(Paragraph("Equal code, data, versions and threads give equal bits; see the hashes above."))
     parts.append(Folded(f"All cells ({len(view.records):,})", [_cells(view)]))
     return PageSection("reproduce", "Run it again", parts)
+
+
+def _example(view: "RunView") -> Record:
+    """A cell that is worth running alone: the first seed of what an attack hurts most, or the first one."""
+    comparison = compare(view.trained)
+    hurt = {
+        loss(comparison.metric, change): outcome.group.records[0]["id"]
+        for outcome in reversed(comparison.outcomes)
+        if (change := outcome.change) is not None
+    }
+    ids = {record["id"]: record for record in view.records}
+    return ids[hurt[max(hurt)]] if hurt else (view.done or view.records)[0]
 
 
 def cell_command(summary: "RunSummary", record: Record) -> str | None:
