@@ -94,8 +94,9 @@ def _data(entry: Entry, construction: str) -> Code:
     targets, classes = ("torch.arange(20) % 10", 10) if has_classes else ("torch.randn(20)", None)
     return {}, [
         f"images, targets = torch.rand(20, 1, 16, 16), {targets}",
+        "generator = torch.Generator().manual_seed(0)",
         f"attack = {construction}",
-        f"images, targets = attack.poison(images, targets, num_classes={classes}, {_GENERATOR})",
+        f"images, targets = attack.poison(images, targets, num_classes={classes}, generator=generator)",
     ]
 
 

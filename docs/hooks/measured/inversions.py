@@ -1,0 +1,76 @@
+"""What inversions recover of undefended gradients, updates and feature maps."""
+
+from collections.abc import Iterator
+
+from measured.results import Bar, Measurement, numbers, rows, unique, where
+
+_INVERSIONS = "inversions_digits.csv"
+_INVERSION_SETTING = (
+    "Gradients of an untrained network with a smooth activation (64 units), {images} a gradient, labels not granted, "
+    "three seeds (dots are their means, lines join the smallest and the largest); 100 dB stands for exact."
+)
+
+
+def _inversions(kind: str, name: str) -> Iterator[Measurement]:
+    names = unique(row["inversion"] for row in rows(_INVERSIONS))
+    if kind != "inversion" or name not in names:
+        return
+    for partition, images in (("one image", "one digit"), ("four images", "four digits")):
+        cells = {one: where(_INVERSIONS, partition=partition, inversion=one) for one in names}
+        setting = _INVERSION_SETTING.format(images=images)
+        if name == "labels":
+            bars = [Bar(one, numbers(cells[one], "label_accuracy"), (), one == name) for one in names]
+            title, unit = f"Labels found by each inversion, {images} a gradient", "labels found, in any order (%)"
+            yield Measurement(title, unit, tuple(bars), "labels found", "", _INVERSIONS, setting)
+            continue
+        bars = [
+            Bar(one, numbers(cells[one], "psnr", 1.0), numbers(cells[one], "psnr_gray", 1.0), one == name)
+            for one in names
+            if one != "labels"
+        ]
+        title, unit = f"Images recovered by each inversion, {images} a gradient", "PSNR (dB), more is closer"
+        pair, limits = ("recovered image", "gray image"), (0, 105)
+        yield Measurement(title, unit, tuple(bars), *pair, _INVERSIONS, setting, limits)
+
+
+_BENCH = "inversion.csv"
+
+
+def _inversion_rows(kind: str, name: str) -> Iterator[Measurement]:
+    cells = [row for row in rows(_BENCH) if kind == "inversion" and row["attack"] == name and row["psnr"]]
+    bars = []
+    for row in cells:
+        classes = {"distinct": ", all different", "same": ", one class"}.get(row["classes"], "")
+        images = "1 image" if row["batch_size"] == "1" else f"{row['batch_size']} images{classes}"
+        stopped = ", interrupted" if row["interrupted"] == "True" else ""
+        label = f"{row['model']}, {row['dataset']}, {images}{stopped}"
+        bars.append(Bar(label, numbers([row], "psnr", 1.0), numbers([row], "psnr_gray", 1.0)))
+    setting = (
+        "Untrained networks, each row a command in [the tables](../../reproduction.md#gradient-inversion), with its "
+        "settings in the file; mean PSNR over its images."
+    )
+    title, unit = f"Images recovered by {name} in larger settings", "PSNR (dB), more is closer"
+    yield Measurement(title, unit, tuple(bars), "recovered image", "gray image", _BENCH, setting, limits=None)
+
+
+_CHANNELS = "leakage_by_channel.csv"
+
+
+def _channels(kind: str, name: str) -> Iterator[Measurement]:
+    if (kind, name) != ("inversion", "feature_inversion"):
+        return
+    bars = []
+    for federation, model, attack in dict.fromkeys((r["federation"], r["model"], r["attack"]) for r in rows(_CHANNELS)):
+        cells = where(_CHANNELS, federation=federation, model=model, attack=attack)
+        own = federation == "feature maps"
+        label = f"{federation}, {model}, {attack}"
+        bars.append(Bar(label, numbers(cells, "psnr", 1.0), numbers(cells, "psnr_gray", 1.0), own))
+    setting = (
+        "One client's images, from what it sends in each kind of federation (scenarios/leakage_by_channel.yaml); three "
+        "seeds (dots are their means, lines join the smallest and the largest)."
+    )
+    title, unit = "What feature maps give away, beside gradients and updates", "PSNR (dB), more is closer"
+    yield Measurement(title, unit, tuple(bars), "recovered image", "gray image", _CHANNELS, setting, limits=None)
+
+
+SOURCES = (_inversions, _inversion_rows, _channels)
