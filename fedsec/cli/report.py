@@ -12,7 +12,10 @@ __all__ = ["report", "show_page"]
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="A run's folder, such as runs/quickstart.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="RUN", help="A folder of a run or an inversion, such as runs/quickstart.", show_default=False
+        ),
     ],
     open_page: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
     out: Annotated[
@@ -20,18 +23,17 @@ def report(
         typer.Option(metavar="FILE", help="Where to write the page.", show_default="report.html in the run's folder"),
     ] = None,
 ) -> None:
-    """Write a run's page anew: one HTML file that needs nothing beside it.
+    """Write the page of a run or an inversion anew: one HTML file that needs nothing beside it.
 
     fedsec report runs/quickstart --open
 
     fedsec report runs/quickstart --out quickstart.html
     """
-    from fedsec.runs.folders.page_file import PAGE, run_html, write_page
-    from fedsec.runs.folders.stored_run import open_run
+    from fedsec.runs.folders.page_file import PAGE, page_html, write_page
 
     if len(runs) > 1:
         raise InputError(f"expected the folder of one run, got {len(runs)}")
-    html = run_html(open_run(runs[0]))
+    html = page_html(runs[0])
     if out is not None:
         path = _written(out, html)
     else:

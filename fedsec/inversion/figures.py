@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont
 
-__all__ = ["Frame", "Pair", "draw_loss", "draw_reconstruction", "glance", "matched", "write_gif"]
+__all__ = ["Frame", "Pair", "draw_loss", "draw_reconstruction", "glance", "loss_figure", "matched", "write_gif"]
 
 ACROSS = 16
 """Images side by side, at most."""
@@ -101,11 +101,22 @@ def draw_loss(root: Path, losses: Sequence[Float[Tensor, "records"]], iterations
     Returns:
         The file written, if any.
     """
+    figure = loss_figure(losses, iterations)
+    return [] if figure is None else [save(figure, root / "loss.png")]
+
+
+def loss_figure(losses: Sequence[Float[Tensor, "records"]], iterations: Sequence[int]) -> "Figure | None":
+    """The matching loss over the iterations, one line a batch; None if no loss was recorded.
+
+    Args:
+        losses: of each batch at equal intervals, the last at the end.
+        iterations: of each batch.
+    """
     from matplotlib.figure import Figure
 
     curves = [(row.double().numpy(), steps) for row, steps in zip(losses, iterations, strict=True) if len(row) > 1]
     if not curves:
-        return []
+        return None
     figure = Figure(figsize=(5.5, 3.2), layout="constrained")
     axes = figure.subplots()
     few = len(curves) <= len(_LINES)
@@ -126,7 +137,7 @@ def draw_loss(root: Path, losses: Sequence[Float[Tensor, "records"]], iterations
     axes.set_ylabel("matching loss", fontsize=9)
     if few and len(curves) > 1:
         axes.legend(fontsize=9, frameon=False)
-    return [save(figure, root / "loss.png")]
+    return figure
 
 
 def glance(originals: Float[Tensor, "trials batch channels height width"], frame: Frame) -> "Image":

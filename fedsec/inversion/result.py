@@ -14,8 +14,10 @@ from torch import Tensor
 from fedsec.files import write_atomic, write_json
 from fedsec.inversion import figures
 from fedsec.inversion.images import Victims
+from fedsec.inversion.page import PAGE, TENSORS, inversion_page, loss_tensors
 from fedsec.inversion.written import RESULT
 from fedsec.metrics.images import Scores
+from fedsec.report.page import render
 from fedsec.threat import Reconstruction, Snapshot
 
 __all__ = ["InversionResult", "from_snapshot", "write"]
@@ -123,8 +125,10 @@ def write(result: InversionResult, title: str, frames: Sequence[figures.Frame] |
         last = torch.stack([part.images.detach().cpu() for part in reconstructions if part.images is not None])
         frames = [*frames, figures.Frame("interrupted" if result.interrupted else "done", last)]
         written.append(figures.write_gif(root / "recovery.gif", result.victims.pixels, frames))
-    write_atomic(root / "tensors.safetensors", save(_tensors(result)))
-    files = [*(path.name for path in written), "tensors.safetensors", RESULT]
+    tensors = _tensors(result) | loss_tensors(losses, iterations)
+    write_atomic(root / TENSORS, save(tensors))
+    write_atomic(root / PAGE, render(inversion_page(result.content, tensors)))
+    files = [PAGE, *(path.name for path in written), TENSORS, RESULT]
     result.content["files"] = files
     write_json(root / RESULT, result.content)
     return files

@@ -15,6 +15,7 @@ from fedsec.environment import environment
 from fedsec.errors import InputError, printable
 from fedsec.inversion import preparation, report
 from fedsec.inversion.client import observe
+from fedsec.inversion.command import command_of
 from fedsec.inversion.features import Likeness, compare, mean_likeness, true_features
 from fedsec.inversion.images import Victims, choose
 from fedsec.inversion.progress import InversionProgress, TrainingProgress
@@ -223,6 +224,7 @@ class _Run:
             "inversion": self.name,
             "model": settings.model_name,
             "batch_size": victims.images.shape[1],
+            "command": command_of(settings),
             "config": self._config(),
             "metrics": metrics,
             "images": [

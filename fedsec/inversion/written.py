@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from fedsec.files import read_json
+from fedsec.files import read_json, write_json
 
-__all__ = ["RESULT", "clear", "listed"]
+__all__ = ["RESULT", "clear", "enlist", "listed"]
 
 RESULT = "result.json"
 
@@ -30,3 +30,10 @@ def listed(root: Path) -> list[str]:
         return []
     # A list that someone has edited must not lead out of the folder.
     return [name for name in names if isinstance(name, str) and name == Path(name).name]
+
+
+def enlist(root: Path, name: str) -> None:
+    """Count a further file among those that the inversion wrote here."""
+    if name not in listed(root):
+        content = read_json(root / RESULT)
+        write_json(root / RESULT, {**content, "files": [name, *content["files"]]})

@@ -51,16 +51,21 @@ def test_an_exact_recovery() -> None:
     assert "the attacker has the model and one gradient over 1 image; no labels" in told
     assert "note: divided" in told
     assert "note: LPIPS needs weights; --lpips alex downloads them, or put https://" in told
-    assert "results in o: reconstruction.png, loss.png, recovery.gif, tensors.safetensors, result.json" in told
+    assert (
+        "results in o: report.html, reconstruction.png, loss.png, recovery.gif, tensors.safetensors, result.json"
+        in told
+    )
     assert sorted(path.name for path in Path("o").iterdir()) == [
         "loss.png",
         "reconstruction.png",
         "recovery.gif",
+        "report.html",
         "result.json",
         "tensors.safetensors",
     ]
     found = result("o")
     assert found["files"] == [
+        "report.html",
         "reconstruction.png",
         "loss.png",
         "recovery.gif",
@@ -148,7 +153,7 @@ def test_labels_alone() -> None:
     done = invert("--inversion", "guess", "--labels", "--batch-size", "3", "--trials", "2", "--out", "o", "--gif")
     assert done.exit_code == 0, done.output
     assert "This attack recovers labels only: 6 of 6 labels right." in " ".join(done.stdout.split())
-    assert sorted(path.name for path in Path("o").iterdir()) == ["result.json", "tensors.safetensors"]
+    assert sorted(path.name for path in Path("o").iterdir()) == ["report.html", "result.json", "tensors.safetensors"]
     metrics = result("o")["metrics"]
     assert (metrics["psnr"], metrics["label_accuracy"]) == (None, 1.0)
 
@@ -167,7 +172,9 @@ def test_what_lay_there_before_is_replaced_and_nothing_else() -> None:
     for name in mine:
         (Path("o") / name).write_text("mine")
     assert invert("--inversion", "guess", "--out", "o").exit_code == 0
-    assert sorted(path.name for path in Path("o").iterdir()) == sorted([*mine, "result.json", "tensors.safetensors"])
+    assert sorted(path.name for path in Path("o").iterdir()) == sorted(
+        [*mine, "report.html", "result.json", "tensors.safetensors"]
+    )
 
 
 @pytest.mark.parametrize("content", [None, "no JSON", "[]", '{"files": ["loss.png"]}', '{"attack": 1, "verdict": 1}'])
