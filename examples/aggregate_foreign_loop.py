@@ -1,8 +1,7 @@
 """fedsec's attacks and defenses inside somebody else's federated training loop.
 
-The loop below is plain PyTorch and knows nothing of fedsec: ten clients train a small network on handwritten digits,
-and the server averages what they send back, state dicts. Two lines let fedsec in: one poisons the data of four clients
-before training, the other replaces the average.
+The loop is plain PyTorch: ten clients learn handwritten digits, and the server averages their state dicts. Two lines
+let fedsec in: one poisons the data of four clients before training, the other replaces the average.
 
     uv run python examples/aggregate_foreign_loop.py
 """
@@ -36,18 +35,12 @@ def main() -> None:
     """Train with and without poisoned clients, with and without a defense."""
     torch.set_num_threads(1)  # the model is too small for more
     digits = load_digits()
-    order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
-    images = torch.tensor(digits.data, dtype=torch.float32)[order] / 16
-    labels = torch.tensor(digits.target)[order]
-    test_images, test_labels = images[:400], labels[:400]
-
-    for attacked, rule in ((False, Mean()), (True, Mean()), (True, Median())):
-        clients = list(zip(images[400:].chunk(NUM_CLIENTS), labels[400:].chunk(NUM_CLIENTS), strict=True))
-        if attacked:
-            for client in range(NUM_BYZANTINE):
-                attack_generator = torch.Generator().manual_seed(client)
-                clients[client] = LabelFlip().poison(*clients[client], num_classes=10, generator=attack_generator)
-
+    images, labels = torch.tensor(digits.data, dtype=torch.float32) / 16, torch.tensor(digits.target)
+    shares = [(images[400 + first :: NUM_CLIENTS], labels[400 + first :: NUM_CLIENTS]) for first in range(NUM_CLIENTS)]
+    for num_byzantine, rule in ((0, Mean()), (NUM_BYZANTINE, Mean()), (NUM_BYZANTINE, Median())):
+        clients, flip = list(shares), torch.Generator().manual_seed(0)
+        for client in range(num_byzantine):
+            clients[client] = LabelFlip().poison(*shares[client], num_classes=10, generator=flip)
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
         generator = torch.Generator().manual_seed(0)
@@ -55,12 +48,10 @@ def main() -> None:
             received = [train_client(model, *client, generator) for client in clients]
             new, verdict = aggregate_state_dicts(received, rule, reference=model.state_dict())
             model.load_state_dict(new)
-
-        accuracy = (model.eval()(test_images).argmax(1) == test_labels).double().mean()
-        byzantine = verdict.influence[:NUM_BYZANTINE].sum()
-        what = f"{NUM_BYZANTINE} of {NUM_CLIENTS} clients flip labels" if attacked else "all clients honest"
-        print(f"{what:32} {type(rule).__name__:6} accuracy {accuracy:6.1%}", end="")
-        print(f", their influence in the last round {byzantine:.1%}" if attacked else "")
+        accuracy = (model.eval()(images[:400]).argmax(1) == labels[:400]).double().mean()
+        influence = verdict.influence[:num_byzantine].sum()
+        print(f"{num_byzantine} of {NUM_CLIENTS} clients flip labels, {type(rule).__name__:6}", end=" ")
+        print(f"accuracy {accuracy:6.1%}, their influence in the last round {influence:.1%}")
 
 
 if __name__ == "__main__":

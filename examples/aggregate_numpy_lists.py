@@ -14,12 +14,12 @@ from fedsec.attacks import IPM, forge_state_dicts
 from fedsec.defenses import Mean, MultiKrum, aggregate_arrays
 
 NUM_CLIENTS, NUM_BYZANTINE, NUM_ROUNDS, NUM_STEPS = 9, 3, 10, 10
-Arrays = list[np.ndarray]
+Arrays = dict[str, np.ndarray]
 
 
 def train_client(sent: Arrays, images: np.ndarray, labels: np.ndarray) -> Arrays:
     """The weights and biases of one client, after gradient descent on its cross-entropy from those that it was sent."""
-    weights, biases = (array.copy() for array in sent)
+    weights, biases = sent["weights"].copy(), sent["biases"].copy()
     for _ in range(NUM_STEPS):
         scores = images @ weights + biases
         posteriors = np.exp(scores - scores.max(1, keepdims=True))
@@ -27,36 +27,26 @@ def train_client(sent: Arrays, images: np.ndarray, labels: np.ndarray) -> Arrays
         errors = (posteriors - np.eye(10)[labels]) / len(labels)
         weights -= 0.5 * images.T @ errors
         biases -= 0.5 * errors.sum(0)
-    return [weights, biases]
-
-
-def forged(received: list[Arrays], sent: Arrays, round_number: int) -> list[Arrays]:
-    """What the server receives where the first clients push against the others' mean; by name, as attacks take it."""
-    names = ("weights", "biases")
-    states = [dict(zip(names, arrays, strict=True)) for arrays in received]
-    reference = dict(zip(names, sent, strict=True))
-    attacked, _ = forge_state_dicts(
-        states, IPM(epsilon=3.0), reference=reference, byzantine=NUM_BYZANTINE, round=round_number
-    )
-    return [[state[name] for name in names] for state in attacked]
+    return {"weights": weights, "biases": biases}
 
 
 def main() -> None:
     """Train under attack, with the average and with a robust rule."""
     torch.set_num_threads(1)  # the model is too small for more
     digits = load_digits()
-    order = np.random.default_rng(0).permutation(len(digits.target))
-    images, labels = digits.data[order] / 16, digits.target[order]
-    clients = list(
-        zip(np.array_split(images[400:], NUM_CLIENTS), np.array_split(labels[400:], NUM_CLIENTS), strict=True)
-    )
-
+    images, labels = digits.data / 16, digits.target
+    shares = [(images[400 + first :: NUM_CLIENTS], labels[400 + first :: NUM_CLIENTS]) for first in range(NUM_CLIENTS)]
     for rule in (Mean(), MultiKrum(num_byzantine=NUM_BYZANTINE)):
-        arrays = [np.zeros((64, 10)), np.zeros(10)]
-        for round_number in range(1, NUM_ROUNDS + 1):
-            received = forged([train_client(arrays, *client) for client in clients], arrays, round_number)
-            arrays, verdict = aggregate_arrays(received, rule, reference=arrays)
-        accuracy = float((np.argmax(images[:400] @ arrays[0] + arrays[1], 1) == labels[:400]).mean())
+        model: Arrays = {"weights": np.zeros((64, 10)), "biases": np.zeros(10)}
+        for number in range(1, NUM_ROUNDS + 1):
+            trained = [train_client(model, *share) for share in shares]
+            states, _ = forge_state_dicts(
+                trained, IPM(epsilon=3.0), reference=model, byzantine=NUM_BYZANTINE, round=number
+            )
+            lists = [[state["weights"], state["biases"]] for state in states]
+            arrays, verdict = aggregate_arrays(lists, rule, reference=[model["weights"], model["biases"]])
+            model = {"weights": arrays[0], "biases": arrays[1]}
+        accuracy = float((np.argmax(images[:400] @ model["weights"] + model["biases"], 1) == labels[:400]).mean())
         byzantine = float(verdict.influence[:NUM_BYZANTINE].sum())
         print(f"{type(rule).__name__:9} accuracy {accuracy:6.1%}, influence of the attackers {byzantine:.1%}")
 

@@ -20,8 +20,7 @@ BATCH, EPOCHS, LR = 64, 20, 1.0
 def main(target_epsilon: float = 3.0) -> tuple[float, float]:
     """Train a classifier of digits privately; its accuracy on held-out images and the epsilon it spent."""
     digits = load_digits()
-    images = torch.tensor(digits.data / 16, dtype=torch.float32)
-    labels = torch.tensor(digits.target)
+    images, labels = torch.tensor(digits.data / 16, dtype=torch.float32), torch.tensor(digits.target)
     train, test = slice(0, 1400), slice(1400, None)
     count = len(labels[train])
     steps = EPOCHS * count // BATCH
@@ -38,7 +37,6 @@ def main(target_epsilon: float = 3.0) -> tuple[float, float]:
         return F.cross_entropy(functional_call(model, parameters, (image[None],)), label[None])
 
     per_example = vmap(grad(loss), in_dims=(None, 0, 0))
-    # One generator draws the batches, another the noise.
     sampling, noise = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
     for _ in range(steps):
         taken = torch.rand(count, generator=sampling) < BATCH / count  # a Poisson sample, which the account presumes

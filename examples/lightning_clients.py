@@ -1,16 +1,12 @@
-"""fedsec's rules around Lightning: clients train a LightningModule, the server combines what they send.
+"""fedsec's rules around Lightning: a client is a `Trainer.fit`, and what it sends is the module's state dict.
 
-A client is a `Trainer.fit` on its own data, and what it sends is the module's state dict. Two of six clients send
-garbage; with Lightning nothing changes but the line that combines.
-
-    pip install lightning
-    uv run python examples/lightning_clients.py
+Two of six clients send garbage. Needs `pip install lightning`; then: uv run python examples/lightning_clients.py
 """
 
 import logging
 import warnings
-from collections.abc import Mapping
 from copy import deepcopy
+from typing import Any
 
 import lightning
 import torch
@@ -21,7 +17,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from fedsec.attacks import Gaussian, forge_state_dicts
 from fedsec.defenses import aggregate_state_dicts
 
-NUM_CLIENTS, NUM_BYZANTINE, NUM_ROUNDS = 6, 2, 2
+CLIENTS, BYZANTINE = 6, 2
+QUIET: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
 
 
 class Digits(lightning.LightningModule):
@@ -31,63 +28,32 @@ class Digits(lightning.LightningModule):
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits of images [batch, 64]."""
-        logits: Tensor = self.layers(images)
-        return logits
-
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """The loss of a batch."""
-        images, labels = batch
-        return nn.functional.cross_entropy(self(images), labels)
+        return nn.functional.cross_entropy(self.layers(batch[0]), batch[1])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Plain SGD."""
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
 
 
-def train_client(model: Digits, data: TensorDataset, seed: int) -> Mapping[str, Tensor]:
-    """One client's local training: an ordinary Trainer, on a copy of the global model."""
-    client = deepcopy(model)
-    loader = DataLoader(data, batch_size=20, shuffle=True, generator=torch.Generator().manual_seed(seed))
-    trainer = lightning.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(client, loader)
-    return client.state_dict()
-
-
-def main() -> None:
-    """Train under attack, with the average and with the median."""
+if __name__ == "__main__":
     torch.set_num_threads(1)  # the model is too small for more
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # each fit would tell of its hardware
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+    logging.disable(logging.INFO)  # each fit would tell of its hardware
+    warnings.filterwarnings("ignore", ".*(does not have many workers|LeafSpec).*")
     digits = load_digits()
     images, labels = torch.tensor(digits.data, dtype=torch.float32) / 16, torch.tensor(digits.target)
-    shares = [TensorDataset(images[client::NUM_CLIENTS][60:], labels[client::NUM_CLIENTS][60:]) for client in range(6)]
-    test = torch.cat([torch.arange(client, len(images), NUM_CLIENTS)[:60] for client in range(NUM_CLIENTS)])
-
+    shares = [TensorDataset(images[360 + i :: CLIENTS], labels[360 + i :: CLIENTS]) for i in range(CLIENTS)]
     for rule in ("mean", "median"):
-        torch.manual_seed(0)
+        lightning.seed_everything(0, verbose=False)
         model = Digits()
-        for round_number in range(1, NUM_ROUNDS + 1):
-            sent = deepcopy(model.state_dict())
-            trained = [train_client(model, data, round_number) for data in shares]
-            received, _ = forge_state_dicts(
-                trained, Gaussian(std=10.0), reference=sent, byzantine=NUM_BYZANTINE, round=round_number
-            )
-            result = aggregate_state_dicts(received, rule, reference=sent)
-            model.load_state_dict(result.state_dict)
-        accuracy = float((model.eval()(images[test]).argmax(1) == labels[test]).double().mean())
-        print(f"{rule:6} accuracy {accuracy:6.1%}, statistics by {result.statistics}")
-
-
-if __name__ == "__main__":
-    main()
+        for number in (1, 2):
+            sent, clients = deepcopy(model.state_dict()), [deepcopy(model) for _ in shares]
+            for client, share in zip(clients, shares, strict=True):
+                trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **QUIET)
+                trainer.fit(client, DataLoader(share, batch_size=20, shuffle=True))
+            states, garbage = [client.state_dict() for client in clients], Gaussian(std=10.0)
+            received, _ = forge_state_dicts(states, garbage, reference=sent, byzantine=BYZANTINE, round=number)
+            model.load_state_dict(aggregate_state_dicts(received, rule, reference=sent).state_dict)
+        accuracy = (model.eval().layers(images[:360]).argmax(1) == labels[:360]).double().mean()
+        print(f"{rule:6} accuracy {accuracy:6.1%}")

@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -15,30 +16,41 @@ def rows_of(table: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+class WorstCase(NamedTuple):
+    """Of one defense, in percent: without an attack, under the worst one, and that one's name."""
+
+    calm: float
+    low: float
+    attack: str
+
+
+def worst_cases() -> dict[str, WorstCase]:
+    """What each defense of the zoo keeps: the worst of the last five evaluations."""
+    left: dict[str, dict[str, float]] = {}
+    for row in rows_of("byzantine_zoo.csv"):
+        if row["status"] == "done":
+            left.setdefault(row["defense"], {})[row["attack"]] = 100 * float(row["accuracy_min_last5"])
+    worst = {}
+    for defense, accuracies in left.items():
+        calm = accuracies.pop("none")
+        attack, low = min(accuracies.items(), key=lambda item: item[1])
+        worst[defense] = WorstCase(calm, low, attack.partition("(")[0])
+    return worst
+
+
 def byzantine_zoo(path: Path) -> None:
     """Each defense without an attack, and under the attack that hurts it most; the best worst case on top."""
-    calm: dict[str, float] = {}
-    worst: dict[str, tuple[float, str]] = {}
-    for row in rows_of("byzantine_zoo.csv"):
-        if row["status"] != "done":
-            continue
-        accuracy, defense = 100 * float(row["accuracy_min_last5"]), row["defense"]
-        if row["attack"] == "none":
-            calm[defense] = accuracy
-        elif accuracy < worst.get(defense, (101.0, ""))[0]:
-            worst[defense] = (accuracy, row["attack"])
-    order = sorted(worst, key=lambda defense: worst[defense][0])
+    worst = worst_cases()
+    order = sorted(worst, key=lambda defense: worst[defense].low)
     figure = Figure(figsize=(8, 8.4), layout="constrained")
     axes = figure.subplots()
     for place, defense in enumerate(order):
-        low, attack = worst[defense]
-        axes.plot([low, calm[defense]], [place, place], color="#CCCCCC", lw=2, zorder=1)
-        axes.annotate(
-            f"{low:.1f} {attack.partition('(')[0]}", (low, place), (-7, 0), textcoords="offset points",
-            ha="right", va="center", fontsize=8,
-        )  # fmt: skip
-    axes.plot([worst[defense][0] for defense in order], range(len(order)), "s", color=WORST, label="worst attack")
-    axes.plot([calm[defense] for defense in order], range(len(order)), "o", color=CALM, label="no attack")
+        calm, low, attack = worst[defense]
+        axes.plot([low, calm], [place, place], color="#CCCCCC", lw=2, zorder=1)
+        text = f"{low:.1f} {attack}"
+        axes.annotate(text, (low, place), (-7, 0), textcoords="offset points", ha="right", va="center", fontsize=8)
+    axes.plot([worst[defense].low for defense in order], range(len(order)), "s", color=WORST, label="worst attack")
+    axes.plot([worst[defense].calm for defense in order], range(len(order)), "o", color=CALM, label="no attack")
     axes.set_yticks(range(len(order)), labels=order, fontsize=9)
     axes.set(xlabel="accuracy, the worst of the last five evaluations (%)", xlim=(-24, 100), ylim=(-0.7, len(order)))
     axes.set_xticks(range(0, 101, 20))
@@ -62,8 +74,7 @@ def inversion_features(path: Path) -> None:
         chosen = [row for row in rows if (row["classes"], row["setting"]) == (classes, setting)]
         for row in chosen:
             exact = float(row["solved"]) == 1
-            look = {"color": CALM if exact else WORST, "marker": "o" if exact else "X", "markersize": 8}
-            axes.plot([int(row["batch"])], [place], linestyle="", **look)
+            axes.plot([int(row["batch"])], [place], "o" if exact else "X", color=CALM if exact else WORST, markersize=8)
             if not exact:
                 axes.annotate(f"{float(row['solved']):.0%}", (int(row["batch"]), place), (10, 0),
                               textcoords="offset points", va="center", fontsize=9)  # fmt: skip
