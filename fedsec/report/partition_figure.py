@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _BLUE = "#0072B2"
 MOST_CIRCLES = 150
 """Up to so many clients each has circles of its own; more are drawn as shades."""
+_SIZES = 64
+"""Different circles at most; more are rounded in their width."""
 _COLUMNS = 900
 """Columns of shades at most; each is the mean of clients beside each other."""
 _NAME = 24
@@ -160,8 +162,12 @@ def _draw_circles(partition: Mapping[str, Any]) -> "Figure":
 
     client, label = np.nonzero(counts)
     widest = 72 * 0.92 * min(across / clients, down / classes)
-    areas = widest**2 * counts[client, label] / max(counts.max(), 1)
-    grid.scatter(client, label, s=areas, color=_BLUE, linewidth=0)
+    shares = counts[client, label] / max(counts.max(), 1)
+    if len(np.unique(shares)) > _SIZES:
+        shares = (np.ceil(_SIZES * np.sqrt(shares)) / _SIZES) ** 2
+    for share in np.unique(shares):  # as an SVG, circles of one size are drawn once and used often
+        alike = shares == share
+        grid.scatter(client[alike], label[alike], s=widest**2 * share, color=_BLUE, linewidth=0)
     grid.set_xlim(-0.6, clients - 0.4)
     grid.set_ylim(classes - 0.4, -0.6)
     grid.set_xlabel("client", fontsize=9)

@@ -177,7 +177,7 @@ def write_partition(root: Path, name: str, counts: list[list[int]], seed: int = 
 def test_quantiles_of_targets_are_called_no_classes(clients: int) -> None:
     content = {"counts": [[2, 1]] * clients, "classes": ["quantile 1 of 2", "quantile 2 of 2"]}
     for quantiles, kind in ((2, "quantile"), (None, "class")):
-        figure = partition_figure._draw({**content, "partition": {"name": "iid", "quantiles": quantiles}})
+        figure = partition_figure.draw_partition({**content, "partition": {"name": "iid", "quantiles": quantiles}})
         grid = figure.axes[1]
         assert grid.get_ylabel() == kind
         assert grid.get_xlabel() in ("client", f"clients, those of the same main {kind} side by side")
@@ -204,15 +204,15 @@ def test_areas_are_proportional_to_counts_and_circles_do_not_overlap(clients: in
     counts[0, 0] = 0
     settings = {"name": "dirichlet", "options": {"alpha": 0.5, "family": "per_class", "min_per_client": 10}}
     partition = {"counts": counts.tolist(), "classes": list(range(classes)), "partition": settings, "seed": 3}
-    figure = partition_figure._draw(partition)
+    figure = partition_figure.draw_partition(partition)
     figure.draw_without_rendering()
     totals, grid = figure.axes
-    (points,) = grid.collections
-    where = points.get_offsets().data.astype(int)
-    assert np.allclose(points.get_sizes() / counts[where[:, 0], where[:, 1]], points.get_sizes().max() / counts.max())
+    sizes = np.concatenate([np.repeat(points.get_sizes(), len(points.get_offsets())) for points in grid.collections])
+    where = np.concatenate([points.get_offsets().data.astype(int) for points in grid.collections])
+    assert np.allclose(sizes / counts[where[:, 0], where[:, 1]], sizes.max() / counts.max())
     assert len(where) == np.count_nonzero(counts)
     assert [bar.get_height() for bar in totals.patches] == counts.sum(axis=1).tolist()
-    diameter = np.sqrt(points.get_sizes().max()) * figure.dpi / 72
+    diameter = np.sqrt(sizes.max()) * figure.dpi / 72
     box = grid.get_window_extent()
     assert diameter <= min(box.width / clients, box.height / classes)
     title = totals.title.get_window_extent()
@@ -220,9 +220,21 @@ def test_areas_are_proportional_to_counts_and_circles_do_not_overlap(clients: in
     assert "seed 3" in totals.get_title(loc="left")
 
 
+def test_of_very_many_sizes_circles_are_rounded_by_less_than_one_sees() -> None:
+    counts = np.random.default_rng(0).integers(1, 5_000, (100, 10))
+    partition = {"counts": counts.tolist(), "classes": list(range(10))}
+    _, grid = partition_figure.draw_partition(partition).axes
+    assert len(grid.collections) <= 64
+    for points in grid.collections:
+        where = points.get_offsets().data.astype(int)
+        widths = np.sqrt(points.get_sizes() / grid.collections[-1].get_sizes())
+        exact = np.sqrt(counts[where[:, 0], where[:, 1]] / counts.max())
+        assert np.all(np.abs(widths - exact) <= 1 / 64)
+
+
 def test_clients_of_one_size_are_not_called_a_range() -> None:
     partition = {"counts": [[2, 3], [4, 1]], "classes": ["a", "b"]}
-    title = partition_figure._draw(partition).axes[0].get_title(loc="left")
+    title = partition_figure.draw_partition(partition).axes[0].get_title(loc="left")
     assert "2 clients with 5 examples each" in title
 
 
@@ -231,7 +243,7 @@ def test_many_clients_are_drawn_as_shades_of_one_size(tmp_path: Path) -> None:
     counts = rng.multinomial(30, [0, *[1 / 9] * 9], 10_000)
     counts[:5000] = [40] + [0] * 9
     partition = {"counts": counts.tolist(), "classes": list("abcdefghij"), "partition": {"name": "iid"}, "seed": 3}
-    figure = partition_figure._draw(partition)
+    figure = partition_figure.draw_partition(partition)
     assert (figure.get_size_inches() * 150).max() < 2000
     totals, grid, _ = figure.axes
     (image,) = grid.images

@@ -7,6 +7,7 @@ from fedsec.report.accuracy_table import worst_of_rows
 from fedsec.report.metric_tables import MetricEntry, MetricTable
 from fedsec.report.page.parts import DataTable, Folded, Part, TableCell, TableColumn
 from fedsec.report.shortened import most_telling
+from fedsec.report.summary import ATTACK
 
 __all__ = ["comparison_parts", "cut", "metric_table_parts"]
 
@@ -22,10 +23,17 @@ def comparison_parts(comparison: Comparison, about: str = "") -> list[Part]:
         comparison: of a run.
         about: what the table shows, before how to read it.
     """
-    metric, axes, defenses = comparison.metric, comparison.row_axes, comparison.defenses
+    metric, defenses = comparison.metric, comparison.defenses
+    # Of axes with one value a reader learns where the scenario is told; who attacks belongs beside the numbers.
+    places = [
+        place
+        for place, axis in enumerate(comparison.row_axes)
+        if axis == ATTACK or len({key[place] for key in comparison.rows}) > 1
+    ]
+    axes = [comparison.row_axes[place] for place in places]
     columns = [TableColumn(axis) for axis in axes] + [TableColumn(name, numeric=True) for name in defenses]
     rows = [
-        [*(TableCell(text) for text in key), *(_outcome_cell(row.get(name), comparison) for name in defenses)]
+        [*(TableCell(key[place]) for place in places), *(_outcome_cell(row.get(name), comparison) for name in defenses)]
         for key, row in comparison.rows.items()
     ]
     caption = f"{about or metric.title}. {_sentences(comparison.legend)}".strip()

@@ -29,7 +29,8 @@ def curves(view: "RunView") -> PageSection | None:
     ]
     rest = sum(len(page.panels) for page in pages[1:])
     parts: list[Part] = [*drawings[:1], *([Folded(f"{rest} more panels", drawings[1:])] if drawings[1:] else [])]
-    title = f"{metric.title[:1].upper()}{metric.title[1:]}" + (" by round" if pages[0].rounds > 1 else "")
+    name = metric.title.replace("_", " ")
+    title = f"{name[:1].upper()}{name[1:]}" + (" by round" if pages[0].rounds > 1 else "")
     return PageSection("curves", title, parts)
 
 

@@ -45,11 +45,12 @@ def _words(partition: Mapping[str, Any]) -> tuple[str, str]:
     )
     quantiles = bool((partition.get("partition") or {}).get("quantiles"))
     kind, kinds = ("quantile", "quantiles") if quantiles else ("class", "classes")
-    description = (
-        f"{int(sizes.sum()):,} examples of {counts.shape[1]} {kinds} over {count_of(len(sizes), 'client')}: "
-        f"{spread}. Of a client's examples {100 * main:.0f}% are of its most frequent {kind} on average."
-    )
+    several = counts.shape[1] > 1
+    of_kinds = f" of {counts.shape[1]} {kinds}" if several else ""
+    description = f"{int(sizes.sum()):,} examples{of_kinds} over {count_of(len(sizes), 'client')}: {spread}."
+    if several:
+        description += f" Of a client's examples {100 * main:.0f}% are of its most frequent {kind} on average."
     how = (
         "A circle's area is the number of examples" if len(sizes) <= MOST_CIRCLES else "The darker, the larger a share"
     )
-    return description, f"{description} {how}."
+    return description, f"{description} {how}." if several else description
