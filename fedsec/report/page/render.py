@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Page", "fragment", "render"]
 
-_SIGNS = re.compile(r"(?<=[(/,])(?=\w)")
+_SIGNS = re.compile(r"([(/,_=])(?=\w)")
+_BREAK_AFTER = {sign: Markup(sign + "<wbr>") for sign in "(/,"}
+_BREAK_AFTER |= {sign: Markup(f'{sign}<wbr class="narrow">') for sign in "_="}
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,8 @@ def render(page: Page) -> str:
 
 def fragment(parts: Sequence[Part]) -> str:
     """Parts alone, without a page around them and without its styles, for whoever has a page already."""
-    nothing = {"page": Page("", "", ()), "version": __version__}
-    template = _environment().get_template("page.html.jinja").make_module(nothing)
-    return "".join(template.show(part) for part in parts)  # type: ignore[attr-defined]
+    module: Any = _environment().get_template("parts.html.jinja").module
+    return "".join(map(module.show, parts))
 
 
 @cache
@@ -77,5 +78,5 @@ def _base64(content: bytes) -> str:
 
 
 def _breakable(text: str) -> Markup:
-    """Text whose long names may go on in the next line after a sign, such as `trimmed_mean(trim_per_side=0.4)`."""
-    return Markup("<wbr>").join(_SIGNS.split(text))
+    """Text whose long names go on in the next line where a reader would break them, on phones after more signs."""
+    return Markup("").join(_BREAK_AFTER.get(piece, piece) for piece in _SIGNS.split(text))

@@ -88,7 +88,7 @@ function addFilter(table) {
   const input = make("input", { type: "search", autocomplete: "off" });
   const count = make("output", { textContent: `${rows.length} rows` });
   const label = make("label", { className: "filter" });
-  label.append("Rows with", input, count);
+  label.append("Find rows with", input, count);
   input.addEventListener("input", () => {
     const words = input.value.toLowerCase().split(/\s+/);
     for (const row of rows) row.hidden = !words.every((word) => texts.get(row).includes(word));
@@ -100,11 +100,12 @@ function addFilter(table) {
 
 /** Says that a region can be scrolled sideways; only then it takes part in the order of the Tab key. */
 function watchWidth(region) {
-  const hint = make("p", { className: "hint", textContent: "Wider than the screen: scroll sideways to see all of it.", hidden: true });
+  const hint = make("p", { className: "hint", textContent: "Scroll sideways to see the rest.", hidden: true });
   region.after(hint);
   const look = () => {
     const wide = region.scrollWidth > region.clientWidth + 1;
     hint.hidden = !wide;
+    region.classList.toggle("scrolls", wide);
     if (wide || region.scrollHeight > region.clientHeight + 1) region.tabIndex = 0;
     else region.removeAttribute("tabindex");
   };
