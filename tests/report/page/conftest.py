@@ -24,8 +24,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Chrome]":
     options = ChromeOptions()
     options.binary_location = program
     options.add_argument("--headless=new")
-    options.add_argument("--disable-gpu")
-    options.add_argument("--disable-dev-shm-usage")
+    for what in ("gpu", "dev-shm-usage", "extensions", "sync", "component-update", "background-networking"):
+        options.add_argument(f"--disable-{what}")
     options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
     options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
     if os.geteuid() == 0:
