@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__all__ = ["left_folders", "scenario_names"]
+__all__ = ["left_folders", "run_folders", "scenario_names"]
 
 
 def scenario_names(incomplete: str) -> list[str]:
@@ -35,3 +35,9 @@ def left_folders(incomplete: str) -> list[str]:
             continue
         names += [f"{path}" if "/" in incomplete else path.name for path in inner if not path.name.startswith(".")]
     return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
+
+
+def run_folders(incomplete: str) -> list[str]:
+    """The folders of runs and inversions where they usually lie; none where another place is typed, which the shell then completes."""
+    names = [*left_folders("runs/"), *left_folders("inversions/")]
+    return [name for name in names if name.startswith(incomplete)]

@@ -28,7 +28,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fedsec clean quickstart --what all", "forget a run, once you have said yes"),
         ("fedsec clean --what models --older-than 30d --yes", "for a nightly job"),
     ),
-    "report": (("fedsec report runs/quickstart --open", "the page of a run, in the browser"),),
+    "report": (
+        ("fedsec report runs/quickstart --open", "the page of a run, in the browser"),
+        ("fedsec report runs/quickstart --out quickstart.html", "to send it to somebody"),
+    ),
     "export": (
         ("fedsec export runs/quickstart --format csv", "a row a cell"),
         ("fedsec export runs/quickstart --format latex --figures", "for a paper"),

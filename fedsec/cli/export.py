@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedsec.cli.completion import run_folders
 from fedsec.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "latex": ".tex", "markdown": 
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run's folder, such as runs/quickstart.", show_default=False)],
+    run: Annotated[
+        Path,
+        typer.Argument(help="A run's folder, such as runs/quickstart.", show_default=False, autocompletion=run_folders),
+    ],
     format_: Annotated[
         TableFormat | None, typer.Option("--format", help="What to write the numbers as.", show_default=False)
     ] = None,

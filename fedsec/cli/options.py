@@ -81,10 +81,11 @@ def names_of(kind: str, role: str | None = None) -> Callable[[str], list[str]]:
         from fedsec.plugins import registry
 
         try:
-            known = registry.entries(kind)
-        except InputError:
-            known = registry.entries(kind, plugins=False)
-        return [name for name, entry in known.items() if name.startswith(incomplete) and role in (None, entry.role)]
+            known = registry.names(kind)
+        except InputError:  # of a plugin, which is told where it is used
+            known = registry.names(kind, plugins=False)
+        names = [name for name in known if name.startswith(incomplete)]
+        return names if role is None else [name for name in names if registry.entry(kind, name).role == role]
 
     return complete
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fedsec.cli.completion import run_folders
 from fedsec.errors import InputError
 
 __all__ = ["report", "show_page"]
@@ -14,7 +15,10 @@ def report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN", help="A folder of a run or an inversion, such as runs/quickstart.", show_default=False
+            metavar="RUN",
+            help="A folder of a run or an inversion, such as runs/quickstart.",
+            show_default=False,
+            autocompletion=run_folders,
         ),
     ],
     open_page: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
@@ -23,12 +27,7 @@ def report(
         typer.Option(metavar="FILE", help="Where to write the page.", show_default="report.html in the run's folder"),
     ] = None,
 ) -> None:
-    """Write the page of a run or an inversion anew: one HTML file that needs nothing beside it.
-
-    fedsec report runs/quickstart --open
-
-    fedsec report runs/quickstart --out quickstart.html
-    """
+    """Write the page of a run or an inversion anew: one HTML file that needs nothing beside it."""
     from fedsec.runs.folders.page_file import PAGE, page_html, write_page
 
     if len(runs) > 1:

@@ -80,7 +80,7 @@ def _kinds_of_names() -> dict[str, list[str]]:
 
     kinds: dict[str, list[str]] = {}
     for kind in registry.KINDS:
-        for name in registry.entries(kind):
+        for name in registry.names(kind):
             kinds.setdefault(name, []).append(kind)
     for name in METRICS:
         if "metric" not in kinds.setdefault(name, []):

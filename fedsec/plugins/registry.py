@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedsec.errors import InputError
 from fedsec.plugins.pages import page_of, where_to_read
-from fedsec.plugins.signatures import REQUIRED, Expression, Parameter, Signature, signature, table
+from fedsec.plugins.signatures import REQUIRED, Expression, Parameter, Signature, rows, signature, table
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -27,6 +27,7 @@ __all__ = [
     "entries",
     "entry",
     "load",
+    "names",
     "nearest",
     "problems",
 ]
@@ -174,6 +175,15 @@ def entries(kind: str, *, plugins: bool = True) -> dict[str, Entry]:
             raise InputError(f"plugin {name!r} of {_origin(point)}: cannot read {point.value}: {error}") from error
         known[name] = replace(_entry(kind, name, source, _origin(point)), path=(module, attribute))
     return known
+
+
+def names(kind: str, *, plugins: bool = True) -> list[str]:
+    """The names of everything of a kind, built-ins first; what is behind them is not read, so this takes a moment.
+
+    Raises:
+        InputError: a plugin is called like a built-in.
+    """
+    return [*_names(kind), *(_plugins(kind) if plugins else ())]
 
 
 def entry(kind: str, name: str, *, also: Iterable[str] = ()) -> Entry:
@@ -349,12 +359,17 @@ def _built_in(kind: str) -> dict[str, Signature]:
 
 
 @cache
+def _names(kind: str) -> list[str]:
+    return list(rows(KINDS[kind].module, KINDS[kind].variable))
+
+
+@cache
 def _plugins(kind: str) -> dict[str, "EntryPoint"]:
     from importlib.metadata import entry_points
 
     points: dict[str, EntryPoint] = {}
     for point in entry_points(group=KINDS[kind].group):
-        if point.name in _built_in(kind) or point.name == "none":
+        if point.name in _names(kind) or point.name == "none":
             raise InputError(f"plugin {_origin(point)} calls its {kind} {point.name!r}, which is a built-in name")
         if point.name in points:
             raise InputError(

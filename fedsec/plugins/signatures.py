@@ -90,15 +90,24 @@ def table(module: str, variable: str) -> dict[str, Signature]:
     Raises:
         LookupError: there is no such file or table, or it is not a dict literal from text to names.
     """
+    return {name: signature(module, written) for name, written in rows(module, variable).items()}
+
+
+def rows(module: str, variable: str) -> dict[str, str]:
+    """Likewise, but the classes by the names under which the table has them: nothing else is read.
+
+    Raises:
+        LookupError: there is no such file or table, or it is not a dict literal from text to names.
+    """
     value = MethodSource.of(module).assignments.get(variable)
     if not isinstance(value, ast.Dict):
         raise LookupError(f"{module} has no table {variable} that is a dict literal")
-    rows = {}
+    written = {}
     for key, item in zip(value.keys, value.values, strict=True):
         if not (isinstance(key, ast.Constant) and isinstance(key.value, str) and isinstance(item, ast.Name)):
             raise LookupError(f'{module}.{variable}: expected entries of the form "name": Class')
-        rows[key.value] = signature(module, item.id)
-    return rows
+        written[key.value] = item.id
+    return written
 
 
 @cache

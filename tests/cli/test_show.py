@@ -95,11 +95,8 @@ def test_bad_input(arguments: list[str], message: str) -> None:
 
 
 def test_a_name_of_two_kinds_asks_for_the_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = registry.entries
-    twice = {"krum": entries("defense")["krum"]}
-    monkeypatch.setattr(
-        registry, "entries", lambda kind, **options: {**entries(kind, **options), **(twice if kind == "attack" else {})}
-    )
+    names = registry.names
+    monkeypatch.setattr(registry, "names", lambda kind: [*names(kind), *(["krum"] if kind == "attack" else [])])
     done = show("krum")
     assert done.exit_code == 2
     assert "there is an attack and a defense of this name; expected --kind attack or --kind defense" in done.stderr
