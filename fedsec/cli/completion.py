@@ -38,6 +38,6 @@ def left_folders(incomplete: str) -> list[str]:
 
 
 def run_folders(incomplete: str) -> list[str]:
-    """The folders of runs and inversions where they usually lie; none where another place is typed, which the shell then completes."""
+    """The folders of runs and inversions where they usually lie; what is elsewhere the shell completes."""
     names = [*left_folders("runs/"), *left_folders("inversions/")]
     return [name for name in names if name.startswith(incomplete)]
