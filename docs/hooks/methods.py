@@ -120,7 +120,12 @@ def method(page: MethodPage, heading: str) -> str:
 
 def _body(page: MethodPage) -> Iterator[str]:
     for paragraph in page.paragraphs:
-        yield f"```text\n{paragraph.text}\n```" if paragraph.is_formula else _prose_or_list(paragraph.text)
+        yield formula(paragraph.text) if paragraph.is_formula else _prose_or_list(paragraph.text)
+
+
+def formula(text: str) -> str:
+    """A formula as a block of its own, whose lines may be broken."""
+    return f"``` {{ .text .formula }}\n{text}\n```"
 
 
 def _prose_or_list(text: str) -> str:
@@ -171,7 +176,7 @@ def _paper(page: MethodPage) -> Iterator[str]:
     yield f"{prose(page.paper)}."
     for paragraph in page.background:
         text = re.sub(r"^References?: ", "In full: ", paragraph.text)
-        yield f"```text\n{text}\n```" if paragraph.is_formula else _prose_or_list(text)
+        yield formula(text) if paragraph.is_formula else _prose_or_list(text)
 
 
 def _source(page: MethodPage) -> str:

@@ -119,7 +119,7 @@ def _paragraph(lines: list[str]) -> Paragraph:
     if not _SENTENCE_START.match(text) and not text.startswith(("`", "**")) and _MATHEMATICS.search(text):
         return Paragraph(text, is_formula=True)
     is_list = all(re.match(r"\w+: |    |- |\d\. ", line) for line in lines)
-    return Paragraph(text if is_list else _joined(lines))
+    return Paragraph(re.sub(r"\n    \s*", " ", text) if is_list else _joined(lines))
 
 
 def _joined(lines: list[str]) -> str:

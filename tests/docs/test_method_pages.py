@@ -61,7 +61,7 @@ def test_a_page_has_every_part(hook: Any) -> None:
     page = methods.method(methods.method_page("defense", "norm_bound"), "Aggregation rules")
     headings = re.findall(r"^## (.*)$", page, re.M)
     assert headings == ["What it needs and gives", "Options", "Cost", "Limits", "Measured", "Example", "Paper"]
-    assert "```text\nsum_i w_i x_i" in page
+    assert ".formula }\nsum_i w_i x_i" in page
     assert "| `bound` | `float \\| median` | required |" in page or "| `bound` |" in page
     assert "```yaml" in page
     assert "(../../../defenses/norm_bound.py)" in page

@@ -18,7 +18,7 @@ SLOW = re.compile(r"\b(iterations|starts|hypotheses)=\d+")
 @pytest.mark.parametrize(("kind", "name"), NAMES)
 def test_scenarios_resolve(kind: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / "example.yaml"
-    path.write_text(f"name: example\n{method_page(kind, name).scenario}")
+    path.write_text(method_page(kind, name).scenario)
     cells = load_scenario(path).cells()
     section: Any = getattr(cells[0].config, kind)
     assert name in str(section)
@@ -30,7 +30,7 @@ def test_what_else_scenarios_name_is_shown_in_one(kind: str, tmp_path: Path) -> 
     path = tmp_path / "example.yaml"
     for name in entries(kind):
         shown = method_page(kind, name).scenario
-        path.write_text(f"name: example\n{shown}")
+        path.write_text(shown)
         assert name in shown
         assert load_scenario(path).cells()
 

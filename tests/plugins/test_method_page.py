@@ -90,6 +90,11 @@ def test_parts_that_are_not_there_are_empty(text: str) -> None:
     assert parts.items("raises") == ()
 
 
+def test_a_list_keeps_its_lines() -> None:
+    page = method_page("attack", "feature_poison")
+    assert [line.partition(":")[0] for line in page.explanation[0].splitlines()] == ["noise", "shuffle", "scale"]
+
+
 def test_a_rule() -> None:
     page = method_page("defense", "krum")
     assert page.summary.startswith("The update with the smallest sum")

@@ -56,9 +56,7 @@ class Measurement:
 def rows(name: str) -> Rows:
     """The rows of a file of results whose cells ended well."""
     with (RESULTS / name).open(newline="") as file:
-        cells = [row for row in csv.DictReader(file) if row.get("status", "done") == "done"]
-    # Rounding of columns took the attack's name for a number.
-    return [{**row, "attack": "infinity"} if row.get("attack") == "inf" else row for row in cells]
+        return [row for row in csv.DictReader(file) if row.get("status", "done") == "done"]
 
 
 def numbers(cells: Iterable[dict[str, str]], column: str, factor: float = 100.0) -> tuple[float, ...]:
