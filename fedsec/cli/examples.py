@@ -18,6 +18,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fedsec run quickstart --dry-run", "its cells, and how much work they are"),
         ("fedsec run quickstart --set federation.rounds=2 --set 'matrix.seed=[0]'", "smaller, for a first look"),
         ("fedsec run mine.yaml --out results --workers 2", "results in results/mine/"),
+        ("fedsec run quickstart --log tensorboard", "watch it in runs/quickstart/tensorboard"),
     ),
     "runs": (
         ("fedsec runs", "what lies in runs/ and inversions/"),
@@ -31,9 +32,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "report": (
         ("fedsec report runs/quickstart --open", "the page of a run, in the browser"),
         ("fedsec report runs/quickstart --out quickstart.html", "to send it to somebody"),
+        ("fedsec report runs/before runs/after", "what changed from one run to another"),
     ),
     "export": (
         ("fedsec export runs/quickstart --format csv", "a row a cell"),
+        ("fedsec export runs/quickstart --format parquet --rounds", "a row a cell and round, for a notebook"),
         ("fedsec export runs/quickstart --format latex --figures", "for a paper"),
     ),
     "invert": (

@@ -65,14 +65,7 @@ def export(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there already.")] = False,
 ) -> None:
-    """Write a run's numbers for a spreadsheet, a notebook or a paper, and its figures as vectors.
-
-    fedsec export runs/quickstart --format latex --out table.tex
-
-    fedsec export runs/quickstart --format parquet --rounds
-
-    fedsec export runs/quickstart --figures --out figures
-    """
+    """Write a run's numbers for a spreadsheet, a notebook or a paper, and its figures as vectors."""
     from fedsec.files import write_atomic
     from fedsec.runs.folders.stored_run import open_run
 

@@ -1,4 +1,4 @@
-"""`fedsec report`: a run as a page. Whatever is heavy is imported when it runs."""
+"""`fedsec report`: a run as a page, or several against each other. Whatever is heavy is imported when it runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +15,9 @@ def report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN",
-            help="A folder of a run or an inversion, such as runs/quickstart.",
+            metavar="RUN [RUN ...]",
+            help="A folder of a run or an inversion, such as runs/quickstart; of several runs, all are compared with "
+            "the first.",
             show_default=False,
             autocompletion=run_folders,
         ),
@@ -24,18 +25,24 @@ def report(
     open_page: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where to write the page.", show_default="report.html in the run's folder"),
+        typer.Option(
+            metavar="FILE",
+            help="Where to write the page.",
+            show_default="report.html in the run's folder; comparison.html here for several",
+        ),
     ] = None,
 ) -> None:
-    """Write the page of a run or an inversion anew: one HTML file that needs nothing beside it."""
+    """Write the page of a run or an inversion anew, or compare runs: one HTML file that needs nothing beside it."""
     from fedsec.runs.folders.page_file import PAGE, page_html, write_page
 
     if len(runs) > 1:
-        raise InputError(f"expected the folder of one run, got {len(runs)}")
-    html = page_html(runs[0])
-    if out is not None:
-        path = _written(out, html)
+        from fedsec.cli.comparison import compared_html
+
+        path = _written(Path() if out is None else out, compared_html(runs), "comparison.html")
+    elif out is not None:
+        path = _written(out, page_html(runs[0]), PAGE)
     else:
+        html = page_html(runs[0])
         path = runs[0] / PAGE
         aside = write_page(runs[0], html)
         if aside is not None:
@@ -53,14 +60,14 @@ def show_page(path: Path) -> None:
         typer.echo(f"no browser was found; open {path} yourself", err=True)
 
 
-def _written(out: Path, html: str) -> Path:
-    """Write a page where it was asked for, over no file of others."""
+def _written(out: Path, html: str, name: str) -> Path:
+    """Write a page where it was asked for, under this name into a folder, over no file of others."""
     from fedsec.files import write_atomic
-    from fedsec.runs.folders.page_file import PAGE, is_page
+    from fedsec.runs.folders.page_file import is_page
 
-    path = out / PAGE if out.is_dir() else out
+    path = out / name if out.is_dir() else out
     if path.exists() and not is_page(path):
-        raise InputError(f"--out {path}: is there already, and is no page of fedsec's; expected another name")
+        raise InputError(f"{path}: is there already, and is no page of fedsec's; expected another name after --out")
     try:
         write_atomic(path, html)
     except OSError as error:

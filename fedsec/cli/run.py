@@ -89,6 +89,14 @@ def run(
             show_default="none",
         ),
     ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="tensorboard[:DIR]|mlflow[:URI]",
+            help="Log rounds and results as they come, beside the run's folder. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Show all rows of long tables, instead of the most telling ones.")
     ] = False,
@@ -158,6 +166,7 @@ def run(
             memory_gib=memory_gib,
             actors_per_cell=actors_per_cell,
             full=full,
+            log=log,
         )
     if open_page:
         from fedsec.cli.report import show_page

@@ -19,6 +19,9 @@ from fedsec.runs.datasets import Datasets, look
 from fedsec.runs.events import Begun, Done, Failed, RoundDone, Said, Started, ends
 from fedsec.runs.executor import Executor, InProcess
 from fedsec.runs.local_pool import LocalPool
+from fedsec.runs.logs.choice import logs_of
+from fedsec.runs.logs.feed import LogFeed
+from fedsec.runs.logs.run_log import LoggedRun, Outcome, RunLog
 from fedsec.runs.provenance import differences, forget, provenance
 from fedsec.runs.remote.ray_pool import RayPool
 from fedsec.runs.result import RunResult
@@ -53,6 +56,7 @@ def run(
     memory_gib: float | None = None,
     actors_per_cell: int | None = None,
     full: bool = False,
+    log: str | RunLog | Sequence[str | RunLog] | None = None,
 ) -> RunResult:
     """Run a scenario, or finish one that was interrupted.
 
@@ -81,6 +85,9 @@ def run(
         actors_per_cell: with Ray, run one cell after another, each with the clients of its rounds on so many actors:
             for models of which one round does not fit one machine, see `ShardedCells`.
         full: show all rows of long tables, instead of the most telling ones.
+        log: where rounds and results are logged as they come, beside the run's folder: `tensorboard` or
+            `tensorboard:DIR`, `mlflow` or `mlflow:URI`, a `RunLog` of one's own, or several. A log that fails ends
+            itself, never the run.
 
     Raises:
         InputError: the scenario cannot be run as it is.
@@ -120,6 +127,7 @@ def run(
     if isinstance(executor, RayPool):
         executor.say = partial(say, console)
     store = Store(Path(out) / scenario.name)
+    feed = LogFeed(logs_of(log, store.root), partial(say, console))
     with store.locked():
         store.sweep()
         check_scenario(scenario)
@@ -134,7 +142,7 @@ def run(
         recordings = None if record is None else str(Path(record).resolve())
         try:
             return _Run(
-                scenario, store, chosen, datasets, workers, console, keep, executor, recordings, memory_gib, full
+                scenario, store, chosen, datasets, workers, console, feed, keep, executor, recordings, memory_gib, full
             ).finish()
         finally:
             if isinstance(executor, RayPool):
@@ -149,6 +157,7 @@ class _Run:
     datasets: Datasets
     workers: int | None
     console: Console
+    feed: LogFeed
     keep: bool = False
     executor: Executor | None = None
     record: str | None = None
@@ -174,6 +183,10 @@ class _Run:
             if cell.id in refused:
                 self.records[cell.id] = _empty(cell, "refused", refused[cell.id])
         pending = [cell for cell in cells if cell.id not in self.records]
+        self.feed.open(LoggedRun(self.scenario.name, self.scenario.description.strip(), self.store.root))
+        for cell in cells:
+            if cell.id in self.records and self.records[cell.id]["status"] == "done":
+                self.feed.done(cell, self.records[cell.id], self.records[cell.id]["made_with"])
         interrupted = False
         if pending:
             self.origins = self._origins(pending)
@@ -202,12 +215,16 @@ class _Run:
             self.store.give_back()
         ordered = [self.records.get(cell.id) or _empty(cell, "pending", None) for cell in cells]
         if len(self.errors) == len(cells):
+            self.feed.close("failed", [])
             raise self.errors[0]
         if self.record is not None:
             self._say(f"recordings: {self.record}, a folder a cell; fedsec replay FOLDER looks back at one")
-        return Closing(self.scenario, self.store, closing_console(self.console), self.full).close(
+        result = Closing(self.scenario, self.store, closing_console(self.console), self.full).close(
             ordered, interrupted=interrupted
         )
+        outcome: Outcome = "interrupted" if interrupted else "failed" if result.failures else "finished"
+        self.feed.close(outcome, [self.store.root / name for name in self.store.report_files()])
+        return result
 
     def _provenance(self, cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
         """What each cell would be made with, by its id."""
@@ -318,6 +335,7 @@ class _Run:
 
     def _take(self, progress: RunProgress, cell: Cell, record: dict[str, Any]) -> None:
         self.records[cell.id] = record
+        self.feed.done(cell, record, self.made_with[cell.id])
         progress.done(cell, record)
 
     def _task(

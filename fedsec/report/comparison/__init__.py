@@ -1,0 +1,1 @@
+"""Runs against each other, cell by cell: which cells belong together, what differs, and whether seeds tell it apart."""
