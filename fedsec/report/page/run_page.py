@@ -11,9 +11,11 @@ from fedsec.report.page.parts import PageSection
 from fedsec.report.page.render import Page
 from fedsec.report.page.run_summary import RunSummary
 from fedsec.report.page.sections.answer import answer
+from fedsec.report.page.sections.backdoors import backdoors
 from fedsec.report.page.sections.clients import clients
 from fedsec.report.page.sections.costs import costs
 from fedsec.report.page.sections.curves import curves
+from fedsec.report.page.sections.damage import damage
 from fedsec.report.page.sections.differences import differences
 from fedsec.report.page.sections.environment import environment
 from fedsec.report.page.sections.measurements import measurements
@@ -64,6 +66,8 @@ SECTIONS: tuple[Callable[[RunView], PageSection | None], ...] = (
     curves,
     worst_case,
     clients,
+    damage,
+    backdoors,
     tradeoff,
     reconstructions,
     measurements,

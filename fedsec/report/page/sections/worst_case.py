@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fedsec.errors import count_of
 from fedsec.metrics.metric import Metric
 from fedsec.report.intervals import spans
 from fedsec.report.page.parts import DataTable, Drawing, PageSection, Paragraph, Part, TableCell, TableColumn
@@ -23,10 +22,13 @@ def worst_case(view: "RunView") -> PageSection | None:
     if not cases:
         return None
     attacks = max(case.attacks + case.unknown for case in cases)
-    intro = (
-        f"A defense is as good as what the worst attack leaves of it. For each number of Byzantine clients this is the "
-        f"worst of {count_of(attacks, 'attack')}, each by its mean over seeds. {metric.name}: {metric.about}."
+    how = (
+        f"For each number of Byzantine clients this is the worst of {attacks} attacks, each by its mean over seeds."
+        if attacks > 1
+        else "For each number of Byzantine clients this is what an attack that chooses among several left, with the one "
+        "that it chose in most rounds; means over seeds."
     )
+    intro = f"A defense is as good as what the worst attack leaves of it. {how} {metric.name}: {metric.about}."
     drawings = [
         Drawing(
             inline_svg(figure, f"worst-case-{number}"),
