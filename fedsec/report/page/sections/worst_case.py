@@ -25,8 +25,8 @@ def worst_case(view: "RunView") -> PageSection | None:
     how = (
         f"For each number of Byzantine clients this is the worst of {attacks} attacks, each by its mean over seeds."
         if attacks > 1
-        else "For each number of Byzantine clients this is what an attack that chooses among several left, with the one "
-        "that it chose in most rounds; means over seeds."
+        else "For each number of Byzantine clients this is what an attack that chooses among several left, with the "
+        "one that it chose in most rounds; means over seeds."
     )
     intro = f"A defense is as good as what the worst attack leaves of it. {how} {metric.name}: {metric.about}."
     drawings = [
