@@ -25,9 +25,9 @@ class CenteredClipping(GramRule):
     v <- v + sum_i w_i (x_i - v) min(1, tau / ||x_i - v||), a few times, from the last round's v; first from zero
 
     A client moves the result by at most its weight times tau an iteration, and Byzantine clients together by their
-    weight times tau: it withstands those that hold less than half of the weight. With momentum beta of the clients tau
-    is about 10 / (1 - beta) in the paper. So is the start from zero: no client can have chosen that, and what all
-    updates have in common is found in the first rounds, in steps of tau.
+    weight times tau. Withstands Byzantine clients that hold less than half of the weight. With momentum beta of the
+    clients tau is about 10 / (1 - beta) in the paper. So is the start from zero: no client can have chosen that, and
+    what all updates have in common is found in the first rounds, in steps of tau.
 
     `sequential`: an attacker who knows v hides from it, for it is the same for every client. So the clients are ordered
     by their cosine with v and cut into strata, each bucket gets a random client of each, and one bucket after the other

@@ -83,7 +83,7 @@ def index() -> str:
     """The page of all methods, a table for each heading."""
     lines = [INTRODUCTION]
     for heading in GROUPS:
-        head = ("name", "what it is", "withstands", "names suspects", "cost")
+        head = ("name", "what it is", "knows", "withstands", "names suspects", "cost")
         lines += [f"## {heading}", "", *table(head, map(_index_row, group(heading))), ""]
     return "\n".join(lines)
 
@@ -92,7 +92,28 @@ def _index_row(page: MethodPage) -> tuple[str, ...]:
     link = f"[`{page.name}`]({FOLDERS[page.kind]}/{page.name}.md)"
     cost = re.split(r"(?<=[.;])\s", page.cost)[0].rstrip(".;")
     detects = "yes" if page.entry.traits.get("detects") is True else ""
-    return link, prose(page.summary), page.condition, detects, prose(re.sub(r" \(?(?:in )?docs/\S+", "", cost))
+    cost = prose(re.sub(r" \(?(?:in )?docs/\S+", "", cost))
+    return link, prose(page.summary), _knows(page), prose(_withstands(page)), detects, cost
+
+
+def _withstands(page: MethodPage) -> str:
+    """How many Byzantine clients, of how many, or else the words of the docstring."""
+    sentences = [re.split(r"^Withstands |^Claims to withstand ", sentence) for sentence in page.assumptions]
+    words = next((parts[1] for parts in sentences if len(parts) == 2), "")
+    return page.condition or re.split(r"[:.;](?: |$)", words)[0]
+
+
+def _knows(page: MethodPage) -> str:
+    """What an attack knows, in a few words."""
+    traits, options = page.entry.traits, [parameter.name for parameter in page.parameters]
+    if page.kind != "attack":
+        return ""
+    own = "own data and updates" if page.entry.role == "data" else "own updates"
+    known = {"own": own, "omniscient": "all honest updates"}.get(traits.get("knowledge", ""), "own data")
+    words = ["own or all honest updates" if "knowledge" in options else known]
+    words += ["the defense"] if traits.get("knows_defense") else []
+    words += ["the last aggregate"] if traits.get("needs_last_aggregate") else []
+    return ", ".join([*words, *(["trains"] if traits.get("trains") else [])])
 
 
 def method(page: MethodPage, heading: str) -> str:
