@@ -117,9 +117,15 @@ def run(
             f"fedsec run takes one scenario, got {len(more) + 1}: {scenario} and {' and '.join(more)}; expected a "
             "command for each (fedsec validate takes several)"
         )
-    from fedsec.scenario import load_scenario
+    from fedsec.report.console import open_console
+    from fedsec.report.progress_lines import activity
 
-    loaded = load_scenario(scenario, overrides or [])
+    console = open_console(quiet=quiet, as_json=as_json)
+    with activity(console, "reading the scenario"):
+        from fedsec import runs
+        from fedsec.scenario import load_scenario
+
+        loaded = load_scenario(scenario, overrides or [])
 
     for expectation in loaded.set_aside:
         typer.echo(f"set aside, since --set leaves no such cell: {expectation}", err=True)
@@ -146,9 +152,6 @@ def run(
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: is not a folder")
 
-    from fedsec import runs
-    from fedsec.report.console import open_console
-
     with in_option_words(_PARAMETERS):
         result = runs.run(
             loaded,
@@ -157,7 +160,7 @@ def run(
             device=device.value,
             fresh=fresh,
             keep=keep,
-            console=open_console(quiet=quiet, as_json=as_json),
+            console=console,
             record=record,
             ray=ray,
             cpus_per_cell=cpus_per_cell,

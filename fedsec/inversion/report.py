@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -13,6 +13,7 @@ from fedsec.inversion.images import Victims
 from fedsec.inversion.server_view import ServerKnowledge, has_batch_statistics
 from fedsec.metrics.images import ImageScore, Scores
 from fedsec.report.console import say
+from fedsec.report.table_layout import CaptionedTable
 from fedsec.threat import Observation, Reconstruction
 
 __all__ = ["defense_words", "given", "notes_of", "show", "verdict"]
@@ -142,8 +143,7 @@ def show(
         files: written into the result's folder.
     """
     if scores.images:
-        console.print(_table(victims, scores, result["metrics"]))
-
+        console.print(_table(victims, scores, result["metrics"], console.width))
     say(console, verdict(scores), "bold")
     for line in lines:
         say(console, line)
@@ -201,43 +201,66 @@ def _are(images: Sequence[ImageScore]) -> str:
     return "is" if len(images) == 1 else "are"
 
 
-def _table(victims: Victims, scores: Scores, metrics: Mapping[str, float | None]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_LEGEND, caption_justify="left")
-    table.add_column("image", no_wrap=True, max_width=24)
-    table.add_column("PSNR", justify="right")
-    for name in ("gray", "mean"):
-        table.add_column(name, justify="right", style="dim")
-    for name in ("SSIM", "LPIPS", "MSE"):
-        table.add_column(name, justify="right")
-    table.add_column("label", overflow="fold")
+def _table(victims: Victims, scores: Scores, metrics: Mapping[str, float | None], width: int) -> Table:
+    """The scores of each image and their means; a narrow terminal does without what says least."""
     captions = [caption for row in victims.captions for caption in row]
     several = len(victims.captions) > 1
+    rows = []
     for caption, image in list(zip(captions, scores.images, strict=True))[:MOST_ROWS]:
         label = "" if image.label is None else victims.classes[image.label]
         right = image.label_right
-        table.add_row(
-            Text(f"{image.trial + 1}: {caption}" if several else caption),
-            _number(image.found.psnr, 1),
-            _number(image.gray.psnr, 1),
-            _number(image.mean_image.psnr if image.mean_image else None, 1),
-            _number(image.found.ssim, 3),
-            _number(image.found.lpips, 3),
-            _number(image.found.mse, 4),
-            Text("n/a")
-            if right is None
-            else Text(label if right else f"{label} (wrong)", style="" if right else "red"),
+        rows.append(
+            (
+                f"{image.trial + 1}: {caption}" if several else caption,
+                _number(image.found.psnr, 1),
+                _number(image.gray.psnr, 1),
+                _number(image.mean_image.psnr if image.mean_image else None, 1),
+                _number(image.found.ssim, 3),
+                _number(image.found.lpips, 3),
+                _number(image.found.mse, 4),
+                "n/a" if right is None else label if right else f"{label} (wrong)",
+            )
         )
-    if len(scores.images) > MOST_ROWS:
-        table.add_row(f"and {len(scores.images) - MOST_ROWS} more")
-    table.add_section()
     accuracy = metrics["label_accuracy"]
-    table.add_row(
+    mean = (
         "mean",
         *(_number(metrics[name], 1) for name in ("psnr", "psnr_gray", "psnr_mean_image")),
         *(_number(metrics[name], places) for name, places in (("ssim", 3), ("lpips", 3), ("mse", 4))),
         "n/a" if accuracy is None else f"{100 * accuracy:.0f}% right",
-        style="bold",
     )
+    more = len(scores.images) - MOST_ROWS
+    return _drawn([*rows, *([(f"and {more} more", *[""] * 7)] if more > 0 else [])], mean, width)
+
+
+_COLUMNS = ("image", "PSNR", "gray", "mean", "SSIM", "LPIPS", "MSE", "label")
+_LEAST = ("MSE", "mean", "LPIPS", "gray", "SSIM", "label")
+"""The columns that a narrow terminal does without, the first ones first."""
+_MOST_LETTERS = 24  # of a caption
+
+
+def _drawn(rows: Sequence[Sequence[str]], mean: Sequence[str], width: int) -> Table:
+    chosen = list(range(len(_COLUMNS)))
+
+    def widths() -> list[int]:
+        widest = [max(len(row[place]) for row in (_COLUMNS, *rows, mean)) for place in range(len(_COLUMNS))]
+        widest[0] = min(widest[0], _MOST_LETTERS)
+        return [widest[place] for place in chosen]
+
+    for name in _LEAST:
+        if sum(widths()) + 3 * (len(chosen) - 1) > width:
+            chosen.remove(_COLUMNS.index(name))
+    legend = _LEGEND if _COLUMNS.index("gray") in chosen else _LEGEND.partition(";")[0]
+    table = CaptionedTable(caption=legend)
+    table.box, table.show_edge, table.pad_edge = box.SIMPLE_HEAD, False, False
+    for place, columns in zip(chosen, widths(), strict=True):
+        name = _COLUMNS[place]
+        justify: Literal["left", "right"] = "left" if name in ("image", "label") else "right"
+        style = "dim" if name in ("gray", "mean") else ""
+        table.add_column(name, no_wrap=True, width=columns, justify=justify, style=style)
+    for row in rows:
+        table.add_row(*(Text(row[place], "red" if row[place].endswith(" (wrong)") else "") for place in chosen))
+    table.add_section()
+    table.add_row(*(mean[place] for place in chosen), style="bold")
     return table
 
 

@@ -12,9 +12,6 @@ from fedsec.report.shortened import most_telling, shortened
 from fedsec.report.summary import Record
 from fedsec.report.table_layout import Layout, Reading, headers
 
-_MOST_LINES = 4
-"""Where names would be broken into more lines than this they stand below the table, and numbers in it."""
-
 
 def tables(records: Sequence[Record], *, width: int | None = None, full: bool = False) -> list[Table]:
     """The tables that say something beside the accuracy, ready to print, see `metric_tables`.
@@ -29,7 +26,6 @@ def tables(records: Sequence[Record], *, width: int | None = None, full: bool = 
 
 
 def _draw(table: MetricTable, width: int, full: bool) -> Table:
-    names = list[str]()
     keys = table.keys
 
     def layout(*, bare: bool, leading: int) -> Layout:
@@ -48,12 +44,10 @@ def _draw(table: MetricTable, width: int, full: bool) -> Table:
         chosen = fitting(bare=True)
     telling = most_telling(table.groups, table.metric)
     chosen, others = shortened(chosen, telling, "results.csv", full=full)
-    if chosen.broken(width) > _MOST_LINES:
-        flat, others = shortened(layout(bare=narrow, leading=len(keys)), telling, "results.csv", full=full)
-        chosen, names = flat.numbered()
-    caption = Text("".join(f"{name}\n" for name in names))
+    if not chosen.is_readable(width):
+        chosen, others = shortened(layout(bare=narrow, leading=len(keys)), telling, "results.csv", full=full)
     legend = "; ".join([*table.legend(narrow=narrow), *others])
-    return chosen.draw(table.title, caption.append(legend, style="dim"), width)
+    return chosen.draw(table.title, Text(legend, style="dim"), width)
 
 
 def _aligned(entries: Sequence[MetricEntry]) -> list[Reading]:

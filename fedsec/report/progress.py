@@ -203,7 +203,8 @@ class RunProgress:
         more = f"{len(self._running) - room} more at work" if len(self._running) > room else ""
         # What was announced goes on until a cell is at work.
         announced = self._announced if not self._running and trained == clients and done < total else ""
-        lines = [Line([finished, self._left(), failed, announced, more, f"round {done} of {total}"], done, total)]
+        first = [announced, finished] if announced else [finished, self._left()]
+        lines = [Line([*first, failed, more, f"round {done} of {total}"], done, total)]
         if trained < clients:
             lines.append(Line(["shared training", f"client {trained} of {clients}"], trained, clients, timed=False))
         for running in list(self._running.values())[:room]:

@@ -13,6 +13,10 @@ from rich.text import Text
 from fedsec.report.summary import ATTACK, DEFENSE, INVERSION
 
 _GAP = 3  # characters between columns
+_PART = re.compile(r"(?:[^_=.,/-]|\.(?=\d))+(?:[_=,/-]|\.(?!\d))*|[_=.,/-]+")
+"""A part of a word, up to a sign that joins it to the next; a number is one."""
+_MOST_LINES = 4
+"""Where a name would take more lines than this beyond its own, it stands elsewhere."""
 _NARROWEST_NAME = 8  # characters of a column whose names are broken
 
 
@@ -117,15 +121,6 @@ class Layout:
         names = self._names("\n")
         return Layout(("cell", *self.headers[self.keys :]), (names, *self.columns[self.keys :]), 1, apart=True)
 
-    def broken(self, width: int) -> int:
-        """How many lines the longest name of a row takes beyond its own in a table so wide."""
-        lines = [
-            sum(-(-len(line) // narrow) - 1 for line in str(cell).splitlines() if line)
-            for narrow, column in zip(self.widths(width)[: self.keys], self.columns, strict=False)
-            for cell in column
-        ]
-        return max(lines, default=0)
-
     def numbered(self) -> tuple["Layout", list[str]]:
         """The same with numbers in place of what names the rows, and the names on a line each, to stand below."""
         names = self._names(", ")
@@ -164,7 +159,7 @@ class Layout:
         return Group(*tables)
 
     def draw(self, title: str, caption: Text, width: int, widths: Sequence[int] | None = None) -> Table:
-        """A table ready to print.
+        """A table ready to print. Names that would be hard to read stand in one column, or below the table.
 
         Args:
             title: above it.
@@ -172,6 +167,13 @@ class Layout:
             width: columns of the terminal.
             widths: of the table's columns; by default as their contents need them.
         """
+        if widths is None and not self.is_readable(width):
+            stacked = self.stacked()
+            if stacked is not self and stacked.is_readable(width):
+                return stacked.draw(title, caption, width)
+            numbered, names = self.numbered()
+            below = Text("".join(f"{name}\n" for name in names)).append_text(caption)
+            return numbered.draw(title, below, width, numbered.widths(width))
         drawn = CaptionedTable(title=title, caption=caption)
         drawn.box, drawn.show_edge, drawn.pad_edge = box.SIMPLE_HEAD, False, False
         widths = self.widths(width) if widths is None else widths
@@ -190,6 +192,17 @@ class Layout:
             )
             above = row
         return drawn
+
+    def is_readable(self, width: int) -> bool:
+        """Whether names are broken at signs that join words only, and into a few lines at most."""
+        for columns, column in zip(self.widths(width)[: self.keys], self.columns, strict=False):
+            for cell in map(str, column):
+                parts = [part for word in _breakable(cell).split() for part in _PART.findall(word)]
+                if max(map(len, parts), default=0) > columns:
+                    return False
+                if sum(-(-len(line) // columns) - 1 for line in cell.splitlines() if line) > _MOST_LINES:
+                    return False
+        return True
 
     def _names(self, separator: str) -> list[str]:
         """What names each row, in one text."""
@@ -236,7 +249,7 @@ def _parted(word: str, width: int) -> str:
     if len(word) <= width:
         return word
     lines = [""]
-    for part in re.findall(r"[^_=.,/-]*[_=.,/-]+|[^_=.,/-]+", word):
+    for part in _PART.findall(word):
         if len(lines[-1]) + len(part) > width:
             lines.append("")
         lines[-1] += part

@@ -173,7 +173,7 @@ def test_the_display_says_what_is_done_before_any_cell_is_at_work() -> None:
     console = terminal()
     progress = RunProgress(console, [make_cell(1)])
     progress.announce("starting 2 workers")
-    assert shown(progress, console)[0].endswith(" 0 of 1 cell, 0:00:00, starting 2 workers")
+    assert shown(progress, console)[0].endswith(" starting 2 workers, 0:00:00, 0 of 1 cell")
     progress.start(make_cell(1))
     assert "starting" not in shown(progress, console)[0]
 
