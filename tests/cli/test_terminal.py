@@ -51,8 +51,9 @@ def seen(folder: Path, width: int, *arguments: str, **environment: str) -> tuple
     return [line for line in lines if line], text, process.wait()
 
 
-def test_a_run_from_its_first_moment_to_its_end(tmp_path: Path, width: int = 40) -> None:
+def test_a_run_from_its_first_moment_to_its_end(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SMALL)
+    width = 40
     lines, text, code = seen(tmp_path, width, "run", "small.yaml", "--device", "cpu", "--workers", "1")
     assert code == 1, text
     assert max(map(len, lines)) <= width
