@@ -15,6 +15,11 @@ from fedsec.report.summary import Record, summarize
 __all__ = ["answer"]
 
 _FEWEST_SEEDS = 3
+_NOTHING = {
+    "failed": "of {} every one failed",
+    "refused": "of {} every one was refused, since its rule cannot withstand so many Byzantine clients",
+    "pending": "of {} none is finished",
+}
 
 
 def answer(records: Sequence[Record], *, interrupted: bool = False, met: int = 0, judged: int = 0) -> list[str]:
@@ -55,7 +60,9 @@ def _extent(records: Sequence[Record], *, interrupted: bool) -> Iterator[str]:
     ]
     if interrupted:
         yield "The run was stopped before its end; running the same command again goes on."
-    if not counts["done"]:
+    if not counts["done"] and len(missing) == 1:
+        yield f"No cell has numbers: {_NOTHING[next(iter(counts))].format(count_of(len(records), 'cell'))}."
+    elif not counts["done"]:
         yield f"No cell has numbers: of {count_of(len(records), 'cell')} {listed(missing)}."
     elif missing:
         yield (

@@ -116,7 +116,7 @@ def test_a_worse_round_before_the_last_is_said() -> None:
 
 
 def test_runs_without_numbers_say_so() -> None:
-    assert said(matrix({("none", "mean"): [None, None]})) == "No cell has numbers: of 2 cells 2 failed."
+    assert said(matrix({("none", "mean"): [None, None]})) == "No cell has numbers: of 2 cells every one failed."
     pending = [{**one, "status": "pending"} for one in matrix({("none", "mean"): [None]})]
     text = said(pending + matrix({("none", "median"): [0.9]}), interrupted=True)
     assert text.startswith("The run was stopped before its end")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fedsec.errors import count_of
-from fedsec.report.page.parts import DataTable, PageSection, Paragraph, Part, TableCell, TableColumn
+from fedsec.report.page.parts import DataTable, Folded, PageSection, Paragraph, Part, TableCell, TableColumn
 from fedsec.report.page.tables import cut
 from fedsec.report.summary import Record, describe, value_of
 
@@ -21,6 +21,7 @@ def problems(view: "RunView") -> PageSection | None:
     """Which cells have no numbers, and why."""
     listed = [entry for record in view.records if (entry := _problem(record, view.damaged)) is not None]
     listed.sort(key=lambda entry: _ORDER.index(entry[0]))
+    unfinished = sum(state == "pending" for state, _, _ in listed)
     parts: list[Part] = []
     if listed:
         columns = [TableColumn("cell"), TableColumn("state"), TableColumn("why"), TableColumn("folder")]
@@ -34,7 +35,12 @@ def problems(view: "RunView") -> PageSection | None:
             for state, why, record in listed
         ]
         caption = "Cells without numbers of their own in the tables; error.txt in a failed cell's folder has more."
-        parts += cut(DataTable(columns, rows, caption), list(range(len(rows))))
+        urgent = rows[: len(rows) - unfinished]
+        parts += cut(DataTable(columns, urgent, caption), list(range(len(urgent)))) if urgent else []
+        if unfinished:
+            later = "Cells that the run did not come to, or not to the end of; the command that began it goes on."
+            number = count_of(unfinished, "cell")
+            parts.append(Folded(f"Not finished: {number}", [DataTable(columns, rows[len(urgent) :], later)]))
     if outnumbered := [record for record in view.done if value_of(record, "rounds_with_byzantine_majority")]:
         parts.append(Paragraph(_majorities(outnumbered), "note"))
     return PageSection("problems", "Cells with problems", parts) if parts else None

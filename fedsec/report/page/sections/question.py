@@ -1,5 +1,6 @@
 """What was asked: the scenario word for word, what it resolves to, and what was set from outside."""
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from fedsec.errors import count_of
@@ -53,8 +54,11 @@ def _extent(view: "RunView", shared: dict[str, Any]) -> str:
     for record in view.records:
         for axis, value in record["cell"].items():
             axes.setdefault(axis, set()).add(str(value))
-    sizes = [f"{len(values)} of {axis}" for axis, values in axes.items() if len(values) > 1]
-    text = count_of(len(view.records), "cell") + (f": {' x '.join(sizes)}" if len(sizes) > 1 else "")
+    sizes = {axis: len(values) for axis, values in axes.items() if len(values) > 1}
+    text = count_of(len(view.records), "cell")
+    if sizes:
+        whole = prod(sizes.values()) == len(view.records)  # of axes that vary together it is not
+        text += f": {(' x ' if whole else ', ').join(f'{number} of {axis}' for axis, number in sizes.items())}"
     named = {key: section.get("name") for key, section in shared.items() if isinstance(section, dict)}
     federation, partition = shared.get("federation") or {}, shared.get("partition") or {}
     facts = [

@@ -46,7 +46,7 @@ def test_what_cells_share_and_what_differs_are_told_apart(cell: AddCell, view: L
     table = folded.parts[1]
     assert isinstance(table, DataTable)
     assert len(table.rows) == 4
-    assert section.parts[0].text.startswith("3 cells: 2 of attack x 2 of defense")  # type: ignore[union-attr]
+    assert section.parts[0].text.startswith("3 cells: 2 of attack, 2 of defense.")  # type: ignore[union-attr]
 
 
 def test_a_run_of_which_nothing_is_known_has_no_such_section(view: Look) -> None:
