@@ -78,8 +78,9 @@ def has_cells(scenario: str, *overrides: str) -> bool:
 
 
 def shown_scenarios() -> set[str]:
-    """The names of scenarios that pages show in whole, for their reader to write down; other tests load these."""
-    return {match[1] for page in PAGES for match in re.finditer(r"^name: (\w+)$", page.read_text(), re.M)}
+    """Scenarios that pages show in whole or let `fedsec init` write; other tests load these."""
+    named = r"^name: (\w+)$|^    fedsec init (\w+)$"
+    return {match[1] or match[2] for page in PAGES for match in re.finditer(named, page.read_text(), re.M)}
 
 
 @pytest.mark.parametrize("words", list(commands()))

@@ -7,14 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
 from markdown_tables import table
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 Schema = dict[str, Any]
 FOLDER = "reference/scenario"
-METHODS = ("attack", "inversion", "defense")
-"""Sections whose names have pages of their own under `methods/`."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -23,7 +22,25 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, f"{FOLDER}/index.md", content=_index(schema)))
     for name, section in schema["$defs"].items():
         files.append(File.generated(config, f"{FOLDER}/{name}.md", content=_section(name, section)))
+    files.append(File.generated(config, "reference/scenarios.md", content=_shipped(Path(config.docs_dir).parent)))
     return files
+
+
+SHIPPED = """# Scenarios that come with fedsec
+
+`fedsec run NAME` runs one from any folder; `fedsec scenarios` lists them with their cells and whether their data are
+here; `fedsec init my_own --from NAME` writes a copy to change.
+
+{table}
+"""
+
+
+def _shipped(root: Path) -> str:
+    rows = []
+    for path in sorted(root.glob("scenarios/*.yaml")):
+        about = str(yaml.safe_load(path.read_text()).get("description", "")).replace("<", "&lt;")
+        rows.append((f"[{path.stem}](../../scenarios/{path.name})", about))
+    return SHIPPED.format(table="\n".join(table(("name", "what it shows"), rows)))
 
 
 INDEX = """# Scenario files

@@ -100,3 +100,10 @@ def test_a_page_that_asks_somebody_else_is_refused(hook: Any, tag: str) -> None:
     assert check('<a href="https://example.org">a link is no request</a>', page, None)
     with pytest.raises(PluginError, match=r"index\.md would load .*example"):
         check(f"<html>{tag}</html>", page, None)
+
+
+def test_every_scenario_that_comes_with_fedsec_is_listed(hook: Any) -> None:
+    page = hook("scenario_reference")._shipped(ROOT)
+    rows = [line for line in page.splitlines() if line.startswith("| [")]
+    assert len(rows) == len(list(ROOT.glob("scenarios/*.yaml")))
+    assert all(len(row.split(" | ")[1].split()) > 3 for row in rows)
