@@ -175,7 +175,8 @@ def run(
         from fedsec.cli.report import show_page
         from fedsec.runs.folders.page_file import PAGE
 
-        show_page(result.root / PAGE)
+        if (page := result.root / PAGE).is_file():  # that there is none was said
+            show_page(page)
     code = INTERRUPTED if result.interrupted else FAILED if result.failures or result.unmet else 0
     if as_json:
         print_json({**result.as_json(), "exit_code": code})
