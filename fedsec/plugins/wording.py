@@ -47,11 +47,16 @@ def in_words(schema: dict[str, Any]) -> str:
         length = schema.get("minItems")
         many = f"a list of {length} entries" if length and length == schema.get("maxItems") else "a list"
         return many if "prefixItems" in schema else f"{many}, each {item}"
-    bounds = [f"{phrase} {schema[key]}" for key, phrase in _BOUNDS.items() if key in schema]
+    bounds = [f"{phrase} {_number(schema[key])}" for key, phrase in _BOUNDS.items() if key in schema]
     if "maxLength" in schema:
         bounds.append(f"of {schema.get('minLength', 0)} to {schema['maxLength']} characters")
     noun = _SIMPLE.get(str(kind), "a mapping" if "$ref" in schema else "something else")
-    return " ".join([noun, " and ".join(bounds)]).strip()
+    return " ".join([noun, " and ".join(bounds).replace(" and of ", " and ")]).strip()
+
+
+def _number(value: float) -> str:
+    """A bound, with commas where it has many digits."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def shown(value: Any) -> str:

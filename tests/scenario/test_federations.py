@@ -330,7 +330,7 @@ MISTAKES = [
         "federation: {local: {augmentation: strong}}",
         "federation.local.augmentation: expected standard, none or a mapping, got 'strong'",
     ),
-    ("federation: {local: {augmentation: {crop: -1}}}", "augmentation.crop: expected an integer of at least 0 and of"),
+    ("federation: {local: {augmentation: {crop: -1}}}", "augmentation.crop: expected an integer of at least 0 and at"),
     ("federation: {local: {augmentation: {flips: true}}}", "augmentation.flips: unknown key (did you mean 'flip'?)"),
     (
         gkt("server: {model: resnet77}"),
@@ -408,7 +408,7 @@ MISTAKES = [
     ),
     (
         "inversion: {name: dlg, target: {client: -1}}",
-        "inversion.target.client: expected an integer of at least 0 and of at",
+        "inversion.target.client: expected an integer of at least 0 and at",
     ),
     (
         "inversion: {name: dlg, target: {rounds: [1, 11]}}",

@@ -168,7 +168,7 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
     # Ranges
     ("a negative number", "dataset: digits\nfederation: {rounds: -1}\n", "rounds:", "of at least 1"),
     ("no clients", "dataset: digits\npartition: {clients: 0}\n", "partition.clients:", "of at least 1"),
-    ("too many clients", "dataset: digits\npartition: {clients: 10000000000}\n", "clients:", "of at most 1000000"),
+    ("too many clients", "dataset: digits\npartition: {clients: 10000000000}\n", "clients:", "at most 1,000,000"),
     ("not a number", "dataset: digits\nfederation: {server_lr: .nan}\n", "server_lr:", "expected a finite number"),
     (
         "infinity",
