@@ -151,7 +151,9 @@ def formula(text: str) -> str:
 
 def _prose_or_list(text: str) -> str:
     lines = text.split("\n")
-    return prose(text) if len(lines) == 1 else "\n".join(f"- {prose(line)}" for line in lines if line.strip())
+    if len(lines) == 1:
+        return prose(text)
+    return "\n".join(prose(line) if re.match(r"\d\. |- ", line) else f"- {prose(line)}" for line in lines)
 
 
 def _options(page: MethodPage) -> Iterator[str]:

@@ -116,9 +116,11 @@ def _paragraph(lines: list[str]) -> Paragraph:
     if all(line.startswith("    ") for line in lines):
         return Paragraph(_dedented(lines), is_formula=True)
     text = "\n".join(lines)
+    if re.match(r"\d\. |- ", text):
+        return Paragraph(re.sub(r"\n\s+", " ", text))
     if not _SENTENCE_START.match(text) and not text.startswith(("`", "**")) and _MATHEMATICS.search(text):
         return Paragraph(text, is_formula=True)
-    is_list = all(re.match(r"\w+: |    |- |\d\. ", line) for line in lines)
+    is_list = all(re.match(r"\w+: |    ", line) for line in lines)
     return Paragraph(re.sub(r"\n    \s*", " ", text) if is_list else _joined(lines))
 
 

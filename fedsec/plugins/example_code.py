@@ -10,7 +10,8 @@ Code = tuple[dict[str, str], list[str]]
 
 _ROWS = "updates = torch.randn(12, 1000)  # one client's update a row"
 _GENERATOR = "generator=torch.Generator().manual_seed(0)"
-_KNOWLEDGE = "Knowledge(torch.randn(40, 16, 8, 8), torch.randn(40, 10), torch.randint(10, (40,)))"
+_LABELS = "labels = torch.randint(10, (40,))  # of the client's examples"
+_KNOWLEDGE = "Knowledge(torch.randn(40, 16, 8, 8), torch.randn(40, 10), labels)"
 
 
 def example_code(entry: Entry, module: str, class_name: str, section: str = "") -> str:
@@ -117,14 +118,21 @@ def _updates(entry: Entry, construction: str) -> Code:
 
 
 def _knowledge_attack(entry: Entry, construction: str) -> Code:
-    call = f"sent = {construction}.distort(knowledge, num_classes=10, {_GENERATOR})"
-    return {"Knowledge": "fedsec.threat"}, [f"knowledge = {_KNOWLEDGE}", call]
+    return {"Knowledge": "fedsec.threat"}, [
+        _LABELS,
+        f"knowledge = {_KNOWLEDGE}",
+        "generator = torch.Generator().manual_seed(0)",
+        f"sent = {construction}.distort(knowledge, num_classes=10, generator=generator)",
+    ]
 
 
 def _knowledge_defense(entry: Entry, construction: str) -> Code:
-    lines = [f"clients = [{_KNOWLEDGE} for _ in range(4)]", f"admissions = {construction}.admit(clients)"]
-    shown = "print([float(admission.examples.mean()) for admission in admissions])"
-    return {"Knowledge": "fedsec.threat"}, [*lines, shown]
+    return {"Knowledge": "fedsec.threat"}, [
+        _LABELS,
+        f"clients = [{_KNOWLEDGE} for _ in range(4)]",
+        f"admissions = {construction}.admit(clients)",
+        "print([float(admission.examples.mean()) for admission in admissions])",
+    ]
 
 
 def _inversion(entry: Entry, construction: str) -> Code:
@@ -143,7 +151,8 @@ def _feature_inversion(entry: Entry, construction: str) -> Code:
     return {"nn": "torch", "FeatureObservation": "fedsec.threat"}, [
         "extractor = nn.Conv2d(1, 16, 3, padding=1)",
         "features = extractor(torch.rand(2, 1, 8, 8)).detach()",
-        f"recovered = {construction}.reconstruct(FeatureObservation(extractor, features, (1, 8, 8)))",
+        "seen = FeatureObservation(extractor, features, (1, 8, 8))",
+        f"recovered = {construction}.reconstruct(seen)",
         "print(recovered.images.shape)",
     ]
 

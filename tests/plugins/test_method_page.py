@@ -93,6 +93,9 @@ def test_parts_that_are_not_there_are_empty(text: str) -> None:
 def test_a_list_keeps_its_lines() -> None:
     page = method_page("attack", "feature_poison")
     assert [line.partition(":")[0] for line in page.explanation[0].splitlines()] == ["noise", "shuffle", "scale"]
+    numbered = method_page("defense", "knowledge_screening").background[1]
+    assert not numbered.is_formula
+    assert [line[:3] for line in numbered.text.splitlines()] == ["1. ", "2. ", "3. "]
 
 
 def test_a_rule() -> None:
