@@ -186,7 +186,7 @@ class _Run:
         self.feed.open(LoggedRun(self.scenario.name, self.scenario.description.strip(), self.store.root))
         for cell in cells:
             if cell.id in self.records and self.records[cell.id]["status"] == "done":
-                self.feed.done(cell, self.records[cell.id], self.records[cell.id]["made_with"])
+                self.feed.done(cell, self.records[cell.id], self.records[cell.id].get("made_with") or {})
         interrupted = False
         if pending:
             self.origins = self._origins(pending)

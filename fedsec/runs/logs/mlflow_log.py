@@ -85,11 +85,12 @@ class MlflowLog:
         if mine is None:
             self._children[cell.id] = self._create(cell)
             return state
-        self._children[cell.id] = run_id = mine.info.run_id
+        run_id = mine.info.run_id
         metric = next((name for name in mine.data.metrics if not name.startswith(_FINAL)), None)
         steps = [] if metric is None else [one.step for one in self._client.get_metric_history(run_id, metric)]
         ended = mine.info.status == "FINISHED"
         if not ended:
+            self._children[cell.id] = run_id
             self._client.update_run(run_id, status="RUNNING")
         return LogState(max(steps, default=0), ended)
 

@@ -47,6 +47,8 @@ def test_a_run_is_a_parent_with_a_child_for_each_cell(uri: str, tmp_path: Path) 
     log.close("finished", [folder / "report.html"])
     log = opened()
     assert log.begin(CELL) == LogState(2, ended=True)
+    log.close("finished", [])
+    log = opened()
     log.begin(LoggedCell(CELL.id, CELL.place, CELL.axes, CELL.config, "code2"))
     log.close("finished", [])
 
@@ -60,6 +62,7 @@ def test_a_run_is_a_parent_with_a_child_for_each_cell(uri: str, tmp_path: Path) 
     assert set(children) == {"code1", "code2"}
     child = children["code1"]
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert [children[code].info.status for code in ("code1", "code2")] == ["FINISHED", "KILLED"]
     assert child.data.tags["fedsec.superseded"] == "true"
     assert child.data.params == {"attack": "alie", "federation.rounds": "2"}
     history = client.get_metric_history(child.info.run_id, "accuracy")
