@@ -127,8 +127,13 @@ def write(result: InversionResult, title: str, frames: Sequence[figures.Frame] |
         written.append(figures.write_gif(root / "recovery.gif", result.victims.pixels, frames))
     tensors = _tensors(result) | loss_tensors(losses, iterations)
     write_atomic(root / TENSORS, save(tensors))
-    write_atomic(root / PAGE, render(inversion_page(result.content, tensors)))
-    files = [PAGE, *(path.name for path in written), TENSORS, RESULT]
+    files = [*(path.name for path in written), TENSORS, RESULT]
+    try:
+        write_atomic(root / PAGE, render(inversion_page(result.content, tensors)))
+        files.insert(0, PAGE)
+    except Exception as error:  # whatever it is, an attack of hours must not end in it
+        about = f"{type(error).__name__}: {error}"
+        result.content["notes"].append(f"no page was made ({about}); fedsec report {root} tries again")
     result.content["files"] = files
     write_json(root / RESULT, result.content)
     return files

@@ -325,7 +325,7 @@ class _Run:
             report.features_line(content["metrics"], len(result.reconstructions)),
             content["given"],
             mean,
-            *(f"note: {note}" for note in report.notes_of(result.reconstructions)),
+            *(f"note: {note}" for note in content["notes"] if note not in self.notes),
             self.lpips_note if scores.images else None,
             f"attacked for {content['seconds']:.1f} s{steps} on {content['device']}, {threads}",
             "interrupted: this is the best so far" if result.interrupted else None,

@@ -12,7 +12,7 @@ from fedsec.files import write_atomic
 from fedsec.report.accuracy_table import table
 from fedsec.report.best_inversions import trained_once
 from fedsec.report.columns import tables
-from fedsec.report.excluded_clients import excluded_clients_table, write_excluded_clients
+from fedsec.report.evidence.excluded_clients import excluded_clients_table, write_excluded_clients
 from fedsec.report.expectations import check
 from fedsec.report.exports.text_tables import harmless
 from fedsec.report.figures import draw_curves

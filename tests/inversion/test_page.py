@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from fedsec.cli import app
 from fedsec.data.normalization import Normalization
 from fedsec.errors import InputError
+from fedsec.inversion import result as writing
 from fedsec.inversion import run as running
 from fedsec.inversion.command import command_of
 from fedsec.inversion.page import inversion_html, inversion_page, loss_tensors
@@ -161,3 +162,15 @@ def test_the_command_asks_for_the_same(asked: dict[str, Any], monkeypatch: pytes
 
 def test_no_command_asks_for_objects() -> None:
     assert command_of(InversionSettings(model=torch.nn.Linear(2, 2))) == ""
+
+
+def test_no_page_costs_an_inversion_its_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("by hand")
+
+    monkeypatch.setattr(writing, "inversion_page", fail)
+    options = ("--inversion", "labels", "--dataset", "digits", "--model", "mlp", "--batch-size", "1")
+    done = runner.invoke(app, ["invert", *options, "--out", str(tmp_path / "o")], env={"COLUMNS": "400"})
+    assert done.exit_code == 0, done.output
+    assert "note: no page was made (ZeroDivisionError: by hand); fedsec report" in done.output
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["result.json", "tensors.safetensors"]

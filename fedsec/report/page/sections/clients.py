@@ -8,7 +8,7 @@ from fedsec.metrics.metric import described
 from fedsec.report.evidence.chosen import WorstAttack, round_lines, worst_attacks
 from fedsec.report.evidence.client_verdict_figure import verdict_figure
 from fedsec.report.evidence.client_verdicts import UpdateVerdict, VerdictMatrix, verdict_matrix
-from fedsec.report.excluded_clients import excluded_clients
+from fedsec.report.evidence.excluded_clients import excluded_clients
 from fedsec.report.page.parts import DataTable, Drawing, Folded, PageSection, Paragraph, Part, TableCell, TableColumn
 from fedsec.report.page.svg import inline_svg
 from fedsec.report.summary import DEFENSE, Group, Record, describe, summarize

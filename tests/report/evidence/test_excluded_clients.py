@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fedsec.report.excluded_clients import FILE, excluded_clients_table, write_excluded_clients
+from fedsec.report.evidence.excluded_clients import FILE, excluded_clients_table, write_excluded_clients
 
 
 def write(root: Path, cell_id: str, exclusions: list[tuple[int, int, int]], counts: list[list[int]]) -> dict[str, Any]:
