@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
+import report
 import results
 import threats
 
@@ -53,6 +54,7 @@ PICTURES = {
     "byzantine_zoo.png": Picture("docs/results/byzantine_zoo.csv", results.byzantine_zoo),
     "inversion_features.png": Picture("docs/results/inversion_features.csv", results.inversion_features),
     "quickstart.png": command_picture("run quickstart", "runs/quickstart/accuracy.png", "a minute"),
+    "report.png": Picture("`fedsec run quickstart`, a minute, in Chromium", report.quickstart),
     "tradeoff.png": command_picture("run privacy_fmnist", "runs/privacy_fmnist/tradeoff.png", "hours; Fashion-MNIST"),
     "byzantine_fmnist_gd_small.png": command_picture(
         "run byzantine_fmnist_gd_small", "runs/byzantine_fmnist_gd_small/accuracy.png", "forty minutes; Fashion-MNIST"

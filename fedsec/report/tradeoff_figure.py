@@ -186,7 +186,7 @@ def _draw(axes: "Axes", title: str, groups: Mapping[str, Group], points: Sequenc
                 "xycoords": axes.get_xaxis_transform(),
                 "textcoords": "offset points",
                 "fontsize": 7,
-                "color": "0.5",
+                "color": "0.35",
             }
             axes.annotate("a gray image", (place, 0), xytext=(3, 3), va="bottom", rotation=90, **above)
     direction = "right" if plane.rising else "left"

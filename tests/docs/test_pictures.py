@@ -22,7 +22,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setitem(sys.modules, "pictures_script", module)
     spec.loader.exec_module(module)
     yield module
-    for name in ("results", "threats"):
+    for name in ("report", "results", "threats"):
         sys.modules.pop(name, None)
 
 
