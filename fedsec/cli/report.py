@@ -44,7 +44,10 @@ def report(
     else:
         html = page_html(runs[0])
         path = runs[0] / PAGE
-        aside = write_page(runs[0], html)
+        try:
+            aside = write_page(runs[0], html)
+        except (InputError, OSError) as error:
+            raise InputError(f"{error}; --out FILE writes the page elsewhere") from error
         if aside is not None:
             typer.echo(f"note: {path} was no page of fedsec's; it is {aside} now", err=True)
     typer.echo(str(path))

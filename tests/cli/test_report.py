@@ -68,6 +68,12 @@ def test_a_page_goes_where_it_is_asked_for(here: Path) -> None:
     assert report("one", "--out", "pages") == "pages/report.html\n"
 
 
+def test_a_folder_that_cannot_be_written_leaves_a_way_out(here: Path) -> None:
+    (make_run(here / "one") / ".lock").mkdir()
+    assert "--out FILE writes the page elsewhere" in report("one", code=2)
+    assert report("one", "--out", "page.html") == "page.html\n"
+
+
 def test_the_page_is_shown(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_run(here / "one")
     shown: list[str] = []
