@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Page", "fragment", "render"]
 
-_SIGNS = re.compile(r"(?<=\w[(/,])(?=\w)")
+_SIGNS = re.compile(r"(?<=\w)([(/,_=])(?=\w)")
 _BREAK_AFTER = {sign: Markup(sign + "<wbr>") for sign in "(/,"}
 _BREAK_AFTER |= {sign: Markup(f'{sign}<wbr class="narrow">') for sign in "_="}
 
