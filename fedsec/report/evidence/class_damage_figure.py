@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedsec.report.evidence.class_damage import ClassDamage
-from fedsec.report.figures import plain
+from fedsec.report.figures import ALWAYS_BLACK, ALWAYS_WHITE, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["class_damage_figure"]
 
 _CELL = (0.62, 0.42)
-_DARK = "#010101"
-"""Black that stays black where a page turns the ink of its pictures light."""
 
 
 def class_damage_figure(damages: Sequence[ClassDamage], places: Sequence[int], names: Sequence[str]) -> "Figure":
@@ -53,7 +51,7 @@ def class_damage_figure(damages: Sequence[ClassDamage], places: Sequence[int], n
             change = (
                 "" if damage.clean is None or damage.clean[place] is None else f"\n{-100 * damage.loss(place):+.0f}"
             )
-            color = _DARK if recall > 0.5 else "white"
+            color = ALWAYS_BLACK if recall > 0.5 else ALWAYS_WHITE
             axes.text(column, row, f"{100 * recall:.0f}{change}", ha="center", va="center", color=color, fontsize=7)
     bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
     bar.set_label("recall (%)", fontsize=8)
