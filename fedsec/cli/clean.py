@@ -115,7 +115,7 @@ def _remove(folders: "list[LeftFolder]", what: What) -> None:
 def _show(freed: "list[tuple[LeftFolder, int]]", what: str) -> None:
     from rich.console import Console
 
-    from fedsec.cli.tables import Column, print_table
+    from fedsec.cli.display.tables import Column, print_table
 
     console = Console()
     columns = (Column("folder"), Column("frees", right=True), Column("of", right=True), Column("last written"))

@@ -33,7 +33,7 @@ def data(
     if action is DataAction.fetch:
         if name is None:
             raise InputError("fedsec data fetch: expected the name of a dataset (see fedsec list datasets)")
-        from fedsec.cli.datasets import fetch
+        from fedsec.cli.display.datasets import fetch
 
         registry.entry("dataset", name)
         fetch(name)
@@ -48,6 +48,6 @@ def data(
         print_json([dict(vars(item)) for item in datasets])
         return
 
-    from fedsec.cli.datasets import show_datasets
+    from fedsec.cli.display.datasets import show_datasets
 
     show_datasets(datasets, places=name is not None)

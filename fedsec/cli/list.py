@@ -54,7 +54,7 @@ def list_(
         print_json({name: [entry.as_json() for entry in entries.values()] for name, entries in tables.items()})
         return
 
-    from fedsec.cli.listing import point_to_show, show_entries
+    from fedsec.cli.display.listing import point_to_show, show_entries
 
     for name, entries in tables.items():
         show_entries(name, entries.values())
@@ -62,7 +62,7 @@ def list_(
 
 
 def _list_costs(dataset: str, *, as_json: bool) -> None:
-    from fedsec.cli.model_costs import fixed_shape, show_costs
+    from fedsec.cli.display.model_costs import fixed_shape, show_costs
 
     input_shape, num_classes = fixed_shape(dataset)
 

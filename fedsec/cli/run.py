@@ -132,7 +132,7 @@ def run(
     if dry_run and as_json:
         raise InputError("--json: prints what a run came to; expected no --dry-run beside it")
     if dry_run:
-        from fedsec.cli.plan_table import show_plan
+        from fedsec.cli.display.plan_table import show_plan
         from fedsec.runs.datasets import look
         from fedsec.runs.space import shared_space
         from fedsec.scenario.plan import check_scenario

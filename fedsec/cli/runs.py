@@ -41,7 +41,7 @@ def runs(
 
     from rich.console import Console
 
-    from fedsec.cli.tables import Column, print_note, print_table
+    from fedsec.cli.display.tables import Column, print_note, print_table
 
     console = Console()
     rows = [

@@ -24,7 +24,7 @@ def scenarios(as_json: Annotated[bool, typer.Option("--json", help="For machines
 
     from rich.console import Console
 
-    from fedsec.cli.tables import Column, print_note, print_table
+    from fedsec.cli.display.tables import Column, print_note, print_table
 
     console = Console()
     rows = []

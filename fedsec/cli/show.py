@@ -50,8 +50,8 @@ def show(
         raise InputError(f"{name}: there is {' and '.join(map(_a, known))} of this name; expected {ways} beside it")
     chosen = known[0] if kind is None else kind
     if chosen == "metric" and name not in _measures():
-        from fedsec.cli.metric_text import as_json as metric_json
-        from fedsec.cli.metric_text import print_metric
+        from fedsec.cli.display.metric_text import as_json as metric_json
+        from fedsec.cli.display.metric_text import print_metric
 
         if as_json:
             print_json(metric_json(name))
@@ -63,12 +63,12 @@ def show(
 
     page = method_page(chosen, name)
     if as_json:
-        from fedsec.cli.method_text import page_json
+        from fedsec.cli.display.method_text import page_json
 
         print_json(page_json(page))
         return
 
-    from fedsec.cli.method_text import print_page
+    from fedsec.cli.display.method_text import print_page
 
     print_page(page)
 

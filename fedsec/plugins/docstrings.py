@@ -17,7 +17,7 @@ _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 
 
 @dataclass(frozen=True)
-class Paragraph:
+class DocParagraph:
     """A paragraph of a docstring.
 
     Args:
@@ -41,7 +41,7 @@ class Docstring:
     """
 
     summary: str
-    paragraphs: tuple[Paragraph, ...]
+    paragraphs: tuple[DocParagraph, ...]
     sections: dict[str, str]
     reference: str
 
@@ -107,21 +107,21 @@ def parse_docstring(text: str) -> Docstring:
     )
 
 
-def _paragraphs(lines: list[str]) -> list[Paragraph]:
+def _paragraphs(lines: list[str]) -> list[DocParagraph]:
     blocks = [block.rstrip() for block in re.split(r"\n[ \t]*\n", "\n".join(lines)) if block.strip()]
     return [_paragraph(block.strip("\n").splitlines()) for block in blocks]
 
 
-def _paragraph(lines: list[str]) -> Paragraph:
+def _paragraph(lines: list[str]) -> DocParagraph:
     if all(line.startswith("    ") for line in lines):
-        return Paragraph(_dedented(lines), is_formula=True)
+        return DocParagraph(_dedented(lines), is_formula=True)
     text = "\n".join(lines)
     if re.match(r"\d\. |- ", text):
-        return Paragraph(re.sub(r"\n\s+", " ", text))
+        return DocParagraph(re.sub(r"\n\s+", " ", text))
     if not _SENTENCE_START.match(text) and not text.startswith(("`", "**")) and _MATHEMATICS.search(text):
-        return Paragraph(text, is_formula=True)
+        return DocParagraph(text, is_formula=True)
     is_list = all(re.match(r"\w+: |    ", line) for line in lines)
-    return Paragraph(re.sub(r"\n    \s*", " ", text) if is_list else _joined(lines))
+    return DocParagraph(re.sub(r"\n    \s*", " ", text) if is_list else _joined(lines))
 
 
 def _joined(lines: list[str]) -> str:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from fedsec.plugins import registry
-from fedsec.plugins.docstrings import Docstring, Paragraph, arxiv_numbers, parse_docstring
+from fedsec.plugins.docstrings import DocParagraph, Docstring, arxiv_numbers, parse_docstring
 from fedsec.plugins.example_code import example_code
 from fedsec.plugins.example_scenarios import example_scenario
 from fedsec.plugins.method_traits import place, trait_sentences, with_all_traits
@@ -49,10 +49,10 @@ class MethodPage:
     class_name: str
     import_from: str
     source: str
-    paragraphs: tuple[Paragraph, ...]
+    paragraphs: tuple[DocParagraph, ...]
     errors: tuple[tuple[str, str], ...]
     attributes: tuple[tuple[str, str], ...]
-    background: tuple[Paragraph, ...]
+    background: tuple[DocParagraph, ...]
     cost: str
     limits: str
     traits: tuple[str, ...]
@@ -166,7 +166,7 @@ def docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> Docstring:
     return parse_docstring(ast.get_docstring(node) or "")
 
 
-def _background(module: Docstring) -> tuple[Paragraph, ...]:
+def _background(module: Docstring) -> tuple[DocParagraph, ...]:
     """A module's paragraphs and papers; its first line says the same as its class's."""
-    papers = (Paragraph(f"Reference: {module.reference}"),) if module.reference else ()
+    papers = (DocParagraph(f"Reference: {module.reference}"),) if module.reference else ()
     return (*module.paragraphs, *papers)

@@ -49,7 +49,7 @@ class OutcomeText:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DefenseOutcome:
     """One attack on one defense in one setting.
 
     Args:
@@ -105,7 +105,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class OutcomeTable:
     """All outcomes of a run.
 
     Args:
@@ -114,7 +114,7 @@ class Comparison:
     """
 
     summary: Summary
-    rows: Mapping[RowKey, Mapping[str, Outcome]]
+    rows: Mapping[RowKey, Mapping[str, DefenseOutcome]]
 
     @property
     def metric(self) -> Metric:
@@ -132,7 +132,7 @@ class Comparison:
         return list(dict.fromkeys(name for row in self.rows.values() for name in row))
 
     @cached_property
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[DefenseOutcome]:
         """All of them, row by row."""
         return [outcome for row in self.rows.values() for outcome in row.values()]
 
@@ -159,7 +159,7 @@ class Comparison:
         return sentences
 
 
-def compare(records: Sequence[Record], metric: str | None = None) -> Comparison:
+def compare(records: Sequence[Record], metric: str | None = None) -> OutcomeTable:
     """Attacks by defenses, over seeds.
 
     Args:
@@ -181,10 +181,10 @@ def compare(records: Sequence[Record], metric: str | None = None) -> Comparison:
     for key in sorted(groups, key=place):
         marks = _marks(groups[key], summary.row)
         rows[key] = {
-            name: Outcome(group, summary.baseline(group) if group.attacked else None, marks.get(name, ""))
+            name: DefenseOutcome(group, summary.baseline(group) if group.attacked else None, marks.get(name, ""))
             for name, group in groups[key].items()
         }
-    return Comparison(summary, rows)
+    return OutcomeTable(summary, rows)
 
 
 def loss(metric: Metric, change: Change) -> float:
@@ -206,7 +206,7 @@ def _row_axes(summary: Summary) -> list[str]:
     return [*summary.further, *([ATTACK] if ATTACK in summary.axes else [])]
 
 
-def _alike(outcome: Outcome) -> bool:
+def _alike(outcome: DefenseOutcome) -> bool:
     return outcome.change is None or not outcome.change.told_apart
 
 

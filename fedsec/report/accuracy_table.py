@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedsec.metrics.metric import Metric
-from fedsec.report.accuracy_rows import BEST, WORST, Comparison, Outcome, OutcomeText, RowKey, compare
+from fedsec.report.accuracy_rows import BEST, WORST, DefenseOutcome, OutcomeTable, OutcomeText, RowKey, compare
 from fedsec.report.shortened import most_telling, shortened
 from fedsec.report.summary import DEFENSE, Group, Record
 from fedsec.report.table_layout import Layout, Reading, headers
@@ -49,7 +49,7 @@ def table(
     return layout.draw(comparison.metric.title, legend, width)
 
 
-def worst_of_rows(comparison: Comparison) -> list[Group]:
+def worst_of_rows(comparison: OutcomeTable) -> list[Group]:
     """Of each row the group that is worst off, which tells how telling the row is."""
     rows = ([outcome.group for outcome in row.values()] for row in comparison.rows.values())
     return [_worst_of(groups, comparison.metric) for groups in rows]
@@ -59,14 +59,14 @@ def _worst_of(groups: Sequence[Group], metric: Metric) -> Group:
     return groups[most_telling([replace(group, axes={}) for group in groups], metric)[0]]
 
 
-def _wide(comparison: Comparison) -> Layout:
+def _wide(comparison: OutcomeTable) -> Layout:
     """A row for each attack, a column for each defense."""
     rows, defenses, axes = comparison.rows, comparison.defenses, comparison.row_axes
     readings = [_readings(comparison.metric, [row.get(name) for row in rows.values()]) for name in defenses]
     return Layout((*headers(axes), *defenses), (*_transposed(rows, len(axes)), *readings), len(axes))
 
 
-def _long(comparison: Comparison) -> Layout:
+def _long(comparison: OutcomeTable) -> Layout:
     """A row for each attack and defense."""
     outcomes = {(*key, name): outcome for key, row in comparison.rows.items() for name, outcome in row.items()}
     axes = [*comparison.row_axes, DEFENSE]
@@ -79,7 +79,7 @@ def _transposed(keys: Iterable[RowKey], length: int) -> list[list[str]]:
     return [list(column) for column in zip(*keys, strict=True)] if length else []
 
 
-def _readings(metric: Metric, outcomes: Sequence[Outcome | None]) -> list[Reading]:
+def _readings(metric: Metric, outcomes: Sequence[DefenseOutcome | None]) -> list[Reading]:
     """The cells of one column, padded so that their decimal points line up."""
     texts = [OutcomeText("-") if outcome is None else outcome.text(metric) for outcome in outcomes]
     mean, interval, change = (

@@ -142,7 +142,7 @@ def metric_tables(records: Sequence[Record]) -> list[MetricTable]:
     """
     done = [record for record in records if record.get("status") == "done"]
     summary = summarize(records)
-    made: list[MetricTable] = []
+    metric_tables: list[MetricTable] = []
     main = MetricColumn(primary(records))
     worst = MetricColumn(main.metric.worst_client)
     own_models = any(value_of(record, worst.metric.name) is not None for record in done)
@@ -154,30 +154,30 @@ def metric_tables(records: Sequence[Record]) -> list[MetricTable]:
             "a multiply-add counts two, forward and backward pass",
         ]
         hints += [f"worst client: {worst.metric.about}"] if own_models else []
-        made.append(_table("costs", f"{main.metric.name} and costs at the edge", summary, columns, hints))
+        metric_tables.append(_table("costs", f"{main.metric.name} and costs at the edge", summary, columns, hints))
     epsilons = _epsilons(done)
     spent = guarantees(done)
     if further := _further(done):
         hints = [f"{column.metric.name}: {column.metric.about}" for column in further]
-        made.append(_table("further", "what else was measured", summary, [main, *further], hints))
+        metric_tables.append(_table("further", "what else was measured", summary, [main, *further], hints))
     if any(value_of(record, "honest_excluded") is not None for record in done):
         hints = [f"{column.title}: {column.metric.about}" for column in _DETECTION]
-        made.append(_table("detection", "whom rules left out", summary, [main, *_DETECTION], hints))
+        metric_tables.append(_table("detection", "whom rules left out", summary, [main, *_DETECTION], hints))
     if any(map(inverted, done)):
         # Without weights no cell has LPIPS, and `fedsec.report.remarks` says how to get it.
         seen = any(value_of(record, "lpips") is not None for record in done)
         columns = [main, *epsilons, *(column for column in _LEAKAGE if seen or column.metric.name != "lpips")]
         hints = [*spent, *_HINTS, *(["LPIPS: lower is closer"] if seen else [])]
-        made.append(_table("leakage", "leakage: what a curious server reconstructs", summary, columns, hints))
+        metric_tables.append(_table("leakage", "leakage: what a curious server reconstructs", summary, columns, hints))
         best = strongest(records)
         if best.records:
             title = "leakage: the best attacker of each row"
-            made.append(
+            metric_tables.append(
                 _table("best_attackers", title, summarize(best.records), columns, [*_BEST, *hints], last=best.axes)
             )
     elif epsilons:
-        made.append(_table("privacy", "privacy: what was spent", summary, [main, *epsilons], spent))
-    return made
+        metric_tables.append(_table("privacy", "privacy: what was spent", summary, [main, *epsilons], spent))
+    return metric_tables
 
 
 def cost_table(records: Sequence[Record]) -> MetricTable:

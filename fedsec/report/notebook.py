@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedsec.errors import count_of
-from fedsec.report.accuracy_rows import Comparison, compare
+from fedsec.report.accuracy_rows import OutcomeTable, compare
 from fedsec.report.page.parts import DataTable, Paragraph, Part, Photo, TableCell, TableColumn
 from fedsec.report.page.render import fragment
 from fedsec.report.run_report import trained_once
@@ -61,7 +61,7 @@ def text_html(text: str, pictures: Sequence[Path] = ()) -> str:
     return f"<pre>{html.escape(text)}</pre>{fragment(_photos(pictures))}"
 
 
-def _table(comparison: Comparison) -> DataTable:
+def _table(comparison: OutcomeTable) -> DataTable:
     metric, axes = comparison.metric, comparison.row_axes
     by_defense = DEFENSE in comparison.summary.axes
     columns = [TableColumn(axis) for axis in axes]

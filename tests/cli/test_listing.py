@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fedsec.cli.listing import show_entries
-from fedsec.cli.plan_table import show_plan
+from fedsec.cli.display.listing import show_entries
+from fedsec.cli.display.plan_table import show_plan
 from fedsec.plugins import registry
 from fedsec.scenario import load_scenario
 

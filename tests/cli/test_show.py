@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from fedsec.cli import app
-from fedsec.cli.method_text import folded_code
+from fedsec.cli.display.method_text import folded_code
 from fedsec.plugins import registry
 from fedsec.plugins.method_page import method_page
 

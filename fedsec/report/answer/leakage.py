@@ -25,9 +25,9 @@ def leakage(records: Sequence[Record]) -> Iterator[str]:
         if farthest is not closest:
             yield f"It stays farthest {_scored(summary, farthest)}{_share(farthest)}."
     labels = summarize(records, "label_accuracy")
-    found = [group for group in labels.groups if group.n]
-    if found and not groups:
-        most, least = (pick(found, key=lambda group: group.mean or 0.0) for pick in (max, min))
+    label_groups = [group for group in labels.groups if group.n]
+    if label_groups and not groups:
+        most, least = (pick(label_groups, key=lambda group: group.mean or 0.0) for pick in (max, min))
         metric, varied = labels.row, varied_axes(labels)
         low = f", and the fewest, {reading(metric, least.mean or 0.0)}, {place(least, varied)}" if most != least else ""
         yield (

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from fedsec.metrics.metric import Metric
-from fedsec.report.accuracy_rows import Change, Comparison, Outcome, compare, loss
+from fedsec.report.accuracy_rows import Change, DefenseOutcome, OutcomeTable, compare, loss
 from fedsec.report.answer.words import (
     listed,
     place,
@@ -50,7 +50,7 @@ def robustness(records: Sequence[Record]) -> list[str]:
     return sentences
 
 
-def _range(comparison: Comparison, outcomes: Sequence[Outcome], when: str) -> str:
+def _range(comparison: OutcomeTable, outcomes: Sequence[DefenseOutcome], when: str) -> str:
     """Between which values models end, and where."""
     metric, varied = comparison.metric, varied_axes(comparison.summary)
     groups = [outcome.group for outcome in outcomes]
@@ -68,7 +68,7 @@ def _range(comparison: Comparison, outcomes: Sequence[Outcome], when: str) -> st
     return f"{beginning} is between {' and '.join(ends)}."
 
 
-def _losses(comparison: Comparison, attacked: Sequence[Outcome]) -> Iterator[str]:
+def _losses(comparison: OutcomeTable, attacked: Sequence[DefenseOutcome]) -> Iterator[str]:
     """What is lost most, and how much of all that was lost seeds bear out."""
     metric = comparison.metric
     changes = [(change, outcome) for outcome in attacked if (change := outcome.change) is not None]
@@ -87,7 +87,7 @@ def _losses(comparison: Comparison, attacked: Sequence[Outcome]) -> Iterator[str
         yield f"Of {len(changes)} settings under attack {number} told apart from the same without an attack{better}."
 
 
-def _largest(comparison: Comparison, outcome: Outcome, change: Change) -> str:
+def _largest(comparison: OutcomeTable, outcome: DefenseOutcome, change: Change) -> str:
     metric, group = comparison.metric, outcome.group
     before = outcome.baseline.mean if outcome.baseline and outcome.baseline.mean is not None else None
     start = "" if before is None else f"from {reading(metric, before)} "
@@ -102,10 +102,10 @@ def _largest(comparison: Comparison, outcome: Outcome, change: Change) -> str:
     )
 
 
-def _best_defense(comparison: Comparison, attacked: Sequence[Outcome]) -> Iterator[str]:
+def _best_defense(comparison: OutcomeTable, attacked: Sequence[DefenseOutcome]) -> Iterator[str]:
     """Which defense keeps most where the attack on it that is worst; only of those with a value under every attack."""
     metric = comparison.metric
-    settings: dict[str, list[Outcome]] = {}
+    settings: dict[str, list[DefenseOutcome]] = {}
     for outcome in attacked:
         settings.setdefault(outcome.group.axes.get(DEFENSE, ""), []).append(outcome)
     everywhere = max(map(len, settings.values()), default=0)
@@ -156,7 +156,7 @@ def _aims(records: Sequence[Record]) -> Iterator[str]:
     yield f"{text}, {place(most, varied)}, and in the fewest, {fewest}."
 
 
-def _before_the_last(records: Sequence[Record], comparison: Comparison) -> Iterator[str]:
+def _before_the_last(records: Sequence[Record], comparison: OutcomeTable) -> Iterator[str]:
     """That models of the last rounds were far worse than that of the very last one."""
     metric = comparison.metric
     if metric.better == "neither":
@@ -187,7 +187,7 @@ def _scale(metric: Metric, group: Group) -> float:
     return 1.0 if metric.is_fraction else abs(group.mean or 0.0)
 
 
-def _column(comparison: Comparison, other: Comparison, name: str) -> str:
+def _column(comparison: OutcomeTable, other: OutcomeTable, name: str) -> str:
     """The same column in another comparison; a column without a defense is called as its metric."""
     return other.summary.metric if name == comparison.summary.metric else name
 

@@ -79,5 +79,5 @@ def surely(change: Change) -> str:
     """What seeds say of a change, as the end of a sentence; nothing where they are too few to say anything."""
     if change.seeds < _FEWEST_SEEDS:
         return ""
-    told = "tell it apart" if change.told_apart else "do not tell it apart"
-    return f"; {change.seeds} equal seeds {told} from no attack"
+    verdict = "tell it apart" if change.told_apart else "do not tell it apart"
+    return f"; {change.seeds} equal seeds {verdict} from no attack"

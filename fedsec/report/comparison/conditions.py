@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedsec.report.comparison.pairing import Pair
+from fedsec.report.comparison.pairing import CellPair
 from fedsec.report.summary import SEED, display
 
 __all__ = ["Condition", "configuration", "leaves", "versions"]
@@ -37,17 +37,17 @@ class Condition:
         return f"{self.name}: {self.first} -> {self.other}{some}"
 
 
-def configuration(pairs: Sequence[Pair]) -> list[Condition]:
+def configuration(pairs: Sequence[CellPair]) -> list[Condition]:
     """Where the configurations of paired cells differ, by key path."""
     return _differing(pairs, lambda record: dict(leaves(record.get("config") or {})))
 
 
-def versions(pairs: Sequence[Pair]) -> list[Condition]:
+def versions(pairs: Sequence[CellPair]) -> list[Condition]:
     """Where code, data, versions and machines of paired cells differ."""
     return _differing(pairs, _made_with)
 
 
-def _differing(pairs: Sequence[Pair], facts: Callable[[Mapping[str, Any]], dict[str, str]]) -> list[Condition]:
+def _differing(pairs: Sequence[CellPair], facts: Callable[[Mapping[str, Any]], dict[str, str]]) -> list[Condition]:
     counts: dict[str, Counter[tuple[str, str]]] = {}
     for pair in pairs:
         first, other = facts(pair.first), facts(pair.other)

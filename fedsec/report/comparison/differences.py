@@ -15,7 +15,7 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from fedsec.metrics.metric import Metric
-from fedsec.report.comparison.pairing import Pair
+from fedsec.report.comparison.pairing import CellPair
 from fedsec.report.intervals import half_width
 from fedsec.report.summary import value_of
 
@@ -76,14 +76,14 @@ class MetricDifferences:
         return sum(setting.verdict in verdicts for setting in self.settings)
 
 
-def differences_of(pairs: Sequence[Pair], metric: Metric) -> MetricDifferences:
+def differences_of(pairs: Sequence[CellPair], metric: Metric) -> MetricDifferences:
     """Compare a metric of two runs.
 
     Args:
         pairs: cells that belong together.
         metric: a scalar of their records.
     """
-    by_setting: dict[tuple[tuple[str, str], ...], list[Pair]] = {}
+    by_setting: dict[tuple[tuple[str, str], ...], list[CellPair]] = {}
     for pair in pairs:
         by_setting.setdefault(tuple(pair.setting.items()), []).append(pair)
     settings, missing, by_seed = [], [], []

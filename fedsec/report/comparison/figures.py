@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedsec.metrics.metric import Metric
 from fedsec.report.comparison.differences import SettingDifference
-from fedsec.report.comparison.pairing import Pair
+from fedsec.report.comparison.pairing import CellPair
 from fedsec.report.comparison.run_comparison import ComparedRun, RunComparison
 from fedsec.report.figures import history, look, plain
 from fedsec.report.intervals import interval
@@ -102,7 +102,7 @@ def paired_curves(compared: RunComparison) -> "Figure | None":
     metric = compared.main
     curves: dict[str, tuple[_Series, _Series]] = {}
     order = sorted(compared.metrics[0].settings, key=lambda one: -abs(one.mean))
-    pairs: dict[str, list[Pair]] = {}
+    pairs: dict[str, list[CellPair]] = {}
     for pair in compared.trained.pairs:
         pairs.setdefault(describe(pair.setting), []).append(pair)
     for one in order:

@@ -7,14 +7,14 @@ from typing import Any
 
 from fedsec.report.summary import SEED, Record, describe, display
 
-__all__ = ["Pair", "Pairing", "pair_cells"]
+__all__ = ["CellPair", "Pairing", "pair_cells"]
 
 _NOWHERE = "(elsewhere)"
 """The place on an axis of a cell whose run does not vary it, where the other run has no such value."""
 
 
 @dataclass(frozen=True)
-class Pair:
+class CellPair:
     """Two cells that belong together.
 
     Args:
@@ -41,7 +41,7 @@ class Pairing:
         notes: what had to be decided to pair them, a sentence each.
     """
 
-    pairs: Sequence[Pair]
+    pairs: Sequence[CellPair]
     only_first: Sequence[Record]
     only_other: Sequence[Record]
     notes: Sequence[str] = ()
@@ -104,7 +104,7 @@ def pair_cells(first: Sequence[Record], other: Sequence[Record], names: tuple[st
         if partner is None:
             only_first.append(record)
         else:
-            pairs.append(Pair(place, seed, record, partner))
+            pairs.append(CellPair(place, seed, record, partner))
     return Pairing(pairs, only_first, list(partners.values()), notes)
 
 

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from fedsec.report.exports.paper_table import Entry, PaperTable
+from fedsec.report.exports.paper_table import PaperCell, PaperTable
 
 __all__ = ["escaped", "to_latex"]
 
@@ -115,7 +115,7 @@ def _rows(table: PaperTable) -> list[str]:
     return lines
 
 
-def _cell(entry: Entry) -> str:
+def _cell(entry: PaperCell) -> str:
     value = _number(entry.value)
     value = f"\\textbf{{{value}}}" if entry.best else value
     if entry.interval is None:

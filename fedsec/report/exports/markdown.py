@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from fedsec.report.exports.paper_table import Entry, PaperTable
+from fedsec.report.exports.paper_table import PaperCell, PaperTable
 
 __all__ = ["escaped", "to_markdown"]
 
@@ -36,6 +36,6 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(entry: Entry) -> str:
+def _cell(entry: PaperCell) -> str:
     value = f"**{escaped(entry.value)}**" if entry.best else escaped(entry.value)
     return value if entry.interval is None else f"{value} ({entry.interval[0]} to {entry.interval[1]})"

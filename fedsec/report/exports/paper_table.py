@@ -4,18 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedsec.metrics.metric import Metric
-from fedsec.report.accuracy_rows import BEST, Comparison, Outcome, compare
+from fedsec.report.accuracy_rows import BEST, DefenseOutcome, OutcomeTable, compare
 from fedsec.report.best_inversions import trained_once
 from fedsec.report.intervals import spans
 from fedsec.report.summary import DEFENSE, Group, Record, primary, row_of, value_of
 
-__all__ = ["Entry", "PaperTable", "paper_tables"]
+__all__ = ["PaperCell", "PaperTable", "paper_tables"]
 
 _ENOUGH = 3
 
 
 @dataclass(frozen=True)
-class Entry:
+class PaperCell:
     """A cell of a table.
 
     Args:
@@ -47,7 +47,7 @@ class PaperTable:
     caption: Sequence[str]
     keys: Sequence[str]
     headers: Sequence[str]
-    rows: Sequence[tuple[Sequence[str], Sequence[Entry]]]
+    rows: Sequence[tuple[Sequence[str], Sequence[PaperCell]]]
 
     @property
     def notes(self) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _measured(records: Sequence[Record], metric: str) -> bool:
     return any(value_of(record, metric) is not None for record in records)
 
 
-def _wide(comparison: Comparison, run: str) -> PaperTable:
+def _wide(comparison: OutcomeTable, run: str) -> PaperTable:
     defenses, metric = comparison.defenses, comparison.metric
     varied = DEFENSE in comparison.summary.axes
     rows = []
@@ -97,10 +97,10 @@ def _wide(comparison: Comparison, run: str) -> PaperTable:
     return PaperTable(metric.name, _caption([comparison], run), comparison.row_axes, headers, rows)
 
 
-def _long(comparisons: Sequence[Comparison], run: str) -> PaperTable:
+def _long(comparisons: Sequence[OutcomeTable], run: str) -> PaperTable:
     first = comparisons[0]
     varied = DEFENSE in first.summary.axes
-    rows: list[tuple[Sequence[str], Sequence[Entry]]] = []
+    rows: list[tuple[Sequence[str], Sequence[PaperCell]]] = []
     for key, row in first.rows.items():
         for name in row:
             entries = []
@@ -116,7 +116,7 @@ def _long(comparisons: Sequence[Comparison], run: str) -> PaperTable:
     return PaperTable("-".join(c.metric.name for c in comparisons), _caption(comparisons, run), keys, headers, rows)
 
 
-def _best(row: Mapping[str, Outcome], metric: Metric) -> set[str]:
+def _best(row: Mapping[str, DefenseOutcome], metric: Metric) -> set[str]:
     """The defenses of a row to print bold; none where all are alike, or none is good or bad."""
     means = {name: outcome.group.mean for name, outcome in row.items() if outcome.group.mean is not None}
     if metric.better == "neither" or len(means) < 2:
@@ -133,21 +133,21 @@ def _judged(groups: Iterator[Group]) -> bool:
     return max((group.n for group in groups), default=0) >= _ENOUGH
 
 
-def _entry(outcome: Outcome | None, metric: Metric, *, best: bool) -> Entry:
+def _entry(outcome: DefenseOutcome | None, metric: Metric, *, best: bool) -> PaperCell:
     if outcome is None:
-        return Entry("-")
+        return PaperCell("-")
     if outcome.group.mean is None:
         text = outcome.text(metric)
-        return Entry(text.mean, note=text.note)
+        return PaperCell(text.mean, note=text.note)
     interval = None
     if metric.by_chance and outcome.group.interval is not None:
         low, high = map(metric.write, outcome.group.interval)
         interval = (low, high) if low != high else None
     note = outcome.text(metric).note
-    return Entry(metric.write(outcome.group.mean), interval, best, note)
+    return PaperCell(metric.write(outcome.group.mean), interval, best, note)
 
 
-def _caption(comparisons: Sequence[Comparison], run: str) -> list[str]:
+def _caption(comparisons: Sequence[OutcomeTable], run: str) -> list[str]:
     metrics = [comparison.metric for comparison in comparisons]
     groups = [group for comparison in comparisons for group in comparison.summary.groups]
     seeds = sorted({group.n for group in groups if group.n})

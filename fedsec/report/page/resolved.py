@@ -26,7 +26,7 @@ def variants(records: Sequence[Record]) -> list[Variant]:
     if not configured:
         return []
     shared = common(configured)
-    found: list[Variant] = []
+    variants: list[Variant] = []
     for key in configured[0]["config"]:
         cells: dict[str, list[Record]] = {}
         for record in configured:
@@ -35,8 +35,8 @@ def variants(records: Sequence[Record]) -> list[Variant]:
             for alike in cells.values():
                 own = _without(alike[0]["config"].get(key), shared.get(key))
                 axes = {axis: display(text) for axis, text in alike[0]["cell"].items() if axis.partition(".")[0] == key}
-                found.append((key, as_yaml(own, flow=True), describe(axes) if axes else "", len(alike)))
-    return found
+                variants.append((key, as_yaml(own, flow=True), describe(axes) if axes else "", len(alike)))
+    return variants
 
 
 def as_yaml(content: Any, *, flow: bool = False) -> str:

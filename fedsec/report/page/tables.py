@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fedsec.report.accuracy_rows import BEST, WORST, Comparison, Outcome
+from fedsec.report.accuracy_rows import BEST, WORST, DefenseOutcome, OutcomeTable
 from fedsec.report.accuracy_table import worst_of_rows
 from fedsec.report.metric_tables import MetricEntry, MetricTable
 from fedsec.report.page.parts import DataTable, Folded, Part, TableCell, TableColumn
@@ -16,7 +16,7 @@ MOST_ROWS = 40
 _TONES = {BEST: "good", WORST: "bad"}
 
 
-def comparison_parts(comparison: Comparison, about: str = "") -> list[Part]:
+def comparison_parts(comparison: OutcomeTable, about: str = "") -> list[Part]:
     """Attacks by defenses.
 
     Args:
@@ -75,7 +75,7 @@ def cut(table: DataTable, telling: Sequence[int]) -> list[Part]:
     return [short, Folded(f"All {count:,} rows", [table])]
 
 
-def _outcome_cell(outcome: Outcome | None, comparison: Comparison) -> TableCell:
+def _outcome_cell(outcome: DefenseOutcome | None, comparison: OutcomeTable) -> TableCell:
     if outcome is None:
         return TableCell("-")
     text = outcome.text(comparison.metric)

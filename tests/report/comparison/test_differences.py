@@ -9,17 +9,19 @@ from scipy.stats import false_discovery_control, ttest_rel
 
 from fedsec.metrics.metric import described
 from fedsec.report.comparison.differences import differences_of, holm, paired_p_value
-from fedsec.report.comparison.pairing import Pair
+from fedsec.report.comparison.pairing import CellPair
 
 FINITE = st.floats(-100, 100, allow_nan=False).map(lambda value: round(value, 3))
 
 
-def pairs(setting: str, first: list[float | None], other: list[float | None], metric: str = "accuracy") -> list[Pair]:
+def pairs(
+    setting: str, first: list[float | None], other: list[float | None], metric: str = "accuracy"
+) -> list[CellPair]:
     def record(value: float | None) -> dict[str, Any]:
         return {"status": "failed" if value is None else "done", "metrics": {metric: value}}
 
     return [
-        Pair({"defense": setting}, str(seed), record(one), record(two))
+        CellPair({"defense": setting}, str(seed), record(one), record(two))
         for seed, (one, two) in enumerate(zip(first, other, strict=True))
     ]
 

@@ -219,7 +219,7 @@ def test_what_runs_is_canceled_when_the_run_ends_early(task: CellTask) -> None:
         ({"ray": "auto", "memory_per_cell": 0}, "memory_per_cell must be more than 0"),
         ({"ray": "auto", "gpus_per_cell": 1, "device": "cpu"}, "gpus_per_cell is for device auto or cuda"),
         ({"ray": "nowhere"}, "expected auto, local, or host:port"),
-        ({"cpus_per_cell": 2}, "for Ray; expected ray as well"),
+        ({"cpus_per_cell": 2}, "for Ray; expected ray=auto as well"),
         ({"ray": "auto", "executor": RayPool()}, "expected one of the two"),
     ],
 )

@@ -27,7 +27,7 @@ def differences(view: "RunView") -> PageSection | None:
     for one in compared:
         width = one.half_width
         ends = [] if width is None else [metric.write(one.mean + sign * width, "+") for sign in (-1, 1)]
-        told = "yes" if one.sign else "no"
+        difference = "yes" if one.sign else "no"
         better = one.sign * (-1 if metric.better == "lower" else 1)
         rows.append(
             [
@@ -36,7 +36,7 @@ def differences(view: "RunView") -> PageSection | None:
                 TableCell(metric.write(one.mean, "+"), one.mean, _TONES[better]),
                 TableCell(f"{ends[0]} to {ends[1]}" if ends else "-", width),
                 TableCell(str(one.seeds), one.seeds),
-                TableCell(f"{told}, {_WORDS[better]}" if better else told),
+                TableCell(f"{difference}, {_WORDS[better]}" if better else difference),
             ]
         )
     unit = " in points" if metric.is_fraction else ""

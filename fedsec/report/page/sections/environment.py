@@ -48,9 +48,9 @@ def _told(values: Sequence[Any]) -> str:
     counts = Counter("none" if value is None else _written(value) for value in values)
     if len(counts) == 1:
         return next(iter(counts))
-    told = [f"{value} ({number} of {len(values)} cells)" for value, number in counts.most_common(_MOST_VALUES)]
+    counted = [f"{value} ({number} of {len(values)} cells)" for value, number in counts.most_common(_MOST_VALUES)]
     rest = f"; and {len(counts) - _MOST_VALUES} more values" if len(counts) > _MOST_VALUES else ""
-    return "; ".join(told) + rest
+    return "; ".join(counted) + rest
 
 
 def _written(value: Any) -> str:

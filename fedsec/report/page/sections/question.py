@@ -69,5 +69,5 @@ def _extent(view: "RunView", shared: dict[str, Any]) -> str:
         f"partition {named['partition']}" if named.get("partition") else "",
         count_of(federation["rounds"], "round") if isinstance(federation.get("rounds"), int) else "",
     ]
-    told = ", ".join(filter(None, facts))
-    return f"{text}. In all of them: {told}." if told else f"{text}."
+    shared_facts = ", ".join(filter(None, facts))
+    return f"{text}. In all of them: {shared_facts}." if shared_facts else f"{text}."

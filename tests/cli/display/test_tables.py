@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from fedsec.cli.tables import Column, print_table
+from fedsec.cli.display.tables import Column, print_table
 
 COLUMNS = (
     Column("name"),

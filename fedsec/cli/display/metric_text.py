@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.console import Console
 
-from fedsec.cli.method_text import print_prose, print_title
+from fedsec.cli.display.method_text import print_prose, print_title
 from fedsec.metrics.metric import METRICS, Metric
 from fedsec.plugins.pages import page_of
 

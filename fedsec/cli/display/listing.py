@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
-from fedsec.cli.tables import Column, print_note, print_table
+from fedsec.cli.display.tables import Column, print_note, print_table
 from fedsec.plugins.registry import Entry
 
 __all__ = ["point_to_show", "show_entries"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fedsec.cli.tables import Column, print_note, print_table
+from fedsec.cli.display.tables import Column, print_note, print_table
 from fedsec.errors import InputError
 from fedsec.plugins import registry
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fedsec.cli.tables import Column, print_table
+from fedsec.cli.display.tables import Column, print_table
 from fedsec.errors import count_of
 from fedsec.report.console import say
 
