@@ -55,7 +55,7 @@ PICTURES = {
     "inversion_features.png": Picture("docs/results/inversion_features.csv", results.inversion_features),
     "quickstart.png": command_picture("run quickstart", "runs/quickstart/accuracy.png", "a minute"),
     "report.png": Picture("`fedsec run quickstart`, a minute, in Chromium", report.quickstart),
-    "tradeoff.png": command_picture("run privacy_fmnist", "runs/privacy_fmnist/tradeoff.png", "hours; Fashion-MNIST"),
+    "tradeoff.png": Picture("docs/results/privacy_fmnist.csv", results.tradeoff),
     "byzantine_fmnist_gd_small.png": command_picture(
         "run byzantine_fmnist_gd_small", "runs/byzantine_fmnist_gd_small/accuracy.png", "forty minutes; Fashion-MNIST"
     ),

@@ -2,9 +2,12 @@
 
 import csv
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
+
+from fedsec.report.figures import save
+from fedsec.report.tradeoff_figure import tradeoff_figures
 
 RESULTS = Path(__file__).parents[1] / "results"
 CALM, WORST, GRAY = "#0072B2", "#D55E00", "#777777"
@@ -88,3 +91,21 @@ def inversion_features(path: Path) -> None:
     axes.grid(axis="x", color="0.9")
     axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     figure.savefig(path, dpi=150)
+
+
+def tradeoff(path: Path) -> None:
+    """What each defense costs in accuracy and still leaks, as a run of `privacy_fmnist` draws it."""
+    save(tradeoff_figures([_record(row) for row in rows_of("privacy_fmnist.csv")])[0], path)
+
+
+def _record(row: dict[str, str]) -> dict[str, Any]:
+    """A row of `privacy_fmnist.csv`, whose `attack` is the inversion, as a run's record."""
+    text = ("id", "attack", "federation", "partition", "defense", "seed", "status", "error", "seconds")
+    axes = {"inversion": row["attack"]} | {axis: row[axis] for axis in ("federation", "partition", "defense", "seed")}
+    return {
+        "id": row["id"],
+        "cell": axes,
+        "status": row["status"],
+        "metrics": {name: float(value) if value else None for name, value in row.items() if name not in text},
+        "config": {"inversion": {"target": {"client": 0}}},
+    }
