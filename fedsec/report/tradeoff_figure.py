@@ -1,5 +1,6 @@
 """The picture of the trade: what each defense costs in accuracy, and what a curious server still sees."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -102,7 +103,8 @@ def tradeoff_figures(records: Sequence[Record]) -> "list[Figure]":
     crowded = any(len(points) > _MOST_LABELS for points in drawn)
     lines = [sum(point.name.count("\n") + 1 for point in points) for points in drawn if crowded]
     height = max([4.8, *(_LINE * (count + 4) for count in lines)])  # the legend must not be cut off
-    figure = Figure(figsize=((8.0 if crowded else 7.0) * across, height * down), layout="constrained")
+    width = 8.0 if crowded or across == 1 else 7.0
+    figure = Figure(figsize=(width * across, height * down), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)
     for position, axes in enumerate(grid.flat):
         axes.set_visible(position < len(shown))
@@ -114,7 +116,8 @@ def tradeoff_figures(records: Sequence[Record]) -> "list[Figure]":
         figure.draw_without_rendering()  # settles the layout that labels are placed in
         for points, axes in zip(drawn, grid.flat, strict=False):
             bars = [*(bar for point in points for bar in point.bars), *_steps(_stairs(points, plane), plane)]
-            label_points(axes, [(point.name, point.leakage[0], point.quality[0]) for point in points], bars)
+            named = [(point.name, point.leakage[0], point.quality[0]) for point in points]
+            label_points(axes, named, bars, list(axes.texts))
     return [figure]
 
 
@@ -154,15 +157,25 @@ def _panels(groups: Sequence[Group], rivals: Sequence[str]) -> dict[str, dict[st
         if any(titles.count(title) < 2 for title in titles):
             # Who is alone in its setting is compared with the others: what sets it apart is part of its defense.
             inner = [axis for axis in axes if len({group.axes.get(axis) for group in members}) > 1]
+        usual = {axis: _majority(members, axis) for axis in inner}
         for group in members:
             name = group.axes.get(DEFENSE, "")
-            if inner:
-                name += f" ({', '.join(group.axes[axis] for axis in inner if axis in group.axes)})"
+            if own := [group.axes[axis] for axis in inner if group.axes.get(axis) not in (None, usual[axis])]:
+                name += f" ({', '.join(own)})"
             if rivals:
                 name += f"\nby {', '.join(group.axes[axis] for axis in rivals if axis in group.axes)}"
-            panels.setdefault(_named([axis for axis in axes if axis not in inner], group), {})[name] = group
+            shared = _named([axis for axis in axes if axis not in inner], group)
+            unless = ", ".join(f"{axis}={text}" for axis, text in usual.items() if text is not None)
+            title = ", ".join(filter(None, [shared, unless and f"{unless} unless said"]))
+            panels.setdefault(title, {})[name] = group
     best = ["the best attacker of each defense"] if rivals else []
     return {", ".join(filter(None, [title, *best])): points for title, points in panels.items() if len(points) > 1}
+
+
+def _majority(groups: Sequence[Group], axis: str) -> str | None:
+    """What more than half of the groups have on the axis; None if no value has so many."""
+    text, count = Counter(group.axes.get(axis) for group in groups).most_common(1)[0]
+    return text if 2 * count > len(groups) else None
 
 
 def _named(axes: Sequence[str], group: Group) -> str:

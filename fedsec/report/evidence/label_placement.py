@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from math import hypot
 from typing import TYPE_CHECKING
 
 from fedsec.report.figures import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
 __all__ = ["Box", "label_points", "place_labels"]
 
@@ -23,6 +26,8 @@ _LED = 17.0
 """In pixels at 100 dpi: half a marker, and from which distance on a line leads to the label."""
 _CROSSED, _COVERED = 20.0, 1e6
 """Costs beside the distance: a bar that runs behind a label, and a label that covers something."""
+_CUT = 10
+"""How many covered things a label that is cut off at the frame is as bad as."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +60,27 @@ def place_labels(
     sizes: Sequence[tuple[float, float]],
     frame: Box,
     bars: Sequence[Box] = (),
+    obstacles: Sequence[Box] = (),
 ) -> list[Box]:
     """Where labels stand: near their points, inside of the frame, over no point and no other label if there is room.
 
-    One after another, the most crowded points first, each takes the cheapest place that is left; so it is quick, and
-    not always the best of all arrangements.
+    One after another, the most crowded points first, each takes the cheapest place that is left; then any two change
+    places where both together are better off. So it is quick, and not always the best of all arrangements.
 
     Args:
         points: where each label belongs, in pixels.
         sizes: width and height of each label.
         frame: that holds all labels.
         bars: thin things that a label may cover where it must.
+        obstacles: things that no label should cover.
     """
     markers = [Box(x - _MARKER, y - _MARKER, x + _MARKER, y + _MARKER) for x, y in points]
     taken: dict[int, Box] = {}
 
     def cost(box: Box, distance: float) -> float:
-        covered = sum(box.meets(other) for other in (*markers, *taken.values())) + (not frame.holds(box))
+        covered = sum(box.meets(other) for other in (*markers, *obstacles, *taken.values())) + _CUT * (
+            not frame.holds(box)
+        )
         return distance + _CROSSED * sum(box.meets(bar) for bar in bars) + _COVERED * covered
 
     for number in sorted(range(len(points)), key=lambda number: _room(points, number)):
@@ -82,16 +91,47 @@ def place_labels(
             for across, up in _SIDES
         ]
         taken[number] = min(candidates, key=lambda candidate: cost(*candidate))[0]
+    for one, other in combinations(range(len(points)), 2):
+        before = taken.pop(one), taken.pop(other)
+        after = _exchanged(*before)
+        costs = []
+        for boxes in (before, after):
+            gaps = [_gap(points[number], box) for number, box in zip((one, other), boxes, strict=True)]
+            costs.append(sum(map(cost, boxes, gaps)) + _COVERED * boxes[0].meets(boxes[1]))
+        taken[one], taken[other] = after if costs[1] < costs[0] else before
     return [taken[number] for number in range(len(points))]
 
 
-def label_points(axes: "Axes", points: Sequence[tuple[str, float, float]], bars: Sequence[Box] = ()) -> None:
+def _exchanged(one: Box, other: Box) -> tuple[Box, Box]:
+    """Each box with its middle where the other's was."""
+    return _moved(one, other), _moved(other, one)
+
+
+def _moved(box: Box, place: Box) -> Box:
+    middle = (place.left + place.right) / 2, (place.bottom + place.top) / 2
+    return _centered(*middle, box.right - box.left, box.top - box.bottom)
+
+
+def _gap(point: tuple[float, float], box: Box) -> float:
+    """How far the box is from its point."""
+    across = max(box.left - point[0], 0.0, point[0] - box.right)
+    up = max(box.bottom - point[1], 0.0, point[1] - box.top)
+    return hypot(across, up)
+
+
+def label_points(
+    axes: "Axes",
+    points: Sequence[tuple[str, float, float]],
+    bars: Sequence[Box] = (),
+    texts: "Sequence[Text]" = (),
+) -> None:
     """Write names beside points of a picture whose layout is settled.
 
     Args:
         axes: of the picture; what is drawn later must not move them.
         points: names and places, in the picture's coordinates.
         bars: from and to which places bars go, likewise.
+        texts: of the picture, which names are not to cover.
     """
     labels = [
         axes.annotate(plain(name), (x, y), xytext=(0, 0), textcoords="offset points", fontsize=8, va="bottom")
@@ -105,6 +145,7 @@ def label_points(axes: "Axes", points: Sequence[tuple[str, float, float]], bars:
         [(extent.width, extent.height) for extent in extents],
         Box(inside.x0 + 2, inside.y0 + 2, inside.x1 - 2, inside.y1 - 2),
         [Box(*_in_pixels(axes, bar.left, bar.bottom), *_in_pixels(axes, bar.right, bar.top)) for bar in bars],
+        [Box(*text.get_window_extent().extents) for text in texts],
     )
     points_of_pixel = 72 / axes.figure.dpi
     for label, (x, y), box in zip(labels, places, boxes, strict=True):

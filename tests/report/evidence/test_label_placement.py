@@ -1,5 +1,6 @@
 """Labels stand beside their points, over nothing, inside of the frame."""
 
+import math
 from itertools import combinations
 
 from hypothesis import given, settings
@@ -41,6 +42,26 @@ def test_bars_are_left_visible_where_there_is_room() -> None:
     (box,) = place_labels([(300.0, 200.0)], [(80.0, 20.0)], FRAME, [Box(250, 200, 350, 200), Box(300, 150, 300, 250)])
     assert box.bottom > 200 or box.top < 200
     assert box.left > 300 or box.right < 300
+
+
+def test_obstacles_stay_uncovered() -> None:
+    (box,) = place_labels([(300.0, 200.0)], [(80.0, 20.0)], FRAME, obstacles=[Box(310, 150, 400, 250)])
+    assert apart(box, Box(310, 150, 400, 250))
+
+
+def test_no_two_labels_would_both_be_nearer_in_each_others_place() -> None:
+    points = [(30.0, 300.0), (35.0, 270.0), (15.0, 255.0)]
+    boxes = place_labels(points, [(150.0, 45.0)] * 3, FRAME)
+    middles = [((box.left + box.right) / 2, (box.bottom + box.top) / 2) for box in boxes]
+
+    def gap(point: tuple[float, float], middle: tuple[float, float]) -> float:
+        across, up = (max(abs(a - b) - half, 0) for a, b, half in zip(point, middle, (75, 22.5), strict=True))
+        return math.hypot(across, up)
+
+    for one, other in combinations(range(3), 2):
+        now = gap(points[one], middles[one]) + gap(points[other], middles[other])
+        exchanged = gap(points[one], middles[other]) + gap(points[other], middles[one])
+        assert now <= exchanged + 1e-9
 
 
 def test_in_a_picture_no_text_overlaps_another() -> None:
