@@ -50,15 +50,15 @@ def test_obstacles_stay_uncovered() -> None:
 
 
 def test_no_two_labels_would_both_be_nearer_in_each_others_place() -> None:
-    points = [(30.0, 300.0), (35.0, 270.0), (15.0, 255.0)]
-    boxes = place_labels(points, [(150.0, 45.0)] * 3, FRAME)
+    points = [(75.0, 295.0), (50.0, 270.0), (105.0, 115.0), (70.0, 260.0)]
+    boxes = place_labels(points, [(150.0, 45.0)] * 4, FRAME)
     middles = [((box.left + box.right) / 2, (box.bottom + box.top) / 2) for box in boxes]
 
     def gap(point: tuple[float, float], middle: tuple[float, float]) -> float:
         across, up = (max(abs(a - b) - half, 0) for a, b, half in zip(point, middle, (75, 22.5), strict=True))
         return math.hypot(across, up)
 
-    for one, other in combinations(range(3), 2):
+    for one, other in combinations(range(4), 2):
         now = gap(points[one], middles[one]) + gap(points[other], middles[other])
         exchanged = gap(points[one], middles[other]) + gap(points[other], middles[one])
         assert now <= exchanged + 1e-9
