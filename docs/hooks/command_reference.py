@@ -1,8 +1,7 @@
 """The reference of the command line, from the commands themselves: what `fedsec COMMAND --help` says, as a page."""
 
 import re
-from inspect import get_annotations, unwrap
-from typing import Any, get_args
+from typing import Any
 
 from markdown_tables import table
 from mkdocs.config.defaults import MkDocsConfig
@@ -43,9 +42,10 @@ def _command(command: Any) -> str:
         usage = " ".join([f"fedsec {command.name}", *command.collect_usage_pieces(context)])
         arguments, options = [], []
         for parameter in command.params:
+            if getattr(parameter, "hidden", False):
+                continue
             if parameter.param_type_name == "argument":
-                about = _argument_help(command, parameter.name)
-                arguments.append((f"`{parameter.make_metavar(context)}`", about))
+                arguments.append((f"`{parameter.make_metavar(context)}`", parameter.help or ""))
                 continue
             names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
             metavar = "" if parameter.is_flag else f" `{parameter.make_metavar(context)}`"
@@ -63,12 +63,6 @@ def _help(text: str | None) -> list[str]:
         block = paragraph.removeprefix("\b\n")
         lines += ["\n".join(f"    {line}" for line in block.splitlines()) if kept else block, ""]
     return lines
-
-
-def _argument_help(command: Any, name: str) -> str:
-    """From the function: some versions of click drop what typer says of arguments."""
-    annotation = get_annotations(unwrap(command.callback), eval_str=True)[name]
-    return next((str(info.help or "") for info in get_args(annotation)[1:] if hasattr(info, "help")), "")
 
 
 def _first_sentence(text: str | None) -> str:

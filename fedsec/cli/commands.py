@@ -35,6 +35,21 @@ class _Commands(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         return without_flag_types(super().get_params(ctx))
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is typed first.
+
+        Raises:
+            InputError: there is none of this name; the text names the nearest one.
+        """
+        names = self.list_commands(ctx)
+        if args and args[0] not in names and not args[0].startswith("-") and not ctx.resilient_parsing:
+            from fedsec.plugins.registry import nearest
+
+            close = nearest(args[0], names)
+            hint = f" (did you mean {close!r}?)" if close else ""
+            raise InputError(f"unknown command {args[0]!r}{hint}; known: {', '.join(names)}; see fedsec --help")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         from fedsec.report.console import spell_out_missing_letters
 

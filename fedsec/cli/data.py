@@ -20,7 +20,9 @@ class DataAction(StrEnum):
 
 
 def data(
-    action: Annotated[DataAction, typer.Argument(help="What to do.")] = DataAction.status,
+    action: Annotated[
+        DataAction, typer.Argument(metavar="[ACTION]", help="What to do: status, or fetch.")
+    ] = DataAction.status,
     name: Annotated[
         str | None,
         typer.Argument(help="A dataset, for fetch.", show_default=False, autocompletion=names_of("dataset")),

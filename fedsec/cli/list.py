@@ -1,6 +1,5 @@
 """`fedsec list`: what scenarios can name."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -12,23 +11,26 @@ from fedsec.errors import InputError
 __all__ = ["list_"]
 
 
-class ListedKind(StrEnum):
-    """What can be listed."""
+_KINDS = (
+    *("attacks", "inversions", "defenses", "datasets", "models", "partitions"),
+    *("algorithms", "tasks", "metrics"),
+)
+"""What can be listed, in this order."""
 
-    attacks = "attacks"
-    inversions = "inversions"
-    defenses = "defenses"
-    datasets = "datasets"
-    models = "models"
-    partitions = "partitions"
-    algorithms = "algorithms"
-    tasks = "tasks"
-    metrics = "metrics"
+
+def _kinds(incomplete: str) -> list[str]:
+    return [kind for kind in _KINDS if kind.startswith(incomplete)]
 
 
 def list_(
     kind: Annotated[
-        ListedKind | None, typer.Argument(help="What to list; everything by default.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[KIND]",
+            help=f"What to list, everything by default: {', '.join(_KINDS)}.",
+            autocompletion=_kinds,
+            show_default=False,
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
@@ -43,13 +45,17 @@ def list_(
     """List what scenarios can name: attacks, inversions, defenses, models, ..., with options and papers."""
     from fedsec.plugins import registry
 
+    if kind is not None and kind not in _KINDS:
+        close = registry.nearest(kind, _KINDS)
+        hint = f" (did you mean {close!r}?)" if close else ""
+        raise InputError(f"fedsec list: unknown kind {kind!r}{hint}; known: {', '.join(_KINDS)}")
     if dataset is not None:
-        if kind is not ListedKind.models:
+        if kind != "models":
             raise InputError("fedsec list --dataset: goes with models only (fedsec list models --dataset NAME)")
         _list_costs(dataset, as_json=as_json)
         return
-    kinds = [kind] if kind else list(ListedKind)
-    tables = {listed.value: registry.entries(listed.value.removesuffix("s")) for listed in kinds}
+    kinds = [kind] if kind else _KINDS
+    tables = {listed: registry.entries(listed.removesuffix("s")) for listed in kinds}
     if as_json:
         print_json({name: [entry.as_json() for entry in entries.values()] for name, entries in tables.items()})
         return
@@ -58,7 +64,7 @@ def list_(
 
     for name, entries in tables.items():
         show_entries(name, entries.values())
-    point_to_show(next(iter(tables[kind.value]), "") if kind else "krum")
+    point_to_show(next(iter(tables[kind]), "") if kind else "krum")
 
 
 def _list_costs(dataset: str, *, as_json: bool) -> None:

@@ -62,11 +62,24 @@ def without_flag_types(parameters: list[Any]) -> list[Any]:
 
 
 class PlainCommand(TyperCommand):
-    """A command whose flags show no `<bool>` in the help."""
+    """A command whose flags show no `<bool>` in the help, and of whose arguments the hidden ones alone are left out."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters."""
-        return without_flag_types(super().get_params(ctx))
+        parameters = without_flag_types(super().get_params(ctx))
+        annotations = getattr(self.callback, "__annotations__", {})
+        for parameter in parameters:
+            # Click 8.5 has a help of arguments itself, and empties that which older typers have set before.
+            if getattr(parameter, "help", "") is None:
+                metadata = getattr(annotations.get(parameter.name), "__metadata__", ())
+                parameter.help = next((text for info in metadata if (text := getattr(info, "help", None))), None)
+        return parameters
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What follows the command's name in its usage."""
+        shown = [parameter for parameter in self.get_params(ctx) if not getattr(parameter, "hidden", False)]
+        options = [self.options_metavar] if self.options_metavar else []
+        return [*options, *(piece for parameter in shown for piece in parameter.get_usage_pieces(ctx))]
 
 
 def names_of(kind: str, role: str | None = None) -> Callable[[str], list[str]]:

@@ -31,7 +31,7 @@ _MODEL, _OUTPUT = "The model", "Results"
 
 
 def replay(
-    recording: Annotated[Path, typer.Argument(help="A folder that fedsec.record, or fedsec run --record, wrote.")],
+    recording: Annotated[Path, typer.Argument(help="Folder of a recording, of fedsec run --record or of Python.")],
     defense: Annotated[
         list[str] | None,
         typer.Option(

@@ -140,16 +140,14 @@ def test_bad_input(arguments: list[str], message: str) -> None:
     assert not result.stdout
 
 
-@pytest.mark.parametrize(
-    "arguments", [["run"], ["run", "x", "--workers", "0"], ["run", "x", "--device", "tpu"], ["rum"]]
-)
+@pytest.mark.parametrize("arguments", [["run"], ["run", "x", "--workers", "0"], ["run", "x", "--device", "tpu"]])
 def test_bad_usage(arguments: list[str]) -> None:
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert "Usage:" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["run", "quickstart", "--device", "tpu"], ["list", "foo"]])
+@pytest.mark.parametrize("arguments", [["run", "quickstart", "--device", "tpu"], ["data", "foo"]])
 def test_a_choice_that_is_none_is_said_without_words_of_the_library(arguments: list[str]) -> None:
     result = invoke(*arguments)
     assert result.exit_code == 2

@@ -66,8 +66,11 @@ def test_every_command_and_option_is_in_the_reference(hook: Any) -> None:
     for command in group.commands.values():
         page = reference._command(command)
         for parameter in command.params:
-            assert all(f"`{name}`" in page for name in parameter.opts if name.startswith("--"))
+            options = [name for name in parameter.opts if name.startswith("--")]
+            shown = [name for name in options if f"`{name}`" in page]
+            assert shown == ([] if getattr(parameter, "hidden", False) else options)
     assert "| `SCENARIO` | A scenario file" in reference._command(group.commands["run"])
+    assert "`[]`" not in reference._command(group.commands["run"])
 
 
 def test_links_out_of_docs_lead_to_pages_of_the_site(hook: Any) -> None:
