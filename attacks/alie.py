@@ -31,7 +31,7 @@ class ALIE(UpdatePoisoning):
     Mean and std, the unbiased one, are over the honest clients' rows (knowledge omniscient) or over what the attackers
     would have sent honestly (own). Of the n clients of a round m are Byzantine. This z is the published paper's
     (neurips); in its first version (v1) it is Phi^-1((n - s) / n). For few attackers both may be zero or negative: the
-    rows are then the honest mean, and no attack. Reports z, and says so.
+    rows are then the honest mean, or lie on its other side, and are no attack. Reports z, and says so.
 
     Args:
         z: neurips, v1, a number, or auto: of a grid from -10 to 10 the one that moves what the server's rule makes of

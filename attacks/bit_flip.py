@@ -34,8 +34,8 @@ class BitFlip(UpdatePoisoning):
         What honest training costs.
 
     Limits:
-        Of the sign bit alone it is `sign_flip`. Bits of the exponent give numbers that are not finite, which every
-        rule's gate rejects, or are far from honest ones.
+        Of the sign bit alone it is `sign_flip`. The exponent's high bits give numbers that are not finite, which every
+        rule's gate rejects, or are far from honest ones; its lowest doubles or halves, and those below change less.
 
     Reference: Xie et al. 2018, arXiv:1805.09682; the sign bit: Karimireddy et al., ICML 2021, arXiv:2012.10333
     """

@@ -43,7 +43,7 @@ class EdgeCase(DataPoisoning, UpdatePoisoning):
 
     Limits:
         Honest clients who hold such images, rightly labeled, work against it. Attackers without an image of the class
-        do nothing.
+        train honestly.
 
     Example:
         source: 7

@@ -31,7 +31,8 @@ class Labels(Inversion):
         InputError: the method is unknown.
 
     Cost:
-        One pass over the gradient of the last linear layer.
+        One pass over the gradient of the last linear layer; for a batch of several images also a pass of random images
+        forward through the network.
 
     Limits:
         Trained networks and updates of several local steps tell less. It gives no images.

@@ -40,7 +40,7 @@ class FoundationFL(PreAggregator):
         Two passes over the updates; then whatever the rule costs with the copies.
 
     Limits:
-        The client that is copied may be Byzantine, and then has a majority.
+        The client that is copied may be Byzantine; with n - 2f copies or more the attackers are then no minority.
 
     Reference: Fang et al., NDSS 2025, arXiv:2501.17381
     """

@@ -74,7 +74,7 @@ class LASA(Aggregator):
         InputError: a number out of range.
 
     Cost:
-        Three passes over the updates, one of them a partial sort of each.
+        Four passes over the updates, one of them a partial sort of each.
 
     Limits:
         Attackers of usual length and usual signs in each layer pass. With radii of 1, some half of the honest clients

@@ -31,8 +31,8 @@ class SignMajority(CoordinateRule):
         n d: one pass over the updates.
 
     Limits:
-        Where honest clients disagree about signs, a few votes decide. Every coordinate moves by the whole step, however
-        small the updates are, so the scale has to fit the learning rate.
+        Where honest clients disagree about signs, a few votes decide. A coordinate moves by the whole step or not at
+        all, however small the updates are, so the scale has to fit the learning rate.
 
     Example:
         scale: 0.01

@@ -44,7 +44,7 @@ class SignGuard(GramRule):
         then the clustering of n points.
 
     Limits:
-        An update of usual length with the usual share of positive signs passes, wherever it points. Honest clients with
+        An update of usual length with the usual shares of signs passes, wherever it points. Honest clients with
         unlike data may be outside of the largest cluster.
 
     Reference: Xu et al., ICDCS 2022, arXiv:2109.05872
