@@ -25,7 +25,7 @@ class FoundationFL(PreAggregator):
     The client of the highest score is copied; of equal ones the first.
 
     Before `trimmed_mean` or `median` it is the paper's defense, `defense: [foundationfl, median]`. Both then give a
-    result nearer to the copied client, and **that may be a Byzantine one**: of 10 clients of which 3 flip their signs
+    result nearer to the copied client, and that may be a Byzantine one: of 10 clients of which 3 flip their signs
     one of those is copied in some rounds, and with its five copies they are most of what the rule sees. So f Byzantine
     clients have the majority once they are copied, unless there are fewer than n - 2f copies. The score was read in
     another library; the paper's number of copies could not be.
