@@ -12,6 +12,8 @@ from markdown_tables import table
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+from fedsec.plugins import registry
+
 Schema = dict[str, Any]
 FOLDER = "reference/scenario"
 
@@ -122,10 +124,21 @@ def _keys(path: str, mapping: Schema, level: int = 2) -> list[str]:
     for key, value in mapping["properties"].items():
         inner = next((part for part in [value, *value.get("anyOf", [])] if "properties" in part), None)
         place = f"{path}.{key}" if path else key
-        rows.append((f"`{key}`", _type(value), _default(value), _about(value)))
+        rows.append((f"`{key}`", _type(value), _default(value), _algorithms(place), _about(value)))
         if inner:
             nested += [f"{'#' * level} `{place}`", "", _about(value), "", *_keys(place, inner, min(level + 1, 4))]
-    return [*table(("key", "type", "default", "meaning"), rows), "", *nested]
+    return [*table(("key", "type", "default", "algorithms", "meaning"), rows), "", *nested]
+
+
+def _algorithms(path: str) -> str:
+    """Which algorithms have an option of the federation, where not all of them do or it is none of theirs."""
+    section, _, key = path.partition(".")
+    known = registry.entries("algorithm", plugins=False) if section == "federation" else {}
+    taking = [name for name, entry in known.items() if any(option.name == key for option in entry.parameters)]
+    others = [name for name in known if name not in taking]
+    named = others if len(taking) > len(others) else taking
+    words = ", ".join(f"`{name}`" for name in named)
+    return f"all but {words}" if named is others and others else words
 
 
 def _type(value: Schema) -> str:

@@ -52,6 +52,17 @@ def test_types_and_defaults_are_told_in_words(hook: Any) -> None:
     assert hook("scenario_reference")._default({"default": [1, None]}) == "`[1, null]`"
 
 
+def test_options_of_an_algorithm_name_it(hook: Any) -> None:
+    section = json.loads((ROOT / "scenarios/schema.json").read_text())["$defs"]["federation"]
+    page = hook("scenario_reference")._section("federation", section)
+    lines = page[: page.index("\n## ")].splitlines()
+    rows = {line.split("`")[1]: line for line in lines if line.startswith("| `")}
+    assert "| `mu` | number | `0.01` | `fedprox` |" in rows["mu"]
+    assert "| `fedsgd` |" in rows["worker_momentum"]
+    assert "| all but `fedgkt` |" in rows["server_lr"]
+    assert "|  |" in rows["rounds"]
+
+
 def test_a_bar_ends_a_cell_only_outside_of_code(hook: Any) -> None:
     assert hook("markdown_tables").table(("a", "b", "c"), [("`x|y` or x|y", "", "two\nlines")]) == [
         "| a | c |",
