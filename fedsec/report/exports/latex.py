@@ -20,8 +20,12 @@ _SIGNS = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': "''",
+    "[": "{[}",
+    "*": "{*}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
+_LIGATURES = re.compile(r"([-'`,])(?=\1)|[?!](?=`)")
+"""Signs that LaTeX would join into others, as two hyphens into a dash."""
 
 _CAPITALS = ["Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega"]
 _SMALL = (
@@ -46,7 +50,9 @@ def to_latex(tables: Sequence[PaperTable], name: str) -> str:
 
 def escaped(text: str) -> str:
     """Text as LaTeX prints it: its signs escaped, Greek letters as mathematics, of other scripts what Latin has."""
-    return "".join(_SIGNS.get(character) or _letter(character) for character in text)
+    # Brackets and asterisks stand in braces: at the beginning of a row, the row end before would take them for its own.
+    written = "".join(_SIGNS.get(character) or _letter(character) for character in text)
+    return _LIGATURES.sub(r"\g<0>{}", written)
 
 
 def _letter(character: str) -> str:

@@ -76,6 +76,11 @@ def hostile() -> list[dict[str, Any]]:
     return records({(HOSTILE, f"{HOSTILE}(k={n})"): [0.5 + n / 100] for n in range(7)})
 
 
+def beginnings() -> list[dict[str, Any]]:
+    """Rows whose first letters the end of the row before, or the rule, would take for its own."""
+    return records({(name, "mean"): [0.5] for name in ("[1, 2]", "*x", "[3]", "a--b, ``c''")})
+
+
 def test_latex_escapes_every_sign_that_means_something() -> None:
     text = latex.to_latex(paper_tables(hostile(), run=HOSTILE), HOSTILE)
     assert r"a\_b \& 100\% \$x\textasciicircum{}2\$ \#1 \{\textasciitilde{}\}" in text
@@ -88,12 +93,22 @@ def test_latex_escapes_every_sign_that_means_something() -> None:
     assert text.count(r"\textbf{") == 1
     body = text.partition(r"\midrule")[2]
     assert body.replace(r"\&", "").count("&") == 7  # an attack and seven defenses
+    assert "{[}x](y){*}" in body
+
+
+def test_latex_keeps_what_begins_a_row_and_joins_no_signs() -> None:
+    rows = latex.to_latex(paper_tables(beginnings()), "run").partition(r"\midrule")[2].splitlines()
+    assert [row.partition(" &")[0] for row in rows[1:5]] == ["{[}1, 2]", "{*}x", "{[}3]", "a-{}-b, `{}`c'{}'"]
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex here")
 def test_latex_compiles(tmp_path: Path) -> None:
     many = records({("alie", f"d{n}(k={n})"): [-n, n + 0.5, n] for n in range(45)}, accuracy_min_last5=-0.5)
-    parts = [paper_tables(hostile(), run=HOSTILE), paper_tables(many, ["accuracy"], long=True)]
+    parts = [
+        paper_tables(hostile(), run=HOSTILE),
+        paper_tables(beginnings()),
+        paper_tables(many, ["accuracy"], long=True),
+    ]
     tables = latex.to_latex([table for several in parts for table in several], "run")
     assert r"\begin{longtable}" in tables
     packages = tables.splitlines()[0].partition(": ")[2]
