@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsec.errors import printable
 from fedsec.files import write_atomic
 from fedsec.metrics.metric import ACCURACY, Metric
 from fedsec.report.intervals import interval
@@ -147,8 +148,8 @@ def save(figure: "Figure", path: Path) -> Path:
 
 
 def plain(text: str) -> str:
-    """`text` as matplotlib shall show it: no mathematics between dollar signs."""
-    return text.replace("$", r"\$")
+    """`text` as matplotlib shall show it: no mathematics between dollar signs, and nothing that no font can show."""
+    return printable(text, keep="\n").replace("$", r"\$")
 
 
 def history(root: Path, cell_id: str, metric: str = ACCURACY.name) -> dict[int, float]:
@@ -302,9 +303,9 @@ def _pages(
             axes.tick_params(labelsize=9)
             if position + across >= len(page):  # the lowest of its column, also where the last row ends early
                 axes.tick_params(labelbottom=True)
-                axes.set_xlabel(labels[0], fontsize=9)
+                axes.set_xlabel(plain(labels[0]), fontsize=9)
             if position % across == 0:
-                axes.set_ylabel(labels[1], fontsize=9)
+                axes.set_ylabel(plain(labels[1]), fontsize=9)
         _add_legend(figure, looks, rows)
         yield figure, list(zip(page, grid.flat, strict=False))
 

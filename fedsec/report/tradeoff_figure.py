@@ -204,7 +204,7 @@ def _draw(axes: "Axes", title: str, groups: Mapping[str, Group], points: Sequenc
             axes.annotate("a gray image", (place, 0), xytext=(3, 3), va="bottom", rotation=90, **above)
     direction = "right" if plane.rising else "left"
     axes.set_xlabel(f"{plane.leakage.name.upper()} of reconstructions (more leaks to the {direction})", fontsize=9)
-    axes.set_ylabel(plane.quality.title, fontsize=9)
+    axes.set_ylabel(plain(plane.quality.title), fontsize=9)
     axes.set_title(plain(title), fontsize=9)
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)

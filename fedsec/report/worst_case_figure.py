@@ -83,7 +83,7 @@ def _page(settings: Sequence[tuple[tuple[str, str], ...]], cases: Sequence[Worst
                 _write(axes, column, place, own.get((name, number)), metric, (low + high) / 2)
     assert image is not None
     bar = figure.colorbar(image, ax=list(grid), fraction=0.05, pad=0.02)
-    bar.set_label(metric.title, fontsize=9)
+    bar.set_label(plain(metric.title), fontsize=9)
     bar.ax.tick_params(labelsize=8)
     return figure
 

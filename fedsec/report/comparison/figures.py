@@ -75,7 +75,7 @@ def _dots(
     axes.set_yticks(range(len(names)), [plain(label) for label in labels], fontsize=8)
     axes.set_ylim(len(names) - 0.5, -0.5)
     unit = " in points" if metric.is_fraction else f" ({metric.unit})" if metric.unit else ""
-    axes.set_xlabel(f"difference of {metric.name}{unit}", fontsize=9)
+    axes.set_xlabel(plain(f"difference of {metric.name}{unit}"), fontsize=9)
     axes.tick_params(axis="x", labelsize=8)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="0.88", linewidth=0.6)
@@ -125,7 +125,7 @@ def paired_curves(compared: RunComparison) -> "Figure | None":
     for (name, both), axes in zip(curves.items(), grid.flat, strict=False):
         _panel(axes, name, both, styles)
     for row in grid:
-        row[0].set_ylabel(metric.title, fontsize=8)
+        row[0].set_ylabel(plain(metric.title), fontsize=8)
     for axes in grid[-1]:
         axes.set_xlabel("round", fontsize=8)
     handles = [Line2D([], [], **style) for style in styles]

@@ -43,7 +43,8 @@ def render(page: Page) -> str:
     """The page as HTML, whatever its texts hold."""
     style, script = (Markup(_template(name)) for name in ("style.css", "page.js"))  # as they are: not templates
     template = _environment().get_template("page.html.jinja")
-    return template.render(page=page, version=__version__, style=style, script=script)
+    html = template.render(page=page, version=__version__, style=style, script=script)
+    return html.encode("utf-8", "backslashreplace").decode()  # names of files may be no text
 
 
 def fragment(parts: Sequence[Part]) -> str:

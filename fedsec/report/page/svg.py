@@ -22,6 +22,8 @@ _SHADE = re.compile(r"#([0-9a-f]{2})\1\1\b", re.IGNORECASE)
 _FONT = re.compile(r"'DejaVu Sans',[^;]*")
 _NAMED = re.compile(r"(?:href=\"|url\()#([^\")]+)")
 _DIGITS = re.compile(r"(-?\d+\.\d\d)\d+")
+_ILLEGAL = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML has no room for."""
 _NARROWEST = "36rem"
 """Drawings are not shrunk below this, at which letters can be read still: phones scroll."""
 
@@ -42,7 +44,7 @@ def inline_svg(figure: "Figure", name: str) -> Markup:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the reader's browser has fonts of its own
         figure.savefig(file, format="svg", transparent=True, metadata=metadata)
-    written = file.getvalue()
+    written = _ILLEGAL.sub("\ufffd", file.getvalue())
     root, named = ElementTree.fromstring(written), set(_NAMED.findall(written))
     for parent in list(root.iter()):
         for child in list(parent):

@@ -4,7 +4,9 @@ from html.parser import HTMLParser
 
 import pytest
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
+from fedsec.report.figures import plain
 from fedsec.report.page import (
     Code,
     DataTable,
@@ -93,3 +95,12 @@ def test_letters_of_a_drawing_are_escaped() -> None:
     figure = Figure()
     figure.subplots().set_title("<b>&amp;")
     assert "&lt;b&gt;&amp;amp;" in inline_svg(figure, "one")
+
+
+@pytest.mark.parametrize("name", ["\x1b[31m", "a\x00b", "\udcff", "\uffff", "$x^$", "tab\tnew\nline"])
+def test_names_that_no_font_and_no_file_can_hold_make_no_drawing_fail(name: str) -> None:
+    figure = Figure()
+    figure.subplots().set_title(plain(name))
+    svg = inline_svg(figure, "test")
+    page = Page(name, name, [PageSection("all", name, [Paragraph(name), Drawing(svg, name)])])
+    assert render(page).encode().startswith(b"<!doctype html>")
