@@ -79,6 +79,8 @@ def read_tiles(folder: Path) -> ImageTiles | None:
         content = read_json(folder / SCORES)
         height, width, scores = int(content["height"]), int(content["width"]), list(map(dict, content["images"]))
         about = dict(content["about"])
+        if not all(isinstance(about.get(name), int) for name in ("round", "client")):
+            return None
         with Image.open(folder / TILES, formats=["PNG"]) as file:
             if file.size != (width * len(scores), 2 * height) or file.width * file.height > _MOST_PIXELS:
                 return None

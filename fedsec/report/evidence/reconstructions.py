@@ -59,7 +59,7 @@ def observed_images(root: Path, records: Sequence[Record]) -> list[ObservedImage
             images += [
                 ObservedImage(original, recovered, dict(scores), number, client, seed)
                 for original, recovered, scores in rows
-                if isinstance(scores.get("psnr"), int | float)
+                if all(isinstance(scores.get(name), int | float) for name in ("psnr", "ssim"))
             ]
     return sorted(images, key=lambda image: -image.psnr)
 

@@ -70,6 +70,19 @@ class RunSummary:
         try:
             content = read_json(folder / DESCRIPTION)
             content["expectations"] = [ExpectationVerdict(**verdict) for verdict in content["expectations"]]
-            return cls(**{field.name: content[field.name] for field in fields(cls) if field.name in content})
+            known = {field.name: content[field.name] for field in fields(cls) if field.name in content}
+            if not all(_is_like(value, getattr(_EXAMPLE, name)) for name, value in known.items()):
+                raise TypeError(f"{DESCRIPTION} holds something else")
+            return cls(**known)
         except (OSError, ValueError, TypeError, KeyError):
             return cls(folder.resolve().name)
+
+
+_EXAMPLE = RunSummary("")
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a value is of the kind that a field has by default: a text, a truth value, a list."""
+    if isinstance(default, tuple):
+        return isinstance(value, list) and all(isinstance(item, str | ExpectationVerdict) for item in value)
+    return isinstance(value, type(default))

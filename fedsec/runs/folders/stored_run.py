@@ -45,7 +45,7 @@ def open_run(folder: Path) -> StoredRun:
         raise InputError(why_no_run(folder))
     try:
         listed = list(read_json(path))
-        ids = [str(record["id"]) for record in listed]
+        ids = [_checked(record)["id"] for record in listed]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: cannot be read ({error}); run the scenario again to write it anew") from error
     store = Store(folder)
@@ -56,3 +56,18 @@ def open_run(folder: Path) -> StoredRun:
             damaged[cell_id] = wrong
         records.append(short if whole is None else {**whole, "cell": short["cell"]})
     return StoredRun(folder, records, RunSummary.read(folder), damaged)
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    """A record that has what every reader of records relies on.
+
+    Raises:
+        KeyError: it lacks something.
+        ValueError: something in it is not what it is called.
+    """
+    texts = {name: isinstance(record[name], str) for name in ("id", "status")}
+    mappings = {name: isinstance(record[name], dict) for name in ("cell", "metrics")}
+    fits = texts | mappings | {"seconds": isinstance(record["seconds"], int | float)}
+    if wrong := [name for name, is_so in fits.items() if not is_so]:
+        raise ValueError(f"{wrong[0]} of a cell is {record[wrong[0]]!r}")
+    return record

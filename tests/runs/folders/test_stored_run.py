@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedsec.errors import InputError
+from fedsec.report.page import RunSummary
 from fedsec.runs import run
 from fedsec.runs.executor import InProcess
 from fedsec.runs.folders.stored_run import open_run
@@ -59,3 +60,28 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps([{"no": "id"}]))
     with pytest.raises(InputError, match=r"results\.json: cannot be read"):
         open_run(tmp_path)
+
+
+WHOLE = {"id": "0123456789ab", "cell": {}, "status": "failed", "metrics": {}, "error": "no", "seconds": 0.0}
+
+
+@pytest.mark.parametrize("change", [{"id": 5}, {"cell": []}, {"status": None}, {"metrics": None}, {"seconds": "long"}])
+def test_results_that_somebody_changed_are_refused(change: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([WHOLE]))
+    assert open_run(tmp_path).records == [WHOLE]
+    path.write_text(json.dumps([{**WHOLE, **change}]))
+    with pytest.raises(InputError, match=r"results\.json: cannot be read"):
+        open_run(tmp_path)
+    path.write_text(json.dumps([{key: value for key, value in WHOLE.items() if key not in change}]))
+    with pytest.raises(InputError, match=r"results\.json: cannot be read"):
+        open_run(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"name": 5}, {"question": None}, {"overrides": "x"}, {"overrides": [1]}])
+def test_a_description_that_somebody_changed_counts_as_none(change: dict[str, object], tmp_path: Path) -> None:
+    content = {"name": "tiny", "question": "What?", "overrides": ["a=1"], "expectations": []}
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    assert RunSummary.read(tmp_path).question == "What?"
+    (tmp_path / "run.json").write_text(json.dumps({**content, **change}))
+    assert RunSummary.read(tmp_path) == RunSummary(tmp_path.name)

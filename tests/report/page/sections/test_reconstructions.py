@@ -1,11 +1,13 @@
 """The section on reconstructions: images and scores are those of the files that a curious server left."""
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -100,3 +102,26 @@ def test_what_is_no_picture_of_tiles_is_passed_by(tmp_path: Path) -> None:
     ):
         (folder / SCORES).write_text(text)
         assert read_tiles(folder) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [(("about",), {}), (("about", "round"), "x"), (("images", 0, "ssim"), None), (("height",), 5)]
+)
+def test_scores_that_somebody_changed_are_left_out(
+    path: tuple[Any, ...],
+    value: Any,
+    cell: Callable[..., dict[str, Any]],
+    view: Callable[[], RunView],
+    tmp_path: Path,
+) -> None:
+    record = cell("none", "mean", 0, config=INVERSION, psnr=9.0)
+    leave(tmp_path / record["id"], 1, [9.0])
+    (file,) = tmp_path.glob(f"*/leakage/round-*/{SCORES}")
+    content = json.loads(file.read_text())
+    *parents, last = path
+    inner = content
+    for key in parents:
+        inner = inner[key]
+    inner[last] = value
+    file.write_text(json.dumps(content))
+    assert reconstructions(view()) is None
