@@ -62,10 +62,10 @@ def clean(
     Exit codes: 0 done, 1 something could not be removed, 2 bad input.
     """
     from fedsec.runs.folders.folder import total_size
-    from fedsec.runs.folders.search import named, usual_folders
+    from fedsec.runs.folders.search import named, usual_folders, without_repetitions
 
     oldest = None if older_than is None else time.time() - _seconds(older_than)
-    folders = named(names) if names else usual_folders()
+    folders = named(names) if names else without_repetitions(usual_folders())
     freed: list[tuple[LeftFolder, int]] = []
     for folder in folders:
         if folder.is_busy():
@@ -105,7 +105,7 @@ def _remove(folders: "list[LeftFolder]", what: What) -> None:
             text = str(error) if isinstance(error, FedsecError) else f"{folder.path}: {error.strerror or error}"
             typer.echo(f"error: {printable(text)}", err=True)
             continue
-        if what is What.all and folder.path.is_dir():
+        if what is What.all and folder.path.is_dir() and any(folder.path.iterdir()):
             typer.echo(f"{printable(str(folder.path))} stays: what lies there is not known to be fedsec's")
     typer.echo(f"freed {size_of(total)}")
     if failed:

@@ -186,7 +186,8 @@ class CellFiles:
 
     def pictures(self) -> list[Path]:
         """The pictures that a curious server left, and their scores."""
-        return [path for path in self.folder.glob(f"{_OBSERVED}/round-*/*") if _PICTURE.fullmatch(path.name)]
+        paths = self.folder.glob(f"{_OBSERVED}/round-*/*")
+        return [path for path in paths if _PICTURE.fullmatch(path.name) and path.is_file()]
 
     def take(self, files: Mapping[str, bytes]) -> None:
         """Write files of the cell that a worker without this folder sent, each after those that it is a checksum of.
@@ -267,10 +268,9 @@ class CellFiles:
             if path.is_file() or path.is_symlink():
                 path.unlink()
         observed = self.folder / _OBSERVED
+        for path in self.pictures():
+            path.unlink()
         for folder in observed.glob("round-*"):
-            for path in folder.iterdir():
-                if _PICTURE.fullmatch(path.name):
-                    path.unlink()
             _remove_empty(folder)
         _remove_empty(observed)
         _remove_empty(self.folder)

@@ -111,7 +111,7 @@ class LeftFolder(ABC):
             lock.release()
         if part == "all":
             (self.path / LOCK).unlink(missing_ok=True)
-            if not any(self.path.iterdir()):
+            if not self.path.is_symlink() and not any(self.path.iterdir()):
                 self.path.rmdir()
         after = _measured(self.path).size if self.path.is_dir() else 0
         return before - after

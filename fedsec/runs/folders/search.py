@@ -9,7 +9,7 @@ from fedsec.runs.folders.folder import LeftFolder
 from fedsec.runs.folders.other_folders import InversionFolder, RecordingFolder
 from fedsec.runs.folders.run_folder import RunFolder
 
-__all__ = ["USUAL", "folder_at", "folders_in", "named", "usual_folders"]
+__all__ = ["USUAL", "folder_at", "folders_in", "named", "usual_folders", "without_repetitions"]
 
 USUAL = (Path("runs"), Path("inversions"))
 """Where runs and inversions leave their results unless told otherwise."""
@@ -44,6 +44,14 @@ def usual_folders() -> list[LeftFolder]:
     return [folder for place in USUAL if place.is_dir() for folder in folders_in(place)]
 
 
+def without_repetitions(folders: Sequence[LeftFolder]) -> list[LeftFolder]:
+    """Folders without those that links lead to a second time."""
+    once: dict[Path, LeftFolder] = {}
+    for folder in sorted(folders, key=lambda folder: folder.path.is_symlink()):
+        once.setdefault(folder.path.resolve(), folder)
+    return [folder for folder in folders if once[folder.path.resolve()] is folder]
+
+
 def named(names: Sequence[str]) -> list[LeftFolder]:
     """What is meant by names: folders in `runs/` or `inversions/`, or paths; of a folder of folders all.
 
@@ -51,7 +59,7 @@ def named(names: Sequence[str]) -> list[LeftFolder]:
         InputError: nothing that fedsec left has this name.
     """
     known = {folder.path.name: folder for folder in reversed(usual_folders())}
-    folders: dict[Path, LeftFolder] = {}
+    folders: list[LeftFolder] = []
     for name in names:
         if name in known:
             matches = [known[name]]
@@ -63,5 +71,5 @@ def named(names: Sequence[str]) -> list[LeftFolder]:
             close = nearest(name, known)
             hint = f" (did you mean {close!r}?)" if close else ""
             raise InputError(f"{name}: is nothing that fedsec left{hint}; fedsec runs lists what there is")
-        folders |= {folder.path.resolve(): folder for folder in matches}
-    return list(folders.values())
+        folders += matches
+    return without_repetitions(folders)

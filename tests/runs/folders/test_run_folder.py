@@ -132,3 +132,21 @@ def test_a_folder_that_held_nothing_else_goes(folder: Path) -> None:
     assert total_size(left.owned("all")) == left.kept.size
     left.remove("all")
     assert not folder.exists()
+
+
+def test_a_link_to_a_folder_stays_and_what_fedsec_wrote_there_goes(folder: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    assert RunFolder(link).remove("all") > 0
+    assert link.is_symlink()
+    assert list(folder.iterdir()) == []
+
+
+def test_files_of_others_among_pictures_stay(folder: Path) -> None:
+    cell = the_cell(folder)
+    theirs, ours = cell / "leakage" / "round-notes.txt", cell / "leakage" / "round-0001" / "tiles.json"
+    ours.parent.mkdir(parents=True)
+    for path in (theirs, ours):
+        path.write_text("{}")
+    RunFolder(folder).remove("all")
+    assert [path for path in folder.rglob("*") if path.is_file()] == [theirs]

@@ -11,7 +11,7 @@ import torch
 import fedsec
 from fedsec.errors import InputError
 from fedsec.runs.folders.folder import LeftFolder
-from fedsec.runs.folders.search import folder_at, folders_in, named, usual_folders
+from fedsec.runs.folders.search import folder_at, folders_in, named, usual_folders, without_repetitions
 
 
 @pytest.fixture
@@ -86,3 +86,13 @@ def test_a_recording_goes_with_its_rounds_and_is_busy_while_somebody_writes() ->
     left.remove("all")
     assert not Path("seen/0123").exists()
     assert Path("seen").exists()
+
+
+def test_what_a_link_leads_to_again_is_cleaned_once(places: Path) -> None:
+    Path("runs/again").symlink_to("tiny")
+    assert [str(folder.path) for folder in named(["again", "runs", "tiny"])] == ["runs/tiny"]
+    assert [str(folder.path) for folder in named(["again"])] == ["runs/again"]
+    assert [str(folder.path) for folder in without_repetitions(usual_folders())] == [
+        "runs/tiny",
+        "inversions/dlg-lenet",
+    ]
