@@ -23,9 +23,11 @@ def load_run(folder: Path | str) -> RunResult:
     """
     stored = open_run(Path(folder))
     failures = sum(record["status"] == "failed" for record in stored.records)
-    unmet = [_unmet(verdict) for verdict in stored.summary.expectations if not verdict.met]
-    return RunResult(stored.root, stored.records, failures, unmet, stored.summary.interrupted)
+    expectations = [(_text(verdict), verdict.value, verdict.met) for verdict in stored.summary.expectations]
+    unmet = [text for text, _, met in expectations if not met]
+    return RunResult(stored.root, stored.records, failures, unmet, stored.summary.interrupted, expectations)
 
 
-def _unmet(verdict: ExpectationVerdict) -> str:
-    return verdict.text if verdict.value is None else f"{verdict.text}, measured {verdict.value:.4g}"
+def _text(verdict: ExpectationVerdict) -> str:
+    said = verdict.met or verdict.value is None
+    return verdict.text if said else f"{verdict.text}, measured {verdict.value:.4g}"

@@ -22,6 +22,8 @@ def test_a_run_opened_again_is_what_it_gave_back(tmp_path: Path, tiny: Any) -> N
     )
     again = fedsec.load_run(first.root)
     assert again.unmet == first.unmet != []
+    assert again.expectations == first.expectations
+    assert again.as_json() == first.as_json()
     assert (again.failures, again.interrupted) == (0, False)
     assert [record["metrics"] for record in again.records] == [record["metrics"] for record in first.records]
 
