@@ -88,7 +88,7 @@ class TensorBoardLog:
         """See `RunLog`."""
 
     def _path(self, cell: LoggedCell) -> Path:
-        place = re.sub(r"[^\w.=,+()-]+", "_", cell.place)[:_MOST]
+        place = re.sub(r"[^\w.=,+()-]+", "_", cell.place, flags=re.ASCII)[:_MOST]
         return self._folder / f"{place}-{cell.id}" / _FILE
 
     def _append(self, cell: LoggedCell, event: Any) -> None:

@@ -1,6 +1,7 @@
 """What TensorBoard reads of a run: scalars by round, hyperparameters, nothing twice after interruptions."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,11 @@ def test_without_tensorboard_it_is_said_how_to_get_it(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "tensorboard.compat.proto", None)
     with pytest.raises(InputError, match=r'pip install "fedsec\[tensorboard\]"'):
         logs_of("tensorboard:x", tmp_path)
+
+
+def test_long_names_of_any_script_fit_a_folder(tmp_path: Path) -> None:
+    cell = replace(CELL, place="字" * 300)
+    log = opened(tmp_path)
+    log.begin(cell)
+    log.log_round(cell, 1, {"accuracy": 0.5})
+    assert scalars(tmp_path) == {"accuracy": [(1, 0.5)]}
