@@ -152,6 +152,9 @@ def _aims(records: Sequence[Record]) -> Iterator[str]:
     if len(groups) == 1:
         yield f"{text.replace('up to ', '')}."
         return
+    if reading(metric, most.mean or 0.0) == reading(metric, least.mean or 0.0):
+        yield f"{text.replace('up to ', '')}, in all of {len(groups)} settings under attack."
+        return
     fewest = f"{reading(metric, least.mean or 0.0)}, {place(least, varied)}"
     yield f"{text}, {place(most, varied)}, and in the fewest, {fewest}."
 

@@ -157,3 +157,10 @@ def test_claims_of_privacy_are_counted_and_explained() -> None:
 def test_expectations_are_counted() -> None:
     text = said(matrix(HURT), met=3, judged=4)
     assert "Of what its author expected 3 of 4 statements came true." in text
+
+
+def test_aims_that_all_settings_reach_alike_are_said_once() -> None:
+    records = matrix({("none", "mean"): [0.9], ("none", "median"): [0.9]})
+    records += matrix({("door", name): [0.9] for name in ("mean", "median")}, metrics={"attack_success_rate": 0.0})
+    expected = "What the attackers want succeeds in 0.0% of their tests, in all of 2 settings under attack."
+    assert expected in said(records)

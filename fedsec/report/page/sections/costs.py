@@ -58,15 +58,17 @@ def _common(columns: Sequence[tuple[MetricColumn, Sequence[MetricEntry]]]) -> st
         "download_bytes": "receives {}",
         "edge_flops": "computes {} floating-point operations",
     }
-    said = []
+    said, everywhere = [], True
     for column, entries in columns:
         values = {entry.value for entry in entries if entry.mean is not None}
         if values and column.metric.name in words:
             said.append(words[column.metric.name].format(next(iter(values))))
+            everywhere &= all(entry.mean is not None for entry in entries)
     if not said:
         return ""
     text = ", ".join(said[:-1]) + (" and " if said[1:] else "") + said[-1]
-    return f"In a round a client {text} on average, in every setting."
+    where = "in every setting" if everywhere else "in every setting that has such numbers"
+    return f"In a round a client {text} on average, {where}."
 
 
 def _time(view: "RunView") -> str:

@@ -27,7 +27,8 @@ def damage(view: "RunView") -> PageSection | None:
         return None
     number = max(len(row.recalls) for row in damages)
     damages = [row for row in damages if len(row.recalls) == number]
-    names = class_names(view.root, damages[0].group.records[0])
+    called = {tuple(class_names(view.root, row.group.records[0])) for row in damages}
+    names = list(called.pop()) if len(called) == 1 else []  # several datasets have names of their own
     names = names if len(names) == number else [str(place) for place in range(number)]
     lost = sorted(range(number), key=lambda place: -max(row.loss(place) for row in damages))
     places = sorted(lost[:_MOST_CLASSES])

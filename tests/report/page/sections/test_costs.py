@@ -22,3 +22,12 @@ def test_equal_costs_are_a_sentence_and_others_a_column(cell: AddCell, view: Loo
 def test_a_run_without_numbers_has_no_costs(cell: AddCell, view: Look) -> None:
     cell("none", "mean", record={"status": "failed", "error": "it broke"})
     assert costs(view()) is None
+
+
+def test_what_some_settings_lack_is_not_said_of_every_one(cell: AddCell, view: Look) -> None:
+    cell("none", "mean", upload_bytes=1200.0)
+    cell("none", "median")
+    section = costs(view())
+    assert section is not None
+    (text, *_) = (part.text for part in section.parts if isinstance(part, Paragraph))
+    assert text == "In a round a client sends 1.20 kB on average, in every setting that has such numbers."

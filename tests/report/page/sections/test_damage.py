@@ -63,3 +63,16 @@ def test_there_is_none_without_classes_or_attacks(
     cell("none", "mean", accuracy=0.9, per_class_accuracy=[0.9, 0.9])
     cell("ipm", "mean", accuracy=0.5)
     assert damage(view()) is None
+
+
+def test_classes_of_several_datasets_are_numbers(
+    cell: Callable[..., dict[str, Any]], view: Callable[[], RunView]
+) -> None:
+    first = cell("ipm", "mean", accuracy=0.5, per_class_accuracy=[0.2, 0.8])
+    cell("ipm", "median", accuracy=0.5, per_class_accuracy=[0.8, 0.2])
+    path = view().root / first["id"] / "partition.json"
+    path.write_text(path.read_text().replace("cat", "shoe"))
+    section = damage(view())
+    assert section is not None
+    (table,) = (part for part in section.parts if isinstance(part, DataTable))
+    assert [row[3].text for row in table.rows] == ["0", "1"]
