@@ -71,6 +71,27 @@ def test_a_page_has_every_part(hook: Any) -> None:
         ET.fromstring(svg.replace('xlink:href="', 'href="'))
 
 
+def test_the_index_says_who_knows_what_and_how_many_a_rule_withstands(hook: Any) -> None:
+    methods = hook("methods")
+    lines = methods.index().splitlines()
+    cells = {name: next(line for line in lines if line.startswith(f"| [`{name}`]")).split(" | ") for _, name in NAMES}
+    assert cells["sign_flip"][2] == "own updates"
+    assert cells["mimic"][2] == "all honest updates"
+    assert cells["alie"][2].startswith("own or all honest updates")
+    assert cells["krum"][2:4] == ["n &gt;= 2f + 3", "yes"]
+    assert "yes" not in cells["mean"]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("defense", "krum"), ("attack", "alie"), ("inversion", "dlg")])
+def test_cost_and_limits_follow_their_headings(hook: Any, kind: str, name: str) -> None:
+    methods = hook("methods")
+    page = methods.method_page(kind, name)
+    heading = next(heading for heading in methods.GROUPS if name in [member.name for member in methods.group(heading)])
+    text = methods.method(page, heading)
+    assert f"## Cost\n\n{methods.prose(page.cost)}\n\n" in text
+    assert f"## Limits\n\n{methods.prose(page.limits)}\n\n" in text
+
+
 def test_signs_of_mathematics_stay_what_they_are(hook: Any) -> None:
     prose = hook("methods").prose
     assert prose("<v, x_i - mean>^2 & `a < b` * c") == "&lt;v, x_i - mean&gt;^2 &amp; `a < b` \\* c"

@@ -184,3 +184,22 @@ def test_a_plugin_that_inherits_everything(plugins: Callable[[str, str], MethodP
 
 def _page(name: str) -> MethodPage:
     return method_page("defense", name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "sentence"),
+    [
+        (
+            "attack",
+            "sign_flip",
+            "It knows what its own clients would have sent honestly, and no other client's update.",
+        ),
+        ("attack", "mimic", "It knows every honest update of the round."),
+        ("attack", "alie", "What it knows of honest updates is an option: `knowledge`, omniscient by default."),
+        ("defense", "mean", "The clients' weights count."),
+        ("defense", "krum", "The clients' weights do not count."),
+        ("defense", "geometric_median", "The clients' weights count only if `weighted`."),
+    ],
+)
+def test_sentences_say_what_is_known_and_what_counts(kind: str, name: str, sentence: str) -> None:
+    assert sentence in method_page(kind, name).traits
