@@ -119,7 +119,8 @@ def _images(content: Mapping[str, Any], tensors: "Mapping[str, Tensor]") -> Page
         for original, image, row in ranked[:_MOST_IMAGES]
     ]
     more = f"; {_MOST_IMAGES} of {len(ranked)}" if len(ranked) > _MOST_IMAGES else ""
-    caption = f"The original on the left, what was recovered on the right, the best first by PSNR{more}."
+    caption = f"The original on the left, what was recovered on the right, the best first by PSNR{more}. "
+    caption += "Whoever has this page has these images: share it as you would share them."
     parts: list[Part] = [ImageGrid([("best first", photos)], caption), _table([row for _, _, row in ranked])]
     return PageSection("images", "Originals and what was recovered", parts)
 

@@ -156,8 +156,8 @@ def history(root: Path, cell_id: str, metric: str = ACCURACY.name) -> dict[int, 
     """Round -> metric of one cell, from its `rounds.jsonl`; rounds that were not evaluated are left out."""
     values: dict[int, float] = {}
     try:
-        lines = (root / cell_id / "rounds.jsonl").read_text().splitlines()
-    except OSError:
+        lines = (root / cell_id / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
         return values
     for line in lines:
         try:

@@ -99,6 +99,7 @@ def test_the_page_tells_what_the_files_hold() -> None:
         f"{HOSTILE}, 20.0 dB (gray 7.5), SSIM 0.50, label right",
         "dog, 10.0 dB (gray 7.5), SSIM 0.50, label wrong",
     ]
+    assert grid.caption.endswith("share it as you would share them.")
     (table,) = parts(page["images"], DataTable)
     assert [column.title for column in table.columns] == ["image", "PSNR (dB)", "gray (dB)", "SSIM", "label"]
     assert [cell.text for cell in table.rows[1]] == ["dog", "10.0", "7.5", "0.500", "wrong"]

@@ -114,6 +114,8 @@ def test_histories_may_be_cut_short_and_evaluated_rarely(tmp_path: Path) -> None
     log.write_text('{"round": 1, "accuracy": null}\n{"round": 2, "accuracy": 0.25}\n\n{"round": 3, "accura')
     assert figures.history(tmp_path, "a") == {2: 0.25}
     assert figures.history(tmp_path, "missing") == {}
+    log.write_bytes(b"\xfb" + log.read_bytes())
+    assert figures.history(tmp_path, "a") == {}
 
 
 def test_only_rounds_that_all_seeds_have_are_averaged(tmp_path: Path) -> None:

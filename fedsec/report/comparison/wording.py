@@ -28,7 +28,10 @@ def written_p_value(one: SettingDifference) -> str:
 def counts(compared: MetricDifferences) -> str:
     """How many settings are better, worse, or not told apart."""
     verdicts = [one.verdict for one in compared.settings]
-    parts = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(_ORDER) if verdict in verdicts]
+    with_words = {"too few seeds": "with too few seeds to tell"}
+    parts = [
+        f"{verdicts.count(verdict)} {with_words.get(verdict, verdict)}" for verdict in _ORDER if verdict in verdicts
+    ]
     return f"of {count_of(len(verdicts), 'setting')} {', '.join(parts)}"
 
 

@@ -73,7 +73,7 @@ def excluded_clients(root: Path, records: Sequence[Record]) -> list[ExcludedClie
         try:
             partition = json.loads((root / record["id"] / "partition.json").read_text())
             counts, classes = partition["counts"], list(map(str, partition["classes"]))
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             continue
         cell = {axis: display(value) for axis, value in record["cell"].items()}
         for client in record["exclusions"]:

@@ -96,7 +96,8 @@ def _table(table: PaperTable, name: str) -> str:
     tabular.append(r"\end{tabular}")
     if _is_wide(table):
         tabular = [r"\resizebox{\textwidth}{!}{%", *tabular, "}"]
-    return "\n".join([r"\begin{table}[tbp]", r"\centering", caption, label, *tabular, r"\end{table}", ""])
+    above = [r"\begin{table}[tbp]", r"\centering", r"\setlength{\belowcaptionskip}{6pt}", caption, label]
+    return "\n".join([*above, *tabular, r"\end{table}", ""])
 
 
 def _header(text: str) -> str:

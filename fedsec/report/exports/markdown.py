@@ -38,4 +38,4 @@ def _line(cells: Sequence[str]) -> str:
 
 def _cell(entry: PaperCell) -> str:
     value = f"**{escaped(entry.value)}**" if entry.best else escaped(entry.value)
-    return value if entry.interval is None else f"{value} ({entry.interval[0]} to {entry.interval[1]})"
+    return value if entry.interval is None else f"{value} [{entry.interval[0]} to {entry.interval[1]}]"

@@ -10,6 +10,7 @@ from scipy.stats import false_discovery_control, ttest_rel
 from fedsec.metrics.metric import described
 from fedsec.report.comparison.differences import differences_of, holm, paired_p_value
 from fedsec.report.comparison.pairing import CellPair
+from fedsec.report.comparison.wording import counts
 
 FINITE = st.floats(-100, 100, allow_nan=False).map(lambda value: round(value, 3))
 
@@ -98,6 +99,7 @@ def test_the_overall_mean_is_taken_seed_by_seed() -> None:
     assert (compared.overall, compared.overall_half_width) == (2.0, None)
     assert [(one.seeds, one.all_seeds) for one in compared.settings] == [(3, 3), (2, 3)]
     assert compared.settings[1].verdict == "too few seeds"
+    assert counts(compared).endswith(", 1 with too few seeds to tell")
     whole = differences_of(
         [*pairs("a", [0, 0, 0], [1, 2, 3]), *pairs("b", [0, 0, 0], [1, 2, 3])], described("accuracy")
     )

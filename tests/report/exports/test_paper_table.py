@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fedsec.report.exports import latex, markdown
-from fedsec.report.exports.paper_table import paper_tables
+from fedsec.report.exports.paper_table import PaperCell, PaperTable, paper_tables
 
 HOSTILE = r"a_b & 100% $x^2$ #1 {~} \input{/etc/passwd} <script>|`*[x](y)* ε µ é 字"
 
@@ -117,6 +117,14 @@ def test_latex_compiles(tmp_path: Path) -> None:
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "paper.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_what_seeds_span_stands_in_brackets_in_markdown_as_captions_say() -> None:
+    entries = [PaperCell("97.6", ("97.2", "98.3"), best=True), PaperCell("96.1")]
+    text = markdown.to_markdown(
+        [PaperTable("accuracy", ["accuracy"], ["attack"], ["mean", "median"], [(["none"], entries)])]
+    )
+    assert "| none | **97.6** [97.2 to 98.3] | 96.1 |" in text
 
 
 def test_markdown_has_as_many_columns_everywhere_and_no_sign_means_anything() -> None:

@@ -43,7 +43,8 @@ def reconstructions(view: "RunView") -> PageSection | None:
             Paragraph(
                 "What a curious server made of one client's messages: the original on the left, what was recovered of "
                 "it on the right. Of all images of a setting, over its seeds and observed rounds, the best, the median "
-                "and the worst by PSNR. In parentheses the PSNR of a gray image: what is no better has shown nothing."
+                "and the worst by PSNR. In parentheses the PSNR of a gray image: what is no better has shown nothing. "
+                "Whoever has this page has these images: share it as you would share them."
             ),
             ImageGrid([(name, _photos(images)) for name, images in settings[:_MOST_SETTINGS]]),
         ]
