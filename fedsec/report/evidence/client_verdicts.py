@@ -75,7 +75,7 @@ def verdict_matrix(lines: Sequence[Mapping[str, Any]]) -> VerdictMatrix | None:
     attackers = {client for line in lines for client in line.get("byzantine_in_round") or []}
     if not attackers:
         return None
-    shown = lines[:: -(-len(lines) // MOST_ROUNDS)]
+    every = -(-len(lines) // MOST_ROUNDS)
     verdicts = np.zeros((len(everybody), len(lines)), dtype=np.int8)
     byzantine = np.zeros((len(everybody), len(lines)), dtype=np.bool_)
     row_of = {client: row for row, client in enumerate(everybody)}
@@ -84,11 +84,11 @@ def verdict_matrix(lines: Sequence[Mapping[str, Any]]) -> VerdictMatrix | None:
             verdicts[row_of[client], column] = verdict
         byzantine[[row_of[client] for client in line.get("byzantine_in_round") or []], column] = True
     rows = _rows(everybody, attackers, (verdicts == UpdateVerdict.LEFT_OUT).sum(axis=1))
-    columns = [lines.index(line) for line in shown]
+    columns = list(range(0, len(lines), every))
     places = np.ix_([row_of[client] for client in rows], columns)
     return VerdictMatrix(
         tuple(rows),
-        tuple(int(line["round"]) for line in shown),
+        tuple(int(line["round"]) for line in lines[::every]),
         verdicts[places],
         byzantine[places],
         len(everybody),
