@@ -164,3 +164,9 @@ def test_aims_that_all_settings_reach_alike_are_said_once() -> None:
     records += matrix({("door", name): [0.9] for name in ("mean", "median")}, metrics={"attack_success_rate": 0.0})
     expected = "What the attackers want succeeds in 0.0% of their tests, in all of 2 settings under attack."
     assert expected in said(records)
+
+
+def test_where_less_is_better_the_least_holds_best() -> None:
+    errors: Readings = {("none", "mean"): [0.5], ("none", "median"): [0.6], ("flip", "mean"): [9.0]}
+    text = said(matrix({**errors, ("flip", "median"): [2.0]}, metric="mean_squared_error"))
+    assert "Of 2 defenses median holds best: under attack mean squared error is 2." in text

@@ -54,6 +54,15 @@ def test_one_seed_prints_the_highest_bold_and_says_on_what_it_rests() -> None:
     assert "too few seeds" in table.caption[-1]
 
 
+def test_where_less_is_better_the_lowest_is_bold() -> None:
+    cells = records({key: values[:1] for key, values in SEEDS.items()})
+    for cell in cells:
+        cell["primary_metric"] = "mean_squared_error"
+        cell["metrics"] = {"mean_squared_error": cell["metrics"]["accuracy"]}
+    (table,) = paper_tables(cells)
+    assert [[entry.best for entry in entries] for _, entries in table.rows] == [[False, False], [True, False]]
+
+
 def test_long_tables_have_a_row_for_each_pair_and_a_column_for_each_metric() -> None:
     both = records(SEEDS, accuracy_min_last5=0.05)
     (table,) = paper_tables(both, long=True)

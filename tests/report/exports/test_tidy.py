@@ -128,3 +128,15 @@ def test_data_frames_have_types_that_know_gaps(root: Path) -> None:
         "rejected_updates": "Int64",
     }
     assert rounds.groupby("seed")["accuracy"].last().tolist() == [0.75]
+
+
+def test_lists_are_spread_to_their_last_entry() -> None:
+    cells = [
+        {"id": "a", "cell": {}, "status": "done", "metrics": {"recall": recall}} for recall in ([0.5, 0.25], [1.0])
+    ]
+    assert to_csv(cell_table(cells)) == "id,status,recall.0,recall.1\na,done,0.5,0.25\na,done,1.0,\n"
+
+
+def test_names_that_begin_as_formulas_are_text_in_a_spreadsheet() -> None:
+    cell = {"id": "a", "cell": {"=1+1": "@x"}, "status": "done", "metrics": {"-2+3": 0.5}}
+    assert to_csv(cell_table([cell])) == "id,'=1+1,status,'-2+3\na,'@x,done,0.5\n"

@@ -18,7 +18,7 @@ ROUNDS = [
 ]
 LOW = {"detection_recall": 0.0, "detection_precision": 0.0, "honest_excluded": 1 / 3, "byzantine_influence": 0.4}
 HIGH = {"detection_recall": 1.0, "detection_precision": 0.5, "honest_excluded": 0.1, "byzantine_influence": 0.0}
-EXCLUSIONS = [{"client": 0, "honest_rounds": 2, "excluded": 2}, {"client": 1, "honest_rounds": 2, "excluded": 0}]
+EXCLUSIONS = [{"client": number, "honest_rounds": 2, "excluded": times} for number, times in ((1, 0), (2, 1), (0, 2))]
 
 
 def parts(section: PageSection | None, kind: type) -> list[Any]:
@@ -44,7 +44,8 @@ def test_the_worst_attack_of_each_defense_is_drawn_and_told_in_numbers(
         ["mean", "alie", "n/a", "n/a", "n/a", "40.0", "10.0"],
     ]
     assert [[shown.text for shown in row] for row in wronged.rows] == [
-        ["alie, krum, seed=0", "0", "100.0", "10", "cat 80%, <b>dog 20%"]
+        ["alie, krum, seed=0", "0", "100.0", "10", "cat 80%, <b>dog 20%"],
+        ["alie, krum, seed=0", "2", "50.0", "4", "<b>dog 100%"],
     ]
     (folded,) = parts(section, Folded)
     (others,) = folded.parts

@@ -29,3 +29,15 @@ def test_one_defense_is_compared_with_nothing(cell: AddCell, view: Look) -> None
     cell("flip", "mean", accuracy=0.5)
     assert differences(view()) is None
     assert measurements(view()) is None
+
+
+def test_where_less_is_better_a_larger_error_is_worse(cell: AddCell, view: Look) -> None:
+    for seed, (mean, median) in enumerate([(0.1, 0.9), (0.2, 0.9), (0.15, 0.95)]):
+        for defense, error in (("mean", mean), ("median", median)):
+            cell("flip", defense, seed, mean_squared_error=error, record={"primary_metric": "mean_squared_error"})
+    section = differences(view())
+    assert section is not None
+    (table,) = section.parts
+    assert isinstance(table, DataTable)
+    ((_, difference, _, _, told),) = table.rows
+    assert (difference.tone, told.text) == ("bad", "yes, worse")
