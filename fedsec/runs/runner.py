@@ -318,10 +318,12 @@ class _Run:
             match event:
                 case Started():
                     progress.start(cell)
+                    self.feed.begin(cell, self.made_with[cell.id])
                 case Begun(number):
                     progress.begin(cell, number)
                 case RoundDone(number, rounds, metrics):
                     progress.update(cell, number, rounds, metrics)
+                    self.feed.round_done(cell, number, metrics)
                 case Said(text):
                     self._say(f"{describe(cell.axes)}: {text}")
                 case Failed(error, is_input, trace):

@@ -137,3 +137,11 @@ def test_mistakes_are_told(asked: Any, message: str) -> None:
     pytest.importorskip("tensorboard")
     with pytest.raises(InputError, match=message):
         logs_of(asked, Path("x"))
+
+
+def test_rounds_that_are_computed_again_are_not_told_again(tmp_path: Path) -> None:
+    log = Notebook()
+    logged(log, tmp_path, "matrix.defense=[mean]", "federation.rounds=2")
+    before = json.dumps(log.rounds)
+    logged(log, tmp_path, "matrix.defense=[mean]", "federation.rounds=2", fresh=True)
+    assert json.dumps(log.rounds) == before
