@@ -44,12 +44,17 @@ def runs(
     from fedsec.cli.display.tables import Column, print_note, print_table
 
     console = Console()
+
+    def whole(text: str) -> str:
+        """A terminal breaks no line within it; what reads a pipe finds ordinary blanks."""
+        return text.replace(" ", "\u00a0") if console.is_terminal else text
+
     rows = [
         (
             printable(str(item.path)),
             str(item.state()),
-            size_of(item.kept.size),
-            age_of(item.kept.changed),
+            whole(size_of(item.kept.size)),
+            whole(age_of(item.kept.changed)),
             printable(item.about()).split(". ")[0],
         )
         for item in folders

@@ -48,12 +48,17 @@ def class_damage_figure(damages: Sequence[ClassDamage], places: Sequence[int], n
             recall = damage.recalls[place]
             if recall is None:
                 continue
-            change = (
-                "" if damage.clean is None or damage.clean[place] is None else f"\n{-100 * damage.loss(place):+.0f}"
-            )
+            known = damage.clean is not None and damage.clean[place] is not None
+            change = f"\n{_points(-damage.loss(place))}" if known else ""
             color = ALWAYS_BLACK if recall > 0.5 else ALWAYS_WHITE
             axes.text(column, row, f"{100 * recall:.0f}{change}", ha="center", va="center", color=color, fontsize=7)
     bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
     bar.set_label("recall (%)", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     return figure
+
+
+def _points(change: float) -> str:
+    """A change of a share in whole points, as in `-31`; nothing lost is `0`."""
+    points = round(100 * change)
+    return f"{points:+d}" if points else "0"

@@ -1,11 +1,13 @@
 """What was asked: the scenario word for word, what it resolves to, and what was set from outside."""
 
+import os
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from fedsec.errors import count_of
 from fedsec.report.page.parts import Code, DataTable, Folded, PageSection, Paragraph, Part, TableCell, TableColumn
 from fedsec.report.page.resolved import as_yaml, common, variants
+from fedsec.report.page.run_summary import DESCRIPTION
 from fedsec.report.page.tables import cut
 
 if TYPE_CHECKING:
@@ -25,12 +27,18 @@ def question(view: "RunView") -> PageSection | None:
     if summary.scenario:
         parts.append(Folded("The scenario as it was written", [Code(summary.scenario.rstrip("\n"))]))
     else:
-        parts.append(Paragraph("An earlier version of fedsec left this run; it kept no copy of the scenario.", "note"))
+        parts.append(Paragraph(_without_scenario(view), "note"))
     if shared:
         about = "Every setting of every cell, defaults and all" if not (rows := _variants(view)) else _ABOUT
         resolved: list[Part] = [Code(as_yaml(shared), about)]
         parts.append(Folded("The configuration that it resolves to", [*resolved, *rows]))
     return PageSection("question", "What was asked", parts)
+
+
+def _without_scenario(view: "RunView") -> str:
+    if os.path.lexists(view.root / DESCRIPTION):
+        return f"{DESCRIPTION} is damaged: what was asked, word for word, and what was expected are not known."
+    return "An earlier version of fedsec left this run; it kept no copy of the scenario."
 
 
 _ABOUT = "What all cells have in common, defaults and all; what differs stands below"

@@ -57,6 +57,17 @@ def test_classes_without_examples_and_without_a_baseline(
     assert [shown.text for shown in table.rows[0]] == ["mean", "ipm", "50.0", "<b>dog", "50.0"]
 
 
+def test_what_rounds_to_nothing_has_no_sign(cell: Callable[..., dict[str, Any]], view: Callable[[], RunView]) -> None:
+    cell("none", "mean", accuracy=0.9, per_class_accuracy=[0.9, 0.903])
+    cell("ipm", "mean", accuracy=0.5, per_class_accuracy=[0.4, 0.9])
+    section = damage(view())
+    assert section is not None
+    (drawing,) = (part for part in section.parts if isinstance(part, Drawing))
+    assert "-0<" not in drawing.svg
+    assert ">-50<" in drawing.svg
+    assert ">0<" in drawing.svg
+
+
 def test_there_is_none_without_classes_or_attacks(
     cell: Callable[..., dict[str, Any]], view: Callable[[], RunView]
 ) -> None:

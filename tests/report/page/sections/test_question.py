@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from fedsec.report.page.parts import Code, DataTable, Folded, Part
+from fedsec.report.page.parts import Code, DataTable, Folded, Paragraph, Part
 from fedsec.report.page.resolved import common, variants
 from fedsec.report.page.sections.question import question
 from tests.report.page.sections.conftest import AddCell, Look
@@ -51,3 +51,16 @@ def test_what_cells_share_and_what_differs_are_told_apart(cell: AddCell, view: L
 
 def test_a_run_of_which_nothing_is_known_has_no_such_section(view: Look) -> None:
     assert question(view()) is None
+
+
+def test_a_damaged_description_is_said_and_not_taken_for_an_early_one(cell: AddCell, view: Look) -> None:
+    cell("none", "mean")
+    texts = []
+    for content in (None, "{"):
+        if content is not None:
+            (view().root / "run.json").write_text(content)
+        section = question(view())
+        assert section is not None
+        texts.append(" ".join(part.text for part in section.parts if isinstance(part, Paragraph)))
+    assert "An earlier version" in texts[0]
+    assert "run.json is damaged" in texts[1]
