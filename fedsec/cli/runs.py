@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["age_of", "runs"]
 
-_UNITS = ((7 * 86400, "week"), (86400, "day"), (3600, "hour"), (60, "minute"))
+_UNITS = ((7 * 86400, "week", "weeks"), (86400, "day", "days"), (3600, "h", "h"), (60, "min", "min"))
 
 
 def runs(
@@ -44,17 +44,12 @@ def runs(
     from fedsec.cli.display.tables import Column, print_note, print_table
 
     console = Console()
-
-    def whole(text: str) -> str:
-        """A terminal breaks no line within it; what reads a pipe finds ordinary blanks."""
-        return text.replace(" ", "\u00a0") if console.is_terminal else text
-
     rows = [
         (
             printable(str(item.path)),
             str(item.state()),
-            whole(size_of(item.kept.size)),
-            whole(age_of(item.kept.changed)),
+            size_of(item.kept.size),
+            age_of(item.kept.changed),
             printable(item.about()).split(". ")[0],
         )
         for item in folders
@@ -62,8 +57,8 @@ def runs(
     columns = (
         Column("folder"),
         Column("state", comfort=12),
-        Column("size", right=True),
-        Column("last written"),
+        Column("size", right=True, comfort=7),
+        Column("written", comfort=10),
         Column("what it was for", comfort=24, optional=True),
     )
     print_table(console, "", columns, rows)
@@ -79,10 +74,10 @@ def age_of(changed: float) -> str:
         changed: in seconds since 1970.
     """
     seconds = time.time() - changed
-    for size, unit in _UNITS:
+    for size, one, several in _UNITS:
         if seconds >= size:
             number = int(seconds // size)
-            return f"{number} {unit}{'' if number == 1 else 's'} ago"
+            return f"{number} {one if number == 1 else several} ago"
     return "just now"
 
 
