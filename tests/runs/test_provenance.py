@@ -177,6 +177,7 @@ NO_NUMBERS = {
     "fedsec.errors",
     "fedsec.files",
     "fedsec.plugins",
+    "fedsec.report.evidence.image_tiles",
     "fedsec.runs.cell_files",
     "fedsec.runs.provenance",
     "fedsec.runs.store",
