@@ -1,11 +1,11 @@
 """Pictures of what models are trained for, accuracy as a rule: over the rounds, or at the end of a single one."""
 
 import io
-import json
 import math
 import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fedsec.errors import printable
 from fedsec.files import write_atomic
 from fedsec.metrics.metric import ACCURACY, Metric
+from fedsec.report.evidence.round_lines import round_lines
 from fedsec.report.intervals import interval
 from fedsec.report.summary import ATTACK, DEFENSE, Group, Record, primary, summarize, value_of
 
@@ -155,16 +156,9 @@ def plain(text: str) -> str:
 def history(root: Path, cell_id: str, metric: str = ACCURACY.name) -> dict[int, float]:
     """Round -> metric of one cell, from its `rounds.jsonl`; rounds that were not evaluated are left out."""
     values: dict[int, float] = {}
-    try:
-        lines = (root / cell_id / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return values
-    for line in lines:
-        try:
-            entry: Any = json.loads(line)
-            values[int(entry["round"])] = float(entry[metric])
-        except (ValueError, TypeError, KeyError):
-            continue
+    for line in round_lines(root / cell_id):
+        with suppress(ValueError, TypeError, KeyError):
+            values[line["round"]] = float(line[metric])
     return values
 
 

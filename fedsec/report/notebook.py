@@ -17,7 +17,9 @@ _MOST_PICTURES = 4
 _MOST_FAILURES = 5
 
 
-def run_html(root: Path, records: Sequence[Record], unmet: Sequence[str], reason: str) -> str:
+def run_html(
+    root: Path, records: Sequence[Record], unmet: Sequence[str], reason: str, pictures: Sequence[Path] = ()
+) -> str:
     """A run: how it ended, attacks by defenses, and the pictures of its report.
 
     Args:
@@ -25,6 +27,7 @@ def run_html(root: Path, records: Sequence[Record], unmet: Sequence[str], reason
         records: the cells' records.
         unmet: expectations that were not met.
         reason: how it ended, in a few words.
+        pictures: PNG files of its report.
     """
     done = sum(record["status"] == "done" for record in records)
     ended = ", ".join([f"{done} of {count_of(len(records), 'cell')} done", *([reason] if reason != "done" else [])])
@@ -36,7 +39,7 @@ def run_html(root: Path, records: Sequence[Record], unmet: Sequence[str], reason
     parts += [Paragraph(f"not met: {text}", "bad") for text in unmet]
     if done:
         parts.append(_table(compare(list(trained_once(records)))))
-    parts += _photos(sorted(root.glob("*.png")))
+    parts += _photos(pictures)
     return fragment(parts)
 
 

@@ -49,8 +49,11 @@ class RunResult:
     def _repr_html_(self) -> str:
         """How it ended, attacks by defenses, and pictures, for notebooks."""
         from fedsec.report.notebook import run_html
+        from fedsec.runs.store import Store
 
-        return run_html(self.root, self.records, self.unmet, self._reason())
+        names = sorted(name for name in Store(self.root).report_files() if name.endswith(".png"))
+        pictures = [path for name in names if (path := self.root / name).is_file()]
+        return run_html(self.root, self.records, self.unmet, self._reason(), pictures)
 
     def as_json(self) -> dict[str, Any]:
         """The run as plain data, as `fedsec run --json` prints it: `cells` are what `results.json` holds."""

@@ -109,6 +109,13 @@ def test_the_page_tells_what_the_files_hold() -> None:
     assert code.text == CONTENT["command"]
 
 
+@pytest.mark.parametrize(("granted", "how"), [(True, "were granted"), (False, "were inferred")])
+def test_it_says_whether_labels_were_granted(granted: bool, how: str) -> None:
+    answer = sections({**CONTENT, "knowledge": {"labels": granted}}, TENSORS)["answer"]
+    text = " ".join(part.text for part in answer.parts if isinstance(part, Paragraph))
+    assert f"The labels {how}: 50% of them are right." in text
+
+
 def test_labels_alone_and_results_of_earlier_versions_have_a_page_too() -> None:
     old = {name: value for name, value in CONTENT.items() if name != "command"}
     metrics = {"psnr": None, "label_accuracy": 1.0}

@@ -23,10 +23,11 @@ def record(accuracy: float, **axes: str) -> dict[str, Any]:
 
 
 def test_a_run_shows_its_table_and_pictures_and_text_stays_text(tmp_path: Path) -> None:
-    (tmp_path / "accuracy.png").write_bytes(PNG)
+    picture = tmp_path / "accuracy.png"
+    picture.write_bytes(PNG)
     records = [record(0.5, attack="none", defense="<script>"), record(0.25, attack="sign_flip", defense="<script>")]
     records.append({**record(0.0, attack="none", defense="krum"), "status": "failed", "error": "out of <memory>"})
-    shown = run_html(tmp_path, records, ["accuracy >= 0.9, measured 0.5"], "1 cell failed")
+    shown = run_html(tmp_path, records, ["accuracy >= 0.9, measured 0.5"], "1 cell failed", [picture])
     assert "<script>" not in shown
     assert "out of &lt;memory&gt;" in shown
     assert "not met: accuracy &gt;= 0.9" in shown

@@ -65,11 +65,11 @@ def tiny() -> type[Tiny]:
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory, no_pictures: dict[str, Any]) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an uninterrupted run, with pictures; nobody changes it."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, drawing in no_pictures.items():
-            patch.setattr(run_report, name, drawing)
+        for module, name, drawing in DRAWINGS:
+            patch.setattr(module, name, drawing)
         result = Tiny.run(tmp_path_factory.mktemp("whole"))
     assert result.failures == 0
     return result.root
@@ -87,25 +87,25 @@ def long_cell(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Tiny.run(tmp_path_factory.mktemp("long"), *Tiny.one).root
 
 
-@pytest.fixture(scope="session", autouse=True)
-def no_pictures() -> Iterator[dict[str, Any]]:
-    """Runs in this process draw nothing, which takes longer than all else; gives the functions that would draw."""
-    drawings = {name: getattr(run_report, name) for name in ("draw_curves", "draw_partitions", "draw_tradeoff")}
+DRAWINGS = [
+    *((run_report, name, getattr(run_report, name)) for name in ("draw_curves", "draw_partitions", "draw_tradeoff")),
+    (closing, "run_page", closing.run_page),
+]
+"""Who draws at the end of a run: in which module, by which name, and the function."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_pictures() -> Iterator[None]:
+    """Runs of a module's tests draw nothing, which takes longer than all else, and their pages have a title only."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in drawings:
-            patch.setattr(run_report, name, lambda *_: [])
-        yield drawings
+        for module, name, _ in DRAWINGS:
+            patch.setattr(module, name, lambda *_: [])
+        patch.setattr(closing, "run_page", lambda view: Page(view.summary.name, "", []))
+        yield
 
 
 @pytest.fixture
-def pictures(no_pictures: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs of this test draw all the same."""
-    for name, drawing in no_pictures.items():
-        monkeypatch.setattr(run_report, name, drawing)
-
-
-@pytest.fixture(autouse=True)
-def short_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages of runs in this process have a title only, unless the test is to draw."""
-    if "pictures" not in request.fixturenames:
-        monkeypatch.setattr(closing, "run_page", lambda view: Page(view.summary.name, "", []))
+    for module, name, drawing in DRAWINGS:
+        monkeypatch.setattr(module, name, drawing)

@@ -29,7 +29,6 @@ from fedsec.scenario import load_scenario
 pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="clusters of several nodes on one machine are POSIX"),
-    pytest.mark.usefixtures("no_pictures"),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 LONG = ("matrix.attack=[none]", "federation.rounds=800", "federation.local.steps=2", "federation.evaluate_every=200")

@@ -1,6 +1,8 @@
 """What a run gives back: short where it is shown, a table where one is wanted."""
 
+import base64
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from fedsec.errors import InputError
 from fedsec.runs import RunResult
+from fedsec.runs.store import Store
 
 
 @pytest.fixture
@@ -27,6 +30,15 @@ def test_it_shows_itself_on_one_screen(result: RunResult) -> None:
     assert "70 more" in lines[-2]
     assert "accuracy > 0.9" in lines[-1]
     assert len(lines) < 40
+
+
+def test_a_notebook_shows_the_pictures_of_the_report_and_nobody_elses(result: RunResult, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    Store(root).report([], lambda folder: (folder / "accuracy.png").write_bytes(b"ours"))
+    (root / "holiday.png").write_bytes(b"another's")
+    shown = replace(result, root=root)._repr_html_()
+    assert base64.b64encode(b"ours").decode() in shown
+    assert base64.b64encode(b"another's").decode() not in shown
 
 
 def test_a_data_frame_has_a_row_for_each_cell(result: RunResult) -> None:

@@ -132,6 +132,13 @@ def test_a_cell_that_is_over_leaves_no_checkpoint_of_its_middle(tmp_path: Path) 
     assert [path.name for path in (tmp_path / cell).iterdir()] == ["result.json"]
 
 
+def test_what_a_curious_server_saw_elsewhere_arrives(tmp_path: Path) -> None:
+    names = {f"leakage/round-0001/{name}" for name in ("reconstruction.png", "tiles.png", "tiles.json")}
+    Store(tmp_path).take({f"0123456789ab/{name}": b"x" for name in names}, "0123456789ab")
+    folder = tmp_path / "0123456789ab"
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == names
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -1,14 +1,11 @@
 """Which cells are looked at closely, where there are too many to show them all."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from fedsec.report.summary import DEFENSE, Group, Record, describe, summarize
 
-__all__ = ["WorstAttack", "round_lines", "worst_attacks"]
+__all__ = ["WorstAttack", "worst_attacks"]
 
 
 @dataclass(frozen=True)
@@ -56,25 +53,3 @@ def worst_attacks(records: Sequence[Record]) -> list[WorstAttack]:
         group = next(group for group in groups if group.mean == value)
         worst.append(WorstAttack(defense, group, summary.baseline(group), len(groups)))
     return worst
-
-
-def round_lines(root: Path, cell_id: str) -> list[dict[str, Any]]:
-    """The rounds of a cell as its `rounds.jsonl` has them, without lines that cannot be read.
-
-    Args:
-        root: the run's folder.
-        cell_id: of the cell.
-    """
-    try:
-        texts = (root / cell_id / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return []
-    lines = []
-    for text in texts:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("round"), int):
-            lines.append(line)
-    return lines

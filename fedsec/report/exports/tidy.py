@@ -1,6 +1,5 @@
 """Tidy tables of a run: one row a cell, or one a cell and round; the matrix's axes are columns of their own type."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 from fedsec.errors import InputError
 from fedsec.plugins.registry import unknown
+from fedsec.report.evidence.round_lines import round_lines
 from fedsec.report.summary import Record, display
 
 __all__ = ["TidyTable", "cell_table", "round_table"]
@@ -112,23 +112,6 @@ def round_table(root: Path, records: Sequence[Record]) -> TidyTable:
     values = {name: uniform([line.get(name) for line in flat]) for name in names}
     numbers = values.pop("round", [])
     return TidyTable({**of_cells, "round": numbers}, values)
-
-
-def round_lines(folder: Path) -> list[dict[str, Any]]:
-    """The finished rounds of one cell, from its folder; a line that cannot be read ends them."""
-    lines: list[dict[str, Any]] = []
-    try:
-        text = (folder / "rounds.jsonl").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return lines
-    for line in text.splitlines():
-        try:
-            content = json.loads(line)
-            number = int(content["round"])
-        except (ValueError, TypeError, KeyError):
-            break
-        lines.append({**content, "round": number})
-    return lines
 
 
 def _ids(records: Sequence[Record]) -> list[str]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from fedsec.errors import InputError
 from fedsec.metrics.metric import Metric
-from fedsec.report.exports.tidy import round_lines, typed
+from fedsec.report.evidence.round_lines import round_lines
+from fedsec.report.exports.tidy import typed
 from fedsec.report.summary import describe, display, row_of
 from fedsec.runs.logs.run_log import LoggedCell, LoggedRun, LogState, Outcome, RunLog
 from fedsec.scenario import Cell

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import pytest
 
 from fedsec.errors import InputError
 from fedsec.runs import run
+from fedsec.runs.events import Event, RoundDone
 from fedsec.runs.executor import InProcess
 from fedsec.runs.logs import LoggedCell, LoggedRun, LogState, logs_of
+from fedsec.runs.tasks import CellTask
 
 SCENARIO = {
     "name": "tiny",
@@ -83,6 +85,26 @@ def test_a_log_is_told_every_round_once_and_what_came_of_it(tmp_path: Path) -> N
     logged(late, tmp_path)  # all is finished, and the log has nothing
     assert json.dumps(late.rounds) == before
     assert late.ended == log.ended
+
+
+class Watched(InProcess):
+    """Counts what a log has after each round that the runner was told of."""
+
+    def __init__(self, log: Notebook) -> None:
+        self.log, self.counts = log, list[int]()
+
+    def run(self, tasks: Sequence[CellTask]) -> Iterator[tuple[int, Event]]:
+        for index, event in super().run(tasks):
+            yield index, event
+            if isinstance(event, RoundDone):
+                self.counts.append(sum(map(len, self.log.rounds.values())))
+
+
+def test_a_log_is_told_of_rounds_as_they_come(tmp_path: Path) -> None:
+    log = Notebook()
+    executor = Watched(log)
+    run(SCENARIO, out=tmp_path, executor=executor, device="cpu", log=log)
+    assert executor.counts == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_log_that_has_some_rounds_is_told_the_others(tmp_path: Path) -> None:

@@ -14,8 +14,6 @@ from fedsec.runs.events import Done, Event, Started
 from fedsec.runs.sharded.executor import ShardedCells
 from fedsec.runs.tasks import CellTask, TaskSettings
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 
 class Spread(InProcess):
     """Runs cells in this process, on two workers of this process."""

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 from fedsec.errors import count_of
 from fedsec.metrics.metric import described
-from fedsec.report.evidence.chosen import WorstAttack, round_lines, worst_attacks
+from fedsec.report.evidence.chosen import WorstAttack, worst_attacks
 from fedsec.report.evidence.client_verdict_figure import verdict_figure
 from fedsec.report.evidence.client_verdicts import UpdateVerdict, VerdictMatrix, verdict_matrix
 from fedsec.report.evidence.excluded_clients import excluded_clients
+from fedsec.report.evidence.round_lines import round_lines
 from fedsec.report.page.parts import DataTable, Drawing, Folded, PageSection, Paragraph, Part, TableCell, TableColumn
 from fedsec.report.page.svg import inline_svg
 from fedsec.report.summary import DEFENSE, Group, Record, describe, summarize
@@ -30,7 +31,7 @@ def clients(view: "RunView") -> PageSection | None:
     """Verdicts over the rounds, precision and recall; None where nobody attacks."""
     shown: list[_Panel] = []
     for worst in worst_attacks(view.trained):
-        matrix = verdict_matrix(round_lines(view.root, worst.first["id"]))
+        matrix = verdict_matrix(round_lines(view.root / worst.first["id"]))
         if matrix is not None:
             shown.append((worst, matrix))
     if not shown:
