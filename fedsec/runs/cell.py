@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fedsec.environment import environment
 from fedsec.errors import InputError
@@ -114,10 +115,14 @@ def run_cell(
         from fedsec.runs.curious_server import CuriousServer
 
         curious = CuriousServer(config, experiment.dataset, federation, files.folder)
+    audit = experiment.audit
+    if audit is not None:
+        audit.attach(experiment, files.folder)
     history: list[dict[str, Any]] = []
     if checkpoint is not None:
         try:
-            federation.restore(checkpoint.state, checkpoint.round)
+            state = checkpoint.state if audit is None else audit.restore(checkpoint.state)
+            federation.restore(state, checkpoint.round)
             history = checkpoint.history
             made_with = checkpoint.made_with  # of other code where that was to be kept: the next run shall know
         except InputError as error:
@@ -157,13 +162,13 @@ def run_cell(
                 and not result.diverged
                 and now - last_save >= CHECKPOINT_SHARE * save_cost
             ):
-                files.save_checkpoint(log, federation.state(), settings, made_with)
+                files.save_checkpoint(log, _state(experiment), settings, made_with)
                 last_save = time.perf_counter()
                 save_cost = last_save - now
         # More rounds go on from here, but for what ended early or was one round, trained client by client.
         goes_on = federation.round == federation.rounds and not (federation.diverged or is_shared(config))
         if goes_on:
-            files.save_checkpoint(log, federation.state(), settings, made_with)
+            files.save_checkpoint(log, _state(experiment), settings, made_with)
     if recorder is not None:
         recorder.close()
     shared = federation.local_updates if isinstance(federation, Federation) else None
@@ -171,6 +176,12 @@ def run_cell(
         made_with = {**made_with, **shared.kept_from}
     record = {**_record(experiment, axes, history, exclusions, settings), "goes_on": goes_on}
     return files.finish(record, federation.weights(), made_with)
+
+
+def _state(experiment: Experiment) -> dict[str, Tensor]:
+    """Of the federation and of who audits it."""
+    audited = {} if experiment.audit is None else experiment.audit.state()
+    return {**experiment.federation.state(), **audited}
 
 
 def _attack_report(experiment: Experiment, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -271,6 +282,7 @@ def _record(
     last = evaluated[-1]
     recent = [line[primary.name] for line in evaluated[-5:]]
     shares = [line["byzantine_influence"] for line in history]
+    conclusion = None if experiment.audit is None else experiment.audit.conclude()
     majorities = [line["round"] for line in history if line["byzantine_majority"]]
     return {
         "id": experiment.config.id,
@@ -291,7 +303,9 @@ def _record(
             **durability(history, experiment.threat.schedule.until),
             **{name: last[name] for name in ("epsilon", "user_epsilon") if name in last},
             **_leakage(history),
+            **({} if conclusion is None else conclusion.metrics),
         },
+        **({} if conclusion is None else {"audit": dict(conclusion.record)}),
         "primary_metric": primary.name,
         "metric_rows": _rows(experiment),
         "constant_answer": federation.evaluator.constant_answer(),

@@ -30,6 +30,7 @@ from fedsec.federation.updates import Federation, LocalUpdates
 from fedsec.models import build
 from fedsec.models.split import feature_shape
 from fedsec.plugins import registry
+from fedsec.runs.audits.cell_audit import CellAudit
 from fedsec.runs.partitioned import dataset_of, server_share_of, shares_of, strata_of
 from fedsec.scenario import AttackConfig, CellConfig, ModelConfig
 from fedsec.scenario.algorithm import make_algorithm
@@ -52,6 +53,7 @@ class Experiment:
         counts: examples of each stratum (each class, where there are classes) at each client before poisoning,
             [clients][strata].
         strata: what the strata are called.
+        audit: what watches the federation; None for nothing.
     """
 
     config: CellConfig
@@ -60,6 +62,7 @@ class Experiment:
     federation: RoundLoop
     counts: list[list[int]]
     strata: tuple[str, ...]
+    audit: CellAudit | None = None
 
 
 def build_experiment(
@@ -92,12 +95,16 @@ def build_experiment(
     task: Task = registry.load("task", dataset.task).of_data(dataset.num_classes)
     task.check_targets(dataset.train.targets)
     strata = strata_of(config, dataset, task)
-    clients = shares_of(config, strata, len(dataset.train))
+    clients, audit = shares_of(config, strata, len(dataset.train)), CellAudit.of(config)
+    if audit is not None:
+        clients = audit.shares(clients, dataset)
     shown = strata or Strata(np.zeros(len(dataset.train), np.int64), 1)
     counts = class_counts(clients, shown.of, shown.count).tolist()
     constants = normalization(config.dataset.normalization)
     constants.check_shape(dataset.input_shape)
     data = ResidentData.build(dataset.train, clients, constants, device)
+    if audit is not None:
+        audit.enter(data)
     threat = drawn_threat(config, streams, _attack(config.attack, dataset))
     poison_data(data, threat, dataset.num_classes or None, streams)
     parts = _Parts(config, dataset, task, data, streams, threat, threads)
@@ -116,7 +123,7 @@ def build_experiment(
             f"federation.algorithm: {config.federation.algorithm} exchanges {algorithm.exchanges} in a way of its own "
             "that no federation plays; expected a subclass of UpdateAlgorithm or FedGKT"
         )
-    return Experiment(config, dataset, threat, federation, counts, _names(dataset, strata))
+    return Experiment(config, dataset, threat, federation, counts, _names(dataset, strata), audit)
 
 
 @dataclass

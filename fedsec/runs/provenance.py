@@ -39,6 +39,8 @@ _ENGINE = (
 """Of fedsec, what every cell's numbers come from."""
 _INVERSION = ("matching", "inversion", "runs/curious_server.py")
 """What those of a curious server come from besides."""
+_AUDIT = ("runs/audits", "scenario/audit")
+"""What an audit's numbers come from besides."""
 _MOST_FILES = 2_000
 _LENGTH = 12
 
@@ -58,6 +60,8 @@ def provenance(
     made_with["device"] = device_name or _device(device)
     if config.inversion is not None:
         made_with["fedsec's inversions"] = _fedsec(_INVERSION)
+    if config.audit is not None:
+        made_with["fedsec's audits"] = _fedsec(_AUDIT)
     if data is not None:
         made_with["data"] = data
     for kind, name in sorted(set(_methods(config))):

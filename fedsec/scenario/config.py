@@ -12,6 +12,8 @@ from fedsec.data.normalization import PRESETS, normalization
 from fedsec.errors import InputError
 from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, wrong
+from fedsec.scenario.audit import audit_config
+from fedsec.scenario.audit.audit_config import AuditConfig
 from fedsec.scenario.declared import resolve
 from fedsec.scenario.federation_config import FederationConfig, ModelConfig, traits_of
 from fedsec.scenario.inversion_config import NO_INVERSION, InversionConfig
@@ -114,6 +116,7 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "local", "worker_momentum"): 0.0,
     ("federation", "worker_momentum"): 0.0,
     ("inversion",): None,
+    ("audit",): None,
     ("metrics",): [],
     ("partition", "quantiles"): None,
     ("attack", "since"): None,
@@ -137,6 +140,9 @@ class CellConfig(Section):
     attack: AttackConfig = Field(default_factory=AttackConfig)
     inversion: InversionConfig | None = Field(
         default=None, description="What a curious server reconstructs, whoever attacks beside it."
+    )
+    audit: AuditConfig | None = Field(
+        default=None, description="What is measured of privacy beside what is claimed; nothing by default."
     )
     defense: tuple[DefenseConfig, ...] = Field(default_factory=lambda: (DefenseConfig(),))
     metrics: tuple[str, ...] = Field(
@@ -199,6 +205,7 @@ class CellConfig(Section):
             yield ("federation", "stragglers", "fraction"), f"{share}; expected 0, or at least {1 / cohort:.3g}"
         yield from self._contradictions_of_the_attack()
         yield from task_problems(self)
+        yield from audit_config.contradictions(self)
 
     def _contradictions_of_the_attack(self) -> Iterable[Problem]:
         attack, federation, clients = self.attack, self.federation, self.partition.clients

@@ -11,6 +11,7 @@ from fedsec.plugins import registry
 from fedsec.plugins.option_types import option_type
 from fedsec.plugins.signatures import REQUIRED, Expression, Parameter
 from fedsec.scenario import config, declared, federation_config, inversion_config
+from fedsec.scenario.audit import audit_config
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.matrix import SECTIONS
 from fedsec.scenario.named_sections import NamedSection, Section
@@ -38,6 +39,7 @@ def scenario_schema(*, plugins: bool = True) -> Schema:
         "dataset": _dataset(list(known["dataset"])),
         **{key: _named(kind, known[kind.kind]) for key, kind in _NAMED.items()},
         "federation": _federation(known["algorithm"]),
+        "audit": _audit(),
         "metrics": _metrics(list(known["metric"])),
         "seed": _fields(CellConfig)["seed"],
         "engine": _or_bare(_object(_fields(config.EngineConfig), config.EngineConfig), "name"),
@@ -61,6 +63,14 @@ def scenario_schema(*, plugins: bool = True) -> Schema:
         },
         "$defs": {key: sections[key] for key in SECTIONS},
     }
+
+
+def _audit() -> Schema:
+    """The parts of an audit, each a section of its own."""
+    fields = _fields(audit_config.AuditConfig)
+    for name in audit_config.PARTS:
+        fields[name] = _section(audit_config.SECTIONS[name])
+    return _object(fields, audit_config.AuditConfig)
 
 
 def _fields(section: type[Section]) -> dict[str, Schema]:

@@ -19,10 +19,10 @@ from fedsec.threat import ByzantineAttack, DataPoisoning
 
 
 def is_shared(config: CellConfig) -> bool:
-    """Whether a cell shares local training with its neighbors: one round of updates, nobody slow."""
+    """Whether a cell shares local training with its neighbors: one round of updates, nobody slow or audited."""
     federation = config.federation
     alike = bool(federation.traits["first_round_alike"]) and not federation.stragglers
-    return federation.rounds == 1 and alike
+    return federation.rounds == 1 and alike and config.audit is None
 
 
 _AFTER_TRAINING = (

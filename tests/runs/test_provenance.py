@@ -191,7 +191,9 @@ NO_NUMBERS = {
 
 def test_whatever_a_cell_computes_with_is_hashed() -> None:
     fedsec = Path(sys.modules["fedsec"].__file__ or "").parent
-    hashed = {(fedsec / part).with_suffix("") for part in (*provenance._ENGINE, *provenance._INVERSION)}
+    hashed = {
+        (fedsec / part).with_suffix("") for part in (*provenance._ENGINE, *provenance._INVERSION, *provenance._AUDIT)
+    }
     assert all(path.exists() or path.with_suffix(".py").exists() for path in hashed)
     unhashed = set()
     for part in ("runs/cell.py", "runs/experiment.py", "runs/shared_updates.py", "runs/curious_server.py"):

@@ -1,0 +1,1 @@
+"""What carries out the `audit:` section of a scenario in a running cell, one part a file."""

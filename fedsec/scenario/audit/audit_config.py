@@ -1,0 +1,54 @@
+"""What is audited in a cell."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Self
+
+from pydantic import Field, model_validator
+
+from fedsec.plugins.wording import Problem, wrong
+from fedsec.scenario.audit.canaries import CanaryConfig
+from fedsec.scenario.audit.membership import MembershipConfig
+from fedsec.scenario.audit.properties import PropertyConfig
+from fedsec.scenario.named_sections import Section
+
+if TYPE_CHECKING:
+    from fedsec.scenario.config import CellConfig
+
+SECTIONS: dict[str, type[Section]] = {
+    "canaries": CanaryConfig,
+    "membership": MembershipConfig,
+    "properties": PropertyConfig,
+}
+PARTS = tuple(SECTIONS)
+"""Keys of parts, in the order in which they change a federation's data and report."""
+
+
+class AuditConfig(Section):
+    """What is measured of a federation's privacy beside what is claimed."""
+
+    canaries: CanaryConfig | None = Field(default=None, description="Canaries, for a lower bound of epsilon.")
+    membership: MembershipConfig | None = Field(default=None, description="Membership inference.")
+    properties: PropertyConfig | None = Field(default=None, description="Inference of sites and class mixes.")
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(
+        default=0.95, description="Of every interval and every bound."
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.parts:
+            raise wrong(((), f"audits nothing; expected at least one of {', '.join(PARTS)}"))
+        return self
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that are asked for."""
+        return tuple(name for name in PARTS if getattr(self, name) is not None)
+
+
+def contradictions(config: "CellConfig") -> Iterator[Problem]:
+    """What an audit does not go with, with key paths from the cell's root."""
+    if config.audit is None:
+        return
+    if config.federation.traits["exchanges"] != "updates":
+        algorithm = config.federation.algorithm
+        yield ("audit",), f"looks at updates, and {algorithm} exchanges none; expected no audit, or another algorithm"
