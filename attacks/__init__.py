@@ -1,7 +1,8 @@
-"""Attacks and inversions, one a file.
+"""Attacks, inversions and inferences, one a file.
 
 `ATTACKS` maps a name under `attack` in scenario files to what Byzantine clients do, `INVERSIONS` a name under
-`inversion`, or of `fedsec invert`, to what a curious server does.
+`inversion`, or of `fedsec invert`, to what a curious server does, `INFERENCES` a name under `audit` to what an observer
+of training concludes about the data.
 """
 
 from fedsec.attacks.a3fl import A3FL
@@ -31,6 +32,7 @@ from fedsec.attacks.label_flip import LabelFlip
 from fedsec.attacks.labels import Labels
 from fedsec.attacks.local_search import LocalSearch, search_local
 from fedsec.attacks.logit_poison import LogitPoison
+from fedsec.attacks.loss_threshold import LossThreshold
 from fedsec.attacks.mimic import Mimic
 from fedsec.attacks.min_max import MinMax
 from fedsec.attacks.min_sum import MinSum
@@ -50,6 +52,7 @@ if __name__ != "fedsec.attacks":
 
 __all__ = [
     "ATTACKS",
+    "INFERENCES",
     "INVERSIONS",
     "A3FL",
     "ALIE",
@@ -78,6 +81,7 @@ __all__ = [
     "Labels",
     "LocalSearch",
     "LogitPoison",
+    "LossThreshold",
     "Mimic",
     "MinMax",
     "MinSum",
@@ -137,4 +141,8 @@ INVERSIONS = {
     "labels": Labels,
     "decoupled": Decoupled,
     "feature_inversion": InvertFeatures,
+}
+
+INFERENCES = {
+    "loss_threshold": LossThreshold,
 }

@@ -1,6 +1,6 @@
-"""One row for each attack, inversion and defense; every row gets every check that its kind has.
+"""One row for each attack, inversion, inference and defense; every row gets every check that its kind has.
 
-A new one is one file, one entry in `ATTACKS`, `INVERSIONS` or `DEFENSES`, and one row here.
+A new one is one file, one entry in `ATTACKS`, `INVERSIONS`, `INFERENCES` or `DEFENSES`, and one row here.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedsec.attacks import ATTACKS, INVERSIONS
+from fedsec.attacks import ATTACKS, INFERENCES, INVERSIONS
 from fedsec.defense import RuleWrapper
 from fedsec.defenses import DEFENSES, Median
 from fedsec.errors import InputError
@@ -116,6 +116,9 @@ INVERSION_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("feature_inversion", {"iterations": 100}, {"gain": 30.0}),
     ("feature_inversion", {"iterations": 200}, {"gain": 20.0, "exact": False}),
     ("feature_inversion", {"iterations": 60, "refine": False}, {"gain": 6.0, "exact": False}),
+]
+INFERENCE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("loss_threshold", {}, {}),
 ]
 DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("mean", {}, {}),
@@ -230,6 +233,11 @@ def test_inversion(name: str, options: dict[str, Any], needs: dict[str, Any]) ->
     check_attack(inversion, **needs)
 
 
+@pytest.mark.parametrize(("name", "options", "needs"), named(INFERENCE_ROWS))
+def test_inference(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
+    check_attack(INFERENCES[name](**options), **needs)
+
+
 @pytest.mark.parametrize(("name", "options", "needs"), named(DEFENSE_ROWS))
 def test_defense(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
     defense = DEFENSES[name](**options)
@@ -245,10 +253,15 @@ def test_what_is_of_no_kind_is_refused(check: Any) -> None:
 def test_every_entry_has_a_row() -> None:
     assert {row[0] for row in ATTACK_ROWS} == set(ATTACKS)
     assert {row[0] for row in INVERSION_ROWS} == set(INVERSIONS)
+    assert {row[0] for row in INFERENCE_ROWS} == set(INFERENCES)
     assert {row[0] for row in DEFENSE_ROWS} == set(DEFENSES)
 
 
-@pytest.mark.parametrize("table", [ATTACKS, INVERSIONS, DEFENSES], ids=["attacks", "inversions", "defenses"])
+@pytest.mark.parametrize(
+    "table",
+    [ATTACKS, INVERSIONS, INFERENCES, DEFENSES],
+    ids=["attacks", "inversions", "inferences", "defenses"],
+)
 def test_an_entry_is_named_like_its_file_and_documented(table: dict[str, type]) -> None:
     for name, entry in table.items():
         assert entry.__module__.rsplit(".", 1)[-1] == name

@@ -18,12 +18,13 @@ from fedsec.plugins.method_page import MethodPage, method_page
 from fedsec.plugins.registry import REQUIRED, Parameter
 from fedsec.plugins.signatures import as_yaml
 
-FOLDERS = {"attack": "attacks", "inversion": "inversions", "defense": "defenses"}
+FOLDERS = {"attack": "attacks", "inversion": "inversions", "inference": "inferences", "defense": "defenses"}
 GROUPS = {
     "Attacks on data": ("attack", ("DataPoisoning",)),
     "Attacks on updates": ("attack", ("UpdatePoisoning",)),
     "Attacks on FedGKT": ("attack", ("KnowledgePoisoning",)),
     "Inversions": ("inversion", ("Inversion", "FeatureInversion")),
+    "Inferences": ("inference", ("MembershipInference",)),
     "Aggregation rules": ("defense", ("Aggregator", "RuleWrapper", "PrivateAggregator")),
     "Pre-aggregators": ("defense", ("PreAggregator",)),
     "Defenses by clients": ("defense", ("UpdateTransform", "LocalDefense")),
@@ -35,16 +36,22 @@ GUIDES = {
     "Attacks on updates": (("Attacks on updates", "attacks.md"), ("The worst case of a rule", "worst_case.md")),
     "Attacks on FedGKT": (("Federations", "federation.md"),),
     "Inversions": (("Gradient inversion", "inversion.md"), ("Privacy", "privacy.md")),
+    "Inferences": (("Attacks", "attacks.md"), ("Privacy", "privacy.md")),
     "Aggregation rules": (("Robust rules", "byzantine.md"), ("The worst case of a rule", "worst_case.md")),
     "Pre-aggregators": (("Robust rules", "byzantine.md"),),
     "Defenses by clients": (("Privacy", "privacy.md"),),
     "Defenses of FedGKT": (("Federations", "federation.md"),),
 }
-_TRAITS = {"attack": "What it knows", "inversion": "What it is for", "defense": "What it needs and gives"}
+_TRAITS = {
+    "attack": "What it knows",
+    "inversion": "What it is for",
+    "inference": "What it needs",
+    "defense": "What it needs and gives",
+}
 INTRODUCTION = """# Methods
 
-Every attack, inversion and defense that comes with fedsec: its formula, what it assumes, its options, what it costs and
-what stops it, what was measured of it, and an example. `fedsec list` names them on the command line, and
+Every attack, inversion, inference and defense that comes with fedsec: its formula, what it assumes, its options, what
+it costs and what stops it, what was measured of it, and an example. `fedsec list` names them on the command line, and
 `fedsec show NAME` tells of one what stands here. In what follows n are the clients of a round, f or m the Byzantine
 ones among them, and d the parameters of the model.
 """

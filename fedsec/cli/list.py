@@ -12,7 +12,7 @@ __all__ = ["list_"]
 
 
 _KINDS = (
-    *("attacks", "inversions", "defenses", "datasets", "models", "partitions"),
+    *("attacks", "inversions", "inferences", "defenses", "datasets", "models", "partitions"),
     *("algorithms", "tasks", "metrics"),
 )
 """What can be listed, in this order."""
@@ -42,7 +42,7 @@ def list_(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """List what scenarios can name: attacks, inversions, defenses, models, ..., with options and papers."""
+    """List what scenarios can name: attacks, inversions, inferences, defenses, models, ..., with options and papers."""
     from fedsec.plugins import registry
 
     if kind is not None and kind not in _KINDS:

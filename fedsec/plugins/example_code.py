@@ -157,6 +157,20 @@ def _feature_inversion(entry: Entry, construction: str) -> Code:
     ]
 
 
+def _membership(entry: Entry, construction: str) -> Code:
+    modules = dict.fromkeys(("GradientProducts", "MembershipView", "ShadowModels"), "fedsec.threat")
+    return modules, [
+        "hardness, members = torch.randn(200), torch.arange(200) < 100  # whom the observer must tell from the rest",
+        "seen = hardness + members * torch.tensor([[1.0], [2.0], [3.0]]) + torch.randn(3, 200)  # after three rounds",
+        "inside = torch.rand(16, 200).argsort(0) < 8  # 8 of 16 shadow models were trained on each example",
+        "shadows = ShadowModels(hardness + 3 * inside + torch.randn(16, 200), inside, torch.randn(16, 300))",
+        "updates = GradientProducts(members + torch.randn(3, 200), torch.ones(3, 200), torch.ones(3))",
+        "view = MembershipView(seen, (1, 2, 3), shadows, torch.randn(300), updates)",
+        f"scores = {construction}.infer(view)",
+        "print(scores[members].mean(), scores[~members].mean())",
+    ]
+
+
 def _model(entry: Entry, construction: str) -> Code:
     shape = "(3, 32, 32)" if entry.name != "linear" else "(10,)"
     return {"build": "fedsec.models"}, [f'model = build("{entry.name}", {shape}, 10)']
@@ -173,6 +187,7 @@ _BY_INTERFACE: dict[str, Callable[[Entry, str], Code]] = {
     "KnowledgePoisoning": _knowledge_attack,
     "Inversion": _inversion,
     "FeatureInversion": _feature_inversion,
+    "MembershipInference": _membership,
     "Aggregator": _rule,
     "RuleWrapper": _wrapper,
     "PrivateAggregator": _private,

@@ -15,6 +15,8 @@ PLACES: dict[str, str] = {
     "Inversion": "a curious server, on what a client sends; in a scenario under `inversion`, and with `fedsec invert`.",
     "FeatureInversion": "FedGKT's curious server, on the feature maps that a client sends; in a scenario under "
     "`inversion`.",
+    "MembershipInference": "whoever observes training, on examples of which it would know whether they were trained "
+    "on; in a scenario under `audit.membership`, and in Python on models of any origin.",
     "Aggregator": "the server, as the rule that combines a round's updates; in a scenario under `defense`, one, "
     "last in a list.",
     "RuleWrapper": "the server, as a rule that asks another one; in a scenario's list under `defense`, right before "
@@ -55,6 +57,12 @@ _ATTACK_TRAITS = {
     "trains": "It trains on the Byzantine clients' machines.",
     "divided": "The attackers divide it among themselves.",
     "aim_moves": "What it aims at changes from round to round.",
+}
+_NEEDS = {
+    "several_rounds": "It needs models of several rounds.",
+    "shadow_models": "It needs shadow models: an observer with data of the same kind, who trains as the clients do.",
+    "population": "It needs further examples that were surely not trained on.",
+    "updates": "It needs a client's own updates, and the model that each starts from: the server's view.",
 }
 _KNOWLEDGE = {
     "own": "It knows what its own clients would have sent honestly, and no other client's update.",
@@ -131,5 +139,7 @@ def _sentences(entry: Entry) -> Iterator[str]:
             yield f"Depending on its options: {sentence[0].lower()}{sentence[1:]}"
         elif traits.get(name) is True:
             yield sentence
+    for need in traits.get("needs") or () if entry.kind == "inference" else ():
+        yield _NEEDS.get(need, f"It needs {need}.")
     if tasks := traits.get("tasks"):
         yield f"For {' and '.join(tasks)} only."

@@ -70,6 +70,13 @@ KINDS: dict[str, Kind] = {
         "inversion by a curious server",
         ("fedsec.threat:Inversion", "fedsec.threat:FeatureInversion"),
     ),
+    "inference": Kind(
+        "fedsec.attacks",
+        "INFERENCES",
+        "fedsec.inferences",
+        "inference by an observer of training",
+        ("fedsec.threat:MembershipInference",),
+    ),
     "defense": Kind(
         "fedsec.defenses",
         "DEFENSES",
@@ -114,6 +121,11 @@ KINDS: dict[str, Kind] = {
         "fedsec.metrics.measures", "MEASURES", "fedsec.metrics", "metric", ("fedsec.metrics.measure:Measure",)
     ),
 }
+
+_METHODS = ("attack", "inversion", "inference", "defense")
+"""Kinds whose names are easily taken for one another's."""
+_PLACES = {"inference": "audit"}
+"""Kind -> the key of a scenario under which it stands, where that is not its name."""
 
 
 @dataclass(frozen=True)
@@ -200,10 +212,10 @@ def entry(kind: str, name: str, *, also: Iterable[str] = ()) -> Entry:
     known = entries(kind)
     if name in known:
         return known[name]
-    for other in ("attack", "inversion", "defense") if kind in ("attack", "inversion", "defense") else ():
+    for other in _METHODS if kind in _METHODS else ():
         if name in entries(other):
             what = f"{name!r} is no {KINDS[kind].noun} but {_article(KINDS[other].noun)}"
-            raise InputError(f"{what}; expected it under `{other}`")
+            raise InputError(f"{what}; expected it under `{_PLACES.get(other, other)}`")
     raise InputError(unknown(kind, name, [*also, *known]))
 
 

@@ -16,6 +16,7 @@ from fedsec.testing.kinds import check_attack, check_defense
 from fedsec.testing.knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
 from fedsec.testing.known_rows import KNOWN_ROWS, KnownRow, check_known_rows, crafting
 from fedsec.testing.known_values import KNOWN_VALUES, KnownValue, check_known_values
+from fedsec.testing.membership import check_membership_inference
 from fedsec.testing.poisoning import check_data_poisoning, check_update_poisoning
 from fedsec.testing.pre_aggregation import check_pre_aggregator
 from fedsec.testing.privacy import check_local_defense, check_private_aggregator
@@ -40,6 +41,7 @@ __all__ = [
     "check_known_rows",
     "check_known_values",
     "check_local_defense",
+    "check_membership_inference",
     "check_pre_aggregator",
     "check_private_aggregator",
     "check_update_poisoning",

@@ -1,4 +1,4 @@
-"""Checks of an attack, an inversion or a defense of any kind: what it inherits from says which contract is its."""
+"""Checks of attacks, inversions, inferences and defenses: what one inherits from says which contract is its."""
 
 from inspect import signature
 from typing import Any
@@ -9,23 +9,31 @@ from fedsec.defense.updates import UpdateTransform
 from fedsec.errors import InputError
 from fedsec.testing.conformance import check_aggregator, check_inversion
 from fedsec.testing.knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
+from fedsec.testing.membership import check_membership_inference
 from fedsec.testing.poisoning import check_data_poisoning, check_update_poisoning
 from fedsec.testing.pre_aggregation import check_pre_aggregator
 from fedsec.testing.privacy import check_local_defense, check_private_aggregator
 from fedsec.testing.updates import check_update_transform
-from fedsec.threat import DataPoisoning, FeatureInversion, Inversion, KnowledgePoisoning, UpdatePoisoning
+from fedsec.threat import (
+    DataPoisoning,
+    FeatureInversion,
+    Inversion,
+    KnowledgePoisoning,
+    MembershipInference,
+    UpdatePoisoning,
+)
 
 __all__ = ["check_attack", "check_defense"]
 
 
 def check_attack(attack: Any, **needs: Any) -> None:
-    """Put an attack or an inversion through the contract of its kind; of both kinds where it poisons data and updates.
+    """Put an attack, an inversion or an inference through its kind's contract; through both of a poisoner of two kinds.
 
     Args:
         attack: the attack.
         needs: what the check of its kind has to know, see `check_data_poisoning`, `check_update_poisoning`,
-            `check_knowledge_poisoning`, `check_inversion` and `check_feature_inversion`; an attack of two kinds gives
-            each of the two what is its own.
+            `check_knowledge_poisoning`, `check_inversion`, `check_feature_inversion` and
+            `check_membership_inference`; an attack of two kinds gives each of the two what is its own.
 
     Raises:
         AssertionError: the attack breaks the contract.
@@ -35,12 +43,13 @@ def check_attack(attack: Any, **needs: Any) -> None:
         (KnowledgePoisoning, check_knowledge_poisoning),
         (FeatureInversion, check_feature_inversion),
         (Inversion, check_inversion),
+        (MembershipInference, check_membership_inference),
         (DataPoisoning, check_data_poisoning),
         (UpdatePoisoning, check_update_poisoning),
     )
     checks: list[Any] = [check for kind, check in kinds if isinstance(attack, kind)]
     if not checks:
-        raise _no_kind(attack, "DataPoisoning, UpdatePoisoning, KnowledgePoisoning, Inversion or FeatureInversion")
+        raise _no_kind(attack, f"{', '.join(kind.__name__ for kind, _ in kinds[:-1])} or {kinds[-1][0].__name__}")
     for check in checks:
         known = signature(check).parameters
         check(attack, **{key: value for key, value in needs.items() if len(checks) == 1 or key in known})

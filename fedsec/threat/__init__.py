@@ -1,7 +1,7 @@
 """Interfaces of attacks: what an attacker may see, and what it may change.
 
 `DataPoisoning`, `UpdatePoisoning` and `KnowledgePoisoning` are what a Byzantine client does; `Inversion` and
-`FeatureInversion` are what a curious server does.
+`FeatureInversion` are what a curious server does; `Inference` is what an observer of training concludes about the data.
 """
 
 from fedsec.threat.attack import ByzantineAttack
@@ -9,10 +9,18 @@ from fedsec.threat.backdoor import BackdoorPoisoning, PatternAttack, TriggeredAt
 from fedsec.threat.defense_trial import DefenseTrial, MixtureTrial, Objective
 from fedsec.threat.distortion import Distortion
 from fedsec.threat.feature_inversion import FeatureInversion, FeatureObservation
+from fedsec.threat.inference import Inference, InferenceView
 from fedsec.threat.inversion import Inversion, Snapshot
 from fedsec.threat.knowledge import Knowledge, KnowledgePoisoning
 from fedsec.threat.line_search import largest_on_line
 from fedsec.threat.machine import AttackerMachine
+from fedsec.threat.membership import (
+    GradientProducts,
+    MembershipInference,
+    MembershipView,
+    ShadowModels,
+    rescaled_logits,
+)
 from fedsec.threat.observation import Observation
 from fedsec.threat.observed.client_loss import ClientLoss
 from fedsec.threat.observed.local_steps import LocalSteps
@@ -34,10 +42,15 @@ __all__ = [
     "Distortion",
     "FeatureInversion",
     "FeatureObservation",
+    "GradientProducts",
+    "Inference",
+    "InferenceView",
     "Inversion",
     "Knowledge",
     "KnowledgePoisoning",
     "LocalSteps",
+    "MembershipInference",
+    "MembershipView",
     "MixtureTrial",
     "Objective",
     "Observation",
@@ -45,10 +58,12 @@ __all__ = [
     "PixelScale",
     "Probe",
     "Reconstruction",
+    "ShadowModels",
     "Snapshot",
     "StateLayout",
     "TriggeredAttack",
     "UpdatePoisoning",
     "largest_on_line",
+    "rescaled_logits",
     "sent_statistics",
 ]

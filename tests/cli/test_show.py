@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -18,6 +19,7 @@ from fedsec.plugins.method_page import method_page
 ONE_OF_EACH = {
     "attack": "alie",
     "inversion": "dlg",
+    "inference": "loss_threshold",
     "defense": "trimmed_mean",
     "dataset": "digits",
     "model": "cnn",
@@ -45,7 +47,7 @@ def test_every_part_is_shown_with_its_words_whole(kind: str, name: str, width: i
         assert " ".join(part.split()) in shown
     for line in page.scenario.splitlines() + page.python.splitlines():
         assert " ".join(line.split()) in shown
-    prose = done.stdout.partition("In a scenario")[0]
+    prose = re.split("In a scenario|In Python", done.stdout)[0]
     assert max(map(len, prose.splitlines())) <= width
     assert not any(line != line.rstrip() for line in prose.splitlines())
 
@@ -84,7 +86,10 @@ def test_a_metric_that_runs_measure_by_themselves() -> None:
             ["krum", "--kind", "attack"],
             "error: --kind attack: krum is a defense; expected no --kind, or --kind defense",
         ),
-        (["krum", "--kind", "rule"], "error: --kind rule: is no kind; expected attack, inversion, defense, dataset, "),
+        (
+            ["krum", "--kind", "rule"],
+            "error: --kind rule: is no kind; expected attack, inversion, inference, defense, dataset, ",
+        ),
     ],
 )
 def test_bad_input(arguments: list[str], message: str) -> None:

@@ -11,7 +11,9 @@ from fedsec.plugins.method_page import method_page
 from fedsec.plugins.registry import entries, entry
 from fedsec.plugins.sources import define
 
-NAMES = [(kind, name) for kind in ("attack", "inversion", "defense") for name in entries(kind, plugins=False)]
+NAMES = [
+    (kind, name) for kind in ("attack", "inversion", "inference", "defense") for name in entries(kind, plugins=False)
+]
 ORDER = ["Args", "Attributes", "Raises", "Cost", "Limits", "Example", "Reference"]
 
 

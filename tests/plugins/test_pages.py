@@ -20,7 +20,7 @@ def test_every_kind_has_a_page_that_is_there() -> None:
     assert all((ROOT / page).is_file() for page in pages)
 
 
-@pytest.mark.parametrize("kind", ["attack", "defense", "inversion"])
+@pytest.mark.parametrize("kind", ["attack", "defense", "inversion", "inference"])
 def test_the_page_of_a_method_is_about_it(kind: str) -> None:
     """The kind's own page, or the one of its interface, names at least one method of each interface."""
     texts = {}

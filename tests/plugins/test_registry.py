@@ -41,7 +41,7 @@ def test_every_entry_explains_itself(kind: str, name: str) -> None:
     entry = registry.entry(kind, name)
     assert entry.summary.endswith(".")
     assert len(entry.summary) <= 120
-    if kind in ("attack", "inversion", "defense"):
+    if kind in ("attack", "inversion", "inference", "defense"):
         assert entry.paper
         assert all(parameter.about for parameter in entry.parameters)
     assert json.dumps(entry.as_json())

@@ -54,6 +54,9 @@ _GROUPS: dict[str, dict[str, str]] = {
         "Inversion": "by a curious server, on updates (also with `fedsec invert`)",
         "FeatureInversion": "by FedGKT's curious server, on feature maps (in scenarios only)",
     },
+    "inference": {
+        "MembershipInference": "by whoever observes training: was an example trained on (in scenarios under `audit`)",
+    },
     "defense": {
         "Aggregator": "aggregation rules, one a scenario",
         "PrivateAggregator": "aggregation rules that hide whole clients, one a scenario",

@@ -1,4 +1,4 @@
-"""Attacks and an inversion: subclasses of fedsec's own, with a mixin first, and of its interfaces."""
+"""Attacks, an inversion and an inference: subclasses of fedsec's own, with a mixin first, and of its interfaces."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fedsec.attacks import InvertingGradients as TheirInversion
 from fedsec.attacks import SignFlip
-from fedsec.threat import AttackerView, UpdatePoisoning
+from fedsec.threat import AttackerView, MembershipInference, MembershipView, UpdatePoisoning
 
 from .mixins import Named
 
@@ -35,3 +35,10 @@ class Still(UpdatePoisoning):
 
 class Hasty(Named, TheirInversion):
     """Inverting Gradients with the constructor that it inherits."""
+
+
+class BestRound(MembershipInference):
+    """Takes an example for a member that some model fitted well."""
+
+    def score(self, view: MembershipView) -> Tensor:
+        return view.confidences.amax(0)
