@@ -24,12 +24,16 @@ from fedsec.attacks.forged_states import ForgedStates, forge_state_dicts
 from fedsec.attacks.free_rider import FreeRider
 from fedsec.attacks.gaussian import Gaussian
 from fedsec.attacks.grad_inversion import GradInversion
+from fedsec.attacks.gradient_cosine import GradientCosine
+from fedsec.attacks.gradient_difference import GradientDifference
 from fedsec.attacks.idlg import IDLG
 from fedsec.attacks.infinity import Infinity
 from fedsec.attacks.inverting_gradients import InvertingGradients
 from fedsec.attacks.ipm import IPM
 from fedsec.attacks.label_flip import LabelFlip
 from fedsec.attacks.labels import Labels
+from fedsec.attacks.lira_offline import LiraOffline
+from fedsec.attacks.lira_online import LiraOnline
 from fedsec.attacks.local_search import LocalSearch, search_local
 from fedsec.attacks.logit_poison import LogitPoison
 from fedsec.attacks.loss_threshold import LossThreshold
@@ -40,10 +44,12 @@ from fedsec.attacks.model_replacement import ModelReplacement
 from fedsec.attacks.nan import NaN
 from fedsec.attacks.neurotoxin import Neurotoxin
 from fedsec.attacks.noise_inputs import NoiseInputs
+from fedsec.attacks.rmia import Rmia
 from fedsec.attacks.rop import ROP
 from fedsec.attacks.sign_flip import SignFlip
 from fedsec.attacks.sparse import Sparse
 from fedsec.attacks.target_shift import TargetShift
+from fedsec.attacks.trajectory import Trajectory
 from fedsec.attacks.worst_case import WorstCase, worst_case
 from fedsec.attacks.zero import ZeroUpdate
 
@@ -94,6 +100,12 @@ __all__ = [
     "Sparse",
     "TargetShift",
     "WorstCase",
+    "GradientCosine",
+    "GradientDifference",
+    "LiraOffline",
+    "LiraOnline",
+    "Rmia",
+    "Trajectory",
     "ZeroUpdate",
     "forge_state_dicts",
     "search_local",
@@ -145,4 +157,10 @@ INVERSIONS = {
 
 INFERENCES = {
     "loss_threshold": LossThreshold,
+    "lira_online": LiraOnline,
+    "lira_offline": LiraOffline,
+    "rmia": Rmia,
+    "trajectory": Trajectory,
+    "gradient_cosine": GradientCosine,
+    "gradient_difference": GradientDifference,
 }

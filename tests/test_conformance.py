@@ -119,6 +119,17 @@ INVERSION_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 ]
 INFERENCE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("loss_threshold", {}, {}),
+    ("lira_online", {}, {"auc": 0.8}),
+    ("lira_online", {"variance": "per_example"}, {"auc": 0.75}),
+    ("lira_offline", {}, {"auc": 0.8}),
+    ("lira_offline", {"variance": "per_example"}, {"auc": 0.75}),
+    ("rmia", {}, {"auc": 0.7}),
+    ("rmia", {"mode": "offline", "gamma": 1.0, "a": 0.5}, {"auc": 0.7}),
+    ("trajectory", {}, {}),
+    ("trajectory", {"signal": "confidence"}, {}),
+    ("trajectory", {"signal": "rescaled_logit"}, {}),
+    ("gradient_cosine", {}, {}),
+    ("gradient_difference", {}, {}),
 ]
 DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("mean", {}, {}),

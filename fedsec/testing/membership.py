@@ -57,7 +57,7 @@ def _signals() -> tuple[Tensor, MembershipView]:
     hardness, easy = normal(_CANDIDATES), normal(_POPULATION)
     inside = torch.rand(_SHADOWS, _CANDIDATES, generator=generator).argsort(0) < _SHADOWS // 2
     known = torch.rand(_SHADOWS, _POPULATION, generator=generator).argsort(0) < _SHADOWS // 2
-    learned = torch.linspace(0.4, 1.6, _ROUNDS)[:, None]
+    learned = torch.linspace(0.2, 2.0, _ROUNDS)[:, None]
     shadows = ShadowModels(
         hardness + 1.6 * inside + 0.5 * normal(_SHADOWS, _CANDIDATES),
         inside,

@@ -29,6 +29,7 @@ from fedsec.threat.observed.sent_statistics import sent_statistics
 from fedsec.threat.poisoning import AttackerView, DataPoisoning, UpdatePoisoning
 from fedsec.threat.probes import Probe
 from fedsec.threat.reconstruction import Reconstruction
+from fedsec.threat.shadow_signals import normal_of
 from fedsec.threat.state_layout import StateLayout
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "TriggeredAttack",
     "UpdatePoisoning",
     "largest_on_line",
+    "normal_of",
     "rescaled_logits",
     "sent_statistics",
 ]
