@@ -1,0 +1,93 @@
+"""Scores of canaries that an audit can use, and refusals of those it cannot."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Float64
+from scipy.stats import binomtest
+
+from fedsec.errors import InputError
+
+UNLIKELY = 1e-9
+"""Probability of so uneven a coin below which inclusion was not by a fair coin."""
+
+
+def check_canaries(
+    scores: npt.ArrayLike, included: npt.ArrayLike
+) -> tuple[Float64[np.ndarray, "canaries"], Bool[np.ndarray, "canaries"]]:
+    """Scores and inclusions as arrays, if a one-run audit may be made of them.
+
+    Args:
+        scores: [canaries]; higher says that the canary was in the training data.
+        included: [canaries]; whether each was, by a fair coin of its own. Exactly half of them, drawn without
+            replacement, is something else, for which no bound here is proven; that cannot be seen in the numbers.
+
+    Raises:
+        InputError: shapes that differ, scores that are not finite, inclusions that are neither 0 nor 1, or that no
+            fair coin gave.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    inside = np.asarray(included)
+    if values.ndim != 1 or values.shape != inside.shape:
+        raise InputError(
+            f"scores and included must be two lists of one length, a canary each; got shapes {list(values.shape)} and "
+            f"{list(inside.shape)}"
+        )
+    if not values.size:
+        raise InputError("an audit needs canaries, got none")
+    if not np.isin(inside, (0, 1)).all():
+        raise InputError("included must hold true or false for every canary: whether it was in the training data")
+    check_finite(values, "canary")
+    number = int(inside.sum())
+    if binomtest(number, inside.size, 0.5).pvalue < UNLIKELY:
+        raise InputError(
+            f"{number} of {inside.size} canaries were included, which no fair coin does: each must be in the training "
+            "data with probability 1/2, independently of the others"
+        )
+    return values, inside.astype(bool)
+
+
+def check_finite(values: Float64[np.ndarray, "scores"], noun: str) -> None:
+    """Refuse scores that are no numbers.
+
+    Args:
+        values: [scores].
+        noun: what has a score.
+
+    Raises:
+        InputError: the first that is not finite.
+    """
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise InputError(
+            f"scores must be finite, but that of {noun} {bad[0]} is {values[bad[0]]} ({bad.size} of {values.size} are "
+            "not): leave out what cannot be scored before it is known who was in"
+        )
+
+
+def check_distinct(names: npt.ArrayLike) -> None:
+    """Refuse canaries that are there twice: the coin of one would decide over both.
+
+    Args:
+        names: [canaries]; whatever tells canaries apart, for instance indices into a dataset.
+
+    Raises:
+        InputError: one comes more than once.
+    """
+    values, counts = np.unique(np.asarray(names), return_counts=True)
+    twice = values[counts > 1]
+    if twice.size:
+        raise InputError(
+            f"canaries must differ from one another, but {twice[0]} comes {counts[counts > 1][0]} times"
+            + (f" and {twice.size - 1} more come repeatedly" if twice.size > 1 else "")
+        )
+
+
+def smallest_count(significance: float) -> int:
+    """The fewest guesses that can show an epsilon above 0: so many coins must all fall right by chance rarely enough.
+
+    Args:
+        significance: of the one test, after any correction.
+    """
+    return math.floor(-math.log2(significance)) + 1

@@ -1,0 +1,49 @@
+import math
+
+import pytest
+from scipy.stats import binom, binomtest
+
+from fedsec.auditing import clopper_pearson
+from fedsec.errors import InputError
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (10, 10), (1, 1000), (999, 1000), (0, 1)])
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.999])
+def test_intervals_are_those_of_scipy(successes: int, trials: int, confidence: float) -> None:
+    expected = binomtest(successes, trials).proportion_ci(confidence, method="exact")
+    rate = clopper_pearson(successes, trials, confidence)
+    assert (rate.low, rate.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert rate.value == successes / trials
+
+
+def test_one_sided_intervals_use_all_of_the_significance_on_one_side() -> None:
+    for side, alternative in (("lower", "greater"), ("upper", "less")):
+        expected = binomtest(7, 20, alternative=alternative).proportion_ci(0.95, method="exact")
+        rate = clopper_pearson(7, 20, 0.95, side)  # type: ignore[arg-type]
+        assert (rate.low, rate.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("true", [0.0005, 0.02, 0.3, 0.5])
+def test_intervals_hold_every_true_rate_as_often_as_they_say(true: float) -> None:
+    held = [clopper_pearson(k, 60, 0.9) for k in range(61)]
+    assert sum(binom.pmf(rate.successes, 60, true) for rate in held if rate.low <= true <= rate.high) >= 0.9
+
+
+def test_of_no_trials_nothing_is_known() -> None:
+    rate = clopper_pearson(0, 0)
+    assert math.isnan(rate.value)
+    assert (rate.low, rate.high) == (0, 1)
+    assert rate.as_dict()["value"] is None
+
+
+def test_bad_numbers_are_refused() -> None:
+    for arguments, message in (
+        ((3, 2), "3 of 2"),
+        ((-1, 2), "-1 of 2"),
+        ((1, 2, 1.0), "confidence"),
+        ((1, 2, 95), "0.95"),
+    ):
+        with pytest.raises(InputError, match=message):
+            clopper_pearson(*arguments)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="side must be"):
+        clopper_pearson(1, 2, side="left")  # type: ignore[arg-type]
