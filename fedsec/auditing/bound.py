@@ -25,7 +25,7 @@ class EpsilonBound:
         correct: how many of these were right.
         guessed_in: of the guesses, those that said `in`.
         guessed_out: those that said `out`.
-        ceiling: epsilon_lower, had every guess been right.
+        ceiling: epsilon_lower, had the scores told perfectly who was in.
         choices: from how many tests this one was chosen; paid for in the confidence.
         strategy: how: `bonferroni`, `split` or `explicit`.
         mu_lower: the bound as mu of the Gaussian curve; None where no such curve is assumed.
@@ -59,16 +59,22 @@ class EpsilonBound:
         )
 
 
-def remarks(bound: float, ceiling: float, canaries: int) -> str:
+def remarks(bound: float, ceiling: float, canaries: int, delta: float) -> str:
     """What the numbers alone do not say.
 
     Args:
         bound: the lower bound.
         ceiling: the most that could have been shown.
         canaries: how many there are.
+        delta: of the guarantee that is tested.
     """
     if ceiling == math.inf:
         return "Gaussian noise promises no finite epsilon at delta 0: name a delta above it"
+    if not ceiling:
+        return (
+            f"nothing could be shown: delta {delta:.2g} alone allows {canaries} canaries to be told apart as well as "
+            "all guesses right do; name a smaller delta"
+        )
     if not bound:
         return (
             f"nothing shown, which is no proof that nothing leaks: {canaries} canaries could have shown "

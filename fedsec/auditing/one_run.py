@@ -85,7 +85,7 @@ def ceiling(
     direction: Direction = "higher",
     choices: int = 1,
 ) -> dict[OneRunMethod, float]:
-    """The most that so many canaries can show: epsilon, by method, if every guess is right.
+    """The most that so many canaries can show: epsilon, by method, if half of them are in and the scores tell who.
 
     Args:
         canaries: how many there are.
@@ -103,7 +103,10 @@ def ceiling(
         raise InputError(f"an audit needs canaries, got {canaries}")
     counted, grid = _counted(canaries, strategy or Bonferroni(), significance)
     tests = len(grid) * (1 if isinstance(strategy, SplitCanaries) else len(signs))
-    return {method: _ceiling(method, counted, grid, delta, significance / tests) for method in get_args(OneRunMethod)}
+    return {
+        method: _ceiling(method, counted, counted - counted // 2, grid, delta, significance / tests)
+        for method in get_args(OneRunMethod)
+    }
 
 
 class _Outcome(NamedTuple):
@@ -146,9 +149,8 @@ class _Audit:
         counted, grid = _counted(len(self._scores), strategy, self._significance)
         signs = self._signs
         tests = len(grid) * (1 if isinstance(strategy, SplitCanaries) else len(signs))
-        most = _ceiling(method, counted, grid, self._delta, self._significance / tests)
-        if not most:
-            needed = smallest_count(self._significance / tests)
+        needed = smallest_count(self._significance / tests)
+        if counted < needed:
             raise InputError(
                 f"{counted} canaries can show nothing at a confidence of {self._confidence:.4g}, whatever they score: "
                 f"even all guesses right are chance. Expected {needed} guesses at the least, better hundreds"
@@ -159,17 +161,15 @@ class _Audit:
             choosing, everyone = chance[: len(chance) - counted], chance[len(chance) - counted :]
             sign, chosen = self._choice(method, choosing, counted)
             grid, signs = (chosen,), (sign,)
-            most = _ceiling(method, counted, grid, self._delta, self._significance)
+        significance = self._significance / tests
+        members = int(self._included[everyone].sum())
+        most = _ceiling(method, counted, members, grid, self._delta, significance)
         outcome = max(
-            (
-                self._outcome(method, everyone, sign, choice, self._significance / tests)
-                for sign in signs
-                for choice in grid
-            ),
+            (self._outcome(method, everyone, sign, choice, significance) for sign in signs for choice in grid),
             key=lambda outcome: (outcome.strength, outcome.correct / sum(outcome.choice)),
         )
         epsilon = _epsilon(method, outcome.strength, self._delta)
-        note = remarks(epsilon, most, counted)
+        note = remarks(epsilon, most, counted, self._delta)
         if np.ptp(self._scores) == 0:
             note = "all canaries have the same score, which tells none from another; " + note
         return EpsilonBound(
@@ -248,9 +248,15 @@ def _strength(
     return approximate_dp.lower_bound(canaries, guesses, correct, delta, significance)
 
 
-def _ceiling(method: OneRunMethod, canaries: int, grid: Sequence[Guesses], delta: float, significance: float) -> float:
-    strength = max(_strength(method, canaries, choice, sum(choice), delta, significance) for choice in grid)
-    return _epsilon(method, strength, delta)
+def _ceiling(
+    method: OneRunMethod, canaries: int, members: int, grid: Sequence[Guesses], delta: float, significance: float
+) -> float:
+    """Of scores that order members before all others."""
+    strengths = []
+    for choice in grid:
+        correct = min(choice.members, members) + min(choice.nonmembers, canaries - members)
+        strengths.append(_strength(method, canaries, choice, correct, delta, significance))
+    return _epsilon(method, max(strengths), delta)
 
 
 def _epsilon(method: OneRunMethod, strength: float, delta: float) -> float:

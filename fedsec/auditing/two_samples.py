@@ -223,7 +223,7 @@ def _bound(
     best = int(np.argmax(strengths))
     strength = float(strengths[best])
     false_positives, nonmembers, false_negatives, members = tests[best]
-    if not flawless:
+    if not _strengths(method, right, 0.0, significance).any():
         raise InputError(
             f"{members} runs with the canary and {nonmembers} without it can show nothing at a confidence "
             f"of {confidence:.4g}, even if no test errs; expected {smallest_count(significance / 2)} of each"
@@ -246,5 +246,5 @@ def _bound(
         choices=choices,
         strategy=strategy,
         mu_lower=strength if gaussian else None,
-        note=remarks(epsilon, most, runs),
+        note=remarks(epsilon, most, runs, delta),
     )

@@ -146,6 +146,13 @@ def test_a_perfect_audit_reaches_its_ceiling_and_says_that_it_could_not_show_mor
                 assert bound.ceiling == ceiling(400, DELTA, strategy=strategy)[method]
 
 
+def test_a_ceiling_knows_that_coins_are_seldom_even() -> None:
+    included = np.arange(100) < 60
+    everyone = audit_one_run(included.astype(float), included, DELTA, strategy=Explicit(50, 50))["approximate_dp"]
+    assert everyone.correct == 90
+    assert everyone.ceiling == everyone.epsilon_lower < ceiling(100, DELTA, strategy=Explicit(50, 50))["approximate_dp"]
+
+
 def test_ceilings_grow_with_canaries_and_shrink_with_choices() -> None:
     for method in ("approximate_dp", "gaussian_dp"):
         ceilings = [ceiling(count, DELTA)[method] for count in (20, 100, 500)]
@@ -168,6 +175,14 @@ def test_at_delta_0_gaussian_noise_has_no_finite_epsilon() -> None:
     assert "delta 0" in bounds["gaussian_dp"].note
 
 
+def test_a_delta_that_allows_everything_is_named_and_costs_the_other_method_nothing() -> None:
+    included = np.arange(200) % 2 == 0
+    bounds = audit_one_run(included.astype(float), included, 0.03)
+    assert bounds["approximate_dp"].epsilon_lower == bounds["approximate_dp"].ceiling == 0
+    assert "delta 0.03 alone allows" in bounds["approximate_dp"].note
+    assert bounds["gaussian_dp"].epsilon_lower > 2
+
+
 def test_bad_settings_are_refused() -> None:
     scores, included = canaries(0, 64, 0.0)
     for settings_, message in (
@@ -186,6 +201,6 @@ def test_bad_settings_are_refused() -> None:
 
 
 def test_the_grid_is_short_and_has_nothing_too_small() -> None:
-    assert guess_grid(160) == ((80, 80), (40, 40), (20, 20), (20, 0), (10, 0))
-    assert guess_grid(20) == ((10, 10), (5, 5))
+    assert guess_grid(160) == ((60, 60), (40, 40), (20, 20), (20, 0), (10, 0))
+    assert guess_grid(20) == ((8, 7), (5, 5))
     assert guess_grid(3) == ((2, 1),)
