@@ -191,7 +191,10 @@ def test_the_engine_knows_no_method() -> None:
 
 BASE = ("errors", "seeds", "randomness", "files", "environment")
 LOWER = (*BASE, "cluster", "plugins", "threat", "privacy", "auditing", "defense", "recording", "data", "models")
-UPPER = ("metrics", "tasks", "matching", "engine", "federation", "scenario", "report", "inversion", "replays", "runs")
+UPPER = (
+    *("metrics", "tasks", "matching", "engine", "membership", "federation"),
+    *("scenario", "report", "inversion", "replays", "runs"),
+)
 ORDER = (*LOWER, *UPPER, "flower", "testing", "cli")
 """Rooms of the house from the ground up: each may use those before it, and none of those behind it."""
 

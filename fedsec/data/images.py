@@ -15,12 +15,12 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 
 def normalize(
-    inputs: UInt8[Tensor, "n c h w"] | Float[Tensor, "n features"], normalization: Normalization
-) -> Float[Tensor, "n c h w"] | Float[Tensor, "n features"]:
+    inputs: UInt8[Tensor, "n c h w"] | Float[Tensor, "n *features"], normalization: Normalization
+) -> Float[Tensor, "n *features"]:
     """(value - mean) / std as float32, channel by channel or feature by feature.
 
     Args:
-        inputs: images in 0..255, whose value is pixel / 255; or vectors, whose values are taken as they are.
+        inputs: images in 0..255, whose value is pixel / 255; or numbers, which are taken as they are.
         normalization: the constants.
     """
     whole = 255 if inputs.dtype == torch.uint8 else 1

@@ -1,7 +1,5 @@
 """Conformance checks of membership inferences; see `fedsec.testing`."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -33,7 +31,7 @@ def check_membership_inference(inference: MembershipInference, *, auc: float | N
     )
     expect(torch.equal(scores, inference.infer(view)), "equal views must give equal scores")
     order = torch.randperm(_CANDIDATES, generator=seeded(1))
-    moved = inference.infer(_of_candidates(view, order))
+    moved = inference.infer(view.of(order))
     expect(torch.allclose(moved, scores[order]), "a candidate's score must not depend on where it stands")
     if auc is not None:
         above = (scores[members][:, None] - scores[~members][None]).sign().mean()
@@ -69,16 +67,3 @@ def _signals() -> tuple[Tensor, MembershipView]:
     observed = hardness + learned * (1 + members) / 2 + 0.5 * normal(_ROUNDS, _CANDIDATES)
     rounds = tuple(range(1, _ROUNDS + 1))
     return members, MembershipView(observed, rounds, shadows, easy + 0.5 * normal(_POPULATION), norms)
-
-
-def _of_candidates(view: MembershipView, order: Tensor) -> MembershipView:
-    """The same view of the candidates in another order."""
-    assert view.shadows is not None
-    assert view.updates is not None
-    shadows = replace(view.shadows, logits=view.shadows.logits[:, order], members=view.shadows.members[:, order])
-    updates = replace(
-        view.updates,
-        products=view.updates.products[:, order],
-        gradient_norms=view.updates.gradient_norms[:, order],
-    )
-    return replace(view, logits=view.logits[:, order], shadows=shadows, updates=updates)

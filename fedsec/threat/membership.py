@@ -7,7 +7,7 @@ attacks from first principles, IEEE S&P 2022, arXiv:2112.03570, section IV-B).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -135,6 +135,19 @@ class MembershipView(InferenceView):
     def confidences(self) -> Float[Tensor, "rounds examples"]:
         """Probability of each candidate's own class under each model observed."""
         return self.logits.sigmoid()
+
+    def of(self, candidates: Int64[Tensor, "chosen"]) -> "MembershipView":
+        """The same view of some candidates, in the order given."""
+        shadows, updates = self.shadows, self.updates
+        if shadows is not None:
+            shadows = replace(shadows, logits=shadows.logits[:, candidates], members=shadows.members[:, candidates])
+        if updates is not None:
+            updates = replace(
+                updates,
+                products=updates.products[:, candidates],
+                gradient_norms=updates.gradient_norms[:, candidates],
+            )
+        return replace(self, logits=self.logits[:, candidates], shadows=shadows, updates=updates)
 
     def granted(self) -> Mapping[str, bool]:
         """What an inference may state under `needs`."""
