@@ -10,7 +10,7 @@ from typing import Any
 from fedsec.plugins.registry import REQUIRED, Entry
 from fedsec.plugins.signatures import Parameter, as_yaml
 
-_ORDER = ("dataset", "partition", "model", "federation", "attack", "inversion", "defense")
+_ORDER = ("dataset", "partition", "model", "federation", "attack", "inversion", "audit", "defense")
 _VALUES: dict[str, Any] = {"int": 2, "float": 1.0, "bool": True, "str": "name"}
 
 
@@ -44,6 +44,10 @@ def example_scenario(entry: Entry, section: str = "") -> str:
         keys["attack"] = _flow(entry.name, options | {"num_byzantine": 2})
     elif entry.kind == "inversion":
         keys["inversion"] = _flow(entry.name, options | {"target": {"client": 0, "rounds": [1]}})
+    elif entry.interface == "MembershipInference":
+        keys["audit"] = (
+            f"{{membership: {_as_flow({'inferences': [_method(entry.name, options)], **_watching(entry)})}}}"
+        )
     elif entry.kind == "defense":
         method = _flow(entry.name, options)
         keys["defense"] = f"[{method}, median]" if entry.interface in ("RuleWrapper", "PreAggregator") else method
@@ -82,12 +86,26 @@ def _surroundings(entry: Entry) -> dict[str, str]:
     return keys
 
 
+def _watching(entry: Entry) -> dict[str, Any]:
+    """Who observes what a membership inference needs, and of how many."""
+    needs = entry.traits.get("needs") or ()
+    view = {"view": "server", "victim": 0} if "updates" in needs else {"view": "client"}
+    numbers = {"members": 50, "nonmembers": 50}
+    return {**(view if {"updates", "several_rounds"} & {*needs} else {}), **numbers}
+
+
+def _method(name: str, options: dict[str, Any]) -> Any:
+    return {"name": name, **options} if options else name
+
+
 def _flow(name: str, options: dict[str, Any]) -> str:
     """A method as YAML writes it in a line: its name, or a mapping."""
     return _as_flow({"name": name, **options}) if options else name
 
 
 def _as_flow(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_as_flow, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {_as_flow(item)}' for key, item in value.items())}}}"
     return as_yaml(value)

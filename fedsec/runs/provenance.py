@@ -39,7 +39,7 @@ _ENGINE = (
 """Of fedsec, what every cell's numbers come from."""
 _INVERSION = ("matching", "inversion", "runs/curious_server.py")
 """What those of a curious server come from besides."""
-_AUDIT = ("runs/audits", "scenario/audit")
+_AUDIT = ("auditing", "membership", "runs/audits", "scenario/audit")
 """What an audit's numbers come from besides."""
 _MOST_FILES = 2_000
 _LENGTH = 12
@@ -99,6 +99,9 @@ def _methods(config: "CellConfig") -> Iterator[tuple[str, str]]:
         yield "attack", config.attack.name
     if config.inversion is not None:
         yield "inversion", config.inversion.name
+    if config.audit is not None and config.audit.membership is not None:
+        for inference in config.audit.membership.inferences:
+            yield "inference", inference.name
     for part in config.defense:
         yield "defense", part.name
     for name in config.metrics:

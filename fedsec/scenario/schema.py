@@ -12,6 +12,7 @@ from fedsec.plugins.option_types import option_type
 from fedsec.plugins.signatures import REQUIRED, Expression, Parameter
 from fedsec.scenario import config, declared, federation_config, inversion_config
 from fedsec.scenario.audit import audit_config
+from fedsec.scenario.audit.membership import InferenceConfig
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.matrix import SECTIONS
 from fedsec.scenario.named_sections import NamedSection, Section
@@ -39,7 +40,7 @@ def scenario_schema(*, plugins: bool = True) -> Schema:
         "dataset": _dataset(list(known["dataset"])),
         **{key: _named(kind, known[kind.kind]) for key, kind in _NAMED.items()},
         "federation": _federation(known["algorithm"]),
-        "audit": _audit(),
+        "audit": _audit(known["inference"]),
         "metrics": _metrics(list(known["metric"])),
         "seed": _fields(CellConfig)["seed"],
         "engine": _or_bare(_object(_fields(config.EngineConfig), config.EngineConfig), "name"),
@@ -65,11 +66,17 @@ def scenario_schema(*, plugins: bool = True) -> Schema:
     }
 
 
-def _audit() -> Schema:
+def _audit(inferences: dict[str, registry.Entry]) -> Schema:
     """The parts of an audit, each a section of its own."""
     fields = _fields(audit_config.AuditConfig)
     for name in audit_config.PARTS:
         fields[name] = _section(audit_config.SECTIONS[name])
+    about = fields["membership"]["properties"]["inferences"]["description"]
+    named = _named(InferenceConfig, {key: one for key, one in inferences.items() if one.role == "membership"})
+    fields["membership"]["properties"]["inferences"] = {
+        "description": about,
+        "anyOf": [*named["anyOf"], {**_LISTED, "items": {"anyOf": named["anyOf"]}}],
+    }
     return _object(fields, audit_config.AuditConfig)
 
 
@@ -221,7 +228,7 @@ def _any_of(schemas: list[Schema]) -> Schema:
 
 def _matrix(sections: dict[str, Schema], known: dict[str, dict[str, registry.Entry]]) -> Schema:
     keys: dict[str, Schema] = {key: {"$ref": f"#/$defs/{key}"} for key in SECTIONS}
-    for key in ("dataset", "engine", "federation"):
+    for key in ("dataset", "engine", "federation", "audit"):
         keys |= _paths(key, sections[key])
     named: dict[str, type[NamedSection]] = {**_NAMED, "federation.server.model": federation_config.ServerModelConfig}
     mappings = ["dataset.normalization"]

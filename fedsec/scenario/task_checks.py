@@ -31,6 +31,10 @@ def task_problems(config: "CellConfig") -> Iterator[Problem]:
         parts.append((("attack", "name"), "attack", config.attack.name))
     if config.inversion is not None:
         parts.append((("inversion", "name"), "inversion", config.inversion.name))
+    if config.audit is not None and config.audit.membership is not None:
+        where = ("audit", "membership", "inferences")
+        inferences = enumerate(config.audit.membership.inferences)
+        parts += [((*where, place, "name"), "inference", inference.name) for place, inference in inferences]
     for path, kind, name in parts:
         tasks = registry.entry(kind, name).traits.get("tasks") or ()
         if tasks and task not in tasks:

@@ -17,6 +17,7 @@ from fedsec.plugins.option_types import option_type
 from fedsec.plugins.signatures import REQUIRED, Expression, Signature, signature, table
 from fedsec.plugins.sources import MethodSource, define, lineage
 from fedsec.scenario import AttackConfig, DefenseConfig, InversionConfig, ModelConfig, PartitionConfig
+from fedsec.scenario.audit.membership import InferenceConfig
 
 ENTRIES = [(kind, name) for kind in registry.KINDS for name in registry.entries(kind)]
 
@@ -52,6 +53,7 @@ def test_every_option_has_a_type_that_is_checked(kind: str, name: str) -> None:
     sections = {
         "attack": AttackConfig,
         "inversion": InversionConfig,
+        "inference": InferenceConfig,
         "defense": DefenseConfig,
         "model": ModelConfig,
         "partition": PartitionConfig,

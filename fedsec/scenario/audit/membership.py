@@ -1,12 +1,157 @@
-"""Membership inference: who was in the training data."""
+"""Membership inference: who was in the training data, as told by whom, from what."""
 
-from pydantic import Field
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
-from fedsec.scenario.named_sections import Count, Section
+from pydantic import Field, field_validator, model_validator
+
+from fedsec.plugins import registry
+from fedsec.plugins.wording import Problem, shown, wrong
+from fedsec.scenario.named_sections import Count, NamedSection, Section
+
+if TYPE_CHECKING:
+    from fedsec.scenario.config import CellConfig
+
+View = Literal["global", "client", "server"]
+DEFAULT = "loss_threshold"
+
+
+class InferenceConfig(NamedSection):
+    """An inference and its options."""
+
+    kind = "inference"
+
+    name: str = Field(default=DEFAULT, description="An inference; see `fedsec list inferences`.")
+
+    @property
+    def role(self) -> str:
+        """What it concludes: `membership`, or a property."""
+        return registry.entry("inference", self.name).role
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What must be granted to it."""
+        return tuple(registry.entry("inference", self.name).traits.get("needs") or ())
 
 
 class MembershipConfig(Section):
     """Members and non-members of a federation's training data, and who tries to tell them apart."""
 
-    members: Count = Field(default=200, description="Examples that were trained on.")
-    nonmembers: Count = Field(default=200, description="Examples of the same distribution that were not.")
+    inferences: tuple[InferenceConfig, ...] = Field(
+        default_factory=lambda: (InferenceConfig(),),
+        description="Who tries; `metrics` hold the figures of the first one, results those of all.",
+    )
+    victim: int | Literal["all"] = Field(
+        default="all", description="Whose examples are asked for: the number of a client, or those of all clients."
+    )
+    view: View = Field(
+        default="global",
+        description="global: the last model alone; client: the global model after each round; server: each update of "
+        "the victim, which must be one client, and the model that it starts from.",
+    )
+    members: Count = Field(default=200, description="Examples that are trained on.")
+    nonmembers: Count = Field(
+        default=200,
+        description="Examples of the same clients that are held out of training, drawn at random like the members, so "
+        "that nothing but training tells them apart.",
+    )
+    population: Count = Field(
+        default=500, description="Test examples that the observer has beside, at most: surely not trained on."
+    )
+    shadow_models: Count = Field(
+        default=16, description="Models of the observer's own, half of them with each example; an even number."
+    )
+    rounds: Count | tuple[Count, ...] = Field(
+        default=1,
+        description="With views client and server, the rounds observed: a list, or every so many and the last.",
+    )
+
+    @field_validator("inferences", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        listed = value if isinstance(value, list | tuple) else [value]
+        if not listed:
+            raise wrong(((), "expected at least one inference, such as loss_threshold"))
+        return tuple(listed)
+
+    @field_validator("rounds", mode="before")
+    @classmethod
+    def _increasing(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        if not value or not all(type(one) is int for one in value) or len(set(value)) < len(value):
+            raise wrong(((), f"expected a number, or a list of rounds, each of them once, got {shown(value)}"))
+        return tuple(sorted(value))
+
+    @field_validator("shadow_models")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        if value % 2:
+            raise wrong(((), f"expected an even number, so that each example is in one half, got {value}"))
+        return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> "MembershipConfig":
+        problems: list[Problem] = []
+        names = [inference.name for inference in self.inferences]
+        for place, inference in enumerate(self.inferences):
+            where = ("inferences", place, "name")
+            if inference.role != "membership":
+                problems.append((where, f"{inference.name!r} infers no membership; expected one that does"))
+            elif self.inferences.index(inference) != place:
+                problems.append((where, f"{inference.name!r} stands twice with these options; expected it once"))
+            if "updates" in inference.needs and self.view != "server":
+                problems.append((where, f"{inference.name!r} needs a client's updates; expected view: server"))
+            if "several_rounds" in inference.needs and self.view == "global":
+                problems.append((where, f"{inference.name!r} needs several rounds; expected view: client or server"))
+        if self.view == "server" and self.victim == "all":
+            problems.append((("victim",), "the server looks at one client's updates; expected the client's number"))
+        if not isinstance(self.victim, str) and self.victim < 0:
+            problems.append((("victim",), f"expected all, or a client's number from 0, got {self.victim}"))
+        if self.view == "global" and self.rounds != 1:
+            problems.append(
+                (("rounds",), "view: global is of the last model; expected view: client or server, or none")
+            )
+        if min(self.members, self.nonmembers) < 2:
+            problems.append((("members",), "expected two members and two non-members or more"))
+        if problems or not names:
+            raise wrong(*problems)
+        return self
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """All that its inferences need."""
+        return frozenset(need for inference in self.inferences for need in inference.needs)
+
+    def label(self, place: int) -> str:
+        """What results call an inference: its name, with a number where one name stands several times."""
+        names = [inference.name for inference in self.inferences]
+        own = names[place]
+        return own if names.count(own) == 1 else f"{own}_{names[: place + 1].count(own)}"
+
+    def observed(self, rounds: int) -> tuple[int, ...]:
+        """The rounds that are observed, of so many.
+
+        Args:
+            rounds: of the federation.
+        """
+        if self.view == "global":
+            return (rounds,)
+        if isinstance(self.rounds, tuple):
+            return tuple(one for one in self.rounds if one <= rounds)
+        return tuple(sorted({*range(self.rounds, rounds + 1, self.rounds), rounds}))
+
+
+def contradictions(config: "CellConfig") -> Iterator[Problem]:
+    """What a membership audit does not go with, with key paths from the cell's root."""
+    section = None if config.audit is None else config.audit.membership
+    if section is None:
+        return
+    clients, rounds = config.partition.clients, config.federation.rounds
+    where = ("audit", "membership")
+    if isinstance(section.victim, int) and not config.pooled and section.victim >= clients:
+        yield (*where, "victim"), f"there are clients 0 to {clients - 1}; expected one of them, got {section.victim}"
+    if isinstance(section.rounds, tuple) and section.rounds[-1] > rounds:
+        yield (*where, "rounds"), f"there are {rounds} rounds; expected none beyond, got {section.rounds[-1]}"
+    if "several_rounds" in section.needs and len(section.observed(rounds)) < 2:
+        yield (*where, "rounds"), "an inference needs several rounds; expected at least two that are observed"
