@@ -27,6 +27,7 @@ from fedsec.attacks.grad_inversion import GradInversion
 from fedsec.attacks.gradient_cosine import GradientCosine
 from fedsec.attacks.gradient_difference import GradientDifference
 from fedsec.attacks.idlg import IDLG
+from fedsec.attacks.imprint import Imprint
 from fedsec.attacks.infinity import Infinity
 from fedsec.attacks.inverting_gradients import InvertingGradients
 from fedsec.attacks.ipm import IPM
@@ -80,6 +81,7 @@ __all__ = [
     "GradInversion",
     "IDLG",
     "IPM",
+    "Imprint",
     "Infinity",
     "InvertFeatures",
     "InvertingGradients",
@@ -153,6 +155,7 @@ INVERSIONS = {
     "labels": Labels,
     "decoupled": Decoupled,
     "feature_inversion": InvertFeatures,
+    "imprint": Imprint,
 }
 
 INFERENCES = {

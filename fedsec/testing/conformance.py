@@ -20,7 +20,7 @@ from fedsec.testing.checks import (
     random_matrix,
     seeded,
 )
-from fedsec.threat import Inversion, Observation
+from fedsec.threat import Inversion, MaliciousServer, Observation, ServerView
 
 __all__ = ["check_aggregator", "check_inversion"]
 
@@ -85,7 +85,7 @@ def check_inversion(
     gain: float | None = 6.0,
     labels_granted: bool = True,
 ) -> None:
-    """Put an inversion through its contract.
+    """Put an inversion through its contract; a malicious server's on the model that it crafts.
 
     Args:
         attack: the attack, with a budget of seconds.
@@ -100,6 +100,8 @@ def check_inversion(
     for device in devices():
         victim = (model if model is not None else _small_network()).to(device)
         images, labels = pictures(batch_size, device)
+        if isinstance(attack, MaliciousServer):
+            victim = _crafted(attack, victim, images)
         loss = F.cross_entropy(victim(images), labels)
         seen = Observation.of_gradient(
             victim,
@@ -127,6 +129,22 @@ def check_inversion(
             gray = (images - 0.5).square().flatten(1).mean(1)
             better = 10 * float((gray / errors.amin(0)).log10().mean())
             expect(better >= gain, f"a PSNR of at least {gain} dB above a gray image's, not {better:.1f} dB")
+
+
+def _crafted(attack: MaliciousServer, model: nn.Module, images: Tensor) -> nn.Module:
+    """The model that a malicious server sends in a model's place."""
+    auxiliary, labels = pictures(8, str(images.device))
+    channels, height, width = images.shape[1:]
+    view = ServerView(model, (channels, height, width), 10, len(images), auxiliary=auxiliary, auxiliary_labels=labels)
+    state = {name: row.clone() for name, row in model.state_dict().items()}
+    with global_randomness_untouched():
+        crafted = attack.craft(view, generator=seeded(1))
+    again = attack.craft(view, generator=seeded(1)).state_dict()
+    same = all(torch.equal(row, state[name]) for name, row in model.state_dict().items())
+    expect(same, "the model that would be sent honestly must not change")
+    equal = all(torch.equal(row, again[name]) for name, row in crafted.state_dict().items())
+    expect(equal, "equal generators must give equal models")
+    return crafted
 
 
 def _held(seen: Observation) -> dict[str, Tensor]:

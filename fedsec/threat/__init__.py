@@ -1,7 +1,8 @@
 """Interfaces of attacks: what an attacker may see, and what it may change.
 
 `DataPoisoning`, `UpdatePoisoning` and `KnowledgePoisoning` are what a Byzantine client does; `Inversion` and
-`FeatureInversion` are what a curious server does; `Inference` is what an observer of training concludes about the data.
+`FeatureInversion` are what a curious server does; a `MaliciousServer` is an inversion that makes the model it sends.
+`Inference` is what an observer of training concludes about the data.
 """
 
 from fedsec.threat.attack import ByzantineAttack
@@ -14,6 +15,7 @@ from fedsec.threat.inversion import Inversion, Snapshot
 from fedsec.threat.knowledge import Knowledge, KnowledgePoisoning
 from fedsec.threat.line_search import largest_on_line
 from fedsec.threat.machine import AttackerMachine
+from fedsec.threat.malicious_server import MaliciousServer, ServerView
 from fedsec.threat.membership import (
     GradientProducts,
     MembershipInference,
@@ -52,6 +54,7 @@ __all__ = [
     "LocalSteps",
     "MembershipInference",
     "MembershipView",
+    "MaliciousServer",
     "MixtureTrial",
     "Objective",
     "Observation",
@@ -60,6 +63,7 @@ __all__ = [
     "Probe",
     "Reconstruction",
     "ShadowModels",
+    "ServerView",
     "Snapshot",
     "StateLayout",
     "TriggeredAttack",

@@ -1,0 +1,230 @@
+"""What malicious servers recover, by batch size, local training and defense.
+
+Each row is one client with so many test images, the model that the attack crafts in place of an untrained one, and the
+client's gradient (or its update over local steps), defended or not. An image is exact if every pixel, rounded to 8
+bits, is the client's own; it is recovered if its mean squared error is below 0.01 (20 dB); originals and
+reconstructions are assigned to each other. Gray images and images of the same number that the server had already
+(auxiliary ones, assigned likewise) are the null baselines. Rows go to docs/results/malicious_servers.csv. Run it with
+
+    uv run python benchmarks/malicious_servers.py                    # all rows, some minutes
+    uv run python benchmarks/malicious_servers.py --only imprint     # those of one attack, in place of its old ones
+"""
+
+import argparse
+import csv
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedsec.data import load
+from fedsec.data.normalization import normalization
+from fedsec.defense.updates import compose
+from fedsec.errors import InputError
+from fedsec.inversion.client import observe
+from fedsec.inversion.server_view import pixel_scale
+from fedsec.metrics.images import assign, psnr
+from fedsec.models import build
+from fedsec.plugins import registry
+from fedsec.threat import LocalSteps, ServerView
+
+OUT = Path(__file__).parents[1] / "docs/results/malicious_servers.csv"
+COLUMNS: tuple[str, ...] = ("attack", "options", "dataset", "model", "batch_size", "local", "defense", "seed")
+COLUMNS += (
+    "exact",
+    "recovered",
+    "psnr_median",
+    "psnr_gray",
+    "recovered_auxiliary",
+    "label_accuracy",
+    "parameters",
+    "seconds",
+    "note",
+)
+SEEDS = (0, 1, 2)
+AUXILIARY = 2_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting.
+
+    Args:
+        attack: its name.
+        batch_size: images of the client.
+        options: of the attack.
+        dataset: whose test images these are.
+        model: that is attacked.
+        model_options: of the model.
+        local: its local training; none for one gradient.
+        defense: of the update.
+        auxiliary: images that the server has.
+    """
+
+    attack: str
+    batch_size: int
+    options: dict[str, Any] = field(default_factory=dict)
+    dataset: str = "cifar10"
+    model: str = "cnn"
+    model_options: dict[str, Any] = field(default_factory=dict)
+    local: LocalSteps | None = None
+    defense: tuple[dict[str, Any], ...] = ()
+    auxiliary: int = AUXILIARY
+
+    def words(self) -> dict[str, Any]:
+        """The setting, as columns."""
+        local = self.local
+        told = "" if local is None else f"{local.steps} steps of {local.batch_size or self.batch_size}, lr {local.lr:g}"
+        options = {**self.options, **({} if self.auxiliary else {"auxiliary": 0})}
+        return {
+            "attack": self.attack,
+            "options": json.dumps(options) if options else "",
+            "dataset": self.dataset,
+            "model": " ".join([self.model, *(f"{key}={value}" for key, value in self.model_options.items())]),
+            "batch_size": self.batch_size,
+            "local": told,
+            "defense": " + ".join(
+                " ".join([one["name"], *(f"{key}={value}" for key, value in one.items() if key != "name")])
+                for one in self.defense
+            ),
+        }
+
+
+def settings() -> Iterator[Row]:
+    """All rows of the table."""
+    for batch in (1, 4, 16, 64, 256):
+        yield Row("imprint", batch)
+    yield Row("imprint", 64, {"bins": 128})
+    yield Row("imprint", 64, {"bins": 2048})
+    yield Row("imprint", 64, auxiliary=0)
+    for batch in (64, 256):
+        yield Row("imprint", batch, {"variant": "cumulative"})
+    for steps, size in ((2, 64), (8, 8), (40, 8)):
+        yield Row("imprint", 64, local=LocalSteps(0.01, steps, size))
+    yield Row("imprint", 64, {"variant": "cumulative"}, local=LocalSteps(0.01, 8, 8))
+    for defense in DEFENSES:
+        yield Row("imprint", 64, defense=defense)
+
+
+DEFENSES: tuple[tuple[dict[str, Any], ...], ...] = (
+    ({"name": "clip", "max_norm": 0.1},),
+    ({"name": "clip", "max_norm": 0.1}, {"name": "gaussian_noise", "std": 1e-6}),
+    ({"name": "clip", "max_norm": 0.1}, {"name": "gaussian_noise", "std": 1e-5}),
+    ({"name": "clip", "max_norm": 0.1}, {"name": "gaussian_noise", "std": 1e-4}),
+    ({"name": "prune", "ratio": 0.9},),
+    ({"name": "soteria"},),
+    ({"name": "quantize"},),
+    ({"name": "sign"},),
+)
+
+
+def measured(row: Row, seed: int) -> dict[str, Any]:
+    """One client, attacked; its row."""
+    dataset = load(row.dataset)
+    draw = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(dataset.test), generator=draw)[: row.batch_size]
+    images, labels = dataset.test.images[chosen], dataset.test.labels[chosen]
+    ours = torch.randperm(len(dataset.train), generator=draw)[: max(row.auxiliary, 1)]
+    auxiliary = dataset.train.images[ours].float() / 255
+    constants = normalization("half")
+    torch.manual_seed(seed)
+    model = build(row.model, dataset.image_shape, dataset.num_classes, **row.model_options)
+    attack = registry.load("inversion", row.attack)(**row.options)
+    view = ServerView(
+        model,
+        dataset.image_shape,
+        dataset.num_classes,
+        len(images),
+        pixel_scale(constants),
+        row.local,
+        auxiliary if row.auxiliary else None,
+        dataset.train.labels[ours] if row.auxiliary else None,
+    )
+    begun = time.perf_counter()
+    crafted = attack.craft(view, generator=draw)
+    seconds = time.perf_counter() - begun
+    content: dict[str, Any] = {**row.words(), "seed": seed, "parameters": _size(crafted)}
+    transforms = [
+        registry.load("defense", one["name"])(**{key: value for key, value in one.items() if key != "name"})
+        for one in row.defense
+    ]
+    try:
+        observation = observe(
+            crafted,
+            images,
+            labels,
+            num_classes=dataset.num_classes,
+            normalization=constants,
+            local=row.local,
+            defense=compose(transforms) if transforms else None,
+            noise=torch.Generator().manual_seed(seed),
+            generator=draw,
+        )
+        begun = time.perf_counter()
+        result = attack.reconstruct(observation, generator=draw)
+        seconds += time.perf_counter() - begun
+    except InputError as error:
+        return {**content, "note": f"refused: {error}"}
+    truth = images.float() / 255
+    gray = torch.full_like(truth, 0.5)
+    content |= {"psnr_gray": round(float(psnr(gray, truth).mean()), 2), "seconds": round(seconds, 2)}
+    content["recovered_auxiliary"] = round(_recovered(auxiliary, truth), 4) if row.auxiliary >= len(truth) else ""
+    if result.images is not None:
+        found = result.images[assign(result.images, truth)]
+        same = (found.mul(255).round() == images).flatten(1).all(1)
+        content |= {
+            "exact": round(float(same.double().mean()), 4),
+            "recovered": round(float((_errors(found, truth) < 0.01).double().mean()), 4),
+            "psnr_median": round(float(psnr(found, truth).median()), 2),
+        }
+    if result.labels is not None:
+        counts = [torch.bincount(part, minlength=dataset.num_classes) for part in (result.labels, labels)]
+        content["label_accuracy"] = round(float(torch.minimum(*counts).sum()) / len(labels), 4)
+    return content
+
+
+def _errors(images: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    return (images - truth).square().flatten(1).mean(1)
+
+
+def _recovered(auxiliary: torch.Tensor, truth: torch.Tensor) -> float:
+    """How many originals are as near to an image that the server had already as a recovered one has to be."""
+    distances = torch.cdist(truth.flatten(1), auxiliary.flatten(1)).square() / truth[0].numel()
+    return float((distances.amin(1) < 0.01).double().mean())
+
+
+def _size(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def main() -> None:
+    """Measure, and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", help="rows of one attack, in place of those that the table has of it")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS))
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = [row for row in settings() if arguments.only in (None, row.attack)]
+    before = []
+    if arguments.only and arguments.out.exists():
+        with arguments.out.open(newline="") as file:
+            before = [line for line in csv.DictReader(file) if line["attack"] != arguments.only]
+    with arguments.out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(before)
+        for row in rows:
+            for seed in range(arguments.seeds):
+                line = measured(row, seed)
+                writer.writerow(line)
+                file.flush()
+                print({key: value for key, value in line.items() if value != ""}, flush=True)
+
+
+if __name__ == "__main__":
+    main()
