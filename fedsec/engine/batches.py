@@ -53,6 +53,27 @@ class BatchPlan:
         views = None if self.views is None else self.views[:steps]
         return replace(self, examples=self.examples[:steps], sizes=self.sizes[:steps], views=views)
 
+    def without(self, absent: Int64[np.ndarray, "absent"]) -> "BatchPlan":
+        """The same plan, in which the slots of some examples stay empty: as if their gradients were zero.
+
+        That is what an account of DP-SGD calls removing an example (zero-out): how many slots there are, the sampling
+        rate and the expected batch stay what they were.
+
+        Raises:
+            InputError: batches of ordinary training, whose mean would be over fewer examples.
+        """
+        if not len(absent):
+            return self
+        if self.noise is None:
+            raise InputError("only private training has slots that may stay empty; expected fewer examples")
+        taken = np.arange(self.examples.shape[1]) < self.sizes[:, None]
+        present = taken & ~np.isin(self.examples, absent)
+        order = np.argsort(~present, axis=1, kind="stable")
+        views = None if self.views is None else np.take_along_axis(self.views, order[:, :, None], axis=1)
+        return replace(
+            self, examples=np.take_along_axis(self.examples, order, axis=1), sizes=present.sum(1), views=views
+        )
+
 
 def plan_batches(
     examples: np.ndarray,

@@ -35,6 +35,8 @@ class ResidentData:
         poisoned_by: the attack that corrupted some clients' examples, and these clients; None as long as nobody did.
         honest: of clients that corrupted their examples, the numbers of the honest ones.
         poisoned: of the same clients, the numbers of the corrupted ones.
+        absent: of private clients, the numbers of examples whose slots stay empty: they count among the client's, and
+            no gradient of theirs is ever formed.
     """
 
     images: UInt8[Tensor, "images channels height width"]
@@ -45,6 +47,7 @@ class ResidentData:
     poisoned_by: tuple[object, frozenset[int]] | None = None
     honest: dict[int, np.ndarray] = field(default_factory=dict)
     poisoned: dict[int, np.ndarray] = field(default_factory=dict)
+    absent: dict[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -124,6 +127,30 @@ class ResidentData:
         first = len(self.images)
         self.images = torch.cat([self.images, images.to(self.device)])
         self._append(client, torch.arange(first, len(self.images), device=self.device), labels)
+
+    def replace_slots(
+        self, client: int, places: Int64[np.ndarray, "n"], images: Tensor, labels: Int64[Tensor, "n"]
+    ) -> Int64[np.ndarray, "n"]:
+        """Put other examples in the place of some of a client's.
+
+        Args:
+            client: whose.
+            places: of the examples among the client's.
+            images: in their stead, as the others are stored.
+            labels: likewise.
+
+        Returns:
+            Their numbers.
+        """
+        first, image = len(self.image_of), len(self.images)
+        self.images = torch.cat([self.images, images.to(self.images)])
+        own = torch.arange(image, len(self.images), device=self.device)
+        self.image_of = torch.cat([self.image_of, own])
+        self.label_of = torch.cat([self.label_of, labels.to(self.label_of)])
+        numbers = np.arange(first, len(self.image_of), dtype=np.int64)
+        self.clients[client] = self.clients[client].copy()
+        self.clients[client][places] = numbers
+        return numbers
 
     def _append(self, client: int, image_of: Tensor, labels: Tensor) -> None:
         first = len(self.image_of)

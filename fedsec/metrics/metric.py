@@ -11,10 +11,20 @@ from typing import Any, Literal
 
 Better = Literal["higher", "lower", "neither"]
 Source = Literal[
-    "evaluation", "probe", "effort", "robustness", "detection", "time", "privacy", "cost", "inversion", "observation"
+    "evaluation",
+    "probe",
+    "effort",
+    "robustness",
+    "detection",
+    "time",
+    "privacy",
+    "audit",
+    "cost",
+    "inversion",
+    "observation",
 ]
 """Who measures it: evaluation of the model on the test set; a probe that an attack brings; what attackers spend; the
-aggregation of the rounds; whom its rule suspects; a clock; an accountant; the cost model; what an inversion
+aggregation of the rounds; whom its rule suspects; a clock; an accountant; an audit; the cost model; what an inversion
 reconstructed or how often it could look."""
 Scale = Literal["number", "fraction", "significant", "count", "bytes", "operations"]
 """How it is written: decimals; a percentage; three significant digits; a whole number; three digits and a unit."""
@@ -167,6 +177,14 @@ def _epsilon(name: str, unit: str, about: str, defense: str) -> Metric:
     return replace(row, header=f"epsilon ({unit})", by_chance=False, protects=unit)
 
 
+def _audited(unit: str, name: str, *, gaussian: bool = False) -> Metric:
+    about = f"lower bound of epsilon ({unit}) by canaries, "
+    about += "if the mechanism is a Gaussian one" if gaussian else "whatever the mechanism"
+    missing = f"only audit.canaries of unit {unit} bound it"
+    row = Metric(name, about, "lower", "audit", "significant", low=0.0, missing=missing)
+    return replace(row, header=f"audited{', Gaussian' if gaussian else ''} ({unit})")
+
+
 def _count(name: str, about: str, better: Better = "neither", source: Source = "robustness") -> Metric:
     return Metric(name, about, better, source, "count", low=0.0)
 
@@ -217,6 +235,10 @@ _ROWS = (
     ),
     _epsilon("epsilon", "example", "the largest that any client's examples have spent", "dp_sgd"),
     _epsilon("user_epsilon", "client", "what released models have spent of every client's privacy", "dp_fedavg"),
+    _audited("example", "epsilon_lower"),
+    _audited("example", "epsilon_lower_gaussian", gaussian=True),
+    _audited("client", "user_epsilon_lower"),
+    _audited("client", "user_epsilon_lower_gaussian", gaussian=True),
     Metric("byzantine_influence", "share of Byzantine clients in the aggregate", "lower", "robustness", "fraction"),
     Metric(
         "accuracy_worst_class_mix",

@@ -152,6 +152,8 @@ def run_cell(
                 line["leakage"] = curious.take(result.round)
             if recorder is not None:
                 recorder.take(result)
+            if audit is not None:
+                audit.after(result)
             before = now
             history.append(in_short(line, primary))
             exclusions.add(line)

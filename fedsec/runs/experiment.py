@@ -107,7 +107,7 @@ def build_experiment(
         audit.enter(data)
     threat = drawn_threat(config, streams, _attack(config.attack, dataset))
     poison_data(data, threat, dataset.num_classes or None, streams)
-    parts = _Parts(config, dataset, task, data, streams, threat, threads)
+    parts = _Parts(config, dataset, task, data, streams, threat, threads, audit=audit)
     taken = server_share_of(config, strata, len(dataset.train))
     if len(taken):
         own = Split(dataset.train.inputs[taken], dataset.train.targets[taken])
@@ -138,6 +138,7 @@ class _Parts:
     threat: Threat
     threads: int
     server: ResidentData | None = None
+    audit: CellAudit | None = None
 
     def updates(
         self,
@@ -194,12 +195,13 @@ class _Parts:
 
     def _common(self) -> dict[str, Any]:
         settings = self.config.federation
+        cohort = None if self.config.pooled else settings.clients_per_round
         return {
             "test": self.dataset.test,
             "streams": self.streams,
             "rounds": settings.rounds,
             "num_classes": self.dataset.num_classes or None,
-            "clients_per_round": None if self.config.pooled else settings.clients_per_round,
+            "clients_per_round": cohort if self.audit is None else self.audit.cohort(cohort),
             "threat": self.threat,
             "evaluate_every": settings.evaluate_every,
             "measures": {name: registry.load("metric", name)() for name in self.config.metrics},

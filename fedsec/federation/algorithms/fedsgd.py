@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedsec.engine.batches import BatchPlan
 from fedsec.engine.local_training import check_worker_momentum
-from fedsec.federation.algorithms.local_steps import draws_of, noise_of
+from fedsec.federation.algorithms.local_steps import NOBODY, draws_of, noise_of
 from fedsec.federation.algorithms.update_algorithm import Participants, State, UpdateAlgorithm
 from fedsec.federation.algorithms.work import FullGradients, PrivateWork, Work
 from fedsec.privacy.private_training import PrivateTraining
@@ -79,4 +79,5 @@ class FedSGD(UpdateAlgorithm):
         examples = participants.data.clients[client]
         noise = noise_of(private, client, participants.round, participants.streams)
         draws = draws_of(client, participants.round, participants.streams)
-        return BatchPlan(examples[None], np.array([len(examples)]), noise=noise, expected=len(examples), draws=draws)
+        plan = BatchPlan(examples[None], np.array([len(examples)]), noise=noise, expected=len(examples), draws=draws)
+        return plan.without(participants.data.absent.get(client, NOBODY))

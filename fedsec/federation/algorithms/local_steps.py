@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+import numpy as np
+
 from fedsec.engine.batches import BatchPlan, Noise, plan_batches
 from fedsec.engine.correction import Correction
 from fedsec.engine.local_training import LocalTraining
@@ -75,6 +77,10 @@ class StragglingAlgorithm(LocalStepsAlgorithm):
         return self.stragglers
 
 
+NOBODY = np.zeros(0, np.int64)
+"""No example's number."""
+
+
 def plan_client(
     data: ResidentData, client: int, local: LocalTraining, round_number: int, streams: Streams
 ) -> BatchPlan:
@@ -83,7 +89,8 @@ def plan_client(
     noise = None if local.private is None else noise_of(local.private, client, round_number, streams)
     draws = draws_of(client, round_number, streams)
     size = (1, 1) if local.augmentation is None else data.image_size
-    return plan_batches(data.clients[client], local, rng, size, noise=noise, draws=draws)
+    plan = plan_batches(data.clients[client], local, rng, size, noise=noise, draws=draws)
+    return plan.without(data.absent.get(client, NOBODY))
 
 
 def draws_of(client: int, round_number: int, streams: Streams) -> int:

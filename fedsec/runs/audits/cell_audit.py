@@ -11,6 +11,7 @@ from torch import Tensor
 from fedsec.data import Dataset
 from fedsec.engine.resident_data import ResidentData
 from fedsec.errors import InputError
+from fedsec.federation.rounds import RoundResult
 from fedsec.federation.user_privacy import tagged, untagged
 from fedsec.runs.audits.part import AuditConclusion, AuditPart
 from fedsec.scenario import CellConfig
@@ -18,7 +19,7 @@ from fedsec.scenario import CellConfig
 if TYPE_CHECKING:
     from fedsec.runs.experiment import Experiment
 
-PARTS: dict[str, str] = {}
+PARTS: dict[str, str] = {"canaries": "fedsec.runs.audits.canaries:canaries"}
 """Key under `audit:` -> `module:class` of what carries it out."""
 _AUDIT = "audit"
 
@@ -62,10 +63,21 @@ class CellAudit:
         for part in self.parts:
             part.enter(data)
 
+    def cohort(self, clients_per_round: int | None) -> int | None:
+        """See `AuditPart.cohort`, one part after the other."""
+        for part in self.parts:
+            clients_per_round = part.cohort(clients_per_round)
+        return clients_per_round
+
     def attach(self, experiment: "Experiment", folder: Path) -> None:
         """See `AuditPart.attach`."""
         for part in self.parts:
             part.attach(experiment, folder)
+
+    def after(self, result: RoundResult) -> None:
+        """See `AuditPart.after`."""
+        for part in self.parts:
+            part.after(result)
 
     def state(self) -> dict[str, Tensor]:
         """What all parts saw, under names that a federation's state has not."""

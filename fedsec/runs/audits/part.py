@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedsec.data import Dataset
 from fedsec.engine.resident_data import ResidentData
+from fedsec.federation.rounds import RoundResult
 from fedsec.scenario import CellConfig
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ class AuditPart(ABC):
     def enter(self, data: ResidentData) -> None:  # noqa: B027  (most change nothing)
         """Change the federation's resident data before anything else is built of it."""
 
+    def cohort(self, clients_per_round: int | None) -> int | None:
+        """How many clients take part in a round, where a part lets more join; None for all."""
+        return clients_per_round
+
     @abstractmethod
     def attach(self, experiment: "Experiment", folder: Path) -> None:
         """Watch a federation that is ready to run, and has not begun.
@@ -72,6 +77,13 @@ class AuditPart(ABC):
 
         Raises:
             InputError: it cannot be audited so.
+        """
+
+    def after(self, result: RoundResult) -> None:  # noqa: B027  (most look at updates only)
+        """Look at a federation that has played a round.
+
+        Args:
+            result: of the round.
         """
 
     def state(self) -> dict[str, Tensor]:

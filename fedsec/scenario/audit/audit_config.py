@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 from pydantic import Field, model_validator
 
 from fedsec.plugins.wording import Problem, wrong
-from fedsec.scenario.audit import membership
+from fedsec.scenario.audit import canaries, membership
 from fedsec.scenario.audit.canaries import CanaryConfig
 from fedsec.scenario.audit.membership import MembershipConfig
 from fedsec.scenario.audit.properties import PropertyConfig
@@ -53,4 +53,8 @@ def contradictions(config: "CellConfig") -> Iterator[Problem]:
     if config.federation.traits["exchanges"] != "updates":
         algorithm = config.federation.algorithm
         yield ("audit",), f"looks at updates, and {algorithm} exchanges none; expected no audit, or another algorithm"
+        return
+    if config.audit.canaries is not None:
+        for path, message in canaries.contradictions(config, config.audit.canaries):
+            yield ("audit", "canaries", *path), message
     yield from membership.contradictions(config)
