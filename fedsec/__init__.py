@@ -1,8 +1,8 @@
 """fedsec: what an attacker can do to a federation, and what each defense buys and costs.
 
 What stands in `__all__` is public, and so are the packages `fedsec.attacks`, `fedsec.defenses`, `fedsec.threat`,
-`fedsec.defense` and `fedsec.testing`; everything else may move. Names are loaded when they are first used, so that
-`import fedsec` itself costs nothing.
+`fedsec.defense`, `fedsec.auditing` and `fedsec.testing`; everything else may move. Names are loaded when they are first
+used, so that `import fedsec` itself costs nothing.
 
     import fedsec
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fedsec.errors import FedsecError, InputError
 
 if TYPE_CHECKING:
-    from fedsec import attacks, defense, defenses, testing, threat
+    from fedsec import attacks, auditing, defense, defenses, testing, threat
     from fedsec.attacks import ATTACKS, INVERSIONS
     from fedsec.data import Dataset
     from fedsec.data import load as load_dataset
@@ -91,6 +91,7 @@ __all__ = [
     "Observation",
     "Reconstruction",
     "attacks",
+    "auditing",
     "defense",
     "defenses",
     "testing",
@@ -131,7 +132,7 @@ _HOMES = {
 }
 """Module -> what it has of the public names."""
 _RENAMED = {"load_dataset": "load"}
-_PACKAGES = ("attacks", "defense", "defenses", "testing", "threat")
+_PACKAGES = ("attacks", "auditing", "defense", "defenses", "testing", "threat")
 
 if not TYPE_CHECKING:  # a type checker is to know the names, not to take any name for one
 

@@ -15,9 +15,10 @@ PACKAGES = {
     "fedsec.defenses": "defenses/__init__.py",
     "fedsec.threat": "fedsec/threat/__init__.py",
     "fedsec.defense": "fedsec/defense/__init__.py",
+    "fedsec.auditing": "fedsec/auditing/__init__.py",
     "fedsec.testing": "fedsec/testing/__init__.py",
 }
-PACKAGE_NAMES = {"attacks", "defense", "defenses", "testing", "threat", "__version__"}
+PACKAGE_NAMES = {"attacks", "auditing", "defense", "defenses", "testing", "threat", "__version__"}
 BRIEF = {"fedsec.attacks", "fedsec.defenses"}
 """Packages whose classes share an interface, which `fedsec.threat` and `fedsec.defense` describe."""
 

@@ -5,30 +5,44 @@ mechanism is (epsilon, delta)-DP for each canary, then with f(v) = P[Binomial(r,
 
     P[right >= v]  <=  f(v) + 2 m delta max_{i = 1..m} (f(v - i) - f(v)) / i.
 
-For i > v the first f is 1 and the quotient falls with i, so that i <= v suffices. The bound is the smallest epsilon
-that this does not refute. It is loose for Gaussian noise (`fedsec.auditing.gaussian_dp` is the tighter one): its worst
-case answers each canary's coin truthfully or not, which reveals much more in the bulk than noise of the same epsilon.
+For i > v the first f is 1 and the quotient falls with i, so that i <= v suffices. For delta 0 this is exact: randomized
+response does it. For a larger delta its second term soon allows everything, since it grows with m. The recursion of
+`fedsec.auditing.trade_off`, with the curve that (epsilon, delta)-DP is,
+
+    B(x) = min(1, e^epsilon x + delta, 1 - e^-epsilon (1 - delta - x)),
+
+bounds the same probability, and is much tighter there: 150 right guesses of 150 over 200 canaries show 3.4 in place of
+1.4 at delta 0.001 (and a confidence of 99%). The probability is below both, so an epsilon that either refutes is
+refuted, at no cost in confidence. The bound is the smallest epsilon that neither refutes.
+
+It is loose for Gaussian noise (`fedsec.auditing.gaussian_dp` is the tighter one): its worst case answers each canary's
+coin truthfully or not, which reveals much more in the bulk than noise of the same epsilon.
 
 Reference: Steinke, Nasr, Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023, arXiv:2305.08846,
-theorem 5.2. The number of guesses must not depend on the outcome; we fix it before.
+theorem 5.2; Mahloujifar, Melis, Chaudhuri, ICML 2025, arXiv:2410.22235. The number of guesses must not depend on the
+outcome; we fix it before. To take the better of both theorems is ours.
 """
 
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Bool, Float64
 from scipy.special import bdtrc, expit
 
 from fedsec.auditing.rates import check_confidence, check_delta
+from fedsec.auditing.trade_off import are_refuted, largest_refuted
 from fedsec.errors import InputError
 
 PRECISION = 1e-6
 """How far below the true crossing a bound may lie; never above it."""
+LARGEST_EPSILON = 20.0
+"""Beyond what so many right guesses show as anybody makes: about log of the guesses."""
 _STEP = 0.25
 """Between epsilons that are looked at for the first crossing."""
 
 
 def approximate_dp_p_value(canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
-    """The probability with which an (epsilon, delta)-DP mechanism has so many guesses right, or more, at most.
+    """The probability with which an (epsilon, delta)-DP mechanism has so many guesses right, or more: Steinke's bound.
 
     Args:
         canaries: m, each in by a fair coin of its own.
@@ -71,6 +85,26 @@ def approximate_dp_bound(canaries: int, guesses: int, correct: int, delta: float
 @lru_cache(maxsize=4096)
 def lower_bound(canaries: int, guesses: int, correct: int, delta: float, significance: float) -> float:
     """As `approximate_dp_bound`, for numbers that are known to be in range."""
+    by_coins = _bound_by_coins(canaries, guesses, correct, delta, significance)
+    if not delta:
+        return by_coins  # exact
+
+    def refuted(epsilon: Float64[np.ndarray, "curves"]) -> Bool[np.ndarray, "curves"]:
+        growth = np.exp(epsilon)
+
+        def least(right: Float64[np.ndarray, "curves"]) -> Float64[np.ndarray, "curves"]:
+            below: Float64[np.ndarray, "curves"] = np.maximum(
+                (right - delta) / growth, 1 - delta - growth * (1 - right)
+            )
+            return below
+
+        return are_refuted(least, len(epsilon), canaries, guesses, correct, significance)
+
+    return max(by_coins, largest_refuted(refuted, LARGEST_EPSILON))
+
+
+def _bound_by_coins(canaries: int, guesses: int, correct: int, delta: float, significance: float) -> float:
+    """By the theorem of Steinke et al."""
 
     def refuted(epsilon: float) -> bool:
         return _p_value(canaries, guesses, correct, epsilon, delta) <= significance

@@ -4,9 +4,10 @@ Canary clients send random directions of the length of the clipping bound. The c
 with the released model (or aggregate) is N(0, 1 / d) in d dimensions; those of the canaries are fitted by N(mean,
 std^2). The estimate is the epsilon at which these two normal distributions are (epsilon, delta)-indistinguishable.
 
-**It is an estimate and no bound.** It takes the fitted normal distributions for the truth, errs to both sides, and is
-above 0 for canaries that nobody sent (their mean is not exactly 0 either): compare it with `null_epsilon`. A lower
-bound from the same cosines takes canaries that are in by a fair coin each: `fedsec.auditing.audit_one_run`.
+**It is an estimate and no bound.** It takes the fitted normal distributions for the truth and errs upwards: a sample's
+mean and spread never are exactly those of the null, so that a hundred canaries that nobody sent have a median of 1.5 at
+delta 1e-6 (docs/audit.md). Compare it with `null_epsilon`. A lower bound from the same cosines takes canaries that are
+in by a fair coin each: `fedsec.auditing.audit_one_run`.
 
 Reference: Andrew, Kairouz, Oh, Oprea, McMahan, Suriyakumar, "One-shot Empirical Privacy Estimation for Federated
 Learning", ICLR 2024, arXiv:2302.03098, algorithms 1 and 2. The interval over canaries is ours.
@@ -61,7 +62,7 @@ class OneShotEstimate:
     std: float
     canaries: int
     dimension: int
-    note: str = "an estimate, no bound: it takes the cosines for normal, and errs to both sides"
+    note: str = "an estimate, no bound: it takes the cosines for normal, and errs upwards with few canaries"
 
     def as_dict(self) -> dict[str, Any]:
         """By name, fit for JSON: None for what is infinite."""

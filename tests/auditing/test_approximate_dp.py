@@ -6,6 +6,7 @@ from scipy.special import expit
 from scipy.stats import binom
 
 from fedsec.auditing import approximate_dp_bound, approximate_dp_p_value
+from fedsec.auditing.approximate_dp import _bound_by_coins
 from fedsec.errors import InputError
 
 
@@ -31,7 +32,7 @@ def test_the_p_value_is_the_theorem(data: st.DataObject) -> None:
     assert approximate_dp_p_value(canaries, guesses, correct, epsilon, delta) == pytest.approx(expected, abs=1e-9)
 
 
-# Canaries, guesses, right ones, significance, delta, bound: by another implementation of the theorem.
+# Canaries, guesses, right ones, significance, delta, bound: by another implementation of Steinke's theorem.
 ELSEWHERE = [
     (100, 100, 80, 0.05, 1e-5, 0.9580864),
     (100, 100, 80, 0.01, 1e-3, 0.6384603),
@@ -48,7 +49,15 @@ ELSEWHERE = [
 def test_bounds_are_those_of_another_implementation(
     canaries: int, guesses: int, correct: int, significance: float, delta: float, bound: float
 ) -> None:
-    assert approximate_dp_bound(canaries, guesses, correct, delta, 1 - significance) == pytest.approx(bound, abs=2e-6)
+    assert _bound_by_coins(canaries, guesses, correct, delta, significance) == pytest.approx(bound, abs=2e-6)
+    assert approximate_dp_bound(canaries, guesses, correct, delta, 1 - significance) >= bound - 2e-6
+
+
+def test_at_a_larger_delta_the_recursion_shows_what_the_theorem_cannot() -> None:
+    assert _bound_by_coins(200, 150, 150, 1e-3, 0.01) == pytest.approx(1.373, abs=1e-3)
+    assert approximate_dp_bound(200, 150, 150, 1e-3, 0.99) == pytest.approx(3.437, abs=1e-3)
+    assert _bound_by_coins(200, 150, 150, 6e-3, 0.01) == 0
+    assert approximate_dp_bound(200, 150, 150, 6e-3, 0.99) > 3
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.5, 2.0, 4.0])
@@ -63,14 +72,18 @@ def test_randomized_response_is_accused_as_rarely_as_stated(epsilon: float, gues
     assert accused <= 0.05
 
 
-@pytest.mark.parametrize("delta", [1e-3, 0.02])
-def test_what_delta_allows_is_within_the_bound(delta: float) -> None:
-    m, epsilon = 30, 1.0
-    accuracy = expit(epsilon)
-    for correct in range(m + 1):
-        p_value = approximate_dp_p_value(m, m, correct, epsilon, delta)
-        alone = binom.sf(correct - 1, m, delta + (1 - delta) * accuracy)  # tells each canary outright with delta
-        assert max(alone, delta + (1 - delta) * binom.sf(correct - 1, m, accuracy)) <= p_value + 1e-12  # all at once
+@pytest.mark.parametrize("delta", [1e-3, 6e-3, 0.02])
+@pytest.mark.parametrize("epsilon", [0.0, 1.0, 3.0])
+def test_mechanisms_that_use_their_delta_are_accused_as_rarely_as_stated(delta: float, epsilon: float) -> None:
+    m, accuracy, numbers = 30, expit(epsilon), np.arange(31)
+    accused = np.array([approximate_dp_bound(m, m, int(number), delta) > epsilon for number in numbers])
+    alone = binom.pmf(numbers, m, delta + (1 - delta) * accuracy)  # tells each canary outright with delta
+    together = delta * (numbers == m) + (1 - delta) * binom.pmf(numbers, m, accuracy)  # all or none
+    assert alone[accused].sum() <= 0.05
+    assert together[accused].sum() <= 0.05
+    for number in numbers:
+        p_value = approximate_dp_p_value(m, m, int(number), epsilon, delta)
+        assert max(alone[number:].sum(), together[number:].sum()) <= p_value + 1e-12
 
 
 @settings(max_examples=30, deadline=None)
