@@ -18,6 +18,7 @@ from fedsec.errors import FedsecError, InputError
 
 if TYPE_CHECKING:
     from fedsec import attacks, auditing, defense, defenses, testing, threat
+    from fedsec.assessment import Audit, AuditFinding, audit
     from fedsec.attacks import ATTACKS, INVERSIONS
     from fedsec.data import Dataset
     from fedsec.data import load as load_dataset
@@ -53,6 +54,10 @@ __all__ = [
     "RunResult",
     "Scenario",
     "load_scenario",
+    # How safe a federation is
+    "audit",
+    "Audit",
+    "AuditFinding",
     # What a curious server sees
     "invert",
     "InversionResult",
@@ -104,6 +109,7 @@ __all__ = [
 __version__ = "0.2.0.dev0"
 
 _HOMES = {
+    "fedsec.assessment": ("Audit", "AuditFinding", "audit"),
     "fedsec.attacks": ("ATTACKS", "INVERSIONS"),
     "fedsec.data": ("Dataset", "load_dataset"),
     "fedsec.defense": ("Pipeline",),

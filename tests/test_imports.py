@@ -195,7 +195,7 @@ UPPER = (
     *("metrics", "tasks", "matching", "engine", "membership", "federation"),
     *("scenario", "report", "inversion", "replays", "runs"),
 )
-ORDER = (*LOWER, *UPPER, "flower", "testing", "cli")
+ORDER = (*LOWER, *UPPER, "assessment", "flower", "testing", "cli")
 """Rooms of the house from the ground up: each may use those before it, and none of those behind it."""
 
 

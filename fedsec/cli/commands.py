@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from fedsec import __version__
+from fedsec.cli.audit import audit
 from fedsec.cli.clean import clean
 from fedsec.cli.data import data
 from fedsec.cli.examples import epilog
@@ -110,7 +111,7 @@ def _options(
 
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "To begin": {"init": init, "scenarios": scenarios, "validate": validate},
-    "Experiments": {"run": run, "invert": invert, "replay": replay},
+    "Experiments": {"audit": audit, "run": run, "invert": invert, "replay": replay},
     "Results": {"report": report, "export": export, "runs": runs, "clean": clean},
     "What there is": {"list": list_, "show": show, "data": data, "schema": schema},
 }

@@ -13,6 +13,15 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fedsec validate quickstart", "what a run would refuse, without a run"),
         ("fedsec validate mine.yaml other.yaml", "all mistakes of all files, each with its line"),
     ),
+    "audit": (
+        ("fedsec audit", "a full example on embedded data, in four minutes"),
+        ("fedsec audit --list", "what would be run, and what does not fit the budget"),
+        (
+            "fedsec audit --data my_images --model cnn --clients 20 --defense median --budget 20m",
+            "a federation of yours",
+        ),
+        ("fedsec audit --probe leakage --fail-on high", "for an automatic check"),
+    ),
     "run": (
         ("fedsec run quickstart", "a scenario that comes with fedsec"),
         ("fedsec run quickstart --dry-run", "its cells, and how much work they are"),

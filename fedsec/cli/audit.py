@@ -1,0 +1,227 @@
+"""`fedsec audit`: its options as typed. Whatever is heavy is imported when it runs."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedsec.cli.exits import FAILED, INTERRUPTED
+from fedsec.cli.machine import print_json
+from fedsec.cli.option_words import in_option_words
+from fedsec.cli.options import Device, names_of, value_of
+from fedsec.errors import InputError
+
+__all__ = ["audit"]
+
+_PARAMETERS = (
+    *("model", "data", "clients", "partition", "algorithm", "rounds", "clients_per_round", "local_epochs"),
+    *("local_steps", "batch_size", "lr", "defense", "seed", "budget", "out", "workers", "fail_on"),
+)
+"""Of `fedsec.audit`, those that are options here."""
+_FEDERATION, _AUDIT, _OUTPUT = "The federation", "The audit", "Results"
+
+
+def audit(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|{name: .., ..}",
+            help="What is trained, see `fedsec list models`.",
+            autocompletion=names_of("model"),
+            show_default="cnn",
+            rich_help_panel=_FEDERATION,
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FOLDER|{name: .., ..}",
+            help="A dataset, see `fedsec list datasets`; or a folder of {train,test}/<class>/<image>.",
+            autocompletion=names_of("dataset"),
+            show_default="digits",
+            rich_help_panel=_FEDERATION,
+        ),
+    ] = None,
+    clients: Annotated[
+        int | None, typer.Option(help="All of them.", show_default="10", rich_help_panel=_FEDERATION)
+    ] = None,
+    partition: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|{name: .., ..}",
+            help="How examples are spread over clients.",
+            autocompletion=names_of("partition"),
+            show_default="{name: dirichlet, alpha: 1.0}",
+            rich_help_panel=_FEDERATION,
+        ),
+    ] = None,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(
+            help="See `fedsec list algorithms`.",
+            autocompletion=names_of("algorithm"),
+            show_default="fedavg",
+            rich_help_panel=_FEDERATION,
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="Of communication.", show_default="20", rich_help_panel=_FEDERATION)
+    ] = None,
+    clients_per_round: Annotated[
+        int | None, typer.Option(help="Drawn in each round.", show_default="all", rich_help_panel=_FEDERATION)
+    ] = None,
+    local_epochs: Annotated[
+        int | None, typer.Option(help="Of a client in a round.", show_default="1", rich_help_panel=_FEDERATION)
+    ] = None,
+    local_steps: Annotated[
+        int | None, typer.Option(help="In place of epochs.", show_default=False, rich_help_panel=_FEDERATION)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Of a client's steps.", show_default="16", rich_help_panel=_FEDERATION)
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Of a client's steps.", show_default="0.1", rich_help_panel=_FEDERATION)
+    ] = None,
+    defense: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|{name: .., ..}|[.., ..]",
+            help="What the server and the clients do already, as in a scenario.",
+            autocompletion=names_of("defense"),
+            show_default="mean",
+            rich_help_panel=_FEDERATION,
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY.PATH=VALUE",
+            help="Any other setting of a scenario, e.g. federation.local.momentum=0.9. Repeatable.",
+            show_default=False,
+            rich_help_panel=_FEDERATION,
+        ),
+    ] = None,
+    budget: Annotated[str, typer.Option(metavar="TIME", help="Such as 90s, 10m or 1h.", rich_help_panel=_AUDIT)] = "4m",
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this one; repeatable. --list names them.", show_default="all", rich_help_panel=_AUDIT),
+    ] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Show what would be run; run nothing.", rich_help_panel=_AUDIT)
+    ] = False,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="critical|high|medium|low|info",
+            help="End with exit code 1 where a finding is as severe as this.",
+            show_default="never",
+            rich_help_panel=_AUDIT,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.", rich_help_panel=_AUDIT)] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes.", show_default="one a core", rich_help_panel=_AUDIT)
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=_AUDIT)] = Device.auto,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the report.", rich_help_panel=_OUTPUT)] = Path(
+        "audit"
+    ),
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show only where the report is.", rich_help_panel=_OUTPUT)
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print audit.json and nothing else.", rich_help_panel=_OUTPUT)
+    ] = False,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Show the report in a browser at the end.", rich_help_panel=_OUTPUT)
+    ] = False,
+) -> None:
+    """Attack a federation as it is deployed, within a budget, and report what was found.
+
+    Without options: embedded digits, a small network, ten unlike clients, four minutes. What was finished is taken when
+    the same command is given again.
+
+    Exit codes: 0 done, 1 a finding as severe as --fail-on, 2 bad input, 130 interrupted (run it again to go on).
+    """
+    from fedsec.report.console import open_console
+    from fedsec.report.progress_lines import activity
+
+    console = open_console(quiet=quiet, as_json=as_json)
+    settings: dict[str, Any] = {
+        "model": _value("--model", model),
+        "data": _value("--data", data),
+        "clients": clients,
+        "partition": _value("--partition", partition),
+        "algorithm": algorithm,
+        "rounds": rounds,
+        "clients_per_round": clients_per_round,
+        "local_epochs": local_epochs,
+        "local_steps": local_steps,
+        "batch_size": batch_size,
+        "lr": lr,
+        "defense": None if defense is None else value_of("--defense", defense),
+        "seed": seed,
+    }
+    with activity(console, "loading PyTorch"):
+        from fedsec.assessment.audit import audit as run_audit
+        from fedsec.assessment.severity import at_least
+        from fedsec.assessment.terminal import show
+    with in_option_words(_PARAMETERS):
+        if fail_on is not None:
+            at_least("none", fail_on)
+        if list_:
+            if as_json:
+                raise InputError("--json: prints what an audit came to; expected no --list beside it")
+            from fedsec.assessment.preview import show_plan
+
+            show_plan(console, settings, overrides or (), budget, probe, workers, device.value)
+            return
+        command = _command(settings, overrides or (), budget, out)
+        result = run_audit(
+            **settings,
+            overrides=overrides or (),
+            budget=budget,
+            probes=probe,
+            out=out,
+            workers=workers,
+            device=device.value,
+            console=console,
+            command=command,
+        )
+    if as_json:
+        print_json(result.as_json())
+    else:
+        show(console, result)
+    if open_page:
+        from fedsec.assessment.result import PAGE
+        from fedsec.cli.report import show_page
+
+        show_page(result.root / PAGE)
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if fail_on is not None and result.at_least(fail_on):
+        raise typer.Exit(FAILED)
+
+
+def _value(option: str, text: str | None) -> Any:
+    """A name as it is; a mapping as YAML."""
+    return value_of(option, text) if text is not None and text.lstrip().startswith("{") else text
+
+
+def _command(settings: dict[str, Any], overrides: Any, budget: str, out: Path) -> str:
+    """The command as it can be given again, and shared: of a folder its last name."""
+    from fedsec.report.page.resolved import as_yaml
+
+    words = ["fedsec", "audit"]
+    for name, value in settings.items():
+        if value is None or (name == "seed" and value == 0):
+            continue
+        if name == "data" and isinstance(value, str) and ("/" in value or "\\" in value):
+            value = Path(value).name
+        words += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else as_yaml(value, flow=True)]
+    words += [part for text in overrides for part in ("--set", text)]
+    words += ["--budget", budget] if budget != "4m" else []
+    words += ["--out", out.name] if out != Path("audit") else []
+    return shlex.join(words)

@@ -1,0 +1,114 @@
+"""A tiny audit from end to end: findings, files, what is taken up again, what is refused."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import fedsec
+from fedsec.assessment import budget, kept_plan
+from fedsec.assessment.audit import audit
+from fedsec.assessment.battery import run_battery
+from fedsec.assessment.effort import Effort
+from fedsec.assessment.probes.label_flip import LabelFlipProbe
+from fedsec.errors import InputError
+from fedsec.files import read_json
+from fedsec.runs import InProcess
+from fedsec.scenario import load_scenario
+
+module_of_audit = import_module("fedsec.assessment.audit")
+SMALL = {
+    "model": {"name": "mlp", "hidden": [8]},
+    "clients": 5,
+    "rounds": 2,
+    "overrides": ["dataset.train_size=100", "dataset.test_size=50"],
+    "budget": 3600.0,
+    "probes": ["label-flip", "labels"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("audit")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _least() -> Iterator[None]:
+    """One seed and the first variants only: a budget with room for more would make the tests slow."""
+    levels = (Effort(1, False),)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (module_of_audit, budget, kept_plan):
+            patch.setattr(module, "LEVELS", levels)
+        yield
+
+
+@pytest.fixture(scope="module")
+def small(folder: Path) -> fedsec.Audit:
+    return audit(**SMALL, out=folder, executor=InProcess())
+
+
+def test_an_audit_finds_what_it_measured_and_writes_it_down(small: fedsec.Audit, folder: Path) -> None:
+    assert {finding.probe for finding in small.findings} == {"label-flip", "labels"}
+    assert small.left_out == ()
+    assert small.accuracy is not None
+    for finding in small.findings:
+        assert finding.effect.low <= finding.effect.value <= finding.effect.high
+        assert finding.scenario_file is not None
+        ids = {cell.id for cell in load_scenario(folder / finding.scenario_file).cells()}
+        assert ids <= {path.name for path in (folder / "cells").iterdir()}
+    content = read_json(folder / "audit.json")
+    assert content["schema_version"] == 1
+    assert [one["id"] for one in content["findings"]] == [finding.id for finding in small.findings]
+    assert "Updates tell the labels" in (folder / "audit.html").read_text()
+    assert list(small.to_dataframe()["severity"]) == [finding.severity for finding in small.findings]
+
+
+def test_run_again_it_trains_nothing_anew(small: fedsec.Audit, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Idle(InProcess):
+        def run(self, tasks):  # type: ignore[no-untyped-def]
+            raise AssertionError(f"{len(tasks)} cells are run again")
+
+    monkeypatch.setattr("fedsec.assessment.audit.measured", None)  # the plan is kept, so that nothing is measured
+    again = audit(**SMALL, out=folder, executor=Idle())
+    assert [finding.as_json() for finding in again.findings] == [finding.as_json() for finding in small.findings]
+
+
+def test_a_kept_plan_is_of_one_federation_and_budget(small: fedsec.Audit, folder: Path) -> None:
+    names = ["label-flip", "labels"]
+    assert kept_plan.kept(folder, small.deployed, names, 3600.0) is not None
+    assert kept_plan.kept(folder, small.deployed, names, 60.0) is None
+    assert kept_plan.kept(folder, small.deployed, names[:1], 3600.0) is None
+    assert kept_plan.kept(folder / "elsewhere", small.deployed, names, 3600.0) is None
+
+
+def test_what_time_did_not_reach_is_said_and_not_lost(small: fedsec.Audit, tmp_path: Path) -> None:
+    probe = LabelFlipProbe()
+    cells = probe.cells(small.deployed, Effort(1, False))
+    battery = run_battery(cells, tmp_path, until=0.0, console=Console(quiet=True), executor=InProcess())
+    assert battery.out_of_time
+    assert not battery.interrupted
+    outcomes = battery.outcomes(cells)
+    assert outcomes.finished == []
+    assert set(outcomes.missing.values()) == {"there was no time for it"}
+    assert probe.findings(small.deployed, outcomes) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"probes": ["poisning"]}, "unknown probe 'poisning' \\(did you mean 'poisoning'\\?\\)"),
+        ({"budget": "soon"}, "budget 'soon': expected a time"),
+        ({"data": "no_such_thing"}, "data 'no_such_thing': is neither a folder nor a dataset"),
+        ({"model": "no_such_model"}, "unknown model 'no_such_model'"),
+        ({"local_epochs": 1, "local_steps": 2}, "local_epochs excludes local_steps"),
+        ({"clients": 5, "partition": {"name": "iid", "clients": 6}}, "clients is 5, and partition says 6"),
+        ({"overrides": ["attack=sign_flip"]}, "attack"),
+        ({"clients": 1}, "no probe can be tried"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_is_run(changed: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        audit(**{**SMALL, "probes": ["label-flip"], **changed}, out=tmp_path)  # type: ignore[arg-type]
+    assert not (tmp_path / "cells").exists()

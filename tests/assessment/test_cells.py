@@ -1,0 +1,64 @@
+"""Cells of probes become one scenario, and its file is the same cells again."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from fedsec.assessment.cells import scenario_of, scenario_text
+from fedsec.assessment.deployment import Deployment, deployment
+from fedsec.assessment.effort import LEVELS, Effort
+from fedsec.assessment.probes import PROBES, AuditProbe
+from fedsec.assessment.settings import sections_of
+from fedsec.errors import InputError
+from fedsec.scenario import load_scenario
+
+NOTHING = dict.fromkeys(
+    (
+        *("model", "data", "clients", "partition", "algorithm", "rounds", "clients_per_round", "local_epochs"),
+        *("local_steps", "batch_size", "lr", "defense"),
+    )
+)
+
+
+@cache
+def deployed(*defense: str) -> Deployment:
+    return deployment(sections_of(**{**NOTHING, "defense": list(defense) or None}, seed=3))
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_probes_file_has_the_cells_that_were_run(probe: type[AuditProbe], tmp_path: Path) -> None:
+    for federation in (deployed(), deployed("sign", "median")):
+        cells = probe().cells(federation, Effort(1, False))
+        alone = [load_scenario(scenario_of("one", "", [cell.sections])).cells()[0].id for cell in cells]
+        path = tmp_path / "finding.yaml"
+        scenario = scenario_of("finding", "its cells", [cell.sections for cell in cells])
+        path.write_text(scenario_text(scenario, ["a head"]))
+        assert [cell.id for cell in load_scenario(path).cells()] == list(dict.fromkeys(alone))
+        assert {cell.seed for cell in cells} == {3}
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_less_effort_is_no_more_work(probe: type[AuditProbe]) -> None:
+    counts = [len(probe().cells(deployed(), effort)) for effort in (LEVELS[0], LEVELS[1], LEVELS[4])]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_clients_defenses_stay_whatever_rule_is_tried() -> None:
+    federation = deployed("sign", "median")
+    assert federation.client_defenses == ["sign"]
+    assert federation.rule == ["median"]
+    assert federation.with_rule(["krum"]) == ["sign", "krum"]
+    assert federation.with_update_defense("clip") == ["sign", "clip", "median"]
+
+
+def test_what_is_no_federation_of_classes_is_told_why() -> None:
+    deployed = deployment(
+        sections_of(**{**NOTHING, "data": "diabetes", "model": "linear", "partition": "iid", "lr": 0.01}, seed=0)
+    )
+    assert all(probe().obstacle(deployed) for probe in PROBES)
+
+
+def test_attackers_are_the_audits_business() -> None:
+    with pytest.raises(InputError, match="attack: who attacks is the audit's business"):
+        deployment({**sections_of(**NOTHING, seed=0), "attack": {"name": "sign_flip", "fraction": 0.2}})
