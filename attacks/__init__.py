@@ -49,6 +49,7 @@ from fedsec.attacks.rmia import Rmia
 from fedsec.attacks.rop import ROP
 from fedsec.attacks.sign_flip import SignFlip
 from fedsec.attacks.sparse import Sparse
+from fedsec.attacks.spear import SPEAR
 from fedsec.attacks.target_shift import TargetShift
 from fedsec.attacks.trajectory import Trajectory
 from fedsec.attacks.worst_case import WorstCase, worst_case
@@ -98,6 +99,7 @@ __all__ = [
     "Neurotoxin",
     "NoiseInputs",
     "ROP",
+    "SPEAR",
     "SignFlip",
     "Sparse",
     "TargetShift",
@@ -154,6 +156,7 @@ INVERSIONS = {
     "analytic": Analytic,
     "labels": Labels,
     "decoupled": Decoupled,
+    "spear": SPEAR,
     "feature_inversion": InvertFeatures,
     "imprint": Imprint,
 }

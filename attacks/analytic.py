@@ -9,19 +9,15 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.matching.consistency import consistent, with_notes
-from fedsec.matching.head import evaluated, find_head
+from fedsec.matching.first_layer import first_linear, images_of_neurons, pixels
+from fedsec.matching.head import find_head
 from fedsec.matching.labels import labels_of
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
-
-# Root mean square of pixels in [0, 1]: below the first, two neurons show one image (to what float32 gradients resolve);
-# above the second, different ones.
-_SAME = 3e-6
-_DIFFERENT = 0.05
 
 
 class Analytic(Inversion):
@@ -59,7 +55,7 @@ class Analytic(Inversion):
         self, observations: Sequence[Observation], *, generator: torch.Generator, watch: Watch
     ) -> Sequence[Reconstruction]:
         observations, doubts = consistent(observations)
-        name = _first_linear(observations[0], generator)
+        name = first_linear("analytic", observations[0], generator)
         head = find_head(observations[0])
         results = [
             _recover(observation, name, None if head is None else head.name, generator) for observation in observations
@@ -81,7 +77,7 @@ def _recover(observation: Observation, name: str, head: str | None, generator: t
         return Reconstruction(images, labels, notes=tuple(notes))
     if size == 1:
         votes = bias.square() @ keeps_weight
-        images = _pixels(observation, (bias @ weight / votes)[None])
+        images = pixels(observation, (bias @ weight / votes)[None])
         unseen = (votes == 0).view(images.shape)
         if bool(unseen.any()):
             images = torch.where(unseen, 0.5, images)
@@ -90,7 +86,7 @@ def _recover(observation: Observation, name: str, head: str | None, generator: t
         images = _rows(observation, weight, bias, labels)
         notes.append("images of a batch are mixtures, each dominated by its label's images")
     else:
-        images, pure = _candidates(observation, weight, bias)
+        images, pure = images_of_neurons(observation, weight, bias)
         notes.append(f"{pure} of {size} images are what several neurons agree on, the others may be mixtures")
         if labels is not None:
             notes.append("labels and images are not in the same order")
@@ -124,74 +120,10 @@ def _check_kept(observation: Observation, *masks: Tensor) -> None:
         )
 
 
-def _first_linear(observation: Observation, generator: torch.Generator) -> str:
-    """Name of the linear layer that receives the flattened image as it is, seen on random images."""
-    model = observation.model
-    inputs_by_layer: dict[str, Tensor] = {}
-    inputs = torch.rand(2, *observation.input_shape, generator=generator, device=generator.device)
-    inputs = inputs.to(observation.device, next(model.parameters()).dtype)
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
-    handles = [
-        layer.register_forward_pre_hook(lambda _, arguments, name=name: inputs_by_layer.setdefault(name, arguments[0]))
-        for name, layer in layers.items()
-    ]
-    try:
-        evaluated(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    for name, entered in inputs_by_layer.items():
-        if entered.ndim == 2 and torch.equal(entered, inputs.flatten(1)):
-            prefix = f"{name}." if name else ""
-            missing = [kind for kind in ("weight", "bias") if prefix + kind not in observation.update]
-            if missing:
-                raise InputError(
-                    f"analytic needs the gradients of the first layer's weight and bias, but the update has no "
-                    f"{prefix + missing[0]!r}"
-                )
-            return name
-    raise InputError("analytic needs a model whose first layer is linear and receives the flattened image as it is")
-
-
-def _pixels(observation: Observation, rows: Float[Tensor, "n pixels"]) -> Float[Tensor, "n channels height width"]:
-    return observation.scale.undo(rows.view(-1, *observation.input_shape))
-
-
 def _rows(
     observation: Observation, weight: Tensor, bias: Tensor, labels: Tensor
 ) -> Float[Tensor, "batch channels height width"]:
     """The row of each label; where its bias has no gradient, the combination of all rows."""
     mean = bias @ weight / (bias @ bias)
     chosen = bias[labels, None]
-    return _pixels(observation, torch.where(chosen != 0, weight[labels] / chosen.where(chosen != 0, 1), mean))
-
-
-def _candidates(
-    observation: Observation, weight: Tensor, bias: Tensor
-) -> tuple[Float[Tensor, "batch channels height width"], int]:
-    """Images of neurons: those that several agree on first, then those that stay best within the range of pixels.
-
-    Returns:
-        The images, and how many of them several neurons agree on.
-    """
-    # Below this, a neuron's row is mostly rounding error.
-    strong = bias.abs() > 1e-4 * bias.abs().max()
-    images = _pixels(observation, weight[strong] / bias[strong, None])
-    flat = images.flatten(1)
-    scale = flat.shape[1] ** 0.5
-    outside = (flat - flat.clamp(0, 1)).norm(dim=1) / scale
-    apart = torch.cdist(flat, flat) / scale
-    agreeing = torch.where(outside < _SAME, (apart < _SAME).sum(1), 0)
-    pure = agreeing > 1
-    order = sorted(range(len(flat)), key=lambda row: (-int(agreeing[row]) if pure[row] else 0, float(outside[row])))
-    chosen: list[int] = []
-    for threshold in (_DIFFERENT, _SAME, -1.0):
-        for row in order:
-            if len(chosen) < observation.batch_size and row not in chosen:
-                limit = min(threshold, _SAME) if pure[row] else threshold
-                if not chosen or float(apart[row, chosen].min()) > limit:
-                    chosen.append(row)
-    agreed = int(pure[chosen].sum())
-    while len(chosen) < observation.batch_size:
-        chosen.append(chosen[-1])
-    return images[chosen], agreed
+    return pixels(observation, torch.where(chosen != 0, weight[labels] / chosen.where(chosen != 0, 1), mean))

@@ -115,6 +115,7 @@ INVERSION_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("decoupled", {"iterations": 15, "restarts": 2}, {"batch_size": 2, "labels_granted": False}),
     ("imprint", {"bins": 64}, {"batch_size": 4, "gain": 40.0}),
     ("imprint", {"bins": 64, "variant": "sparse"}, {"batch_size": 4, "gain": 40.0, "labels_granted": False}),
+    ("spear", {}, {"model": "mlp", "batch_size": 2, "gain": 60.0}),
     ("feature_inversion", {"iterations": 100}, {"gain": 30.0}),
     ("feature_inversion", {"iterations": 200}, {"gain": 20.0, "exact": False}),
     ("feature_inversion", {"iterations": 60, "refine": False}, {"gain": 6.0, "exact": False}),
