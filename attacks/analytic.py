@@ -13,9 +13,9 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.matching.consistency import consistent, with_notes
-from fedsec.matching.first_layer import first_linear, images_of_neurons, pixels
 from fedsec.matching.head import find_head
 from fedsec.matching.labels import labels_of
+from fedsec.matching.separation.first_layer import first_linear, images_of_neurons, pixels
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
 

@@ -1,8 +1,8 @@
 """SPEAR: a whole batch exactly, from the zeros that ReLU leaves in the gradient of a linear layer.
 
 Reference: Dimitrov, Baader, Mueller, Vechev, SPEAR: exact gradient inversion of batches in federated learning, NeurIPS
-2024, arXiv:2403.03945. How the sparse columns are found, and where we deviate: `fedsec.matching.sparse_columns`. The
-paper reads no labels; here each image's own gradient tells its label.
+2024, arXiv:2403.03945. How the sparse columns are found, and where we deviate, is said in
+`fedsec.matching.separation.sparse_columns`. Labels are ours: each image's own gradient tells its label.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.matching.consistency import consistent, with_notes
-from fedsec.matching.first_layer import first_linear, images_of_neurons, pixels
 from fedsec.matching.labels import labels_of
 from fedsec.matching.limits import Deadline, check_limits
-from fedsec.matching.neurons import activations, gradients_at
 from fedsec.matching.row_space import row_space
-from fedsec.matching.sparse_columns import SparseColumns, search_sparse_columns
+from fedsec.matching.separation.first_layer import first_linear, images_of_neurons, pixels
+from fedsec.matching.separation.neurons import activations, gradients_at
+from fedsec.matching.separation.sparse_columns import SparseColumns, search_sparse_columns
 from fedsec.threat import Inversion, Observation, Reconstruction, Snapshot
 from fedsec.threat.inversion import Watch
 
@@ -60,8 +60,8 @@ class SPEAR(Inversion):
             follows it, or the defense dropped entries of its gradient or left only signs.
 
     Cost:
-        About 2^(b-1) / b draws of b - 1 rows for b images, of b^3 operations each: seconds for batches of up to 12
-        on a CPU. One decomposition of the first layer's gradient.
+        About 2^(b-1) / b draws of b - 1 rows for b images, of b^3 operations each: seconds for ten
+        images on a CPU (docs/results/spear_digits.csv). One decomposition of the first layer's gradient.
 
     Limits:
         Exponential in the batch size. Needs a linear first layer before a ReLU with several times as many neurons as

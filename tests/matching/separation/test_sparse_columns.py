@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fedsec.matching.limits import Deadline
-from fedsec.matching.sparse_columns import SparseColumns, search_sparse_columns
+from fedsec.matching.separation.sparse_columns import SparseColumns, search_sparse_columns
 
 
 def hidden(rank: int, rows: int, seed: int, alike: float = 0.0) -> tuple[Tensor, Tensor]:

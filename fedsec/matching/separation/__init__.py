@@ -1,0 +1,1 @@
+"""Separating the images of a batch by the first layer: which neurons each of them leaves silent."""
