@@ -23,6 +23,7 @@ from fedsec.defenses.foundationfl import FoundationFL
 from fedsec.defenses.gas import GAS
 from fedsec.defenses.gaussian_noise import GaussianNoise
 from fedsec.defenses.geometric_median import GeometricMedian
+from fedsec.defenses.inspect_model import InspectModel
 from fedsec.defenses.knowledge_screening import KnowledgeScreening
 from fedsec.defenses.krum import Krum
 from fedsec.defenses.lasa import LASA
@@ -77,6 +78,7 @@ __all__ = [
     "DpSgd",
     "GaussianNoise",
     "GeometricMedian",
+    "InspectModel",
     "KnowledgeScreening",
     "Meamed",
     "Krum",
@@ -141,4 +143,5 @@ DEFENSES = {
     "sign": Sign,
     "soteria": Soteria,
     "dp_sgd": DpSgd,
+    "inspect_model": InspectModel,
 }

@@ -27,7 +27,7 @@ GROUPS = {
     "Inferences": ("inference", ("MembershipInference",)),
     "Aggregation rules": ("defense", ("Aggregator", "RuleWrapper", "PrivateAggregator")),
     "Pre-aggregators": ("defense", ("PreAggregator",)),
-    "Defenses by clients": ("defense", ("UpdateTransform", "LocalDefense")),
+    "Defenses by clients": ("defense", ("ModelInspector", "UpdateTransform", "LocalDefense")),
     "Defenses of FedGKT": ("defense", ("KnowledgeDefense",)),
 }
 """Heading -> kind and interfaces of the methods that stand below it."""
@@ -39,7 +39,7 @@ GUIDES = {
     "Inferences": (("Attacks", "attacks.md"), ("Privacy", "privacy.md")),
     "Aggregation rules": (("Robust rules", "byzantine.md"), ("The worst case of a rule", "worst_case.md")),
     "Pre-aggregators": (("Robust rules", "byzantine.md"),),
-    "Defenses by clients": (("Privacy", "privacy.md"),),
+    "Defenses by clients": (("Privacy", "privacy.md"), ("Malicious servers", "malicious_server.md")),
     "Defenses of FedGKT": (("Federations", "federation.md"),),
 }
 _TRAITS = {

@@ -6,6 +6,7 @@ from fedsec.defense.coordinate import CoordinateRule
 from fedsec.defense.geometry.spectrum import centered_products, top_direction
 from fedsec.defense.gram import GramRule, PreAggregator
 from fedsec.defense.gram_matrix import Gram
+from fedsec.defense.inspection import Inspection, ModelInspector, ReceivedModel
 from fedsec.defense.kernels import compiled_middle_mean
 from fedsec.defense.knowledge import KnowledgeDefense
 from fedsec.defense.local import LocalDefense
@@ -37,12 +38,15 @@ __all__ = [
     "DiskShards",
     "Gram",
     "GramRule",
+    "Inspection",
     "KnowledgeDefense",
     "LocalDefense",
     "LocalShards",
     "Pipeline",
+    "ModelInspector",
     "PreAggregator",
     "PrivateAggregator",
+    "ReceivedModel",
     "RoundContext",
     "RowFile",
     "RowStream",

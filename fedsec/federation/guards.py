@@ -7,7 +7,7 @@ is about. What is not known yet (before the data are there) is None, and no guar
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from fedsec.defense import Aggregator, Pipeline, PrivateAggregator
+from fedsec.defense import Aggregator, ModelInspector, Pipeline, PrivateAggregator
 from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.batch_norm import NormStatistics
 from fedsec.errors import InputError
@@ -35,6 +35,7 @@ class RunDescription:
         claimed_examples: how many times the examples they have they claim to have.
         rule: by which the server aggregates; None where nothing is aggregated.
         transforms: the clients' defenses of their updates.
+        inspector: what clients ask before they train on a model; None for nothing.
         private: whether clients train with DP-SGD.
         sampling: how a round's clients are drawn.
         bn: what happens to running statistics.
@@ -52,6 +53,7 @@ class RunDescription:
     claimed_examples: float = 1.0
     rule: Aggregator | None = None
     transforms: Sequence[UpdateTransform] = ()
+    inspector: ModelInspector | None = None
     private: bool = False
     sampling: Sampling = "fixed"
     bn: NormStatistics = "average"
@@ -208,6 +210,16 @@ def private_updates_stay_private(run: RunDescription) -> Iterator[Problem]:
         )
 
 
+def refusals_tell_nothing(run: RunDescription) -> Iterator[Problem]:
+    """Whether a client took part is seen by the server; where that depends on its examples, no noise covers it."""
+    if run.private and run.inspector is not None and run.inspector.examples:
+        yield (
+            "defense",
+            f"{type(run.inspector).__name__} looks at the client's examples, and that it refuses a model tells about "
+            "them, which no noise of DP-SGD covers: epsilon would be void; expected the checks of examples off (null)",
+        )
+
+
 def private_examples_are_accounted(run: RunDescription) -> Iterator[Problem]:
     """DP-SGD's account holds for algorithms that say so."""
     if run.private and isinstance(run.algorithm, UpdateAlgorithm) and (problem := run.algorithm.private_problem):
@@ -276,6 +288,7 @@ GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     rule_can_work,
     defenses_cover_what_is_sent,
     private_updates_stay_private,
+    refusals_tell_nothing,
     private_examples_are_accounted,
     private_clients_are_accounted,
 )

@@ -1,7 +1,7 @@
 """What every federation has in common: numbered rounds, sampled clients, a threat, a state that can be kept."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -54,6 +54,7 @@ class RoundResult:
         client_values: the primary metric of each client that has a model of its own, in the order of `clients`.
         cost: what the round cost its clients.
         spent: clients that were sampled, but have no privacy budget left for a round.
+        refused: clients that would not train on what they received -> why; None where nobody looks at it.
         epsilon: the largest epsilon that any client has spent so far, where they train privately.
         user_epsilon: what the released models have spent of every client's privacy, where the server hides clients.
         diverged: whether what is trained was no longer finite after this round; it is then the last one, and the
@@ -81,6 +82,7 @@ class RoundResult:
     client_values: tuple[float, ...] | None = None
     cost: EdgeCost | None = None
     spent: tuple[int, ...] = ()
+    refused: Mapping[int, str] | None = None
     epsilon: float | None = None
     user_epsilon: float | None = None
     diverged: bool = False
@@ -238,6 +240,12 @@ def sample_clients(
         taken: list[int] = np.flatnonzero(rng.random(num_clients) < clients_per_round / num_clients).tolist()
         return taken
     return sorted(rng.choice(num_clients, clients_per_round, replace=False).tolist())
+
+
+def without(clients: Sequence[int], others: Collection[int]) -> list[int]:
+    """Those clients that are not among the others, in order."""
+    excluded = set(others)
+    return [client for client in clients if client not in excluded]
 
 
 def checked_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:

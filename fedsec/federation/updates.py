@@ -1,6 +1,6 @@
 """The federation that exchanges updates: train, send, forge, aggregate, step, evaluate."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.data.datasets import Split
-from fedsec.defense import Aggregate, Aggregator, PrivateAggregator
+from fedsec.defense import Aggregate, Aggregator, ModelInspector, PrivateAggregator
 from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.batch_norm import NormStatistics
 from fedsec.engine.messages import LocalResult, Start
@@ -22,9 +22,10 @@ from fedsec.federation.edge_cost import edge_cost
 from fedsec.federation.example_privacy import RunPrivacy
 from fedsec.federation.forgery import Forgery
 from fedsec.federation.global_model import GlobalModelLoop
+from fedsec.federation.inspections import Inspections
 from fedsec.federation.large_rounds import LocalRows
 from fedsec.federation.machines import Machines
-from fedsec.federation.rounds import RoundResult, Sampling, checked_state
+from fedsec.federation.rounds import RoundResult, Sampling, checked_state, without
 from fedsec.federation.row_exchange import RowExchange
 from fedsec.federation.server_data import ServerData
 from fedsec.federation.server_rules import ServerRules
@@ -59,6 +60,7 @@ class Federation(GlobalModelLoop):
         bn: what happens to running statistics, see `NormStatistics`.
         privacy: the account of private training, from `private_run` along with the algorithm; None where there is none.
         transforms: the clients' defenses of their updates, in order, before anything is sent.
+        inspector: what clients ask before they train on a model; None for clients that trust the server.
         sampling: how a round's clients are drawn, see `Sampling`.
         measures: further metrics, by name.
         broken_condition: what happens in a round with too few clients for the rule, see `BrokenCondition`.
@@ -101,6 +103,7 @@ class Federation(GlobalModelLoop):
         bn: NormStatistics = "average",
         privacy: RunPrivacy | None = None,
         transforms: Sequence[UpdateTransform] = (),
+        inspector: ModelInspector | None = None,
         sampling: Sampling = "fixed",
         measures: Mapping[str, Measure] | None = None,
         broken_condition: BrokenCondition = "stop",
@@ -138,6 +141,7 @@ class Federation(GlobalModelLoop):
                 claimed_examples=self.threat.claimed_examples,
                 rule=aggregator,
                 transforms=transforms,
+                inspector=inspector,
                 private=privacy is not None,
                 sampling=sampling,
                 bn=bn,
@@ -152,6 +156,7 @@ class Federation(GlobalModelLoop):
         for transform in transforms:
             transform.check_model(module)
         self.client_defenses = ClientDefenses(transforms, trainer.layout, trainer.data, streams)
+        self.inspections = Inspections(inspector, module, trainer.layout, trainer.data, trainer.task, streams)
         if privacy is not None:
             privacy.check(algorithm, self.num_clients)
             trainer.private_method(privacy.private.grad_sample_mode)  # raises where the model cannot be private
@@ -178,7 +183,8 @@ class Federation(GlobalModelLoop):
 
     def state(self) -> dict[str, Tensor]:
         spent = {} if self.privacy is None else self.privacy.state()
-        return {**self._model_state(), **spent, **self.rules.state(), **tagged(self.forgery.state(), _ATTACK)}
+        theirs = {**tagged(self.forgery.state(), _ATTACK), **tagged(self.inspections.state(), _CLIENTS)}
+        return {**self._model_state(), **spent, **self.rules.state(), **theirs}
 
     def _model_state(self) -> dict[str, Tensor]:
         # Copies of what rounds write into, client by client.
@@ -191,11 +197,12 @@ class Federation(GlobalModelLoop):
     def restore(self, state: Mapping[str, Tensor], round_number: int) -> None:
         spent = {} if self.privacy is None else {name: state[name] for name in self.privacy.state() if name in state}
         # What attacks and rules remember has no shape before they began: they say themselves whether this is it.
-        forging = untagged(state, _ATTACK)
-        theirs = {*self.rules.names(state), *tagged(forging, _ATTACK)}
+        forging, inspected = untagged(state, _ATTACK), untagged(state, _CLIENTS)
+        theirs = {*self.rules.names(state), *tagged(forging, _ATTACK), *tagged(inspected, _CLIENTS)}
         rest = {name: tensor for name, tensor in state.items() if name not in {*spent, *theirs}}
         restored = checked_state(rest, self._model_state())
         self.forgery.restore(forging, self.parameters.device)
+        self.inspections.restore(inspected)
         if self.privacy is not None:
             self.privacy.restore(spent)
         memory = {name: tensor.clone() for name, tensor in untagged(restored, "algorithm").items()}
@@ -227,11 +234,13 @@ class Federation(GlobalModelLoop):
         number = self.round + 1
         sampled = self.sample(number)
         heard = self.algorithm.heard(sampled, number, self.streams)
-        clients = heard if self.privacy is None else self.privacy.admitted(heard)
-        if not clients:
-            return self._idle(sampled, heard)
+        admitted = heard if self.privacy is None else self.privacy.admitted(heard)
         self.attackers = self.threat.in_round(number)
         self.data.poison_only(self.attackers)
+        refused = self.inspections.refused(admitted, self.attackers, self.module, self.parameters, number)
+        clients = without(admitted, refused or ())
+        if not clients:
+            return self._idle(sampled, heard, refused)
         drawn = self.rules.generators(number)
         if self.server_data is not None and self.rules.needs_server_update:
             start = Start(self.parameters, self.statistics)
@@ -251,7 +260,7 @@ class Federation(GlobalModelLoop):
             self._step(verdict.aggregates, trained, clients, coefficients)
         rejected = () if aggregate is None else aggregate.rejected
         suspected = None if aggregate is None else aggregate.suspected
-        counted = _without([*clients], [clients[place] for place in rejected])
+        counted = without([*clients], [clients[place] for place in rejected])
         evaluation, client_values = self._test(clients, counted) if self.evaluated(number) else (None, None)
         effort = self.forgery.examples
         return RoundResult(
@@ -261,10 +270,11 @@ class Federation(GlobalModelLoop):
             rejected=tuple(clients[i] for i in rejected),
             influence=(0.0,) * len(clients) if aggregate is None else tuple(aggregate.influence.tolist()),
             **self.measured(evaluation),
-            dropped=tuple(_without(sampled, heard)),
+            dropped=tuple(without(sampled, heard)),
             client_values=client_values,
             cost=None if self.algorithm.pooled else edge_cost(self, trained, clients),
-            spent=tuple(_without(heard, clients)),
+            spent=tuple(without(heard, admitted)),
+            refused=refused,
             epsilon=self._epsilon(),
             user_epsilon=self._user_epsilon(),
             diverged=self.diverged,
@@ -314,8 +324,8 @@ class Federation(GlobalModelLoop):
     def _user_epsilon(self) -> float | None:
         return None if self.releases is None else self.releases.epsilon().value
 
-    def _idle(self, sampled: Sequence[int], heard: Sequence[int]) -> RoundResult:
-        """A round in which nobody takes part, for lack of privacy budget or by chance: the model stays as it is.
+    def _idle(self, sampled: Sequence[int], heard: Sequence[int], refused: Mapping[int, str] | None) -> RoundResult:
+        """A round in which nobody takes part, for lack of budget or trust or by chance: the model stays as it is.
 
         But for noise, where that nobody took part is nobody's business.
         """
@@ -336,8 +346,9 @@ class Federation(GlobalModelLoop):
             rejected=(),
             influence=(),
             **self.measured(evaluation),
-            dropped=tuple(_without(sampled, heard)),
-            spent=tuple(heard),
+            dropped=tuple(without(sampled, heard)),
+            spent=tuple(without(heard, refused or ())),
+            refused=refused,
             epsilon=self._epsilon(),
             user_epsilon=self._user_epsilon(),
         )
@@ -383,11 +394,5 @@ class Federation(GlobalModelLoop):
         return self.algorithm.work(self.algorithm_state, participants).perform(self.trainer, start, clients)
 
 
-def _without(clients: Sequence[int], others: Collection[int]) -> list[int]:
-    """Those clients that are not among the others, in order."""
-    excluded = set(others)
-    return [client for client in clients if client not in excluded]
-
-
-_ATTACK = "attack"
-"""What names of an attack's memory begin with in a checkpoint."""
+_ATTACK, _CLIENTS = "attack", "inspections"
+"""What names of an attack's and of the clients' memory begin with in a checkpoint."""

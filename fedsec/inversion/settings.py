@@ -312,6 +312,11 @@ def _resolved_defense(given: str | Mapping[str, Any]) -> dict[str, Any]:
             f"inversion beside defense: {name}), and clip and gaussian_noise do to one update here what it does to a "
             "step"
         )
+    if entry.role == "inspection":
+        raise InputError(
+            f"--defense {name}: looks at the model before training, and changes no update; expected what a client does "
+            f"to its own update: {', '.join(ours)}; a scenario asks {name} about every model that a client receives"
+        )
     if name not in ours:
         summary = entry.summary.rstrip(".")
         raise InputError(

@@ -255,6 +255,15 @@ _ROWS = (
         _detection("honest_excluded", "honest left out (%)", "share of honest clients' updates that were left out"),
         better="lower",
     ),
+    Metric(
+        "models_refused",
+        "share of the models that an honest server sent on which honest clients would not train",
+        "lower",
+        "robustness",
+        "fraction",
+        header="models refused (%)",
+        missing="clients train on what they get without inspect_model",
+    ),
     _count(
         "rounds_with_broken_condition",
         "rounds with too few clients for the rule, which were skipped or in which it was relaxed",

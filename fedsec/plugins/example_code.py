@@ -82,6 +82,15 @@ def _transform(entry: Entry, construction: str) -> Code:
     ]
 
 
+def _inspector(entry: Entry, construction: str) -> Code:
+    return {"nn": "torch"}, [
+        "model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))  # as received",
+        "images, labels = torch.rand(20, 1, 8, 8), torch.arange(20) % 10",
+        f"inspection = {construction}.inspect(model, images, labels, expected=model)",
+        "print(inspection.verdict, *inspection.reasons)",
+    ]
+
+
 def _local(entry: Entry, construction: str) -> Code:
     return {}, [
         "gradients = torch.randn(8, 1000)  # one example's gradient a row",
@@ -193,6 +202,7 @@ _BY_INTERFACE: dict[str, Callable[[Entry, str], Code]] = {
     "PrivateAggregator": _private,
     "PreAggregator": _pre_aggregator,
     "UpdateTransform": _transform,
+    "ModelInspector": _inspector,
     "LocalDefense": _local,
     "KnowledgeDefense": _knowledge_defense,
 }

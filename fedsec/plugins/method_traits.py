@@ -25,7 +25,10 @@ PLACES: dict[str, str] = {
     "scenario under `defense`, one, last in a list.",
     "PreAggregator": "the server, on a round's updates before its rule; in a scenario's list under `defense`, before "
     "the rule.",
-    "LocalDefense": "each client, in its own training; in a scenario under `defense`, one, before all others.",
+    "ModelInspector": "each client, on the model that it receives, before it trains; in a scenario under `defense`, "
+    "one, before all others.",
+    "LocalDefense": "each client, in its own training; in a scenario under `defense`, one, before all others but an "
+    "inspection.",
     "UpdateTransform": "each client, on its own update; in a scenario under `defense`, any number, before the server's "
     "rule.",
     "KnowledgeDefense": "FedGKT's server, which aggregates nothing; in a scenario under `defense`.",

@@ -23,6 +23,7 @@ _BY_INTERFACE = {
     "FeatureInversion": "docs/federation.md",
     "PrivateAggregator": "docs/privacy.md",
     "LocalDefense": "docs/privacy.md",
+    "ModelInspector": "docs/malicious_server.md",
     "UpdateTransform": "docs/privacy.md",
     "KnowledgeDefense": "docs/federation.md",
 }

@@ -89,6 +89,7 @@ KINDS: dict[str, Kind] = {
             "fedsec.defense:PreAggregator",
             "fedsec.defense:UpdateTransform",
             "fedsec.defense:LocalDefense",
+            "fedsec.defense:ModelInspector",
             "fedsec.defense:KnowledgeDefense",
         ),
         given=("rule",),

@@ -5,7 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedsec.defense import Aggregator, LocalDefense, Pipeline, PreAggregator, PrivateAggregator, UpdateTransform
+from fedsec.defense import (
+    Aggregator,
+    LocalDefense,
+    ModelInspector,
+    Pipeline,
+    PreAggregator,
+    PrivateAggregator,
+    UpdateTransform,
+)
 from fedsec.errors import InputError
 from fedsec.plugins import registry
 from fedsec.plugins.wording import shown
@@ -89,7 +97,7 @@ def _defense(part: Any) -> Any:
         name, options = named("defense", part)
         checked = registry.check("defense", name, options, f"defense {name}")
         return registry.load("defense", name)(**checked)
-    if not isinstance(part, Aggregator | PreAggregator | UpdateTransform | LocalDefense):
+    if not isinstance(part, Aggregator | PreAggregator | UpdateTransform | LocalDefense | ModelInspector):
         raise InputError(f"defense: expected a name, a mapping or a rule, got {shown(part)}")
     return copy.deepcopy(part)
 
@@ -98,6 +106,8 @@ def _lacking(part: object, recording: Recording) -> str | None:
     """Why a recording is not enough for a defense; None if it is."""
     if isinstance(part, LocalDefense):
         return "acts while clients train, which a recording cannot repeat"
+    if isinstance(part, ModelInspector):
+        return "looks at models before clients train, and a recording holds no data to look with"
     if isinstance(part, PrivateAggregator) and recording.manifest.num_clients is None:
         return "accounts for all clients of the federation; record num_clients for it"
     if getattr(part, "needs_server_update", False):

@@ -24,7 +24,7 @@ from fedsec.runs.detection import Exclusions, worst_class_mix
 from fedsec.runs.experiment import Experiment, build_experiment, finite
 from fedsec.runs.provenance import provenance
 from fedsec.runs.recorded import CellRecorder, reaches
-from fedsec.runs.round_summary import in_short, over_rounds, reported
+from fedsec.runs.round_summary import in_short, models_refused, over_rounds, reported
 from fedsec.runs.sharded.experiment import sharded_experiment
 from fedsec.runs.shared_updates import SharedUpdates
 from fedsec.runs.store import Store
@@ -217,6 +217,7 @@ def _line(result: RoundResult, seconds: float, primary: str) -> dict[str, Any]:
         "rejected": list(result.rejected),
         "influence": [round(value, _decimals(len(result.clients))) for value in result.influence],
         "dropped": list(result.dropped),
+        **({} if result.refused is None else {"refused": {str(key): why for key, why in result.refused.items()}}),
         f"client_{primary}": None if result.client_values is None else list(result.client_values),
         "cost": None if result.cost is None else asdict(result.cost),
         **({} if result.attacker_flops is None else {"attacker_flops": result.attacker_flops}),
@@ -299,6 +300,7 @@ def _record(
             "rejected_updates": sum(line["num_rejected"] for line in history),
             "rounds_with_byzantine_majority": len(majorities) if experiment.threat.num_byzantine else 0,
             **_worst_class_mix(experiment, last),
+            **models_refused(history),
             **_of_rules(history, exclusions),
             **_costs(history),
             **_effort(history),

@@ -11,7 +11,7 @@ from torch import nn
 
 from fedsec.data import Dataset, Split, normalization
 from fedsec.data.partitions import class_counts
-from fedsec.defense import LocalDefense
+from fedsec.defense import LocalDefense, ModelInspector
 from fedsec.defense.knowledge import compose
 from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.precision import Compute
@@ -166,6 +166,7 @@ class _Parts:
             algorithm=algorithm,
             aggregator=server_rule(defenses),
             transforms=[defense for defense in defenses if isinstance(defense, UpdateTransform)],
+            inspector=next((defense for defense in defenses if isinstance(defense, ModelInspector)), None),
             privacy=privacy,
             sampling=settings.sampling or "fixed",
             broken_condition=settings.broken_condition or "stop",

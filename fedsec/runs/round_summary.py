@@ -1,14 +1,14 @@
 """What a cell's record needs of a finished round: numbers instead of a list of everybody who took part."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from fedsec.metrics.metric import Metric
 from fedsec.runs.experiment import finite
 
-_BY_CLIENT = ("clients", "byzantine_in_round", "rejected", "influence", "dropped", "spent", "suspected")
+_BY_CLIENT = ("clients", "byzantine_in_round", "rejected", "influence", "dropped", "spent", "suspected", "refused")
 
 
 def in_short(line: Mapping[str, Any], primary: Metric) -> dict[str, Any]:
@@ -29,8 +29,28 @@ def in_short(line: Mapping[str, Any], primary: Metric) -> dict[str, Any]:
         # More than the rule withstands, whatever it says of lost rows where it withstands nobody.
         "too_many_byzantine": len(line["byzantine_in_round"]) > line.get("withstands", len(line["clients"])),
         "num_rejected": len(line["rejected"]),
+        **_of_inspections(line, attackers),
         "worst_client": None if line[own] is None else _worst_client(line, line[own], primary),
     }
+
+
+def _of_inspections(line: Mapping[str, Any], attackers: Collection[int]) -> dict[str, int]:
+    """How many clients looked at the model before they trained, and how many of them refused it."""
+    if "refused" not in line:
+        return {}
+    refused, trained = len(line["refused"]), len([client for client in line["clients"] if client not in attackers])
+    return {"num_refused": refused, "num_inspected": refused + trained}
+
+
+def models_refused(history: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """How often clients would not train on what an honest server sent; nothing where nobody looks at it.
+
+    Args:
+        history: the rounds, as `in_short` leaves them.
+    """
+    asked = [line for line in history if "num_inspected" in line]
+    inspected = sum(line["num_inspected"] for line in asked)
+    return {"models_refused": sum(line["num_refused"] for line in asked) / inspected} if inspected else {}
 
 
 def _worst_client(line: Mapping[str, Any], values: list[float], primary: Metric) -> float:

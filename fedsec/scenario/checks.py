@@ -99,8 +99,9 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
     yield (), [*parts, config.partition.clients], partial(_guarded, config)
     if any(part.role == "update" for part in config.defense):
         yield ("defense",), [content["defense"], networks], partial(_defensible, config)
-    if config.defense[0].role == "local":
-        yield ("defense", 0), [networks, "private"], partial(_independent, config)
+    for index, part in enumerate(config.defense):
+        if part.role == "local":
+            yield ("defense", index), [networks, "private"], partial(_independent, config)
 
 
 def _build(kind: str, part: NamedSection) -> Any:
@@ -197,6 +198,7 @@ def _guarded(config: CellConfig) -> list[Problem]:
         claimed_examples=config.attack.claimed_examples,
         rule=rule,
         transforms=[defense for role, defense in defenses if role == "update"],
+        inspector=next((defense for role, defense in defenses if role == "inspection"), None),
         private=any(role == "local" for role, _ in defenses),
         sampling=federation.sampling or "fixed",
         bn=federation.bn or "average",

@@ -78,10 +78,10 @@ class AttackConfig(NamedSection):
         return "" if self.name == NO_ATTACK else registry.entry("attack", self.name).role
 
 
-Role = Literal["local", "update", "pre_aggregation", "wrapper", "rule", "knowledge"]
-"""Who acts, in the order in which defenses act: clients in their training, clients on their updates, the server on all
-updates before its rule, around its rule, and by it; or a server that learns from feature maps and logits, and
-aggregates nothing."""
+Role = Literal["inspection", "local", "update", "pre_aggregation", "wrapper", "rule", "knowledge"]
+"""Who acts, in the order in which defenses act: clients before they train, in their training, and on their updates; the
+server on all updates before its rule, around its rule, and by it; or a server that learns from feature maps and
+logits, and aggregates nothing."""
 
 
 class DefenseConfig(NamedSection):
@@ -130,9 +130,15 @@ def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[Defens
             problems.append(((index, "name"), message))
     if len(private) > 1:
         problems.append(((), f"expected at most one defense of clients' training, got {len(private)}"))
-    elif private and private[0] != 0:
+    elif private and any(part.role not in ("inspection", "local") for part in defenses[: private[0]]):
         message = f"acts while clients train; expected {defenses[private[0]].name} at the beginning of the list"
         problems.append(((private[0], "name"), message))
+    inspecting = [index for index, part in enumerate(defenses) if part.role == "inspection"]
+    if len(inspecting) > 1:
+        problems.append(((), f"expected at most one inspection of received models, got {len(inspecting)}"))
+    elif inspecting and inspecting[0] != 0:
+        message = f"acts before clients train; expected {defenses[inspecting[0]].name} at the beginning of the list"
+        problems.append(((inspecting[0], "name"), message))
     acting = [part.role for part in defenses]
     before_updates = acting[: len(acting) - acting[::-1].index("update")] if "update" in acting else []
     if "pre_aggregation" in before_updates and not problems:
@@ -141,7 +147,7 @@ def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[Defens
         problems.append(((index, "name"), f"{message}, got {shown(defenses[index].name)} before that"))
     if traits["pooled"] and not problems:
         for index, part in enumerate(defenses):
-            if part.role in ("update", "pre_aggregation", "wrapper") or (part.role == "rule" and part.name != "mean"):
+            if part.role not in ("local", "rule") or (part.role == "rule" and part.name != "mean"):
                 message = f"centralized training exchanges nothing; expected mean, got {shown(part.name)}"
                 problems.append(((index, "name"), message))
     if problems:
@@ -154,6 +160,7 @@ _WITHOUT_UPDATES: dict[Role, str] = {
     "wrapper": "combines updates by a rule, and {learning} exchanges none",
     "pre_aggregation": "mixes updates, and {learning} exchanges none",
     "update": "changes updates, and {learning} exchanges none",
+    "inspection": "looks at received models, and {learning}'s clients keep models of their own",
     "local": "hides examples in updates, and {learning}'s clients send feature maps of single examples, so its claim "
     "would be void",
 }

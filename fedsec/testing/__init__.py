@@ -12,6 +12,7 @@ tries a rule of any origin, a function from rows to a vector, and lists all that
 """
 
 from fedsec.testing.conformance import check_aggregator, check_inversion
+from fedsec.testing.inspection import check_model_inspector
 from fedsec.testing.kinds import check_attack, check_defense
 from fedsec.testing.knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
 from fedsec.testing.known_rows import KNOWN_ROWS, KnownRow, check_known_rows, crafting
@@ -42,6 +43,7 @@ __all__ = [
     "check_known_values",
     "check_local_defense",
     "check_membership_inference",
+    "check_model_inspector",
     "check_pre_aggregator",
     "check_private_aggregator",
     "check_update_poisoning",

@@ -3,11 +3,12 @@
 from inspect import signature
 from typing import Any
 
-from fedsec.defense import KnowledgeDefense, LocalDefense, PreAggregator, PrivateAggregator
+from fedsec.defense import KnowledgeDefense, LocalDefense, ModelInspector, PreAggregator, PrivateAggregator
 from fedsec.defense.aggregation import Aggregator
 from fedsec.defense.updates import UpdateTransform
 from fedsec.errors import InputError
 from fedsec.testing.conformance import check_aggregator, check_inversion
+from fedsec.testing.inspection import check_model_inspector
 from fedsec.testing.knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
 from fedsec.testing.membership import check_membership_inference
 from fedsec.testing.poisoning import check_data_poisoning, check_update_poisoning
@@ -59,9 +60,10 @@ def check_defense(defense: Any, **needs: Any) -> None:
     """Put a defense through the contract of its kind.
 
     Args:
-        defense: the rule, pre-aggregator, transform or private training.
+        defense: the rule, pre-aggregator, transform, private training or inspector.
         needs: what the check of its kind has to know, see `check_aggregator`, `check_private_aggregator`,
-            `check_pre_aggregator`, `check_update_transform`, `check_local_defense` and `check_knowledge_defense`.
+            `check_pre_aggregator`, `check_update_transform`, `check_local_defense`, `check_model_inspector` and
+            `check_knowledge_defense`.
 
     Raises:
         AssertionError: the defense breaks the contract.
@@ -71,14 +73,18 @@ def check_defense(defense: Any, **needs: Any) -> None:
         (KnowledgeDefense, check_knowledge_defense),
         (PrivateAggregator, check_private_aggregator),
         (LocalDefense, check_local_defense),
+        (ModelInspector, check_model_inspector),
         (PreAggregator, check_pre_aggregator),
         (UpdateTransform, check_update_transform),
         (Aggregator, check_aggregator),
     )
     checks: list[Any] = [check for kind, check in kinds if isinstance(defense, kind)]
     if not checks:
-        raise _no_kind(defense, "Aggregator, PreAggregator, UpdateTransform, LocalDefense or KnowledgeDefense")
+        raise _no_kind(defense, _DEFENSES)
     checks[0](defense, **needs)
+
+
+_DEFENSES = "Aggregator, PreAggregator, UpdateTransform, LocalDefense, ModelInspector or KnowledgeDefense"
 
 
 def _no_kind(subject: object, kinds: str) -> InputError:

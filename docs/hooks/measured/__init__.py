@@ -3,7 +3,7 @@
 Every number is one of a committed row; nothing is computed beyond means over seeds. No hook itself.
 """
 
-from measured import backdoors, byzantine, inversions, malicious_servers, privacy, training
+from measured import backdoors, byzantine, inspections, inversions, malicious_servers, privacy, training
 from measured.results import Bar, Measurement
 
 __all__ = ["Bar", "Measurement", "measurements"]
@@ -15,6 +15,7 @@ _SOURCES = (
     *inversions.SOURCES,
     *malicious_servers.SOURCES,
     *privacy.SOURCES,
+    *inspections.SOURCES,
 )
 
 

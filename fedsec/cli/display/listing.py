@@ -62,6 +62,7 @@ _GROUPS: dict[str, dict[str, str]] = {
         "PrivateAggregator": "aggregation rules that hide whole clients, one a scenario",
         "PreAggregator": "by the server, mixing updates before its rule",
         "RuleWrapper": "by the server, asking the rule that follows in the list",
+        "ModelInspector": "by clients, on the model they receive, before they train (one, before all others)",
         "LocalDefense": "by clients, in their own training (one, before all others)",
         "UpdateTransform": "by clients, on their own update (any number, before the server's rule)",
         "KnowledgeDefense": "for FedGKT's server, which aggregates nothing",

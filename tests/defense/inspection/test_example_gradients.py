@@ -1,0 +1,132 @@
+"""Per-example gradients of a received model, beside one backward pass for each example."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from fedsec.defense.inspection.example_gradients import ExampleGradients, layer_gradients
+from fedsec.errors import InputError
+
+
+def losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(outputs, targets, reduction="none")
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, groups=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, groups=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4 * 4 * 4, 8),
+        nn.ReLU(),
+        nn.Linear(8, 3),
+    )
+
+
+def slow_norms(model: nn.Sequential, images: Tensor, targets: Tensor) -> dict[str, list[float]]:
+    """By an ordinary backward pass for each example alone."""
+    norms: dict[str, list[float]] = {}
+    for image, target in zip(images, targets, strict=True):
+        model.zero_grad()
+        F.cross_entropy(model(image[None]), target[None]).backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None
+            norms.setdefault(name.removesuffix(".weight"), []).append(float(parameter.grad.norm()))
+    return norms
+
+
+@given(st.integers(0, 50), st.integers(2, 5))
+@settings(max_examples=8, deadline=None)
+def test_norms_are_those_of_one_backward_pass_an_example(seed: int, batch: int) -> None:
+    model = network(seed)
+    images, targets = torch.randn(batch, 1, 6, 6), torch.randint(3, (batch,))
+    slow = slow_norms(model, images, targets)
+    for gradients in layer_gradients(model, images, targets, losses):
+        assert gradients.norms.tolist() == pytest.approx(slow[gradients.name], rel=1e-4, abs=1e-6)
+        own = torch.tensor(slow[gradients.name])
+        ratio = max(own[i] / (own.sum() - own[i]) for i in range(batch))
+        assert gradients.d_snr() == pytest.approx(float(ratio), rel=1e-3)
+
+
+def test_layers_without_a_rule_or_used_twice_are_measured_as_well() -> None:
+    torch.manual_seed(1)
+    shared = nn.Linear(6, 6)
+    model = nn.Sequential(nn.Conv1d(1, 1, 3, padding=1), nn.Flatten(), shared, nn.Tanh(), shared)
+    images, targets = torch.randn(4, 1, 6), torch.randint(6, (4,))
+    slow = slow_norms(model, images, targets)
+    measured = {gradients.name: gradients for gradients in layer_gradients(model, images, targets, losses)}
+    assert measured["0"].norms.tolist() == pytest.approx(slow["0"], rel=1e-4)
+    assert measured["2"].norms.tolist() == pytest.approx(slow["2"], rel=1e-4)
+    assert measured["2"].rows is None
+
+
+@given(st.floats(0.1, 10.0), st.integers(0, 20))
+@settings(max_examples=8, deadline=None)
+def test_a_rescaled_hidden_layer_changes_no_share(factor: float, seed: int) -> None:
+    """c W1 and W2 / c are the same network with ReLU: every example's gradient of a layer scales alike."""
+    model, images, targets = network(seed), torch.randn(6, 1, 6, 6), torch.randint(3, (6,))
+    before = layer_gradients(model, images, targets, losses)
+    with torch.no_grad():
+        for tensor in (model[5].weight, model[5].bias):
+            tensor.mul_(factor)
+        model[7].weight.div_(factor)
+    after = layer_gradients(model, images, targets, losses)
+    for one, other in zip(before, after, strict=True):
+        assert other.d_snr() == pytest.approx(one.d_snr(), rel=1e-3)
+        assert (other.exposed(), other.idle()) == (one.exposed(), one.idle())
+
+
+def test_what_examples_leave_with_batch_normalization_adds_up_to_the_gradient() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3))
+    images, targets = torch.randn(4, 1, 3, 3), torch.tensor([0, 1, 2, 0])
+    first = layer_gradients(model, images, targets, losses)[0]
+    assert first.outputs is not None
+    losses(model(images), targets).sum().backward()
+    torch.testing.assert_close(first.outputs.float().T @ images.flatten(1), model[1].weight.grad)
+    lengths = first.outputs.norm(dim=1) * images.flatten(1).norm(dim=1)
+    torch.testing.assert_close(first.norms, lengths.double())
+
+
+def test_one_large_example_is_seen() -> None:
+    gradients = ExampleGradients("layer", nn.Linear(2, 2), torch.tensor([1.0, 1.0, 8.0]))
+    assert gradients.d_snr() == pytest.approx(4.0)
+    assert ExampleGradients("layer", nn.Linear(2, 2), torch.zeros(3)).d_snr() == 0
+
+
+def test_examples_that_a_neuron_reacts_to_alone_are_exposed() -> None:
+    layer = nn.Linear(3, 3)
+    rows = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 1.0, 0], [0, 0, 0]])
+    assert ExampleGradients("layer", layer, torch.ones(4), rows, rows).exposed() == 0.25
+    assert ExampleGradients("layer", layer, torch.ones(4), rows, rows).idle() == pytest.approx(1 / 3)
+
+
+def test_bins_expose_by_their_differences() -> None:
+    """Each neuron reacts to all examples above its threshold: neighbors differ by one example."""
+    layer = nn.Linear(2, 5)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.bias.copy_(-torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9]))
+    images, targets = torch.tensor([[0.1, 0.1], [0.2, 0.2], [0.3, 0.3], [0.4, 0.4]]), torch.tensor([0, 1, 0, 1])
+    model = nn.Sequential(layer, nn.ReLU(), nn.Linear(5, 2))
+    with torch.no_grad():
+        model[2].weight.copy_(torch.tensor([[1.0], [-1.0]]).expand(2, 5))  # what follows treats all bins alike
+    (bins, *_) = layer_gradients(model, images, targets, losses)
+    assert bins.exposed() == 1.0
+    with torch.no_grad():
+        layer.weight += torch.eye(5, 2)  # no twins any more, and but one example is alone
+    (bins, *_) = layer_gradients(model, images, targets, losses)
+    assert bins.exposed() < 1.0
+
+
+def test_a_model_that_does_not_take_the_examples_is_named() -> None:
+    with pytest.raises(InputError, match="cannot be asked about these examples"):
+        layer_gradients(network(), torch.randn(3, 1, 4, 9), torch.zeros(3).long(), losses)
+    with pytest.raises(InputError, match="a loss for each of 3 examples"):
+        layer_gradients(network(), torch.randn(3, 1, 6, 6), torch.zeros(3).long(), lambda out, _: out.sum())

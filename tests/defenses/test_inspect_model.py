@@ -1,0 +1,151 @@
+"""A client that asks whether it should train: each check refuses its planted case, and no benign model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fedsec.defenses import InspectModel
+from fedsec.errors import InputError
+
+
+def received(classes: int = 5) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(144, 32), nn.ReLU(), nn.Linear(32, classes)
+    )
+
+
+IMAGES, TARGETS = torch.rand(20, 1, 6, 6, generator=torch.Generator().manual_seed(1)), torch.arange(20) % 5
+
+
+def imprinted(model: Any) -> None:
+    model[3].weight.fill_(1 / 144)
+    model[3].bias.copy_(-torch.linspace(0, 1, 32))
+
+
+def trapped(model: Any) -> None:
+    half = torch.rand(32, 72)
+    model[3].weight.copy_(torch.cat([-half, 0.95 * half], 1)[:, torch.randperm(144)])
+
+
+def handed_on(model: Any) -> None:
+    nn.init.dirac_(model[0].weight)
+
+
+def fished(model: Any) -> None:
+    model[5].weight[1:] = 0
+    model[5].bias[1:] = 1000.0
+
+
+def scaled(model: Any) -> None:
+    model[3].weight.mul_(100)
+
+
+@pytest.mark.parametrize(
+    ("craft", "check", "words"),
+    [
+        (imprinted, "duplicated", r"100% of the rows of 3 are multiples of each other"),
+        (imprinted, "rank_deficit", "of the rank of 3 is missing"),
+        (trapped, "mirrored", "100% of the rows of 3 are their own negative half"),
+        (handed_on, "concentration", "a kernel of 0 has one weight"),
+        (fished, "bias", "a bias of 5 is"),
+        (fished, "zero_rows", "80% of the rows of 5 are zero"),
+        (scaled, "gain", "the weights of 3 are"),
+    ],
+)
+def test_a_check_refuses_what_it_is_for_and_says_why(craft: Callable[[Any], None], check: str, words: str) -> None:
+    inspector, model = InspectModel(), received()
+    assert inspector.inspect(model, IMAGES, TARGETS, expected=received()).verdict == "train"
+    with torch.no_grad():
+        craft(model)
+    inspection = inspector.inspect(model, IMAGES, TARGETS, expected=received())
+    assert inspection.refused
+    import re
+
+    assert any(re.search(words, reason) for reason in inspection.reasons), inspection.reasons
+    alone = InspectModel(**{name: None for name in inspector.limits if name != check})
+    assert alone.inspect(model, IMAGES, TARGETS).verdict == "refuse"
+    off = InspectModel(**{check: None})
+    assert not any(re.search(words, reason) for reason in off.inspect(model, IMAGES, TARGETS).reasons)
+
+
+def test_an_example_that_stands_out_is_refused() -> None:
+    model, images, targets = received(), IMAGES.clone(), TARGETS.clone()
+    images[3] *= 1e3
+    targets[3] = model(images[3:4]).argmin()  # as wrong as can be
+    inspection = InspectModel().inspect(model, images, targets)
+    assert inspection.statistics["d_snr"] > 5
+    assert any("would leave" in reason for reason in inspection.reasons)
+    assert InspectModel(d_snr=None, exposed=None).inspect(model).verdict == "train"
+
+
+def test_another_architecture_is_refused_where_it_is_known() -> None:
+    model = nn.Sequential(nn.Identity(), *received())
+    inspection = InspectModel().inspect(model, IMAGES, TARGETS, expected=received())
+    assert "it is not the model that was agreed upon: 0 is a Identity; expected a Conv2d" in inspection.reasons[0]
+    assert InspectModel(architecture=False).inspect(model, IMAGES, TARGETS, expected=received()).verdict == "train"
+    assert InspectModel().inspect(model, IMAGES, TARGETS).verdict == "train"
+
+
+def test_a_move_is_measured_in_usual_moves() -> None:
+    before, after = received(), received()
+    with torch.no_grad():
+        after[5].bias += 2.0
+    length = 2 * 5**0.5
+    for previous in (before, before.state_dict()):
+        inspection = InspectModel().inspect(after, IMAGES, TARGETS, previous=previous, usual_moves=[length, 9, 0.1])
+        assert inspection.statistics["move"] == pytest.approx(length)
+        assert inspection.statistics["moved"] == pytest.approx(1.0)
+        assert not inspection.refused
+    inspection = InspectModel(bias=None).inspect(after, IMAGES, TARGETS, previous=before, usual_moves=[0.1])
+    assert "the model moved 44.7 times as far as it usually does" in inspection.reasons[0]
+    assert "moved" not in InspectModel().inspect(after, IMAGES, TARGETS, previous=before).statistics
+    other = nn.Sequential(nn.Flatten(), nn.Linear(36, 5))
+    assert InspectModel().inspect(other, IMAGES, TARGETS, previous=before).statistics["move"] == torch.inf
+
+
+def test_the_weights_of_a_model_are_looked_at_again_when_they_changed() -> None:
+    inspector, model = InspectModel(), received()
+    assert not inspector.inspect(model, IMAGES, TARGETS).refused
+    with torch.no_grad():
+        imprinted(model)
+    assert inspector.inspect(model, IMAGES, TARGETS).refused
+    assert not inspector.inspect(received(), IMAGES, TARGETS).refused
+
+
+def test_weights_that_are_no_numbers_are_refused() -> None:
+    model = received()
+    with torch.no_grad():
+        model[3].weight[0, 0] = torch.nan
+    assert InspectModel().inspect(model, IMAGES, TARGETS).refused
+
+
+def test_targets_may_be_numbers_and_the_loss_somebody_elses() -> None:
+    model = received(1)
+    assert not InspectModel().inspect(model, IMAGES, torch.rand(20)).refused
+    same = InspectModel().inspect(received(), IMAGES, TARGETS)
+    other = InspectModel().inspect(received(), IMAGES, TARGETS, loss=lambda out, _: out.square().sum(1))
+    assert other.statistics["d_snr"] != same.statistics["d_snr"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"d_snr": 0.0}, "d_snr must be positive, or null to switch it off, got 0.0"),
+        ({"moved": float("nan")}, "moved must be positive"),
+        ({"batch": 1}, "batch must be at least 2 examples, got 1"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        InspectModel(**options)
+
+
+def test_only_checks_of_examples_need_any() -> None:
+    with pytest.raises(InputError, match=r"expected examples and targets, or these checks off \(None\)"):
+        InspectModel().inspect(received())
+    assert InspectModel(d_snr=None, exposed=None).examples == 0
+    assert InspectModel(d_snr=None, exposed=None, idle=0.9).examples == 32
