@@ -67,6 +67,7 @@ _LEAKAGE = _columns("psnr", "ssim", "lpips", "recovered", "label_accuracy")
 _EFFORT = ("aggregation_seconds", "attacker_flops")
 _DETECTION = _columns(*of_source("detection"), "accuracy_worst_class_mix")
 _EPSILONS = _columns(*of_source("privacy"))
+_AUDITED = _columns(*(f"{unit}epsilon_lower{kind}" for unit in ("", "user_") for kind in ("", "_gaussian")))
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,11 @@ def metric_tables(records: Sequence[Record]) -> list[MetricTable]:
         ]
         hints += [f"worst client: {worst.metric.about}"] if own_models else []
         metric_tables.append(_table("costs", f"{main.metric.name} and costs at the edge", summary, columns, hints))
-    epsilons = _epsilons(done)
-    spent = guarantees(done)
+    audited = [
+        column for column in _AUDITED if any(value_of(record, column.metric.name) is not None for record in done)
+    ]
+    epsilons = [*_epsilons(done), *audited]
+    spent = [*guarantees(done), *(f"{column.title}: {column.metric.about}" for column in audited)]
     if further := _further(done):
         hints = [f"{column.metric.name}: {column.metric.about}" for column in further]
         metric_tables.append(_table("further", "what else was measured", summary, [main, *further], hints))
@@ -176,7 +180,8 @@ def metric_tables(records: Sequence[Record]) -> list[MetricTable]:
                 _table("best_attackers", title, summarize(best.records), columns, [*_BEST, *hints], last=best.axes)
             )
     elif epsilons:
-        metric_tables.append(_table("privacy", "privacy: what was spent", summary, [main, *epsilons], spent))
+        title = "privacy: what was claimed, and what an audit shows" if audited else "privacy: what was spent"
+        metric_tables.append(_table("privacy", title, summary, [main, *epsilons], spent))
     return metric_tables
 
 

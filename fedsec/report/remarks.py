@@ -26,12 +26,23 @@ def remarks(records: Sequence[Record]) -> list[str]:
     """
     done = [record for record in records if record.get("status") == "done"]
     return [
+        *_contradictions(done),
         *_divergences(done),
         *_nothing_learned(done),
         *_attacks(done),
         *_broken_conditions(done),
         *_unmeasured(done),
     ]
+
+
+def _contradictions(done: Sequence[Record]) -> list[str]:
+    """Whose audit shows more than is claimed: that comes first, and of every cell."""
+    lines = []
+    for record in done:
+        audit = (record.get("audit") or {}).get("canaries") or {}
+        if audit.get("exceeds"):
+            lines.append(f"WARNING: {describe(record['cell'])}: {audit['notes'][0]}")
+    return lines
 
 
 def _divergences(done: Sequence[Record]) -> list[str]:

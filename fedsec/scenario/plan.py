@@ -6,6 +6,7 @@ from functools import partial
 from math import exp, inf, lgamma, log, log1p, sqrt
 
 from fedsec.errors import InputError
+from fedsec.scenario.audit.canaries import canary_gradients
 from fedsec.scenario.checks import bound_of, check_scenario, rule_of
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.refusals import refusals
@@ -35,6 +36,7 @@ class PlannedWork:
         steps: optimizer steps of a client and round.
         batch: images in a batch.
         server: gradients of single examples that a server computes which trains itself, in all rounds together.
+        audit: gradients of single examples that an audit computes, in all rounds together.
     """
 
     clients: int
@@ -42,11 +44,12 @@ class PlannedWork:
     steps: float
     batch: float
     server: float = 0.0
+    audit: float = 0.0
 
     @property
     def gradients(self) -> float:
         """Gradients of single examples that are computed."""
-        return self.clients * self.rounds * self.steps * self.batch + self.server
+        return self.clients * self.rounds * self.steps * self.batch + self.server + self.audit
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,8 @@ def _work(config: CellConfig) -> PlannedWork | None:
     if local is None:
         if examples is None:
             return None
-        return PlannedWork(config.cohort, federation.rounds, 1, examples, server=federation.rounds * own)
+        audit = canary_gradients(config, examples)
+        return PlannedWork(config.cohort, federation.rounds, 1, examples, float(federation.rounds * own), audit)
     batch = float(local.batch_size or 0)
     if examples is not None:
         batch = min(batch, examples) if local.batch_size else max(1.0, (local.batch_fraction or 0) * examples // 1)
@@ -126,7 +130,7 @@ def _work(config: CellConfig) -> PlannedWork | None:
             return None
         server = passes(federation.server.epochs, federation.rounds) * config.cohort * examples
     steps = local.steps if local.steps is not None else (local.epochs or 0) * (examples or 0) / batch
-    return PlannedWork(config.cohort, federation.rounds, steps, batch, server)
+    return PlannedWork(config.cohort, federation.rounds, steps, batch, server, canary_gradients(config, examples))
 
 
 def passes(epochs: int | Sequence[int], rounds: int) -> int:

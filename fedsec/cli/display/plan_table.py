@@ -33,6 +33,8 @@ def show_plan(scenario: "Scenario", space: int | None = None) -> None:
         what = f"{work.clients} x {work.rounds} x {work.steps:.4g} x {work.batch:.4g}" if work else "unknown"
         if work and work.server:
             what += f" + {rounded(work.server)} on the server"
+        if work and work.audit:
+            what += f" + {rounded(work.audit)} in the audit"
         adds = f"{rounded(work_plan.gradients(index))} gradients"
         if work_plan.shared[index]:
             new = work_plan.trainings[index]

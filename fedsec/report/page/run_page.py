@@ -12,6 +12,7 @@ from fedsec.report.page.render import Page
 from fedsec.report.page.run_summary import RunSummary
 from fedsec.report.page.sections.answer import answer
 from fedsec.report.page.sections.backdoors import backdoors
+from fedsec.report.page.sections.canaries import canaries
 from fedsec.report.page.sections.clients import clients
 from fedsec.report.page.sections.costs import costs
 from fedsec.report.page.sections.curves import curves
@@ -68,6 +69,7 @@ SECTIONS: tuple[Callable[[RunView], PageSection | None], ...] = (
     clients,
     damage,
     backdoors,
+    canaries,
     tradeoff,
     reconstructions,
     measurements,

@@ -128,6 +128,21 @@ def canary_cohort(canaries: CanaryConfig, clients: int, cohort: int) -> float:
     return cohort * (clients + canaries.count) / clients
 
 
+def canary_gradients(config: "CellConfig", examples: float | None) -> float:
+    """How many gradients of single examples an audit by canaries computes in all rounds, on average.
+
+    Args:
+        config: of the cell.
+        examples: of a client; None where nobody knows.
+    """
+    canaries = None if config.audit is None else config.audit.canaries
+    if canaries is None or "white_box" not in canaries.score:
+        return 0.0
+    clients = len(canaries.clients(config.partition.clients))
+    share = config.cohort / config.partition.clients
+    return config.federation.rounds * share * clients * (examples or 0.0)
+
+
 def contradictions(config: "CellConfig", canaries: CanaryConfig) -> Iterator[Problem]:
     """What canaries do not go with, with key paths from `audit.canaries`."""
     federation, clients = config.federation, config.partition.clients
