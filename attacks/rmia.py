@@ -29,7 +29,7 @@ class Rmia(MembershipInference):
 
     Args:
         mode: `online` or `offline`.
-        gamma: by how much a candidate must be favored, at least 1.
+        gamma: by how much a candidate must be favored, at least 1, as in the authors' Privacy Meter; the paper has 2.
         a: of the offline form, from 0 (nothing is known of p_in but that it is 1) to 1 (it is p_out).
 
     Raises:
@@ -52,7 +52,7 @@ class Rmia(MembershipInference):
 
     needs = ("shadow_models", "population")
 
-    def __init__(self, mode: Literal["online", "offline"] = "online", gamma: float = 2.0, a: float = 0.3) -> None:
+    def __init__(self, mode: Literal["online", "offline"] = "online", gamma: float = 1.0, a: float = 0.3) -> None:
         if mode not in ("online", "offline"):
             raise InputError(f"Rmia: mode must be online or offline, got {mode!r}")
         if not gamma >= 1 or not 0 <= a <= 1:

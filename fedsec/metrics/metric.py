@@ -189,6 +189,12 @@ def _count(name: str, about: str, better: Better = "neither", source: Source = "
     return Metric(name, about, better, source, "count", low=0.0)
 
 
+def _membership(name: str, header: str, about: str, scale: Scale = "fraction") -> Metric:
+    about = f"{about}, of the first inference that the scenario names"
+    missing = "nobody audits membership, or there were too few non-members to count so small a rate"
+    return Metric(name, about, "lower", "audit", scale, low=0.0, high=1.0, header=header, missing=missing)
+
+
 def _detection(name: str, header: str, about: str) -> Metric:
     missing = "its rule does not say whom it leaves out, or there was nobody to find"
     return Metric(name, about, "higher", "detection", "fraction", header=header, missing=missing)
@@ -311,6 +317,21 @@ _ROWS = (
         "label_accuracy", "share of labels found, in any order", "higher", "inversion", "fraction", header="labels (%)"
     ),
     Metric("recovered", "share of images recovered", "higher", "inversion", "fraction", header="recovered (%)"),
+    replace(
+        _membership("membership_auc", "membership AUC (blind)", "share of pairs whose member scores higher", "number"),
+        baseline="membership_auc_blind",
+    ),
+    Metric(
+        "membership_auc_blind",
+        "the same of a judge that sees no model: above 0.5, members and non-members differ by themselves",
+        "neither",
+        "audit",
+        low=0.0,
+        high=1.0,
+        missing="nobody audits membership",
+    ),
+    _membership("membership_tpr_at_1pct_fpr", "members found at 1% FPR (%)", "share of members found at 1% FPR"),
+    _membership("membership_tpr_at_01pct_fpr", "members found at 0.1% FPR (%)", "share of members found at 0.1% FPR"),
     _count("rounds_reconstructed", "rounds that were reconstructed", source="observation"),
 )
 

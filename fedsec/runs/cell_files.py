@@ -32,7 +32,9 @@ _NUMBERS = (CONFIG, PARTITION, LOG, MODEL)
 _NAMES = (*_NUMBERS, RESULT, CHECKPOINT, ERROR)
 _PICTURE = re.compile(rf"(?:reconstruction(?:-\d+)?\.png|{re.escape(TILES)}|{re.escape(SCORES)})")
 _OBSERVED = "leakage"
-_OF_PICTURE = re.compile(rf"{_OBSERVED}/round-\d+/{_PICTURE.pattern}")
+_AUDITED = "audit"
+_AUDIT_PICTURE = re.compile(r"[a-z_]+\.png")
+_OF_PICTURE = re.compile(rf"{_OBSERVED}/round-\d+/{_PICTURE.pattern}|{_AUDITED}/{_AUDIT_PICTURE.pattern}")
 _REQUIRED = ("id", "status", "metrics", "error", "seconds", "config")
 
 
@@ -185,9 +187,10 @@ class CellFiles:
             write_atomic(self.folder / path.relative_to(other.folder), path.read_bytes())
 
     def pictures(self) -> list[Path]:
-        """The pictures that a curious server left, and their scores."""
-        paths = self.folder.glob(f"{_OBSERVED}/round-*/*")
-        return [path for path in paths if _PICTURE.fullmatch(path.name) and path.is_file()]
+        """The pictures that a curious server left, and their scores; those of an audit."""
+        paths = [*self.folder.glob(f"{_OBSERVED}/round-*/*"), *self.folder.glob(f"{_AUDITED}/*")]
+        names = ((path, path.relative_to(self.folder).as_posix()) for path in paths)
+        return [path for path, name in names if _OF_PICTURE.fullmatch(name) and path.is_file()]
 
     def take(self, files: Mapping[str, bytes]) -> None:
         """Write files of the cell that a worker without this folder sent, each after those that it is a checksum of.
@@ -273,6 +276,7 @@ class CellFiles:
         for folder in observed.glob("round-*"):
             _remove_empty(folder)
         _remove_empty(observed)
+        _remove_empty(self.folder / _AUDITED)
         _remove_empty(self.folder)
 
     def sweep(self) -> None:
@@ -280,6 +284,7 @@ class CellFiles:
         remove_unfinished(self.folder, lambda name: name in _NAMES)
         for folder in self.folder.glob(f"{_OBSERVED}/round-*"):
             remove_unfinished(folder, lambda name: bool(_PICTURE.fullmatch(name)))
+        remove_unfinished(self.folder / _AUDITED, lambda name: bool(_AUDIT_PICTURE.fullmatch(name)))
 
     def _make_room(self) -> None:
         """Let no folder or file of others stand where this cell's must be: it is renamed."""

@@ -19,7 +19,10 @@ from fedsec.scenario import CellConfig
 if TYPE_CHECKING:
     from fedsec.runs.experiment import Experiment
 
-PARTS: dict[str, str] = {"canaries": "fedsec.runs.audits.canaries:canaries"}
+PARTS: dict[str, str] = {
+    "canaries": "fedsec.runs.audits.canaries:canaries",
+    "membership": "fedsec.runs.audits.membership:MembershipAudit",
+}
 """Key under `audit:` -> `module:class` of what carries it out."""
 _AUDIT = "audit"
 

@@ -23,10 +23,10 @@ def section(membership: dict[str, Any], **more: Any) -> MembershipConfig:
     return cell.config.audit.membership
 
 
-@pytest.mark.parametrize("written", ["rmia", ["rmia"], {"name": "rmia"}, [{"name": "rmia", "gamma": 2.0}]])
+@pytest.mark.parametrize("written", ["rmia", ["rmia"], {"name": "rmia"}, [{"name": "rmia", "gamma": 1.0}]])
 def test_an_inference_is_written_as_a_name_a_mapping_or_a_list(written: Any) -> None:
     (inference,) = section({"inferences": written}).inferences
-    assert (inference.name, inference.options) == ("rmia", {"mode": "online", "gamma": 2.0, "a": 0.3})
+    assert (inference.name, inference.options) == ("rmia", {"mode": "online", "gamma": 1.0, "a": 0.3})
 
 
 def test_observed_rounds() -> None:
