@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedsec.auditing.approximate_dp import approximate_dp_bound, approximate_dp_p_value
     from fedsec.auditing.bound import EpsilonBound
-    from fedsec.auditing.canaries import check_canaries
+    from fedsec.auditing.canaries import check_canaries, check_distinct
     from fedsec.auditing.gaussian_curve import delta_of_mu, epsilon_of_mu, mu_of_epsilon
     from fedsec.auditing.gaussian_dp import gaussian_dp_bound, is_refuted
     from fedsec.auditing.guesses import Bonferroni, Explicit, Guesses, SplitCanaries, guess_grid
-    from fedsec.auditing.membership import MembershipRates, RateAtFpr, auc, membership_rates, roc, tpr_at_fpr
+    from fedsec.auditing.membership import Auc, MembershipRates, RateAtFpr, Roc, auc, membership_rates, roc, tpr_at_fpr
     from fedsec.auditing.one_run import audit_one_run, ceiling
     from fedsec.auditing.one_shot import OneShotEstimate, one_shot_estimate
     from fedsec.auditing.rates import Rate, clopper_pearson
@@ -31,6 +31,8 @@ __all__ = [
     "clopper_pearson",
     "MembershipRates",
     "RateAtFpr",
+    "Auc",
+    "Roc",
     "membership_rates",
     "auc",
     "roc",
@@ -41,6 +43,7 @@ __all__ = [
     "audit_two_samples",
     "ceiling",
     "check_canaries",
+    "check_distinct",
     "Bonferroni",
     "Explicit",
     "SplitCanaries",
@@ -64,13 +67,15 @@ __all__ = [
 _HOMES = {
     "fedsec.auditing.approximate_dp": ("approximate_dp_bound", "approximate_dp_p_value"),
     "fedsec.auditing.bound": ("EpsilonBound",),
-    "fedsec.auditing.canaries": ("check_canaries",),
+    "fedsec.auditing.canaries": ("check_canaries", "check_distinct"),
     "fedsec.auditing.gaussian_curve": ("delta_of_mu", "epsilon_of_mu", "mu_of_epsilon"),
     "fedsec.auditing.gaussian_dp": ("gaussian_dp_bound", "is_refuted"),
     "fedsec.auditing.guesses": ("Bonferroni", "Explicit", "Guesses", "SplitCanaries", "guess_grid"),
     "fedsec.auditing.membership": (
         "MembershipRates",
         "RateAtFpr",
+        "Auc",
+        "Roc",
         "auc",
         "membership_rates",
         "roc",

@@ -21,7 +21,7 @@ def slow_p_value(canaries: int, guesses: int, correct: int, epsilon: float, delt
     return min(1.0, at_least(correct) + 2 * canaries * delta * max(gains))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_the_p_value_is_the_theorem(data: st.DataObject) -> None:
     canaries = data.draw(st.integers(1, 25))

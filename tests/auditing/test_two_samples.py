@@ -66,6 +66,15 @@ def test_separable_scores_show_as_much_in_reverse(strategy: Any) -> None:
         assert blind[method].epsilon_lower == 0
 
 
+def test_thresholds_and_directions_are_paid_for() -> None:
+    inside, outside = np.arange(100.0) + 100, np.arange(100.0)
+    for direction, choices in (("higher", 11), ("both", 22)):
+        for method, bound in audit_two_samples(inside, outside, DELTA, direction=direction).items():  # type: ignore[arg-type]
+            flawless = two_sample_bound(0, 100, 0, 100, DELTA, 1 - 0.05 / choices)[method]
+            assert bound.choices == choices
+            assert bound.epsilon_lower == pytest.approx(flawless.epsilon_lower)
+
+
 def test_scores_of_few_values_are_not_taken_for_more_than_they_are() -> None:
     generator = np.random.default_rng(5)
     for _ in range(30):
