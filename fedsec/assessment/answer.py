@@ -68,5 +68,5 @@ def _gaps(audit: Audit) -> str:
     if audit.interrupted:
         parts.append("and was interrupted")
     gaps = [one.title for one in audit.left_out]
-    rest = f"; not tested, or in part: {'; '.join(gaps)}" if gaps else "; every probe that there is was run"
+    rest = f"; not tested, or in part: {'; '.join(gaps)}" if gaps else "; every probe that was asked for was run"
     return f"{' '.join([spent, *parts])}{rest}."

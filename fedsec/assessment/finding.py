@@ -103,6 +103,19 @@ class AuditFinding:
     command: str = ""
 
     @property
+    def effect_text(self) -> str:
+        """The effect as tables show it: points of a percentage with their interval, or an epsilon."""
+        from fedsec.assessment.severity import rules
+
+        if rules().measures[self.measure].get("unit") == "epsilon":
+            return (
+                f"epsilon {self.effect.low:+.2f}"
+                if self.measure.endswith("excess")
+                else f"epsilon >= {self.effect.low:.2f}"
+            )
+        return self.effect.points()
+
+    @property
     def scenario_file(self) -> str | None:
         """Of the audit's folder, the file that reproduces it; None where no scenario does."""
         return f"scenarios/{self.id}.yaml" if self.cells else None

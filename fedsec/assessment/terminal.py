@@ -24,7 +24,7 @@ def show(console: Console, audit: Audit) -> None:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         table.add_column("severity", no_wrap=True)
         table.add_column("finding")
-        table.add_column("effect (points)", justify="right", no_wrap=True)
+        table.add_column("effect", justify="right", no_wrap=True)
         table.add_column("what helped")
         for finding in audit.findings:
             best = helped(finding)
@@ -32,11 +32,11 @@ def show(console: Console, audit: Audit) -> None:
             table.add_row(
                 Text(severity, _STYLES.get(finding.severity, "")),
                 Text(finding.title),
-                Text(finding.effect.points()),
+                Text(finding.effect_text),
                 Text("-" if best is None else best.name),
             )
         console.print(table)
-        say(console, "effect beyond the null, with its 95% interval; severity is judged by the lower end")
+        say(console, "effect beyond the null in points, with its 95% interval; severity is judged by its lower end")
     for sentence in answer(audit):
         if sentence:
             say(console, sentence)

@@ -34,7 +34,7 @@ def tone_of(severity: str) -> str:
 
 def _table(audit: Audit) -> DataTable:
     levels = rules().levels
-    columns = [TableColumn("severity"), TableColumn("finding"), TableColumn("effect beyond the null (points)", True)]
+    columns = [TableColumn("severity"), TableColumn("finding"), TableColumn("effect beyond the null", True)]
     columns += [TableColumn("attacker"), TableColumn("what helped"), TableColumn("also known as")]
     rows = []
     for finding in audit.findings:
@@ -45,11 +45,7 @@ def _table(audit: Audit) -> DataTable:
             [
                 TableCell(scale, levels.index(finding.severity), tone_of(finding.severity)),
                 TableCell(finding.title),
-                TableCell(
-                    f"{100 * finding.effect.value:.1f}",
-                    finding.effect.value,
-                    remark=f"[{100 * finding.effect.low:.1f}..{100 * finding.effect.high:.1f}]",
-                ),
+                TableCell(finding.effect_text, finding.effect.value),
                 TableCell(finding.position.partition(":")[0].partition(",")[0]),
                 TableCell("-" if best is None else best.name),
                 TableCell(names),
@@ -58,7 +54,7 @@ def _table(audit: Audit) -> DataTable:
     return DataTable(
         columns,
         rows,
-        "Findings by severity; each has a section below. In brackets the 95% interval. Severity is judged by its lower "
-        "end, by rules that are the same for every audit (docs/audit.md).",
+        "Findings by severity; each has a section below. Effects are in points of a percentage, in brackets the 95% "
+        "interval. Severity is judged by its lower end, by rules that are the same for every audit (docs/audit.md).",
         2,
     )

@@ -1,6 +1,7 @@
 """Probes: what the battery of an audit is made of, one a file."""
 
 from fedsec.assessment.probes.backdoor import BackdoorProbe
+from fedsec.assessment.probes.epsilon import EpsilonProbe
 from fedsec.assessment.probes.label_flip import LabelFlipProbe
 from fedsec.assessment.probes.labels import LabelsProbe
 from fedsec.assessment.probes.leakage import LeakageProbe
@@ -9,5 +10,12 @@ from fedsec.assessment.probes.probe import AuditProbe
 
 __all__ = ["PROBES", "AuditProbe"]
 
-PROBES: tuple[type[AuditProbe], ...] = (PoisoningProbe, BackdoorProbe, LabelFlipProbe, LeakageProbe, LabelsProbe)
+PROBES: tuple[type[AuditProbe], ...] = (
+    PoisoningProbe,
+    BackdoorProbe,
+    LabelFlipProbe,
+    LeakageProbe,
+    LabelsProbe,
+    EpsilonProbe,
+)
 """In the order in which reports list what of equal severity."""

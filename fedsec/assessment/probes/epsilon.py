@@ -1,0 +1,127 @@
+"""What a formal epsilon is worth: a lower bound by canaries, beside the claim or where there is none."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedsec.assessment.deployment import Deployment
+from fedsec.assessment.difference import Estimate
+from fedsec.assessment.effort import Effort
+from fedsec.assessment.finding import AuditFinding, EvidenceTable
+from fedsec.assessment.probes.accuracies import shortened
+from fedsec.assessment.probes.probe import AuditProbe, CellOutcome, CellOutcomes, ProbeCell
+from fedsec.assessment.severity import judged
+
+__all__ = ["EpsilonProbe"]
+
+_CANARIES, _KEY, _FEWEST = 200, "canaries", 20
+_CLAIMS = {"dp_sgd": ("example", "epsilon"), "dp_fedavg": ("client", "user_epsilon")}
+"""Defenses that claim privacy: of what, and in which metric."""
+
+
+class EpsilonProbe(AuditProbe):
+    """Canaries are included by a coin each; who tells them apart bounds epsilon from below."""
+
+    name = "epsilon"
+    title = "Canaries bound epsilon from below"
+    position = "the server, curious: it follows the protocol"
+    granted = (
+        "every update, or every released model where clients are protected",
+        "the canaries, half of which take part by a coin that is not known",
+        "how clients train, and what noise they add",
+    )
+    taxonomy = ("differential_privacy",)
+    value = 6.0
+
+    def obstacle(self, deployed: Deployment) -> str | None:
+        """See `AuditProbe`."""
+        if not deployed.takes_images or not deployed.classifies:
+            return "canaries are images of classes"
+        if not deployed.exchanges_updates:
+            return "no clients send updates that a rule aggregates"
+        if deployed.train_examples < 4 * _FEWEST:
+            return f"there are {deployed.train_examples} examples, and a quarter of them are to be canaries: too few"
+        return None
+
+    def cells(self, deployed: Deployment, effort: Effort) -> list[ProbeCell]:
+        """See `AuditProbe`. One seed: of several bounds the largest would be picked."""
+        unit, _ = _claim(deployed)
+        if unit == "client":
+            canaries: dict[str, Any] = {"unit": "client", "count": max(deployed.clients, _CANARIES // 2)}
+        else:
+            count = min(_CANARIES, deployed.train_examples // 4)
+            canaries = {"unit": "example", "count": count, "client": "all", "score": "loss"}
+        sections = shortened(deployed, effort, deployed.seed, audit={"canaries": canaries})
+        return [ProbeCell((_KEY,), sections, search=0.2)]
+
+    def findings(self, deployed: Deployment, outcomes: CellOutcomes) -> list[AuditFinding]:
+        """See `AuditProbe`."""
+        outcome = outcomes.of(_KEY).get(deployed.seed)
+        about: Mapping[str, Any] = (outcome.record.get("audit") or {}).get("canaries") or {} if outcome else {}
+        if outcome is None or about.get("epsilon_lower") is None:
+            return []
+        unit, metric = _claim(deployed)
+        bound, ceiling = float(about["epsilon_lower"]), float(about["ceiling"])
+        claim = None if metric is None else outcome.metric(metric)
+        count = f"{about['count']} canaries, of which each takes part by a coin of its own"
+        power = f"so many could have shown {ceiling:.2f} at most"
+        if claim is None:
+            measure, effect = "epsilon_bound", Estimate(bound, bound, ceiling)
+            sentence = f"{count}, bound epsilon from below by {bound:.2f}; {power}. Nothing formal is claimed."
+            null = "no private mechanism has a larger bound than its epsilon, at this confidence"
+        else:
+            measure, effect = "epsilon_excess", Estimate(bound - claim, bound - claim, ceiling - claim)
+            relation = "above" if bound > claim else "below"
+            sentence = (
+                f"{count}, bound epsilon of one {unit} from below by {bound:.2f}, {relation} the formal {claim:.3g}; "
+                f"{power}."
+            )
+            null = "the formal epsilon, which a sound mechanism exceeds in one of twenty audits at the most"
+        severity, why = judged(measure, effect)
+        return [
+            AuditFinding(
+                id=self.name,
+                probe=self.name,
+                title=self.title,
+                severity=severity,
+                statement=sentence,
+                effect=effect,
+                measure=measure,
+                null=null,
+                position=self.position,
+                granted=self.granted,
+                taxonomy=self.taxonomy,
+                why=why,
+                tables=(_table(outcome, about, claim),),
+                notes=(
+                    f"At delta {about['delta']:g}, with {about['confidence']:.0%} confidence. A bound of 0 says that "
+                    "this attacker showed nothing; a bound below the claim does not say that the claim is right "
+                    "(docs/audit.md).",
+                ),
+                cells=(outcome.cell.sections,),
+            )
+        ]
+
+
+def _claim(deployed: Deployment) -> tuple[str, str | None]:
+    """Of what privacy is claimed, and the metric that holds the formal epsilon; None where nothing is."""
+    for part in deployed.config.defense:
+        if part.name in _CLAIMS:
+            return _CLAIMS[part.name]
+    return "example", None
+
+
+def _table(outcome: CellOutcome, about: Mapping[str, Any], claim: float | None) -> EvidenceTable:
+    rows = [
+        [
+            f"{score}, {method.replace('_', ' ')}",
+            f"{bound['epsilon_lower']:.2f}",
+            f"{bound['ceiling']:.2f}",
+            f"{bound['correct']} of {bound['guesses']}",
+        ]
+        for score, bounds in about["bounds"].items()
+        for method, bound in bounds.items()
+    ]
+    if claim is not None:
+        rows.append(["formal", f"{claim:.3g}", "-", "-"])
+    columns = ["scores and assumption", "epsilon at least", "could have shown", "guesses right"]
+    return EvidenceTable("Lower bounds of epsilon. 'gaussian dp' assumes a Gaussian mechanism.", columns, rows)
