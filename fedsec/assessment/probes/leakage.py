@@ -21,7 +21,7 @@ from fedsec.assessment.severity import judged
 from fedsec.report.evidence.reconstructions import observed_images, telling
 from fedsec.report.evidence.round_lines import round_lines
 
-__all__ = ["LeakageProbe"]
+__all__ = ["LeakageProbe", "RecoveredImages"]
 
 _IMAGES, _CLIENTS, _ITERATIONS, _MEASURE = 4, 10, 400, "recovered_images"
 _UPDATE, _GRADIENT = "update", "gradient"
@@ -67,7 +67,7 @@ class LeakageProbe(AuditProbe):
     def findings(self, deployed: Deployment, outcomes: CellOutcomes) -> list[AuditFinding]:
         """See `AuditProbe`."""
         seen = {
-            (channel, number): _Seen.of(outcomes.of(channel, DEPLOYED), number)
+            (channel, number): RecoveredImages.of(outcomes.of(channel, DEPLOYED), number)
             for channel in (_UPDATE, _GRADIENT)
             for number in _numbers(outcomes.of(channel, DEPLOYED))
         }
@@ -89,7 +89,7 @@ class LeakageProbe(AuditProbe):
         name: str,
         channel: str,
         number: int,
-        recovered: "_Seen",
+        recovered: "RecoveredImages",
     ) -> AuditFinding:
         share = exact_interval(recovered.recovered, recovered.images)
         # A gray image recovers nothing, whatever it is compared with.
@@ -131,7 +131,7 @@ class LeakageProbe(AuditProbe):
     def _table(deployed: Deployment, outcomes: CellOutcomes, channel: str, number: int) -> EvidenceTable:
         rows = []
         for name in _defenses(deployed, thorough=True):
-            recovered = _Seen.of(outcomes.of(channel, name), number)
+            recovered = RecoveredImages.of(outcomes.of(channel, name), number)
             if recovered is not None:
                 counted = f"{recovered.recovered} of {recovered.images}"
                 rows.append([name, counted, f"{recovered.psnr:.1f}", f"{recovered.gray:.1f}"])
@@ -139,7 +139,7 @@ class LeakageProbe(AuditProbe):
         return EvidenceTable(caption, ["defense of updates", "recovered", "PSNR (dB)", "gray image (dB)"], rows)
 
 
-class _Seen:
+class RecoveredImages:
     """What was recovered in one round, over seeds.
 
     Args:
@@ -154,7 +154,7 @@ class _Seen:
         self.recovered, self.images, self.psnr, self.gray, self.records = recovered, images, psnr, gray, records
 
     @classmethod
-    def of(cls, outcomes: Mapping[int, CellOutcome], number: int) -> "_Seen | None":
+    def of(cls, outcomes: Mapping[int, CellOutcome], number: int) -> "RecoveredImages | None":
         """Of a round; None where it was not looked at."""
         recovered, images, psnr, gray, records = 0, 0, [], [], []
         for outcome in outcomes.values():
@@ -217,7 +217,7 @@ def _cell(deployed: Deployment, effort: Effort, seed: int, key: tuple[str, str],
 def _countermeasures(deployed: Deployment, outcomes: CellOutcomes, channel: str, number: int) -> list[Countermeasure]:
     clean, tried = outcomes.of(*clean_key(DEPLOYED)), []
     for name, defense in _defenses(deployed, thorough=True).items():
-        recovered = _Seen.of(outcomes.of(channel, name), number)
+        recovered = RecoveredImages.of(outcomes.of(channel, name), number)
         cost = accuracy_change(outcomes.of(*clean_key(name)), clean, deployed)
         if name != DEPLOYED and recovered is not None and cost is not None:
             left = exact_interval(recovered.recovered, recovered.images)
