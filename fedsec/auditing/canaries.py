@@ -27,7 +27,7 @@ def check_canaries(
         InputError: shapes that differ, scores that are not finite, inclusions that are neither 0 nor 1, or that no
             fair coin gave.
     """
-    values = np.asarray(scores, dtype=np.float64)
+    values = as_scores(scores, "canary")
     inside = np.asarray(included)
     if values.ndim != 1 or values.shape != inside.shape:
         raise InputError(
@@ -38,7 +38,6 @@ def check_canaries(
         raise InputError("an audit needs canaries, got none")
     if not np.isin(inside, (0, 1)).all():
         raise InputError("included must hold true or false for every canary: whether it was in the training data")
-    check_finite(values, "canary")
     number = int(inside.sum())
     if binomtest(number, inside.size, 0.5).pvalue < UNLIKELY:
         raise InputError(
@@ -48,22 +47,27 @@ def check_canaries(
     return values, inside.astype(bool)
 
 
-def check_finite(values: Float64[np.ndarray, "scores"], noun: str) -> None:
-    """Refuse scores that are no numbers.
+def as_scores(scores: npt.ArrayLike, noun: str) -> Float64[np.ndarray, "..."]:
+    """Scores as an array, whatever they came in.
 
     Args:
-        values: [scores].
+        scores: an array, a list, or a tensor on the CPU.
         noun: what has a score.
 
     Raises:
-        InputError: the first that is not finite.
+        InputError: some are no numbers, or not finite.
     """
+    try:
+        values = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"scores must be numbers, one a {noun}, in an array or a list: {error}") from error
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise InputError(
-            f"scores must be finite, but that of {noun} {bad[0]} is {values[bad[0]]} ({bad.size} of {values.size} are "
-            "not): leave out what cannot be scored before it is known who was in"
+            f"scores must be finite, but that of {noun} {bad[0]} is {values.flat[bad[0]]} ({bad.size} of {values.size} "
+            "are not): leave out what cannot be scored before it is known who was in"
         )
+    return values
 
 
 def check_distinct(names: npt.ArrayLike) -> None:

@@ -21,7 +21,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit, ndtri
 from scipy.stats import rankdata
 
-from fedsec.auditing.canaries import check_finite
+from fedsec.auditing.canaries import as_scores
 from fedsec.auditing.rates import Rate, check_confidence, clopper_pearson
 from fedsec.errors import InputError
 
@@ -245,10 +245,9 @@ def check_scores(
     """
     samples = []
     for noun, scores in (("member", members), ("non-member", nonmembers)):
-        values = np.asarray(scores, dtype=np.float64)
+        values = as_scores(scores, noun)
         if values.ndim != 1 or not values.size:
             raise InputError(f"expected a list of scores, one a {noun}, got shape {list(values.shape)}")
-        check_finite(values, noun)
         samples.append(values)
     return samples[0], samples[1]
 

@@ -23,7 +23,7 @@ from jaxtyping import Float64
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from fedsec.auditing.canaries import check_finite
+from fedsec.auditing.canaries import as_scores
 from fedsec.auditing.rates import check_confidence
 from fedsec.errors import InputError
 
@@ -175,10 +175,9 @@ def _estimate(scaled: Float64[np.ndarray, "canaries"], delta: float) -> float:
 
 def _scaled(cosines: npt.ArrayLike, dimension: int) -> Float64[np.ndarray, "canaries"]:
     """Cosines in standard deviations of a random direction's."""
-    values = np.asarray(cosines, dtype=np.float64)
+    values = as_scores(cosines, "canary")
     if values.ndim != 1 or len(values) < 2:
         raise InputError(f"expected the cosines of two canaries at the least, got shape {list(values.shape)}")
-    check_finite(values, "canary")
     if np.abs(values).max() > 1 + 1e-5:
         raise InputError(f"cosines must lie in [-1, 1], got {values[np.abs(values).argmax()]}")
     return values * math.sqrt(dimension)

@@ -18,6 +18,7 @@ def test_lists_become_arrays() -> None:
     ("scores", "included", "message"),
     [
         ([], [], "none"),
+        (["high", "low"], [True, False], "must be numbers"),
         ([1, 2], [True], "one length"),
         ([[1, 2]], [[True, False]], "one length"),
         ([1.0, 2.0], [0, 2], "true or false"),

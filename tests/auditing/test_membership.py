@@ -97,6 +97,8 @@ def test_non_members_against_non_members_are_chance() -> None:
 def test_bad_scores_are_refused() -> None:
     with pytest.raises(InputError, match="non-member 1 is nan"):
         membership_rates([1.0], [0.0, math.nan])
+    with pytest.raises(InputError, match="numbers, one a member"):
+        auc(["high"], [1.0])
     with pytest.raises(InputError, match="one a member"):
         auc([], [1.0])
     with pytest.raises(InputError, match="FPR"):
