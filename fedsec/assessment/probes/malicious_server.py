@@ -53,8 +53,8 @@ class MaliciousServerProbe(AuditProbe):
         effect = share if recovered.recovered else Estimate(0.0, 0.0, share.high)
         severity, why = judged(_MEASURE, effect, _GRANTS)
         sentence = (
-            f"From the update of one client, with the images that it has in the deployed federation, a server that "
-            f"sends it a crafted model recovers {recovered.recovered} of {recovered.images} images ({share.points()}%), "
+            f"From the update of one client, with all the images that it has, a server that sends it a crafted model "
+            f"recovers {recovered.recovered} of {recovered.images} images ({share.points()}%), "
             f"at a mean PSNR of {recovered.psnr:.1f} dB; a gray image has {recovered.gray:.1f} dB and recovers none."
         )
         first = next(iter(outcomes.of(_KEY).values()))
