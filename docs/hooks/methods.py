@@ -23,7 +23,7 @@ GROUPS = {
     "Attacks on data": ("attack", ("DataPoisoning",)),
     "Attacks on updates": ("attack", ("UpdatePoisoning",)),
     "Attacks on FedGKT": ("attack", ("KnowledgePoisoning",)),
-    "Inversions": ("inversion", ("Inversion", "FeatureInversion")),
+    "Inversions": ("inversion", ("Inversion", "MaliciousServer", "FeatureInversion")),
     "Inferences": ("inference", ("MembershipInference",)),
     "Aggregation rules": ("defense", ("Aggregator", "RuleWrapper", "PrivateAggregator")),
     "Pre-aggregators": ("defense", ("PreAggregator",)),

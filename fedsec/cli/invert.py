@@ -46,6 +46,15 @@ def invert(
             rich_help_panel=_ATTACK,
         ),
     ] = True,
+    auxiliary: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="How many other images of the dataset a server has that makes the model it sends (imprint, ...).",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = 0,
     iterations: Annotated[
         int | None,
         typer.Option(min=1, help="Its budget.", show_default="the inversion's", rich_help_panel=_ATTACK),
@@ -250,6 +259,7 @@ def invert(
         normalization=constants(value_of("--normalization", normalization)),
         defense=tuple(value_of("--defense", text) for text in defense or ()),
         defense_known=defense_known,
+        auxiliary=auxiliary,
         device=device.value,
         threads=threads,
         lpips=None if lpips is None else lpips.value,

@@ -71,7 +71,7 @@ def invert(
         inversion: a name or an object; by default the best that applies.
         inversion_options: of an inversion that is named.
         knowledge: what the attacker knows, as in a scenario: `labels` (false), `bn_statistics` (none, running, sent or
-            batch), `defense` (true).
+            batch), `defense` (true), `auxiliary` (0).
         local: the client's local training, in place of a single gradient: `steps`, `lr` (0.01), `batch_size` (all).
         defense: of the client's update: names or mappings such as {"name": "prune", "ratio": 0.9}, in order.
         normalization: how pixels become the model's input: unit, half, or {"mean": [..], "std": [..]}.

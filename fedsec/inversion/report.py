@@ -48,6 +48,8 @@ def given(observation: Observation, knowledge: ServerKnowledge, defense: str = "
             "batch": "the batch's normalization statistics granted",
         }
         parts.append(words[knowledge.bn_statistics])
+    if knowledge.auxiliary:
+        parts.append(f"{knowledge.auxiliary} other images of the dataset")
     line = "the attacker has " + "; ".join(parts)
     return f"{line}. {defense}" if defense else line
 

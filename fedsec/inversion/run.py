@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 
 from fedsec.data.images import normalize
 from fedsec.environment import environment
@@ -18,6 +19,7 @@ from fedsec.inversion.client import observe
 from fedsec.inversion.command import command_of
 from fedsec.inversion.features import Likeness, compare, mean_likeness, true_features
 from fedsec.inversion.images import Victims, choose
+from fedsec.inversion.malicious import sent_model
 from fedsec.inversion.progress import InversionProgress, TrainingProgress
 from fedsec.inversion.result import InversionResult, from_snapshot, write
 from fedsec.inversion.server_view import has_batch_statistics
@@ -86,7 +88,7 @@ class _Run:
         if self.root is not None:
             _make_folder(self.root)
         accuracy = self._train()
-        observations = self._observe()
+        observations = self._observe(self._sent())
         progress = InversionProgress(self.console, self.originals, self._picture(), keep_frames=self.settings.gif)
         begun = time.perf_counter()
         try:
@@ -103,7 +105,7 @@ class _Run:
         given = self.settings.inversion
         if isinstance(given, Inversion):
             return type(given).__name__, given
-        name = given or preparation.best_inversion(self.settings, self.model, self._observe(trials=1)[0])
+        name = given or preparation.best_inversion(self.settings, self.model, self._observe(self.model, trials=1)[0])
         return name, preparation.build_inversion(self.settings, name)
 
     def _folder(self) -> Path:
@@ -127,7 +129,7 @@ class _Run:
             return None
         # An attack that cannot be used says so at once: it is shown the untrained model first.
         with suppress(_EnoughError):
-            self.inversion.reconstruct_many(self._observe(trials=1), watch=_enough)
+            self.inversion.reconstruct_many(self._observe(self._sent(), trials=1), watch=_enough)
         training = Training(settings.train_epochs)
         epochs = settings.train_epochs
         seed = self.streams.seed("training")
@@ -146,12 +148,28 @@ class _Run:
         self._say(f"the model classifies {100 * accuracy:.1f}% of the test images correctly")
         return accuracy
 
-    def _observe(self, trials: int | None = None) -> list[Observation]:
+    def _sent(self) -> nn.Module:
+        """The model that the clients receive."""
+        victims, settings = self.victims, self.settings
+        return sent_model(
+            self.inversion,
+            self.model,
+            input_shape=victims.input_shape,
+            num_classes=victims.num_classes,
+            batch_size=victims.images.shape[1],
+            normalization=settings.normalization,
+            local=settings.local,
+            auxiliary=settings.auxiliary,
+            others=victims.train,
+            generator=self.streams.torch("attack", "craft"),
+        )
+
+    def _observe(self, model: nn.Module, trials: int | None = None) -> list[Observation]:
         settings, victims = self.settings, self.victims
         pairs = zip(victims.images[:trials], victims.labels[:trials], strict=True)
         return [
             observe(
-                self.model,
+                model,
                 images.to(self.device),
                 labels.to(self.device),
                 num_classes=victims.num_classes,

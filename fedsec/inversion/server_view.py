@@ -47,11 +47,13 @@ class ServerKnowledge:
         labels: those of the client's images, in no particular order.
         bn_statistics: see `BatchStatistics`.
         defense: how the client defends its update, and the settings.
+        auxiliary: how many images of the clients' kind it has that no client has, to make the model that it sends.
     """
 
     labels: bool = False
     bn_statistics: BatchStatistics = "none"
     defense: bool = True
+    auxiliary: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,6 +64,7 @@ class InversionSettings:
         normalization: how pixels become the model's input.
         defense: of the client's update, applied in order: names, or mappings of a name and options.
         defense_known: whether the attacker knows the defense and its settings.
+        auxiliary: images of the dataset that the server has, where it makes the model that it sends.
         device: `auto`, `cpu` or `cuda`.
         threads: of the CPU to compute with; by default one, or all that PyTorch has where these are faster.
         lpips: backbone of the perceptual distance; downloaded if need be. By default alex, if it is there.
@@ -99,6 +100,7 @@ class InversionSettings:
     normalization: Normalization = field(default_factory=Normalization)
     defense: tuple[str | Mapping[str, Any], ...] = ()
     defense_known: bool = True
+    auxiliary: int = 0
     device: str = "auto"
     threads: int | None = None
     lpips: Network | None = None
@@ -151,7 +153,7 @@ class InversionSettings:
     @property
     def knowledge(self) -> ServerKnowledge:
         """What the attacker knows, defaults resolved, in the words of scenarios."""
-        return ServerKnowledge(self.labels, self.statistics, self.defense_known)
+        return ServerKnowledge(self.labels, self.statistics, self.defense_known, self.auxiliary)
 
     @property
     def side(self) -> int:
@@ -234,9 +236,11 @@ class InversionSettings:
         content["model"] = self.model_name
         if isinstance(self.inversion, Inversion):
             content["inversion"] = type(self.inversion).__name__
-        for name in ("labels", "bn_statistics", "defense_known"):
+        for name in ("labels", "bn_statistics", "defense_known", "auxiliary"):
             del content[name]
         content["knowledge"] = asdict(self.knowledge)
+        if not self.auxiliary:
+            del content["knowledge"]["auxiliary"]  # folders' names are older than that key
         content["local_lr"] = self.local.lr if self.local else None
         constants = self.normalization
         content["normalization"] = {"mean": list(constants.mean), "std": list(constants.std)}
@@ -256,7 +260,7 @@ class InversionSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{_option(name)} must be at least 1, got {value}")
-        for name in ("train_epochs", "seed"):
+        for name in ("train_epochs", "seed", "auxiliary"):
             if getattr(self, name) < 0:
                 raise InputError(f"{_option(name)} must not be negative, got {getattr(self, name)}")
         if self.image_size is not None and self.pixels is not None:

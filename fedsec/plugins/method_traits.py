@@ -13,6 +13,8 @@ PLACES: dict[str, str] = {
     "KnowledgePoisoning": "Byzantine clients of FedGKT, on the feature maps and logits that they send; in a scenario "
     "under `attack`.",
     "Inversion": "a curious server, on what a client sends; in a scenario under `inversion`, and with `fedsec invert`.",
+    "MaliciousServer": "a malicious server, which sends a client a model of its own making and reads what comes back; "
+    "in a scenario under `inversion`, and with `fedsec invert`.",
     "FeatureInversion": "FedGKT's curious server, on the feature maps that a client sends; in a scenario under "
     "`inversion`.",
     "MembershipInference": "whoever observes training, on examples of which it would know whether they were trained "

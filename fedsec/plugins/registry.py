@@ -68,7 +68,7 @@ KINDS: dict[str, Kind] = {
         "INVERSIONS",
         "fedsec.inversions",
         "inversion by a curious server",
-        ("fedsec.threat:Inversion", "fedsec.threat:FeatureInversion"),
+        ("fedsec.threat:Inversion", "fedsec.threat:FeatureInversion", "fedsec.threat:MaliciousServer"),
     ),
     "inference": Kind(
         "fedsec.attacks",

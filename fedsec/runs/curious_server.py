@@ -24,9 +24,10 @@ from fedsec.metrics.lpips import Lpips, MissingWeightsError
 from fedsec.metrics.metric import of_source
 from fedsec.plugins import registry
 from fedsec.report.evidence.image_tiles import write_tiles
+from fedsec.runs.malicious.sent_models import SentModels
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
-from fedsec.threat import Distortion, FeatureObservation, Knowledge, LocalSteps, Reconstruction
+from fedsec.threat import Distortion, FeatureObservation, Knowledge, LocalSteps, MaliciousServer, Reconstruction
 
 MOST_FEATURES = 8
 """Images reconstructed from feature maps unless the scenario says otherwise; each is independent of the others."""
@@ -61,8 +62,19 @@ class CuriousServer:
         self.inversion: Any = registry.load("inversion", inversion.name)(**inversion.options)
         self.streams = Streams(self.config.seed)
         self.lpips = _lpips()
+        self.sent: SentModels | None = None
         if isinstance(self.federation, Federation):
             self._check_updates()
+            if isinstance(self.inversion, MaliciousServer):
+                self.sent = SentModels(
+                    self.inversion,
+                    self.federation,
+                    self.dataset,
+                    client=self.target.client,
+                    rounds=frozenset(self.target.rounds),
+                    auxiliary=self.knowledge.auxiliary,
+                    streams=self.streams,
+                )
             self.federation.client_defenses.watched.add(self.target.client)
             self.federation.row_observers.append(self._see_updates)
         else:
@@ -97,6 +109,9 @@ class CuriousServer:
             return
         federation = self.federation
         assert isinstance(federation, Federation)
+        if self.sent is not None:
+            self._see_reply(round_number, federation, self.sent)
+            return
         client, row = self.target.client, rows[list(clients).index(self.target.client)]
         if not bool(row.isfinite().all()) or not bool(row.any()):
             self._leave(round_number, "its update was zero, or not finite: there is nothing to invert")
@@ -120,6 +135,28 @@ class CuriousServer:
             order=self.streams.torch("attack", "labels", round_number),
         )
         self._reconstruct(round_number, observation, images, labels)
+
+    def _see_reply(self, round_number: int, federation: Federation, sent: SentModels) -> None:
+        """Look at what the client makes of a model that was made for it, beside the round."""
+        client = self.target.client
+        model = sent.model(client, round_number)
+        reply = sent.reply(model, client, round_number)
+        if not bool(reply.row.isfinite().all()) or not bool(reply.row.any()):
+            self._leave(round_number, "its update was zero, or not finite: there is nothing to invert")
+            return
+        images, labels = federation.data.client_examples(client)
+        observation = server_view(
+            _started_afresh(model) if federation.bn == "reset" else model,
+            reply.layout.views(reply.row),
+            ClientWork(images, labels, sent.training(client), buffers=reply.buffers),
+            ServerKnowledge(self.knowledge.labels, self.knowledge.bn_statistics, self.knowledge.defense),
+            num_classes=self.dataset.num_classes,
+            normalization=federation.data.normalization,
+            distortion=reply.distortion,
+            order=self.streams.torch("attack", "labels", round_number),
+        )
+        notes = ["the model was made for this client, beside the round: the federation went on with the honest one"]
+        self._reconstruct(round_number, observation, images, labels, notes)
 
     def _distortion(self, row: Tensor, local: LocalTraining | None) -> Distortion | None:
         """What the server can tell of the client's defenses; None where it has none, or is not told of them."""

@@ -37,7 +37,7 @@ _ENGINE = (
     ),
 )
 """Of fedsec, what every cell's numbers come from."""
-_INVERSION = ("matching", "inversion", "runs/curious_server.py")
+_INVERSION = ("matching", "inversion", "runs/curious_server.py", "runs/malicious")
 """What those of a curious server come from besides."""
 _AUDIT = ("auditing", "membership", "runs/audits", "scenario/audit")
 """What an audit's numbers come from besides."""

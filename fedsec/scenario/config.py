@@ -124,6 +124,7 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("attack", "redraw"): "once",
     ("attack", "claimed_examples"): 1.0,
     ("inversion", "knowledge", "defense"): True,
+    ("inversion", "knowledge", "auxiliary"): 0,
     ("federation", "sampling"): ("fixed", None),  # None: of algorithms that have no such key
 }
 """Values (each of several, in a tuple) that say nothing: cells that have them keep the id from before there were such

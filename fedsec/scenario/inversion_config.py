@@ -46,6 +46,13 @@ class KnowledgeConfig(Section):
         description="Whether it knows how clients defend their updates, and attacks accordingly: what a defense is "
         "worth shows against who knows it.",
     )
+    auxiliary: int = Field(
+        default=0,
+        ge=0,
+        le=10**7,
+        description="For a server that makes the model it sends: how many images of the clients' kind it has; they are "
+        "test images, which no client has.",
+    )
     extractor: Literal["known", "initial"] | None = Field(
         default=None,
         description="For feature maps: the client's extractor itself, or only what it started from (default known).",
@@ -99,7 +106,10 @@ def _fill_in_knowledge(data: dict[str, Any], entry: registry.Entry) -> list[Prob
         if knowledge.get("defense") is False:
             message = "clients do nothing to their feature maps that could be known; expected no such key"
             problems.append((("knowledge", "defense"), message))
-    elif knowledge.get("extractor") is not None:
+    if knowledge.get("auxiliary") and entry.interface != "MaliciousServer":
+        message = f"{entry.name!r} inverts the model as it is, and needs no other images; expected no such key"
+        problems.append((("knowledge", "auxiliary"), message))
+    if entry.role != "knowledge" and knowledge.get("extractor") is not None:
         message = f"{entry.name!r} sees updates and no feature maps; expected no such key"
         problems.append((("knowledge", "extractor"), message))
     return problems

@@ -52,6 +52,7 @@ _GROUPS: dict[str, dict[str, str]] = {
     },
     "inversion": {
         "Inversion": "by a curious server, on updates (also with `fedsec invert`)",
+        "MaliciousServer": "by a server that makes the model it sends (also with `fedsec invert`)",
         "FeatureInversion": "by FedGKT's curious server, on feature maps (in scenarios only)",
     },
     "inference": {

@@ -1,0 +1,1 @@
+"""What a malicious server does in a running cell, beside its rounds."""

@@ -1,0 +1,143 @@
+"""The models that a malicious server sends in place of the global one, and what its victim sends back.
+
+The victim does what it does in every round (its batches and steps, its private training, its defenses of the update),
+once, on the model that was made for it. All of that happens beside the round, which goes on as if the server were
+honest: accuracy, privacy spent and checkpoints are those of the federation that was not attacked.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedsec.data.dataset import Dataset
+from fedsec.engine.parameters import ParameterLayout
+from fedsec.engine.trainer import CohortTrainer
+from fedsec.errors import InputError
+from fedsec.federation.algorithms.update_algorithm import Participants
+from fedsec.federation.client_defenses import ClientDefenses
+from fedsec.federation.updates import Federation
+from fedsec.inversion.malicious import sent_model
+from fedsec.seeds import Streams
+from fedsec.threat import Distortion, LocalSteps, MaliciousServer
+
+__all__ = ["Reply", "SentModels"]
+
+Inspect = Callable[[int, nn.Module, int], str]
+"""(client, the model that it received, round) -> why it does not train on it; empty if it does."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """What a victim sends back.
+
+    Attributes:
+        row: its update, flat.
+        layout: of the row.
+        buffers: running statistics that it sends beside it, by name; None where it sends none.
+        distortion: what a server that knows its defenses can tell of the update; None without any.
+    """
+
+    row: Tensor
+    layout: ParameterLayout
+    buffers: dict[str, Tensor] | None
+    distortion: Distortion | None
+
+
+class SentModels:
+    """What each client receives from a malicious server.
+
+    Args:
+        attack: of the server.
+        federation: in which it plays its role.
+        dataset: whose test images, which no client has, the auxiliary ones are drawn from.
+        client: the victim.
+        rounds: in which it receives a model of the server's making.
+        auxiliary: images that the server has.
+        streams: the experiment's.
+    """
+
+    def __init__(
+        self,
+        attack: MaliciousServer,
+        federation: Federation,
+        dataset: Dataset,
+        *,
+        client: int,
+        rounds: frozenset[int],
+        auxiliary: int,
+        streams: Streams,
+    ) -> None:
+        if auxiliary > len(dataset.test):
+            raise InputError(
+                f"inversion.knowledge.auxiliary: expected at most the {len(dataset.test)} test images, got {auxiliary}"
+            )
+        self.attack, self.federation, self.dataset = attack, federation, dataset
+        self.client, self.rounds, self.auxiliary = client, rounds, auxiliary
+        # Streams of its own: what happens beside a round draws nothing of the round's, private noise included.
+        self.streams = Streams(streams.key("malicious server"))
+
+    def model(self, client: int, round_number: int) -> nn.Module:
+        """The model that a client receives in a round; asked while the federation's is what the round began with.
+
+        Raises:
+            InputError: the attack cannot be used on this model.
+        """
+        federation = self.federation
+        if client != self.client or round_number not in self.rounds:
+            return federation.module
+        return sent_model(
+            self.attack,
+            federation.module,
+            input_shape=self.dataset.image_shape,
+            num_classes=self.dataset.num_classes,
+            batch_size=len(federation.data.clients[client]),
+            normalization=federation.data.normalization,
+            local=self.training(client),
+            auxiliary=self.auxiliary,
+            others=self.dataset.test,
+            generator=self.streams.torch("craft", round_number),
+        )
+
+    def training(self, client: int) -> LocalSteps | None:
+        """A client's training, as the server prescribed it; None for one gradient."""
+        local, images = self.federation.algorithm.training, len(self.federation.data.clients[client])
+        if local is None:
+            return None
+        return LocalSteps(local.lr, local.steps_of(images), local.batch_of(images), local.momentum, local.weight_decay)
+
+    def reply(self, model: nn.Module, client: int, round_number: int) -> Reply:
+        """What a client sends back after it worked on a model.
+
+        Args:
+            model: that it received.
+            client: its number.
+            round_number: from 1.
+
+        Raises:
+            InputError: the model cannot be trained.
+        """
+        federation = self.federation
+        trainer = CohortTrainer(
+            model,
+            federation.data,
+            engine="loop",
+            cumulative=federation.bn == "reset",
+            task=federation.trainer.task,
+        )
+        start = trainer.start(model)
+        algorithm = federation.algorithm
+        participants = Participants([client], round_number, federation.data, self.streams)
+        state = algorithm.init(start.parameters, federation.num_clients)
+        trained = algorithm.work(state, participants).perform(trainer, start, [client])
+        defenses = ClientDefenses(
+            federation.client_defenses.transforms, trainer.layout, federation.data, self.streams
+        )
+        row = defenses(trained.updates, [client], round_number, model)[0]
+        buffers = trainer.statistics.named(trained.statistics[0]) if federation.sends_statistics else None
+        distortion = defenses.known(row, client) if defenses.transforms else None
+        if federation.privacy is not None:
+            private = federation.privacy.known(trainer.layout.shapes, client, algorithm.training)
+            distortion = private if distortion is None else private.then(distortion)
+        return Reply(row, trainer.layout, buffers, distortion)

@@ -1,0 +1,41 @@
+"""`fedsec.invert` with a server that makes the model it sends."""
+
+from typing import Any
+
+import pytest
+
+import fedsec
+from fedsec.errors import InputError
+from fedsec.inversion.settings import InversionSettings
+
+
+def attacked(**known: Any) -> Any:
+    options = {"bins": 256}
+    return fedsec.invert(dataset="digits", model="mlp", inversion="imprint", inversion_options=options, **known)
+
+
+@pytest.mark.parametrize("work", [{}, {"local": {"steps": 4, "batch_size": 6, "lr": 0.05}}])
+def test_a_large_batch_comes_back(work: dict[str, Any]) -> None:
+    result = attacked(batch_size=24, knowledge={"auxiliary": 300}, trials=2, **work)
+    assert result.metrics["recovered"] > 0.6
+    assert result.metrics["psnr"] > 40
+    assert "300 other images of the dataset" in result.content["given"]
+
+
+def test_a_server_without_images_guesses_how_bright_they_are() -> None:
+    assert 0.1 < attacked(batch_size=12).metrics["recovered"] <= 1
+
+
+def test_auxiliary_images_are_the_dataset_s_and_for_servers_that_make_a_model() -> None:
+    with pytest.raises(InputError, match="inverts the model as it is; expected 0"):
+        fedsec.invert(dataset="digits", model="mlp", inversion="analytic", knowledge={"auxiliary": 3})
+    with pytest.raises(InputError, match="that no client has"):
+        attacked(knowledge={"auxiliary": 10**6})
+    with pytest.raises(InputError, match="--auxiliary must not be negative"):
+        InversionSettings(auxiliary=-1)
+
+
+def test_folders_of_other_inversions_keep_their_names() -> None:
+    assert "auxiliary" not in InversionSettings(inversion="dlg").as_json()["knowledge"]
+    few, many = (InversionSettings(inversion="imprint", auxiliary=count) for count in (1, 2))
+    assert few.fingerprint() != many.fingerprint()

@@ -1,0 +1,94 @@
+"""A malicious server in a running cell: its victim trains on what it made, and the federation does not notice."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fedsec.errors import InputError
+from fedsec.federation import Federation
+from fedsec.runs.cell import run_cell
+from fedsec.runs.curious_server import CuriousServer
+from fedsec.runs.experiment import build_experiment
+from fedsec.runs.tasks import TaskSettings
+from fedsec.scenario import CellConfig
+
+FEDAVG = {"algorithm": "fedavg", "rounds": 2, "local": {"epochs": 1, "batch_size": 4, "lr": 0.05}}
+IMPRINT = {"name": "imprint", "bins": 128, "target": {"client": 1, "rounds": [2]}, "knowledge": {"auxiliary": 100}}
+
+
+def config(**sections: Any) -> CellConfig:
+    digits = {"name": "digits", "train_size": 48, "test_size": 120}
+    plain = {"dataset": digits, "partition": {"clients": 4}, "model": {"name": "mlp", "hidden": [8]}}
+    return CellConfig.model_validate({**plain, "federation": FEDAVG, "inversion": IMPRINT, **sections})
+
+
+def finish(made: CellConfig, root: Path) -> Path:
+    run_cell(made, {}, TaskSettings(root, "cpu", 1), lambda *_: None)
+    return root / made.id
+
+
+def trained(folder: Path) -> tuple[list[dict[str, Any]], bytes]:
+    """All that training left, without how long it took and what somebody made of its messages."""
+    others = ("seconds", "aggregation_seconds", "leakage")
+    lines = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    rounds = [{key: value for key, value in line.items() if key not in others} for line in lines]
+    return rounds, (folder / "model.safetensors").read_bytes()
+
+
+def leakage(folder: Path) -> list[dict[str, Any] | None]:
+    return [json.loads(line)["leakage"] for line in (folder / "rounds.jsonl").read_text().splitlines()]
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "local training": {},
+    "gradients": {"federation": {"algorithm": "fedsgd", "rounds": 2, "server_lr": 0.1}},
+    "clipped updates": {"defense": [{"name": "clip", "max_norm": 0.01}, "median"]},
+    "private training": {"defense": [{"name": "dp_sgd", "noise_multiplier": 1.0, "max_grad_norm": 1.0}, "mean"]},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_federation_goes_on_as_if_the_server_were_honest(case: str, tmp_path: Path) -> None:
+    attacked = finish(config(**CASES[case]), tmp_path / "attacked")
+    assert trained(attacked) == trained(finish(config(**CASES[case], inversion=None), tmp_path / "honest"))
+    nothing, found = leakage(attacked)
+    assert nothing is None
+    assert found is not None
+    assert found["images"] == 12
+    share = found["metrics"]["recovered"]
+    assert share == 0 if case == "private training" else share > 0.6
+    assert any(note.startswith("the model was made for this client") for note in found["notes"])
+
+
+def test_only_the_victim_receives_another_model_and_only_when_it_is_attacked(tmp_path: Path) -> None:
+    made = config()
+    experiment = build_experiment(made, device=torch.device("cpu"), threads=1)
+    federation = experiment.federation
+    assert isinstance(federation, Federation)
+    sent = CuriousServer(made, experiment.dataset, federation, tmp_path).sent
+    assert sent is not None
+    for client, number in ((0, 2), (1, 1)):
+        assert sent.model(client, number) is federation.module
+    first, again = sent.model(1, 2), sent.model(1, 2)
+    assert first is not federation.module
+    assert all(torch.equal(one, other) for one, other in zip(first.parameters(), again.parameters(), strict=True))
+
+
+def test_more_images_than_no_client_has_are_refused(tmp_path: Path) -> None:
+    made = config(inversion={**IMPRINT, "knowledge": {"auxiliary": 121}})
+    experiment = build_experiment(made, device=torch.device("cpu"), threads=1)
+    with pytest.raises(InputError, match="at most the 120 test images, got 121"):
+        CuriousServer(made, experiment.dataset, experiment.federation, tmp_path)
+
+
+def test_servers_that_make_no_model_have_no_use_for_images() -> None:
+    with pytest.raises(ValueError, match="inverts the model as it is, and needs no other images"):
+        config(inversion={"name": "dlg", "knowledge": {"auxiliary": 5}})
+
+
+def test_a_scenario_without_auxiliary_images_keeps_its_id() -> None:
+    told = config(inversion={"name": "dlg", "knowledge": {"auxiliary": 0}})
+    assert told.id == config(inversion={"name": "dlg"}).id
