@@ -57,7 +57,5 @@ def sent_model(
             raise InputError(f"auxiliary: {auxiliary} images, and there are {len(others)} that no client has")
         chosen = torch.randperm(len(others), generator=generator)[:auxiliary]
         images, labels = others.images[chosen].float() / 255, others.labels[chosen]
-    view = ServerView(
-        model, input_shape, num_classes, batch_size, pixel_scale(normalization), local, images, labels
-    )
+    view = ServerView(model, input_shape, num_classes, batch_size, pixel_scale(normalization), local, images, labels)
     return inversion.craft(view, generator=generator)

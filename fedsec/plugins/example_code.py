@@ -167,12 +167,12 @@ def _feature_inversion(entry: Entry, construction: str) -> Code:
 
 
 def _malicious_server(entry: Entry, construction: str) -> Code:
-    modules = {"F": "torch.nn.functional", "build": "fedsec.models"}
+    modules = {"cross_entropy": "torch.nn.functional", "build": "fedsec.models"}
     return modules | dict.fromkeys(("Observation", "ServerView"), "fedsec.threat"), [
         f"server = {construction}",
         "images, labels = torch.rand(4, 1, 8, 8), torch.tensor([3, 1, 4, 1])  # the client's",
         'crafted = server.craft(ServerView(build("mlp", (1, 8, 8), 10), (1, 8, 8), 10, batch_size=4))',
-        "loss = F.cross_entropy(crafted(images), labels)",
+        "loss = cross_entropy(crafted(images), labels)",
         "gradient = torch.autograd.grad(loss, list(crafted.parameters()))  # what the client sends",
         "seen = Observation.of_gradient(crafted, gradient, input_shape=(1, 8, 8), num_classes=10, batch_size=4)",
         "recovered = server.reconstruct(seen)",

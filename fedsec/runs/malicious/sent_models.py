@@ -8,7 +8,6 @@ honest: accuracy, privacy spent and checkpoints are those of the federation that
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from fedsec.data.dataset import Dataset
@@ -131,9 +130,7 @@ class SentModels:
         participants = Participants([client], round_number, federation.data, self.streams)
         state = algorithm.init(start.parameters, federation.num_clients)
         trained = algorithm.work(state, participants).perform(trainer, start, [client])
-        defenses = ClientDefenses(
-            federation.client_defenses.transforms, trainer.layout, federation.data, self.streams
-        )
+        defenses = ClientDefenses(federation.client_defenses.transforms, trainer.layout, federation.data, self.streams)
         row = defenses(trained.updates, [client], round_number, model)[0]
         buffers = trainer.statistics.named(trained.statistics[0]) if federation.sends_statistics else None
         distortion = defenses.known(row, client) if defenses.transforms else None
