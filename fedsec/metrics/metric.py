@@ -270,6 +270,15 @@ _ROWS = (
         header="models refused (%)",
         missing="clients train on what they get without inspect_model",
     ),
+    Metric(
+        "crafted_models_refused",
+        "share of the models that a malicious server made on which its victim would not train",
+        "higher",
+        "robustness",
+        "fraction",
+        header="crafted models refused (%)",
+        missing="there is no malicious server, or clients train on what they get without inspect_model",
+    ),
     _count(
         "rounds_with_broken_condition",
         "rounds with too few clients for the rule, which were skipped or in which it was relaxed",

@@ -17,14 +17,14 @@ from fedsec.federation.example_privacy import UNPAID
 from fedsec.federation.rounds import RoundResult
 from fedsec.federation.updates import Federation
 from fedsec.metrics.durability import durability
-from fedsec.metrics.metric import described, of_source
+from fedsec.metrics.metric import described
 from fedsec.privacy import Ledger
 from fedsec.runs.cell_files import CellFiles
 from fedsec.runs.detection import Exclusions, worst_class_mix
 from fedsec.runs.experiment import Experiment, build_experiment, finite
 from fedsec.runs.provenance import provenance
 from fedsec.runs.recorded import CellRecorder, reaches
-from fedsec.runs.round_summary import in_short, models_refused, over_rounds, reported
+from fedsec.runs.round_summary import in_short, leakage, models_refused, over_rounds, reported
 from fedsec.runs.sharded.experiment import sharded_experiment
 from fedsec.runs.shared_updates import SharedUpdates
 from fedsec.runs.store import Store
@@ -306,7 +306,7 @@ def _record(
             **_effort(history),
             **durability(history, experiment.threat.schedule.until),
             **{name: last[name] for name in ("epsilon", "user_epsilon") if name in last},
-            **_leakage(history),
+            **leakage(history),
             **({} if conclusion is None else conclusion.metrics),
         },
         **({} if conclusion is None else {"audit": dict(conclusion.record)}),
@@ -367,17 +367,6 @@ def _effort(history: list[dict[str, Any]]) -> dict[str, float]:
     """What an attacker spends in a round in which it attacks, on average; nothing where attackers do not train."""
     spent = [line["attacker_flops"] for line in history if "attacker_flops" in line]
     return {"attacker_flops": fmean(spent)} if spent else {}
-
-
-def _leakage(history: list[dict[str, Any]]) -> dict[str, float | None]:
-    """What was reconstructed, averaged over the observed rounds, and in how many; nothing if nothing was."""
-    observed = [line["leakage"] for line in history if line.get("leakage")]
-    leaked = [leakage["metrics"] for leakage in observed if leakage["metrics"] is not None]
-    if not leaked:
-        return {}
-    columns = {name: [metrics[name] for metrics in leaked] for name in of_source("inversion")}
-    means = {name: None if None in values else fmean(values) for name, values in columns.items()}
-    return {**means, "rounds_reconstructed": len(leaked)}
 
 
 def _write_partition(files: CellFiles, experiment: Experiment) -> None:

@@ -140,6 +140,10 @@ class CuriousServer:
         """Look at what the client makes of a model that was made for it, beside the round."""
         client = self.target.client
         model = sent.model(client, round_number)
+        asked, reasons = self._inspected(federation, client, model, round_number)
+        if reasons:
+            self._leave(round_number, f"the client refused the model: {reasons}", refused=True)
+            return
         reply = sent.reply(model, client, round_number)
         if not bool(reply.row.isfinite().all()) or not bool(reply.row.any()):
             self._leave(round_number, "its update was zero, or not finite: there is nothing to invert")
@@ -157,6 +161,15 @@ class CuriousServer:
         )
         notes = ["the model was made for this client, beside the round: the federation went on with the honest one"]
         self._reconstruct(round_number, observation, images, labels, notes)
+        if asked:
+            self._found[round_number]["refused"] = False
+
+    @staticmethod
+    def _inspected(federation: Federation, client: int, model: nn.Module, round_number: int) -> tuple[bool, str]:
+        """Whether a client looks at what it receives, and why it does not train on this."""
+        if federation.inspections.inspector is None or client in federation.attackers:
+            return False, ""
+        return True, "; ".join(federation.inspections.inspect(client, model, round_number).reasons)
 
     def _distortion(self, row: Tensor, local: LocalTraining | None) -> Distortion | None:
         """What the server can tell of the client's defenses; None where it has none, or is not told of them."""
@@ -213,8 +226,8 @@ class CuriousServer:
             return []
         return [f"client {self.target.client} is Byzantine: what it sent need not be what it trained"]
 
-    def _leave(self, round_number: int, why: str) -> None:
-        self._found[round_number] = {"client": self.target.client, "metrics": None, "notes": [why]}
+    def _leave(self, round_number: int, why: str, **more: Any) -> None:
+        self._found[round_number] = {"client": self.target.client, "metrics": None, "notes": [why], **more}
 
     def _reconstruct(
         self, round_number: int, observation: Any, images: Tensor, labels: Tensor, notes: Sequence[str] = ()

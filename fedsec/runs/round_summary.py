@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from fedsec.metrics.metric import Metric
+from fedsec.metrics.metric import Metric, of_source
 from fedsec.runs.experiment import finite
 
 _BY_CLIENT = ("clients", "byzantine_in_round", "rejected", "influence", "dropped", "spent", "suspected", "refused")
@@ -87,3 +87,19 @@ def over_rounds(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             mean = fmean(numbers)
             summary[name] = {"mean": mean, "min": min(numbers), "max": max(numbers), "rounds": len(numbers)}
     return summary
+
+
+def leakage(history: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """What was reconstructed, averaged over the observed rounds, and in how many; nothing if nothing was.
+
+    Of models that a malicious server made, where clients look at what they receive, the share that was refused as well.
+    """
+    observed = [line["leakage"] for line in history if line.get("leakage")]
+    asked = [part["refused"] for part in observed if "refused" in part]
+    refused: dict[str, float | None] = {"crafted_models_refused": fmean(map(bool, asked))} if asked else {}
+    leaked = [part["metrics"] for part in observed if part["metrics"] is not None]
+    if not leaked:
+        return refused
+    columns = {name: [metrics[name] for metrics in leaked] for name in of_source("inversion")}
+    means = {name: None if None in values else fmean(values) for name, values in columns.items()}
+    return {**means, "rounds_reconstructed": len(leaked), **refused}

@@ -5,7 +5,6 @@ once, on the model that was made for it. All of that happens beside the round, w
 honest: accuracy, privacy spent and checkpoints are those of the federation that was not attacked.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -22,9 +21,6 @@ from fedsec.seeds import Streams
 from fedsec.threat import Distortion, LocalSteps, MaliciousServer
 
 __all__ = ["Reply", "SentModels"]
-
-Inspect = Callable[[int, nn.Module, int], str]
-"""(client, the model that it received, round) -> why it does not train on it; empty if it does."""
 
 
 @dataclass(frozen=True, eq=False)

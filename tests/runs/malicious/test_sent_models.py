@@ -63,6 +63,17 @@ def test_the_federation_goes_on_as_if_the_server_were_honest(case: str, tmp_path
     assert any(note.startswith("the model was made for this client") for note in found["notes"])
 
 
+def test_a_victim_that_looks_refuses_and_the_server_gets_nothing(tmp_path: Path) -> None:
+    folder = finish(config(defense=["inspect_model", "mean"]), tmp_path)
+    found = leakage(folder)[1]
+    assert found is not None
+    assert found["metrics"] is None
+    assert found["notes"][0].startswith("the client refused the model: ")
+    metrics = json.loads((folder / "result.json").read_text())["metrics"]
+    assert metrics["crafted_models_refused"] == 1
+    assert metrics["models_refused"] == 0
+
+
 def test_only_the_victim_receives_another_model_and_only_when_it_is_attacked(tmp_path: Path) -> None:
     made = config()
     experiment = build_experiment(made, device=torch.device("cpu"), threads=1)
