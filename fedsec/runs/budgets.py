@@ -1,4 +1,4 @@
-"""Budgets of examples' privacy that cannot be met, found before anybody works."""
+"""Budgets of examples' privacy that cannot be met, and clients too small for canaries, found before anybody works."""
 
 import json
 from collections.abc import Iterator
@@ -41,6 +41,7 @@ class Budgets:
             num_train: training examples of its whole dataset; None if that is not known.
             here: whether the dataset can be loaded.
         """
+        yield from self._canaries(config, num_train, here)
         for place, part in enumerate(config.defense):
             if part.role != "local":
                 continue
@@ -57,16 +58,24 @@ class Budgets:
                 self._refused.add(setting)
                 yield problem
 
+    def _canaries(self, config: CellConfig, num_train: int | None, here: bool) -> Iterator[Problem]:
+        """Why the canaries of a cell find no room among its clients' examples."""
+        canaries = None if config.audit is None else config.audit.canaries
+        if canaries is None:
+            return
+        try:
+            sizes = self._sizes_of(config, num_train, here)
+        except PartitionError:
+            return  # which is somebody else's to say
+        message = None if sizes is None else canaries.no_room(sizes)
+        if message is not None and message not in self._refused:
+            self._refused.add(message)
+            yield ("audit", "canaries", "count"), message
+
     def _problem(
         self, config: CellConfig, place: int, setting: str, num_train: int | None, here: bool
     ) -> Problem | None:
-        content = config.model_dump(mode="json", include={"dataset", "partition"})
-        server = config.federation.server_data
-        shared = json.dumps([content, config.data_seed, None if server is None else server.model_dump()])
-        shared += " pooled" * config.pooled
-        if shared not in self._sizes:
-            self._sizes[shared] = client_sizes(config, num_train, here=here)
-        sizes = self._sizes[shared]
+        sizes = self._sizes_of(config, num_train, here)
         if sizes is None:
             return None
         try:
@@ -83,6 +92,15 @@ class Budgets:
             return (("defense", place), UNPAID) if over else None
         except FAILURES as error:
             return ("defense", place), " ".join(str(error).split())
+
+    def _sizes_of(self, config: CellConfig, num_train: int | None, here: bool) -> tuple[int, ...] | None:
+        content = config.model_dump(mode="json", include={"dataset", "partition"})
+        server = config.federation.server_data
+        shared = json.dumps([content, config.data_seed, None if server is None else server.model_dump()])
+        shared += " pooled" * config.pooled
+        if shared not in self._sizes:
+            self._sizes[shared] = client_sizes(config, num_train, here=here)
+        return self._sizes[shared]
 
 
 def built(config: CellConfig, place: int) -> tuple[Algorithm, LocalDefense]:

@@ -125,8 +125,8 @@ def _mistakes(config: CellConfig, survey: Survey) -> Iterator[Problem]:
 
 
 def _unmet_budgets(scenario: Scenario, surveys: Mapping[_Place, Survey]) -> Iterator[Problem]:
-    """What the clients' privacy budgets cannot pay for, with key paths as they stand in the file."""
-    private = [cell for cell in scenario.cells() if any(part.role == "local" for part in cell.config.defense)]
+    """What budgets of privacy cannot pay for, and canaries without room, with key paths as they stand in the file."""
+    private = [cell for cell in scenario.cells() if _asks_for_sizes(cell.config)]
     if not private:
         return
     # What accounts for privacy needs the whole engine, which a scenario without any does not wait for.
@@ -139,6 +139,12 @@ def _unmet_budgets(scenario: Scenario, surveys: Mapping[_Place, Survey]) -> Iter
         for path, message in budgets.problems(cell.config, _num_train(survey), here=survey.source is not None):
             yield origin(cell.draft, path), message
     forget_datasets()  # workers load their own
+
+
+def _asks_for_sizes(config: CellConfig) -> bool:
+    """Whether clients may turn out to be too small for what a cell asks of them."""
+    audited = config.audit is not None and config.audit.canaries is not None
+    return audited or any(part.role == "local" for part in config.defense)
 
 
 def _num_train(survey: Survey) -> int | None:

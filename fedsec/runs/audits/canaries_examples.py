@@ -61,12 +61,9 @@ class ExampleCanaries(CanaryPart):
         self.client_of = np.zeros(self.settings.count, np.int64)
 
     def shares(self, shares: Sequence[np.ndarray], dataset: Dataset) -> list[np.ndarray]:
-        for client, number in self.settings.shares(len(shares)).items():
-            if number >= len(shares[client]):
-                raise InputError(
-                    f"audit.canaries: client {client} has {len(shares[client])} examples, and {number} of them were to "
-                    "be canaries; expected fewer canaries, or more clients to spread them over"
-                )
+        message = self.settings.no_room([len(share) for share in shares])
+        if message is not None:
+            raise InputError(f"audit.canaries.count: {message}")
         self._num_classes = dataset.num_classes
         return list(shares)
 

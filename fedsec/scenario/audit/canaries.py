@@ -1,7 +1,7 @@
 """Canaries: examples or clients that are included by chance, so that whoever tells them apart bounds epsilon."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -79,11 +79,11 @@ class CanaryConfig(Section):
         if not data.get("score"):
             data["score"] = SCORES[unit]
         data.setdefault("kind", KINDS[unit][0])
-        known: dict[str, tuple[str, ...]] = {"kind": KINDS[unit], "score": SCORES[unit]}
-        for key, words in known.items():
+        for key, by_unit in (("kind", KINDS), ("score", SCORES)):
+            words, others = by_unit[unit], {word for known in by_unit.values() for word in known}
             given = data[key] if isinstance(data[key], tuple) else (data[key],)
             for word in given:
-                if isinstance(word, str) and word not in words:
+                if isinstance(word, str) and word in others and word not in words:
                     message = f"expected {' or '.join(words)} of canaries that are {unit}s, got {shown(word)}"
                     problems.append(((key,), message))
         if unit == "client" and data.get("client", 0) != 0:
@@ -121,6 +121,20 @@ class CanaryConfig(Section):
             return {}
         each, more = divmod(self.count, len(clients))
         return {client: each + (place < more) for place, client in enumerate(clients)}
+
+    def no_room(self, sizes: Sequence[int]) -> str | None:
+        """Why clients have too few examples for their canaries; None where they have enough.
+
+        Args:
+            sizes: examples of each client of the federation.
+        """
+        for client, number in self.shares(len(sizes)).items():
+            if number >= sizes[client]:
+                return (
+                    f"client {client} has {sizes[client]} examples, and {number} of them were to be canaries; expected "
+                    "fewer canaries, or more clients to spread them over"
+                )
+        return None
 
 
 def canary_cohort(canaries: CanaryConfig, clients: int, cohort: int) -> float:
@@ -161,6 +175,8 @@ def contradictions(config: "CellConfig", canaries: CanaryConfig) -> Iterator[Pro
             f"client {inversion.target.client} is whose images the inversion reconstructs, and canaries change them; "
             "expected another client",
         )
+    if "white_box" in canaries.score and getattr(config.federation, "secure_aggregation", None) is not None:
+        yield ("score",), "under secure_aggregation nobody sees the update of a single client; expected loss"
     if config.audit is not None and config.audit.membership is not None:
         yield (
             (),

@@ -10,7 +10,9 @@ from fedsec.engine.batches import BatchPlan
 from fedsec.errors import InputError, ScenarioError
 from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.metrics.metric import METRICS
+from fedsec.runs.datasets import look
 from fedsec.runs.experiment import Experiment, build_experiment
+from fedsec.scenario import load_scenario
 
 
 def built(cell: Any) -> Experiment:
@@ -124,6 +126,13 @@ def test_what_does_not_go_with_canaries_is_refused_before_a_run(
     changes, message = REFUSED[case]
     with pytest.raises(ScenarioError, match=message):
         audited.cell(examples, **changes)
+
+
+def test_a_dry_run_knows_that_clients_are_too_small(audited: Any, examples: dict[str, Any]) -> None:
+    scenario = load_scenario({**examples, "audit": {"canaries": {"count": 200}}})
+    message = "audit.canaries.count: client 0 has 120 examples, and 200 of them were to be canaries"
+    with pytest.raises(ScenarioError, match=message):
+        look(scenario)
 
 
 def test_what_only_the_data_tell_is_refused_before_the_first_round(audited: Any, examples: dict[str, Any]) -> None:
