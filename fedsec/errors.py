@@ -31,6 +31,15 @@ def count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def with_article(noun: str) -> str:
+    """A noun after `a` or `an`.
+
+    Args:
+        noun: whose first letter tells.
+    """
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def size_of(number: float) -> str:
     """A number of bytes as people say it: `512 B`, `34 KiB`, `1.2 GiB`, `9,766 GiB`.
 

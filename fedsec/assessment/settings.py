@@ -6,7 +6,7 @@ from typing import Any
 
 from fedsec.data.datasets import DATASETS
 from fedsec.errors import InputError
-from fedsec.plugins import registry
+from fedsec.plugins import own_models, registry
 
 __all__ = ["sections_of"]
 
@@ -38,6 +38,9 @@ def sections_of(
     """
     if local_epochs is not None and local_steps is not None:
         raise InputError("local_epochs excludes local_steps; expected one of the two")
+    reference = model.get("name") if isinstance(model, Mapping) else model
+    if isinstance(reference, str) and ":" in reference:
+        own_models.allow(reference)
     spread = dict(_PARTITION) if partition is None else _named(partition)
     if clients is not None and spread.get("clients", clients) != clients:
         raise InputError(f"clients is {clients}, and partition says {spread['clients']}; expected one of the two")

@@ -26,8 +26,8 @@ def audit(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|{name: .., ..}",
-            help="What is trained, see `fedsec list models`.",
+            metavar="NAME|PACKAGE.MODULE:FACTORY",
+            help="What is trained, see `fedsec list models`; or your own, whose code this runs.",
             autocompletion=names_of("model"),
             show_default="cnn",
             rich_help_panel=_FEDERATION,
@@ -36,7 +36,7 @@ def audit(
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FOLDER|{name: .., ..}",
+            metavar="NAME|FOLDER",
             help="A dataset, see `fedsec list datasets`; or a folder of {train,test}/<class>/<image>.",
             autocompletion=names_of("dataset"),
             show_default="digits",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from fedsec.errors import InputError
@@ -15,7 +16,8 @@ from fedsec.models.mlp import MLP
 from fedsec.models.pooled_cnn import PooledCNN
 from fedsec.models.resnet import ResNet18, ResNet20, ResNet20x4, ResNet50, ResNet56, ResNet110
 from fedsec.models.torchvision_models import EfficientNetB0, MobileNetV3Large, ViTB16
-from fedsec.plugins import registry
+from fedsec.models.user_models import load_model
+from fedsec.plugins import own_models, registry
 
 InputShape = tuple[int, ...]
 
@@ -36,6 +38,11 @@ def build(name: str, input_shape: InputShape, num_classes: int, **options: Any) 
         InputError: unknown name, an option the model does not have, a shape it cannot take, or a plugin that makes no
             model.
     """
+    if name in own_models.allowed():
+        if options:
+            raise InputError(f"model {name!r}: a factory of one's own has no options, got {', '.join(options)}")
+        with torch.device("cpu"):  # it is tried at once, which takes memory for its weights
+            return load_model(name, input_shape, num_classes)
     kind = MODELS[name] if name in MODELS else registry.load("model", name)
     if len(input_shape) not in (1, 3) or min(input_shape) < 1:
         raise InputError(

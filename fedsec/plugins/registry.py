@@ -10,7 +10,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fedsec.errors import InputError
+from fedsec.errors import InputError, with_article
+from fedsec.plugins import own_models
 from fedsec.plugins.pages import page_of, where_to_read
 from fedsec.plugins.signatures import REQUIRED, Expression, Parameter, Signature, rows, signature, table
 
@@ -187,6 +188,8 @@ def entries(kind: str, *, plugins: bool = True) -> dict[str, Entry]:
         except (LookupError, SyntaxError, OSError) as error:
             raise InputError(f"plugin {name!r} of {_origin(point)}: cannot read {point.value}: {error}") from error
         known[name] = replace(_entry(kind, name, source, _origin(point)), path=(module, attribute))
+    if kind == "model":
+        known |= {name: Entry(name, kind, "A model of one's own.", "", "", "", ()) for name in own_models.allowed()}
     return known
 
 
@@ -215,8 +218,10 @@ def entry(kind: str, name: str, *, also: Iterable[str] = ()) -> Entry:
         return known[name]
     for other in _METHODS if kind in _METHODS else ():
         if name in entries(other):
-            what = f"{name!r} is no {KINDS[kind].noun} but {_article(KINDS[other].noun)}"
+            what = f"{name!r} is no {KINDS[kind].noun} but {with_article(KINDS[other].noun)}"
             raise InputError(f"{what}; expected it under `{_PLACES.get(other, other)}`")
+    if kind == "model" and ":" in name:
+        raise InputError(own_models.refusal(name))
     raise InputError(unknown(kind, name, [*also, *known]))
 
 
@@ -228,7 +233,10 @@ def load(kind: str, name: str) -> Any:
     """
     if name in _built_in(kind):
         return getattr(import_module(KINDS[kind].module), KINDS[kind].variable)[name]
-    known, point = entry(kind, name), _plugins(kind)[name]
+    known = entry(kind, name)
+    if kind == "model" and name in own_models.allowed():
+        return own_models.factory(name)
+    point = _plugins(kind)[name]
     try:
         loaded = point.load()
     except Exception as error:
@@ -357,13 +365,9 @@ def _misplaced(kind: str, source: Signature) -> str:
     what = f"{'.'.join(source.lineage[0])} is no {KINDS[kind].noun}"
     for other, where in KINDS.items():
         if other != kind and _interface(other, source)[0]:
-            return f"{what} but {_article(where.noun)}; expected it in the entry-point group {where.group}"
+            return f"{what} but {with_article(where.noun)}; expected it in the entry-point group {where.group}"
     names = [interface.partition(":")[2] for interface in KINDS[kind].interfaces]
     return f"{what}; expected a subclass of {' or '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}"
-
-
-def _article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 @cache

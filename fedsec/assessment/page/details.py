@@ -1,12 +1,14 @@
 """One finding: what was measured, the evidence, who could do it, what helps, how to see it again."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 
 from fedsec.assessment.answer import wording
 from fedsec.assessment.finding import AuditFinding, EvidenceTable
 from fedsec.assessment.page.summary import tone_of
 from fedsec.assessment.severity import rules
 from fedsec.assessment.taxonomy import references
+from fedsec.plugins.own_models import VARIABLE
 from fedsec.report.page.parts import (
     Code,
     DataTable,
@@ -47,9 +49,17 @@ def _parts(finding: AuditFinding) -> Iterator[Part]:
         yield _countermeasures(finding)
     yield _facts(finding)
     if finding.scenario_file is not None:
-        yield Code(f"fedsec run {finding.scenario_file}", "Reproduces it, from the audit's folder")
+        yield Code(_command(finding), "Reproduces it, from the audit's folder")
     elif finding.command:
         yield Code(finding.command, "Reproduces it")
+
+
+def _command(finding: AuditFinding) -> str:
+    """With the permission to run a model of one's own, where there is one."""
+    model = finding.cells[0].get("model")
+    name = str(model.get("name", "") if isinstance(model, Mapping) else model)
+    lead = f"{VARIABLE}={shlex.quote(name)} " if ":" in name else ""
+    return f"{lead}fedsec run {finding.scenario_file}"
 
 
 def _table(table: EvidenceTable) -> DataTable:
