@@ -36,9 +36,9 @@ MODELS: dict[str, Any] = {
     "resnet_gn": {"name": "resnet8", "norm": "gn"},
 }
 DATA: dict[str, tuple[Any, int, int]] = {
-    "digits": ("digits", 16, 5),
+    "digits": ("digits", 12, 5),
     "fmnist": ({"name": "fmnist", "train_size": 2000, "test_size": 500}, 15, 4),
-    "cifar10": ({"name": "cifar10", "train_size": 1000, "test_size": 300}, 10, 4),
+    "cifar10": ({"name": "cifar10", "train_size": 1000, "test_size": 300}, 6, 4),
 }
 """Dataset -> how a scenario names it, rounds, local epochs."""
 PARTITIONS: dict[str, dict[str, Any]] = {"iid": {"name": "iid"}, "dirichlet": {"name": "dirichlet", "alpha": 0.1}}
@@ -96,7 +96,7 @@ def rows_of(dataset: str, model: str, partition: str, attack: str, seed: int) ->
 def measure(dataset: str, model: str, seeds: int = 2) -> None:
     """All settings of a dataset and a model; the table is written anew after each."""
     rows = [row for row in read() if (row["dataset"], row["model"]) != (dataset, model)]
-    for partition, attack, seed in product(PARTITIONS, ATTACKS, range(seeds)):
+    for seed, partition, attack in product(range(seeds), PARTITIONS, ATTACKS):
         rows += rows_of(dataset, model, partition, attack, seed)
         print(dataset, model, partition, attack, seed, rows[-1])
         with TABLE.open("w", newline="") as file:
@@ -126,7 +126,7 @@ def table() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["table"]:
+    if sys.argv[1] == "table":
         table()
     else:
         measure(*sys.argv[1:3])

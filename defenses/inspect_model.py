@@ -40,8 +40,8 @@ _WORDS = {
 }
 """Statistic -> why it is a reason not to train."""
 _OF_EXAMPLES = ("d_snr", "exposed", "idle")
-_FEWEST_EXAMPLES = 2
-"""Of fewer, none can stand out among others."""
+_FEWEST_EXAMPLES = 8
+"""Of fewer, some stand out whatever the model is: their gradients are not judged."""
 
 
 class InspectModel(ModelInspector):
@@ -65,10 +65,10 @@ class InspectModel(ModelInspector):
         bias: largest bias of a layer over the median norm of its rows.
         zero_rows: largest share of a layer's rows that are zero.
         moved: largest distance from the last model over the median of earlier distances.
-        batch: how many of its examples a client looks at.
+        batch: how many of its examples a client looks at; gradients of fewer than 8 are not judged.
 
     Raises:
-        InputError: a limit that is not positive, or a batch of fewer than two examples.
+        InputError: a limit that is not positive, or a batch of fewer than eight examples.
 
     Cost:
         One forward and backward pass of a batch a client and round, and a product of each weight matrix with itself.
@@ -92,13 +92,13 @@ class InspectModel(ModelInspector):
         d_snr: float | None = 5.0,
         exposed: float | None = 0.5,
         idle: float | None = None,
-        duplicated: float | None = 0.5,
+        duplicated: float | None = 0.1,
         mirrored: float | None = 0.1,
-        rank_deficit: float | None = 0.5,
+        rank_deficit: float | None = 0.25,
         concentration: float | None = 1.0,
-        gain: float | None = 10.0,
+        gain: float | None = 20.0,
         bias: float | None = 10.0,
-        zero_rows: float | None = 0.5,
+        zero_rows: float | None = 0.25,
         moved: float | None = 10.0,
         batch: int = 32,
     ) -> None:

@@ -205,7 +205,7 @@ DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("knowledge_screening", {}, {}),
     ("knowledge_screening", {"agreement": False, "threshold": None, "consistency": None}, {}),
     ("inspect_model", {}, {}),
-    ("inspect_model", {"d_snr": None, "exposed": None, "batch": 4, "idle": None}, {}),
+    ("inspect_model", {"d_snr": None, "exposed": None, "batch": 8, "idle": None}, {}),
     ("inspect_model", {"idle": 0.5, "architecture": False, "moved": None}, {}),
     ("dp_sgd", {"noise_multiplier": 1.0}, {}),
     ("dp_sgd", {"noise_multiplier": 0.0, "max_grad_norm": 0.1, "delta": 1e-5}, {}),

@@ -45,6 +45,7 @@ class Inspections:
         self._models: dict[int, Tensor] = {}  # by the round in which they came: as good as always one for all clients
         self._last: dict[int, int] = {}  # of each client, that round
         self._moves: dict[int, deque[float]] = {}  # of each client, for each round that passed
+        self._accepted: list[tuple[int, Inspection, Tensor, int]] = []  # in this round, remembered with the next
 
     def refused(
         self,
@@ -65,6 +66,7 @@ class Inspections:
         """
         if self.inspector is None:
             return None
+        self._remember()
         refusals = {}
         for client in clients:
             if client in attackers:
@@ -73,12 +75,11 @@ class Inspections:
             if inspection.refused:
                 refusals[client] = "; ".join(inspection.reasons)
             else:
-                self._remember(client, inspection, parameters, round_number)
-        self._models = {number: row for number, row in self._models.items() if number in self._last.values()}
+                self._accepted.append((client, inspection, parameters, round_number))
         return refusals
 
     def inspect(self, client: int, model: nn.Module, round_number: int) -> Inspection:
-        """What a client says of a model, whoever sent it; it remembers nothing of it.
+        """What a client says of a model, whoever sent it, by what it knew when the round began; it remembers nothing.
 
         Args:
             client: who looks.
@@ -104,16 +105,21 @@ class Inspections:
             loss=self.task.losses,
         )
 
-    def _remember(self, client: int, inspection: Inspection, parameters: Tensor, round_number: int) -> None:
-        last, move = self._last.get(client), inspection.statistics.get("move")
-        if last is not None and move is not None:
-            self._moves.setdefault(client, deque(maxlen=_MEMORY)).append(move / (round_number - last))
-        self._last[client] = round_number
-        self._models[round_number] = parameters
+    def _remember(self) -> None:
+        """Let clients remember what they accepted in the last round."""
+        for client, inspection, parameters, round_number in self._accepted:
+            last, move = self._last.get(client), inspection.statistics.get("move")
+            if last is not None and move is not None:
+                self._moves.setdefault(client, deque(maxlen=_MEMORY)).append(move / (round_number - last))
+            self._last[client] = round_number
+            self._models[round_number] = parameters
+        self._accepted = []
+        self._models = {number: row for number, row in self._models.items() if number in self._last.values()}
 
     def state(self) -> dict[str, Tensor]:
         """What the next rounds depend on; nothing where nobody inspects."""
-        if self.inspector is None or not self._last:
+        self._remember()
+        if not self._last:
             return {}
         moves = torch.full((len(self.data.clients), _MEMORY), torch.nan, dtype=torch.float64)
         last = torch.zeros(len(moves), dtype=torch.int64)
@@ -126,7 +132,7 @@ class Inspections:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave."""
-        self._models, self._last, self._moves = {}, {}, {}
+        self._models, self._last, self._moves, self._accepted = {}, {}, {}, []
         if not state:
             return
         rows = state["models"].to(self.data.device)

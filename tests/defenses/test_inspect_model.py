@@ -136,12 +136,18 @@ def test_targets_may_be_numbers_and_the_loss_somebody_elses() -> None:
     [
         ({"d_snr": 0.0}, "d_snr must be positive, or null to switch it off, got 0.0"),
         ({"moved": float("nan")}, "moved must be positive"),
-        ({"batch": 1}, "batch must be at least 2 examples, got 1"),
+        ({"batch": 7}, "batch must be at least 8 examples, got 7"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         InspectModel(**options)
+
+
+def test_gradients_of_a_few_examples_are_not_judged() -> None:
+    """Of two examples one always leaves at least as much as the other."""
+    assert "d_snr" in InspectModel().inspect(received(), IMAGES[:8], TARGETS[:8]).statistics
+    assert "d_snr" not in InspectModel().inspect(received(), IMAGES[:7], TARGETS[:7]).statistics
 
 
 def test_only_checks_of_examples_need_any() -> None:

@@ -92,6 +92,20 @@ def test_a_client_is_shown_its_own_examples_and_what_it_accepted_last(build: Bui
         assert all(bool((image == own).flatten(1).all(1).any()) for image in shown.examples)
 
 
+def test_a_model_beside_the_round_is_judged_by_what_was_known_before_it(build: Build) -> None:
+    """Otherwise the honest model of the same round would be the one it is compared with."""
+    inspector = Refusing(lambda call: False)
+    federation = build(fedavg(), inspector=inspector, clients_per_round=4)
+    federation.play()
+    first = inspector.shown[0].model[1].weight.clone()
+    federation.observers.append(lambda number, clients, rows: federation.inspections.inspect(0, federation.module, 2))
+    federation.play()
+    previous = inspector.shown[-1].previous
+    assert previous is not None
+    torch.testing.assert_close(previous["1.weight"], first)
+    assert federation.state()["inspections.last"].tolist() == [2] * 4
+
+
 def test_memory_goes_through_checkpoints(build: Build) -> None:
     settings: dict[str, Any] = {"clients_per_round": 2, "inspector": InspectModel(moved=1.0)}
     straight = build(fedavg(), **settings)

@@ -21,6 +21,8 @@ Loss = Callable[[Tensor, Tensor], Float[Tensor, "batch"]]
 """(outputs, targets) -> the loss of each example."""
 _ROUNDING = 1e-6
 """Added to denominators, as in the published code."""
+_NEIGHBORS = 0.7
+"""Cosine of most rows with the next, where rows are one row with different thresholds."""
 _ALONE = 0.999
 """An example whose part of a gradient is larger stands there alone."""
 
@@ -52,13 +54,13 @@ class ExampleGradients:
         """Share of examples that alone determine the gradient of some neuron, or its difference to a twin's gradient.
 
         Of a linear layer such a gradient is the example's input of the layer, up to a factor. Twins are neurons of the
-        same weights and other biases: the difference of the gradients of two of them, next to each other by bias, holds
-        the examples that one of them reacted to and the other did not.
+        same weights and other thresholds: the difference of the gradients of two of them, next to each other by
+        threshold, holds the examples that one of them reacted to and the other did not.
         """
         if self.rows is None or self.outputs is None:
             return 0.0
         lone = _lone(self.rows)
-        twins = _by_bias(self.layer)
+        twins = _by_threshold(self.layer)
         if twins is not None:
             between = self.outputs[:, twins].diff(dim=1).abs()
             scale = self.rows.amax() / self.outputs.abs().amax().clamp_min(_ROUNDING)
@@ -156,16 +158,23 @@ def _lone(rows: Float[Tensor, "batch neurons"]) -> Tensor:
     return ((rows > _ALONE * totals) & seen).any(1)
 
 
-def _by_bias(layer: nn.Module) -> Tensor | None:
-    """The neurons of a linear layer whose rows all point the same way, in the order of their thresholds."""
-    weight, bias = _weight(layer).detach().double(), layer.bias
-    norms = weight.norm(dim=1)
-    if not isinstance(bias, Tensor) or len(weight) < 3 or not bool((norms > 0).any()):
+def _by_threshold(layer: nn.Module) -> Tensor | None:
+    """The neurons of a linear layer in the order of their thresholds, where they measure the same and differ in that.
+
+    A threshold is a bias, or the weight of an input that is constant: then the rows with their biases lie in a plane,
+    and their angle in it is the order.
+    """
+    rows = _weight(layer).detach().double()
+    if isinstance(layer.bias, Tensor):
+        rows = torch.cat([rows, layer.bias.detach().double()[:, None]], 1)
+    rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-30)
+    if len(rows) < 3 or not float((rows[1:] * rows[:-1]).sum(1).median()) >= _NEIGHBORS:
         return None
-    first = weight[norms.argmax()] / norms.max()
-    twins = ((weight @ first) / norms.clamp_min(1e-30) > 1 - 1e-6).nonzero()[:, 0]
-    if len(twins) < 3:
+    if not bool(rows.isfinite().all()):
         return None
-    thresholds = bias.detach().double()[twins] / norms[twins]
-    in_order: Tensor = twins[thresholds.argsort()]
-    return in_order
+    _, sizes, axes = torch.linalg.svd(rows, full_matrices=False)
+    if float(sizes[:2].square().sum() / sizes.square().sum()) < 1 - 1e-6:
+        return None
+    plane = rows @ axes[:2].T
+    order: Tensor = torch.atan2(plane[:, 1], plane[:, 0].abs()).argsort()
+    return order
