@@ -27,6 +27,7 @@ from fedsec.defenses.inspect_model import InspectModel
 from fedsec.defenses.knowledge_screening import KnowledgeScreening
 from fedsec.defenses.krum import Krum
 from fedsec.defenses.lasa import LASA
+from fedsec.defenses.local_dp import LocalDp
 from fedsec.defenses.mda import MDA
 from fedsec.defenses.meamed import Meamed
 from fedsec.defenses.mean import Mean
@@ -35,6 +36,7 @@ from fedsec.defenses.monna import MoNNA
 from fedsec.defenses.multi_krum import MultiKrum
 from fedsec.defenses.nnm import NNM
 from fedsec.defenses.norm_bound import NormBound
+from fedsec.defenses.percentile_privacy import PercentilePrivacy
 from fedsec.defenses.prune import Prune
 from fedsec.defenses.quantize import Quantize
 from fedsec.defenses.rflbat import RFLBAT
@@ -46,6 +48,7 @@ from fedsec.defenses.signguard import SignGuard
 from fedsec.defenses.smea import SMEA
 from fedsec.defenses.soteria import Soteria
 from fedsec.defenses.static_clip import StaticClip
+from fedsec.defenses.svt_privacy import SvtPrivacy
 from fedsec.defenses.trimmed_mean import TrimmedMean
 
 if __name__ != "fedsec.defenses":
@@ -80,6 +83,7 @@ __all__ = [
     "GeometricMedian",
     "InspectModel",
     "KnowledgeScreening",
+    "LocalDp",
     "Meamed",
     "Krum",
     "Mean",
@@ -87,6 +91,7 @@ __all__ = [
     "MoNNA",
     "MultiKrum",
     "NormBound",
+    "PercentilePrivacy",
     "Pipeline",
     "Prune",
     "Quantize",
@@ -96,6 +101,7 @@ __all__ = [
     "Soteria",
     "StateLayout",
     "StaticClip",
+    "SvtPrivacy",
     "TrimmedMean",
     "aggregate_arrays",
     "aggregate_state_dicts",
@@ -142,6 +148,9 @@ DEFENSES = {
     "quantize": Quantize,
     "sign": Sign,
     "soteria": Soteria,
+    "percentile_privacy": PercentilePrivacy,
+    "svt_privacy": SvtPrivacy,
+    "local_dp": LocalDp,
     "dp_sgd": DpSgd,
     "inspect_model": InspectModel,
 }

@@ -61,6 +61,8 @@ class ClipUpdate(UpdateTransform):
     Reference: Sun et al., 2019, arXiv:1911.07963
     """
 
+    guarantee = "none: no noise is added"
+
     def __init__(self, max_norm: float) -> None:
         if not (isfinite(max_norm) and max_norm > 0):
             raise InputError(f"ClipUpdate: max_norm must be positive and finite, not {max_norm}")

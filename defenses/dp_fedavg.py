@@ -71,6 +71,8 @@ class DpFedAvg(PrivateAggregator):
     Reference: McMahan et al., ICLR 2018, arXiv:1710.06963; Andrew et al., NeurIPS 2021, arXiv:1905.03871
     """
 
+    guarantee = "epsilon, delta: one client, over the whole run, towards all but the server"
+    called_private = True
     streams = True
 
     def __init__(

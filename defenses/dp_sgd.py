@@ -65,6 +65,9 @@ class DpSgd(LocalDefense):
     Reference: Abadi et al., CCS 2016, arXiv:1607.00133
     """
 
+    guarantee = "epsilon, delta: one example of one client, over the whole run, towards everybody"
+    called_private = True
+
     def __init__(
         self,
         noise_multiplier: float | None = None,

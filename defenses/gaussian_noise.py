@@ -46,6 +46,7 @@ class GaussianNoise(UpdateTransform):
     Reference: Zhu et al., NeurIPS 2019, arXiv:1906.08935
     """
 
+    guarantee = "none: lengths are not bounded, and nobody keeps an account"
     draws = True
 
     def __init__(self, std: float, relative: bool = False) -> None:

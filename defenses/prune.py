@@ -44,6 +44,8 @@ class Prune(UpdateTransform):
     Reference: Lin et al., ICLR 2018, arXiv:1712.01887
     """
 
+    guarantee = "none: no noise is added"
+
     def __init__(self, ratio: float = 0.9, per_tensor: bool = True, error_feedback: bool = False) -> None:
         if not 0 <= ratio < 1:
             raise InputError(f"Prune: ratio must lie in [0, 1), not {ratio}")

@@ -45,6 +45,8 @@ class Quantize(UpdateTransform):
     Reference: Alistarh et al., NeurIPS 2017, arXiv:1610.02132
     """
 
+    guarantee = "none: rounding at random bounds nothing"
+
     def __init__(self, bits: int = 8, stochastic: bool = True, error_feedback: bool = False) -> None:
         if not 2 <= bits <= 16:
             raise InputError(f"Quantize: bits must lie in [2, 16], not {bits}")

@@ -42,6 +42,8 @@ class Sign(UpdateTransform):
     Reference: Karimireddy et al., ICML 2019, arXiv:1901.09847
     """
 
+    guarantee = "none: no noise is added"
+
     def __init__(self, scaled: bool = True, error_feedback: bool = False) -> None:
         if error_feedback and not scaled:
             raise InputError("Sign: error_feedback needs scaled: signs alone differ from the update without bound")

@@ -51,6 +51,7 @@ class Soteria(UpdateTransform):
     Reference: Sun et al., CVPR 2021, arXiv:2012.06043
     """
 
+    guarantee = "none: no noise is added"
     tasks = ("classification",)
     needs_client = True
 

@@ -136,6 +136,7 @@ def test_methods_import_only_the_interfaces(name: str) -> None:
         "fedsec.matching",
         "fedsec.defense",
         "fedsec.privacy",
+        "fedsec.auditing",
         "fedsec.errors",
     )
     for module in imported(name, at_import_time=False):
@@ -192,7 +193,7 @@ def test_the_engine_knows_no_method() -> None:
 BASE = ("errors", "seeds", "randomness", "files", "environment")
 LOWER = (*BASE, "cluster", "plugins", "threat", "privacy", "auditing", "defense", "recording", "data", "models")
 UPPER = (
-    *("metrics", "tasks", "matching", "engine", "membership", "federation"),
+    *("metrics", "tasks", "matching", "properties", "engine", "membership", "federation"),
     *("scenario", "report", "inversion", "replays", "runs"),
 )
 ORDER = (*LOWER, *UPPER, "assessment", "flower", "testing", "cli")

@@ -29,6 +29,8 @@ class LocalDefense(Sealed, ABC):
 
     role: ClassVar[str] = "local"
     """Where in a round its kind acts: each client, in its training."""
+    guarantee: ClassVar[str] = ""
+    """Of privacy: the parameters of what is proven, a colon, and of what unit; nothing where a class does not say."""
     accountant: Accountant = "rdp"
     budget: float | None = None
     when_spent: WhenSpent = "client"

@@ -1,7 +1,7 @@
 """The interface of rules that make a round's aggregate differentially private for whole clients."""
 
 from abc import abstractmethod
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -25,6 +25,8 @@ class PrivateAggregator(Aggregator):
     """
 
     draws = True
+    guarantee: ClassVar[str] = ""
+    """Of privacy: the parameters of what is proven, a colon, and of what unit; nothing where a class does not say."""
     accountant: Accountant = "rdp"
     round_cost: Spending | None = None
 

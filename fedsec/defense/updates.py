@@ -79,6 +79,10 @@ class UpdateTransform(Sealed, ABC):
 
     role: ClassVar[str] = "update"
     """Where in a round its kind acts: each client, on its own update."""
+    guarantee: ClassVar[str] = "none: it proves nothing"
+    """Of privacy: `none` or the parameters of what is proven, a colon, and why not, or of what unit."""
+    called_private: ClassVar[bool] = False
+    """Whether its name or its makers call it privacy, so that reports say where it is not."""
     tasks: ClassVar[tuple[str, ...]] = ()
     """The tasks whose updates it can defend; whatever the task is, where none is named."""
     needs_client: bool = False

@@ -19,6 +19,8 @@ PLACES: dict[str, str] = {
     "`inversion`.",
     "MembershipInference": "whoever observes training, on examples of which it would know whether they were trained "
     "on; in a scenario under `audit.membership`, and in Python on models of any origin.",
+    "PropertyInference": "a server, on clients' updates; in a scenario under `audit.properties`, and in Python on "
+    "updates of any origin.",
     "Aggregator": "the server, as the rule that combines a round's updates; in a scenario under `defense`, one, "
     "last in a list.",
     "RuleWrapper": "the server, as a rule that asks another one; in a scenario's list under `defense`, right before "
@@ -67,6 +69,8 @@ _NEEDS = {
     "several_rounds": "It needs models of several rounds.",
     "shadow_models": "It needs shadow models: an observer with data of the same kind, who trains as the clients do.",
     "population": "It needs further examples that were surely not trained on.",
+    "known": "It needs other updates of which it is known what is asked.",
+    "observations": "It needs the broadcast model and a client's update: a curious server's view.",
     "updates": "It needs a client's own updates, and the model that each starts from: the server's view.",
 }
 _KNOWLEDGE = {
@@ -146,5 +150,8 @@ def _sentences(entry: Entry) -> Iterator[str]:
             yield sentence
     for need in traits.get("needs") or () if entry.kind == "inference" else ():
         yield _NEEDS.get(need, f"It needs {need}.")
+    if guarantee := traits.get("guarantee"):
+        proven, _, unit = guarantee.partition(": ")
+        yield f"Guarantee of privacy: {proven}{unit and f' ({unit})'}."
     if tasks := traits.get("tasks"):
         yield f"For {' and '.join(tasks)} only."

@@ -76,7 +76,7 @@ KINDS: dict[str, Kind] = {
         "INFERENCES",
         "fedsec.inferences",
         "inference by an observer of training",
-        ("fedsec.threat:MembershipInference",),
+        ("fedsec.threat:MembershipInference", "fedsec.threat:PropertyInference"),
     ),
     "defense": Kind(
         "fedsec.defenses",
@@ -171,7 +171,8 @@ class Entry:
             parameters.append(option)
         about = {"name": self.name, "summary": self.summary, "paper": self.paper}
         place = {"interface": self.interface or None, "role": self.role or None, "plugin": self.plugin or None}
-        return {**about, **place, "parameters": parameters}
+        privacy = {"guarantee": guarantee} if (guarantee := self.traits.get("guarantee")) else {}
+        return {**about, **place, **privacy, "parameters": parameters}
 
 
 def entries(kind: str, *, plugins: bool = True) -> dict[str, Entry]:

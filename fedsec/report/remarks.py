@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from fedsec.errors import count_of
 from fedsec.metrics.metric import Metric
+from fedsec.plugins.registry import entries
 from fedsec.report.missing_values import lpips_advice, rounds_of_interest, without_weights
 from fedsec.report.summary import Group, Record, describe, primary, summarize, value_of
 
@@ -30,6 +31,7 @@ def remarks(records: Sequence[Record]) -> list[str]:
         *_divergences(done),
         *_nothing_learned(done),
         *_attacks(done),
+        *_guarantees(done),
         *_broken_conditions(done),
         *_unmeasured(done),
     ]
@@ -122,6 +124,23 @@ def _attacks(done: Sequence[Record]) -> list[str]:
     for remark, places in cells.items():
         rest = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
         notes.append(f"note: {remark}: {'; '.join(places[:_MOST_NAMED])}{rest}")
+    return notes
+
+
+def _guarantees(done: Sequence[Record]) -> list[str]:
+    """Which defenses of single updates are called private, and what they guarantee, if anything."""
+    parts = [part for record in done for part in (record.get("config") or {}).get("defense") or [] if part]
+    known = entries("defense") if parts else {}
+    notes = []
+    for name in dict.fromkeys(part["name"] for part in parts if part["name"] in known):
+        traits = known[name].traits
+        if known[name].role != "update" or not traits.get("called_private"):
+            continue
+        proven, _, unit = traits["guarantee"].partition(": ")
+        if proven == "none":
+            notes.append(f"note: {name} is called private and guarantees nothing ({unit}): docs/deployed_filters.md")
+        else:
+            notes.append(f"note: {name} guarantees {proven} of {unit}; no column counts it: docs/deployed_filters.md")
     return notes
 
 

@@ -28,6 +28,21 @@ _PRIVACY_SETTING = (
     "know the defense. Three seeds (dots are their means, lines join the smallest and the largest)."
 )
 
+_DEPLOYED = "deployed_filters_digits.csv"
+_DEPLOYED_LABELS = {
+    "clip": ("fixed clipping",),
+    "percentile_privacy": ("percentile privacy", "percentile privacy, gamma 0.1", "percentile privacy 90, gamma 0.1"),
+    "svt_privacy": ("SVT", "SVT 2.7", "SVT, noise_var 100"),
+    "local_dp": ("local DP 1", "local DP 1000"),
+    "gaussian_noise": ("noise",),
+    "dp_sgd": ("DP-SGD 10",),
+}
+_DEPLOYED_SETTING = (
+    "Digits, 100 clients of four images, one local step a round, 30 rounds; one client is inverted in the first round "
+    "by `inverting_gradients`, which knows the defense (scenarios/deployed_filters_digits.yaml). Three seeds (dots are "
+    "their means, lines join the smallest and the largest)."
+)
+
 
 def _defended(kind: str, name: str) -> Iterator[Measurement]:
     if kind != "defense" or name not in _DEFENDED_LABELS:
@@ -68,4 +83,20 @@ def _privacy(kind: str, name: str) -> Iterator[Measurement]:
     yield Measurement(title, unit, tuple(accuracies), "accuracy", "", _PRIVACY, _PRIVACY_SETTING)
 
 
-SOURCES = (_defended, _privacy)
+def _deployed(kind: str, name: str) -> Iterator[Measurement]:
+    if kind != "defense" or name not in _DEPLOYED_LABELS:
+        return
+    leaks, accuracies = [], []
+    for label in unique(row["defense"] for row in rows(_DEPLOYED)):
+        cells = where(_DEPLOYED, defense=label, inversion="inverting gradients")
+        own, words = label in _DEPLOYED_LABELS[name], label.replace("none", "no defense")
+        leaks.append(Bar(words, numbers(cells, "psnr", 1.0), numbers(cells, "psnr_gray", 1.0), own))
+        accuracies.append(Bar(words, numbers(cells, "accuracy"), (), own))
+    title, unit = "What is recovered under filters that other frameworks deploy", "PSNR (dB), less is safer"
+    pair = "recovered image", "gray image"
+    yield Measurement(title, unit, tuple(leaks), *pair, _DEPLOYED, _DEPLOYED_SETTING, limits=None)
+    title, unit = "What deployed filters cost", "final accuracy (%)"
+    yield Measurement(title, unit, tuple(accuracies), "accuracy", "", _DEPLOYED, _DEPLOYED_SETTING)
+
+
+SOURCES = (_defended, _privacy, _deployed)

@@ -22,6 +22,7 @@ def show_entries(title: str, entries: Iterable[Entry]) -> None:
     columns = (
         Column("name"),
         Column("what it is", comfort=40),
+        Column("proves", comfort=14, optional=True),
         Column("paper", "dim", comfort=26, optional=True),
         Column("options", "cyan", comfort=32, optional=True),
     )
@@ -30,7 +31,8 @@ def show_entries(title: str, entries: Iterable[Entry]) -> None:
         for entry in groups[heading]:
             label = entry.name + (f" ({entry.plugin})" if entry.plugin else "")
             paper = "" if entry.paper.startswith("none") else entry.paper
-            rows.append((label, entry.summary, paper, ", ".join(map(str, entry.parameters))))
+            proves = entry.traits.get("guarantee", "").partition(":")[0]
+            rows.append((label, entry.summary, proves, paper, ", ".join(map(str, entry.parameters))))
         print_table(console, heading if len(groups) > 1 else title, columns, rows)
     if any(entry.kind == "algorithm" for group in groups.values() for entry in group):
         print_note(
@@ -57,6 +59,7 @@ _GROUPS: dict[str, dict[str, str]] = {
     },
     "inference": {
         "MembershipInference": "by whoever observes training: was an example trained on (in scenarios under `audit`)",
+        "PropertyInference": "by a server: what do updates say of their client (in scenarios under `audit`)",
     },
     "defense": {
         "Aggregator": "aggregation rules, one a scenario",
