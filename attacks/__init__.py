@@ -13,6 +13,7 @@ from fedsec.attacks.analytic import Analytic
 from fedsec.attacks.auto import Auto
 from fedsec.attacks.backdoor import Backdoor
 from fedsec.attacks.bit_flip import BitFlip
+from fedsec.attacks.class_mix import ClassMix
 from fedsec.attacks.dba import DBA
 from fedsec.attacks.decoupled import Decoupled
 from fedsec.attacks.dlg import DLG
@@ -48,6 +49,7 @@ from fedsec.attacks.noise_inputs import NoiseInputs
 from fedsec.attacks.rmia import Rmia
 from fedsec.attacks.rop import ROP
 from fedsec.attacks.sign_flip import SignFlip
+from fedsec.attacks.site import Site
 from fedsec.attacks.sparse import Sparse
 from fedsec.attacks.spear import SPEAR
 from fedsec.attacks.target_shift import TargetShift
@@ -70,6 +72,7 @@ __all__ = [
     "Auto",
     "Backdoor",
     "BitFlip",
+    "ClassMix",
     "DBA",
     "DLG",
     "Decoupled",
@@ -101,6 +104,7 @@ __all__ = [
     "ROP",
     "SPEAR",
     "SignFlip",
+    "Site",
     "Sparse",
     "TargetShift",
     "WorstCase",
@@ -169,4 +173,6 @@ INFERENCES = {
     "trajectory": Trajectory,
     "gradient_cosine": GradientCosine,
     "gradient_difference": GradientDifference,
+    "site": Site,
+    "class_mix": ClassMix,
 }

@@ -133,6 +133,8 @@ INFERENCE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("trajectory", {"signal": "rescaled_logit"}, {}),
     ("gradient_cosine", {}, {}),
     ("gradient_difference", {}, {}),
+    ("site", {}, {}),
+    ("class_mix", {}, {}),
 ]
 DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("mean", {}, {}),
@@ -227,6 +229,13 @@ DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("sign", {"scaled": False}, {}),
     ("soteria", {}, {}),
     ("soteria", {"ratio": 0.3, "layer": "3"}, {}),
+    ("percentile_privacy", {}, {}),
+    ("percentile_privacy", {"percentile": 50, "gamma": 1e3, "local_steps": 5}, {}),
+    ("percentile_privacy", {"percentile": 0, "gamma": 1e3}, {"changes": False}),
+    ("svt_privacy", {}, {}),
+    ("svt_privacy", {"replace": False, "gamma": 1.0, "epsilon_release": 1e4, "local_steps": 3}, {}),
+    ("svt_privacy", {"version": "2.7", "tau": 1e3}, {}),
+    ("local_dp", {"clipping_norm": 1.0, "epsilon": 1.0, "delta": 1e-5}, {}),
     ("dp_fedavg", {"noise_multiplier": 1.0}, {}),
     ("dp_fedavg", {"noise_multiplier": 0.5, "quantile": 0.5, "clip_norm": 0.1, "delta": 1e-3}, {}),
     ("dp_fedavg", {"target_epsilon": 8.0, "accountant": "prv"}, {}),

@@ -24,7 +24,7 @@ GROUPS = {
     "Attacks on updates": ("attack", ("UpdatePoisoning",)),
     "Attacks on FedGKT": ("attack", ("KnowledgePoisoning",)),
     "Inversions": ("inversion", ("Inversion", "MaliciousServer", "FeatureInversion")),
-    "Inferences": ("inference", ("MembershipInference",)),
+    "Inferences": ("inference", ("MembershipInference", "PropertyInference")),
     "Aggregation rules": ("defense", ("Aggregator", "RuleWrapper", "PrivateAggregator")),
     "Pre-aggregators": ("defense", ("PreAggregator",)),
     "Defenses by clients": ("defense", ("ModelInspector", "UpdateTransform", "LocalDefense")),

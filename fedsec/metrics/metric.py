@@ -200,6 +200,30 @@ def _detection(name: str, header: str, about: str) -> Metric:
     return Metric(name, about, "higher", "detection", "fraction", header=header, missing=missing)
 
 
+def _property(name: str, header: str, about: str, better: Better = "higher", **more: Any) -> Metric:
+    missing = "only cells with audit.properties ask what updates say of their clients"
+    return Metric(name, about, better, "audit", header=header, missing=missing, **more)
+
+
+def _chance(name: str, about: str) -> Metric:
+    return _property(name, "", about, "neither", scale="fraction")
+
+
+def _p_value(name: str, header: str, of: str) -> Metric:
+    return _property(name, header, f"p-value of {of} by permutation", "lower", low=0.0, high=1.0)
+
+
+_SITE, _MIX = "site_identification", "class_mix_distance"
+_IDENTIFIED = "share of updates of which the server tells the client from the updates of other rounds"
+_APART = "total variation between a client's true shares of classes and those read off its updates"
+_ABOUT_CLIENTS = (
+    _property(_SITE, "site found (chance) (%)", _IDENTIFIED, scale="fraction", baseline=f"{_SITE}_chance"),
+    _chance(f"{_SITE}_chance", "share that guessing among a round's clients finds"),
+    _p_value(f"{_SITE}_p", "site p", _SITE),
+    _property(_MIX, "class mix off by (guess) (%)", _APART, "lower", scale="fraction", baseline=f"{_MIX}_guess"),
+    _chance(f"{_MIX}_guess", "total variation between a client's shares of classes and the federation's"),
+    _p_value("class_mix_p", "class mix p", _MIX),
+)
 _PSNR = Metric("psnr", "peak signal-to-noise ratio of reconstructions", "higher", "inversion", digits=1, unit="dB")
 _SSIM = Metric("ssim", "structural similarity of reconstructions", "higher", "inversion", low=-1.0, high=1.0)
 _ROWS = (
@@ -341,6 +365,7 @@ _ROWS = (
     ),
     _membership("membership_tpr_at_1pct_fpr", "members found at 1% FPR (%)", "share of members found at 1% FPR"),
     _membership("membership_tpr_at_01pct_fpr", "members found at 0.1% FPR (%)", "share of members found at 0.1% FPR"),
+    *_ABOUT_CLIENTS,
     _count("rounds_reconstructed", "rounds that were reconstructed", source="observation"),
 )
 

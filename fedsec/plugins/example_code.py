@@ -194,6 +194,21 @@ def _membership(entry: Entry, construction: str) -> Code:
     ]
 
 
+def _property(entry: Entry, construction: str) -> Code:
+    modules = {"nn": "torch", "cross_entropy": "torch.nn.functional"}
+    return {**modules, "Observation": "fedsec.threat", "PropertyView": "fedsec.threat"}, [
+        "model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))  # as two clients received it, of one class each",
+        "images, labels = torch.rand(2, 8, 1, 8, 8), torch.tensor([[0] * 8, [2] * 8])",
+        "losses = [cross_entropy(model(own), of) for own, of in zip(images, labels, strict=True)]",
+        "sent = [torch.autograd.grad(loss, list(model.parameters())) for loss in losses]",
+        "knowledge = dict(input_shape=(1, 8, 8), num_classes=10, batch_size=8)",
+        "seen = [Observation.of_gradient(model, gradient, **knowledge) for gradient in sent]",
+        "updates = torch.stack([torch.cat([part.flatten() for part in gradient]) for gradient in sent])",
+        "view = PropertyView(updates, 10, updates, torch.tensor([0, 2]), seen)",
+        f"print({construction}.most_likely(view))",
+    ]
+
+
 def _model(entry: Entry, construction: str) -> Code:
     shape = "(3, 32, 32)" if entry.name != "linear" else "(10,)"
     return {"build": "fedsec.models"}, [f'model = build("{entry.name}", {shape}, 10)']
@@ -212,6 +227,7 @@ _BY_INTERFACE: dict[str, Callable[[Entry, str], Code]] = {
     "FeatureInversion": _feature_inversion,
     "MaliciousServer": _malicious_server,
     "MembershipInference": _membership,
+    "PropertyInference": _property,
     "Aggregator": _rule,
     "RuleWrapper": _wrapper,
     "PrivateAggregator": _private,

@@ -21,6 +21,7 @@ from fedsec.testing.membership import check_membership_inference
 from fedsec.testing.poisoning import check_data_poisoning, check_update_poisoning
 from fedsec.testing.pre_aggregation import check_pre_aggregator
 from fedsec.testing.privacy import check_local_defense, check_private_aggregator
+from fedsec.testing.properties import check_property_inference
 from fedsec.testing.rule_properties import PROPERTIES, Finding, examine_rule
 from fedsec.testing.updates import check_update_transform
 
@@ -46,6 +47,7 @@ __all__ = [
     "check_model_inspector",
     "check_pre_aggregator",
     "check_private_aggregator",
+    "check_property_inference",
     "check_update_poisoning",
     "check_update_transform",
     "crafting",

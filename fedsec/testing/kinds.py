@@ -14,6 +14,7 @@ from fedsec.testing.membership import check_membership_inference
 from fedsec.testing.poisoning import check_data_poisoning, check_update_poisoning
 from fedsec.testing.pre_aggregation import check_pre_aggregator
 from fedsec.testing.privacy import check_local_defense, check_private_aggregator
+from fedsec.testing.properties import check_property_inference
 from fedsec.testing.updates import check_update_transform
 from fedsec.threat import (
     DataPoisoning,
@@ -21,6 +22,7 @@ from fedsec.threat import (
     Inversion,
     KnowledgePoisoning,
     MembershipInference,
+    PropertyInference,
     UpdatePoisoning,
 )
 
@@ -33,8 +35,9 @@ def check_attack(attack: Any, **needs: Any) -> None:
     Args:
         attack: the attack.
         needs: what the check of its kind has to know, see `check_data_poisoning`, `check_update_poisoning`,
-            `check_knowledge_poisoning`, `check_inversion`, `check_feature_inversion` and
-            `check_membership_inference`; an attack of two kinds gives each of the two what is its own.
+            `check_knowledge_poisoning`, `check_inversion`, `check_feature_inversion`,
+            `check_membership_inference` and `check_property_inference`; an attack of two kinds gives each of the two
+            what is its own.
 
     Raises:
         AssertionError: the attack breaks the contract.
@@ -45,6 +48,7 @@ def check_attack(attack: Any, **needs: Any) -> None:
         (FeatureInversion, check_feature_inversion),
         (Inversion, check_inversion),
         (MembershipInference, check_membership_inference),
+        (PropertyInference, check_property_inference),
         (DataPoisoning, check_data_poisoning),
         (UpdatePoisoning, check_update_poisoning),
     )

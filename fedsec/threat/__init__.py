@@ -27,6 +27,7 @@ from fedsec.threat.observation import Observation
 from fedsec.threat.observed.client_loss import ClientLoss
 from fedsec.threat.observed.local_steps import LocalSteps
 from fedsec.threat.observed.pixel_scale import PixelScale
+from fedsec.threat.observed.property_view import PropertyInference, PropertyView
 from fedsec.threat.observed.sent_statistics import sent_statistics
 from fedsec.threat.poisoning import AttackerView, DataPoisoning, UpdatePoisoning
 from fedsec.threat.probes import Probe
@@ -61,6 +62,8 @@ __all__ = [
     "PatternAttack",
     "PixelScale",
     "Probe",
+    "PropertyInference",
+    "PropertyView",
     "Reconstruction",
     "ShadowModels",
     "ServerView",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PARTS: dict[str, str] = {
     "canaries": "fedsec.runs.audits.canaries:canaries",
     "membership": "fedsec.runs.audits.membership:MembershipAudit",
+    "properties": "fedsec.runs.audits.properties:PropertyAudit",
 }
 """Key under `audit:` -> `module:class` of what carries it out."""
 _AUDIT = "audit"

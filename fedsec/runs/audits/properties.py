@@ -1,0 +1,186 @@
+"""The audit of what updates say of a client: which site sent them, and its mix of classes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsec.auditing import clopper_pearson
+from fedsec.engine.local_training import LocalTraining
+from fedsec.errors import InputError
+from fedsec.federation.updates import Federation
+from fedsec.inversion.server_view import ClientWork, ServerKnowledge, server_view
+from fedsec.plugins import registry
+from fedsec.properties.class_mixes import compare_mixes
+from fedsec.properties.sites import identify_sites
+from fedsec.properties.sketch import Sketch
+from fedsec.runs.audits.part import AuditConclusion, AuditPart
+from fedsec.scenario import CellConfig
+from fedsec.seeds import Streams
+from fedsec.threat import LocalSteps, Observation, PropertyView
+
+if TYPE_CHECKING:
+    from fedsec.runs.experiment import Experiment
+
+_FEWEST_ROUNDS = 2
+
+
+class PropertyAudit(AuditPart):
+    """Keeps a sketch of every honest update of some rounds, and what the last layer says of class mixes.
+
+    Args:
+        config: of the cell; its audit asks for properties.
+    """
+
+    name = "properties"
+
+    def __init__(self, config: CellConfig) -> None:
+        super().__init__(config)
+        assert config.audit is not None
+        assert config.audit.properties is not None
+        self.asked = config.audit.properties
+        rounds = config.federation.rounds
+        watched = np.linspace(1, rounds, min(rounds, self.asked.rounds)).round().astype(int)
+        self.watched = frozenset(watched.tolist())
+        self.streams = Streams(config.seed)
+        self.sketches, self.mixes = torch.empty(0, 0, dtype=torch.float64), torch.empty(0, 0, dtype=torch.float64)
+        self.seen = torch.empty(0, 2, dtype=torch.int64)
+        self.unread = ""
+
+    def attach(self, experiment: "Experiment", folder: Path) -> None:
+        federation = experiment.federation
+        if not isinstance(federation, Federation):
+            raise InputError("audit.properties: looks at clients' updates, and this federation exchanges none")
+        if "site" in self.asked.inferences and len(self.watched) < _FEWEST_ROUNDS:
+            raise InputError(
+                "audit.properties: a site is told from its updates of other rounds; expected rounds >= 2 here and in "
+                "the federation, or no site among inferences"
+            )
+        self.federation, self.num_classes = federation, experiment.dataset.num_classes or 0
+        if "class_mix" in self.asked.inferences and not self.num_classes:
+            raise InputError("audit.properties: this task has no classes; expected inferences: [site]")
+        counts = np.array(experiment.counts, dtype=np.float64)
+        self.true_mixes = counts / counts.sum(1, keepdims=True).clip(min=1)
+        self.sketch = Sketch(
+            len(federation.parameters), self.asked.projection, self.streams.torch("audit", "properties", "sketch")
+        )
+        self.class_mix = registry.load("inference", "class_mix")()
+        federation.row_observers.append(self._see)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"sketches": self.sketches, "mixes": self.mixes, "seen": self.seen}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.sketches, self.mixes, self.seen = state["sketches"], state["mixes"], state["seen"]
+
+    def _see(self, round_number: int, clients: Sequence[int], rows: Tensor) -> None:
+        if round_number not in self.watched:
+            return
+        finite = rows.isfinite().all(1).tolist()
+        byzantine = self.federation.threat.in_round(round_number)
+        places = [place for place, client in enumerate(clients) if finite[place] and client not in byzantine]
+        if not places:
+            return
+        senders = torch.tensor([[round_number, clients[place]] for place in places])
+        self.seen = torch.cat([self.seen, senders])
+        self.sketches = _joined(self.sketches, self.sketch(rows[places]))
+        if "class_mix" in self.asked.inferences:
+            self.mixes = _joined(self.mixes, self._mixes([clients[place] for place in places], rows[places]))
+
+    def _mixes(self, clients: Sequence[int], rows: Tensor) -> Tensor:
+        """Estimated shares of classes; NaN where the model's last layer does not tell."""
+        observations = [self._observation(client, row) for client, row in zip(clients, rows, strict=True)]
+        view = PropertyView(rows[:, :1].double().cpu(), self.num_classes, observations=observations)
+        try:
+            return self.class_mix.infer(view)  # type: ignore[no-any-return]
+        except InputError as error:
+            self.unread = str(error)
+            return torch.full((len(rows), self.num_classes), torch.nan, dtype=torch.float64)
+
+    def _observation(self, client: int, row: Tensor) -> Observation:
+        federation = self.federation
+        images, labels = federation.data.client_examples(client)
+        local = federation.algorithm.training
+        distortion = federation.client_defenses.known(row, client) if federation.client_defenses.transforms else None
+        if federation.privacy is not None:
+            private = federation.privacy.known(federation.trainer.layout.shapes, client, local)
+            distortion = private if distortion is None else private.then(distortion)
+        return server_view(
+            federation.module,
+            federation.trainer.layout.views(row),
+            ClientWork(images, labels, None if local is None else _steps(local, len(images))),
+            ServerKnowledge(),
+            num_classes=self.num_classes,
+            normalization=federation.data.normalization,
+            distortion=distortion,
+            order=self.streams.torch("audit", "properties", "order"),
+        )
+
+    def conclude(self) -> AuditConclusion:
+        record: dict[str, Any] = {"rounds": sorted({int(number) for number in self.seen[:, 0]})}
+        metrics: dict[str, float | None] = {}
+        notes = []
+        for ask in self.asked.inferences:
+            conclude = self._sites if ask == "site" else self._class_mixes
+            try:
+                record[ask], values = conclude()
+            except InputError as error:
+                notes.append(f"{ask}: {error}")
+                continue
+            metrics |= values
+        return AuditConclusion(record, metrics, notes)
+
+    def _sites(self) -> tuple[dict[str, Any], dict[str, float | None]]:
+        rounds, sites = self.seen.unbind(1)
+        generator = self.streams.numpy("audit", "properties", "site")
+        comparison = identify_sites(
+            self.sketches, rounds, sites, permutations=self.asked.permutations, generator=generator
+        )
+        assert self.config.audit is not None
+        rate = clopper_pearson(comparison.correct, comparison.attempts, self.config.audit.confidence)
+        record = {
+            "correct": comparison.correct,
+            "attempts": comparison.attempts,
+            "chance": comparison.chance,
+            "interval": [rate.low, rate.high],
+            "confidence": rate.confidence,
+        }
+        return {**record, **comparison.test.as_json()}, {
+            "site_identification": comparison.test.observed,
+            "site_identification_chance": comparison.chance,
+            "site_identification_p": comparison.test.p,
+        }
+
+    def _class_mixes(self) -> tuple[dict[str, Any], dict[str, float | None]]:
+        if bool(self.mixes.isnan().any()):
+            raise InputError(self.unread or "the last layer did not tell")
+        clients = sorted({int(client) for client in self.seen[:, 1]})
+        estimated = np.stack([self.mixes[self.seen[:, 1] == client].mean(0).numpy() for client in clients])
+        generator = self.streams.numpy("audit", "properties", "class_mix")
+        comparison = compare_mixes(
+            estimated, self.true_mixes[clients], permutations=self.asked.permutations, generator=generator
+        )
+        record = {
+            "clients": clients,
+            "estimated": estimated.round(4).tolist(),
+            "distances": comparison.distances.round(4).tolist(),
+            "guess": comparison.guess,
+            "correlation": comparison.correlation,
+        }
+        return {**record, **comparison.test.as_json()}, {
+            "class_mix_distance": comparison.test.observed,
+            "class_mix_distance_guess": comparison.guess,
+            "class_mix_p": comparison.test.p,
+        }
+
+
+def _joined(before: Tensor, rows: Tensor) -> Tensor:
+    return torch.cat([before, rows]) if len(before) else rows
+
+
+def _steps(local: LocalTraining, images: int) -> LocalSteps:
+    """Local training as far as one mean gradient of it goes; the seams between passes do not matter to that."""
+    return LocalSteps(local.lr, local.steps_of(images), local.batch_of(images), local.momentum, local.weight_decay)
