@@ -1,6 +1,6 @@
 """A tiny audit from end to end: findings, files, what is taken up again, what is refused."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from fedsec.assessment.probes.label_flip import LabelFlipProbe
 from fedsec.errors import InputError
 from fedsec.files import read_json
 from fedsec.runs import InProcess
+from fedsec.runs.events import Event
+from fedsec.runs.tasks import CellTask
 from fedsec.scenario import load_scenario
 
 module_of_audit = import_module("fedsec.assessment.audit")
@@ -61,13 +63,13 @@ def test_an_audit_finds_what_it_measured_and_writes_it_down(small: fedsec.Audit,
     content = read_json(folder / "audit.json")
     assert content["schema_version"] == 1
     assert [one["id"] for one in content["findings"]] == [finding.id for finding in small.findings]
-    assert "Updates tell the labels" in (folder / "audit.html").read_text()
+    assert "Labels from updates" in (folder / "audit.html").read_text()
     assert list(small.to_dataframe()["severity"]) == [finding.severity for finding in small.findings]
 
 
 def test_run_again_it_trains_nothing_anew(small: fedsec.Audit, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Idle(InProcess):
-        def run(self, tasks):  # type: ignore[no-untyped-def]
+        def run(self, tasks: Sequence[CellTask]) -> Iterator[tuple[int, Event]]:
             raise AssertionError(f"{len(tasks)} cells are run again")
 
     monkeypatch.setattr("fedsec.assessment.audit.measured", None)  # the plan is kept, so that nothing is measured
@@ -112,3 +114,32 @@ def test_mistakes_are_refused_before_anything_is_run(changed: dict[str, object],
     with pytest.raises(InputError, match=message):
         audit(**{**SMALL, "probes": ["label-flip"], **changed}, out=tmp_path)  # type: ignore[arg-type]
     assert not (tmp_path / "cells").exists()
+
+
+def test_what_an_interrupt_left_is_gone_on_with(
+    small: fedsec.Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(InProcess):
+        def run(self, tasks: Sequence[CellTask]) -> Iterator[tuple[int, Event]]:
+            yield from super().run(tasks[:2])
+            raise KeyboardInterrupt
+
+    class Counting(InProcess):
+        def run(self, tasks: Sequence[CellTask]) -> Iterator[tuple[int, Event]]:
+            counts.append(len(tasks))
+            yield from super().run(tasks)
+
+    counts: list[int] = []
+    kept_plan.keep(tmp_path, small.deployed, ["label-flip", "labels"], 3600.0, _schedule(small))
+    stopped = audit(**SMALL, out=tmp_path, executor=Interrupted())
+    assert stopped.interrupted
+    assert any("were not finished" in one.why for one in stopped.left_out)
+    assert (tmp_path / "audit.html").is_file()
+    again = audit(**SMALL, out=tmp_path, executor=Counting())
+    assert not again.interrupted
+    assert counts == [2]
+    assert [one.as_json() for one in again.findings] == [one.as_json() for one in small.findings]
+
+
+def _schedule(finished: fedsec.Audit) -> budget.BatteryPlan:
+    return budget.BatteryPlan(finished.effort, ("labels", "label-flip"), 10.0, {})

@@ -5,6 +5,7 @@ from fedsec.assessment.probes.epsilon import EpsilonProbe
 from fedsec.assessment.probes.label_flip import LabelFlipProbe
 from fedsec.assessment.probes.labels import LabelsProbe
 from fedsec.assessment.probes.leakage import LeakageProbe
+from fedsec.assessment.probes.malicious_server import MaliciousServerProbe
 from fedsec.assessment.probes.membership import MembershipProbe
 from fedsec.assessment.probes.poisoning import PoisoningProbe
 from fedsec.assessment.probes.probe import AuditProbe
@@ -19,5 +20,6 @@ PROBES: tuple[type[AuditProbe], ...] = (
     LabelsProbe,
     EpsilonProbe,
     MembershipProbe,
+    MaliciousServerProbe,
 )
 """In the order in which reports list what of equal severity."""

@@ -31,7 +31,7 @@ class BackdoorProbe(AuditProbe):
     """A fifth of the clients train on images with a trigger beside honest ones, and enlarge their updates."""
 
     name = "backdoor"
-    title = "A trigger decides the answer"
+    title = "Backdoor by a trigger"
     position = "clients: a fifth of them"
     granted = (
         "their own training data, a third of which they mark",

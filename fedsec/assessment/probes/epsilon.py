@@ -22,7 +22,7 @@ class EpsilonProbe(AuditProbe):
     """Canaries are included by a coin each; who tells them apart bounds epsilon from below."""
 
     name = "epsilon"
-    title = "Canaries bound epsilon from below"
+    title = "Epsilon, audited by canaries"
     position = "the server, curious: it follows the protocol"
     granted = (
         "every update, or every released model where clients are protected",

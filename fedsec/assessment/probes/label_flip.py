@@ -11,7 +11,7 @@ class LabelFlipProbe(AccuracyProbe):
     """A fifth of the clients train, as everybody does, on flipped labels."""
 
     name = "label-flip"
-    title = "Wrong labels lower the accuracy"
+    title = "Training on wrong labels"
     granted = ("their own training data, whose labels they change", "nothing of the server, nor of other clients")
     taxonomy = ("data_poisoning",)
     value = 4.0

@@ -22,7 +22,7 @@ class LabelsProbe(AuditProbe):
     """A curious server reads from the last layer's update how many examples of each class a client has."""
 
     name = "labels"
-    title = "Updates tell the labels"
+    title = "Labels from updates"
     position = "the server, curious: it follows the protocol"
     granted = ("the update of one client", "the model that it sent", "learning rate, number of examples and of steps")
     taxonomy = ("reconstruction", "property")

@@ -31,7 +31,7 @@ class LeakageProbe(AuditProbe):
     """A curious server inverts what a client with four images sends, by Inverting Gradients."""
 
     name = "leakage"
-    title = "Updates give images away"
+    title = "Images from updates"
     position = "the server, curious: it follows the protocol"
     granted = (
         "the update of one client that trains on four images",
@@ -100,8 +100,8 @@ class LeakageProbe(AuditProbe):
             f"{recovered.recovered} of {recovered.images} images ({share.points()}%), at a mean PSNR of "
             f"{recovered.psnr:.1f} dB; a gray image has {recovered.gray:.1f} dB and recovers none."
         )
-        title = self.title if channel == _UPDATE else "Single gradients give images away"
-        when = "in the first round" if number == 1 else "of a trained model"
+        title = self.title if channel == _UPDATE else "Images from single gradients"
+        when = "first round" if number == 1 else "last round"
         images = observed_images(next(iter(outcomes.of(channel, DEPLOYED).values())).folder.parent, recovered.records)
         return AuditFinding(
             id=name,

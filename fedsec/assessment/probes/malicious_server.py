@@ -22,7 +22,7 @@ class MaliciousServerProbe(AuditProbe):
     """The server puts an imprint layer in front of the model that one client gets, and reads its update."""
 
     name = "malicious-server"
-    title = "A crafted model takes images with it"
+    title = "Images by a crafted model"
     position = "the server, malicious: it sends a client a model of its own making"
     granted = (
         "what the client is sent: a model with a layer more, which a client who looks sees at once",

@@ -22,7 +22,7 @@ class MembershipProbe(AuditProbe):
     """Who sees the global model after every round tells members from non-members of the same clients."""
 
     name = "membership"
-    title = "The models tell who was trained on"
+    title = "Membership in the training data"
     position = "clients: one that follows the protocol and sees every global model"
     granted = (
         "the global model after every round",

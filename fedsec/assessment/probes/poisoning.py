@@ -13,7 +13,7 @@ class PoisoningProbe(AccuracyProbe):
     """A fifth of the clients send forged updates, chosen round by round to do the most damage to the server's rule."""
 
     name = "poisoning"
-    title = "Forged updates ruin the model"
+    title = "Forged updates"
     granted = (
         "the server's rule and its parameters",
         "each other: the attackers act together",
