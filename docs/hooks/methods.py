@@ -36,7 +36,7 @@ GUIDES = {
     "Attacks on updates": (("Attacks on updates", "attacks.md"), ("The worst case of a rule", "worst_case.md")),
     "Attacks on FedGKT": (("Federations", "federation.md"),),
     "Inversions": (("Gradient inversion", "inversion.md"), ("Privacy", "privacy.md")),
-    "Inferences": (("Attacks", "attacks.md"), ("Privacy", "privacy.md")),
+    "Inferences": (("Audits", "audit.md"), ("Privacy", "privacy.md")),
     "Aggregation rules": (("Robust rules", "byzantine.md"), ("The worst case of a rule", "worst_case.md")),
     "Pre-aggregators": (("Robust rules", "byzantine.md"),),
     "Defenses by clients": (("Privacy", "privacy.md"), ("Malicious servers", "malicious_server.md")),

@@ -5,7 +5,7 @@ __all__ = ["PAGES", "SCENARIOS", "page_of", "where_to_read"]
 PAGES = {
     "attack": "docs/attacks.md",
     "inversion": "docs/inversion.md",
-    "inference": "docs/attacks.md",
+    "inference": "docs/audit.md",
     "defense": "docs/byzantine.md",
     "dataset": "docs/federation.md",
     "partition": "docs/federation.md",

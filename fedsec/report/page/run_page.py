@@ -20,6 +20,7 @@ from fedsec.report.page.sections.damage import damage
 from fedsec.report.page.sections.differences import differences
 from fedsec.report.page.sections.environment import environment
 from fedsec.report.page.sections.measurements import measurements
+from fedsec.report.page.sections.membership import membership
 from fedsec.report.page.sections.partitions import partitions
 from fedsec.report.page.sections.problems import problems
 from fedsec.report.page.sections.question import question
@@ -69,6 +70,7 @@ SECTIONS: tuple[Callable[[RunView], PageSection | None], ...] = (
     clients,
     damage,
     backdoors,
+    membership,
     canaries,
     tradeoff,
     reconstructions,
