@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float64
+from scipy.special import logit, ndtri
 from torch import Tensor
 
 from fedsec.auditing import MembershipRates, auc, membership_rates, roc
@@ -125,8 +126,13 @@ def judge(
 
 
 def _shifted(blind: Auc) -> list[str]:
+    """A warning where members and non-members differ by more than one honest audit in two thousand would show."""
     if blind.low <= 0.5:
         return []
+    if blind.value < 1:
+        deviation = (logit(blind.value) - logit(blind.low)) / -ndtri((1 - blind.confidence) / 2)
+        if logit(blind.value) < -ndtri(0.0005) * deviation:
+            return []
     return [
         f"members and non-members differ without any model: a judge of inputs alone has an AUC of {blind}; no rate "
         "here says what the model gave away"

@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsec.attacks import LossThreshold, Trajectory
+from fedsec.auditing.membership import Auc
 from fedsec.engine.local_training import LocalTraining
 from fedsec.errors import InputError
 from fedsec.membership import blind_auc, infer_membership
+from fedsec.membership.report import _shifted
 
 TRAINING = LocalTraining(epochs=15, batch_size=10, lr=0.2)
 
@@ -95,6 +97,13 @@ def test_a_judge_of_inputs_alone_sees_a_shift_and_nothing_else() -> None:
     shifted = MEMBERS[0] + 1, MEMBERS[1]
     report = infer_membership(trained(*POPULATION), shifted, OTHERS)
     assert any("differ without any model" in note for note in report.notes)
+
+
+def test_one_interval_in_forty_is_no_alarm() -> None:
+    assert not _shifted(Auc(0.551, 0.505, 0.597, 300, 300, 0.95))
+    assert not _shifted(Auc(0.5, 0.45, 0.55, 300, 300, 0.95))
+    assert _shifted(Auc(0.62, 0.57, 0.67, 300, 300, 0.95))
+    assert _shifted(Auc(1.0, 0.99, 1.0, 300, 300, 0.95))
 
 
 @pytest.mark.parametrize(

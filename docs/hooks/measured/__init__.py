@@ -3,7 +3,7 @@
 Every number is one of a committed row; nothing is computed beyond means over seeds. No hook itself.
 """
 
-from measured import backdoors, byzantine, inspections, inversions, malicious_servers, privacy, training
+from measured import backdoors, byzantine, inspections, inversions, malicious_servers, membership, privacy, training
 from measured.results import Bar, Measurement
 
 __all__ = ["Bar", "Measurement", "measurements"]
@@ -14,6 +14,7 @@ _SOURCES = (
     *training.SOURCES,
     *inversions.SOURCES,
     *malicious_servers.SOURCES,
+    *membership.SOURCES,
     *privacy.SOURCES,
     *inspections.SOURCES,
 )
@@ -23,7 +24,7 @@ def measurements(kind: str, name: str) -> list[Measurement]:
     """All that was measured of a method; nothing where nothing was.
 
     Args:
-        kind: attack, inversion or defense.
+        kind: attack, inversion, inference or defense.
         name: in YAML.
     """
     pictures = [picture for source in _SOURCES for picture in source(kind, name)]
