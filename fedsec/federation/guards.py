@@ -14,6 +14,7 @@ from fedsec.errors import InputError
 from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.rounds import Sampling
+from fedsec.federation.secure_aggregation import SecureAggregation, why_not_of_sums
 from fedsec.federation.threat import ALWAYS, AttackRounds
 from fedsec.threat import DataPoisoning, KnowledgePoisoning, UpdatePoisoning
 
@@ -42,6 +43,7 @@ class RunDescription:
         task: what is learned, by name; None where that is not known.
         running_statistics: whether the model has any; None where that is not known.
         server_data: whether the server has data of its own.
+        secure_aggregation: of how many clients the server sees sums only.
     """
 
     algorithm: Algorithm
@@ -60,6 +62,7 @@ class RunDescription:
     running_statistics: bool | None = None
     task: str | None = None
     server_data: bool = False
+    secure_aggregation: SecureAggregation | None = None
 
     @property
     def name(self) -> str:
@@ -182,10 +185,51 @@ def rule_can_work(run: RunDescription) -> Iterator[Problem]:
     if run.rule is None:
         return
     fewest = run.algorithm.fewest(run.cohort) if isinstance(run.algorithm, UpdateAlgorithm) else run.cohort
+    if run.secure_aggregation is not None:
+        fewest = run.secure_aggregation.count(fewest)
+        if not fewest or [*why_not_of_sums(run.rule, fewest)]:
+            return  # complained about in other words
     try:
         run.rule.max_rejected(fewest)
     except InputError as error:
         yield "defense", str(error)
+
+
+def sums_are_enough(run: RunDescription) -> Iterator[Problem]:
+    """Under secure aggregation the server has sums of clients and must not need more."""
+    protocol, algorithm, place = run.secure_aggregation, run.algorithm, "federation.secure_aggregation"
+    if protocol is None:
+        return
+    if not isinstance(algorithm, UpdateAlgorithm) or algorithm.pooled:
+        yield place, f"{run.name} sends no updates of clients that could be summed; expected fedavg, fedprox or fedsgd"
+        return
+    fewest = algorithm.fewest(run.cohort)
+    if not algorithm.forgets_rows or len(algorithm.sends) > 1:
+        yield (
+            place,
+            f"the server of {run.name} looks at what single clients sent; expected fedavg, fedprox or fedsgd",
+        )
+    if fewest < protocol.clients:
+        yield place, f"a sum of {protocol.clients} clients needs as many in a round; {fewest} take part"
+    if run.sampling == "poisson":
+        yield place, "how many clients Poisson sampling draws is left to chance, too few for a sum; expected fixed"
+    if run.running_statistics and run.bn != "local":
+        yield (
+            place,
+            "running statistics of batch normalization are no part of the sum: each client would send its own; "
+            "expected norm: gn, or bn: local",
+        )
+    if run.rule is None or fewest < protocol.clients:
+        return
+    for why in why_not_of_sums(run.rule, protocol.count(fewest)):
+        yield "defense", why
+    attack = run.attack
+    if isinstance(attack, UpdatePoisoning) and attack.knows_defense and not run.rule.streams:
+        yield (
+            "attack",
+            f"{type(attack).__name__} tries the server's rule on single updates, and it works on sums of groups that "
+            "are drawn afterwards; expected an attack that does not try rules, or no secure_aggregation",
+        )
 
 
 def defenses_cover_what_is_sent(run: RunDescription) -> Iterator[Problem]:
@@ -286,6 +330,7 @@ GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     rule_has_a_global_model,
     rule_has_what_it_trusts,
     rule_can_work,
+    sums_are_enough,
     defenses_cover_what_is_sent,
     private_updates_stay_private,
     refusals_tell_nothing,

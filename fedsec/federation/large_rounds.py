@@ -137,6 +137,12 @@ class LocalRows(RowExchange):
         return min(clients, max(1, PART_BYTES // (row * turn)) * turn)
 
     def trained(self, clients: Sequence[int], round_number: int) -> LocalResult:
+        federation = self.federation
+        if federation.secure_aggregation is not None and (federation.observers or federation.row_observers):
+            raise InputError(
+                "federation.secure_aggregation: somebody looks at single clients' updates (a recording, an audit), and "
+                "the server sees sums only; expected no such observer, or no secure_aggregation"
+            )
         where = self.place().where
         if where == "memory":
             self._chosen = WholeRows(self.federation)
@@ -160,6 +166,8 @@ class LocalRows(RowExchange):
         """What else needs the rows in one matrix; nothing if nothing does."""
         federation = self.federation
         algorithm = federation.algorithm
+        if federation.secure_aggregation is not None:
+            return "secure aggregation sums groups of them"
         if not algorithm.forgets_rows:
             return f"{type(algorithm).__name__} looks at them once more"
         if algorithm.momentum:

@@ -120,6 +120,7 @@ class ServerRules:
         generators: Mapping[str, torch.Generator | None],
         round_number: int,
         clients: Sequence[int],
+        noun: str = "clients",
     ) -> Verdict:
         """What the rules make of each vector that the server received.
 
@@ -131,6 +132,7 @@ class ServerRules:
             generators: from `generators`.
             round_number: from 1.
             clients: in the order of the rows.
+            noun: what the rows are of, for messages.
 
         Raises:
             AggregationError: a rule cannot work with what the clients sent; names the round and the clients.
@@ -146,12 +148,12 @@ class ServerRules:
                     aggregates[vector] = aggregated(rule, rows, weights, context)
             except AggregationError as error:
                 if _any_finite(rows):
-                    raise AggregationError(f"round {round_number}, {_listed(clients)}: {error}") from error
+                    raise AggregationError(f"round {round_number}, {_listed(clients, noun)}: {error}") from error
                 nobody = torch.zeros(len(clients), dtype=torch.float64, device=weights.device)
                 vanished = torch.full((sum(map(torch.Size.numel, self._shapes.values())),), torch.nan).to(weights)
                 aggregates[vector] = Aggregate(vanished, nobody, tuple(range(len(clients))))
             except InputError as error:  # fewer clients than the rule needs, by sampling or for lack of budget
-                raise InputError(f"round {round_number}, {_listed(clients)}: {error}") from error
+                raise InputError(f"round {round_number}, {_listed(clients, noun)}: {error}") from error
         if weights.is_cuda:
             torch.cuda.synchronize(weights.device)
         withstood = withstands(self._rules["update"], len(clients))
@@ -194,11 +196,11 @@ class ServerRules:
         return {"generator": generator, "clients": clients, "shapes": self._shapes, "server_update": server}
 
 
-def _listed(clients: Sequence[int]) -> str:
+def _listed(clients: Sequence[int], noun: str) -> str:
     """Whose round it is, of many the first."""
     if len(clients) <= _LISTED:
-        return f"clients {list(clients)}"
-    return f"{len(clients):,} clients, {', '.join(map(str, clients[:_FIRST]))}, ..."
+        return f"{noun} {list(clients)}"
+    return f"{len(clients):,} {noun}, {', '.join(map(str, clients[:_FIRST]))}, ..."
 
 
 def _any_finite(rows: Tensor | ColumnShards | RowStream) -> bool:

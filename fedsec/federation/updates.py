@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -27,6 +28,7 @@ from fedsec.federation.large_rounds import LocalRows
 from fedsec.federation.machines import Machines
 from fedsec.federation.rounds import RoundResult, Sampling, checked_state, without
 from fedsec.federation.row_exchange import RowExchange
+from fedsec.federation.secure_aggregation import SecureAggregation, SumObserver
 from fedsec.federation.server_data import ServerData
 from fedsec.federation.server_rules import ServerRules
 from fedsec.federation.threat import Threat, poison_data
@@ -68,6 +70,7 @@ class Federation(GlobalModelLoop):
         memory_gib: what a matrix of a round's rows may take, see `LocalRows`.
         folder: for rows that do not fit.
         exchange: where rows are, if not in this process; replaces both.
+        secure_aggregation: of how many clients the server sees sums only; None where it sees each client's update.
 
     Attributes:
         algorithm_state: all that the algorithm carries from round to round, the global model's parameters included.
@@ -111,6 +114,7 @@ class Federation(GlobalModelLoop):
         memory_gib: float | None = None,
         folder: Path | None = None,
         exchange: RowExchange | None = None,
+        secure_aggregation: SecureAggregation | None = None,
     ) -> None:
         super().__init__(
             module,
@@ -128,7 +132,8 @@ class Federation(GlobalModelLoop):
         )
         self.algorithm, self.aggregator, self.num_classes, self.privacy = algorithm, aggregator, num_classes, privacy
         self.local_updates, self.server_data = local_updates or self.train, server_data
-        self.observers, self.row_observers = list[Observer](), list[Observer]()
+        self.secure_aggregation = secure_aggregation
+        self.observers, self.row_observers, self.sum_observers = list[Observer](), list[Observer](), list[SumObserver]()
         self.received_statistics: Float[Tensor, "clients statistics"] | None = None
         guards.check(
             guards.RunDescription(
@@ -148,6 +153,7 @@ class Federation(GlobalModelLoop):
                 running_statistics=bool(trainer.statistics.size),
                 task=trainer.task.name,
                 server_data=server_data is not None,
+                secure_aggregation=secure_aggregation,
             )
         )
         self.releases: Releases | None = None
@@ -275,8 +281,7 @@ class Federation(GlobalModelLoop):
             cost=None if self.algorithm.pooled else edge_cost(self, trained, clients),
             spent=tuple(without(heard, admitted)),
             refused=refused,
-            epsilon=self._epsilon(),
-            user_epsilon=self._user_epsilon(),
+            **self._spent(),
             diverged=self.diverged,
             attack=dict(self.forgery.report),
             attacker_flops=None if effort is None else effort * self.costs.training_flops,
@@ -318,11 +323,9 @@ class Federation(GlobalModelLoop):
         """Whether clients send the running statistics that their training led to beside their updates."""
         return self.bn in ("average", "reset") and bool(self.trainer.statistics.size)
 
-    def _epsilon(self) -> float | None:
-        return None if self.privacy is None else self.privacy.epsilon().value
-
-    def _user_epsilon(self) -> float | None:
-        return None if self.releases is None else self.releases.epsilon().value
+    def _spent(self) -> dict[str, Any]:
+        example = None if self.privacy is None else self.privacy.epsilon().value
+        return {"epsilon": example, "user_epsilon": None if self.releases is None else self.releases.epsilon().value}
 
     def _idle(self, sampled: Sequence[int], heard: Sequence[int], refused: Mapping[int, str] | None) -> RoundResult:
         """A round in which nobody takes part, for lack of budget or trust or by chance: the model stays as it is.
@@ -349,8 +352,7 @@ class Federation(GlobalModelLoop):
             dropped=tuple(without(sampled, heard)),
             spent=tuple(without(heard, refused or ())),
             refused=refused,
-            epsilon=self._epsilon(),
-            user_epsilon=self._user_epsilon(),
+            **self._spent(),
         )
 
     def counted_by(self, clients: Sequence[int]) -> tuple[Float[Tensor, "clients"], Float[Tensor, "clients"]]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,10 @@ class CuriousServer:
         self.sent: SentModels | None = None
         if isinstance(self.federation, Federation):
             self._check_updates()
+            if self.federation.secure_aggregation is not None:
+                self._check_sums(self.federation)
+                self.federation.sum_observers.append(self._see_sums)
+                return
             if isinstance(self.inversion, MaliciousServer):
                 self.sent = SentModels(
                     self.inversion,
@@ -103,6 +107,55 @@ class CuriousServer:
                 _seen(local, len(self.federation.data.clients[self.target.client]))
             except InputError as error:
                 raise InputError(f"inversion: {error}") from error
+
+    def _check_sums(self, federation: Federation) -> None:
+        if isinstance(self.inversion, MaliciousServer):
+            raise InputError(
+                f"inversion: {self.name} is shown its victim's own update, and with federation.secure_aggregation "
+                "nobody is; expected an inversion that follows the protocol, or no secure_aggregation"
+            )
+        if federation.client_defenses.transforms or federation.privacy is not None:
+            raise InputError(
+                "inversion: what defenses of single updates leave of a sum of clients is not worked out; expected none "
+                "beside federation.secure_aggregation"
+            )
+        if self.knowledge.bn_statistics in ("batch", "sent"):
+            raise InputError(
+                "inversion.knowledge.bn_statistics: statistics of single clients are no part of a sum; expected none "
+                f"or running beside federation.secure_aggregation, got {self.knowledge.bn_statistics}"
+            )
+
+    def _see_sums(self, round_number: int, groups: Sequence[Sequence[int]], sums: Tensor) -> None:
+        """See the sum of the target's group, as an update of one client that has all of its images."""
+        chosen = [number for number, clients in enumerate(groups) if self.target.client in clients]
+        if round_number not in self.target.rounds or not chosen:
+            return
+        federation = self.federation
+        assert isinstance(federation, Federation)
+        clients, row = groups[chosen[0]], sums[chosen[0]]
+        if not bool(row.isfinite().all()) or not bool(row.any()):
+            self._leave(round_number, "the sum was zero, or not finite: there is nothing to invert")
+            return
+        examples = [federation.data.client_examples(client) for client in clients]
+        images, labels = torch.cat([one for one, _ in examples]), torch.cat([one for _, one in examples])
+        note = f"the sum of {len(clients)} clients, {', '.join(map(str, clients))}: {len(images)} images"
+        local, seen = federation.algorithm.training, None
+        if local is not None:
+            single = [_seen(local, len(federation.data.clients[client])) for client in clients]
+            together = sum(steps.batch_size or 0 for steps in single)
+            seen = replace(max(single, key=lambda steps: steps.steps), batch_size=min(together, len(images)))
+            if seen.steps > 1:
+                note += "; their local steps are read as one client's, with batches of all of them: approximate"
+        observation = server_view(
+            federation.module,
+            federation.trainer.layout.views(row),
+            ClientWork(images, labels, seen),
+            ServerKnowledge(self.knowledge.labels, self.knowledge.bn_statistics, self.knowledge.defense),
+            num_classes=self.dataset.num_classes,
+            normalization=federation.data.normalization,
+            order=self.streams.torch("attack", "labels", round_number),
+        )
+        self._reconstruct(round_number, observation, images, labels, [note])
 
     def _see_updates(self, round_number: int, clients: Sequence[int], rows: Tensor) -> None:
         if round_number not in self.target.rounds or self.target.client not in clients:

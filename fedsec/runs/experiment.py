@@ -24,6 +24,7 @@ from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import RoundLoop
 from fedsec.federation.row_exchange import RowExchange
+from fedsec.federation.secure_aggregation import SecureAggregation
 from fedsec.federation.server_data import ServerData
 from fedsec.federation.threat import Attack, Threat, poison_data
 from fedsec.federation.updates import Federation, LocalUpdates
@@ -153,7 +154,7 @@ class _Parts:
         bn = settings.bn or "average"
         defenses = [_build("defense", part) for part in self.config.defense]
         privacy = None
-        server_data = None
+        server_data, sums = None, settings.secure_aggregation
         if self.server is not None:
             trainer = self._trainer(module, cumulative=bn == "reset", data=self.server)
             server_data = ServerData(trainer, algorithm, self.streams)
@@ -173,6 +174,7 @@ class _Parts:
             local_updates=local_updates,
             bn=bn,
             server_data=server_data,
+            secure_aggregation=None if sums is None else SecureAggregation(sums.clients),
             memory_gib=memory_gib,
             folder=folder,
             exchange=exchange,

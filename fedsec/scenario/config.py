@@ -105,6 +105,7 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "broken_condition"): ("stop", None),
     ("federation", "stragglers"): None,
     ("federation", "server_data"): None,
+    ("federation", "secure_aggregation"): None,
     ("federation", "server"): None,
     ("federation", "distillation"): None,
     ("federation", "asynchronous"): None,

@@ -138,6 +138,14 @@ class ServerDataConfig(Section):
     )
 
 
+class SecureAggregationConfig(Section):
+    """The server sees sums of clients only: a model of what a protocol shows it; no cryptography is executed."""
+
+    clients: Annotated[int, Field(ge=2)] = Field(
+        description="How many clients a sum has at least; as many as take part in a round for one sum of all."
+    )
+
+
 class DistillationConfig(Section):
     """How much fedgkt's networks learn from each other's logits."""
 
@@ -182,6 +190,11 @@ class FederationConfig(Section):
         default=None,
         description="The server's own data, on which it does each round what a client would, for rules that trust the "
         "result (fltrust, monna); none by default.",
+    )
+    secure_aggregation: SecureAggregationConfig | None = Field(
+        default=None,
+        description="The server sees sums of so many clients, drawn anew each round, and no client's own update; rules "
+        "then compare sums, and those that need single clients are refused. None by default.",
     )
     stragglers: StragglersConfig | None = Field(
         default=None, description="Clients that do not finish in time; none by default."
@@ -239,7 +252,7 @@ class FederationConfig(Section):
 
 _SECTIONS = ("stragglers", "local", "server", "distillation")
 """Options of algorithms that are mappings of their own."""
-_OF_UPDATES = ("sampling", "bn", "declared_byzantine", "broken_condition", "server_data")
+_OF_UPDATES = ("sampling", "bn", "declared_byzantine", "broken_condition", "server_data", "secure_aggregation")
 """Keys of a federation that exchanges updates, whatever the algorithm."""
 
 

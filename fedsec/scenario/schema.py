@@ -146,6 +146,7 @@ def _federation(algorithms: dict[str, registry.Entry]) -> Schema:
     fields["server"] = _object(server, federation_config.ServerConfig)
     fields["stragglers"] = _section(federation_config.StragglersConfig)
     fields["server_data"] = _section(federation_config.ServerDataConfig)
+    fields["secure_aggregation"] = _section(federation_config.SecureAggregationConfig)
     fields["distillation"] = _section(federation_config.DistillationConfig)
     return _object(fields, federation_config.FederationConfig)
 

@@ -601,3 +601,35 @@ def test_more_images_than_a_client_has_are_not_promised(tmp_path: Path) -> None:
         (leakage,) = leakages(finish(made, tmp_path))
         assert leakage["images"] == 4
         assert [note for note in leakage["notes"] if "images" in note] == expected
+
+
+def test_of_a_sum_the_server_recovers_the_images_of_the_group(tmp_path: Path) -> None:
+    wide = {"name": "mlp", "hidden": [256]}
+    target = {"client": 1, "rounds": [1]}
+    summed = config(
+        partition={"clients": 12},
+        model=wide,
+        federation={"algorithm": "fedsgd", "rounds": 1, "secure_aggregation": {"clients": 3}},
+        inversion={"name": "spear", "target": target},
+    )
+    folder = finish(summed, tmp_path)
+    (leakage,) = leakages(folder)
+    assert leakage["images"] == 6
+    assert leakage["notes"][0].startswith("the sum of 3 clients")
+    assert leakage["metrics"]["psnr"] > 80
+
+
+@pytest.mark.parametrize(
+    ("sections", "why"),
+    [
+        ({"defense": [{"name": "clip", "max_norm": 1.0}, "mean"]}, "what defenses of single updates leave of a sum"),
+        (
+            {"inversion": {**MATCHING, "knowledge": {"bn_statistics": "batch"}}, "model": {**NORMALIZED}},
+            "statistics of",
+        ),
+    ],
+)
+def test_what_is_not_worked_out_for_sums_is_refused(tmp_path: Path, sections: dict[str, Any], why: str) -> None:
+    sums = {**FEDSGD, "secure_aggregation": {"clients": 3}, "bn": "local"}
+    with pytest.raises(InputError, match=why):
+        finish(config(**{"federation": sums, "inversion": MATCHING, **sections}), tmp_path)

@@ -42,6 +42,8 @@ def why_not_in_parts(config: CellConfig) -> str:
         return f"{config.federation.algorithm} exchanges no updates; expected an algorithm of updates"
     if config.inversion is not None:
         return "an inversion looks at whole rows; expected none"
+    if config.federation.secure_aggregation is not None:
+        return "secure aggregation sums whole rows; expected none"
     if config.audit is not None:
         return "an audit looks at whole rows; expected none"
     defenses = [registry.load("defense", part.name)(**part.options) for part in config.defense]
