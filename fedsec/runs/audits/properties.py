@@ -25,8 +25,6 @@ from fedsec.threat import LocalSteps, Observation, PropertyView
 if TYPE_CHECKING:
     from fedsec.runs.experiment import Experiment
 
-_FEWEST_ROUNDS = 2
-
 
 class PropertyAudit(AuditPart):
     """Keeps a sketch of every honest update of some rounds, and what the last layer says of class mixes.
@@ -54,11 +52,6 @@ class PropertyAudit(AuditPart):
         federation = experiment.federation
         if not isinstance(federation, Federation):
             raise InputError("audit.properties: looks at clients' updates, and this federation exchanges none")
-        if "site" in self.asked.inferences and len(self.watched) < _FEWEST_ROUNDS:
-            raise InputError(
-                "audit.properties: a site is told from its updates of other rounds; expected rounds >= 2 here and in "
-                "the federation, or no site among inferences"
-            )
         self.federation, self.num_classes = federation, experiment.dataset.num_classes or 0
         if "class_mix" in self.asked.inferences and not self.num_classes:
             raise InputError("audit.properties: this task has no classes; expected inferences: [site]")

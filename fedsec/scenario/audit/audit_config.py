@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 from pydantic import Field, model_validator
 
 from fedsec.plugins.wording import Problem, wrong
-from fedsec.scenario.audit import canaries, membership
+from fedsec.scenario.audit import canaries, membership, properties
 from fedsec.scenario.audit.canaries import CanaryConfig
 from fedsec.scenario.audit.membership import MembershipConfig
 from fedsec.scenario.audit.properties import PropertyConfig
@@ -58,3 +58,6 @@ def contradictions(config: "CellConfig") -> Iterator[Problem]:
         for path, message in canaries.contradictions(config, config.audit.canaries):
             yield ("audit", "canaries", *path), message
     yield from membership.contradictions(config)
+    if config.audit.properties is not None:
+        for path, message in properties.contradictions(config, config.audit.properties):
+            yield ("audit", "properties", *path), message

@@ -1,10 +1,15 @@
 """Property inference: what updates say of a client beside its examples."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from fedsec.plugins.wording import Problem
 from fedsec.scenario.named_sections import Count, Section
+
+if TYPE_CHECKING:
+    from fedsec.scenario.config import CellConfig
 
 Property = Literal["site", "class_mix"]
 
@@ -19,3 +24,18 @@ class PropertyConfig(Section):
     rounds: Count = Field(default=10, description="How many rounds are watched, evenly from the first to the last.")
     permutations: Count = Field(default=999, description="Permutations that make the null distribution.")
     projection: Count = Field(default=1024, description="Numbers in the random sketch that is kept of an update.")
+
+
+def contradictions(config: "CellConfig", asked: PropertyConfig) -> Iterator[Problem]:
+    """What such questions do not go with, with key paths from `audit.properties`."""
+    if config.pooled or config.partition.clients < 2:
+        yield (), f"asks what tells clients apart, and there is {config.partition.clients}; expected two at least"
+        return
+    if "site" in asked.inferences and min(asked.rounds, config.federation.rounds) < 2:
+        yield (
+            ("inferences",),
+            "a site is told from its updates of other rounds; expected two rounds at least, watched and in the "
+            "federation, or no site",
+        )
+    if getattr(config.federation, "secure_aggregation", None) is not None:
+        yield (), "asks of single updates, and under federation.secure_aggregation the server sees sums only"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fedsec.errors import InputError
+from fedsec.errors import InputError, ScenarioError
 from fedsec.runs.audits.properties import PropertyAudit
 from fedsec.runs.cell import run_cell
 from fedsec.runs.tasks import TaskSettings
@@ -74,9 +74,16 @@ def test_being_audited_changes_no_number_of_the_training(tmp_path: Path) -> None
     ("change", "message"),
     [
         ({"federation": {"rounds": 1}}, "a site is told from its updates of other rounds"),
-        ({"dataset": "diabetes", "model": "linear", "partition": {"clients": 4}}, "this task has no classes"),
+        ({"audit": {"properties": {"rounds": 1}}}, "a site is told from its updates of other rounds"),
+        ({"partition": {"clients": 1}}, "asks what tells clients apart, and there is 1"),
+        ({"audit": {"properties": {"inferences": ["sight"]}}}, "inferences"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=message):
-        run({**CELL, **change}, tmp_path)
+def test_what_cannot_be_asked_is_refused_before_anything_runs(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ScenarioError, match=message):
+        load_scenario({**CELL, **change})
+
+
+def test_numbers_have_no_class_mix(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="this task has no classes"):
+        run({**CELL, "dataset": "diabetes", "model": "linear", "partition": {"clients": 4}}, tmp_path)
