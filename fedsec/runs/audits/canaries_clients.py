@@ -21,10 +21,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from fedsec.auditing import one_shot_estimate
-from fedsec.engine.memory import free_bytes
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.engine.resident_data import ResidentData
-from fedsec.errors import InputError, size_of
+from fedsec.errors import InputError
 from fedsec.federation.rounds import RoundResult
 from fedsec.federation.updates import Federation
 from fedsec.privacy import Epsilon, epsilon
@@ -80,13 +79,8 @@ class ClientCanaries(CanaryPart):
             )
         self.federation, self._train = federation, federation.local_updates
         federation.local_updates = self._updates
+        self.check_room(self.settings.count, copies=4)  # products are formed in float64
         size = federation.parameters.numel()
-        needed, free = 4 * size * self.settings.count, free_bytes(federation.data.device)
-        if free is not None and 2 * needed > free:
-            raise InputError(
-                f"audit.canaries.count: {self.settings.count} directions of {size:,} parameters take "
-                f"{size_of(needed)}, and {size_of(free)} are free; expected fewer canaries or a smaller model"
-            )
         drawn = torch.randn(
             self.settings.count, size, generator=self.streams.torch("audit", "canaries", "directions")
         ).to(federation.parameters)

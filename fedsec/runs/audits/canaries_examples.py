@@ -110,6 +110,7 @@ class ExampleCanaries(CanaryPart):
         self._bound = None if private is None else private.max_grad_norm
         self.check()
         if "white_box" in self.settings.score:
+            self.check_room(max(np.bincount(self.client_of)), copies=3)
             federation.row_observers.append(self._see)
 
     def state(self) -> dict[str, Tensor]:

@@ -18,7 +18,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from fedsec.auditing import Bonferroni, EpsilonBound, SplitCanaries, audit_one_run, ceiling
-from fedsec.errors import InputError
+from fedsec.engine.memory import free_bytes
+from fedsec.errors import InputError, size_of
 from fedsec.federation.updates import Federation
 from fedsec.privacy import Epsilon
 from fedsec.runs.audits.part import AuditConclusion, AuditPart
@@ -89,6 +90,25 @@ class CanaryPart(AuditPart):
                 f"audit.canaries.count: {self.settings.count} canaries can show nothing at delta {delta:.2g} and "
                 f"confidence {self.confidence:.4g}, even if every guess is right; expected more canaries or a smaller "
                 "audit.canaries.delta"
+            )
+
+    def check_room(self, canaries: int, copies: int) -> None:
+        """Refuse more canaries than there is memory for.
+
+        Args:
+            canaries: that are held at a time, a vector of the model's length each.
+            copies: of all of them.
+
+        Raises:
+            InputError: there is less.
+        """
+        parameters = self.federation.parameters
+        needed = parameters.element_size() * parameters.numel() * canaries * copies
+        free = free_bytes(parameters.device)
+        if free is not None and needed > free:
+            raise InputError(
+                f"audit.canaries.count: {canaries} canaries of {parameters.numel():,} parameters each take "
+                f"{size_of(needed)}, and {size_of(free)} are free; expected fewer canaries or a smaller model"
             )
 
     @property

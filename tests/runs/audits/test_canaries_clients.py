@@ -84,6 +84,15 @@ def test_a_resumed_audit_has_the_same_numbers(
     assert audited.run(base, "resumed")["audit"] == whole["audit"]
 
 
+def test_more_directions_than_there_is_memory_for_are_refused(
+    audited: Any, clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedsec.runs.audits.canaries_part.free_bytes", lambda device: 10**6)
+    message = r"100 canaries of 650 parameters each take 1\.0 MiB, and 977 KiB are free"
+    with pytest.raises(InputError, match=message):
+        audited.run(clients)
+
+
 def test_what_does_not_go_with_canary_clients_is_refused(audited: Any, clients: dict[str, Any]) -> None:
     with pytest.raises(ScenarioError, match="nothing says how long a canary client's update is; expected a norm, or"):
         audited.cell(clients, defense="mean")
