@@ -21,6 +21,7 @@ from fedsec.attacks.edge_case import EdgeCase
 from fedsec.attacks.fang import Fang
 from fedsec.attacks.feature_inversion import InvertFeatures
 from fedsec.attacks.feature_poison import FeaturePoison
+from fedsec.attacks.fishing import Fishing
 from fedsec.attacks.forged_states import ForgedStates, forge_state_dicts
 from fedsec.attacks.free_rider import FreeRider
 from fedsec.attacks.gaussian import Gaussian
@@ -54,6 +55,7 @@ from fedsec.attacks.sparse import Sparse
 from fedsec.attacks.spear import SPEAR
 from fedsec.attacks.target_shift import TargetShift
 from fedsec.attacks.trajectory import Trajectory
+from fedsec.attacks.trap_weights import TrapWeights
 from fedsec.attacks.worst_case import WorstCase, worst_case
 from fedsec.attacks.zero import ZeroUpdate
 
@@ -79,6 +81,7 @@ __all__ = [
     "EdgeCase",
     "Fang",
     "FeaturePoison",
+    "Fishing",
     "ForgedStates",
     "FreeRider",
     "Gaussian",
@@ -107,6 +110,7 @@ __all__ = [
     "Site",
     "Sparse",
     "TargetShift",
+    "TrapWeights",
     "WorstCase",
     "GradientCosine",
     "GradientDifference",
@@ -163,6 +167,8 @@ INVERSIONS = {
     "spear": SPEAR,
     "feature_inversion": InvertFeatures,
     "imprint": Imprint,
+    "trap_weights": TrapWeights,
+    "fishing": Fishing,
 }
 
 INFERENCES = {

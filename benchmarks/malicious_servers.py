@@ -3,8 +3,9 @@
 Each row is one client with so many test images, the model that the attack crafts in place of an untrained one, and the
 client's gradient (or its update over local steps), defended or not. An image is exact if every pixel, rounded to 8
 bits, is the client's own; it is recovered if its mean squared error is below 0.01 (20 dB); originals and
-reconstructions are assigned to each other. Gray images and images of the same number that the server had already
-(auxiliary ones, assigned likewise) are the null baselines. Rows go to docs/results/malicious_servers.csv. Run it with
+reconstructions are assigned to each other. Where a batch has one image of the class that is fished for, only that image
+counts. Gray images, and the nearest of the images that the server had already, are the null baselines. Rows go to
+docs/results/malicious_servers.csv. Run it with
 
     uv run python benchmarks/malicious_servers.py                    # all rows, some minutes
     uv run python benchmarks/malicious_servers.py --only imprint     # those of one attack, in place of its old ones
@@ -30,7 +31,7 @@ from fedsec.inversion.server_view import pixel_scale
 from fedsec.metrics.images import assign, psnr
 from fedsec.models import build
 from fedsec.plugins import registry
-from fedsec.threat import LocalSteps, ServerView
+from fedsec.threat import LocalSteps, Reconstruction, ServerView
 
 OUT = Path(__file__).parents[1] / "docs/results/malicious_servers.csv"
 COLUMNS: tuple[str, ...] = ("attack", "options", "dataset", "model", "batch_size", "local", "defense", "seed")
@@ -63,6 +64,7 @@ class Row:
         local: its local training; none for one gradient.
         defense: of the update.
         auxiliary: images that the server has.
+        alone: a class of which the batch has exactly one image; None for batches as they come.
     """
 
     attack: str
@@ -74,12 +76,14 @@ class Row:
     local: LocalSteps | None = None
     defense: tuple[dict[str, Any], ...] = ()
     auxiliary: int = AUXILIARY
+    alone: int | None = None
 
     def words(self) -> dict[str, Any]:
         """The setting, as columns."""
         local = self.local
         told = "" if local is None else f"{local.steps} steps of {local.batch_size or self.batch_size}, lr {local.lr:g}"
         options = {**self.options, **({} if self.auxiliary else {"auxiliary": 0})}
+        options |= {} if self.alone is None else {"one image of the target": True}
         return {
             "attack": self.attack,
             "options": json.dumps(options) if options else "",
@@ -109,6 +113,11 @@ def settings() -> Iterator[Row]:
     for defense in DEFENSES:
         yield Row("imprint", 64, defense=defense)
 
+    for batch in (4, 16, 64):
+        yield Row("trap_weights", batch, model="mlp", model_options={"hidden": (1000,)})
+    for batch in (4, 64, 256):
+        yield Row("fishing", batch, {"target_class": 3, "iterations": 600}, model="lenet", alone=3)
+
 
 DEFENSES: tuple[tuple[dict[str, Any], ...], ...] = (
     ({"name": "clip", "max_norm": 0.1},),
@@ -127,6 +136,10 @@ def measured(row: Row, seed: int) -> dict[str, Any]:
     dataset = load(row.dataset)
     draw = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(dataset.test), generator=draw)[: row.batch_size]
+    if row.alone is not None:
+        order = torch.randperm(len(dataset.test), generator=draw)
+        own = dataset.test.labels[order] == row.alone
+        chosen = torch.cat([order[own][:1], order[~own][: row.batch_size - 1]])
     images, labels = dataset.test.images[chosen], dataset.test.labels[chosen]
     ours = torch.randperm(len(dataset.train), generator=draw)[: max(row.auxiliary, 1)]
     auxiliary = dataset.train.images[ours].float() / 255
@@ -171,6 +184,10 @@ def measured(row: Row, seed: int) -> dict[str, Any]:
         return {**content, "note": f"refused: {error}"}
     truth = images.float() / 255
     gray = torch.full_like(truth, 0.5)
+    if row.alone is not None and result.images is not None:  # only that image counts
+        place = int(assign(result.images, truth)[0])
+        result = Reconstruction(result.images[place : place + 1], None)
+        truth, images, gray = truth[:1], images[:1], gray[:1]
     content |= {"psnr_gray": round(float(psnr(gray, truth).mean()), 2), "seconds": round(seconds, 2)}
     content["recovered_auxiliary"] = round(_recovered(auxiliary, truth), 4) if row.auxiliary >= len(truth) else ""
     if result.images is not None:

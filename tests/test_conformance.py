@@ -116,6 +116,8 @@ INVERSION_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("imprint", {"bins": 64}, {"batch_size": 4, "gain": 40.0}),
     ("imprint", {"bins": 64, "variant": "sparse"}, {"batch_size": 4, "gain": 40.0, "labels_granted": False}),
     ("spear", {}, {"model": "mlp", "batch_size": 2, "gain": 60.0}),
+    ("trap_weights", {}, {"model": "mlp", "batch_size": 2, "gain": 20.0, "labels_granted": False}),
+    ("fishing", {"target_class": 5, "iterations": 60}, {"batch_size": 3, "gain": None}),
     ("feature_inversion", {"iterations": 100}, {"gain": 30.0}),
     ("feature_inversion", {"iterations": 200}, {"gain": 20.0, "exact": False}),
     ("feature_inversion", {"iterations": 60, "refine": False}, {"gain": 6.0, "exact": False}),

@@ -1,0 +1,84 @@
+"""Fishing: what is left of a batch's gradient is that of the images of one class."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedsec.attacks.fishing import Fishing
+from fedsec.errors import InputError
+from fedsec.models import build
+from fedsec.testing.checks import pictures
+from fedsec.threat import Observation, ServerView
+
+SHAPE = (1, 16, 16)
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    images = pictures(6, "cpu")[0] + 0.05 * torch.rand(6, *SHAPE, generator=torch.Generator().manual_seed(0))
+    return images.clamp(0, 1), torch.tensor([4, 1, 3, 0, 9, 4])
+
+
+def network(activation: str = "sigmoid") -> nn.Module:
+    torch.manual_seed(0)
+    return build("cnn", SHAPE, 10, channels=(6, 6), activation=activation, init="uniform")
+
+
+def gradient(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    rows = torch.autograd.grad(F.cross_entropy(model(images), labels), list(model.parameters()))
+    return dict(zip(dict(model.named_parameters()), rows, strict=True))
+
+
+@pytest.mark.parametrize("target", [3, 4])
+def test_the_body_s_gradient_is_that_of_the_target_s_images_alone(target: int) -> None:
+    images, labels = batch()
+    model = Fishing(target_class=target).craft(ServerView(network("relu"), SHAPE, 10, 6))
+    whole, own = gradient(model, images, labels), labels == target
+    alone = gradient(model, images[own], labels[own])
+    for name, row in whole.items():
+        if not name.startswith("classifier"):
+            torch.testing.assert_close(row, alone[name] * own.double().mean().float(), rtol=1e-3, atol=1e-6)
+    assert float(whole["classifier.bias"][target]) == pytest.approx(-float(own.double().mean()))
+
+
+def test_a_feature_s_threshold_lets_few_images_of_one_class_through() -> None:
+    images = torch.rand(40, *SHAPE, generator=torch.Generator().manual_seed(1))
+    server = Fishing(target_class=2, variant="feature")
+    model = server.craft(ServerView(network("relu"), SHAPE, 10, 40, auxiliary=images))
+    share = model(images).softmax(1)[:, 2]
+    assert 1 <= int((share < 0.5).sum()) <= 3
+
+
+def test_one_image_of_the_batch_is_recovered_and_the_count_is_told() -> None:
+    images, labels = batch()
+    server = Fishing(target_class=3, iterations=150, tv=1e-3)
+    model = server.craft(ServerView(network(), SHAPE, 10, 6))
+    rows = gradient(model, images, labels)
+    seen = Observation.of_gradient(model, rows, input_shape=SHAPE, num_classes=10, batch_size=6)
+    result = server.reconstruct(seen)
+    assert result.images is not None
+    assert result.notes[0].startswith("1 of 6 images are of class 3")
+    error, gray = ((part - images[2]).square().mean() for part in (result.images[0], torch.full(SHAPE, 0.5)))
+    assert float(error) < 0.2 * float(gray)
+    assert bool((result.images[1:] == 0.5).all())
+
+
+def test_where_nobody_has_the_target_nothing_is_left() -> None:
+    images, labels = batch()
+    server = Fishing(target_class=7)
+    model = server.craft(ServerView(network(), SHAPE, 10, 6))
+    seen = Observation.of_gradient(
+        model, gradient(model, images, labels), input_shape=SHAPE, num_classes=10, batch_size=6
+    )
+    result = server.reconstruct(seen)
+    assert "no image of class 7" in result.notes[0]
+
+
+def test_what_cannot_be_fished_for_is_refused() -> None:
+    with pytest.raises(InputError, match="target_class 12 is no class of 10"):
+        Fishing(target_class=12).craft(ServerView(network(), SHAPE, 10, 6))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 10), nn.ReLU())
+    with pytest.raises(InputError, match="ends in a linear layer with a bias"):
+        Fishing().craft(ServerView(model, SHAPE, 10, 6))
+    with pytest.raises(InputError, match="variant must be"):
+        Fishing(variant="all")  # type: ignore[arg-type]

@@ -1,0 +1,58 @@
+"""Trap weights: rows of a linear layer that answer to few images."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedsec.attacks.trap_weights import TrapWeights
+from fedsec.data import load
+from fedsec.errors import InputError
+from fedsec.models import build
+from fedsec.threat import Observation, PixelScale, ServerView
+
+SHAPE, SCALE = (1, 8, 8), PixelScale((0.3,), (0.4,))
+
+
+def digits(count: int) -> tuple[Tensor, Tensor]:
+    split = load("digits").test
+    chosen = torch.randperm(len(split.images), generator=torch.Generator().manual_seed(2))[:count]
+    return split.images[chosen].float() / 255, split.labels[chosen]
+
+
+def crafted(size: int, hidden: int = 300) -> nn.Module:
+    torch.manual_seed(0)
+    auxiliary = load("digits").train.images[:300].float() / 255
+    model = build("mlp", SHAPE, 10, hidden=(hidden,))
+    return TrapWeights().craft(ServerView(model, SHAPE, 10, size, SCALE, auxiliary=auxiliary))
+
+
+def test_a_row_lets_one_image_of_a_batch_through() -> None:
+    images, _ = digits(200)
+    layer = next(layer for layer in crafted(20).modules() if isinstance(layer, nn.Linear))
+    active = layer(SCALE.apply(images).flatten(1)) > 0
+    assert 0.03 < float(active.double().mean()) < 0.08
+    halves = (layer.weight > 0).sum(1), (layer.weight < 0).sum(1)
+    assert all(int(half.max()) == int(half.min()) == 32 for half in halves)
+
+
+def test_images_of_a_batch_come_back_with_their_labels() -> None:
+    images, labels = digits(16)
+    model = crafted(16)
+    gradient = torch.autograd.grad(F.cross_entropy(model(SCALE.apply(images)), labels), list(model.parameters()))
+    seen = Observation.of_gradient(model, gradient, input_shape=SHAPE, num_classes=10, batch_size=16, scale=SCALE)
+    result = TrapWeights().reconstruct(seen)
+    assert result.images is not None
+    assert result.labels is not None
+    errors = (result.images[:, None] - images).flatten(2).abs().amax(2)
+    exact = errors < 1e-3
+    assert int(exact.any(0).sum()) >= 10
+    for place, original in exact.nonzero().tolist():
+        assert int(result.labels[place]) == int(labels[original])
+
+
+def test_models_without_such_a_layer_are_refused() -> None:
+    with pytest.raises(InputError, match="first layer is linear"):
+        TrapWeights().craft(ServerView(build("cnn", SHAPE, 10), SHAPE, 10, 4))
+    with pytest.raises(InputError, match="share must lie between"):
+        TrapWeights(share=1.0)
