@@ -54,6 +54,11 @@ PICTURES = {
     "byzantine_zoo.png": Picture("docs/results/byzantine_zoo.csv", results.byzantine_zoo),
     "inversion_features.png": Picture("docs/results/inversion_features.csv", results.inversion_features),
     "quickstart.png": command_picture("run quickstart", "runs/quickstart/accuracy.png", "a minute"),
+    "imprint_batch64.png": command_picture(
+        "invert --inversion imprint --dataset cifar10 --batch-size 64 --auxiliary 1000 --out runs/imprint64",
+        "runs/imprint64/reconstruction.png",
+        "seconds; CIFAR-10",
+    ),
     "report.png": Picture("`fedsec run quickstart`, a minute, in Chromium", report.quickstart),
     "tradeoff.png": Picture("docs/results/privacy_fmnist.csv", results.tradeoff),
     "byzantine_fmnist_gd_small.png": command_picture(
