@@ -83,11 +83,11 @@ def crafted(federation: Federation) -> Iterator[tuple[str, nn.Module]]:
 
 
 def rows_of(dataset: str, model: str, partition: str, seed: int) -> Iterator[dict[str, Any]]:
-    """A row for each attack, on the untrained model and on one of six rounds."""
+    """A row for each attack, on the untrained model and on one of four rounds."""
     federation = federation_of(dataset, model, partition, "none", seed)
     watching = Watching()
     federation.inspections.inspector = watching
-    for trained in (0, 6):
+    for trained in (0, 4):
         while federation.round < trained:
             federation.play()
         for attack, made in crafted(federation):

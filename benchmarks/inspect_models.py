@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from fedsec.auditing.rates import clopper_pearson
 from fedsec.defense import Inspection, ReceivedModel
 from fedsec.defenses import InspectModel
 from fedsec.federation.updates import Federation
@@ -121,8 +122,9 @@ def table() -> None:
     print(*("data", "model", "partition", "attack", "inspected", "refused", *STATISTICS), sep="\t")
     for group, rows in groups.items():
         largest = [max((float(row[name]) for row in rows if row[name]), default=0.0) for name in STATISTICS]
-        counts = [sum(int(row[name]) for row in rows) for name in ("inspected", "refused")]
-        print(*group, *counts, *(f"{value:.3g}" for value in largest), sep="\t")
+        inspected, refused = (sum(int(row[name]) for row in rows) for name in ("inspected", "refused"))
+        rate = clopper_pearson(refused, inspected)
+        print(*group, inspected, rate, *(f"{value:.3g}" for value in largest), sep="\t")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How often clients that inspect received models are wrong about an honest server."""
+"""How often clients that inspect received models refuse a malicious server's, and an honest one's."""
 
 from collections.abc import Iterator
 
 from measured.results import Bar, Measurement, rows, unique, where
 
-_BENIGN = "inspect_model_benign.csv"
+_BENIGN, _ATTACKS = "inspect_model_benign.csv", "inspect_model_attacks.csv"
 
 
 def _false_alarms(kind: str, name: str) -> Iterator[Measurement]:
@@ -30,4 +30,26 @@ def _false_alarms(kind: str, name: str) -> Iterator[Measurement]:
     yield Measurement(title, unit, tuple(bars), "false alarms", "", _BENIGN, setting, limits=None)
 
 
-SOURCES = (_false_alarms,)
+def _detection(kind: str, name: str) -> Iterator[Measurement]:
+    if (kind, name) != ("defense", "inspect_model"):
+        return
+    bars = []
+    for attack in unique(row["attack"] for row in rows(_ATTACKS)):
+        for model in unique(row["model"] for row in where(_ATTACKS, attack=attack)):
+            cells = where(_ATTACKS, attack=attack, model=model)
+            inspected = sum(int(row["inspected"]) for row in cells)
+            shares = [
+                (100 * sum(int(row[column]) for row in cells) / inspected,)
+                for column in ("refused", "refused_by_weights_and_gradients")
+            ]
+            bars.append(Bar(f"{attack}, {model}", *shares, True))
+    setting = (
+        "Ten clients with their own examples, untrained and trained models, two partitions and two seeds, default "
+        "limits (benchmarks/inspect_attacks.py)."
+    )
+    title, unit = "Models of a malicious server that are refused", "refused (%), more is better"
+    other = "without the check of architecture"
+    yield Measurement(title, unit, tuple(bars), "all checks", other, _ATTACKS, setting)
+
+
+SOURCES = (_detection, _false_alarms)
