@@ -165,14 +165,13 @@ class Entry:
         for parameter in self.parameters:
             option: dict[str, Any] = {"name": parameter.name, "type": parameter.annotation, "about": parameter.about}
             option["required"] = parameter.default is REQUIRED
-            if not option["required"]:
-                default = parameter.default
+            if (default := parameter.default) is not REQUIRED:
                 option["default"] = str(default) if isinstance(default, Expression) else default
             parameters.append(option)
         about = {"name": self.name, "summary": self.summary, "paper": self.paper}
         place = {"interface": self.interface or None, "role": self.role or None, "plugin": self.plugin or None}
-        privacy = {"guarantee": guarantee} if (guarantee := self.traits.get("guarantee")) else {}
-        return {**about, **place, **privacy, "parameters": parameters}
+        proven = {name: self.traits[name] for name in ("guarantee",) if self.traits.get(name)}
+        return {**about, **place, **proven, "parameters": parameters}
 
 
 def entries(kind: str, *, plugins: bool = True) -> dict[str, Entry]:
