@@ -27,7 +27,8 @@ class GradientCosine(MembershipInference):
 
     Limits:
         Gradients of one class have much in common, members or not; batches that are large beside the dimension bury an
-        example's share. The server alone sees a client's update; with secure aggregation nobody does.
+        example's share; in a small network it found nothing (docs/reproduction.md). The server alone sees a client's
+        update; with secure aggregation nobody does.
 
     Reference: Li, Li, Ribeiro, 2023, ICLR
     """

@@ -26,7 +26,8 @@ class GradientDifference(MembershipInference):
 
     Limits:
         Where an example's share of u is below one half of its gradient, as with large batches and few passes, long
-        gradients, which are those of hard examples, are counted as foreign: then `gradient_cosine` finds more.
+        gradients, which are those of hard examples, are counted as foreign. It found nothing in a small network
+        (docs/reproduction.md).
 
     Reference: Li, Li, Ribeiro, 2023, ICLR
     """

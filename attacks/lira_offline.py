@@ -39,7 +39,8 @@ class LiraOffline(MembershipInference):
 
     Limits:
         What the members' signals look like is not asked, so that an example that all models find hard, and this one
-        only somewhat less, counts as much as one that is remembered: `lira_online` finds more with as many models.
+        only somewhat less, counts as much as one that is remembered. In the paper `lira_online` finds more with as many
+        models; on digits the two were not told apart (docs/reproduction.md).
 
     Example:
         variance: global

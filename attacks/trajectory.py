@@ -34,7 +34,8 @@ class Trajectory(MembershipInference):
 
     Limits:
         Models of a few rounds make noisy slopes; easy examples are learned in the first rounds whether or not they are
-        trained on, and late rounds, in which members go on, weigh as much as these.
+        trained on, and late rounds, in which members go on, weigh as much as these. It found nothing in a small network
+        over twenty rounds (docs/reproduction.md).
 
     Example:
         signal: rescaled_logit

@@ -124,10 +124,13 @@ class MembershipConfig(Section):
         return frozenset(need for inference in self.inferences for need in inference.needs)
 
     def label(self, place: int) -> str:
-        """What results call an inference: its name, with a number where one name stands several times."""
-        names = [inference.name for inference in self.inferences]
-        own = names[place]
-        return own if names.count(own) == 1 else f"{own}_{names[: place + 1].count(own)}"
+        """What results call an inference: its name, where one stands several times with the options that it sets."""
+        inference = self.inferences[place]
+        if [one.name for one in self.inferences].count(inference.name) == 1:
+            return inference.name
+        defaults = {one.name: one.default for one in registry.entry("inference", inference.name).parameters}
+        own = [f"{key}={value}" for key, value in inference.options.items() if value != defaults[key]]
+        return f"{inference.name}({', '.join(own)})" if own else inference.name
 
     def observed(self, rounds: int) -> tuple[int, ...]:
         """The rounds that are observed, of so many.

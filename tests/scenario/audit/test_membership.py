@@ -38,7 +38,7 @@ def test_observed_rounds() -> None:
 
 def test_one_inference_with_other_options_has_a_label_of_its_own() -> None:
     config = section({"inferences": ["rmia", "loss_threshold", {"name": "rmia", "mode": "offline"}]})
-    assert [config.label(place) for place in range(3)] == ["rmia_1", "loss_threshold", "rmia_2"]
+    assert [config.label(place) for place in range(3)] == ["rmia", "loss_threshold", "rmia(mode=offline)"]
     assert config.needs == {"shadow_models", "population"}
 
 
