@@ -62,8 +62,10 @@ def wording(finding: AuditFinding, one: Countermeasure) -> str:
 
 
 def _gaps(audit: Audit) -> str:
-    spent = f"It took {clock(audit.seconds)} of a budget of {clock(audit.budget)}"
-    shortened = audit.effort.shortened(audit.deployed.rounds)
+    spent = f"It took {clock(audit.seconds)}"
+    if audit.budget:
+        spent += f" of a budget of {clock(audit.budget)}"
+    shortened = audit.shortened
     parts = [f"with {', '.join(shortened)}"] if shortened else []
     if audit.interrupted:
         parts.append("and was interrupted")

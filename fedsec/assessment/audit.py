@@ -9,7 +9,6 @@ from rich.console import Console
 
 from fedsec.assessment.battery import Battery, run_battery
 from fedsec.assessment.budget import BatteryPlan, Offer, clock, scheduled, seconds_of
-from fedsec.assessment.cells import scenario_of, scenario_text
 from fedsec.assessment.deployment import Deployment, deployment
 from fedsec.assessment.effort import LEVELS, Effort
 from fedsec.assessment.finding import AuditFinding
@@ -17,11 +16,10 @@ from fedsec.assessment.kept_plan import keep, kept
 from fedsec.assessment.pace import OVERHEAD, Pace, measured
 from fedsec.assessment.probes import PROBES, AuditProbe
 from fedsec.assessment.probes.accuracies import DEPLOYED, baseline_cells, clean_key, mean_accuracy
-from fedsec.assessment.result import NUMBERS, PAGE, Audit, LeftOut
+from fedsec.assessment.report import sorted_findings, write_report
+from fedsec.assessment.result import Audit, LeftOut
 from fedsec.assessment.settings import sections_of
-from fedsec.assessment.severity import rules
 from fedsec.errors import InputError
-from fedsec.files import write_atomic, write_json
 from fedsec.report.console import default_console, say
 from fedsec.report.progress_lines import activity
 from fedsec.runs.executor import Executor
@@ -136,7 +134,7 @@ def audit(
     result = Audit(
         root=root,
         deployed=deployed,
-        findings=tuple(sorted(findings, key=lambda finding: rules().levels.index(finding.severity))),
+        findings=sorted_findings(findings),
         left_out=tuple(left_out),
         effort=schedule.effort,
         budget=seconds,
@@ -147,7 +145,7 @@ def audit(
         versions=_versions(battery),
     )
     with activity(console, "writing the report"):
-        _write(result)
+        write_report(result)
     return result
 
 
@@ -269,17 +267,3 @@ def _versions(battery: Battery) -> dict[str, Any]:
 def _check_folder(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise InputError(f"out {root}: is not a folder")
-
-
-def _write(result: Audit) -> None:
-    from fedsec.assessment.page import audit_page
-    from fedsec.report.page.render import render
-
-    for finding in result.findings:
-        if finding.scenario_file is not None:
-            about = f"{finding.title}: the cells behind this finding of an audit, {finding.id}."
-            scenario = scenario_of(finding.id, about, finding.cells)
-            head = ["Reproduces a finding of fedsec audit:", f"  fedsec run {finding.id}.yaml"]
-            write_atomic(result.root / finding.scenario_file, scenario_text(scenario, head))
-    write_json(result.root / NUMBERS, result.as_json())
-    write_atomic(result.root / PAGE, render(audit_page(result)))

@@ -107,7 +107,10 @@ class AuditFinding:
         """The effect as tables show it: points of a percentage with their interval, or an epsilon."""
         from fedsec.assessment.severity import rules
 
-        if rules().measures[self.measure].get("unit") == "epsilon":
+        unit = rules().measures[self.measure].get("unit")
+        if unit == "none":
+            return "not judged"
+        if unit == "epsilon":
             return (
                 f"epsilon {self.effect.low:+.2f}"
                 if self.measure.endswith("excess")

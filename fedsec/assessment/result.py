@@ -45,7 +45,7 @@ class Audit:
 
     Args:
         root: its folder.
-        deployed: the federation as audited.
+        deployed: the federation as audited; None where a recording was.
         findings: the most severe first.
         left_out: what was not tested, and why.
         effort: that was spent on each probe.
@@ -55,10 +55,11 @@ class Audit:
         command: that does it again.
         accuracy: of the deployed federation without attackers; None where it was not measured.
         versions: of the software that made the numbers.
+        recording: what is known of the recording that was looked back at; nothing otherwise.
     """
 
     root: Path
-    deployed: Deployment = field(repr=False)
+    deployed: Deployment | None = field(repr=False)
     findings: tuple[AuditFinding, ...] = field(repr=False)
     left_out: tuple[LeftOut, ...] = field(repr=False)
     effort: Effort
@@ -68,12 +69,18 @@ class Audit:
     command: str = "fedsec audit"
     accuracy: float | None = None
     versions: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    recording: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def counts(self) -> dict[str, int]:
         """Level -> number of findings, from the worst to `none`; levels without any are left out."""
         counted = Counter(finding.severity for finding in self.findings)
         return {level: counted[level] for level in rules().levels if counted[level]}
+
+    @property
+    def shortened(self) -> list[str]:
+        """What was done less than in full, in words; nothing of a recording."""
+        return [] if self.deployed is None else self.effort.shortened(self.deployed.rounds)
 
     def at_least(self, level: str) -> list[AuditFinding]:
         """Findings that are as severe as a level, `info` at least.
@@ -97,15 +104,15 @@ class Audit:
             "effort": {
                 "seeds": self.effort.seeds,
                 "thorough": self.effort.thorough,
-                "rounds": self.effort.rounds_of(self.deployed.rounds),
                 "iterations": self.effort.iterations,
-                "shortened": self.effort.shortened(self.deployed.rounds),
+                "shortened": self.shortened,
             },
             "budget_seconds": self.budget,
             "seconds": round(self.seconds, 1),
             "interrupted": self.interrupted,
             "accuracy": self.accuracy,
-            "deployed": described(self.deployed),
+            "deployed": None if self.deployed is None else described(self.deployed),
+            "recording": dict(self.recording) or None,
             "versions": dict(self.versions),
         }
 

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,11 @@ from fedsec.cli.machine import print_json
 from fedsec.cli.option_words import in_option_words
 from fedsec.cli.options import Device, names_of, value_of
 from fedsec.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fedsec.assessment import Audit
 
 __all__ = ["audit"]
 
@@ -103,6 +108,15 @@ def audit(
             rich_help_panel=_FEDERATION,
         ),
     ] = None,
+    recording: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Look back at what a server received instead, see `fedsec run --record`; trains nothing.",
+            show_default=False,
+            rich_help_panel=_AUDIT,
+        ),
+    ] = None,
     budget: Annotated[str, typer.Option(metavar="TIME", help="Such as 90s, 10m or 1h.", rich_help_panel=_AUDIT)] = "4m",
     probe: Annotated[
         list[str] | None,
@@ -167,10 +181,12 @@ def audit(
     with activity(console, "loading PyTorch"):
         from fedsec.assessment.audit import audit as run_audit
         from fedsec.assessment.severity import at_least
-        from fedsec.assessment.terminal import show
     with in_option_words(_PARAMETERS):
         if fail_on is not None:
             at_least("none", fail_on)
+        if recording is not None:
+            _end(_recorded(recording, settings, out, console), console, as_json, open_page, fail_on)
+            return
         if list_:
             if as_json:
                 raise InputError("--json: prints what an audit came to; expected no --list beside it")
@@ -190,12 +206,19 @@ def audit(
             console=console,
             command=command,
         )
+    _end(result, console, as_json, open_page, fail_on)
+
+
+def _end(result: "Audit", console: "Console", as_json: bool, open_page: bool, fail_on: str | None) -> None:
+    """Show what an audit came to, and end with its exit code."""
+    from fedsec.assessment.result import PAGE
+    from fedsec.assessment.terminal import show
+
     if as_json:
         print_json(result.as_json())
     else:
         show(console, result)
     if open_page:
-        from fedsec.assessment.result import PAGE
         from fedsec.cli.report import show_page
 
         show_page(result.root / PAGE)
@@ -203,6 +226,18 @@ def audit(
         raise typer.Exit(INTERRUPTED)
     if fail_on is not None and result.at_least(fail_on):
         raise typer.Exit(FAILED)
+
+
+def _recorded(recording: Path, settings: dict[str, Any], out: Path, console: "Console") -> "Audit":
+    """Look back at a recording; of the federation's options only the model says anything there."""
+    from fedsec.assessment.recorded import audit_recording
+
+    given = [name for name, value in settings.items() if value is not None and name not in ("model", "seed")]
+    if given:
+        option = f"--{given[0].replace('_', '-')}"
+        raise InputError(f"{option}: what was recorded stays as it was; expected no such option beside --recording")
+    command = f"fedsec audit --recording {shlex.quote(recording.resolve().name)}"
+    return audit_recording(recording, model=settings["model"], out=out, console=console, command=command)
 
 
 def _value(option: str, text: str | None) -> Any:

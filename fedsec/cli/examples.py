@@ -21,6 +21,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "a federation of yours",
         ),
         ("fedsec audit --probe leakage --fail-on high", "for an automatic check"),
+        ("fedsec audit --recording seen/0123456789ab", "what a recorded federation gave away"),
     ),
     "run": (
         ("fedsec run quickstart", "a scenario that comes with fedsec"),

@@ -25,9 +25,12 @@ def audit_page(audit: Audit) -> Page:
         federation(audit),
         reproduce(audit),
     ]
-    dataset = audit.deployed.config.dataset.name
-    subtitle = (
-        f"{audit.deployed.clients} clients, {audit.deployed.config.federation.algorithm}, "
-        f"{audit.deployed.config.model.name} on {dataset}"
-    )
+    if audit.deployed is None:
+        subtitle = f"a recording of {audit.recording['rounds']} rounds and {audit.recording['clients']} clients"
+    else:
+        config = audit.deployed.config
+        subtitle = (
+            f"{audit.deployed.clients} clients, {config.federation.algorithm}, {config.model.name} on "
+            f"{config.dataset.name}"
+        )
     return Page("Audit of a federation", subtitle, [section for section in sections if section is not None])

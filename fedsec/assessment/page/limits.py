@@ -18,7 +18,7 @@ CANNOT = (
 
 def not_tested(audit: Audit) -> PageSection | None:
     """What was left out, and why; None where nothing was."""
-    shortened = audit.effort.shortened(audit.deployed.rounds)
+    shortened = audit.shortened
     parts: list[Part] = []
     if shortened:
         text = f"To fit the budget, everything was run with {', '.join(shortened)}. A larger --budget runs more of it."

@@ -1,5 +1,7 @@
 """Who was granted what, the federation as audited, and how to do it again."""
 
+from typing import Any
+
 from fedsec.assessment.budget import clock
 from fedsec.assessment.described import described
 from fedsec.assessment.result import Audit
@@ -25,14 +27,18 @@ def granted(audit: Audit) -> PageSection | None:
 
 def federation(audit: Audit) -> PageSection:
     """Settings, data, model, versions."""
-    content = described(audit.deployed)
-    settings = content.pop("settings")
+    content: dict[str, Any] = dict(audit.recording) if audit.deployed is None else described(audit.deployed)
+    settings = content.pop("settings", None)
     if audit.accuracy is not None:
         content["accuracy without attackers"] = f"{audit.accuracy:.1%}, the worst of the last five evaluated rounds"
-    content |= {"budget": clock(audit.budget), "took": clock(audit.seconds), **audit.versions}
+    if audit.budget:
+        content["budget"] = clock(audit.budget)
+    content |= {"took": clock(audit.seconds), **audit.versions}
     rows = [[TableCell(name.replace("_", " ")), TableCell(str(value))] for name, value in content.items()]
     table = DataTable([TableColumn("what"), TableColumn("value")], rows, "What was audited, and by which software.")
-    parts: list[Part] = [table, Code(as_yaml(settings), "Settings, as a scenario has them")]
+    parts: list[Part] = [table]
+    if settings is not None:
+        parts.append(Code(as_yaml(settings), "Settings, as a scenario has them"))
     return PageSection("federation", "The federation as audited", parts)
 
 
