@@ -38,11 +38,11 @@ def _detection(kind: str, name: str) -> Iterator[Measurement]:
         for model in unique(row["model"] for row in where(_ATTACKS, attack=attack)):
             cells = where(_ATTACKS, attack=attack, model=model)
             inspected = sum(int(row["inspected"]) for row in cells)
-            shares = [
+            refused, unaware = (
                 (100 * sum(int(row[column]) for row in cells) / inspected,)
                 for column in ("refused", "refused_by_weights_and_gradients")
-            ]
-            bars.append(Bar(f"{attack}, {model}", *shares, True))
+            )
+            bars.append(Bar(f"{attack}, {model}", refused, unaware, True))
     setting = (
         "Ten clients with their own examples, untrained and trained models, two partitions and two seeds, default "
         "limits (benchmarks/inspect_attacks.py)."
