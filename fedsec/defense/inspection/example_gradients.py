@@ -168,7 +168,7 @@ def _by_threshold(layer: nn.Module) -> Tensor | None:
     if isinstance(layer.bias, Tensor):
         rows = torch.cat([rows, layer.bias.detach().double()[:, None]], 1)
     rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-30)
-    if len(rows) < 3 or not float((rows[1:] * rows[:-1]).sum(1).median()) >= _NEIGHBORS:
+    if min(rows.shape) < 2 or len(rows) < 3 or not float((rows[1:] * rows[:-1]).sum(1).median()) >= _NEIGHBORS:
         return None
     if not bool(rows.isfinite().all()):
         return None

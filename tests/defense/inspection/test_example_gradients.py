@@ -130,3 +130,13 @@ def test_a_model_that_does_not_take_the_examples_is_named() -> None:
         layer_gradients(network(), torch.randn(3, 1, 4, 9), torch.zeros(3).long(), losses)
     with pytest.raises(InputError, match="a loss for each of 3 examples"):
         layer_gradients(network(), torch.randn(3, 1, 6, 6), torch.zeros(3).long(), lambda out, _: out.sum())
+
+
+def test_a_layer_of_one_input_without_bias_has_no_thresholds() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 8, bias=False))
+    with torch.no_grad():
+        model[1].weight.fill_(1.0)
+    gradients = layer_gradients(model, torch.randn(5, 4), torch.arange(5), losses)
+    assert [one.name for one in gradients] == ["0", "1"]
+    assert gradients[1].exposed() == 0
