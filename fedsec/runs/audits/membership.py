@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fedsec.data import Dataset
 from fedsec.errors import InputError, count_of
+from fedsec.federation.rounds import RoundResult
 from fedsec.federation.updates import Federation
 from fedsec.membership.blind import blind_auc
 from fedsec.membership.report import MembershipReport, judge
@@ -111,6 +112,9 @@ class MembershipAudit(AuditPart):
         if lost := sum(map(len, (self.members, self.nonmembers))) - sum(map(len, kept)):
             self.notes.append(f"{count_of(lost, 'example')} of Byzantine clients are not asked about")
         self.members, self.nonmembers = kept
+
+    def after(self, result: RoundResult) -> None:
+        self.observed.after()
 
     def state(self) -> dict[str, Tensor]:
         return self.observed.state()

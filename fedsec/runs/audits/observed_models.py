@@ -52,7 +52,8 @@ class ObservedModels:
         self.rounds: tuple[int, ...] = ()
         self.start: Start | None = None
         self._last: Start | None = None
-        federation.row_observers.append(self._see)
+        if victim is not None:  # the global model needs no look at rows, which secure aggregation forbids
+            federation.row_observers.append(self._see)
 
     @property
     def logits(self) -> Float[Tensor, "rounds examples"]:
@@ -72,18 +73,21 @@ class ObservedModels:
         assert self._last is not None
         return signals_of(self.federation.trainer, self._last, inputs, labels)[0]
 
+    def after(self) -> None:
+        """A round has been played: look at the global model, if it is wanted."""
+        if self.victim is None and not self.federation.diverged:
+            self._global(self.federation.round)
+
     def finish(self) -> None:
-        """The last round has been played: what is still to be seen of the global model is the model as it stands."""
+        """The last round has been played: where it ended before a round that was wanted, the last model is seen."""
         federation = self.federation
-        if self.victim is None and not federation.diverged and federation.round:
-            self._global(federation.round)
-            if not self.rounds or self.rounds[-1] < federation.round:  # it ended before a round that was wanted
-                self._remember(federation.round, self._current())
+        self.after()
+        early = 0 < federation.round < self.wanted[-1] and (not self.rounds or self.rounds[-1] < federation.round)
+        if self.victim is None and not federation.diverged and early:
+            self._remember(federation.round, self._current())
 
     def _see(self, round_number: int, clients: Sequence[int], rows: Float[Tensor, "clients parameters"]) -> None:
-        if self.victim is None:
-            self._global(round_number - 1)
-        elif round_number in self.wanted and self.victim in clients:
+        if self.victim is not None and round_number in self.wanted and self.victim in clients:
             place = list(clients).index(self.victim)
             self._update(round_number, rows[place].detach(), place)
 
@@ -143,8 +147,13 @@ class ObservedModels:
             if name in state
         ):
             raise InputError("audit.membership: a kept state is of other candidates")
-        self.rounds = tuple(state["rounds"].tolist()) if "rounds" in state else ()
-        self._seen = {name: [*state[name].cpu()] if name in state else [] for name in self._seen}
+        rounds = state["rounds"].tolist() if "rounds" in state else []
+        # A cell that is given more rounds may not want the one that was its last.
+        places = [place for place, one in enumerate(rounds) if one in self.wanted]
+        self.rounds = tuple(rounds[place] for place in places)
+        self._seen = {
+            name: [state[name][place].cpu() for place in places] if name in state else [] for name in self._seen
+        }
         device = self.labels.device
         models = [
             Start(state[f"{prefix}_parameters"].to(device), state[f"{prefix}_statistics"].to(device))

@@ -154,6 +154,9 @@ def contradictions(config: "CellConfig") -> Iterator[Problem]:
     where = ("audit", "membership")
     if isinstance(section.victim, int) and not config.pooled and section.victim >= clients:
         yield (*where, "victim"), f"there are clients 0 to {clients - 1}; expected one of them, got {section.victim}"
+    if section.view == "server" and config.federation.secure_aggregation is not None:
+        message = "secure aggregation hides single updates from the server; expected view: global or client"
+        yield (*where, "view"), message
     if isinstance(section.rounds, tuple) and section.rounds[-1] > rounds:
         yield (*where, "rounds"), f"there are {rounds} rounds; expected none beyond, got {section.rounds[-1]}"
     if "several_rounds" in section.needs and len(section.observed(rounds)) < 2:

@@ -113,6 +113,7 @@ def test_the_observer_sees_each_round_and_what_the_client_sent(tmp_path: Path) -
 
     federation.observers.append(watch)
     for _ in federation.run():
+        everything.after()
         after.append(logits(federation.parameters))
     part.observed.finish()
     everything.finish()
@@ -139,19 +140,44 @@ def test_a_cell_says_what_was_inferred_and_a_kill_changes_nothing(
     assert record["rounds"] == ([1, 2, 3] if membership is CLIENT else [1, 3])
     if membership is CLIENT:
         assert (tmp_path / "whole" / whole["id"] / "audit" / "membership_roc.png").is_file()
-    see = ObservedModels._see
+    look = MembershipAudit.after
 
-    def killed(self: ObservedModels, number: int, clients: Any, rows: Tensor) -> None:
-        if number == 3:
+    def killed(self: MembershipAudit, result: Any) -> None:
+        look(self, result)
+        if result.round == 2:
             raise KeyboardInterrupt
-        see(self, number, clients, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ObservedModels, "_see", killed)
+        patch.setattr(MembershipAudit, "after", killed)
         patch.setattr("fedsec.runs.cell.CHECKPOINT_SHARE", 0)
         with pytest.raises(KeyboardInterrupt):
             run(membership, tmp_path / "killed")
     assert json.dumps(run(membership, tmp_path / "killed")["audit"]) == json.dumps(whole["audit"])
+
+
+def test_more_rounds_end_as_if_they_had_been_asked_for_at_once(tmp_path: Path) -> None:
+    membership = {**SMALL, "view": "client", "rounds": 2, "inferences": ["trajectory"]}
+    built, part = experiment(membership, tmp_path)
+    for _ in built.federation.run():
+        part.observed.after()
+    part.observed.finish()
+    assert part.observed.rounds == (2, 3)
+    kept = part.state()
+    listed = experiment({**membership, "rounds": [1, 2]}, tmp_path)
+    for _ in listed[0].federation.run():
+        listed[1].observed.after()
+    listed[1].observed.finish()
+    assert listed[1].observed.rounds == (1, 2)
+    longer = experiment(membership, tmp_path, federation={**CELL["federation"], "rounds": 5})[1]
+    longer.restore(kept)
+    assert longer.observed.rounds == (2,)
+    assert torch.equal(longer.observed.logits, kept["logits"][:1])
+
+
+def test_secure_aggregation_does_not_hide_the_global_model(tmp_path: Path) -> None:
+    federation = {**CELL["federation"], "secure_aggregation": {"clients": 3}}
+    membership = {**SMALL, "view": "client", "inferences": ["trajectory"]}
+    assert run(membership, tmp_path, federation=federation)["metrics"]["membership_auc"] is not None
 
 
 def test_training_that_learned_nothing_gives_nobody_away(tmp_path: Path) -> None:

@@ -91,6 +91,13 @@ def test_numbers_have_no_members_of_classes() -> None:
         section({}, dataset="diabetes", model="linear")
 
 
+def test_secure_aggregation_hides_single_updates_from_the_server() -> None:
+    federation = {**BASE["federation"], "secure_aggregation": {"clients": 3}}
+    assert section({"view": "client"}, federation=federation).view == "client"
+    with pytest.raises(ScenarioError, match=r"audit\.membership\.view: secure aggregation hides single updates"):
+        section({"view": "server", "victim": 0}, federation=federation)
+
+
 def test_an_inference_is_not_sought_among_attacks() -> None:
     with pytest.raises(ScenarioError, match=r"is no attack .* but an inference .*; expected it under `audit`"):
         load_scenario({**BASE, "attack": {"name": "rmia", "num_byzantine": 1}})
