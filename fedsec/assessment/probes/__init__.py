@@ -9,6 +9,7 @@ from fedsec.assessment.probes.malicious_server import MaliciousServerProbe
 from fedsec.assessment.probes.membership import MembershipProbe
 from fedsec.assessment.probes.poisoning import PoisoningProbe
 from fedsec.assessment.probes.probe import AuditProbe
+from fedsec.assessment.probes.sites import SitesProbe
 
 __all__ = ["PROBES", "AuditProbe"]
 
@@ -21,5 +22,6 @@ PROBES: tuple[type[AuditProbe], ...] = (
     EpsilonProbe,
     MembershipProbe,
     MaliciousServerProbe,
+    SitesProbe,
 )
 """In the order in which reports list what of equal severity."""

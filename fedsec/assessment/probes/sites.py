@@ -1,0 +1,86 @@
+"""Sites: whether an update tells which client sent it, against guessing and a permutation null."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedsec.assessment.deployment import Deployment
+from fedsec.assessment.difference import Estimate
+from fedsec.assessment.effort import Effort
+from fedsec.assessment.finding import AuditFinding, EvidenceTable
+from fedsec.assessment.probes.accuracies import shortened
+from fedsec.assessment.probes.probe import AuditProbe, CellOutcomes, ProbeCell
+from fedsec.assessment.severity import NONE, judged
+
+__all__ = ["SitesProbe"]
+
+_MEASURE, _KEY, _SIGNIFICANT = "site_gain", "properties", 0.05
+
+
+class SitesProbe(AuditProbe):
+    """A curious server recognizes clients by their updates of other rounds."""
+
+    name = "sites"
+    title = "Clients recognized by their updates"
+    position = "the server, curious: it follows the protocol"
+    granted = ("updates without names", "updates of other rounds with names", "the model that was sent")
+    taxonomy = ("property",)
+    value = 3.0
+
+    def obstacle(self, deployed: Deployment) -> str | None:
+        """See `AuditProbe`."""
+        if not deployed.exchanges_updates or not deployed.classifies:
+            return "it reads updates of clients that train on classes"
+        if deployed.config.cohort < 2 or deployed.rounds < 2:
+            return "it tells clients of one round apart by other rounds, and there is one of them"
+        return None
+
+    def cells(self, deployed: Deployment, effort: Effort) -> list[ProbeCell]:
+        """See `AuditProbe`. One seed: the interval is about updates."""
+        audit = {"properties": {"inferences": ["site"]}}
+        return [ProbeCell((_KEY,), shortened(deployed, effort, deployed.seed, audit=audit), search=0.2)]
+
+    def findings(self, deployed: Deployment, outcomes: CellOutcomes) -> list[AuditFinding]:
+        """See `AuditProbe`."""
+        outcome = outcomes.of(_KEY).get(deployed.seed)
+        record = {} if outcome is None else outcome.record.get("audit") or {}
+        site: Mapping[str, Any] = (record.get("properties") or {}).get("site") or {}
+        if outcome is None or site.get("observed") is None:
+            return []
+        chance, (low, high) = float(site["chance"]), site["interval"]
+        effect = Estimate(site["observed"] - chance, low - chance, high - chance)
+        severity, why = judged(_MEASURE, effect)
+        if site["p"] > _SIGNIFICANT:
+            severity, why = NONE, f"permuted names do as well with p = {site['p']:.2g}"
+        sentence = (
+            f"Of {site['attempts']} updates a curious server tells the client of {site['observed']:.1%} by updates of "
+            f"other rounds; guessing tells {chance:.1%}: {effect.points()} points more (permuted names: "
+            f"{site['null_mean']:.1%}, p = {site['p']:.2g})."
+        )
+        rows = [
+            ["observed", f"{site['observed']:.1%}", f"[{low:.1%}..{high:.1%}]"],
+            ["guessing", f"{chance:.1%}", "-"],
+            ["permuted names", f"{site['null_mean']:.1%}", "[{:.1%}..{:.1%}]".format(*site["null_95"])],
+        ]
+        table = EvidenceTable("Share of updates whose client is told.", ["of", "told", "interval"], rows)
+        return [
+            AuditFinding(
+                id=self.name,
+                probe=self.name,
+                title=self.title,
+                severity=severity,
+                statement=sentence,
+                effect=effect,
+                measure=_MEASURE,
+                null="guessing among a round's clients, and permuted names",
+                position=self.position,
+                granted=self.granted,
+                taxonomy=self.taxonomy,
+                why=why,
+                tables=(table,),
+                notes=(
+                    "It matters where updates are meant to be anonymous, as behind a shuffler; a server that knows "
+                    "who sends what learns nothing by it.",
+                ),
+                cells=(outcome.cell.sections,),
+            )
+        ]
