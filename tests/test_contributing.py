@@ -40,6 +40,26 @@ SOURCES = {
                 gray = [torch.full((seen.batch_size, *seen.input_shape), 0.5) for seen in observations]
                 return [Reconstruction(images, None) for images in gray]
     """,
+    "a malicious server": """
+        import copy
+        import torch
+        from fedsec.threat import MaliciousServer, Reconstruction
+
+        class Sample(MaliciousServer):
+            def build(self, view, *, generator):
+                return copy.deepcopy(view.model)
+
+            def recover(self, observations, generator, watch):
+                gray = [torch.full((seen.batch_size, *seen.input_shape), 0.5) for seen in observations]
+                return [Reconstruction(images, None) for images in gray]
+    """,
+    "a membership inference": """
+        from fedsec.threat import MembershipInference
+
+        class Sample(MembershipInference):
+            def score(self, view):
+                return view.confidences[-1]
+    """,
     "a rule": """
         from fedsec.defense import CoordinateRule
 
@@ -74,6 +94,13 @@ SOURCES = {
 
             def known(self, sent):
                 return Distortion()
+    """,
+    "an inspector of models": """
+        from fedsec.defense import Inspection, ModelInspector
+
+        class Sample(ModelInspector):
+            def examine(self, received):
+                return Inspection()
     """,
     "a partition": """
         import numpy as np
@@ -138,9 +165,12 @@ USED = {
     "an attack on data": {"attack": {"name": "{}", "num_byzantine": 1}},
     "an attack on updates": {"attack": {"name": "{}", "num_byzantine": 1}},
     "an inversion": {"inversion": "{}"},
+    "a malicious server": {"inversion": "{}"},
+    "a membership inference": {"audit": {"membership": {"inferences": ["{}"], "members": 10, "nonmembers": 10}}},
     "a rule": {"defense": "{}"},
     "a pre-aggregator": {"defense": ["{}", "median"]},
     "a defense of single updates": {"defense": "{}"},
+    "an inspector of models": {"defense": ["{}", "mean"]},
     "a partition": {"partition": {"name": "{}", "clients": 3}},
     "a dataset": {"dataset": {"name": "{}", "train_size": 60, "test_size": 40}, "model": "mlp"},
     "a model": {"model": {"name": "{}", "bias": False}},
