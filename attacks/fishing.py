@@ -27,6 +27,8 @@ _SILENCE = 50.0
 _SHARPNESS = 1e3
 """Of the threshold on a feature, in its standard deviations."""
 _FAINT = 1e-6
+_WHOLE = 0.02
+"""How far from a whole number a count of images may seem to be."""
 
 
 class Fishing(MaliciousServer):
@@ -120,14 +122,10 @@ class Fishing(MaliciousServer):
         target = int(head.weight.abs().sum(1).argmax())
         told = observation.gradient[head.bias_name]
         size = observation.batch_size
-        rescaled = observation.distortion is not None and observation.distortion.rescaled
-        # Of the other classes only labels count: what is left of them says how long the gradient was.
-        length = float(told.abs().sum()) / 2 if rescaled else 1.0
-        count = round(-float(told[target]) / max(length, 1e-30) * size)
+        count = min(self._count(observation, told, target), size)
         if count < 1:
             note = f"no image of class {target} was in the batch, or none below the threshold: nothing is left"
             return Reconstruction(filled(observation, []), None, notes=(note,))
-        count = min(count, size)
         left = _left(observation, head, target, count)
         if not any(bool(row.abs().max() > _FAINT * told.abs().max()) for row in left.update.values()):
             return Reconstruction(filled(observation, []), None, notes=("nothing is left of the gradient",))
@@ -137,6 +135,37 @@ class Fishing(MaliciousServer):
         return replace(
             recovered, images=filled(observation, recovered.images), labels=None, features=None, notes=(note,)
         )
+
+    def _count(self, observation: Observation, told: Tensor, target: int) -> int:
+        """How many images are left, from the gradient of the last layer's bias."""
+        if observation.distortion is None or not observation.distortion.rescaled:
+            return round(-float(told[target]) * observation.batch_size)
+        if self.variant == "feature":
+            return int(told[target] < 0)  # of what one image left and several, only the length differs
+        if observation.labels is not None:
+            return int((observation.labels == target).sum())
+        return _likely_count(told.double().cpu(), target, observation.batch_size)
+
+
+def _likely_count(told: Tensor, target: int, size: int) -> int:
+    """How many images of the target's class there are, from a gradient of the bias up to an unknown factor.
+
+    It is f (p - n / B) with p = 1 / (C - 1) for all classes but the target's. The largest entry is that of a class with
+    few images: each number that this may be gives f, and with it all numbers n, which must be whole.
+    """
+    shares = torch.full_like(told, 1 / (len(told) - 1))
+    shares[target] = 0
+    rarest = int(told.argmax())
+    if rarest == target or not float(told[rarest]) > 0:
+        return 0
+    most = int(-(-size // (len(told) - 1))) - 1  # of a class with fewer images than its share
+    factors = told[rarest] / (shares[rarest] - torch.arange(most + 1, dtype=told.dtype) / size)
+    numbers = size * (shares - told / factors[:, None])
+    errors = (numbers - numbers.round()).abs().amax(1) + (-numbers).clamp_min(0).amax(1)
+    fitting = errors < max(_WHOLE, 1.01 * float(errors.min()))
+    # Of several, the likeliest by chance: labels that are spread most evenly.
+    uneven = numbers.square().sum(1).masked_fill(~fitting, torch.inf)
+    return round(float(numbers[uneven.argmin(), target]))
 
 
 def _left(observation: Observation, head: Head, target: int, count: int) -> Observation:

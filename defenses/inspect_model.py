@@ -95,7 +95,7 @@ class InspectModel(ModelInspector):
         duplicated: float | None = 0.1,
         mirrored: float | None = 0.1,
         rank_deficit: float | None = 0.25,
-        concentration: float | None = 1.0,
+        concentration: float | None = 3.0,
         gain: float | None = 20.0,
         bias: float | None = 10.0,
         zero_rows: float | None = 0.25,

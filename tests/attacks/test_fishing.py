@@ -1,5 +1,7 @@
 """Fishing: what is left of a batch's gradient is that of the images of one class."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from fedsec.attacks.fishing import Fishing
 from fedsec.errors import InputError
 from fedsec.models import build
 from fedsec.testing.checks import pictures
-from fedsec.threat import Observation, ServerView
+from fedsec.threat import Distortion, Observation, ServerView
 
 SHAPE = (1, 16, 16)
 
@@ -82,3 +84,31 @@ def test_what_cannot_be_fished_for_is_refused() -> None:
         Fishing().craft(ServerView(model, SHAPE, 10, 6))
     with pytest.raises(InputError, match="variant must be"):
         Fishing(variant="all")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("granted", [False, True])
+@pytest.mark.parametrize(
+    "labels",
+    [[3, 1, 2, 5], [3, 3, 1, 2], [3, 1, 1, 1], [0, 1, 1, 2], [3, *[label for label in range(10) if label != 3] * 3]],
+)
+def test_how_many_images_are_left_is_told_of_a_clipped_gradient_as_well(labels: list[int], granted: bool) -> None:
+    """Clipping hides the length of the bias' gradient; that numbers of images are whole tells it."""
+    images, batch_size = torch.rand(len(labels), *SHAPE, generator=torch.Generator().manual_seed(0)), len(labels)
+    server = Fishing(target_class=3, iterations=1)
+    model = server.craft(ServerView(network(), SHAPE, 10, batch_size))
+    rows = {name: 0.01 * row for name, row in gradient(model, images, torch.tensor(labels)).items()}
+    seen = Observation.of_gradient(model, rows, input_shape=SHAPE, num_classes=10, batch_size=batch_size)
+    known = torch.tensor(labels) if granted else None
+    note = server.reconstruct(replace(seen, distortion=Distortion(rescaled=True), labels=known)).notes[0]
+    count = labels.count(3)
+    assert note.startswith(f"{count} of {batch_size} images" if count else "no image of class 3"), note
+
+
+def test_of_a_clipped_gradient_that_a_threshold_left_one_image_is_assumed() -> None:
+    images = torch.rand(40, *SHAPE, generator=torch.Generator().manual_seed(1))
+    server = Fishing(target_class=2, variant="feature", iterations=1)
+    model = server.craft(ServerView(network("relu"), SHAPE, 10, 40, auxiliary=images))
+    rows = {name: 0.1 * row for name, row in gradient(model, images, torch.full((40,), 2)).items()}
+    seen = Observation.of_gradient(model, rows, input_shape=SHAPE, num_classes=10, batch_size=40)
+    result = server.reconstruct(replace(seen, distortion=Distortion(rescaled=True)))
+    assert result.notes[0].startswith("1 of 40 images")

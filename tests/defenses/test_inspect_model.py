@@ -155,3 +155,48 @@ def test_only_checks_of_examples_need_any() -> None:
         InspectModel().inspect(received())
     assert InspectModel(d_snr=None, exposed=None).examples == 0
     assert InspectModel(d_snr=None, exposed=None, idle=0.9).examples == 32
+
+
+def test_a_model_that_computes_in_place_is_the_one_that_was_agreed_upon() -> None:
+    def model() -> nn.Sequential:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 5))
+
+    inspection = InspectModel().inspect(model(), IMAGES, TARGETS, expected=model())
+    assert not inspection.reasons
+    apart = model()
+    apart[1] = nn.ReLU()
+    assert InspectModel().inspect(apart, IMAGES, TARGETS, expected=model()).refused
+    other = InspectModel().inspect(apart, IMAGES, TARGETS).statistics
+    assert other == {name: inspection.statistics[name] for name in other}
+
+
+def test_frozen_layers_are_not_judged_by_gradients_that_nobody_sends() -> None:
+    shared = nn.Linear(32, 32)
+    for frozen in (nn.Sequential(nn.Linear(32, 32)), nn.Sequential(shared, nn.ReLU(), shared)):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(36, 32), nn.ReLU(), frozen, nn.ReLU(), nn.Linear(32, 5))
+        frozen.requires_grad_(False)
+        assert InspectModel().inspect(model, IMAGES, TARGETS, expected=model).verdict == "train"
+    model.requires_grad_(False)
+    assert "d_snr" not in InspectModel().inspect(model, IMAGES, TARGETS).statistics
+
+
+def test_a_head_that_begins_at_zero_is_benign() -> None:
+    model = received()
+    nn.init.zeros_(model[5].weight)
+    nn.init.zeros_(model[5].bias)
+    assert not InspectModel().inspect(model, IMAGES, TARGETS).reasons
+    with torch.no_grad():
+        model[5].bias[2] = -50.0
+    assert InspectModel().inspect(model, IMAGES, TARGETS).refused
+
+
+def test_small_kernels_of_a_benign_network_pass() -> None:
+    """Of nine random weights one outweighs all others once in 500 kernels, as in depthwise convolutions."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2048, 3), nn.Flatten(), nn.LazyLinear(5))
+    nn.init.normal_(model[0].weight)
+    model(IMAGES)
+    statistics = InspectModel().inspect(model, IMAGES, TARGETS).statistics
+    assert 1 < statistics["concentration"] < InspectModel().limits["concentration"]

@@ -92,6 +92,8 @@ def layer_gradients(
     """
     calls: dict[str, list[tuple[nn.Module, Tensor, Tensor]]] = {}
     layers = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear | _ConvNd)}
+    # Of frozen layers no gradient is sent.
+    layers = {name: part for name, part in layers.items() if _weight(part).requires_grad}
     handles = [part.register_forward_hook(_recorder(name, calls)) for name, part in layers.items()]
     try:
         with torch.enable_grad():
@@ -103,9 +105,8 @@ def layer_gradients(
             handle.remove()
     if losses.shape != (len(examples),):
         raise InputError(f"expected a loss for each of {len(examples)} examples, got shape {tuple(losses.shape)}")
-    if not losses.requires_grad:
+    if not losses.requires_grad or not calls:
         return []
-    calls = {name: uses for name, uses in calls.items() if uses[0][2].requires_grad}
     flat = [use for uses in calls.values() for use in uses]
     at_outputs = torch.autograd.grad(
         losses.sum(), [output for *_, output in flat], retain_graph=True, allow_unused=True, materialize_grads=True
@@ -143,10 +144,11 @@ def _weight(layer: nn.Module) -> Tensor:
     return weight
 
 
-def _recorder(name: str, calls: dict[str, list[tuple[nn.Module, Tensor, Tensor]]]) -> Callable[..., None]:
-    def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+def _recorder(name: str, calls: dict[str, list[tuple[nn.Module, Tensor, Tensor]]]) -> Callable[..., Tensor]:
+    def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if inputs:
             calls.setdefault(name, []).append((layer, inputs[0].detach(), output))
+        return output.clone()  # which what follows, such as an in-place ReLU, may write into
 
     return hook
 

@@ -140,9 +140,6 @@ def _copy(model: nn.Module, name: str) -> nn.Module:
         copied = copy.deepcopy(model)
     except Exception as error:  # whatever a module's own tensors and hooks do
         raise InputError(f"{name}: the received model cannot be copied: {error}") from error
-    for layer in copied.modules():
-        if type(layer).__module__.startswith("torch.nn.") and getattr(layer, "inplace", False) is True:
-            layer.inplace = False  # type: ignore[assignment]
     for weight in copied.parameters():
         weight.grad = None
     return copied.train()

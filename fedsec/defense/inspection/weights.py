@@ -29,7 +29,8 @@ def weight_statistics(model: nn.Module) -> Iterator[tuple[str, dict[str, float]]
     `duplicated`: share of rows that are multiples of another. `mirrored`: share whose positive half is the negative
     half up to a factor. `rank_deficit`: share of the possible rank that is missing. `concentration`: transmit-SNR, of
     convolutions. `gain`: root mean square of the weights times the root of the inputs. `bias`: the largest bias over
-    the median norm of rows. `zero_rows`: share of rows without any weight.
+    the median norm of rows. `zero_rows`: share of rows without any weight; none in a layer that has no weights at all,
+    as heads and adapters may begin: it hands nothing back to the layers before it.
     """
     for name, layer in model.named_modules():
         if not isinstance(layer, nn.Linear | _ConvNd):
@@ -48,7 +49,7 @@ def _of_rows(rows: Float[Tensor, "rows columns"], layer: nn.Module) -> dict[str,
     nonzero = rows[norms > 0]
     statistics = {
         "gain": float(rows.square().mean().sqrt()) * rows.shape[1] ** 0.5,
-        "zero_rows": float((norms == 0).double().mean()),
+        "zero_rows": float((norms == 0).double().mean()) if len(nonzero) else 0.0,
     }
     if isinstance(layer.bias, Tensor):
         typical = norms.median().clamp_min(1e-12)
