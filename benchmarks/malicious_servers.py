@@ -4,24 +4,29 @@ Each row is one client with so many test images, the model that the attack craft
 client's gradient (or its update over local steps), defended or not. An image is exact if every pixel, rounded to 8
 bits, is the client's own; it is recovered if its mean squared error is below 0.01 (20 dB); originals and
 reconstructions are assigned to each other. Where a batch has one image of the class that is fished for, only that image
-counts. Gray images, and the nearest of the images that the server had already, are the null baselines. Rows go to
-docs/results/malicious_servers.csv. Run it with
+counts. Gray images, and the nearest of the images that the server had already, are the null baselines.
+
+Rows go to docs/results/malicious_servers.csv, each as soon as it is measured, with a hash of the code that measured it.
+A run that was stopped goes on where it was: rows that this very code measured stay, all others are measured again. Run
+it with
 
     uv run python benchmarks/malicious_servers.py                    # all rows, some minutes
-    uv run python benchmarks/malicious_servers.py --only imprint     # those of one attack, in place of its old ones
+    uv run python benchmarks/malicious_servers.py --only imprint     # those of one attack; others stay as they are
 """
 
 import argparse
 import csv
+import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import fedsec
 from fedsec.data import load
 from fedsec.data.normalization import normalization
 from fedsec.defense.updates import compose
@@ -31,6 +36,7 @@ from fedsec.inversion.server_view import pixel_scale
 from fedsec.metrics.images import assign, psnr
 from fedsec.models import build
 from fedsec.plugins import registry
+from fedsec.runs.provenance import code_of
 from fedsec.threat import LocalSteps, Reconstruction, ServerView
 
 OUT = Path(__file__).parents[1] / "docs/results/malicious_servers.csv"
@@ -45,7 +51,12 @@ COLUMNS += (
     "parameters",
     "seconds",
     "note",
+    "code",
 )
+_SETTING = (*COLUMNS[:8],)
+"""Columns that say which row it is."""
+_FEDSEC = ("data", "defense", "inversion", "matching", "metrics", "models", "threat")
+"""Packages that all rows come from, beside the attack and the benchmark."""
 SEEDS = (0, 1, 2)
 AUXILIARY = 2_000
 
@@ -218,29 +229,70 @@ def _size(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def code(attack: str) -> str:
+    """A hash of the source that an attack's rows come from."""
+    files = [Path(__file__)]
+    files += [file for name in _FEDSEC for file in sorted(Path(fedsec.__file__).with_name(name).rglob("*.py"))]
+    content = hashlib.sha256(code_of(registry.load("inversion", attack)).encode())
+    for file in files:
+        content.update(file.read_bytes())
+    return content.hexdigest()[:12]
+
+
+class Table:
+    """Rows in a file, in the order of the settings.
+
+    Args:
+        path: of the file; what is in it stays where nothing of this run takes its place.
+        order: of rows.
+    """
+
+    def __init__(self, path: Path, order: Sequence[tuple[str, ...]]) -> None:
+        self.path, self.order = path, order
+        self.rows: dict[tuple[str, ...], dict[str, Any]] = {}
+        if path.exists():
+            with path.open(newline="") as file:
+                self.rows = {self.key(row): row for row in csv.DictReader(file)}
+        # Rows of settings that are measured no more go.
+        self.rows = {key: row for key, row in self.rows.items() if key in set(order)}
+
+    @staticmethod
+    def key(row: dict[str, Any]) -> tuple[str, ...]:
+        """Which row it is."""
+        return tuple(str(row[name]) for name in _SETTING)
+
+    def has(self, key: tuple[str, ...], code: str) -> bool:
+        """Whether this code measured it already."""
+        return key in self.rows and self.rows[key].get("code") == code
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Put a row in its place, and write the file."""
+        self.rows[self.key(row)] = row
+        before = self.path.with_suffix(".tmp")
+        with before.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self.rows[key] for key in self.order if key in self.rows)
+        before.replace(self.path)
+
+
 def main() -> None:
     """Measure, and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", help="rows of one attack, in place of those that the table has of it")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS))
+    parser.add_argument("--only", help="rows of one attack")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [row for row in settings() if arguments.only in (None, row.attack)]
-    before = []
-    if arguments.only and arguments.out.exists():
-        with arguments.out.open(newline="") as file:
-            before = [line for line in csv.DictReader(file) if line["attack"] != arguments.only]
-    with arguments.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(before)
-        for row in rows:
-            for seed in range(arguments.seeds):
-                line = measured(row, seed)
-                writer.writerow(line)
-                file.flush()
-                print({key: value for key, value in line.items() if value != ""}, flush=True)
+    keys = {Table.key({**row.words(), "seed": seed}): (row, seed) for row in settings() for seed in SEEDS}
+    table = Table(arguments.out, list(keys))
+    # Once for each attack: a file that changes while the run goes on is not what measures.
+    codes = {row.attack: code(row.attack) for row in settings()}
+    for key, (row, seed) in keys.items():
+        if arguments.only not in (None, row.attack) or table.has(key, codes[row.attack]):
+            continue
+        line = {**measured(row, seed), "code": codes[row.attack]}
+        table.add(line)
+        print({name: value for name, value in line.items() if value != ""}, flush=True)
 
 
 if __name__ == "__main__":
