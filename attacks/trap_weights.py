@@ -2,12 +2,12 @@
 
 Boenisch, Dziedzic, Schuster, Shamsabadi, Shumailov, Papernot, When the curious abandon honesty: federated learning is
 not private, EuroS&P 2023, arXiv:2112.02918. Deviations: each row has a scale of its own, measured on auxiliary images
-(the paper tunes one for all rows); networks with convolutions before the linear layer, which the paper makes pass the
-image on, are refused.
+(the paper tunes one for all rows); convolutions may have a stride, where they have channels enough to lose no pixel.
 """
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from fedsec.errors import InputError
+from fedsec.matching.pixel_paths.convolutions import pass_pixels_on
+from fedsec.matching.pixel_paths.pixel_layer import PixelLayer, pixel_layer
 from fedsec.matching.row_images import LayerRows, filled
 from fedsec.matching.row_labels import completed, identified
 from fedsec.threat import MaliciousServer, Observation, Reconstruction, ServerView
@@ -39,21 +41,25 @@ class TrapWeights(MaliciousServer):
     is let through. A row that one image alone passed is a multiple of it, g_W / g_b = x. Images that several rows agree
     on, and those that left exactly what is in the gradient with one of the classes as their label, are no mixtures.
 
-    Only weights change, so that the architecture looks as agreed.
+    Convolutions before the layer are made to pass every pixel on (kernels of a single one), where they can: one after
+    the other with ReLU between them, neither pooling nor normalization, and with a stride s in s^2 times as many
+    channels as come in. Only weights change, so that the architecture looks as agreed.
 
     Args:
         share: of images that a row lets through; null: one in the client's number of images.
 
     Raises:
-        InputError: on use: no linear layer with a bias receives the image itself, or only signs of its gradient were
-            sent.
+        InputError: on use: no linear layer with a bias before the last one receives the image, or can be made to, or
+            only signs of its gradient were sent.
 
     Cost:
         Closed forms; the checks pass each row's image through the model once for every class.
 
     Limits:
-        Needs a linear layer with ReLU that receives the image itself. Rows are few where the layer is small: 1,000
-        neurons and 100 images leave each image ten rows on average, and images that resemble others none to itself.
+        Needs a linear layer with ReLU behind it that receives the image itself, or behind convolutions that can pass it
+        on: of fedsec's models mlp only, since in others pooling loses pixels or the logits follow at once. Rows are few
+        where the layer is small: 1,000 neurons and 100 images leave each image ten rows on average, and images that
+        resemble others none to itself.
         Rows that mirror themselves are easily seen by who looks for them.
 
     Reference: Boenisch et al., EuroS&P 2023, arXiv:2112.02918
@@ -66,11 +72,20 @@ class TrapWeights(MaliciousServer):
 
     def build(self, view: ServerView, *, generator: torch.Generator) -> nn.Module:
         model = deepcopy(view.model)
-        layer = model.get_submodule(_first_linear(model, view.scale.apply(_noise(view.input_shape))))
+        found = pixel_layer(model, view.input_shape, view.scale)
+        if found is None:
+            try:
+                pass_pixels_on(model, view.input_shape, view.scale)
+            except InputError as error:
+                raise _refusal(str(error)) from error
+            found = pixel_layer(model, view.input_shape, view.scale)
+        if found is None:
+            raise _refusal("not all pixels reach one, or its outputs are the logits")
+        layer = model.get_submodule(found.name)
         assert isinstance(layer, nn.Linear)
         images = _noise(view.input_shape, 512) if view.auxiliary is None else view.auxiliary
         pixels = images.double().flatten(1).cpu()
-        rows, count = layer.weight.shape
+        rows, count = len(layer.weight), pixels.shape[1]
         order = torch.rand(rows, count, generator=generator).argsort(1)
         magnitudes = torch.randn(rows, count // 2, generator=generator).double().abs() / count**0.5
         positive = torch.zeros(rows, count, dtype=torch.float64).scatter_(1, order[:, : count // 2], magnitudes)
@@ -80,9 +95,14 @@ class TrapWeights(MaliciousServer):
         scales = ratios.quantile(self.share or min(0.5, 1 / view.batch_size), dim=0)
         weight = scales[:, None] * positive - negative
         mean, std = (part.expand(view.input_shape).flatten() for part in view.scale.tensors(pixels))
-        with torch.no_grad():  # of pixels in [0, 1], whatever the model's input is
-            layer.weight.copy_(weight * std)
-            layer.bias.copy_(weight @ mean)
+        with torch.no_grad():
+            if found.columns is None:  # of pixels in [0, 1], whatever the model's input is
+                layer.weight.copy_(weight * std)
+                layer.bias.copy_(weight @ mean)
+            else:
+                layer.weight.zero_()
+                layer.weight[:, found.columns] = weight.to(layer.weight)
+                layer.bias.zero_()
         return model
 
     def recover(
@@ -94,9 +114,11 @@ class TrapWeights(MaliciousServer):
 def _recover(observation: Observation, generator: torch.Generator) -> Reconstruction:
     model, size = observation.model, observation.batch_size
     like = next(model.parameters())
-    name = _first_linear(model, observation.scale.apply(_noise(observation.input_shape).to(like)))
-    layer = model.get_submodule(name)
-    rows = LayerRows.of_bias(observation, name)
+    found = pixel_layer(model, observation.input_shape, observation.scale)
+    if found is None:
+        raise _refusal("the observed model has none")
+    layer = model.get_submodule(found.name)
+    rows = _of_inputs(LayerRows.of_bias(observation, found.name), found, observation)
     strength = rows.strengths.abs() * rows.heard
     places = strength.argsort(descending=True, stable=True)[: min(_MOST, int((strength > 0).sum()))]
     chosen = LayerRows(rows.rows[places], rows.strengths[places], rows.known[places], rows.heard[places])
@@ -144,30 +166,18 @@ def _noise(shape: tuple[int, int, int], count: int = 2) -> Float[Tensor, "images
     return pictures.clamp(0, 1)
 
 
-def _first_linear(model: nn.Module, inputs: Float[Tensor, "images channels height width"]) -> str:
-    """Name of the linear layer with a bias that receives the flattened image itself.
+def _of_inputs(rows: LayerRows, found: PixelLayer, observation: Observation) -> LayerRows:
+    """Rows of a layer that received pixels in [0, 1] as those of one that received the model's input."""
+    if found.columns is None:
+        return rows
+    mean, std = (part.expand(observation.input_shape).flatten() for part in observation.scale.tensors(rows.rows))
+    pixels = rows.rows[:, found.columns]
+    return replace(rows, rows=(pixels - rows.strengths[:, None] * mean) / std, known=rows.known[:, found.columns])
 
-    Raises:
-        InputError: there is none.
-    """
-    entered: dict[str, Tensor] = {}
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
-    handles = [
-        layer.register_forward_pre_hook(lambda _, arguments, name=name: entered.setdefault(name, arguments[0]))
-        for name, layer in layers.items()
-    ]
-    like = next(model.parameters())
-    trial = inputs.to(like.device, like.dtype)
-    try:
-        with torch.no_grad():
-            model(trial)
-    finally:
-        for handle in handles:
-            handle.remove()
-    for name, seen in entered.items():
-        if layers[name].bias is not None and seen.ndim == 2 and torch.equal(seen, trial.flatten(1)):
-            return name
-    raise InputError(
-        "trap_weights needs a model whose first layer is linear, with a bias, and receives the flattened image as it "
-        "is; expected one such as mlp, or imprint, which puts such a layer in front"
+
+def _refusal(why: str) -> InputError:
+    return InputError(
+        "trap_weights needs a model whose first layer is linear, with a bias and ReLU behind it, and receives the "
+        f"flattened image, or convolutions before it that can pass all pixels on: {why}; expected one such as mlp, or "
+        "imprint, which puts such a layer in front"
     )

@@ -17,6 +17,7 @@ it with
 import argparse
 import csv
 import hashlib
+import inspect
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -25,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import fedsec
 from fedsec.data import load
+from fedsec.data.dataset import Dataset
 from fedsec.data.normalization import normalization
 from fedsec.defense.updates import compose
 from fedsec.errors import InputError
@@ -70,7 +73,7 @@ class Row:
         batch_size: images of the client.
         options: of the attack.
         dataset: whose test images these are.
-        model: that is attacked.
+        model: that is attacked; `strided` is two convolutions of stride 2 and a hidden layer.
         model_options: of the model.
         local: its local training; none for one gradient.
         defense: of the update.
@@ -126,6 +129,8 @@ def settings() -> Iterator[Row]:
 
     for batch in (4, 16, 64):
         yield Row("trap_weights", batch, model="mlp", model_options={"hidden": (1000,)})
+    for batch in (16, 64):
+        yield Row("trap_weights", batch, model="strided", model_options={"hidden": 1000})
     for batch in (4, 64, 256):
         yield Row("fishing", batch, {"target_class": 3, "iterations": 600}, model="lenet", alone=3)
 
@@ -156,7 +161,7 @@ def measured(row: Row, seed: int) -> dict[str, Any]:
     auxiliary = dataset.train.images[ours].float() / 255
     constants = normalization("half")
     torch.manual_seed(seed)
-    model = build(row.model, dataset.image_shape, dataset.num_classes, **row.model_options)
+    model = _model(row, dataset)
     attack = registry.load("inversion", row.attack)(**row.options)
     view = ServerView(
         model,
@@ -215,6 +220,25 @@ def measured(row: Row, seed: int) -> dict[str, Any]:
     return content
 
 
+def _model(row: Row, dataset: Dataset) -> nn.Module:
+    shape, classes = dataset.image_shape, dataset.num_classes
+    if row.model != "strided":
+        return build(row.model, shape, classes, **row.model_options)
+    # Nothing of fedsec's has convolutions that may pass all pixels on, and a hidden layer behind them.
+    hidden, first = row.model_options["hidden"], 4 * shape[0]
+    side = shape[1] // 4
+    return nn.Sequential(
+        nn.Conv2d(shape[0], first, 5, stride=2, padding=2),
+        nn.ReLU(),
+        nn.Conv2d(first, 4 * first, 5, stride=2, padding=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4 * first * side**2, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, classes),
+    )
+
+
 def _errors(images: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return (images - truth).square().flatten(1).mean(1)
 
@@ -231,11 +255,12 @@ def _size(model: torch.nn.Module) -> int:
 
 def code(attack: str) -> str:
     """A hash of the source that an attack's rows come from."""
-    files = [Path(__file__)]
-    files += [file for name in _FEDSEC for file in sorted(Path(fedsec.__file__).with_name(name).rglob("*.py"))]
     content = hashlib.sha256(code_of(registry.load("inversion", attack)).encode())
-    for file in files:
-        content.update(file.read_bytes())
+    for function in (measured, _model, _errors, _recovered):  # and not the list of settings, which grows
+        content.update(inspect.getsource(function).encode())
+    for name in _FEDSEC:
+        for file in sorted(Path(fedsec.__file__).with_name(name).rglob("*.py")):
+            content.update(file.read_bytes())
     return content.hexdigest()[:12]
 
 

@@ -51,8 +51,56 @@ def test_images_of_a_batch_come_back_with_their_labels() -> None:
         assert int(result.labels[place]) == int(labels[original])
 
 
-def test_models_without_such_a_layer_are_refused() -> None:
-    with pytest.raises(InputError, match="first layer is linear"):
-        TrapWeights().craft(ServerView(build("cnn", SHAPE, 10), SHAPE, 10, 4))
+@pytest.mark.parametrize("strides", [(1, 1), (2, 1), (2, 2)])
+def test_convolutions_pass_the_image_on(strides: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 5, strides[0], 2),
+        nn.ReLU(),
+        nn.Conv2d(6, 17, 3, strides[1], 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(17 * (8 // strides[0] // strides[1]) ** 2, 300),
+        nn.ReLU(),
+        nn.Linear(300, 10),
+    )
+    images, labels = digits(16)
+    auxiliary = load("digits").train.images[:300].float() / 255
+    crafted = TrapWeights().craft(ServerView(model, SHAPE, 10, 16, SCALE, auxiliary=auxiliary))
+    gradient = torch.autograd.grad(F.cross_entropy(crafted(SCALE.apply(images)), labels), list(crafted.parameters()))
+    seen = Observation.of_gradient(crafted, gradient, input_shape=SHAPE, num_classes=10, batch_size=16, scale=SCALE)
+    result = TrapWeights().reconstruct(seen)
+    assert result.images is not None
+    assert result.labels is not None
+    exact = (result.images[:, None] - images).flatten(2).abs().amax(2) < 1e-3
+    assert int(exact.any(0).sum()) >= 10
+    for place, original in exact.nonzero().tolist():
+        assert int(result.labels[place]) == int(labels[original])
+
+
+def behind(*layers: nn.Module, features: int) -> nn.Module:
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 20), nn.ReLU(), nn.Linear(20, 10))
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (build("cnn", SHAPE, 10), "its outputs are the logits"),
+        (build("logistic", SHAPE, 10), "its outputs are the logits"),
+        (behind(nn.Conv2d(1, 3, 5, 2, 2), features=48), "has 3 output channels, .* takes 4"),
+        (behind(nn.Conv2d(1, 3, 3), features=108), "0 loses pixels at the border"),
+        (behind(nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.ReLU(), features=192), "0 has no bias"),
+        (behind(nn.Conv2d(1, 2, 3, padding=1, groups=1, dilation=2), features=72), "groups, dilation"),
+        (behind(nn.Conv2d(1, 3, 3, padding=1), nn.MaxPool2d(2), features=48), r"1 \(MaxPool2d\) does not pass"),
+        (behind(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), features=192), r"1 \(BatchNorm2d\) does not pass"),
+        (behind(nn.Conv2d(1, 3, 3, padding=1), nn.Sigmoid(), features=192), r"1 \(Sigmoid\) does not pass"),
+    ],
+)
+def test_models_that_lose_pixels_are_refused(model: nn.Module, why: str) -> None:
+    with pytest.raises(InputError, match=f"first layer is linear.*{why}"):
+        TrapWeights().craft(ServerView(model, SHAPE, 10, 4, SCALE))
+
+
+def test_shares_out_of_range_are_refused() -> None:
     with pytest.raises(InputError, match="share must lie between"):
         TrapWeights(share=1.0)
