@@ -120,14 +120,14 @@ class Fishing(MaliciousServer):
         if head is None or not head.bias_name or head.bias_name not in observation.update:
             raise InputError("fishing reads the last linear layer's bias, and the update has none; expected all of it")
         target = int(head.weight.abs().sum(1).argmax())
-        told = observation.gradient[head.bias_name]
+        bias = observation.gradient[head.bias_name]
         size = observation.batch_size
-        count = min(self._count(observation, told, target), size)
+        count = min(self._count(observation, bias, target), size)
         if count < 1:
             note = f"no image of class {target} was in the batch, or none below the threshold: nothing is left"
             return Reconstruction(filled(observation, []), None, notes=(note,))
         left = _left(observation, head, target, count)
-        if not any(bool(row.abs().max() > _FAINT * told.abs().max()) for row in left.update.values()):
+        if not any(bool(row.abs().max() > _FAINT * bias.abs().max()) for row in left.update.values()):
             return Reconstruction(filled(observation, []), None, notes=("nothing is left of the gradient",))
         recovered = self.inner.reconstruct(left, generator=generator)
         assert recovered.images is not None
@@ -136,31 +136,31 @@ class Fishing(MaliciousServer):
             recovered, images=filled(observation, recovered.images), labels=None, features=None, notes=(note,)
         )
 
-    def _count(self, observation: Observation, told: Tensor, target: int) -> int:
+    def _count(self, observation: Observation, bias: Tensor, target: int) -> int:
         """How many images are left, from the gradient of the last layer's bias."""
         if observation.distortion is None or not observation.distortion.rescaled:
-            return round(-float(told[target]) * observation.batch_size)
+            return round(-float(bias[target]) * observation.batch_size)
         if self.variant == "feature":
-            return int(told[target] < 0)  # of what one image left and several, only the length differs
+            return int(bias[target] < 0)  # of what one image left and several, only the length differs
         if observation.labels is not None:
             return int((observation.labels == target).sum())
-        return _likely_count(told.double().cpu(), target, observation.batch_size)
+        return _likely_count(bias.double().cpu(), target, observation.batch_size)
 
 
-def _likely_count(told: Tensor, target: int, size: int) -> int:
+def _likely_count(bias: Tensor, target: int, size: int) -> int:
     """How many images of the target's class there are, from a gradient of the bias up to an unknown factor.
 
     It is f (p - n / B) with p = 1 / (C - 1) for all classes but the target's. The largest entry is that of a class with
     few images: each number that this may be gives f, and with it all numbers n, which must be whole.
     """
-    shares = torch.full_like(told, 1 / (len(told) - 1))
+    shares = torch.full_like(bias, 1 / (len(bias) - 1))
     shares[target] = 0
-    rarest = int(told.argmax())
-    if rarest == target or not float(told[rarest]) > 0:
+    rarest = int(bias.argmax())
+    if rarest == target or not float(bias[rarest]) > 0:
         return 0
-    most = int(-(-size // (len(told) - 1))) - 1  # of a class with fewer images than its share
-    factors = told[rarest] / (shares[rarest] - torch.arange(most + 1, dtype=told.dtype) / size)
-    numbers = size * (shares - told / factors[:, None])
+    most = int(-(-size // (len(bias) - 1))) - 1  # of a class with fewer images than its share
+    factors = bias[rarest] / (shares[rarest] - torch.arange(most + 1, dtype=bias.dtype) / size)
+    numbers = size * (shares - bias / factors[:, None])
     errors = (numbers - numbers.round()).abs().amax(1) + (-numbers).clamp_min(0).amax(1)
     fitting = errors < max(_WHOLE, 1.01 * float(errors.min()))
     # Of several, the likeliest by chance: labels that are spread most evenly.

@@ -92,7 +92,7 @@ def _index(schema: Schema) -> str:
 
 def _section(name: str, section: Schema) -> str:
     choices = section.get("anyOf", [])
-    named = [choice for choice in choices if "const" in choice.get("properties", {}).get("name", {})]
+    named = [choice for choice in choices if "properties" in choice and _is_choice(choice)]
     lines = [f"# `{name}`", "", _summary(section), ""]
     if not named:
         mapping = next((choice for choice in choices if "properties" in choice), section)
@@ -122,12 +122,27 @@ def _keys(path: str, mapping: Schema, level: int = 2) -> list[str]:
     rows: list[tuple[str, ...]] = []
     nested: list[str] = []
     for key, value in mapping["properties"].items():
-        inner = next((part for part in [value, *value.get("anyOf", [])] if "properties" in part), None)
+        inner = [part for part in [value, *value.get("anyOf", [])] if "properties" in part]
         place = f"{path}.{key}" if path else key
         rows.append((f"`{key}`", _type(value), _default(value), _algorithms(place), _about(value)))
         if inner:
-            nested += [f"{'#' * level} `{place}`", "", _about(value), "", *_keys(place, inner, min(level + 1, 4))]
+            nested += [f"{'#' * level} `{place}`", "", _about(value), ""]
+            nested += _choices(inner, level + 1) if _is_choice(inner[0]) else _keys(place, inner[0], min(level + 1, 4))
     return [*table(("key", "type", "default", "algorithms", "meaning"), rows), "", *nested]
+
+
+def _is_choice(mapping: Schema) -> bool:
+    return "const" in mapping["properties"].get("name", {})
+
+
+def _choices(choices: list[Schema], level: int) -> list[str]:
+    """A heading for each mapping of which one is chosen by its name, and a table of its options."""
+    lines: list[str] = []
+    for choice in filter(_is_choice, choices):
+        lines += [f"{'#' * min(level, 6)} `{_name(choice)}`", "", _about(choice), ""]
+        options = {key: value for key, value in choice["properties"].items() if key != "name"}
+        lines += _keys("", {"properties": options}, 6) if options else ["No options of its own.", ""]
+    return lines
 
 
 def _algorithms(path: str) -> str:

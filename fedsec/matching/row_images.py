@@ -120,8 +120,8 @@ def _part(observation: Observation, name: str) -> tuple[Tensor, Tensor]:
     if distortion is not None and distortion.signs:
         raise InputError("images are ratios of gradients, and only their signs were sent; expected their values")
     row = observation.gradient[name].double()
-    kept = None if distortion is None else distortion.kept.get(name)
-    return row, torch.ones_like(row, dtype=torch.bool) if kept is None else kept
+    left = None if distortion is None else distortion.kept.get(name)
+    return row, torch.ones_like(row, dtype=torch.bool) if left is None else left
 
 
 def _next(rows: Tensor) -> Tensor:

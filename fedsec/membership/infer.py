@@ -126,18 +126,18 @@ def made_inferences(inferences: Sequence[str | MembershipInference]) -> dict[str
     Raises:
         InputError: none, one twice, or what is no membership inference.
     """
-    made: dict[str, MembershipInference] = {}
+    by_name: dict[str, MembershipInference] = {}
     for inference in inferences:
         one = registry.load("inference", inference)() if isinstance(inference, str) else inference
         name = inference if isinstance(inference, str) else type(inference).__name__
         if not isinstance(one, MembershipInference):
             raise InputError(f"infer_membership: {name} is no membership inference; expected one")
-        if name in made:
+        if name in by_name:
             raise InputError(f"infer_membership: {name} stands twice; expected it once")
-        made[name] = one
-    if not made:
+        by_name[name] = one
+    if not by_name:
         raise InputError("infer_membership: no inference; expected at least one, such as loss_threshold")
-    return made
+    return by_name
 
 
 def needs_of(inferences: Mapping[str, MembershipInference]) -> frozenset[str]:

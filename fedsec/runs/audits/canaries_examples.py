@@ -22,7 +22,7 @@ from fedsec.errors import InputError
 from fedsec.federation.updates import Federation
 from fedsec.privacy import Epsilon, epsilon
 from fedsec.runs.audits.canaries_evidence import Evidence
-from fedsec.runs.audits.canaries_gradients import ExampleGradients, clipped
+from fedsec.runs.audits.canaries_gradients import CanaryGradients, clipped
 from fedsec.runs.audits.canaries_kinds import canary_examples
 from fedsec.runs.audits.canaries_part import CanaryPart, checked
 from fedsec.scenario import CellConfig
@@ -105,7 +105,7 @@ class ExampleCanaries(CanaryPart):
                 f"examples; expected others than {', '.join(map(str, sorted(experiment.threat.byzantine)))}"
             )
         self.federation = federation
-        self._gradients = ExampleGradients(federation.module, federation.trainer.layout, federation.trainer.task)
+        self._gradients = CanaryGradients(federation.module, federation.trainer.layout, federation.trainer.task)
         private = federation.algorithm.private
         self._bound = None if private is None else private.max_grad_norm
         self.check()

@@ -18,7 +18,7 @@ _AT_ONCE = 256
 """Examples of which losses are computed at a time."""
 
 
-class ExampleGradients:
+class CanaryGradients:
     """Per-example gradients of a model in evaluation mode: nothing is drawn, and no example depends on another.
 
     A model that trains otherwise (dropout, batch normalization) has somewhat other gradients in training; whoever

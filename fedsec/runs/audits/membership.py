@@ -103,15 +103,15 @@ class MembershipAudit(AuditPart):
             if byzantine & set(self.asked):
                 self.notes.append(f"client {self.asked[0]} is Byzantine: what it sends need not be what it trained")
             return
-        kept = [
+        of_honest = [
             np.array([one for one in group if self.owner[int(one)] not in byzantine], dtype=np.int64)
             for group in (self.members, self.nonmembers)
         ]
-        if min(map(len, kept)) < 2:
+        if min(map(len, of_honest)) < 2:
             raise InputError("audit.membership: fewer than two members or non-members are of honest clients")
-        if lost := sum(map(len, (self.members, self.nonmembers))) - sum(map(len, kept)):
+        if lost := sum(map(len, (self.members, self.nonmembers))) - sum(map(len, of_honest)):
             self.notes.append(f"{count_of(lost, 'example')} of Byzantine clients are not asked about")
-        self.members, self.nonmembers = kept
+        self.members, self.nonmembers = of_honest
 
     def after(self, result: RoundResult) -> None:
         self.observed.after()

@@ -20,11 +20,11 @@ from fedsec.inversion.malicious import sent_model
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion, LocalSteps, MaliciousServer
 
-__all__ = ["Reply", "SentModels"]
+__all__ = ["VictimReply", "SentModels"]
 
 
 @dataclass(frozen=True, eq=False)
-class Reply:
+class VictimReply:
     """What a victim sends back.
 
     Attributes:
@@ -102,7 +102,7 @@ class SentModels:
             return None
         return LocalSteps(local.lr, local.steps_of(images), local.batch_of(images), local.momentum, local.weight_decay)
 
-    def reply(self, model: nn.Module, client: int, round_number: int) -> Reply:
+    def reply(self, model: nn.Module, client: int, round_number: int) -> VictimReply:
         """What a client sends back after it worked on a model.
 
         Args:
@@ -133,4 +133,4 @@ class SentModels:
         if federation.privacy is not None:
             private = federation.privacy.known(trainer.layout.shapes, client, algorithm.training)
             distortion = private if distortion is None else private.then(distortion)
-        return Reply(row, trainer.layout, buffers, distortion)
+        return VictimReply(row, trainer.layout, buffers, distortion)

@@ -119,8 +119,8 @@ class CanaryConfig(Section):
         clients = self.clients(num_clients)
         if not clients:
             return {}
-        each, more = divmod(self.count, len(clients))
-        return {client: each + (place < more) for place, client in enumerate(clients)}
+        share, more = divmod(self.count, len(clients))
+        return {client: share + (place < more) for place, client in enumerate(clients)}
 
     def no_room(self, sizes: Sequence[int]) -> str | None:
         """Why clients have too few examples for their canaries; None where they have enough.
@@ -175,7 +175,7 @@ def contradictions(config: "CellConfig", canaries: CanaryConfig) -> Iterator[Pro
             f"client {inversion.target.client} is whose images the inversion reconstructs, and canaries change them; "
             "expected another client",
         )
-    if "white_box" in canaries.score and getattr(config.federation, "secure_aggregation", None) is not None:
+    if "white_box" in canaries.score and config.federation.secure_aggregation is not None:
         yield ("score",), "under secure_aggregation nobody sees the update of a single client; expected loss"
     if config.audit is not None and config.audit.membership is not None:
         yield (

@@ -37,5 +37,5 @@ def contradictions(config: "CellConfig", asked: PropertyConfig) -> Iterator[Prob
             "a site is told from its updates of other rounds; expected two rounds at least, watched and in the "
             "federation, or no site",
         )
-    if getattr(config.federation, "secure_aggregation", None) is not None:
+    if config.federation.secure_aggregation is not None:
         yield (), "asks of single updates, and under federation.secure_aggregation the server sees sums only"
