@@ -118,6 +118,7 @@ def run_cell(
     audit = experiment.audit
     if audit is not None:
         audit.attach(experiment, files.folder)
+    unseen = {} if audit is None else audit.state()
     history: list[dict[str, Any]] = []
     if checkpoint is not None:
         try:
@@ -127,6 +128,8 @@ def run_cell(
             made_with = checkpoint.made_with  # of other code where that was to be kept: the next run shall know
         except InputError as error:
             say(f"begins anew: {error}")
+            if audit is not None:  # it may have taken over what the federation then refused
+                audit.restore(unseen)
     if not history and federation.over:
         raise InputError(f"defense: {UNPAID}")
     recorder = None

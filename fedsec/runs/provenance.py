@@ -39,7 +39,7 @@ _ENGINE = (
 """Of fedsec, what every cell's numbers come from."""
 _INVERSION = ("matching", "inversion", "runs/curious_server.py", "runs/malicious")
 """What those of a curious server come from besides."""
-_AUDIT = ("auditing", "membership", "runs/audits", "scenario/audit")
+_AUDIT = ("auditing", "membership", "properties", "runs/audits", "scenario/audit")
 """What an audit's numbers come from besides."""
 _MOST_FILES = 2_000
 _LENGTH = 12
@@ -58,7 +58,8 @@ def provenance(
     """
     made_with = {"fedsec": f"{metadata.version('fedsec')} {_fedsec(_ENGINE)}", "torch": metadata.version("torch")}
     made_with["device"] = device_name or _device(device)
-    if config.inversion is not None:
+    asked = None if config.audit is None else config.audit.properties
+    if config.inversion is not None or asked is not None:  # class mixes are read as a curious server reads labels
         made_with["fedsec's inversions"] = _fedsec(_INVERSION)
     if config.audit is not None:
         made_with["fedsec's audits"] = _fedsec(_AUDIT)
@@ -102,6 +103,9 @@ def _methods(config: "CellConfig") -> Iterator[tuple[str, str]]:
     if config.audit is not None and config.audit.membership is not None:
         for inference in config.audit.membership.inferences:
             yield "inference", inference.name
+    if config.audit is not None and config.audit.properties is not None:
+        for name in config.audit.properties.inferences:
+            yield "inference", name
     for part in config.defense:
         yield "defense", part.name
     for name in config.metrics:

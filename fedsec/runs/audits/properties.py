@@ -40,9 +40,7 @@ class PropertyAudit(AuditPart):
         assert config.audit is not None
         assert config.audit.properties is not None
         self.asked = config.audit.properties
-        rounds = config.federation.rounds
-        watched = np.linspace(1, rounds, min(rounds, self.asked.rounds)).round().astype(int)
-        self.watched = frozenset(watched.tolist())
+        self.watched = frozenset(self.asked.watched(config.federation.rounds))
         self.streams = Streams(config.seed)
         self.sketches, self.mixes = torch.empty(0, 0, dtype=torch.float64), torch.empty(0, 0, dtype=torch.float64)
         self.seen = torch.empty(0, 2, dtype=torch.int64)

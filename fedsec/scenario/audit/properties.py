@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from fedsec.plugins.wording import Problem
@@ -24,6 +25,14 @@ class PropertyConfig(Section):
     rounds: Count = Field(default=10, description="How many rounds are watched, evenly from the first to the last.")
     permutations: Count = Field(default=999, description="Permutations that make the null distribution.")
     projection: Count = Field(default=1024, description="Numbers in the random sketch that is kept of an update.")
+
+    def watched(self, rounds: int) -> tuple[int, ...]:
+        """The rounds that are watched, of so many.
+
+        Args:
+            rounds: of the federation.
+        """
+        return tuple(np.linspace(1, rounds, min(rounds, self.rounds)).round().astype(int).tolist())
 
 
 def contradictions(config: "CellConfig", asked: PropertyConfig) -> Iterator[Problem]:
