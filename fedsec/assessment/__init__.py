@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedsec.assessment.audit import audit
+    from fedsec.assessment.auditor import audit
     from fedsec.assessment.finding import AuditFinding
     from fedsec.assessment.result import Audit
 
@@ -16,7 +16,7 @@ __all__ = ["Audit", "AuditFinding", "audit"]
 _HOMES = {
     "Audit": "fedsec.assessment.result",
     "AuditFinding": "fedsec.assessment.finding",
-    "audit": "fedsec.assessment.audit",
+    "audit": "fedsec.assessment.auditor",
 }
 
 if not TYPE_CHECKING:  # a type checker is to know the names, not to take any name for one

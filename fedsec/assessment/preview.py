@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from fedsec.assessment.audit import announced, chosen, planned
+from fedsec.assessment.auditor import announced, chosen, planned
 from fedsec.assessment.battery import distinct
 from fedsec.assessment.budget import seconds_of
 from fedsec.assessment.deployment import deployment

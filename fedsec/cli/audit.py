@@ -179,7 +179,7 @@ def audit(
         "seed": seed,
     }
     with activity(console, "loading PyTorch"):
-        from fedsec.assessment.audit import audit as run_audit
+        from fedsec.assessment.auditor import audit as run_audit
         from fedsec.assessment.severity import at_least
     with in_option_words(_PARAMETERS):
         if fail_on is not None:

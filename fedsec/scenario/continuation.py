@@ -13,7 +13,8 @@ def extends(longer: CellConfig, shorter: CellConfig) -> bool:
     """Whether a cell's first rounds are, to the bit, all rounds of another.
 
     They are where only `federation.rounds` grew, unless something looks ahead: noise that is calibrated for all rounds,
-    an evaluation that only the last round had, an audit that watches other rounds of more, or a single round that was trained client by client for many cells.
+    an evaluation that only the last round had, an audit that watches other rounds of more, or a single round that was
+    trained client by client for many cells.
 
     Args:
         longer: the cell that would go on.

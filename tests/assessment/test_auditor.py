@@ -9,7 +9,7 @@ from rich.console import Console
 
 import fedsec
 from fedsec.assessment import budget, kept_plan
-from fedsec.assessment.audit import audit
+from fedsec.assessment.auditor import audit
 from fedsec.assessment.battery import run_battery
 from fedsec.assessment.effort import Effort
 from fedsec.assessment.probes.label_flip import LabelFlipProbe
@@ -20,7 +20,7 @@ from fedsec.runs.events import Event
 from fedsec.runs.tasks import CellTask
 from fedsec.scenario import load_scenario
 
-module_of_audit = import_module("fedsec.assessment.audit")
+module_of_audit = import_module("fedsec.assessment.auditor")
 SMALL = {
     "model": {"name": "mlp", "hidden": [8]},
     "clients": 5,
@@ -72,7 +72,7 @@ def test_run_again_it_trains_nothing_anew(small: fedsec.Audit, folder: Path, mon
         def run(self, tasks: Sequence[CellTask]) -> Iterator[tuple[int, Event]]:
             raise AssertionError(f"{len(tasks)} cells are run again")
 
-    monkeypatch.setattr("fedsec.assessment.audit.measured", None)  # the plan is kept, so that nothing is measured
+    monkeypatch.setattr("fedsec.assessment.auditor.measured", None)  # the plan is kept, so that nothing is measured
     again = audit(**SMALL, out=folder, executor=Idle())
     assert [finding.as_json() for finding in again.findings] == [finding.as_json() for finding in small.findings]
 
