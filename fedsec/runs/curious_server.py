@@ -155,7 +155,7 @@ class CuriousServer:
             normalization=federation.data.normalization,
             order=self.streams.torch("attack", "labels", round_number),
         )
-        self._reconstruct(round_number, observation, images, labels, [note])
+        self._reconstruct(round_number, observation, images, labels, [note, *_remarks_on_sum(federation, clients)])
 
     def _see_updates(self, round_number: int, clients: Sequence[int], rows: Tensor) -> None:
         if round_number not in self.target.rounds or self.target.client not in clients:
@@ -357,6 +357,17 @@ def _seen(local: LocalTraining, images: int) -> LocalSteps:
             "which cannot be replayed; expected local.epochs, or batches that divide the images"
         )
     return LocalSteps(local.lr, local.steps_of(images), batch, local.momentum, local.weight_decay)
+
+
+def _remarks_on_sum(federation: Federation, clients: Sequence[int]) -> list[str]:
+    """In what a sum is not that of all the clients' images."""
+    remarks = []
+    if federation.algorithm.weighting == "uniform" and len({*federation.data.sizes(clients).tolist()}) > 1:
+        remarks.append("clients of different sizes weigh the same (uniform): images of small ones count for more")
+    attackers = [client for client in clients if client in federation.attackers]
+    if attackers:
+        remarks.append(f"Byzantine in this sum: {', '.join(map(str, attackers))}; their rows need not be trained")
+    return remarks
 
 
 def _lpips() -> Lpips | None:

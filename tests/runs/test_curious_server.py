@@ -619,6 +619,20 @@ def test_of_a_sum_the_server_recovers_the_images_of_the_group(tmp_path: Path) ->
     assert leakage["metrics"]["psnr"] > 80
 
 
+def test_in_what_a_sum_is_not_the_gradient_of_all_images_is_said(tmp_path: Path) -> None:
+    summed = {"algorithm": "fedsgd", "rounds": 1, "secure_aggregation": {"clients": 5}}
+    target = {"client": 1, "rounds": [1]}
+    sections: dict[str, Any] = {"partition": {"clients": 5}, "inversion": {"name": "labels", "target": target}}
+    attacked = {"name": "sign_flip", "num_byzantine": 2}
+    (found,) = leakages(
+        finish(config(**sections, federation={**summed, "weighting": "uniform"}, attack=attacked), tmp_path)
+    )
+    assert any("different sizes weigh the same" in note for note in found["notes"])
+    assert any(note.startswith("Byzantine in this sum: ") for note in found["notes"])
+    (found,) = leakages(finish(config(**sections, federation=summed), tmp_path))
+    assert not any("weigh the same" in note or "Byzantine" in note for note in found["notes"])
+
+
 @pytest.mark.parametrize(
     ("sections", "why"),
     [

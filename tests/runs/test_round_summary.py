@@ -2,8 +2,8 @@
 
 import pytest
 
-from fedsec.metrics.metric import described
-from fedsec.runs.round_summary import in_short, over_rounds, reported
+from fedsec.metrics.metric import described, of_source
+from fedsec.runs.round_summary import in_short, leakage, models_refused, over_rounds, reported
 
 LINE = {
     "round": 3,
@@ -61,3 +61,21 @@ def test_too_many_byzantine_are_more_than_the_rule_withstands_where_it_names_a_n
     assert in_short({**LINE, "byzantine_in_round": LINE["clients"]}, metric)["too_many_byzantine"] is False
     assert in_short({**LINE, "withstands": 2}, metric)["too_many_byzantine"] is False
     assert in_short({**LINE, "withstands": 1}, metric)["too_many_byzantine"] is True
+
+
+def test_models_are_refused_by_a_share_of_the_honest_clients_that_looked() -> None:
+    primary = described("accuracy")
+    lines = [{**LINE, "refused": {"1": "odd", "3": "odd"}}, {**LINE, "refused": {}}]
+    idle = {**LINE, "clients": [], "byzantine_in_round": [], "influence": [], "rejected": [], "client_accuracy": None}
+    lines.append({**idle, "refused": {"0": "odd"}})
+    assert models_refused([in_short(line, primary) for line in lines]) == {"models_refused": 3 / 7}
+    assert models_refused([in_short(LINE, primary)]) == {}
+
+
+def test_of_crafted_models_the_share_is_told_that_was_refused() -> None:
+    refused = {"leakage": {"metrics": None, "refused": True}}
+    recovered = {"leakage": {"metrics": dict.fromkeys(of_source("inversion"), 0.5), "refused": False}}
+    assert leakage([refused, {"leakage": None}]) == {"crafted_models_refused": 1}
+    metrics = leakage([refused, recovered])
+    assert (metrics["crafted_models_refused"], metrics["rounds_reconstructed"]) == (0.5, 1)
+    assert leakage([{"leakage": None}]) == {}
