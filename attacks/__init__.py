@@ -39,6 +39,7 @@ from fedsec.attacks.lira_offline import LiraOffline
 from fedsec.attacks.lira_online import LiraOnline
 from fedsec.attacks.local_search import LocalSearch, search_local
 from fedsec.attacks.logit_poison import LogitPoison
+from fedsec.attacks.loki import Loki
 from fedsec.attacks.loss_threshold import LossThreshold
 from fedsec.attacks.mimic import Mimic
 from fedsec.attacks.min_max import MinMax
@@ -96,6 +97,7 @@ __all__ = [
     "Labels",
     "LocalSearch",
     "LogitPoison",
+    "Loki",
     "LossThreshold",
     "Mimic",
     "MinMax",
@@ -167,6 +169,7 @@ INVERSIONS = {
     "spear": SPEAR,
     "feature_inversion": InvertFeatures,
     "imprint": Imprint,
+    "loki": Loki,
     "trap_weights": TrapWeights,
     "fishing": Fishing,
 }

@@ -102,7 +102,7 @@ class Fishing(MaliciousServer):
             features = _features(head, view, target, generator)
             place = int(features.std(0).argmax())
             spread = float(features[:, place].std().clamp_min(1e-6))
-            threshold = float(features[:, place].quantile(min(0.5, 1 / view.batch_size)))
+            threshold = float(features[:, place].quantile(min(0.5, 1 / view.summed)))
             row.zero_()[place] = _SHARPNESS / spread
             bias = -_SHARPNESS * threshold / spread
         with torch.no_grad():

@@ -7,6 +7,7 @@ signs, in place of a second matrix as large as the first, whose columns are equa
 project's.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import deepcopy
 from math import hypot
@@ -24,7 +25,7 @@ from fedsec.matching.row_labels import completed, identified
 from fedsec.threat import MaliciousServer, Observation, PixelScale, Reconstruction, ServerView
 from fedsec.threat.inversion import Watch
 
-__all__ = ["Imprint", "ImprintedModel"]
+__all__ = ["Entrance", "Imprint", "ImprintedModel", "amplification", "recovered"]
 
 _BRIGHTNESS = NormalDist(0.45, 0.15)
 """Of photographs, where the server has none to measure: the mean of all pixels, in [0, 1]."""
@@ -38,6 +39,14 @@ _TRIAL = 16
 """Images on which the server tries how large gradients are."""
 
 
+class Entrance(nn.Module, ABC):
+    """What an imprint layer takes in of a batch of images."""
+
+    @abstractmethod
+    def amplify(self, factor: float) -> None:
+        """Multiply all that is taken in."""
+
+
 class ImprintedModel(nn.Module):
     """A model behind an imprint layer: image + pattern * gain / bins * sum_i activation(bin_i).
 
@@ -47,6 +56,7 @@ class ImprintedModel(nn.Module):
         pattern: what a bin's activation adds to the image, flattened.
         gain: how much.
         sparse: whether a bin answers to its own images only, and not to all that are brighter.
+        entrance: what stands between the images and the bins; None for the flattened image, and a constant behind it.
     """
 
     def __init__(
@@ -57,25 +67,29 @@ class ImprintedModel(nn.Module):
         gain: float,
         *,
         sparse: bool,
+        entrance: Entrance | None = None,
     ) -> None:
         super().__init__()
         bins, inputs = weight.shape
+        pixels = len(pattern)
         # Empty first: a layer's own initialization would draw from the process's generator.
         self.bins = nn.Linear(inputs, bins, bias=False, device="meta").to_empty(device="cpu")
         self.activation = nn.Hardtanh(0.0, 1.0) if sparse else nn.ReLU()
         self.sum = nn.Linear(bins, 1, bias=False, device="meta").to_empty(device="cpu")
-        self.spread = nn.Linear(1, inputs - 1, bias=False, device="meta").to_empty(device="cpu")
-        self.model = model
-        self.amplification, self.constant = 1.0, (inputs - 1) ** 0.5 / 2
+        self.spread = nn.Linear(1, pixels, bias=False, device="meta").to_empty(device="cpu")
+        self.entrance, self.model = entrance, model
+        self.amplification, self.constant = 1.0, pixels**0.5 / 2
         with torch.no_grad():
             self.bins.weight.copy_(weight)
-            self.bins.weight[:, -1].div_(self.constant)
+            self.bins.weight[:, -(inputs // (pixels + 1)) :].div_(self.constant)  # a column for each constant
             self.sum.weight.fill_(gain / bins)
             self.spread.weight.copy_(pattern[:, None])
 
     def amplify(self, factor: float) -> None:
         """Multiply the layer's input, and divide its weight: gradients grow, and what is computed stays the same."""
         self.amplification *= factor
+        if self.entrance is not None:
+            self.entrance.amplify(factor)
         with torch.no_grad():
             self.bins.weight.div_(factor)
 
@@ -94,9 +108,12 @@ class ImprintedModel(nn.Module):
         return self._logits(images, torch.cat([activated[:, :1] + added[:, None], activated[:, 1:]], 1))
 
     def _activated(self, images: Tensor) -> Tensor:
-        flat = images.flatten(1)
-        constant = flat.new_full((len(flat), 1), self.constant)
-        activated: Tensor = self.activation(self.bins(self.amplification * torch.cat([flat, constant], 1)))
+        if self.entrance is not None:
+            taken = self.entrance(images)
+        else:
+            flat = images.flatten(1)
+            taken = self.amplification * torch.cat([flat, flat.new_full((len(flat), 1), self.constant)], 1)
+        activated: Tensor = self.activation(self.bins(taken))
         return activated
 
     def _logits(self, images: Tensor, activated: Tensor) -> Tensor:
@@ -127,9 +144,9 @@ class Imprint(MaliciousServer):
     the classes as its label, is compared with what is there. That finds its label, too, and tells images from mixtures.
 
     Args:
-        bins: rows of the layer, at least 2.
+        bins: rows of the layer, at least 2; under secure aggregation, for each client of a sum.
         variant: `sparse`, or `cumulative` (the formula above).
-        gain: how strongly the layer acts on the image.
+        gain: how strongly the layer acts on the image; under secure aggregation, for each client of a sum.
         amplification: of its input; null: as above, tried on auxiliary images, or on noise.
 
     Raises:
@@ -168,16 +185,20 @@ class Imprint(MaliciousServer):
         self.bins, self.variant, self.gain, self.amplification = bins, variant, gain, amplification
 
     def build(self, view: ServerView, *, generator: torch.Generator) -> nn.Module:
-        edges = bin_edges(view.auxiliary, self.bins)
+        bins = self.bins * view.clients
+        edges = bin_edges(view.auxiliary, bins)
         direction, offset = brightness(view.scale, view.input_shape)
         sparse = self.variant == "sparse"
-        widths = edges.diff() if sparse else torch.ones(self.bins, dtype=torch.float64)
-        weight = torch.cat([direction.expand(self.bins, -1), (offset - edges[:-1])[:, None]], 1) / widths[:, None]
+        widths = edges.diff() if sparse else torch.ones(bins, dtype=torch.float64)
+        weight = torch.cat([direction.expand(bins, -1), (offset - edges[:-1])[:, None]], 1) / widths[:, None]
         signs = torch.randint(0, 2, direction.shape, generator=generator).double() * 2 - 1
         like = next(view.model.parameters())
-        model = ImprintedModel(deepcopy(view.model), weight, signs, self.gain, sparse=sparse)
+        # Each bin acts as strongly as those of a single client, and what training moves of the way onward, which all
+        # bins share, adds up to no more: one factor goes into the gain, and its root to the other side of a product.
+        gain, share = self.gain * view.clients, view.clients**0.5
+        model = ImprintedModel(deepcopy(view.model), weight, signs / share, gain * share, sparse=sparse)
         model = model.to(like.device, like.dtype).train(view.model.training)
-        model.amplify(self.amplification or _amplification(model, view, generator))
+        model.amplify(self.amplification or amplification(model, view, generator))
         return model
 
     def recover(
@@ -186,7 +207,7 @@ class Imprint(MaliciousServer):
         return [_recover(observation, generator) for observation in observations]
 
 
-def _amplification(model: ImprintedModel, view: ServerView, generator: torch.Generator) -> float:
+def amplification(model: ImprintedModel, view: ServerView, generator: torch.Generator) -> float:
     """How strongly the layer's input is amplified, from gradients of a few images with labels drawn at random."""
     trial = deepcopy(model)
     for module in trial.modules():
@@ -220,6 +241,22 @@ def _recover(observation: Observation, generator: torch.Generator) -> Reconstruc
     if not isinstance(model, ImprintedModel):
         raise InputError("imprint reads an observation of the model that it crafted, whose first layer is the imprint")
     rows = LayerRows.of_constant(observation, "bins.weight", model.constant)
+    return recovered(observation, model, rows, generator)
+
+
+def recovered(
+    observation: Observation, model: ImprintedModel, rows: LayerRows, generator: torch.Generator, *, whole: bool = True
+) -> Reconstruction:
+    """Images from what bins hold.
+
+    Args:
+        observation: of the model.
+        model: that was crafted.
+        rows: of the bins.
+        generator: of random images that labels are counted by.
+        whole: whether all of the update is the batch's, so that its last layer tells the labels of images that the bins
+            do not hold.
+    """
     floor = 0.0 if model.sparse else rows.rounding
     rows = (rows if model.sparse else rows.differences()).strongest(floor)
     images = rows.images(observation)[: observation.batch_size]
@@ -234,7 +271,11 @@ def _recover(observation: Observation, generator: torch.Generator) -> Reconstruc
             f"{int(known.confirmed.sum())} of {observation.batch_size} images left exactly what is in the gradient; "
             "others are mixtures, or gray"
         )
-    labels = completed(observation, labels, generator)
+    if whole or observation.labels is not None:
+        labels = completed(observation, labels, generator)
+    elif labels is not None:
+        guess = labels[-1:] if len(labels) else labels.new_zeros(1)
+        labels = torch.cat([labels, guess.expand(observation.batch_size - len(labels))])
     if labels is not None and known.labels is None:
         notes.append("labels and images are not in the same order")
     return Reconstruction(filled(observation, images), labels, notes=tuple(notes))

@@ -92,7 +92,7 @@ class TrapWeights(MaliciousServer):
         negative = torch.zeros_like(positive).scatter_(1, order[:, count // 2 : 2 * (count // 2)], magnitudes)
         # A row lets an image through where s > negative part / positive part.
         ratios = (pixels @ negative.T) / (pixels @ positive.T).clamp_min(1e-9)
-        scales = ratios.quantile(self.share or min(0.5, 1 / view.batch_size), dim=0)
+        scales = ratios.quantile(self.share or min(0.5, 1 / view.summed), dim=0)
         weight = scales[:, None] * positive - negative
         mean, std = (part.expand(view.input_shape).flatten() for part in view.scale.tensors(pixels))
         with torch.no_grad():

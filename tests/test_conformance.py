@@ -115,6 +115,7 @@ INVERSION_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("decoupled", {"iterations": 15, "restarts": 2}, {"batch_size": 2, "labels_granted": False}),
     ("imprint", {"bins": 64}, {"batch_size": 4, "gain": 40.0}),
     ("imprint", {"bins": 64, "variant": "sparse"}, {"batch_size": 4, "gain": 40.0, "labels_granted": False}),
+    ("loki", {"bins": 64}, {"batch_size": 4, "gain": 40.0, "labels_granted": False}),
     ("spear", {}, {"model": "mlp", "batch_size": 2, "gain": 60.0}),
     ("trap_weights", {}, {"model": "mlp", "batch_size": 2, "gain": 20.0, "labels_granted": False}),
     ("fishing", {"target_class": 5, "iterations": 60}, {"batch_size": 3, "gain": None}),

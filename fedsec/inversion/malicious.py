@@ -23,6 +23,8 @@ def sent_model(
     local: LocalSteps | None = None,
     auxiliary: int = 0,
     others: Split | None = None,
+    clients: int = 1,
+    place: int = 0,
     generator: torch.Generator,
 ) -> nn.Module:
     """The model that a client receives: the honest one, unless the server makes its own.
@@ -37,6 +39,8 @@ def sent_model(
         local: the client's training, as the server prescribed it; None for a gradient.
         auxiliary: how many images of the clients' kind the server has.
         others: images that no client has, of which those are drawn.
+        clients: whose updates the server sees in one sum; 1 where it sees each client's own.
+        place: of the client among them.
         generator: draws them, and what the attack draws.
 
     Raises:
@@ -57,5 +61,16 @@ def sent_model(
             raise InputError(f"auxiliary: {auxiliary} images, and there are {len(others)} that no client has")
         chosen = torch.randperm(len(others), generator=generator)[:auxiliary]
         images, labels = others.images[chosen].float() / 255, others.labels[chosen]
-    view = ServerView(model, input_shape, num_classes, batch_size, pixel_scale(normalization), local, images, labels)
+    view = ServerView(
+        model,
+        input_shape,
+        num_classes,
+        batch_size,
+        pixel_scale(normalization),
+        local,
+        images,
+        labels,
+        clients=clients,
+        place=place,
+    )
     return inversion.craft(view, generator=generator)

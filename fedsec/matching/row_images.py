@@ -11,7 +11,7 @@ Reference: Phong et al., IEEE TIFS 13(5), 2018; Fowl et al., ICLR 2022, arXiv:21
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -68,6 +68,29 @@ class LayerRows:
         """
         rows, known = _part(observation, weight)
         return cls(rows[:, :-1], rows[:, -1] / constant, known[:, :-1], known[:, -1])
+
+    @classmethod
+    def of_constants(
+        cls, observation: Observation, weight: str, constant: float, *, inputs: slice, column: int
+    ) -> "LayerRows":
+        """Those of some inputs of a layer that has several constants among its inputs.
+
+        Args:
+            observation: of a gradient, or of an update over local steps.
+            weight: name of the layer's weight.
+            constant: the input that goes with these.
+            inputs: columns of the weight.
+            column: of the constant.
+
+        Raises:
+            InputError: the update does not have them, or only their signs.
+        """
+        rows, known = _part(observation, weight)
+        return cls(rows[:, inputs], rows[:, column] / constant, known[:, inputs], known[:, column])
+
+    def shifted(self, by: Float[Tensor, "inputs"]) -> "LayerRows":
+        """As if a vector had been added to every input."""
+        return replace(self, rows=self.rows + self.strengths[:, None] * by)
 
     def differences(self) -> "LayerRows":
         """Each row minus the next, where rows are sums from one on."""

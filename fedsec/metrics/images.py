@@ -113,6 +113,18 @@ class Scores:
             **{f"{name}_mean_image": _mean(columns.get(f"{name}_mean_image")) for name in _BEST},
         }
 
+    def first(self, count: int) -> "Scores":
+        """Those of the first originals only; labels in common are those of the reconstructions assigned to them.
+
+        Args:
+            count: at most as many as there are scores of images.
+        """
+        images = self.images[:count]
+        truth = Counter(image.true_label for image in images)
+        found = Counter(image.label for image in images if image.label is not None)
+        in_common = None if self.labels_in_common is None else (truth & found).total()
+        return replace(self, images=images, batch_size=count, labels_in_common=in_common)
+
     def as_json(self) -> dict[str, Any]:
         """Plain data: `metrics`, one entry for each of `images`, and the `settings` they were measured with."""
         return {

@@ -224,6 +224,8 @@ _ABOUT_CLIENTS = (
     _chance(f"{_MIX}_guess", "total variation between a client's shares of classes and the federation's"),
     _p_value("class_mix_p", "class mix p", _MIX),
 )
+_OF_ALL = "share of the images of all clients whose sum a malicious server saw that it recovered"
+_SUMS = "only a malicious server beside secure_aggregation reads the sum of a group"
 _PSNR = Metric("psnr", "peak signal-to-noise ratio of reconstructions", "higher", "inversion", digits=1, unit="dB")
 _SSIM = Metric("ssim", "structural similarity of reconstructions", "higher", "inversion", low=-1.0, high=1.0)
 _ROWS = (
@@ -366,6 +368,7 @@ _ROWS = (
     _membership("membership_tpr_at_1pct_fpr", "members found at 1% FPR (%)", "share of members found at 1% FPR"),
     _membership("membership_tpr_at_01pct_fpr", "members found at 0.1% FPR (%)", "share of members found at 0.1% FPR"),
     *_ABOUT_CLIENTS,
+    Metric("group_recovered", _OF_ALL, "higher", "observation", "fraction", header="of the group (%)", missing=_SUMS),
     _count("rounds_reconstructed", "rounds that were reconstructed", source="observation"),
 )
 

@@ -1,10 +1,10 @@
 """A curious server: it reconstructs one client's images from what it receives, and disturbs nothing."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -17,14 +17,16 @@ from fedsec.errors import InputError
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import RoundLoop
 from fedsec.federation.updates import Federation
+from fedsec.inversion.attempt import Attempt, attempted
 from fedsec.inversion.figures import Pair, draw_reconstruction
 from fedsec.inversion.server_view import ClientWork, ServerKnowledge, has_batch_statistics, pixel_scale, server_view
-from fedsec.metrics.images import Scores, score
+from fedsec.metrics.images import Scores
 from fedsec.metrics.lpips import Lpips, MissingWeightsError
 from fedsec.metrics.metric import of_source
 from fedsec.plugins import registry
 from fedsec.report.evidence.image_tiles import write_tiles
 from fedsec.runs.malicious.sent_models import SentModels
+from fedsec.runs.malicious.summed_replies import GroupVisit, SummedReplies
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion, FeatureObservation, Knowledge, LocalSteps, MaliciousServer, Reconstruction
@@ -65,10 +67,6 @@ class CuriousServer:
         self.sent: SentModels | None = None
         if isinstance(self.federation, Federation):
             self._check_updates()
-            if self.federation.secure_aggregation is not None:
-                self._check_sums(self.federation)
-                self.federation.sum_observers.append(self._see_sums)
-                return
             if isinstance(self.inversion, MaliciousServer):
                 self.sent = SentModels(
                     self.inversion,
@@ -79,6 +77,11 @@ class CuriousServer:
                     auxiliary=self.knowledge.auxiliary,
                     streams=self.streams,
                 )
+            if self.federation.secure_aggregation is not None:
+                self._check_sums(self.federation)
+                see = self._see_sums if self.sent is None else self._see_summed_replies
+                self.federation.sum_observers.append(see)
+                return
             self.federation.client_defenses.watched.add(self.target.client)
             self.federation.row_observers.append(self._see_updates)
         else:
@@ -109,15 +112,11 @@ class CuriousServer:
                 raise InputError(f"inversion: {error}") from error
 
     def _check_sums(self, federation: Federation) -> None:
-        if isinstance(self.inversion, MaliciousServer):
+        if self.sent is None and (federation.client_defenses.transforms or federation.privacy is not None):
             raise InputError(
-                f"inversion: {self.name} is shown its victim's own update, and with federation.secure_aggregation "
-                "nobody is; expected an inversion that follows the protocol, or no secure_aggregation"
-            )
-        if federation.client_defenses.transforms or federation.privacy is not None:
-            raise InputError(
-                "inversion: what defenses of single updates leave of a sum of clients is not worked out; expected none "
-                "beside federation.secure_aggregation"
+                "inversion: what defenses of single updates leave of a sum of clients is not worked out for servers "
+                "that follow the protocol; expected none beside federation.secure_aggregation, or a server that makes "
+                "the model it sends (imprint, loki)"
             )
         if self.knowledge.bn_statistics in ("batch", "sent"):
             raise InputError(
@@ -157,6 +156,39 @@ class CuriousServer:
         )
         self._reconstruct(round_number, observation, images, labels, [note, *_remarks_on_sum(federation, clients)])
 
+    def _see_summed_replies(self, round_number: int, groups: Sequence[Sequence[int]], sums: Tensor) -> None:
+        """Look at the sum of what the target's group makes of models that were made for it, beside the round."""
+        chosen = [clients for clients in groups if self.target.client in clients]
+        if round_number not in self.target.rounds or not chosen:
+            return
+        assert self.sent is not None
+        assert isinstance(self.federation, Federation)
+        assert self.federation.secure_aggregation is not None
+        fewest, visit = self.federation.secure_aggregation.clients, GroupVisit.of(self.sent, chosen[0], round_number)
+        if self.target.client not in visit.accepted or len(visit.accepted) < fewest:
+            self._leave(round_number, visit.refusal, **visit.asked)
+            return
+        replies = SummedReplies(self.sent, visit.accepted, round_number)
+        if replies.empty:
+            self._leave(round_number, "the sum was zero, or not finite: there is nothing to invert", **visit.asked)
+            return
+        notes = [replies.note, *([visit.refusal] if visit.refused else [])]
+        self._read_sum(round_number, replies, notes, visit.asked)
+
+    def _read_sum(
+        self, round_number: int, replies: SummedReplies, notes: Sequence[str], more: Mapping[str, Any]
+    ) -> None:
+        """Score the target's images as always, and of the images of all whose sum it is the share recovered."""
+        knowledge = ServerKnowledge(self.knowledge.labels, self.knowledge.bn_statistics, self.knowledge.defense)
+        order = self.streams.torch("attack", "labels", round_number)
+        attempts = [
+            self._attempt(round_number, part.observation, part.images, part.labels)
+            for part in replies.parts(knowledge, order)
+        ]
+        scores = [image.recovered for attempt in attempts for image in attempt.scores.images]
+        self._record(round_number, attempts[0].first(replies.target_images), notes)
+        self._found[round_number] |= {"group_images": len(scores), "group_recovered": fmean(scores), **more}
+
     def _see_updates(self, round_number: int, clients: Sequence[int], rows: Tensor) -> None:
         if round_number not in self.target.rounds or self.target.client not in clients:
             return
@@ -193,7 +225,7 @@ class CuriousServer:
         """Look at what the client makes of a model that was made for it, beside the round."""
         client = self.target.client
         model = sent.model(client, round_number)
-        asked, reasons = self._inspected(federation, client, model, round_number)
+        asked, reasons = sent.inspected(client, model, round_number)
         if reasons:
             self._leave(round_number, f"the client refused the model: {reasons}", refused=True)
             return
@@ -216,13 +248,6 @@ class CuriousServer:
         self._reconstruct(round_number, observation, images, labels, notes)
         if asked:
             self._found[round_number]["refused"] = False
-
-    @staticmethod
-    def _inspected(federation: Federation, client: int, model: nn.Module, round_number: int) -> tuple[bool, str]:
-        """Whether a client looks at what it receives, and why it does not train on this."""
-        if federation.inspections.inspector is None or client in federation.attackers:
-            return False, ""
-        return True, "; ".join(federation.inspections.inspect(client, model, round_number).reasons)
 
     def _distortion(self, row: Tensor, local: LocalTraining | None) -> Distortion | None:
         """What the server can tell of the client's defenses; None where it has none, or is not told of them."""
@@ -285,30 +310,24 @@ class CuriousServer:
     def _reconstruct(
         self, round_number: int, observation: Any, images: Tensor, labels: Tensor, notes: Sequence[str] = ()
     ) -> None:
+        self._record(round_number, self._attempt(round_number, observation, images, labels), notes)
+
+    def _attempt(self, round_number: int, observation: Any, images: Tensor, labels: Tensor) -> Attempt:
         generator = self.streams.torch("attack", "round", round_number)
-        begun = time.perf_counter()
-        reconstruction: Reconstruction = self.inversion.reconstruct(observation, generator=generator)
-        seconds = time.perf_counter() - begun
-        originals = images.cpu().float() / 255
-        scores = score(
-            None if reconstruction.images is None else reconstruction.images.cpu(),
-            originals,
-            labels=None if reconstruction.labels is None else reconstruction.labels.cpu(),
-            true_labels=labels.cpu(),
-            mean_image=None,
-            lpips=self.lpips,
-        )
-        metrics = scores.metrics
+        return attempted(self.inversion, observation, images, labels, lpips=self.lpips, generator=generator)
+
+    def _record(self, round_number: int, attempt: Attempt, notes: Sequence[str]) -> None:
+        reconstruction, scores, metrics = attempt.reconstruction, attempt.scores, attempt.scores.metrics
         self._found[round_number] = {
             "client": self.target.client,
-            "images": len(images),
+            "images": len(attempt.originals),
             "metrics": {name: metrics[name] for name in of_source("inversion")},
             "iterations": reconstruction.iterations,
-            "seconds": round(seconds, 3),
+            "seconds": round(attempt.seconds, 3),
             "lpips": scores.lpips,
             "notes": [*notes, *reconstruction.notes, *self._deceived(round_number)],
         }
-        self._draw(round_number, originals, reconstruction, scores)
+        self._draw(round_number, attempt.originals, reconstruction, scores)
 
     def _draw(self, round_number: int, originals: Tensor, reconstruction: Reconstruction, scores: Scores) -> None:
         if reconstruction.images is None:

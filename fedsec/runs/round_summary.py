@@ -92,14 +92,17 @@ def over_rounds(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def leakage(history: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """What was reconstructed, averaged over the observed rounds, and in how many; nothing if nothing was.
 
-    Of models that a malicious server made, where clients look at what they receive, the share that was refused as well.
+    Of models that a malicious server made, where clients look at what they receive, the share that was refused as well;
+    where it saw a sum of clients, how much of all of theirs it recovered.
     """
     observed = [line["leakage"] for line in history if line.get("leakage")]
     asked = [part["refused"] for part in observed if "refused" in part]
-    refused: dict[str, float | None] = {"crafted_models_refused": fmean(map(bool, asked))} if asked else {}
+    refused: dict[str, float | None] = {"crafted_models_refused": fmean(map(float, asked))} if asked else {}
     leaked = [part["metrics"] for part in observed if part["metrics"] is not None]
     if not leaked:
         return refused
     columns = {name: [metrics[name] for metrics in leaked] for name in of_source("inversion")}
     means = {name: None if None in values else fmean(values) for name, values in columns.items()}
-    return {**means, "rounds_reconstructed": len(leaked), **refused}
+    groups = [part["group_recovered"] for part in observed if "group_recovered" in part]
+    of_groups = {"group_recovered": fmean(groups)} if groups else {}
+    return {**means, **of_groups, "rounds_reconstructed": len(leaked), **refused}

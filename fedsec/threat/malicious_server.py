@@ -30,6 +30,8 @@ class ServerView:
         local: the client's local training, as the server prescribed it; None for a single gradient.
         auxiliary: images of the clients' kind that no client has, in [0, 1]; None where none are granted.
         auxiliary_labels: their classes.
+        clients: whose updates the server sees in one sum, under secure aggregation; 1 where it sees the client's own.
+        place: of this client among them, from 0.
 
     Raises:
         InputError: the parts do not go together.
@@ -43,12 +45,23 @@ class ServerView:
     local: LocalSteps | None = None
     auxiliary: Float[Tensor, "images channels height width"] | None = None
     auxiliary_labels: Int64[Tensor, "images"] | None = None
+    clients: int = 1
+    place: int = 0
+
+    @property
+    def summed(self) -> int:
+        """How many images the update that the server sees is about, if all clients of a sum have as many."""
+        return self.clients * self.batch_size
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.num_classes < 2:
             raise InputError(
                 f"ServerView: batch_size must be at least 1 and num_classes at least 2, got {self.batch_size} and "
                 f"{self.num_classes}"
+            )
+        if not 0 <= self.place < self.clients:
+            raise InputError(
+                f"ServerView: place must lie in [0, clients), got {self.place} and clients = {self.clients}"
             )
         images, labels = self.auxiliary, self.auxiliary_labels
         if images is None:
@@ -78,9 +91,12 @@ class MaliciousServer(Inversion):
 
     Attributes:
         changes_architecture: whether it puts modules of its own into the model; else it changes weights only.
+        separates_clients: whether each client of a sum receives a model of its own (see `ServerView.place`), by which
+            its part of the sum is told from the others'; else all of them receive the same, made for one of them.
     """
 
     changes_architecture: ClassVar[bool] = False
+    separates_clients: ClassVar[bool] = False
 
     @final
     def craft(self, view: ServerView, *, generator: torch.Generator | None = None) -> nn.Module:

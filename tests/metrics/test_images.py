@@ -262,3 +262,13 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     code = "import sys, fedsec.metrics.images, fedsec.metrics.lpips; print(*sorted(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert not {"lpips", "torchvision", "skimage", "scipy"} & set(result.stdout.split())
+
+
+def test_scores_of_the_first_originals_are_those_of_their_reconstructions() -> None:
+    originals = pictures(4, (1, 8, 8))
+    images, labels = originals[[3, 2, 1, 0]], torch.tensor([3, 2, 1, 7])
+    scores = score(images, originals, labels=labels, true_labels=torch.tensor([0, 1, 2, 3]), mean_image=None)
+    first = scores.first(2)
+    assert [image.reconstruction for image in first.images] == [3, 2]
+    assert (first.batch_size, first.labels_in_common, first.metrics["label_accuracy"]) == (2, 1, 0.5)
+    assert first.metrics["recovered"] == 1

@@ -1,10 +1,14 @@
 """The models that a malicious server sends in place of the global one, and what its victim sends back.
 
+Where the server sees sums of clients only, the whole group of its victim receives models of its making, and it sees the
+sum of their answers.
+
 The victim does what it does in every round (its batches and steps, its private training, its defenses of the update),
 once, on the model that was made for it. All of that happens beside the round, which goes on as if the server were
 honest: accuracy, privacy spent and checkpoints are those of the federation that was not attacked.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -73,27 +77,44 @@ class SentModels:
         # Streams of its own: what happens beside a round draws nothing of the round's, private noise included.
         self.streams = Streams(streams.key("malicious server"))
 
-    def model(self, client: int, round_number: int) -> nn.Module:
+    def model(self, client: int, round_number: int, group: Sequence[int] = ()) -> nn.Module:
         """The model that a client receives in a round; asked while the federation's is what the round began with.
+
+        Args:
+            client: its number.
+            round_number: from 1.
+            group: the clients of its sum, under secure aggregation; nobody where the server sees single updates.
 
         Raises:
             InputError: the attack cannot be used on this model.
         """
         federation = self.federation
-        if client != self.client or round_number not in self.rounds:
+        group = group or [client]
+        if self.client not in group or client not in group or round_number not in self.rounds:
             return federation.module
+        # One for all of the group is made for the target.
+        made_for = client if self.attack.separates_clients else self.client
         return sent_model(
             self.attack,
             federation.module,
             input_shape=self.dataset.image_shape,
             num_classes=self.dataset.num_classes,
-            batch_size=len(federation.data.clients[client]),
+            batch_size=len(federation.data.clients[made_for]),
             normalization=federation.data.normalization,
-            local=self.training(client),
+            local=self.training(made_for),
             auxiliary=self.auxiliary,
             others=self.dataset.test,
+            clients=len(group),
+            place=list(group).index(made_for),
             generator=self.streams.torch("craft", round_number),
         )
+
+    def inspected(self, client: int, model: nn.Module, round_number: int) -> tuple[bool, str]:
+        """Whether a client looks at what it receives, and why it does not train on this."""
+        inspections = self.federation.inspections
+        if inspections.inspector is None or client in self.federation.attackers:
+            return False, ""
+        return True, "; ".join(inspections.inspect(client, model, round_number).reasons)
 
     def training(self, client: int) -> LocalSteps | None:
         """A client's training, as the server prescribed it; None for one gradient."""
