@@ -72,16 +72,16 @@ class TrapWeights(MaliciousServer):
 
     def build(self, view: ServerView, *, generator: torch.Generator) -> nn.Module:
         model = deepcopy(view.model)
-        found = pixel_layer(model, view.input_shape, view.scale)
-        if found is None:
+        entrance = pixel_layer(model, view.input_shape, view.scale)
+        if entrance is None:
             try:
                 pass_pixels_on(model, view.input_shape, view.scale)
             except InputError as error:
                 raise _refusal(str(error)) from error
-            found = pixel_layer(model, view.input_shape, view.scale)
-        if found is None:
+            entrance = pixel_layer(model, view.input_shape, view.scale)
+        if entrance is None:
             raise _refusal("not all pixels reach one, or its outputs are the logits")
-        layer = model.get_submodule(found.name)
+        layer = model.get_submodule(entrance.name)
         assert isinstance(layer, nn.Linear)
         images = _noise(view.input_shape, 512) if view.auxiliary is None else view.auxiliary
         pixels = images.double().flatten(1).cpu()
@@ -96,12 +96,12 @@ class TrapWeights(MaliciousServer):
         weight = scales[:, None] * positive - negative
         mean, std = (part.expand(view.input_shape).flatten() for part in view.scale.tensors(pixels))
         with torch.no_grad():
-            if found.columns is None:  # of pixels in [0, 1], whatever the model's input is
+            if entrance.columns is None:  # of pixels in [0, 1], whatever the model's input is
                 layer.weight.copy_(weight * std)
                 layer.bias.copy_(weight @ mean)
             else:
                 layer.weight.zero_()
-                layer.weight[:, found.columns] = weight.to(layer.weight)
+                layer.weight[:, entrance.columns] = weight.to(layer.weight)
                 layer.bias.zero_()
         return model
 
@@ -114,11 +114,11 @@ class TrapWeights(MaliciousServer):
 def _recover(observation: Observation, generator: torch.Generator) -> Reconstruction:
     model, size = observation.model, observation.batch_size
     like = next(model.parameters())
-    found = pixel_layer(model, observation.input_shape, observation.scale)
-    if found is None:
+    entrance = pixel_layer(model, observation.input_shape, observation.scale)
+    if entrance is None:
         raise _refusal("the observed model has none")
-    layer = model.get_submodule(found.name)
-    rows = _of_inputs(LayerRows.of_bias(observation, found.name), found, observation)
+    layer = model.get_submodule(entrance.name)
+    rows = _of_inputs(LayerRows.of_bias(observation, entrance.name), entrance, observation)
     strength = rows.strengths.abs() * rows.heard
     places = strength.argsort(descending=True, stable=True)[: min(_MOST, int((strength > 0).sum()))]
     chosen = LayerRows(rows.rows[places], rows.strengths[places], rows.known[places], rows.heard[places])
@@ -166,13 +166,13 @@ def _noise(shape: tuple[int, int, int], count: int = 2) -> Float[Tensor, "images
     return pictures.clamp(0, 1)
 
 
-def _of_inputs(rows: LayerRows, found: PixelLayer, observation: Observation) -> LayerRows:
+def _of_inputs(rows: LayerRows, entrance: PixelLayer, observation: Observation) -> LayerRows:
     """Rows of a layer that received pixels in [0, 1] as those of one that received the model's input."""
-    if found.columns is None:
+    if entrance.columns is None:
         return rows
     mean, std = (part.expand(observation.input_shape).flatten() for part in observation.scale.tensors(rows.rows))
-    pixels = rows.rows[:, found.columns]
-    return replace(rows, rows=(pixels - rows.strengths[:, None] * mean) / std, known=rows.known[:, found.columns])
+    pixels = rows.rows[:, entrance.columns]
+    return replace(rows, rows=(pixels - rows.strengths[:, None] * mean) / std, known=rows.known[:, entrance.columns])
 
 
 def _refusal(why: str) -> InputError:

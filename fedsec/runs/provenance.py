@@ -104,8 +104,8 @@ def _methods(config: "CellConfig") -> Iterator[tuple[str, str]]:
         for inference in config.audit.membership.inferences:
             yield "inference", inference.name
     if config.audit is not None and config.audit.properties is not None:
-        for name in config.audit.properties.inferences:
-            yield "inference", name
+        for asked in config.audit.properties.inferences:
+            yield "inference", asked
     for part in config.defense:
         yield "defense", part.name
     for name in config.metrics:

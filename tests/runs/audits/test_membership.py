@@ -13,6 +13,7 @@ from fedsec.data.images import normalize
 from fedsec.errors import InputError
 from fedsec.federation.updates import Federation
 from fedsec.membership import gradient_products
+from fedsec.runs.audits import shadow_cohort
 from fedsec.runs.audits.membership import MembershipAudit
 from fedsec.runs.audits.observed_models import ObservedModels
 from fedsec.runs.cell import run_cell
@@ -139,6 +140,8 @@ def test_a_cell_says_what_was_inferred_and_a_kill_changes_nothing(
     assert any("cannot count an FPR of 0.01" in note for note in record["notes"])
     assert record["rounds"] == ([1, 2, 3] if membership is CLIENT else [1, 3])
     if membership is CLIENT:
+        # 110 that surely were trained on, and half of the 40 candidates.
+        assert (record["shadow_models"], record["shadow_examples"]) == (4, 130)
         assert (tmp_path / "whole" / whole["id"] / "audit" / "membership_roc.png").is_file()
     look = MembershipAudit.after
 
@@ -178,6 +181,41 @@ def test_secure_aggregation_does_not_hide_the_global_model(tmp_path: Path) -> No
     federation = {**CELL["federation"], "secure_aggregation": {"clients": 3}}
     membership = {**SMALL, "view": "client", "inferences": ["trajectory"]}
     assert run(membership, tmp_path, federation=federation)["metrics"]["membership_auc"] is not None
+
+
+def test_shadow_models_train_as_long_as_the_federation_and_know_no_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built, part = experiment(SMALL, tmp_path)
+    federation = built.federation
+    assert isinstance(federation, Federation)
+    initial = federation.parameters.clone()
+    for _ in federation.run():
+        pass
+    asked: dict[str, Any] = {}
+
+    def train(trainer: Any, start: Any, candidates: Any, members: Any, local: Any, **more: Any) -> None:
+        asked.update(more, start=start, local=local)
+
+    monkeypatch.setattr(shadow_cohort, "train_shadow_models", train)
+    inside = part.shadows.halves(4, len(part.candidates), part.streams)
+    part.shadows.train(part.candidates, inside, part.streams, victim=None, start=None)
+    assert asked["rounds"] == federation.round == 3
+    assert torch.equal(asked["start"].parameters, initial)
+    everybody = set(np.concatenate(federation.data.clients).tolist())
+    assert set(asked["known"].tolist()) == everybody - set(part.candidates.tolist())
+    part.shadows.train(part.candidates, inside, part.streams, victim=1, start=part.shadows.initial)
+    own = set(federation.data.clients[1].tolist())
+    assert (asked["rounds"], set(asked["known"].tolist())) == (1, own - set(part.candidates.tolist()))
+
+
+def test_the_population_was_never_trained_on(tmp_path: Path) -> None:
+    built, part = experiment(SMALL, tmp_path)
+    assert len(part.population) == 30
+    trained, test = (
+        {row.numpy().tobytes() for row in split.inputs} for split in (built.dataset.train, built.dataset.test)
+    )
+    assert {row.numpy().tobytes() for row in part.population.inputs} <= test - trained
 
 
 def test_training_that_learned_nothing_gives_nobody_away(tmp_path: Path) -> None:
