@@ -121,8 +121,8 @@ class Scores:
         """
         images = self.images[:count]
         truth = Counter(image.true_label for image in images)
-        found = Counter(image.label for image in images if image.label is not None)
-        in_common = None if self.labels_in_common is None else (truth & found).total()
+        recovered = Counter(image.label for image in images if image.label is not None)
+        in_common = None if self.labels_in_common is None else (truth & recovered).total()
         return replace(self, images=images, batch_size=count, labels_in_common=in_common)
 
     def as_json(self) -> dict[str, Any]:
