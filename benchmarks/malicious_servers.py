@@ -21,7 +21,7 @@ import inspect
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,17 @@ from fedsec.runs.provenance import code_of
 from fedsec.threat import LocalSteps, Reconstruction, ServerView
 
 OUT = Path(__file__).parents[1] / "docs/results/malicious_servers.csv"
-COLUMNS: tuple[str, ...] = ("attack", "options", "dataset", "model", "batch_size", "local", "defense", "seed")
+COLUMNS: tuple[str, ...] = (
+    "attack",
+    "options",
+    "dataset",
+    "model",
+    "batch_size",
+    "clients",
+    "local",
+    "defense",
+    "seed",
+)
 COLUMNS += (
     "exact",
     "recovered",
@@ -56,7 +66,7 @@ COLUMNS += (
     "note",
     "code",
 )
-_SETTING = (*COLUMNS[:8],)
+_SETTING = (*COLUMNS[:9],)
 """Columns that say which row it is."""
 _FEDSEC = ("data", "defense", "inversion", "matching", "metrics", "models", "threat")
 """Packages that all rows come from, beside the attack and the benchmark."""
@@ -70,7 +80,7 @@ class Row:
 
     Args:
         attack: its name.
-        batch_size: images of the client.
+        batch_size: images of a client.
         options: of the attack.
         dataset: whose test images these are.
         model: that is attacked; `strided` is two convolutions of stride 2 and a hidden layer.
@@ -79,6 +89,7 @@ class Row:
         defense: of the update.
         auxiliary: images that the server has.
         alone: a class of which the batch has exactly one image; None for batches as they come.
+        clients: whose updates the server sees in one sum only; 1 where it sees the client's own.
     """
 
     attack: str
@@ -91,6 +102,7 @@ class Row:
     defense: tuple[dict[str, Any], ...] = ()
     auxiliary: int = AUXILIARY
     alone: int | None = None
+    clients: int = 1
 
     def words(self) -> dict[str, Any]:
         """The setting, as columns."""
@@ -104,6 +116,7 @@ class Row:
             "dataset": self.dataset,
             "model": " ".join([self.model, *(f"{key}={value}" for key, value in self.model_options.items())]),
             "batch_size": self.batch_size,
+            "clients": self.clients,
             "local": told,
             "defense": " + ".join(
                 " ".join([one["name"], *(f"{key}={value}" for key, value in one.items() if key != "name")])
@@ -126,6 +139,13 @@ def settings() -> Iterator[Row]:
     yield Row("imprint", 64, {"variant": "cumulative"}, local=LocalSteps(0.01, 8, 8))
     for defense in DEFENSES:
         yield Row("imprint", 64, defense=defense)
+
+    for attack in ("imprint", "loki"):
+        for local in (None, LocalSteps(0.01, 8, 8)):
+            yield Row(attack, 64, local=local, clients=4)
+    yield Row("loki", 8, clients=4)
+    yield Row("loki", 8, local=LocalSteps(0.01, 8, 4), clients=4)
+    yield Row("loki", 64)
 
     for batch in (4, 16, 64):
         yield Row("trap_weights", batch, model="mlp", model_options={"hidden": (1000,)})
@@ -220,6 +240,82 @@ def measured(row: Row, seed: int) -> dict[str, Any]:
     return content
 
 
+def measured_of_sum(row: Row, seed: int) -> dict[str, Any]:
+    """Clients whose sum is attacked; their row: shares are of the images of all of them.
+
+    Where the attack keeps clients apart, an image counts only if it comes back as one of its own client's.
+    """
+    dataset, draw = load(row.dataset), torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(dataset.test), generator=draw)[: row.clients * row.batch_size]
+    images, labels = (part[chosen] for part in (dataset.test.images, dataset.test.labels))
+    ours = torch.randperm(len(dataset.train), generator=draw)[: row.auxiliary]
+    auxiliary, constants = dataset.train.images[ours].float() / 255, normalization("half")
+    torch.manual_seed(seed)
+    view = ServerView(
+        _model(row, dataset),
+        dataset.image_shape,
+        dataset.num_classes,
+        row.batch_size,
+        pixel_scale(constants),
+        row.local,
+        auxiliary,
+        dataset.train.labels[ours],
+        clients=row.clients,
+    )
+    attack = registry.load("inversion", row.attack)(**row.options)
+    seconds, parts = 0.0, []
+    for place in range(row.clients):
+        begun = time.perf_counter()
+        crafted = attack.craft(replace(view, place=place), generator=torch.Generator().manual_seed(seed))
+        seconds += time.perf_counter() - begun
+        own = slice(place * row.batch_size, (place + 1) * row.batch_size)
+        parts.append(
+            observe(
+                crafted,
+                images[own],
+                labels[own],
+                num_classes=dataset.num_classes,
+                normalization=constants,
+                local=row.local,
+                generator=draw,
+            )
+        )
+    summed = {name: sum(part.update[name] for part in parts) for name in parts[0].update}
+    begun = time.perf_counter()
+    if attack.separates_clients:
+        seen = [replace(part, update=summed) for part in parts]
+    else:  # the mean, as of one client that has all images
+        mean = {name: update / row.clients for name, update in summed.items()}
+        seen = [replace(parts[0], update=mean, batch_size=len(images), local=_together(row))]
+    results = [attack.reconstruct(observation, generator=draw) for observation in seen]
+    seconds += time.perf_counter() - begun
+    truth, count = images.float() / 255, len(images) // len(results)
+    groups = [(result, truth[place * count :][:count]) for place, result in enumerate(results)]
+    recovered = torch.cat([result.images[assign(result.images, originals)] for result, originals in groups])
+    in_common = 0
+    for place, result in enumerate(results):
+        known, true = (torch.bincount(part, minlength=10) for part in (result.labels, labels[place * count :][:count]))
+        in_common += int(torch.minimum(known, true).sum())
+    same = (recovered.mul(255).round() == images).flatten(1).all(1)
+    return {
+        **row.words(),
+        "seed": seed,
+        "parameters": _size(crafted),
+        "exact": round(float(same.double().mean()), 4),
+        "recovered": round(float((_errors(recovered, truth) < 0.01).double().mean()), 4),
+        "psnr_median": round(float(psnr(recovered, truth).median()), 2),
+        "psnr_gray": round(float(psnr(torch.full_like(truth, 0.5), truth).mean()), 2),
+        "recovered_auxiliary": round(_recovered(auxiliary, truth), 4),
+        "label_accuracy": round(in_common / len(labels), 4),
+        "seconds": round(seconds, 2),
+    }
+
+
+def _together(row: Row) -> LocalSteps | None:
+    """Local training of a sum's clients, read as one client's."""
+    return row.local and replace(row.local, batch_size=row.clients * (row.local.batch_size or row.batch_size))
+
+
 def _model(row: Row, dataset: Dataset) -> nn.Module:
     shape, classes = dataset.image_shape, dataset.num_classes
     if row.model != "strided":
@@ -256,7 +352,14 @@ def _size(model: torch.nn.Module) -> int:
 def code(attack: str) -> str:
     """A hash of the source that an attack's rows come from."""
     content = hashlib.sha256(code_of(registry.load("inversion", attack)).encode())
-    for function in (measured, _model, _errors, _recovered):  # and not the list of settings, which grows
+    for function in (
+        measured,
+        measured_of_sum,
+        _together,
+        _model,
+        _errors,
+        _recovered,
+    ):  # and not the list of settings, which grows
         content.update(inspect.getsource(function).encode())
     for name in _FEDSEC:
         for file in sorted(Path(fedsec.__file__).with_name(name).rglob("*.py")):
@@ -305,6 +408,7 @@ def main() -> None:
     """Measure, and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", help="rows of one attack")
+    parser.add_argument("--clients", type=int, help="rows of sums of so many clients; 1 for a client's own update")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -313,9 +417,14 @@ def main() -> None:
     # Once for each attack: a file that changes while the run goes on is not what measures.
     codes = {row.attack: code(row.attack) for row in settings()}
     for key, (row, seed) in keys.items():
-        if arguments.only not in (None, row.attack) or table.has(key, codes[row.attack]):
+        if (
+            arguments.only not in (None, row.attack)
+            or arguments.clients not in (None, row.clients)
+            or table.has(key, codes[row.attack])
+        ):
             continue
-        line = {**measured(row, seed), "code": codes[row.attack]}
+        measure = measured if row.clients == 1 else measured_of_sum
+        line = {**measure(row, seed), "code": codes[row.attack]}
         table.add(line)
         print({name: value for name, value in line.items() if value != ""}, flush=True)
 

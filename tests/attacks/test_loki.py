@@ -1,15 +1,20 @@
 """LOKI: the sum of clients' gradients leaves each client's images in columns of its own."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsec.attacks import Imprint, Loki
+from fedsec.data.normalization import normalization
 from fedsec.errors import InputError
+from fedsec.inversion.client import observe
 from fedsec.models import build
 from fedsec.threat import Distortion, LocalSteps, Observation, PixelScale, ServerView
 
+HALF = PixelScale((0.5,), (0.5,))
 SHAPE, SCALE, CLIENTS, IMAGES = (3, 6, 6), PixelScale((0.4, 0.5, 0.6), (0.2, 0.3, 0.25)), 3, 6
 
 
@@ -129,3 +134,28 @@ def test_places_outside_of_the_sum_and_few_bins_are_refused() -> None:
         Loki(gain=0.0)
     assert Loki.separates_clients
     assert not Imprint.separates_clients
+
+
+@pytest.mark.parametrize("local", [None, LocalSteps(0.05, 6, 4)])
+def test_four_clients_of_eight_images_are_each_told_by_its_own(local: LocalSteps | None) -> None:
+    model = build("cnn", SHAPE, 10)
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.rand(32, *SHAPE, generator=generator) - 0.5
+    levels = torch.linspace(0.32, 0.68, 8).repeat(4)[:, None, None, None]  # the same in every client
+    images = (255 * (levels + 0.5 * (noise - noise.mean((1, 2, 3), keepdim=True)))).round().clamp(0, 255).byte()
+    labels = torch.randint(10, (32,), generator=generator)
+    server, parts = Loki(bins=256), []
+    for place in range(4):
+        crafted = server.craft(ServerView(model, SHAPE, 10, 8, HALF, local, pictures(9)[0], clients=4, place=place))
+        own = slice(8 * place, 8 * place + 8)
+        work = {"num_classes": 10, "normalization": normalization("half"), "generator": generator}
+        parts.append(observe(crafted, images[own], labels[own], local=local, **work))
+    summed = {name: torch.stack([part.update[name] for part in parts]).sum(0) for name in parts[0].update}
+    exact = torch.zeros(4, 32, dtype=torch.bool)
+    for place, part in enumerate(parts):
+        result = server.reconstruct(replace(part, update=summed))
+        assert result.images is not None
+        exact[place] = (result.images.mul(255).round()[None] == images[:, None]).flatten(2).all(2).any(1)
+    assert int(exact.sum()) >= (28 if local is None else 20)
+    others = torch.arange(32) // 8 != torch.arange(4)[:, None]
+    assert not bool(exact[others].any())

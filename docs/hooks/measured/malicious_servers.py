@@ -26,7 +26,12 @@ def _by_setting(kind: str, name: str) -> Iterator[Measurement]:
 
 
 def _label(row: dict[str, str]) -> str:
-    words = [f"{row['dataset']}, {row['model']}, {row['batch_size']} images"]
+    images = (
+        f"{row['batch_size']} images"
+        if row["clients"] == "1"
+        else f"sum of {row['clients']} x {row['batch_size']} images"
+    )
+    words = [f"{row['dataset']}, {row['model']}, {images}"]
     words += [row[key] for key in ("options", "local", "defense") if row[key]]
     return ", ".join(words).replace('"', "").replace("{", "").replace("}", "")
 
