@@ -108,8 +108,8 @@ def _methods(config: "CellConfig") -> Iterator[tuple[str, str]]:
             yield "inference", asked
     for part in config.defense:
         yield "defense", part.name
-    for name in config.metrics:
-        yield "metric", name
+    for metric in config.metrics:
+        yield "metric", metric
     yield "task", task_of(config.dataset.name)
 
 

@@ -20,6 +20,7 @@ from fedsec.engine.messages import Start
 from fedsec.errors import InputError
 from fedsec.federation import FedAvg, FedDyn, Federation, FedProx, FedSGD, RoundResult, Scaffold, Threat, large_rounds
 from fedsec.federation.large_rounds import LocalRows
+from fedsec.federation.secure_aggregation import SecureAggregation
 from fedsec.federation.stragglers import Stragglers
 from fedsec.seeds import Streams
 
@@ -198,6 +199,7 @@ def test_gram_rules_work_from_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"algorithm": FedAvg(local=replace(LOCAL, worker_momentum=0.5))}, "worker_momentum remembers one of every"),
         ({"algorithm": FedProx(local=LOCAL, stragglers=Stragglers(0.5, "partial"))}, "stragglers are drawn among all"),
         ({"attack": ALIE()}, "ALIE sees the rows of honest clients"),
+        ({"secure_aggregation": SecureAggregation(2)}, "secure aggregation sums groups of them"),
     ],
 )
 def test_what_needs_all_rows_keeps_the_matrix_and_says_so(settings: dict[str, Any], why: str) -> None:
@@ -252,6 +254,7 @@ def test_few_clients_have_one_matrix_without_a_word() -> None:
         ({"aggregator": FoolsGold()}, "FoolsGold looks at whole rows, or remembers them"),
         ({"aggregator": Median(), "algorithm": Scaffold(local=LOCAL)}, "Scaffold looks at them once more"),
         ({"attack": ALIE()}, "ALIE sees the rows of honest clients"),
+        ({"secure_aggregation": SecureAggregation(2)}, "secure aggregation sums groups of them"),
     ],
 )
 def test_what_does_not_fit_and_needs_all_rows_is_refused(settings: dict[str, Any], why: str) -> None:

@@ -103,3 +103,50 @@ def test_servers_that_make_no_model_have_no_use_for_images() -> None:
 def test_a_scenario_without_auxiliary_images_keeps_its_id() -> None:
     told = config(inversion={"name": "dlg", "knowledge": {"auxiliary": 0}})
     assert told.id == config(inversion={"name": "dlg"}).id
+
+
+def server(tmp_path: Path, **sections: Any) -> tuple[CuriousServer, Federation]:
+    made = config(**sections)
+    experiment = build_experiment(made, device=torch.device("cpu"), threads=1)
+    assert isinstance(experiment.federation, Federation)
+    return CuriousServer(made, experiment.dataset, experiment.federation, tmp_path), experiment.federation
+
+
+def test_the_victim_s_defenses_apply_to_what_it_answers(tmp_path: Path) -> None:
+    clipping = server(tmp_path, defense=[{"name": "clip", "max_norm": 0.01}, "mean"])[0].sent
+    assert clipping is not None
+    reply = clipping.reply(clipping.model(1, 2), 1, 2)
+    assert float(reply.row.norm()) == pytest.approx(0.01, rel=1e-4)
+    assert reply.distortion is not None
+    assert reply.distortion.rescaled
+    noisy = server(tmp_path, defense=[{"name": "gaussian_noise", "std": 3.0}, "mean"])[0].sent
+    assert noisy is not None
+    reply = noisy.reply(noisy.model(1, 2), 1, 2)
+    assert float(reply.row.std()) == pytest.approx(3.0, rel=0.05)
+    # Noise of its own: that of the round beside it would be told by the difference.
+    other = noisy.federation.client_defenses
+    drawn = other(torch.zeros(1, other.layout.size), [1], 2, noisy.federation.module)[0]
+    assert not torch.allclose(drawn[:64], reply.row[:64], atol=0.5)
+
+
+def test_private_training_on_a_crafted_model_is_known_to_be_noisy(tmp_path: Path) -> None:
+    private = {"name": "dp_sgd", "noise_multiplier": 1.0, "max_grad_norm": 1.0}
+    sent = server(tmp_path, defense=[private, "mean"])[0].sent
+    assert sent is not None
+    spent = sent.federation.state()
+    reply = sent.reply(sent.model(1, 2), 1, 2)
+    assert reply.distortion is not None
+    assert all(noise > 0 for noise in reply.distortion.noise.values())
+    after = sent.federation.state()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in spent.items())
+
+
+def test_a_byzantine_victim_does_not_look(tmp_path: Path) -> None:
+    curious, federation = server(tmp_path, defense=["inspect_model", "mean"])
+    assert curious.sent is not None
+    model = curious.sent.model(1, 2)
+    asked, reasons = curious.sent.inspected(1, model, 2)
+    assert asked
+    assert reasons
+    federation.attackers = frozenset({1})
+    assert curious.sent.inspected(1, model, 2) == (False, "")

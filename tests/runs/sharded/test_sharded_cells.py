@@ -41,6 +41,7 @@ def test_a_single_round_is_that_of_shared_training(tmp_path: Path, tiny: Any, on
         (("matrix.defense=[{name: dnc, num_byzantine: 1}]",), None, "DnC looks at whole rows"),
         (("matrix.attack=[{name: mimic, num_byzantine: 1}]",), None, "Mimic looks at whole updates"),
         (("inversion={name: analytic}",), None, "an inversion looks at whole rows"),
+        (("federation.secure_aggregation={clients: 2}",), None, "secure aggregation sums whole rows"),
         ((), "recordings", "a recording holds whole rows"),
     ],
 )
