@@ -33,20 +33,21 @@ def _nothing(number: int) -> str:
 
 def _help(audit: Audit) -> str:
     """What would help most against the worst finding."""
-    for finding in audit.findings:
+    for place, finding in enumerate(audit.findings):
         if finding.severity == NONE:
             break
         best = helped(finding)
         if best is not None:
-            return f"Of the defenses tried against it, {best.name} leaves {wording(finding, best)}."
+            attack = "it" if place == 0 else f"'{finding.title}'"
+            return f"Of the defenses tried against {attack}, {best.name} leaves {wording(finding, best)}."
     if any(finding.countermeasures for finding in audit.findings if finding.severity != NONE):
         return "None of the defenses that were tried takes the worst of it away."
     return "No defense was tried within this budget." if audit.findings else ""
 
 
 def helped(finding: AuditFinding) -> Countermeasure | None:
-    """The best countermeasure that leaves less than there was; None where none does."""
-    return next((one for one in finding.countermeasures if one.effect.value < finding.effect.value), None)
+    """The best countermeasure that leaves less than there was, by more than chance; None where none does."""
+    return next((one for one in finding.countermeasures if one.effect.high < finding.effect.value), None)
 
 
 def wording(finding: AuditFinding, one: Countermeasure) -> str:

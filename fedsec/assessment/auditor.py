@@ -17,7 +17,7 @@ from fedsec.assessment.pace import OVERHEAD, Pace, measured
 from fedsec.assessment.probes import PROBES, AuditProbe
 from fedsec.assessment.probes.accuracies import DEPLOYED, baseline_cells, clean_key, mean_accuracy
 from fedsec.assessment.report import sorted_findings, write_report
-from fedsec.assessment.result import Audit, LeftOut
+from fedsec.assessment.result import UNFINISHED, Audit, LeftOut
 from fedsec.assessment.settings import sections_of
 from fedsec.errors import InputError
 from fedsec.report.console import default_console, say
@@ -91,7 +91,7 @@ def audit(
     """
     begun = time.monotonic()
     console = default_console(console)
-    seconds = seconds_of(budget) if isinstance(budget, str) else float(budget)
+    seconds = seconds_of(budget)
     tried = chosen(probes)
     with activity(console, "reading the federation"):
         deployed = deployment(
@@ -140,7 +140,7 @@ def audit(
         budget=seconds,
         seconds=time.monotonic() - begun,
         interrupted=battery.interrupted,
-        command=command,
+        command=" ".join([command, *(f"--probe {name}" for name in probes or ())]),
         accuracy=_accuracy(deployed, schedule.effort, battery),
         versions=_versions(battery),
     )
@@ -228,7 +228,7 @@ def _read(
         findings += results
         if outcomes.missing:
             whys = list(dict.fromkeys(outcomes.missing.values()))
-            why = f"{len(outcomes.missing)} of {len(cells[probe.name])} cells were not finished ({'; '.join(whys[:2])})"
+            why = f"{len(outcomes.missing)} of {len(cells[probe.name])} {UNFINISHED} ({'; '.join(whys[:2])})"
             left_out.append(LeftOut(probe.name, probe.title, why if not results else f"in part: {why}"))
         elif not results:
             left_out.append(LeftOut(probe.name, probe.title, "what it measures was not measured"))

@@ -82,18 +82,20 @@ def _ordered(offers: Sequence[Offer], seconds: SecondsOf) -> list[Offer]:
     return sorted(offers, key=lambda offer: -offer.value / max(1e-9, seconds(offer.cells)))
 
 
-def seconds_of(text: str) -> float:
-    """A budget as people write it: `10m`, `90s`, `1.5h`, `1h30m`; a bare number is of minutes.
+def seconds_of(text: str | float) -> float:
+    """A budget as people write it: `10m`, `90s`, `1.5h`, `1h30m`; or a number of seconds, in code only.
 
     Raises:
-        InputError: it is none.
+        InputError: it is none. A written number without a unit could be of minutes or of seconds.
     """
+    if not isinstance(text, str):
+        if not 0 < text < 1e7:
+            raise InputError(f"budget {text!r}: expected seconds above 0, or a time such as 10m, 90s or 1h30m")
+        return float(text)
     units = {"h": 3600.0, "m": 60.0, "s": 1.0}
     parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", text.strip())
     if parts and "".join(number + unit for number, unit in parts) == text.strip():
         total = sum(float(number) * units[unit] for number, unit in parts)
-    elif re.fullmatch(r"\d+(?:\.\d+)?", text.strip()):
-        total = 60.0 * float(text)
     else:
         total = 0.0
     if not 0 < total < 1e7:

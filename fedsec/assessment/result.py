@@ -12,9 +12,10 @@ from fedsec.assessment.finding import AuditFinding
 from fedsec.assessment.severity import NONE, at_least, rules
 from fedsec.assessment.taxonomy import references
 
-__all__ = ["PAGE", "SCHEMA_VERSION", "Audit", "LeftOut"]
+__all__ = ["PAGE", "SCHEMA_VERSION", "UNFINISHED", "Audit", "LeftOut"]
 
 PAGE, NUMBERS = "audit.html", "audit.json"
+UNFINISHED = "cells were not finished"
 SCHEMA_VERSION = 1
 
 

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedsec.assessment.answer import answer, helped
-from fedsec.assessment.result import PAGE, Audit
+from fedsec.assessment.result import PAGE, UNFINISHED, Audit
 from fedsec.report.console import say
 
 __all__ = ["show"]
@@ -42,6 +42,8 @@ def show(console: Console, audit: Audit) -> None:
             say(console, sentence)
     for one in audit.left_out:
         say(console, f"not tested: {one.title}: {one.why}" + (f"; {one.command}" if one.command else ""))
+    if any(UNFINISHED in one.why for one in audit.left_out) and not audit.interrupted:
+        say(console, "what was not finished is gone on with when the same command is given again")
     if audit.interrupted:
         say(console, "interrupted: run the same command again to go on", essential=True)
     say(console, f"report: {audit.root / PAGE}", essential=True)

@@ -129,7 +129,7 @@ def audit(
         str | None,
         typer.Option(
             metavar="critical|high|medium|low|info",
-            help="End with exit code 1 where a finding is as severe as this.",
+            help="End with exit code 1 where a finding is as severe as this, or where nothing was measured.",
             show_default="never",
             rich_help_panel=_AUDIT,
         ),
@@ -157,7 +157,8 @@ def audit(
     Without options: embedded digits, a small network, ten unlike clients, four minutes. What was finished is taken when
     the same command is given again.
 
-    Exit codes: 0 done, 1 a finding as severe as --fail-on, 2 bad input, 130 interrupted (run it again to go on).
+    Exit codes: 0 done, 1 a finding as severe as --fail-on, or nothing measured with it, 2 bad input, 130 interrupted
+    (run it again to go on).
     """
     from fedsec.report.console import open_console
     from fedsec.report.progress_lines import activity
@@ -224,7 +225,8 @@ def _end(result: "Audit", console: "Console", as_json: bool, open_page: bool, fa
         show_page(result.root / PAGE)
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
-    if fail_on is not None and result.at_least(fail_on):
+    # A check that let pass what nobody measured would be no check.
+    if fail_on is not None and (not result.findings or result.at_least(fail_on)):
         raise typer.Exit(FAILED)
 
 

@@ -1,11 +1,13 @@
 """A tiny audit from end to end: findings, files, what is taken up again, what is refused."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 import fedsec
 from fedsec.assessment import budget, kept_plan
@@ -13,6 +15,8 @@ from fedsec.assessment.auditor import audit
 from fedsec.assessment.battery import run_battery
 from fedsec.assessment.effort import Effort
 from fedsec.assessment.probes.label_flip import LabelFlipProbe
+from fedsec.assessment.result import UNFINISHED, LeftOut
+from fedsec.cli.commands import app
 from fedsec.errors import InputError
 from fedsec.files import read_json
 from fedsec.runs import InProcess
@@ -95,6 +99,23 @@ def test_what_time_did_not_reach_is_said_and_not_lost(small: fedsec.Audit, tmp_p
     assert outcomes.finished == []
     assert set(outcomes.missing.values()) == {"there was no time for it"}
     assert probe.findings(small.deployed, outcomes) == []
+
+
+def test_a_check_does_not_pass_what_nobody_measured(
+    small: fedsec.Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gap = LeftOut("labels", "Labels", f"1 of 1 {UNFINISHED} (there was no time for it)")
+    empty = replace(small, findings=(), left_out=(gap,))
+    monkeypatch.setattr(module_of_audit, "audit", lambda **_: empty)
+    words = ["audit", "--out", str(tmp_path)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    checked = CliRunner().invoke(app, [*words, "--fail-on", "critical"])
+    assert checked.exit_code == 1
+    assert "gone on with when the same command is given again" in checked.output
+
+
+def test_the_command_names_the_probes_that_were_chosen(small: fedsec.Audit) -> None:
+    assert small.command == "fedsec audit --probe label-flip --probe labels"
 
 
 @pytest.mark.parametrize(

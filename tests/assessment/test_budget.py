@@ -60,15 +60,15 @@ def test_a_budget_without_room_leaves_everything_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("10m", 600), ("90s", 90), ("1h30m", 5400), ("0.5h", 1800), ("3", 180), (" 2m ", 120)]
+    ("text", "expected"), [("10m", 600), ("90s", 90), ("1h30m", 5400), ("0.5h", 1800), (" 2m ", 120), (2.5, 2.5)]
 )
-def test_budgets_are_read(text: str, expected: float) -> None:
+def test_budgets_are_read(text: str | float, expected: float) -> None:
     assert seconds_of(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "ten", "10x", "m", "-3m", "0s", "10m5", "1e9h"])
-def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="expected a time such as 10m, 90s or 1h30m"):
+@pytest.mark.parametrize("text", ["", "ten", "10x", "m", "-3m", "0s", "10m5", "1e9h", "3", 0, -5.0, float("nan")])
+def test_what_is_no_time_is_refused(text: str | float) -> None:
+    with pytest.raises(InputError, match="a time such as 10m, 90s or 1h30m"):
         seconds_of(text)
 
 

@@ -89,6 +89,26 @@ def test_the_page_says_what_was_not_tested_and_what_was_shortened() -> None:
     assert "fedsec run scenarios/finding-high.yaml" in html
 
 
+def test_what_helped_stands_as_a_scenario_has_it() -> None:
+    noise = Countermeasure("+ noise", [{"name": "gaussian_noise", "std": 0.75}], Estimate(0.1, 0.0, 0.2))
+    shown = replace(audit(), findings=(replace(finding(), countermeasures=(noise,)),))
+    assert "std: 0.75" in render(audit_page(shown))
+
+
+def test_a_defense_that_chance_may_have_brought_did_not_help() -> None:
+    by_chance = replace(finding(), countermeasures=(Countermeasure("median", ["median"], Estimate(0.45, 0.3, 0.6)),))
+    worst, helps, _ = answer(replace(audit(), findings=(by_chance,)))
+    assert worst.startswith("High: ")
+    assert helps == "None of the defenses that were tried takes the worst of it away."
+
+
+def test_what_helped_against_another_finding_is_not_said_of_the_worst() -> None:
+    unhelped = replace(finding(), countermeasures=())
+    other = replace(finding("low", "Labels"), countermeasures=finding().countermeasures)
+    _, helps, _ = answer(replace(audit(), findings=(unhelped, other)))
+    assert helps.startswith("Of the defenses tried against 'Labels', ")
+
+
 def test_the_answer_names_the_worst_what_helps_and_what_is_missing() -> None:
     worst, helps, gaps = answer(audit())
     assert worst.startswith("High: ")

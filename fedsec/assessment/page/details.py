@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator, Mapping
 
-from fedsec.assessment.answer import wording
+from fedsec.assessment.answer import helped, wording
 from fedsec.assessment.finding import AuditFinding, EvidenceTable
 from fedsec.assessment.page.summary import tone_of
 from fedsec.assessment.severity import rules
@@ -20,6 +20,7 @@ from fedsec.report.page.parts import (
     TableCell,
     TableColumn,
 )
+from fedsec.report.page.resolved import as_yaml
 from fedsec.report.page.sections.reconstructions import photo_of
 
 __all__ = ["detail"]
@@ -47,6 +48,8 @@ def _parts(finding: AuditFinding) -> Iterator[Part]:
         yield _table(table)
     if finding.countermeasures:
         yield _countermeasures(finding)
+        if (best := helped(finding)) is not None:
+            yield Code(as_yaml({"defense": best.setting}), f"{best.name}, as a scenario has it")
     yield _facts(finding)
     if finding.scenario_file is not None:
         yield Code(_command(finding), "Reproduces it, from the audit's folder")

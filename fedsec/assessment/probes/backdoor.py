@@ -45,8 +45,10 @@ class BackdoorProbe(AuditProbe):
         """See `AuditProbe`."""
         if not deployed.takes_images or not deployed.classifies:
             return "a trigger is put into images of classes, and these data are none"
-        if not deployed.exchanges_updates or deployed.clients < 2:
+        if not deployed.exchanges_updates:
             return "no clients send updates that a rule aggregates"
+        if deployed.clients < 2:
+            return "there is one client, so that none attacks the others"
         return None
 
     def cells(self, deployed: Deployment, effort: Effort) -> list[ProbeCell]:

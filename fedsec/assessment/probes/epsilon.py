@@ -23,9 +23,9 @@ class EpsilonProbe(AuditProbe):
 
     name = "epsilon"
     title = "Epsilon, audited by canaries"
-    position = "the server, curious: it follows the protocol"
+    position = "whoever has the released models, a client or the server"
     granted = (
-        "every update, or every released model where clients are protected",
+        "the final model, and no update of a client; every released model where whole clients are protected",
         "the canaries, half of which take part by a coin that is not known",
         "how clients train, and what noise they add",
     )

@@ -96,8 +96,9 @@ class LeakageProbe(AuditProbe):
         severity, why = judged(_MEASURE, share if recovered.recovered else Estimate(0.0, 0.0, share.high))
         what = "update" if channel == _UPDATE else "plain gradient"
         sentence = (
-            f"From the {what} that a client with {_IMAGES} images sends in round {number}, a curious server recovers "
-            f"{recovered.recovered} of {recovered.images} images ({share.points()}%), at a mean PSNR of "
+            f"From the {what} that a client with {_IMAGES} images (the deployed ones have "
+            f"{deployed.train_examples / deployed.clients:.0f} on average) sends in round {number}, a curious server "
+            f"recovers {recovered.recovered} of {recovered.images} images ({share.points()}%), at a mean PSNR of "
             f"{recovered.psnr:.1f} dB; a gray image has {recovered.gray:.1f} dB and recovers none."
         )
         title = self.title if channel == _UPDATE else "Images from single gradients"

@@ -84,6 +84,8 @@ class MaliciousServerProbe(AuditProbe):
                 notes=(
                     "A client that looks at the model it receives can refuse it (defenses with the role inspection); "
                     "this audit did not try whether it would.",
+                    "Images of all seeds are counted together, as if they were independent: the interval is too narrow "
+                    "where seeds differ.",
                 ),
                 cells=tuple(outcome.cell.sections for outcome in outcomes.finished),
             )
