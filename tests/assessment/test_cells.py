@@ -9,6 +9,7 @@ from fedsec.assessment.cells import scenario_of, scenario_text
 from fedsec.assessment.deployment import Deployment, deployment
 from fedsec.assessment.effort import LEVELS, Effort
 from fedsec.assessment.probes import PROBES, AuditProbe
+from fedsec.assessment.probes.sites import SitesProbe
 from fedsec.assessment.settings import sections_of
 from fedsec.errors import InputError
 from fedsec.scenario import load_scenario
@@ -57,6 +58,15 @@ def test_what_is_no_federation_of_classes_is_told_why() -> None:
         sections_of(**{**NOTHING, "data": "diabetes", "model": "linear", "partition": "iid", "lr": 0.01}, seed=0)
     )
     assert all(probe().obstacle(deployed) for probe in PROBES)
+
+
+def test_under_secure_aggregation_every_probe_has_cells_or_says_why_not() -> None:
+    federation = {"federation": {"secure_aggregation": {"clients": 5}}}
+    deployed = deployment({**sections_of(**NOTHING, seed=0), **federation})
+    assert SitesProbe().obstacle(deployed) == "the server sees sums of clients only, and no single updates"
+    for probe in PROBES:
+        for cell in [] if probe().obstacle(deployed) else probe().cells(deployed, LEVELS[-1]):
+            assert load_scenario(scenario_of("sums", "", [cell.sections])).cells()
 
 
 def test_attackers_are_the_audits_business() -> None:

@@ -23,7 +23,7 @@ class EpsilonProbe(AuditProbe):
 
     name = "epsilon"
     title = "Epsilon, audited by canaries"
-    position = "whoever has the released models, a client or the server"
+    position = "anybody with the released models: a client, or the server"
     granted = (
         "the final model, and no update of a client; every released model where whole clients are protected",
         "the canaries, half of which take part by a coin that is not known",

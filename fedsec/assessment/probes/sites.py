@@ -30,6 +30,8 @@ class SitesProbe(AuditProbe):
         """See `AuditProbe`."""
         if not deployed.exchanges_updates or not deployed.classifies:
             return "it reads updates of clients that train on classes"
+        if deployed.config.federation.secure_aggregation is not None:
+            return "the server sees sums of clients only, and no single updates"
         if deployed.config.cohort < 2 or deployed.rounds < 2:
             return "it tells clients of one round apart by other rounds, and there is one of them"
         return None
