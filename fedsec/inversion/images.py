@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -173,8 +174,13 @@ def _from_pixels(
 
 
 def _photos_mean(size: int) -> Float[Tensor, "3 size size"]:
-    mean = load("photos").train.images.double().mean(0).div(255).float()
-    return interpolate(mean[None], size=(size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)
+    return interpolate(_small_photos_mean()[None], size=(size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+@cache
+def _small_photos_mean() -> Float[Tensor, "3 32 32"]:
+    """Kept: cutting the photographs takes longer than many an inversion."""
+    return load("photos").train.images.double().mean(0).div(255).float()
 
 
 def _batches(

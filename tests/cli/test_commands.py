@@ -323,7 +323,9 @@ def test_starting_is_light(arguments: list[str]) -> None:
         heavy, used = done.stderr.splitlines()[-1].rsplit(" ", 1)
         assert heavy == "[]"
         seconds.append(float(used))
-    # Processor time, and the best of three: other work on the machine must not fail this test.
+        if seconds[-1] < 1.0:
+            break
+    # Processor time, and the best of at most three: other work on the machine must not fail this test.
     assert min(seconds) < 1.0
 
 
