@@ -1,5 +1,6 @@
 """Canary examples: what they change and what not, what is told of them, and what goes with them."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,23 @@ def test_one_step_without_noise_gives_nearly_every_coin_away(audited: Any, examp
     for name in ("epsilon_lower", "epsilon_lower_gaussian"):
         assert METRICS[name].better == "lower"
         assert "only audit.canaries of unit example" in METRICS[name].missing
+
+
+def test_the_black_box_score_is_minus_the_loss_of_the_final_model(
+    audited: Any, examples: dict[str, Any], tmp_path: Path
+) -> None:
+    experiment = built(audited.cell(examples))
+    assert experiment.audit is not None
+    experiment.audit.attach(experiment, tmp_path)
+    part: Any = experiment.audit.parts[0]
+    federation: Any = experiment.federation
+    with torch.no_grad():
+        federation.parameters.add_(torch.linspace(-1, 1, len(federation.parameters)))  # a model of which losses differ
+        federation.trainer.layout.load(federation.module, federation.parameters)
+        inputs, labels = federation.data.batch(torch.from_numpy(part.numbers))
+        losses = torch.nn.functional.cross_entropy(federation.module(inputs), labels, reduction="none")
+    assert losses.std() > 0.1
+    assert np.allclose(part.scores()["loss"], -losses.numpy(), atol=1e-4)
 
 
 def test_a_resumed_audit_has_the_same_numbers(
