@@ -1,5 +1,6 @@
 """SPEAR separates batches exactly, says when it did, and names what stops it."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedsec.attacks import spear
 from fedsec.attacks.spear import SPEAR
 from fedsec.defenses import ClipUpdate, GaussianNoise, Prune, Sign
 from fedsec.errors import InputError
+from fedsec.matching.separation.sparse_columns import SparseColumns
 from fedsec.models import build
 from fedsec.threat import Distortion, LocalSteps, Observation, PixelScale, Reconstruction, Snapshot
 
@@ -180,3 +183,16 @@ def test_a_distortion_of_other_layers_does_not_matter() -> None:
     kept = {name: torch.zeros_like(model.get_parameter(name), dtype=torch.bool)}
     observation = seen(model, images, labels, distortion=Distortion(kept))
     check_exact(SPEAR().reconstruct(observation), images, labels)
+
+
+def test_a_complete_set_that_explains_no_zeros_does_not_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = spear.search_sparse_columns
+
+    def misled(factor: Tensor, **options: Any) -> Iterator[SparseColumns]:
+        rows, rank = factor.shape
+        yield SparseColumns(torch.eye(rank).double(), torch.zeros(rank, rows, dtype=torch.bool), 0, complete=True)
+        yield from search(factor, **options)
+
+    monkeypatch.setattr(spear, "search_sparse_columns", misled)
+    images, labels = batch(4)
+    check_exact(SPEAR().reconstruct(seen(network(), images, labels)), images, labels)

@@ -125,3 +125,15 @@ def test_a_refusal_that_depends_on_examples_voids_epsilon(build: Build) -> None:
     with pytest.raises(InputError, match=r"that it refuses a model tells about them.*epsilon would be void"):
         build(algorithm, privacy, inspector=InspectModel())
     build(algorithm, privacy, inspector=InspectModel(d_snr=None, exposed=None)).play()
+
+
+def test_who_was_away_expects_a_longer_move(build: Build) -> None:
+    inspector = Refusing(lambda call: False)
+    federation = build(fedavg(), inspector=inspector, clients_per_round=4)
+    for _ in range(2):
+        federation.play()
+    federation.state()  # after a round it is remembered what was accepted in it
+    for number in (3, 6):
+        federation.inspections.inspect(0, federation.module, number)
+    soon, late = (shown.usual_moves[0] for shown in inspector.shown[-2:])
+    assert late == pytest.approx(4 * soon)
