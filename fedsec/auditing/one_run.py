@@ -64,8 +64,7 @@ def audit_one_run(
 
     Raises:
         InputError: scores or inclusions that no audit can be made of, fewer canaries than any bound can use, or a
-        number
-            out of range.
+            number out of range.
 
     Example:
         bounds = audit_one_run(-losses, included, delta=1e-5)
