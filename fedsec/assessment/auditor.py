@@ -1,5 +1,6 @@
 """`fedsec.audit`: what is this federation's real exposure?"""
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -130,7 +131,7 @@ def audit(
         everything, root, until=until, console=console, workers=workers, device=device, executor=executor
     )
     findings, left_out = _read(deployed, running, cells, battery)
-    left_out = [*left_out, *_not_scheduled(schedule, tried, command), *_impossible(obstacles, tried)]
+    left_out = [*left_out, *_not_scheduled(schedule, tried, command, root), *_impossible(obstacles, tried)]
     result = Audit(
         root=root,
         deployed=deployed,
@@ -195,9 +196,11 @@ def planned(
     known = None if root is None else kept(root, deployed, [probe.name for probe in able], budget)
     if known is not None:
         return known, obstacles
+    begun = time.perf_counter()
     with activity(console, "measuring how fast this machine trains"):
         pace = _pace(deployed, offers, workers, device)
-    schedule = scheduled(offers, pace.seconds, budget, OVERHEAD)
+    # What was measured with is spent.
+    schedule = scheduled(offers, pace.seconds, budget, OVERHEAD + time.perf_counter() - begun)
     if root is not None:
         keep(root, deployed, [probe.name for probe in able], budget, schedule)
     return schedule, obstacles
@@ -235,17 +238,35 @@ def _read(
     return findings, left_out
 
 
-def _not_scheduled(schedule: BatteryPlan, probes: Sequence[AuditProbe], command: str) -> list[LeftOut]:
+def _not_scheduled(schedule: BatteryPlan, probes: Sequence[AuditProbe], command: str, root: Path) -> list[LeftOut]:
     return [
         LeftOut(
             probe.name,
             probe.title,
             f"the budget had no room: it takes about {clock(schedule.left_out[probe.name])} more",
-            f"{command} --probe {probe.name}",
+            alone(command, probe.name, root),
         )
         for probe in probes
         if probe.name in schedule.left_out
     ]
+
+
+def alone(command: str, probe: str, root: Path) -> str:
+    """The command that runs one probe by itself, into a folder beside the audit's, whose report it leaves.
+
+    Args:
+        command: of the audit.
+        probe: its name.
+        root: the audit's folder.
+    """
+    words, single = shlex.split(command), []
+    places = iter(words)
+    for word in places:
+        if word in ("--out", "--probe"):
+            next(places, None)
+        else:
+            single.append(word)
+    return shlex.join([*single, "--probe", probe, "--out", f"{root.name}-{probe}"])
 
 
 def _impossible(obstacles: Mapping[str, str], probes: Sequence[AuditProbe]) -> list[LeftOut]:

@@ -89,6 +89,15 @@ class Deployment:
         sgd = local is None or (local.optimizer == "sgd" and local.steps is None)
         return bool(self.config.federation.traits["replayable"]) and sgd
 
+    def received(self, what: str) -> str:
+        """What a server receives of one client's message, as a sentence says it after "the".
+
+        Args:
+            what: the message: `update`.
+        """
+        sums = self.config.federation.secure_aggregation
+        return what if sums is None else f"sum of {sums.clients} {what}s, among them the one"
+
     @cached_property
     def client_defenses(self) -> list[Any]:
         """What clients do in their training or to their updates, as the scenario has it."""

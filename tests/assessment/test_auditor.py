@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import fedsec
 from fedsec.assessment import budget, kept_plan
-from fedsec.assessment.auditor import audit
+from fedsec.assessment.auditor import alone, audit
 from fedsec.assessment.battery import run_battery
 from fedsec.assessment.effort import Effort
 from fedsec.assessment.probes.label_flip import LabelFlipProbe
@@ -112,6 +112,12 @@ def test_a_check_does_not_pass_what_nobody_measured(
     checked = CliRunner().invoke(app, [*words, "--fail-on", "critical"])
     assert checked.exit_code == 1
     assert "gone on with when the same command is given again" in checked.output
+
+
+def test_what_was_left_out_runs_into_a_folder_of_its_own() -> None:
+    command = "fedsec audit --clients 5 --probe labels --out 'my audit' --budget 2m"
+    expected = "fedsec audit --clients 5 --budget 2m --probe sites --out 'my audit-sites'"
+    assert alone(command, "sites", Path("runs") / "my audit") == expected
 
 
 def test_the_command_names_the_probes_that_were_chosen(small: fedsec.Audit) -> None:

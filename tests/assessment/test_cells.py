@@ -49,6 +49,7 @@ def test_clients_defenses_stay_whatever_rule_is_tried() -> None:
     federation = deployed("sign", "median")
     assert federation.client_defenses == ["sign"]
     assert federation.rule == ["median"]
+    assert federation.received("update") == "update"
     assert federation.with_rule(["krum"]) == ["sign", "krum"]
     assert federation.with_update_defense("clip") == ["sign", "clip", "median"]
 
@@ -64,6 +65,7 @@ def test_under_secure_aggregation_every_probe_has_cells_or_says_why_not() -> Non
     federation = {"federation": {"secure_aggregation": {"clients": 5}}}
     deployed = deployment({**sections_of(**NOTHING, seed=0), **federation})
     assert SitesProbe().obstacle(deployed) == "the server sees sums of clients only, and no single updates"
+    assert deployed.received("update") == "sum of 5 updates, among them the one"
     for probe in PROBES:
         for cell in [] if probe().obstacle(deployed) else probe().cells(deployed, LEVELS[-1]):
             assert load_scenario(scenario_of("sums", "", [cell.sections])).cells()

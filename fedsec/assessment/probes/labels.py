@@ -24,7 +24,11 @@ class LabelsProbe(AuditProbe):
     name = "labels"
     title = "Labels from updates"
     position = "the server, curious: it follows the protocol"
-    granted = ("the update of one client", "the model that it sent", "learning rate, number of examples and of steps")
+    granted = (
+        "what the server receives of the update of one client",
+        "the model that it sent",
+        "learning rate, number of examples and of steps",
+    )
     taxonomy = ("reconstruction", "property")
     value = 5.0
 
@@ -49,9 +53,9 @@ class LabelsProbe(AuditProbe):
         gain, right, null, images = gains[worst]
         severity, why = judged(_MEASURE, gain)
         sentence = (
-            f"From the update that client 0 sends in round {worst}, a curious server tells {right:.1%} of the "
-            f"labels of its {images} examples; guessing by the classes' overall frequencies tells {null:.1%}: "
-            f"{gain.points()} points more."
+            f"From the {deployed.received('update')} that client 0 sends in round {worst}, a curious server tells "
+            f"{right:.1%} of the labels of its {images} examples; guessing by the classes' overall frequencies tells "
+            f"{null:.1%}: {gain.points()} points more."
         )
         rows = [
             [f"round {number}", f"{share:.1%}", f"{guess:.1%}", g.points()]

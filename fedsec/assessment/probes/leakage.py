@@ -34,7 +34,7 @@ class LeakageProbe(AuditProbe):
     title = "Images from updates"
     position = "the server, curious: it follows the protocol"
     granted = (
-        "the update of one client that trains on four images",
+        "what the server receives of the update of one client that trains on four images",
         "the model that it sent, learning rate and number of steps",
         "how clients defend their updates, where they do",
         "no labels",
@@ -96,7 +96,7 @@ class LeakageProbe(AuditProbe):
         severity, why = judged(_MEASURE, share if recovered.recovered else Estimate(0.0, 0.0, share.high))
         what = "update" if channel == _UPDATE else "plain gradient"
         sentence = (
-            f"From the {what} that a client with {_IMAGES} images (the deployed ones have "
+            f"From the {deployed.received(what)} that a client with {_IMAGES} images (the deployed ones have "
             f"{deployed.train_examples / deployed.clients:.0f} on average) sends in round {number}, a curious server "
             f"recovers {recovered.recovered} of {recovered.images} images ({share.points()}%), at a mean PSNR of "
             f"{recovered.psnr:.1f} dB; a gray image has {recovered.gray:.1f} dB and recovers none."

@@ -26,7 +26,7 @@ class MaliciousServerProbe(AuditProbe):
     position = "the server, malicious: it sends a client a model of its own making"
     granted = (
         "what the client is sent: a model with a layer more, which a client who looks sees at once",
-        "that client's update, learning rate, number of examples and of steps",
+        "what the server receives of that client's update, learning rate, number of examples and of steps",
         "no labels",
     )
     taxonomy = ("reconstruction",)
@@ -53,8 +53,9 @@ class MaliciousServerProbe(AuditProbe):
         effect = share if recovered.recovered else Estimate(0.0, 0.0, share.high)
         severity, why = judged(_MEASURE, effect, _GRANTS)
         sentence = (
-            f"From the update of one client, with all the images that it has, a server that sends it a crafted model "
-            f"recovers {recovered.recovered} of {recovered.images} images ({share.points()}%), "
+            f"From the {deployed.received('update')} that a client sends who trains on all its images, a server that "
+            f"sends it a crafted model recovers "
+            f"{recovered.recovered} of {recovered.images} images ({share.points()}%), "
             f"at a mean PSNR of {recovered.psnr:.1f} dB; a gray image has {recovered.gray:.1f} dB and recovers none."
         )
         first = next(iter(outcomes.of(_KEY).values()))
