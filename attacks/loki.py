@@ -68,8 +68,9 @@ class Kernels(Entrance):
 
 
 class Loki(MaliciousServer):
-    """Sends each client of a sum kernels of its own, so that its images reach columns of an imprint layer that no other
-    client's reach: secure aggregation's sum leaves them apart, and the server knows whose they are.
+    """Sends each client of a sum kernels of its own, which keep its images apart in columns of an imprint layer.
+
+    Secure aggregation's sum leaves the columns of different clients apart, and the server knows whose images they hold.
 
     With an imprint layer W whose columns belong to clients, x the images and z what the layer puts out,
 

@@ -147,7 +147,7 @@ def _knowledge_defense(entry: Entry, construction: str) -> Code:
 def _inversion(entry: Entry, construction: str) -> Code:
     modules = {"nn": "torch", "cross_entropy": "torch.nn.functional", "Observation": "fedsec.threat"}
     return modules, [
-        "model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Sigmoid(), nn.Linear(32, 10))",
+        "model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))",
         "loss = cross_entropy(model(torch.rand(1, 1, 8, 8)), torch.tensor([3]))",
         "gradient = torch.autograd.grad(loss, model.parameters())",
         "seen = Observation.of_gradient(model, gradient, input_shape=(1, 8, 8), num_classes=10, batch_size=1)",

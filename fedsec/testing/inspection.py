@@ -38,8 +38,8 @@ def check_model_inspector(inspector: ModelInspector) -> None:
         expect_error(InputError, wrong, "malformed arguments")
     if inspector.examples:
         expect_error(InputError, partial(inspector.inspect, model), "no examples, and checks that look at some")
-        small = torch.rand(4, 1, 3, 3)
-        expect_error(InputError, partial(inspector.inspect, model, small, torch.arange(4) % 3), "images too small")
+        small = torch.rand(12, 1, 3, 3)
+        expect_error(InputError, partial(inspector.inspect, model, small, torch.arange(12) % 3), "images too small")
 
 
 def _check_model(inspector: ModelInspector, device: str, targets: torch.Tensor) -> None:

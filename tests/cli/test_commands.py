@@ -350,7 +350,7 @@ def test_completion_offers_commands_options_and_files(tmp_path: Path) -> None:
     (tmp_path / "one.yaml").touch()
     (tmp_path / "two.txt").touch()
     (tmp_path / "folder").mkdir()
-    assert complete("fedsec run ")[:3] == ["folder/", "one.yaml", "backdoor_digits"]
+    assert complete("fedsec run ")[:3] == ["folder/", "one.yaml", "audited_clients_digits"]
     assert complete("fedsec run o") == ["one.yaml"]
     assert complete("fedsec run quick") == ["quickstart"]
     assert complete("fedsec invert --inversion inv") == ["inverting_gradients"]

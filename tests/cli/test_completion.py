@@ -21,7 +21,7 @@ offer() {
     echo "${COMPREPLY[*]}"
 }
 offer fedsec cl
-offer fedsec run m
+offer fedsec run mi
 offer fedsec show mult
 offer fedsec report ru
 """

@@ -81,7 +81,8 @@ def test_knowledge_and_local_training_in_the_words_of_scenarios() -> None:
         local={"steps": 2, "lr": 0.05},
         defense={"name": "prune", "ratio": 0.5},
     )
-    assert result.content["knowledge"] == {"labels": True, "bn_statistics": "none", "defense": False}
+    known = {"labels": True, "bn_statistics": "none", "defense": False, "auxiliary": 0}
+    assert result.content["knowledge"] == known
     assert "2 local steps on 2 images made (learning rate 0.05, 2 a step" in result.content["given"]
     assert result.content["given"].endswith("which the attacker did not know")
     assert result.metrics["label_accuracy"] == 1

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
 from fedsec.plugins.wording import Problem
@@ -32,6 +31,8 @@ class PropertyConfig(Section):
         Args:
             rounds: of the federation.
         """
+        import numpy as np  # here, since scenarios are read without it
+
         return tuple(np.linspace(1, rounds, min(rounds, self.rounds)).round().astype(int).tolist())
 
 
