@@ -89,18 +89,12 @@ class BackdoorProbe(AuditProbe):
         if severity == "none":
             sentence += f" A gain of more than {100 * gain.high:.1f} points would have been seen."
         return [
-            AuditFinding(
-                id=self.name,
-                probe=self.name,
-                title=self.title,
+            self.finding(
                 severity=severity,
                 statement=sentence,
                 effect=gain,
                 measure=_MEASURE,
                 null="the same trigger on the model of the same federation without attackers",
-                position=self.position,
-                granted=self.granted,
-                taxonomy=self.taxonomy,
                 why=why,
                 tables=(_table(self.name, deployed, outcomes),),
                 countermeasures=tuple(_countermeasures(self.name, deployed, outcomes)),

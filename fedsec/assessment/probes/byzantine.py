@@ -123,18 +123,12 @@ class AccuracyProbe(AuditProbe):
                 "would have been seen."
             )
         return [
-            AuditFinding(
-                id=self.name,
-                probe=self.name,
-                title=self.title,
+            self.finding(
                 severity=severity,
                 statement=sentence,
                 effect=losses[worst],
                 measure=_MEASURE,
                 null="the same federation without attackers, on the same seeds",
-                position=self.position,
-                granted=self.granted,
-                taxonomy=self.taxonomy,
                 why=why,
                 tables=(self._table(deployed, outcomes, list(losses)),),
                 countermeasures=tuple(self._countermeasures(deployed, outcomes, list(losses))),

@@ -78,18 +78,12 @@ class EpsilonProbe(AuditProbe):
             null = "the formal epsilon, which a sound mechanism exceeds in one of twenty audits at the most"
         severity, why = judged(measure, effect)
         return [
-            AuditFinding(
-                id=self.name,
-                probe=self.name,
-                title=self.title,
+            self.finding(
                 severity=severity,
                 statement=sentence,
                 effect=effect,
                 measure=measure,
                 null=null,
-                position=self.position,
-                granted=self.granted,
-                taxonomy=self.taxonomy,
                 why=why,
                 tables=(_table(outcome, about, claim),),
                 notes=(

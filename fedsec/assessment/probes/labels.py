@@ -62,18 +62,12 @@ class LabelsProbe(AuditProbe):
             for number, (g, share, guess, _) in gains.items()
         ]
         return [
-            AuditFinding(
-                id=self.name,
-                probe=self.name,
-                title=self.title,
+            self.finding(
                 severity=severity,
                 statement=sentence,
                 effect=gain,
                 measure=_MEASURE,
                 null="a guess that has the classes as often as all clients together have them",
-                position=self.position,
-                granted=self.granted,
-                taxonomy=self.taxonomy,
                 why=why,
                 tables=(
                     EvidenceTable(

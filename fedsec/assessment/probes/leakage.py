@@ -104,18 +104,14 @@ class LeakageProbe(AuditProbe):
         title = self.title if channel == _UPDATE else "Images from single gradients"
         when = "first round" if number == 1 else "last round"
         images = observed_images(next(iter(outcomes.of(channel, DEPLOYED).values())).folder.parent, recovered.records)
-        return AuditFinding(
+        return self.finding(
             id=name,
-            probe=self.name,
             title=f"{title}, {when}",
             severity=severity,
             statement=sentence,
             effect=share,
             measure=_MEASURE,
             null="a gray image",
-            position=self.position,
-            granted=self.granted,
-            taxonomy=self.taxonomy,
             why=why,
             tables=(self._table(deployed, outcomes, channel, number),),
             images=tuple(image for _, image in telling([image for image in images if image.round == number])),

@@ -67,18 +67,12 @@ class MaliciousServerProbe(AuditProbe):
         ]
         columns = ["client 0", "recovered", "PSNR (dB)", "gray image (dB)"]
         return [
-            AuditFinding(
-                id=self.name,
-                probe=self.name,
-                title=self.title,
+            self.finding(
                 severity=severity,
                 statement=sentence,
                 effect=effect,
                 measure=_MEASURE,
                 null="a gray image",
-                position=self.position,
-                granted=self.granted,
-                taxonomy=self.taxonomy,
                 why=why,
                 tables=(EvidenceTable("Images recovered of one client, by seed.", columns, rows),),
                 images=tuple(image for _, image in telling(images)),

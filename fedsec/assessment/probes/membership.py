@@ -80,18 +80,12 @@ class MembershipProbe(AuditProbe):
         if severity == "none":
             sentence += f" A gain of more than {100 * gains[worst].high:.1f} points would have been seen."
         return [
-            AuditFinding(
-                id=self.name,
-                probe=self.name,
-                title=self.title,
+            self.finding(
                 severity=severity,
                 statement=sentence,
                 effect=gains[worst],
                 measure=_MEASURE,
                 null="false alarms: non-members of the same clients above the same threshold",
-                position=self.position,
-                granted=self.granted,
-                taxonomy=self.taxonomy,
                 why=why,
                 tables=(_table(outcome, gains),),
                 notes=(

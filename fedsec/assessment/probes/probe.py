@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 from fedsec.assessment.deployment import Deployment
 from fedsec.assessment.effort import Effort
@@ -103,6 +103,25 @@ class AuditProbe(ABC):
             deployed: the federation.
             effort: how much of it.
         """
+
+    @final
+    def finding(self, *, id: str = "", title: str = "", **evidence: Any) -> AuditFinding:
+        """A finding of this probe: who its attacker is stands on the class.
+
+        Args:
+            id: by default the probe's name.
+            title: by default the probe's.
+            evidence: the other fields of `AuditFinding`.
+        """
+        return AuditFinding(
+            id=id or self.name,
+            probe=self.name,
+            title=title or self.title,
+            position=self.position,
+            granted=self.granted,
+            taxonomy=self.taxonomy,
+            **evidence,
+        )
 
     @abstractmethod
     def findings(self, deployed: Deployment, outcomes: CellOutcomes) -> list[AuditFinding]:

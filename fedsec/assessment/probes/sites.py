@@ -65,18 +65,12 @@ class SitesProbe(AuditProbe):
         ]
         table = EvidenceTable("Share of updates whose client is told.", ["of", "told", "interval"], rows)
         return [
-            AuditFinding(
-                id=self.name,
-                probe=self.name,
-                title=self.title,
+            self.finding(
                 severity=severity,
                 statement=sentence,
                 effect=effect,
                 measure=_MEASURE,
                 null="guessing among a round's clients, and permuted names",
-                position=self.position,
-                granted=self.granted,
-                taxonomy=self.taxonomy,
                 why=why,
                 tables=(table,),
                 notes=(
