@@ -100,8 +100,8 @@ class Fishing(MaliciousServer):
         bias = -_SILENCE
         if self.variant == "feature":
             features = _features(head, view, target, generator)
-            place = int(features.std(0).argmax())
-            spread = float(features[:, place].std().clamp_min(1e-6))
+            place = int(features.std(0, correction=0).argmax())
+            spread = float(features[:, place].std(correction=0).clamp_min(1e-6))
             threshold = float(features[:, place].quantile(min(0.5, 1 / view.summed)))
             row.zero_()[place] = _SHARPNESS / spread
             bias = -_SHARPNESS * threshold / spread

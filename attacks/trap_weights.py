@@ -158,7 +158,7 @@ def _one_of_each(near: Tensor, votes: Tensor) -> Int64[Tensor, "different"]:
     return torch.tensor(first, dtype=torch.int64, device=near.device)
 
 
-def _noise(shape: tuple[int, int, int], count: int = 2) -> Float[Tensor, "images channels height width"]:
+def _noise(shape: tuple[int, int, int], count: int) -> Float[Tensor, "images channels height width"]:
     """Smooth pictures of chance, of different brightness."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, shape[0], 4, 4, generator=generator) - 0.5

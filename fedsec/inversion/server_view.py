@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from fedsec.data.images import normalize
 from fedsec.data.normalization import Normalization
+from fedsec.engine.local_training import LocalTraining
 from fedsec.errors import InputError
 from fedsec.threat import Distortion, LocalSteps, Observation, PixelScale, sent_statistics
 
@@ -25,6 +26,7 @@ __all__ = [
     "has_batch_statistics",
     "in_mode",
     "pixel_scale",
+    "prescribed_steps",
     "server_view",
 ]
 
@@ -54,6 +56,16 @@ class ServerKnowledge:
     bn_statistics: BatchStatistics = "none"
     defense: bool = True
     auxiliary: int = 0
+
+
+def prescribed_steps(local: LocalTraining, images: int) -> LocalSteps:
+    """A client's training, as the server prescribed it.
+
+    Args:
+        local: of the federation.
+        images: that the client has.
+    """
+    return LocalSteps(local.lr, local.steps_of(images), local.batch_of(images), local.momentum, local.weight_decay)
 
 
 @dataclass(frozen=True, eq=False)

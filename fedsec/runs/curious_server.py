@@ -19,7 +19,14 @@ from fedsec.federation.rounds import RoundLoop
 from fedsec.federation.updates import Federation
 from fedsec.inversion.attempt import Attempt, attempted
 from fedsec.inversion.figures import Pair, draw_reconstruction
-from fedsec.inversion.server_view import ClientWork, ServerKnowledge, has_batch_statistics, pixel_scale, server_view
+from fedsec.inversion.server_view import (
+    ClientWork,
+    ServerKnowledge,
+    has_batch_statistics,
+    pixel_scale,
+    prescribed_steps,
+    server_view,
+)
 from fedsec.metrics.images import Scores
 from fedsec.metrics.lpips import Lpips, MissingWeightsError
 from fedsec.metrics.metric import of_source
@@ -61,6 +68,8 @@ class CuriousServer:
         inversion = self.config.inversion
         assert inversion is not None
         self.name, self.target, self.knowledge = inversion.name, inversion.target, inversion.knowledge
+        granted = self.knowledge
+        self.known = ServerKnowledge(granted.labels, granted.bn_statistics, granted.defense)
         self.inversion: Any = registry.load("inversion", inversion.name)(**inversion.options)
         self.streams = Streams(self.config.seed)
         self.lpips = _lpips()
@@ -104,10 +113,13 @@ class CuriousServer:
                 f"inversion.knowledge.bn_statistics: with federation.bn: {self.federation.bn} clients send no running "
                 "statistics of their training; expected federation.bn average or reset, or none or running here"
             )
-        local = self.federation.algorithm.training
+        local, clients = self.federation.algorithm.training, [self.target.client]
+        if self.federation.secure_aggregation is not None and not isinstance(self.inversion, MaliciousServer):
+            clients = list(range(self.federation.num_clients))  # any of them may share the target's sum
         if local is not None:
             try:
-                _seen(local, len(self.federation.data.clients[self.target.client]))
+                for images in self.federation.data.sizes(clients).tolist():
+                    _seen(local, images)
             except InputError as error:
                 raise InputError(f"inversion: {error}") from error
 
@@ -149,7 +161,7 @@ class CuriousServer:
             federation.module,
             federation.trainer.layout.views(row),
             ClientWork(images, labels, seen),
-            ServerKnowledge(self.knowledge.labels, self.knowledge.bn_statistics, self.knowledge.defense),
+            self.known,
             num_classes=self.dataset.num_classes,
             normalization=federation.data.normalization,
             order=self.streams.torch("attack", "labels", round_number),
@@ -179,11 +191,10 @@ class CuriousServer:
         self, round_number: int, replies: SummedReplies, notes: Sequence[str], more: Mapping[str, Any]
     ) -> None:
         """Score the target's images as always, and of the images of all whose sum it is the share recovered."""
-        knowledge = ServerKnowledge(self.knowledge.labels, self.knowledge.bn_statistics, self.knowledge.defense)
         order = self.streams.torch("attack", "labels", round_number)
         attempts = [
             self._attempt(round_number, part.observation, part.images, part.labels)
-            for part in replies.parts(knowledge, order)
+            for part in replies.parts(self.known, order)
         ]
         scores = [image.recovered for attempt in attempts for image in attempt.scores.images]
         self._record(round_number, attempts[0].first(replies.target_images), notes)
@@ -213,7 +224,7 @@ class CuriousServer:
             model,
             federation.trainer.layout.views(row),
             ClientWork(images, labels, None if local is None else _seen(local, len(images)), buffers=buffers),
-            ServerKnowledge(self.knowledge.labels, self.knowledge.bn_statistics, self.knowledge.defense),
+            self.known,
             num_classes=self.dataset.num_classes,
             normalization=federation.data.normalization,
             distortion=self._distortion(row, local),
@@ -238,7 +249,7 @@ class CuriousServer:
             _started_afresh(model) if federation.bn == "reset" else model,
             reply.layout.views(reply.row),
             ClientWork(images, labels, sent.training(client), buffers=reply.buffers),
-            ServerKnowledge(self.knowledge.labels, self.knowledge.bn_statistics, self.knowledge.defense),
+            self.known,
             num_classes=self.dataset.num_classes,
             normalization=federation.data.normalization,
             distortion=reply.distortion,
@@ -375,7 +386,7 @@ def _seen(local: LocalTraining, images: int) -> LocalSteps:
             f"with local.steps, batches of {batch} run over the seams between passes over {images} images, "
             "which cannot be replayed; expected local.epochs, or batches that divide the images"
         )
-    return LocalSteps(local.lr, local.steps_of(images), batch, local.momentum, local.weight_decay)
+    return prescribed_steps(local, images)
 
 
 def _remarks_on_sum(federation: Federation, clients: Sequence[int]) -> list[str]:

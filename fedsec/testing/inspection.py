@@ -32,6 +32,8 @@ def check_model_inspector(inspector: ModelInspector) -> None:
     for wrong in (
         partial(inspector.inspect, no_model, images, torch.arange(4)),
         partial(inspector.inspect, model, images),
+        partial(inspector.inspect, model, images, torch.arange(4), expected=no_model),
+        partial(inspector.inspect, model, images, torch.arange(4), previous=no_model),
         partial(inspector.inspect, model, images, torch.arange(3)),
         partial(inspector.inspect, model, images, torch.arange(4) % 3, usual_moves=[-1.0]),
     ):

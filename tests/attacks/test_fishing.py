@@ -51,6 +51,13 @@ def test_a_feature_s_threshold_lets_few_images_of_one_class_through() -> None:
     assert 1 <= int((share < 0.5).sum()) <= 3
 
 
+def test_a_feature_is_chosen_from_a_single_auxiliary_image_as_well() -> None:
+    images, labels = batch()
+    view = ServerView(network(), SHAPE, 10, 8, auxiliary=images[:1], auxiliary_labels=labels[:1])
+    crafted = Fishing(target_class=int(labels[0]), variant="feature").craft(view)
+    assert all(bool(weight.isfinite().all()) for weight in crafted.parameters())
+
+
 def test_one_image_of_the_batch_is_recovered_and_the_count_is_told() -> None:
     images, labels = batch()
     server = Fishing(target_class=3, iterations=150, tv=1e-3)

@@ -33,8 +33,8 @@ def fedavg() -> FedAvg:
 
 
 def test_inspections_change_nothing_where_nobody_refuses(build: Build) -> None:
-    plain, inspected = build(fedavg()), build(fedavg(), inspector=InspectModel(), clients_per_round=3)
     plain = build(fedavg(), clients_per_round=3)
+    inspected = build(fedavg(), inspector=InspectModel(), clients_per_round=3)
     for one, other in zip(plain.run(), inspected.run(), strict=True):
         assert one.clients == other.clients
         assert one.metrics == other.metrics

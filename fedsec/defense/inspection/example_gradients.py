@@ -8,6 +8,7 @@ a ResNet out; here every linear and every convolutional layer counts.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -144,8 +145,11 @@ def _weight(layer: nn.Module) -> Tensor:
     return weight
 
 
-def _recorder(name: str, calls: dict[str, list[tuple[nn.Module, Tensor, Tensor]]]) -> Callable[..., Tensor]:
-    def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def _recorder(name: str, calls: dict[str, list[tuple[nn.Module, Tensor, Tensor]]]) -> Callable[..., Tensor | None]:
+    def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Tensor | None:
+        # A received layer may put out anything, and what has no gradient leaves nothing in an update.
+        if not (isinstance(output, Tensor) and output.requires_grad):
+            return None
         if inputs:
             calls.setdefault(name, []).append((layer, inputs[0].detach(), output))
         return output.clone()  # which what follows, such as an in-place ReLU, may write into

@@ -110,6 +110,10 @@ class ModelInspector(Sealed, ABC):
         name = type(self).__name__
         if not isinstance(model, nn.Module):
             raise InputError(f"{name}: expected a torch.nn.Module as the received model, got {type(model).__name__}")
+        if not isinstance(expected, nn.Module | None):
+            raise InputError(f"{name}: expected a model as `expected`, or None, got {type(expected).__name__}")
+        if not isinstance(previous, nn.Module | Mapping | None):
+            raise InputError(f"{name}: expected a model or its state_dict as `previous`, got {type(previous).__name__}")
         if (examples is None) != (targets is None):
             raise InputError(f"{name}: expected examples and targets together")
         if self.examples and examples is None:

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from fedsec.auditing import clopper_pearson
-from fedsec.engine.local_training import LocalTraining
 from fedsec.errors import InputError
 from fedsec.federation.updates import Federation
-from fedsec.inversion.server_view import ClientWork, ServerKnowledge, server_view
+from fedsec.inversion.server_view import ClientWork, ServerKnowledge, prescribed_steps, server_view
 from fedsec.plugins import registry
 from fedsec.properties.class_mixes import compare_mixes
 from fedsec.properties.sites import identify_sites
@@ -20,7 +19,7 @@ from fedsec.properties.sketch import Sketch
 from fedsec.runs.audits.part import AuditConclusion, AuditPart
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
-from fedsec.threat import LocalSteps, Observation, PropertyView
+from fedsec.threat import Observation, PropertyView
 
 if TYPE_CHECKING:
     from fedsec.runs.experiment import Experiment
@@ -102,7 +101,7 @@ class PropertyAudit(AuditPart):
         return server_view(
             federation.module,
             federation.trainer.layout.views(row),
-            ClientWork(images, labels, None if local is None else _steps(local, len(images))),
+            ClientWork(images, labels, None if local is None else prescribed_steps(local, len(images))),
             ServerKnowledge(),
             num_classes=self.num_classes,
             normalization=federation.data.normalization,
@@ -170,8 +169,3 @@ class PropertyAudit(AuditPart):
 
 def _joined(before: Tensor, rows: Tensor) -> Tensor:
     return torch.cat([before, rows]) if len(before) else rows
-
-
-def _steps(local: LocalTraining, images: int) -> LocalSteps:
-    """Local training as far as one mean gradient of it goes; the seams between passes do not matter to that."""
-    return LocalSteps(local.lr, local.steps_of(images), local.batch_of(images), local.momentum, local.weight_decay)

@@ -21,6 +21,7 @@ from fedsec.federation.algorithms.update_algorithm import Participants
 from fedsec.federation.client_defenses import ClientDefenses
 from fedsec.federation.updates import Federation
 from fedsec.inversion.malicious import sent_model
+from fedsec.inversion.server_view import prescribed_steps
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion, LocalSteps, MaliciousServer
 
@@ -119,9 +120,7 @@ class SentModels:
     def training(self, client: int) -> LocalSteps | None:
         """A client's training, as the server prescribed it; None for one gradient."""
         local, images = self.federation.algorithm.training, len(self.federation.data.clients[client])
-        if local is None:
-            return None
-        return LocalSteps(local.lr, local.steps_of(images), local.batch_of(images), local.momentum, local.weight_decay)
+        return None if local is None else prescribed_steps(local, images)
 
     def reply(self, model: nn.Module, client: int, round_number: int) -> VictimReply:
         """What a client sends back after it worked on a model.

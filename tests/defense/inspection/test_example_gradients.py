@@ -140,3 +140,26 @@ def test_a_layer_of_one_input_without_bias_has_no_thresholds() -> None:
     gradients = layer_gradients(model, torch.randn(5, 4), torch.arange(5), losses)
     assert [one.name for one in gradients] == ["0", "1"]
     assert gradients[1].exposed() == 0
+
+
+class Detached(nn.Linear):
+    def forward(self, inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().forward(inputs)
+
+
+class Paired(nn.Linear):
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return super().forward(inputs), inputs
+
+
+class First(nn.Module):
+    def forward(self, pair: tuple[Tensor, ...]) -> Tensor:
+        return pair[0]
+
+
+@pytest.mark.parametrize("layers", [(Detached(16, 6),), (Paired(16, 6), First())], ids=["no gradient", "a tuple"])
+def test_layers_that_put_out_anything_are_left_out_and_crash_nothing(layers: tuple[nn.Module, ...]) -> None:
+    model = nn.Sequential(nn.Flatten(), *layers, nn.ReLU(), nn.Linear(6, 3))
+    measured = layer_gradients(model, torch.rand(8, 1, 4, 4), torch.arange(8) % 3, losses)
+    assert [gradient.name for gradient in measured] == [str(len(model) - 1)]
