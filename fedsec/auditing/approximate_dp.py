@@ -140,16 +140,12 @@ def _p_value(canaries: int, guesses: int, correct: int, epsilon: float, delta: f
     accuracy = float(expit(epsilon))
     if accuracy >= 1:  # beyond float64's reach: a guess that is always right refutes nothing
         return 1.0
-    by_chance = _at_least(correct, guesses, accuracy)
+    by_chance = float(bdtrc(correct - 1, guesses, accuracy))
     if not delta:
         return by_chance
     fewer = np.arange(1, correct + 1)
     gains = (_tail(correct - fewer, guesses, accuracy) - by_chance) / fewer
     return min(1.0, by_chance + 2 * canaries * delta * float(gains.max()))
-
-
-def _at_least(number: int, guesses: int, accuracy: float) -> float:
-    return float(bdtrc(number - 1, guesses, accuracy)) if number > 0 else 1.0
 
 
 def _tail(numbers: np.ndarray, guesses: int, accuracy: float) -> np.ndarray:

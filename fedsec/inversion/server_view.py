@@ -27,6 +27,7 @@ __all__ = [
     "in_mode",
     "pixel_scale",
     "prescribed_steps",
+    "replayable_steps",
     "server_view",
 ]
 
@@ -66,6 +67,25 @@ def prescribed_steps(local: LocalTraining, images: int) -> LocalSteps:
         images: that the client has.
     """
     return LocalSteps(local.lr, local.steps_of(images), local.batch_of(images), local.momentum, local.weight_decay)
+
+
+def replayable_steps(local: LocalTraining, images: int) -> LocalSteps:
+    """The same, where an attack can replay it.
+
+    Args:
+        local: of the federation.
+        images: that the client has.
+
+    Raises:
+        InputError: batches that run over the seam between two passes.
+    """
+    batch = local.batch_of(images)
+    if local.steps is not None and images % batch and local.steps * batch > images:
+        raise InputError(
+            f"with local.steps, batches of {batch} run over the seams between passes over {images} images, "
+            "which cannot be replayed; expected local.epochs, or batches that divide the images"
+        )
+    return prescribed_steps(local, images)
 
 
 @dataclass(frozen=True, eq=False)

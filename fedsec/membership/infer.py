@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
+from fedsec.auditing.rates import check_confidence
 from fedsec.data.normalization import Normalization
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.messages import Start
@@ -80,6 +81,7 @@ def infer_membership(
     observed = list(model) if isinstance(model, Sequence) else [model]
     if not observed:
         raise InputError("infer_membership: no model; expected one, or several from the earliest on")
+    check_confidence(confidence)
     chosen = made_inferences(inferences)
     needs = needs_of(chosen)
     data, numbers = _resident(members, nonmembers, population, known, normalization or Normalization())

@@ -69,8 +69,10 @@ def train_shadow_models(
         Parameters and running statistics, a row a model.
 
     Raises:
-        InputError: a model without examples, or what the trainer refuses.
+        InputError: no round, a model without examples, or what the trainer refuses.
     """
+    if rounds < 1:
+        raise InputError(f"shadow models: rounds must be at least 1, got {rounds}")
     local = replace(local, private=None, worker_momentum=0.0)
     shares = [np.concatenate([np.asarray(known, np.int64), candidates[row]]) for row in members]
     if min(map(len, shares)) < 1:

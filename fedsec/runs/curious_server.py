@@ -24,7 +24,7 @@ from fedsec.inversion.server_view import (
     ServerKnowledge,
     has_batch_statistics,
     pixel_scale,
-    prescribed_steps,
+    replayable_steps,
     server_view,
 )
 from fedsec.metrics.images import Scores
@@ -36,7 +36,7 @@ from fedsec.runs.malicious.sent_models import SentModels
 from fedsec.runs.malicious.summed_replies import GroupVisit, SummedReplies
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
-from fedsec.threat import Distortion, FeatureObservation, Knowledge, LocalSteps, MaliciousServer, Reconstruction
+from fedsec.threat import Distortion, FeatureObservation, Knowledge, MaliciousServer, Reconstruction
 
 MOST_FEATURES = 8
 """Images reconstructed from feature maps unless the scenario says otherwise; each is independent of the others."""
@@ -119,7 +119,7 @@ class CuriousServer:
         if local is not None:
             try:
                 for images in self.federation.data.sizes(clients).tolist():
-                    _seen(local, images)
+                    replayable_steps(local, images)
             except InputError as error:
                 raise InputError(f"inversion: {error}") from error
 
@@ -152,7 +152,7 @@ class CuriousServer:
         note = f"the sum of {len(clients)} clients, {', '.join(map(str, clients))}: {len(images)} images"
         local, seen = federation.algorithm.training, None
         if local is not None:
-            single = [_seen(local, len(federation.data.clients[client])) for client in clients]
+            single = [replayable_steps(local, len(federation.data.clients[client])) for client in clients]
             together = sum(steps.batch_size or 0 for steps in single)
             seen = replace(max(single, key=lambda steps: steps.steps), batch_size=min(together, len(images)))
             if seen.steps > 1:
@@ -220,10 +220,11 @@ class CuriousServer:
                 federation.received_statistics[list(clients).index(client)].detach()
             )
             model = _started_afresh(model) if federation.bn == "reset" else model
+        steps = None if local is None else replayable_steps(local, len(images))
         observation = server_view(
             model,
             federation.trainer.layout.views(row),
-            ClientWork(images, labels, None if local is None else _seen(local, len(images)), buffers=buffers),
+            ClientWork(images, labels, steps, buffers=buffers),
             self.known,
             num_classes=self.dataset.num_classes,
             normalization=federation.data.normalization,
@@ -372,21 +373,6 @@ def _started_afresh(model: nn.Module) -> nn.Module:
             layer.momentum = None
             layer.num_batches_tracked.zero_()
     return copied
-
-
-def _seen(local: LocalTraining, images: int) -> LocalSteps:
-    """A client's training as the server prescribed it.
-
-    Raises:
-        InputError: batches that run over the seam between two passes, which the attack does not replay.
-    """
-    batch = local.batch_of(images)
-    if local.steps is not None and images % batch and local.steps * batch > images:
-        raise InputError(
-            f"with local.steps, batches of {batch} run over the seams between passes over {images} images, "
-            "which cannot be replayed; expected local.epochs, or batches that divide the images"
-        )
-    return prescribed_steps(local, images)
 
 
 def _remarks_on_sum(federation: Federation, clients: Sequence[int]) -> list[str]:

@@ -15,6 +15,7 @@ from fedsec.engine.resident_data import ResidentData
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
 from fedsec.membership import balanced_members, gradient_products, signals_of, train_shadow_models
+from fedsec.membership.shadow_models import finite_models
 from fedsec.seeds import Streams
 
 EXAMPLES, CLASSES = 40, 3
@@ -130,3 +131,18 @@ def test_gradient_products_are_those_of_formed_gradients(model: nn.Module) -> No
         gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
         assert float(products[place]) == pytest.approx(float(gradient @ vector), rel=1e-3, abs=1e-5)
         assert float(lengths[place]) == pytest.approx(float(gradient.norm()), rel=1e-3)
+
+
+def test_models_with_anything_not_finite_are_no_finite_models() -> None:
+    rows = Start(torch.zeros(3, 5), torch.zeros(3, 2))
+    rows.parameters[0, 4] = torch.nan
+    rows.statistics[2, 1] = torch.inf
+    assert finite_models(rows).tolist() == [False, True, False]
+
+
+def test_models_are_trained_for_one_round_or_more() -> None:
+    trainer = CohortTrainer(network(), data())
+    members = balanced_members(2, 10, np.random.default_rng(0))
+    start = trainer.start(network())
+    with pytest.raises(InputError, match="rounds must be at least 1, got 0"):
+        train_shadow_models(trainer, start, np.arange(10), members, LOCAL, rounds=0, streams=Streams(0))

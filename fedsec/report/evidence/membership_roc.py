@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedsec.files import write_atomic
-from fedsec.report.figures import plain
+from fedsec.report.figures import plain, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,11 +53,7 @@ def roc_figure(inferences: Mapping[str, Mapping[str, Any]]) -> "Figure":
 
 def write_roc(inferences: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
     """Draw the picture into a cell's folder."""
-    import io
-
-    file = io.BytesIO()
-    roc_figure(inferences).savefig(file, format="png", dpi=150, metadata={"Software": None})
-    write_atomic(folder / PICTURE, file.getvalue())
+    save(roc_figure(inferences), folder / PICTURE)
 
 
 def _smallest(one: Mapping[str, Any]) -> float:

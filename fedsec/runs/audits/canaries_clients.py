@@ -152,8 +152,6 @@ class ClientCanaries(CanaryPart):
 
     def _updates(self, start: Start, clients: Sequence[int], round_number: int) -> LocalResult:
         """What a round's clients would send: the others train."""
-        if round_number == 1:  # maybe of a run that begins anew
-            self._white_box[:], self._before = 0, self._initial
         places = [place for place, client in enumerate(clients) if client < self.first]
         updates = start.parameters.new_zeros(len(clients), start.parameters.shape[-1])
         statistics = start.statistics.expand(len(clients), -1).clone()

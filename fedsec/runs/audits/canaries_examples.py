@@ -145,8 +145,6 @@ class ExampleCanaries(CanaryPart):
         for row, client in zip(rows, clients, strict=True):
             if client not in self._evidence:
                 continue
-            if round_number == 1:  # maybe of a run that begins anew
-                self._evidence[client] = Evidence.none(len(self._evidence[client].aligned))
             if bool(row.isfinite().all()):
                 self._look(row, client)
 

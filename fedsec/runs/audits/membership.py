@@ -19,6 +19,7 @@ from fedsec.federation.rounds import RoundResult
 from fedsec.federation.updates import Federation
 from fedsec.membership.blind import blind_auc
 from fedsec.membership.report import MembershipReport, judge
+from fedsec.membership.shadow_models import finite_models
 from fedsec.plugins import registry
 from fedsec.runs.audits.observed_models import ObservedModels
 from fedsec.runs.audits.part import AuditConclusion, AuditPart
@@ -137,8 +138,9 @@ class MembershipAudit(AuditPart):
         if not self.observed.rounds:
             return AuditConclusion(about, empty, [*self.notes, "nothing was observed: the client sent nothing"])
         report, more = self._report()
-        self._draw(report)
-        return AuditConclusion({**about, **more, **report.as_dict()}, self._metrics(report), report.notes)
+        figures = report.as_dict()
+        self._draw(figures["inferences"])
+        return AuditConclusion({**about, **more, **figures}, self._metrics(report), report.notes)
 
     def _report(self) -> tuple[MembershipReport, dict[str, Any]]:
         view = MembershipView(self.observed.logits, self.observed.rounds, updates=self.observed.updates)
@@ -156,7 +158,7 @@ class MembershipAudit(AuditPart):
             victim = self.asked[0] if self.section.view == "server" else None
             start = None if victim is None else self.observed.start
             rows = self.shadows.train(self.candidates, inside, self.streams, victim=victim, start=start)
-            finite = rows.parameters.isfinite().all(1)
+            finite = finite_models(rows)
             if not bool(finite.all()):
                 notes.append(f"{int((~finite).sum())} of {len(inside)} shadow models diverged and are left out")
             others = None
@@ -183,7 +185,7 @@ class MembershipAudit(AuditPart):
         values = (first.rates.auc.value, report.blind.value, tpr.get(0.01), tpr.get(0.001))
         return dict(zip(METRICS, values, strict=True))
 
-    def _draw(self, report: MembershipReport) -> None:
+    def _draw(self, inferences: Mapping[str, Any]) -> None:
         from fedsec.report.evidence.membership_roc import write_roc
 
-        write_roc({name: result.as_dict() for name, result in report.results.items()}, self.folder)
+        write_roc(inferences, self.folder)

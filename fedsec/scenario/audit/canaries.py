@@ -70,7 +70,7 @@ class CanaryConfig(Section):
         """Fill in what depends on the unit, and refuse what belongs to the other one."""
         unit: Any = data.get("unit", "example")
         problems: list[Problem] = []
-        if unit not in KINDS:
+        if not isinstance(unit, str) or unit not in KINDS:
             return data, problems
         if not isinstance(data.get("score", ""), str):
             data["score"] = tuple(data["score"]) if isinstance(data["score"], list) else data["score"]

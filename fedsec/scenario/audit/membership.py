@@ -93,7 +93,6 @@ class MembershipConfig(Section):
     @model_validator(mode="after")
     def _possible(self) -> "MembershipConfig":
         problems: list[Problem] = []
-        names = [inference.name for inference in self.inferences]
         for place, inference in enumerate(self.inferences):
             where = ("inferences", place, "name")
             if inference.role != "membership":
@@ -114,7 +113,7 @@ class MembershipConfig(Section):
             )
         if min(self.members, self.nonmembers) < 2:
             problems.append((("members",), "expected two members and two non-members or more"))
-        if problems or not names:
+        if problems:
             raise wrong(*problems)
         return self
 

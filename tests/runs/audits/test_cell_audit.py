@@ -31,15 +31,26 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MembershipAudit, "_draw", lambda *_: None)
 
 
-def test_a_cell_that_begins_anew_forgets_what_its_audit_saw(audited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = audited.run(CELL, "whole")
-    audited.killed(CELL, "anew", 1, monkeypatch)
+CANARIES: dict[str, Any] = {
+    **CELL,
+    "partition": {"clients": 3},
+    "defense": [{"name": "dp_sgd", "noise_multiplier": 1.0, "delta": 0.01}, "mean"],
+    "audit": {"canaries": {"count": 12, "score": ["white_box"]}},
+}
+
+
+@pytest.mark.parametrize("cell", [CELL, CANARIES], ids=["membership and properties", "canaries"])
+def test_a_cell_that_begins_anew_forgets_what_its_audit_saw(
+    cell: dict[str, Any], audited: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = audited.run(cell, "whole")
+    audited.killed(cell, "anew", 1, monkeypatch)
 
     def refuse(*_: Any) -> None:
         raise InputError("a state of something else")
 
     monkeypatch.setattr(Federation, "restore", refuse)
-    assert audited.run(CELL, "anew")["audit"] == whole["audit"]
+    assert audited.run(cell, "anew")["audit"] == whole["audit"]
 
 
 def test_more_rounds_are_not_added_to_an_audit_that_watched_others() -> None:

@@ -201,11 +201,16 @@ def test_shadow_models_train_as_long_as_the_federation_and_know_no_candidate(
     inside = part.shadows.halves(4, len(part.candidates), part.streams)
     part.shadows.train(part.candidates, inside, part.streams, victim=None, start=None)
     assert asked["rounds"] == federation.round == 3
+    one, size = federation.algorithm.training, round(float(federation.data.sizes(range(federation.num_clients)).mean()))
+    assert one is not None
+    steps, batch = one.steps_of(size), min(one.batch_of(size) * federation.clients_per_round, part.shadows.examples)
+    assert (asked["local"].steps, asked["local"].epochs, asked["local"].batch_size) == (steps, None, batch)
     assert torch.equal(asked["start"].parameters, initial)
     everybody = set(np.concatenate(federation.data.clients).tolist())
     assert set(asked["known"].tolist()) == everybody - set(part.candidates.tolist())
     part.shadows.train(part.candidates, inside, part.streams, victim=1, start=part.shadows.initial)
     own = set(federation.data.clients[1].tolist())
+    assert asked["local"] == one
     assert (asked["rounds"], set(asked["known"].tolist())) == (1, own - set(part.candidates.tolist()))
 
 
