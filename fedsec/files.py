@@ -11,7 +11,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fedsec.errors import InputError
+
 _UNFINISHED = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
+
+
+def made_folder(folder: Path | str, called: str = "") -> Path:
+    """A folder, made where there is none.
+
+    Args:
+        folder: its path.
+        called: what a message names it by, such as `--out`.
+
+    Raises:
+        InputError: it cannot be one.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{called} {path}: cannot be used as a folder ({error.strerror or error})".lstrip()) from error
+    return path
 
 
 @contextmanager

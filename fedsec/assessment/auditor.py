@@ -1,8 +1,8 @@
 """`fedsec.audit`: what is this federation's real exposure?"""
 
-import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from rich.console import Console
 
 from fedsec.assessment.battery import Battery, run_battery
 from fedsec.assessment.budget import BatteryPlan, Offer, clock, scheduled, seconds_of
+from fedsec.assessment.command import BUDGET, FOLDER, audit_command
 from fedsec.assessment.deployment import Deployment, deployment
 from fedsec.assessment.effort import LEVELS, Effort
 from fedsec.assessment.finding import AuditFinding
@@ -21,13 +22,12 @@ from fedsec.assessment.report import sorted_findings, write_report
 from fedsec.assessment.result import UNFINISHED, Audit, LeftOut
 from fedsec.assessment.settings import sections_of
 from fedsec.errors import InputError
+from fedsec.files import made_folder
 from fedsec.report.console import default_console, say
 from fedsec.report.progress_lines import activity
 from fedsec.runs.executor import Executor
 
-__all__ = ["DEFAULT_BUDGET", "audit", "planned"]
-
-DEFAULT_BUDGET = "4m"
+__all__ = ["audit", "planned"]
 
 
 def audit(
@@ -46,13 +46,12 @@ def audit(
     defense: Any = None,
     overrides: Sequence[str] = (),
     seed: int = 0,
-    budget: str | float = DEFAULT_BUDGET,
+    budget: str | float = BUDGET,
     probes: Sequence[str] | None = None,
-    out: Path | str = "audit",
+    out: Path | str = FOLDER,
     workers: int | None = None,
     device: str = "auto",
     console: Console | None = None,
-    command: str = "fedsec audit",
     executor: Executor | None = None,
 ) -> Audit:
     """Attack a federation as it is deployed, within a budget, and say what was found.
@@ -84,7 +83,6 @@ def audit(
         workers: processes; by default one a core.
         device: `auto`, `cpu` or `cuda`.
         console: where to show how far it is; by default in a notebook only.
-        command: that did this, for the report.
         executor: who runs the cells, such as `fedsec.runs.InProcess()`; by default processes on this machine.
 
     Raises:
@@ -94,27 +92,24 @@ def audit(
     console = default_console(console)
     seconds = seconds_of(budget)
     tried = chosen(probes)
+    settings: dict[str, Any] = {
+        "model": model,
+        "data": data,
+        "clients": clients,
+        "partition": partition,
+        "algorithm": algorithm,
+        "rounds": rounds,
+        "clients_per_round": clients_per_round,
+        "local_epochs": local_epochs,
+        "local_steps": local_steps,
+        "batch_size": batch_size,
+        "lr": lr,
+        "defense": defense,
+        "seed": seed,
+    }
     with activity(console, "reading the federation"):
-        deployed = deployment(
-            sections_of(
-                model=model,
-                data=data,
-                clients=clients,
-                partition=partition,
-                algorithm=algorithm,
-                rounds=rounds,
-                clients_per_round=clients_per_round,
-                local_epochs=local_epochs,
-                local_steps=local_steps,
-                batch_size=batch_size,
-                lr=lr,
-                defense=defense,
-                seed=seed,
-            ),
-            overrides,
-        )
-    root = Path(out)
-    _check_folder(root)
+        deployed = deployment(sections_of(**settings), overrides)
+    root = made_folder(out, "out")
     schedule, obstacles = planned(deployed, tried, seconds, root=root, workers=workers, device=device, console=console)
     running = [probe for name in schedule.probes for probe in tried if probe.name == name]
     for line in announced(schedule, running, deployed):
@@ -131,7 +126,14 @@ def audit(
         everything, root, until=until, console=console, workers=workers, device=device, executor=executor
     )
     findings, left_out = _read(deployed, running, cells, battery)
-    left_out = [*left_out, *_not_scheduled(schedule, tried, command, root), *_impossible(obstacles, tried)]
+
+    again = partial(audit_command, settings, overrides, budget=budget)
+
+    def alone(name: str) -> str:
+        """One probe, into a folder beside this one, whose report it leaves."""
+        return again([name], out=root.with_name(f"{root.name}-{name}"))
+
+    left_out = [*left_out, *_not_scheduled(schedule, tried, alone), *_impossible(obstacles, tried)]
     result = Audit(
         root=root,
         deployed=deployed,
@@ -141,7 +143,7 @@ def audit(
         budget=seconds,
         seconds=time.monotonic() - begun,
         interrupted=battery.interrupted,
-        command=" ".join([command, *(f"--probe {name}" for name in probes or ())]),
+        command=again(probes or (), out=root),
         accuracy=_accuracy(deployed, schedule.effort, battery),
         versions=_versions(battery),
     )
@@ -190,6 +192,8 @@ def planned(
     """
     obstacles = {probe.name: why for probe in probes if (why := probe.obstacle(deployed)) is not None}
     able = [probe for probe in probes if probe.name not in obstacles]
+    if not able:
+        return BatteryPlan(LEVELS[-1], (), 0.0, {}), obstacles
     offers = {
         effort: [Offer(probe.name, probe.value, probe.cells(deployed, effort)) for probe in able] for effort in LEVELS
     }
@@ -238,35 +242,17 @@ def _read(
     return findings, left_out
 
 
-def _not_scheduled(schedule: BatteryPlan, probes: Sequence[AuditProbe], command: str, root: Path) -> list[LeftOut]:
+def _not_scheduled(schedule: BatteryPlan, probes: Sequence[AuditProbe], alone: Callable[[str], str]) -> list[LeftOut]:
     return [
         LeftOut(
             probe.name,
             probe.title,
             f"the budget had no room: it takes about {clock(schedule.left_out[probe.name])} more",
-            alone(command, probe.name, root),
+            alone(probe.name),
         )
         for probe in probes
         if probe.name in schedule.left_out
     ]
-
-
-def alone(command: str, probe: str, root: Path) -> str:
-    """The command that runs one probe by itself, into a folder beside the audit's, whose report it leaves.
-
-    Args:
-        command: of the audit.
-        probe: its name.
-        root: the audit's folder.
-    """
-    words, single = shlex.split(command), []
-    places = iter(words)
-    for word in places:
-        if word in ("--out", "--probe"):
-            next(places, None)
-        else:
-            single.append(word)
-    return shlex.join([*single, "--probe", probe, "--out", f"{root.name}-{probe}"])
 
 
 def _impossible(obstacles: Mapping[str, str], probes: Sequence[AuditProbe]) -> list[LeftOut]:
@@ -283,8 +269,3 @@ def _accuracy(deployed: Deployment, effort: Effort, battery: Battery) -> float |
 def _versions(battery: Battery) -> dict[str, Any]:
     done = next((record for record in battery.records.values() if record["status"] == "done"), {})
     return dict(done.get("environment") or {})
-
-
-def _check_folder(root: Path) -> None:
-    if root.exists() and not root.is_dir():
-        raise InputError(f"out {root}: is not a folder")

@@ -35,14 +35,12 @@ class Battery:
         root: the run's folder.
         records: by the cell's id.
         ids: of each cell's sections, as JSON.
-        out_of_time: whether time was up before all was done.
         interrupted: whether somebody stopped it.
     """
 
     root: Path
     records: Mapping[str, Mapping[str, Any]] = field(repr=False)
     ids: Mapping[str, str] = field(repr=False)
-    out_of_time: bool = False
     interrupted: bool = False
 
     def knows(self, cell: ProbeCell) -> bool:
@@ -104,7 +102,7 @@ def run_battery(
         deadline = TimedExecutor(pool, until, progress.told)
         result = run(scenario, out=out, executor=deadline, device=device, console=Console(quiet=True))
     records = {record["id"]: record for record in result.records}
-    return Battery(result.root, records, ids, deadline.passed, result.interrupted and not deadline.passed)
+    return Battery(result.root, records, ids, result.interrupted and not deadline.passed)
 
 
 class _Progress:

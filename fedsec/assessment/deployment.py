@@ -116,14 +116,6 @@ class Deployment:
         """
         return [*self.client_defenses, *rule]
 
-    def with_update_defense(self, defense: Any) -> list[Any]:
-        """The deployed defense with one more of clients' updates, the last before the server's rule.
-
-        Args:
-            defense: as a scenario has it.
-        """
-        return [*self.client_defenses, defense, *self.rule]
-
     def cell(self, seed: int, **changed: Any) -> Sections:
         """The sections of one cell.
 
@@ -166,4 +158,7 @@ def deployment(sections: Mapping[str, Any], overrides: Sequence[str] = ()) -> De
     plain = {key: deepcopy(value) for key, value in content.items() if key not in ("name", "description", "seed")}
     written = plain.get("defense", "mean")
     plain["defense"] = list(written) if isinstance(written, list | tuple) else [written]
+    for section, key in (("dataset", "name"), ("federation", "algorithm")):
+        value = plain.get(section, {})
+        plain[section] = {key: value} if isinstance(value, str) else dict(value)
     return Deployment(plain, config, survey, config.seed)

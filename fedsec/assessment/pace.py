@@ -79,8 +79,7 @@ def measured(
         device: where.
     """
     rounds = min(_ROUNDS, deployed.rounds)
-    federation = deployed.sections.get("federation", {})
-    federation = {"algorithm": federation} if isinstance(federation, str) else dict(federation)
+    federation = deployed.sections["federation"]
     cells = [deployed.cell(deployed.seed, federation={**federation, "rounds": rounds, "evaluate_every": 1})]
     if inverted is not None:
         short = {**inverted.sections["inversion"], "iterations": _ITERATIONS, "target": {"client": 0, "rounds": [1]}}
@@ -107,9 +106,7 @@ def _last_round(cell: Mapping[str, Any], folder: Path, device: str) -> dict[str,
 
 def _sized(sections: Mapping[str, Any], examples: int) -> Scenario:
     """A cell as a scenario that says how many examples it has."""
-    dataset = sections["dataset"]
-    dataset = {"name": dataset} if isinstance(dataset, str) else dict(dataset)
-    dataset.setdefault("train_size", examples)
+    dataset = {"train_size": examples, **sections["dataset"]}
     return load_scenario(scenario_of("pace", "", [{**sections, "dataset": dataset}]))
 
 

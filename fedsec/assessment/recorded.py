@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from fedsec.assessment.command import FOLDER, audit_command
 from fedsec.assessment.difference import Estimate
 from fedsec.assessment.effort import LEVELS
 from fedsec.assessment.finding import AuditFinding, EvidenceTable
@@ -14,6 +15,7 @@ from fedsec.assessment.report import sorted_findings, write_report
 from fedsec.assessment.result import Audit, LeftOut
 from fedsec.assessment.severity import INFO, judged
 from fedsec.errors import InputError
+from fedsec.files import made_folder
 from fedsec.recording import Recording, open_recording
 from fedsec.replays import invert_recorded, replay
 from fedsec.report.console import default_console
@@ -29,9 +31,8 @@ def audit_recording(
     folder: Path | str,
     *,
     model: Any = None,
-    out: Path | str = "audit",
+    out: Path | str = FOLDER,
     console: Console | None = None,
-    command: str = "fedsec audit",
 ) -> Audit:
     """Look back at what a server received, and write a report of what that shows. Nothing is trained.
 
@@ -40,7 +41,6 @@ def audit_recording(
         model: whose parameters were recorded, `package.module:factory` or a name; by default what the recording says.
         out: folder of the report.
         console: where to show how far it is.
-        command: that did this, for the report.
 
     Raises:
         InputError: it is no recording, or cannot be replayed.
@@ -48,6 +48,7 @@ def audit_recording(
     begun = time.monotonic()
     console = default_console(console)
     recording = open_recording(folder)
+    root = made_folder(out, "out")
     findings: list[AuditFinding] = []
     left_out: list[LeftOut] = []
     with activity(console, "looking back at the rounds"):
@@ -62,14 +63,14 @@ def audit_recording(
         )
     )
     result = Audit(
-        root=Path(out),
+        root=root,
         deployed=None,
         findings=sorted_findings(findings),
         left_out=tuple(left_out),
         effort=LEVELS[0],
         budget=0.0,
         seconds=time.monotonic() - begun,
-        command=command,
+        command=audit_command({"recording": recording.folder.resolve(), "model": model}, out=root),
         recording=_about(recording),
     )
     write_report(result)

@@ -75,6 +75,6 @@ def at_least(level: str, threshold: str) -> bool:
         InputError: the other one is none of the levels.
     """
     levels = rules().levels
-    if threshold not in levels:
+    if threshold not in levels[:-1]:
         raise InputError(f"fail_on: expected one of {', '.join(levels[:-1])}, got {threshold!r}")
     return levels.index(level) <= levels.index(threshold)

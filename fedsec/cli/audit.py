@@ -1,11 +1,11 @@
 """`fedsec audit`: its options as typed. Whatever is heavy is imported when it runs."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedsec.assessment.command import BUDGET
 from fedsec.cli.exits import FAILED, INTERRUPTED
 from fedsec.cli.machine import print_json
 from fedsec.cli.option_words import in_option_words
@@ -117,7 +117,9 @@ def audit(
             rich_help_panel=_AUDIT,
         ),
     ] = None,
-    budget: Annotated[str, typer.Option(metavar="TIME", help="Such as 90s, 10m or 1h.", rich_help_panel=_AUDIT)] = "4m",
+    budget: Annotated[
+        str, typer.Option(metavar="TIME", help="Such as 90s, 10m or 1h.", rich_help_panel=_AUDIT)
+    ] = BUDGET,
     probe: Annotated[
         list[str] | None,
         typer.Option(help="Only this one; repeatable. --list names them.", show_default="all", rich_help_panel=_AUDIT),
@@ -186,7 +188,9 @@ def audit(
         if fail_on is not None:
             at_least("none", fail_on)
         if recording is not None:
-            _end(_recorded(recording, settings, out, console), console, as_json, open_page, fail_on)
+            settled = {"set": overrides, "probe": probe, "list": list_, "workers": workers, "seed": seed}
+            settled |= {"budget": budget != BUDGET, "device": device.value != "auto"}
+            _end(_recorded(recording, {**settings, **settled}, out, console), console, as_json, open_page, fail_on)
             return
         if list_:
             if as_json:
@@ -195,7 +199,6 @@ def audit(
 
             show_plan(console, settings, overrides or (), budget, probe, workers, device.value)
             return
-        command = _command(settings, overrides or (), budget, out)
         result = run_audit(
             **settings,
             overrides=overrides or (),
@@ -205,7 +208,6 @@ def audit(
             workers=workers,
             device=device.value,
             console=console,
-            command=command,
         )
     _end(result, console, as_json, open_page, fail_on)
 
@@ -234,31 +236,13 @@ def _recorded(recording: Path, settings: dict[str, Any], out: Path, console: "Co
     """Look back at a recording; of the federation's options only the model says anything there."""
     from fedsec.assessment.recorded import audit_recording
 
-    given = [name for name, value in settings.items() if value is not None and name not in ("model", "seed")]
+    given = [name for name, value in settings.items() if value not in (None, False, 0, []) and name != "model"]
     if given:
         option = f"--{given[0].replace('_', '-')}"
         raise InputError(f"{option}: what was recorded stays as it was; expected no such option beside --recording")
-    command = f"fedsec audit --recording {shlex.quote(recording.resolve().name)}"
-    return audit_recording(recording, model=settings["model"], out=out, console=console, command=command)
+    return audit_recording(recording, model=settings["model"], out=out, console=console)
 
 
 def _value(option: str, text: str | None) -> Any:
     """A name as it is; a mapping as YAML."""
     return value_of(option, text) if text is not None and text.lstrip().startswith("{") else text
-
-
-def _command(settings: dict[str, Any], overrides: Any, budget: str, out: Path) -> str:
-    """The command as it can be given again, and shared: of a folder its last name."""
-    from fedsec.report.page.resolved import as_yaml
-
-    words = ["fedsec", "audit"]
-    for name, value in settings.items():
-        if value is None or (name == "seed" and value == 0):
-            continue
-        if name == "data" and isinstance(value, str) and ("/" in value or "\\" in value):
-            value = Path(value).name
-        words += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else as_yaml(value, flow=True)]
-    words += [part for text in overrides for part in ("--set", text)]
-    words += ["--budget", budget] if budget != "4m" else []
-    words += ["--out", out.name] if out != Path("audit") else []
-    return shlex.join(words)

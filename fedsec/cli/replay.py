@@ -249,10 +249,10 @@ def replay(
 
 def _write(folder: Path, content: dict[str, Any], leak: "Leak | None") -> list[str]:
     """Leave files in a folder; returns their names."""
-    from fedsec.files import write_json
+    from fedsec.files import made_folder, write_json
     from fedsec.replays.pictures import write_leak
 
-    _make_folder(folder)
+    made_folder(folder, "--out")
     files = [] if leak is None else write_leak(folder, leak)
     write_json(folder / "replay.json", content)
     return [*(path.name for path in files), "replay.json"]
@@ -276,10 +276,3 @@ def _shape(text: str) -> list[int]:
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise InputError(f"--input-shape {text!r}: expected whole numbers, such as 1,28,28")
     return [int(part) for part in parts]
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {folder}: cannot be used as a folder ({error.strerror or error})") from error

@@ -13,7 +13,8 @@ from torch import nn
 
 from fedsec.data.images import normalize
 from fedsec.environment import environment
-from fedsec.errors import InputError, printable
+from fedsec.errors import printable
+from fedsec.files import made_folder
 from fedsec.inversion import preparation, report
 from fedsec.inversion.client import observe
 from fedsec.inversion.command import command_of
@@ -86,7 +87,7 @@ class _Run:
         for note in self.notes:
             self._say(f"note: {note}")
         if self.root is not None:
-            _make_folder(self.root)
+            made_folder(self.root, "--out")
         accuracy = self._train()
         observations = self._observe(self._sent())
         progress = InversionProgress(self.console, self.originals, self._picture(), keep_frames=self.settings.gif)
@@ -356,13 +357,6 @@ class _EnoughError(Exception):
 
 def _enough(snapshot: Snapshot) -> None:
     raise _EnoughError
-
-
-def _make_folder(root: Path) -> None:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {root}: cannot be used as a folder ({error.strerror or error})") from error
 
 
 def _batches(victims: Victims) -> str:

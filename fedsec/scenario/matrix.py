@@ -54,7 +54,7 @@ class Draft:
 
     def lay(self, path: KeyPath, value: Any, origin: KeyPath) -> None:
         """Lay a value over what is at `path`: mappings key by key, anything else whole."""
-        if path == ("defense",) and isinstance(value, list) and len(value) == 1:
+        if path == ("defense",) and isinstance(value, list) and len(value) == 1 and not isinstance(value[0], list):
             value, origin = value[0], (*origin, 0)
         if isinstance(value, str) and path in BARE:
             value = {BARE[path]: value}

@@ -1,9 +1,11 @@
 """A tiny audit from end to end: findings, files, what is taken up again, what is refused."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,8 +13,9 @@ from typer.testing import CliRunner
 
 import fedsec
 from fedsec.assessment import budget, kept_plan
-from fedsec.assessment.auditor import alone, audit
+from fedsec.assessment.auditor import audit
 from fedsec.assessment.battery import run_battery
+from fedsec.assessment.budget import BatteryPlan
 from fedsec.assessment.effort import Effort
 from fedsec.assessment.probes.label_flip import LabelFlipProbe
 from fedsec.assessment.result import UNFINISHED, LeftOut
@@ -93,7 +96,6 @@ def test_what_time_did_not_reach_is_said_and_not_lost(small: fedsec.Audit, tmp_p
     probe = LabelFlipProbe()
     cells = probe.cells(small.deployed, Effort(1, False))
     battery = run_battery(cells, tmp_path, until=0.0, console=Console(quiet=True), executor=InProcess())
-    assert battery.out_of_time
     assert not battery.interrupted
     outcomes = battery.outcomes(cells)
     assert outcomes.finished == []
@@ -114,14 +116,26 @@ def test_a_check_does_not_pass_what_nobody_measured(
     assert "gone on with when the same command is given again" in checked.output
 
 
-def test_what_was_left_out_runs_into_a_folder_of_its_own() -> None:
-    command = "fedsec audit --clients 5 --probe labels --out 'my audit' --budget 2m"
-    expected = "fedsec audit --clients 5 --budget 2m --probe sites --out 'my audit-sites'"
-    assert alone(command, "sites", Path("runs") / "my audit") == expected
+def test_the_command_is_of_the_federation_that_was_audited(small: fedsec.Audit) -> None:
+    words = ["audit", *shlex.split(small.command)[2:], "--list"]
+    assert "--probe label-flip --probe labels" in small.command
+    assert f"--clients {SMALL['clients']}" in small.command
+    assert small.command.endswith(f"--out {small.root.name}")
+    assert CliRunner().invoke(app, words).exit_code == 0
 
 
-def test_the_command_names_the_probes_that_were_chosen(small: fedsec.Audit) -> None:
-    assert small.command == "fedsec audit --probe label-flip --probe labels"
+def test_what_was_left_out_runs_into_a_folder_of_its_own(
+    small: fedsec.Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: Any, **__: Any) -> Any:
+        return BatteryPlan(small.effort, ("labels",), 1.0, {"label-flip": 60.0}), {}
+
+    monkeypatch.setattr(module_of_audit, "planned", short)
+    result = audit(**SMALL, out=tmp_path / "my audit", executor=InProcess())
+    (gap,) = [gap for gap in result.left_out if gap.probe == "label-flip"]
+    assert "--probe label-flip" in gap.command
+    assert "--probe labels" not in gap.command
+    assert gap.command.endswith("--out 'my audit-label-flip'")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +148,7 @@ def test_the_command_names_the_probes_that_were_chosen(small: fedsec.Audit) -> N
         ({"local_epochs": 1, "local_steps": 2}, "local_epochs excludes local_steps"),
         ({"clients": 5, "partition": {"name": "iid", "clients": 6}}, "clients is 5, and partition says 6"),
         ({"overrides": ["attack=sign_flip"]}, "attack"),
+        ({"defense": [["median"]]}, "defense"),
         ({"clients": 1}, "no probe can be tried"),
     ],
 )

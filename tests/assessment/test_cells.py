@@ -13,6 +13,7 @@ from fedsec.assessment.probes.sites import SitesProbe
 from fedsec.assessment.settings import sections_of
 from fedsec.errors import InputError
 from fedsec.scenario import load_scenario
+from fedsec.scenario.plan import check_scenario
 
 NOTHING = dict.fromkeys(
     (
@@ -51,7 +52,6 @@ def test_clients_defenses_stay_whatever_rule_is_tried() -> None:
     assert federation.rule == ["median"]
     assert federation.received("update") == "update"
     assert federation.with_rule(["krum"]) == ["sign", "krum"]
-    assert federation.with_update_defense("clip") == ["sign", "clip", "median"]
 
 
 def test_what_is_no_federation_of_classes_is_told_why() -> None:
@@ -67,8 +67,9 @@ def test_under_secure_aggregation_every_probe_has_cells_or_says_why_not() -> Non
     assert SitesProbe().obstacle(deployed) == "the server sees sums of clients only, and no single updates"
     assert deployed.received("update") == "sum of 5 updates, among them the one"
     for probe in PROBES:
-        for cell in [] if probe().obstacle(deployed) else probe().cells(deployed, LEVELS[-1]):
-            assert load_scenario(scenario_of("sums", "", [cell.sections])).cells()
+        for effort in () if probe().obstacle(deployed) else (LEVELS[0], LEVELS[-1]):
+            cells = [cell.sections for cell in probe().cells(deployed, effort)]
+            check_scenario(load_scenario(scenario_of("sums", "", cells)))
 
 
 def test_attackers_are_the_audits_business() -> None:

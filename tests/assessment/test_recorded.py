@@ -50,6 +50,12 @@ def test_the_command_refuses_what_a_recording_settles(recording: Path, tmp_path:
     outcome = CliRunner().invoke(app, ["audit", "--recording", str(recording), "--clients", "3"])
     assert outcome.exit_code == 2
     assert "--clients: what was recorded stays as it was" in outcome.output
+    for option in (["--list"], ["--probe", "labels"], ["--budget", "1m"], ["--seed", "3"], ["--set", "model=mlp"]):
+        outcome = CliRunner().invoke(app, ["audit", "--recording", str(recording), "--out", str(tmp_path), *option])
+        assert (outcome.exit_code, list(tmp_path.iterdir())) == (2, [])
+        assert f"{option[0]}: what was recorded" in outcome.output
+    outcome = CliRunner().invoke(app, ["audit", "--recording", str(recording), "--fail-on", "none"])
+    assert outcome.exit_code == 2
     options = ["audit", "--recording", str(recording), "--out", str(tmp_path), "--fail-on", "low", "-q"]
     assert CliRunner().invoke(app, options).exit_code == 1
 

@@ -53,7 +53,7 @@ class BackdoorProbe(AuditProbe):
 
     def cells(self, deployed: Deployment, effort: Effort) -> list[ProbeCell]:
         """See `AuditProbe`."""
-        tried = _rules(deployed, thorough=effort.thorough)
+        tried = rules_to_try(deployed, thorough=effort.thorough)
         attacked = [
             ProbeCell(
                 (key, name),
@@ -114,10 +114,6 @@ def _attack(deployed: Deployment) -> dict[str, Any]:
         "poisoned_fraction": 0.3,
         "boost": boost,
     }
-
-
-def _rules(deployed: Deployment, *, thorough: bool) -> dict[str, list[Any]]:
-    return rules_to_try(deployed, thorough=thorough)
 
 
 def _gain(one: dict[int, CellOutcome], other: dict[int, CellOutcome], deployed: Deployment) -> Estimate | None:

@@ -10,6 +10,7 @@ from fedsec.assessment.finding import AuditFinding, EvidenceTable
 from fedsec.assessment.probes.accuracies import shortened
 from fedsec.assessment.probes.probe import AuditProbe, CellOutcome, CellOutcomes, ProbeCell
 from fedsec.assessment.severity import judged
+from fedsec.plugins import registry
 
 __all__ = ["EpsilonProbe"]
 
@@ -66,7 +67,7 @@ class EpsilonProbe(AuditProbe):
         power = f"so many could have shown {ceiling:.2f} at most"
         if claim is None:
             measure, effect = "epsilon_bound", Estimate(bound, bound, ceiling)
-            sentence = f"{count}, bound epsilon from below by {bound:.2f}; {power}. Nothing formal is claimed."
+            sentence = f"{count}, bound epsilon from below by {bound:.2f}; {power}. {_unaccounted(deployed)}"
             null = "no private mechanism has a larger bound than its epsilon, at this confidence"
         else:
             measure, effect = "epsilon_excess", Estimate(bound - claim, bound - claim, ceiling - claim)
@@ -102,6 +103,16 @@ def _claim(deployed: Deployment) -> tuple[str, str | None]:
         if part.name in _CLAIMS:
             return _CLAIMS[part.name]
     return "example", None
+
+
+def _unaccounted(deployed: Deployment) -> str:
+    """What is claimed where no epsilon of the whole run is accounted."""
+    for part in deployed.config.defense:
+        guarantee = str(registry.entry("defense", part.name).traits.get("guarantee") or "")
+        kind, _, unit = guarantee.partition(": ")
+        if kind.startswith("epsilon"):
+            return f"{part.name} claims {kind} of {unit}; no epsilon of the whole run is accounted."
+    return "Nothing formal is claimed."
 
 
 def _table(outcome: CellOutcome, about: Mapping[str, Any], claim: float | None) -> EvidenceTable:

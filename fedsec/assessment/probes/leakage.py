@@ -190,9 +190,7 @@ def _defenses(deployed: Deployment, *, thorough: bool) -> dict[str, list[Any]]:
 def _cell(deployed: Deployment, effort: Effort, seed: int, key: tuple[str, str], defense: list[Any]) -> ProbeCell:
     clients = max(2, min(_CLIENTS, deployed.clients, deployed.train_examples // _IMAGES))
     late = effort.rounds_of(deployed.rounds)
-    dataset = deployed.sections["dataset"]
-    federation = deployed.sections.get("federation", {})
-    federation = {"algorithm": federation} if isinstance(federation, str) else dict(federation)
+    federation = dict(deployed.sections["federation"])
     for name in ("clients_per_round", "sampling", "stragglers", "server_data", "evaluate_every"):
         federation.pop(name, None)
     rounds = sorted({1, late})
@@ -202,7 +200,7 @@ def _cell(deployed: Deployment, effort: Effort, seed: int, key: tuple[str, str],
     target = {"client": 0, "rounds": rounds}
     sections = deployed.cell(
         seed,
-        dataset={**({"name": dataset} if isinstance(dataset, str) else dataset), "train_size": _IMAGES * clients},
+        dataset={**deployed.sections["dataset"], "train_size": _IMAGES * clients},
         partition={"name": "iid", "clients": clients},
         federation={**federation, "rounds": rounds[-1], "evaluate_every": rounds[-1]},
         inversion={"name": "inverting_gradients", "iterations": iterations, "tv": 0.001, "target": target},

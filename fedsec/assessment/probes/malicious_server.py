@@ -88,8 +88,7 @@ class MaliciousServerProbe(AuditProbe):
 
 
 def _sections(deployed: Deployment, seed: int) -> dict[str, Any]:
-    federation = deployed.sections.get("federation", {})
-    federation = {"algorithm": federation} if isinstance(federation, str) else dict(federation)
+    federation = dict(deployed.sections["federation"])
     for name in ("clients_per_round", "sampling", "stragglers", "evaluate_every"):
         federation.pop(name, None)
     return deployed.cell(
