@@ -14,6 +14,7 @@ from functools import lru_cache
 from scipy.optimize import brentq
 from scipy.special import log_ndtr
 
+from fedsec.auditing.rates import check_delta
 from fedsec.errors import InputError
 
 LARGEST_MU = 1e3
@@ -43,8 +44,7 @@ def epsilon_of_mu(mu: float, delta: float) -> float:
         InputError: a number out of range.
     """
     _check(mu)
-    if not 0 <= delta < 1:
-        raise InputError(f"delta must lie in [0, 1), got {delta}")
+    check_delta(delta)
     if not mu:
         return 0.0
     if not delta:

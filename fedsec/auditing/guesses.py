@@ -23,6 +23,7 @@ from fedsec.auditing.canaries import smallest_count
 from fedsec.errors import InputError
 
 Direction = Literal["higher", "lower", "both"]
+_SIGNS: dict[str, tuple[int, ...]] = {"higher": (1,), "lower": (-1,), "both": (1, -1)}
 
 
 class Guesses(NamedTuple):
@@ -148,3 +149,14 @@ def count_correct(order: Int64[np.ndarray, "canaries"], included: Bool[np.ndarra
     inside = included[order]
     outside = ~inside[len(inside) - choice.nonmembers :]
     return int(inside[: choice.members].sum() + outside.sum())
+
+
+def signs_of(direction: Direction) -> tuple[int, ...]:
+    """1 where high scores say `in`, -1 where low ones do: all that are tried.
+
+    Raises:
+        InputError: it is no direction.
+    """
+    if direction not in _SIGNS:
+        raise InputError(f"direction must be higher, lower or both, got {direction!r}")
+    return _SIGNS[direction]

@@ -26,6 +26,7 @@ from fedsec.auditing.guesses import (
     count_correct,
     guess_grid,
     ranking,
+    signs_of,
 )
 from fedsec.auditing.rates import check_confidence, check_delta
 from fedsec.errors import InputError
@@ -216,9 +217,7 @@ def _checked(delta: float, confidence: float, direction: Direction, choices: int
     """The significance of one of the caller's audits, and the signs of the scores that it tries."""
     check_confidence(confidence)
     check_delta(delta)
-    signs = {"higher": (1,), "lower": (-1,), "both": (1, -1)}.get(direction)
-    if signs is None:
-        raise InputError(f"direction must be higher, lower or both, got {direction!r}")
+    signs = signs_of(direction)
     if choices < 1:
         raise InputError(f"choices must be 1 or more, got {choices}")
     return (1 - confidence) / choices, signs

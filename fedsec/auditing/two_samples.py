@@ -27,7 +27,7 @@ from scipy.special import betaincinv, ndtri
 from fedsec.auditing.bound import EpsilonBound, remarks
 from fedsec.auditing.canaries import smallest_count
 from fedsec.auditing.gaussian_curve import LARGEST_MU, epsilon_of_mu
-from fedsec.auditing.guesses import Direction
+from fedsec.auditing.guesses import Direction, signs_of
 from fedsec.auditing.membership import check_scores
 from fedsec.auditing.rates import check_confidence, check_delta
 from fedsec.errors import InputError
@@ -90,12 +90,9 @@ def audit_two_samples(
     check_confidence(confidence)
     check_delta(delta)
     inside, outside = check_scores(members, nonmembers)
-    signs = {"higher": (1,), "lower": (-1,), "both": (1, -1)}.get(direction)
-    if signs is None or strategy not in ("bonferroni", "split"):
-        raise InputError(
-            "expected direction higher, lower or both, and strategy bonferroni or split, got "
-            f"{direction!r} and {strategy!r}"
-        )
+    signs = signs_of(direction)
+    if strategy not in ("bonferroni", "split"):
+        raise InputError(f"strategy must be bonferroni or split, got {strategy!r}")
     if threshold is not None:
         if not math.isfinite(threshold):
             raise InputError(f"the threshold must be finite, got {threshold}")

@@ -109,8 +109,12 @@ class ResidentData:
 
     def client_examples(self, client: int) -> tuple[Tensor, Int64[Tensor, "examples"]]:
         """One client's raw images (uint8) and labels."""
-        examples = torch.from_numpy(self.clients[client]).to(self.device)
-        return self.images[self.image_of[examples]], self.label_of[examples]
+        return self.examples(self.clients[client])
+
+    def examples(self, numbers: np.ndarray) -> tuple[Tensor, Int64[Tensor, "examples"]]:
+        """The raw images (uint8) and labels of examples, whoever has them."""
+        chosen = torch.from_numpy(numbers).to(self.device)
+        return self.images[self.image_of[chosen]], self.label_of[chosen]
 
     def poison_only(self, clients: Collection[int]) -> None:
         """Let these clients have the examples that they corrupted, and all others their honest ones."""

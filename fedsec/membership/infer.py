@@ -87,11 +87,11 @@ def infer_membership(
     data, numbers = _resident(members, nonmembers, population, known, normalization or Normalization())
     trainer = CohortTrainer(observed[-1], data, threads=threads)
     candidates = np.concatenate([numbers["members"], numbers["nonmembers"]])
-    inputs, labels = _examples(data, candidates)
+    inputs, labels = data.examples(candidates)
     signals = torch.cat([signals_of(trainer, trainer.start(one), inputs, labels) for one in observed])
     streams, notes = Streams(seed), list[str]()
     view = MembershipView(signals, tuple(range(1, len(observed) + 1)))
-    others = None if population is None else _examples(data, numbers["population"])
+    others = None if population is None else data.examples(numbers["population"])
     if others is not None:
         view = replace(view, population=signals_of(trainer, trainer.start(observed[-1]), *others)[-1])
     if "shadow_models" in needs:
@@ -181,11 +181,6 @@ def _resident(
     everything = torch.arange(len(targets), device=targets.device)
     data = ResidentData(torch.cat(inputs), everything, targets, [numbers["members"]], normalization)
     return data, numbers
-
-
-def _examples(data: ResidentData, numbers: np.ndarray) -> Examples:
-    chosen = torch.from_numpy(numbers).to(data.device)
-    return data.images[data.image_of[chosen]], data.label_of[chosen]
 
 
 def _fresh(trainer: CohortTrainer, model: nn.Module, models: int, streams: Streams) -> Start:

@@ -298,7 +298,7 @@ class CuriousServer:
         if not bool(message.features[chosen].isfinite().all()):
             self._leave(round_number, "its feature maps were not finite: there is nothing to invert")
             return
-        examples = torch.from_numpy(federation.clients.examples[client][chosen]).to(federation.data.device)
+        images, labels = federation.data.examples(federation.clients.examples[client][chosen])
         observation = FeatureObservation(
             extractor,
             message.features[chosen],
@@ -307,8 +307,7 @@ class CuriousServer:
             labels=message.labels[chosen],
             exact=exact,
         )
-        images = federation.data.images[federation.data.image_of[examples]]
-        self._reconstruct(round_number, observation, images, federation.data.label_of[examples], notes)
+        self._reconstruct(round_number, observation, images, labels, notes)
 
     def _deceived(self, round_number: int) -> list[str]:
         """What else its reader should know."""

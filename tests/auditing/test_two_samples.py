@@ -88,7 +88,7 @@ def test_too_few_runs_and_bad_settings_are_refused() -> None:
         audit_two_samples([1, 2], [0, 0.5], DELTA)
     with pytest.raises(InputError, match="split needs two runs"):
         audit_two_samples([1.0], [0.0], DELTA, strategy="split")
-    with pytest.raises(InputError, match="direction higher"):
+    with pytest.raises(InputError, match=r"direction must be higher, lower or both, got .up"):
         audit_two_samples([1.0], [0.0], DELTA, direction="up")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="threshold must be finite"):
         audit_two_samples([1.0], [0.0], DELTA, threshold=math.nan)

@@ -73,12 +73,10 @@ class ExampleCanaries(CanaryPart):
             client: np.sort(self._rng("client", client).choice(len(data.clients[client]), number, replace=False))
             for client, number in by_client.items()
         }
-        old = torch.from_numpy(np.concatenate([data.clients[client][places[client]] for client in places]))
-        old = old.to(data.device)
+        old = np.concatenate([data.clients[client][places[client]] for client in places])
         images, labels = canary_examples(
             self.settings.kind,
-            data.images[data.image_of[old]],
-            data.label_of[old],
+            *data.examples(old),
             self._num_classes,
             self._rng(self.settings.kind),
         )

@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from fedsec.auditing import Bonferroni, EpsilonBound, SplitCanaries, audit_one_run, ceiling
+from fedsec.auditing.one_run import OneRunMethod
 from fedsec.engine.memory import free_bytes
 from fedsec.errors import InputError, size_of
 from fedsec.federation.updates import Federation
@@ -28,8 +29,7 @@ from fedsec.seeds import Streams
 
 DELTA = 1e-5
 """Of a run without any claim."""
-Method = Literal["approximate_dp", "gaussian_dp"]
-_METHODS: tuple[Method, ...] = ("approximate_dp", "gaussian_dp")
+_METHODS = get_args(OneRunMethod)
 """What bounds assume: nothing, and that the mechanism is Gaussian."""
 
 
@@ -122,7 +122,7 @@ class CanaryPart(AuditPart):
         claim = self.claim(self.settings.delta)
         delta = self._delta(claim)
         scores = self.scores()
-        bounds: dict[str, dict[Method, EpsilonBound]] = {}
+        bounds: dict[str, dict[OneRunMethod, EpsilonBound]] = {}
         notes = []
         for score, values in scores.items():
             if not np.isfinite(values).all():

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fedsec.data import Dataset
@@ -81,9 +80,7 @@ class MembershipAudit(AuditPart):
         self.federation, self.folder = federation, folder
         self._leave_out_byzantine(experiment)
         self.candidates = np.concatenate([self.members, self.nonmembers])
-        chosen = torch.from_numpy(self.candidates).to(federation.data.device)
-        self.inputs = federation.data.images[federation.data.image_of[chosen]]
-        self.labels = federation.data.label_of[chosen]
+        self.inputs, self.labels = federation.data.examples(self.candidates)
         self.observed = ObservedModels(
             federation,
             self.inputs,
