@@ -113,37 +113,52 @@ class GlobalModelLoop(RoundLoop):
 
     def start(self, clients: Sequence[int]) -> Start:
         """What the given clients start the next round from."""
-        return Start(self.parameters, self.client_statistics[clients] if self.bn == "local" else self.statistics)
+        statistics = self.client_statistics[clients] if self.bn == "local" else self.statistics
+        return Start(self.starts(clients), statistics)
+
+    def starts(self, clients: Sequence[int]) -> Float[Tensor, "*clients parameters"]:
+        """The parameters that they start from: one vector for all, or a row for each."""
+        return self.parameters
+
+    def personal(self, clients: Sequence[int]) -> Float[Tensor, "clients parameters"] | None:
+        """The parameters of clients that have models of their own, a row each; None where all share the global one."""
+        return None
 
     def evaluate(self, clients: Sequence[int] | None = None) -> Evaluation:
-        """Figures of the current global model on the test set.
+        """Figures of the current model on the test set; where clients have models of their own, the mean over them.
 
         Args:
-            clients: whose running statistics count under `bn: local` and `recalibrate`; by default everybody's.
+            clients: whose models count, and whose running statistics under `bn: local` and `recalibrate`; by default
+                everybody's.
         """
         if self.diverged:
             return self.evaluator.undefined()
         chosen = range(self.num_clients) if clients is None else clients
-        if not self.trainer.statistics.size:
-            return self.evaluator(self.module)
-        if self.bn == "local":
-            return average(self.evaluate_each(chosen))
-        if self.bn == "recalibrate":
+        if self.bn == "recalibrate" and self.trainer.statistics.size:
             measured = self.trainer.recalibrated(self.parameters, chosen)
             finite = measured.isfinite().all(1)
             if bool(finite.any()):
                 self.statistics = _mean(measured[finite], self.coefficients(chosen)[finite])
             self._load(self.statistics)
+        if self._separate(chosen):
+            return average(self.evaluate_each(chosen))
         return self.evaluator(self.module)
 
     def evaluate_each(self, clients: Sequence[int]) -> list[Evaluation]:
-        """Figures of the current parameters with each client's own running statistics, as `bn: local` keeps them."""
-        evaluations = []
-        for client in clients:
-            self._load(self.client_statistics[client])
+        """Figures of each client's own model: its parameters, where it has some, and its own running statistics."""
+        evaluations, personal = [], self.personal(clients)
+        for place, client in enumerate(clients):
+            statistics = self.client_statistics[client] if self.bn == "local" else self.statistics
+            self._load(statistics, None if personal is None else personal[place])
             evaluations.append(self.evaluator(self.module))
         self._load(self.statistics)
         return evaluations
+
+    def _separate(self, clients: Sequence[int]) -> bool:
+        """Whether clients have models of their own."""
+        if self.bn == "local" and self.trainer.statistics.size:
+            return True
+        return self.personal(clients[:1]) is not None
 
     def _test(self, clients: Sequence[int], heard: Sequence[int]) -> tuple[Evaluation, tuple[float, ...] | None]:
         """Figures after a round; nothing is asked of clients whose updates were rejected.
@@ -152,14 +167,17 @@ class GlobalModelLoop(RoundLoop):
             clients: of the round.
             heard: those of them whose updates were not rejected.
         """
-        if self.diverged or self.bn != "local" or not self.trainer.statistics.size:
+        if self.diverged or not self._separate(clients):
             return self.evaluate(heard), None
         evaluations = self.evaluate_each(clients)
         primary = self.metric_names[0]
         return self.over_honest(clients, evaluations), tuple(one.metrics[primary] for one in evaluations)
 
-    def _load(self, statistics: Float[Tensor, "statistics"]) -> None:
-        self.trainer.layout.load(self.module, self.parameters)
+    def _load(
+        self, statistics: Float[Tensor, "statistics"], parameters: Float[Tensor, "parameters"] | None = None
+    ) -> None:
+        """Set the module's statistics and its parameters, by default the global ones."""
+        self.trainer.layout.load(self.module, self.parameters if parameters is None else parameters)
         self.trainer.statistics.load(self.module, statistics)
 
     def _settle(

@@ -15,7 +15,7 @@ from fedsec.engine.batch_norm import NormStatistics
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError, count_of
-from fedsec.federation import guards
+from fedsec.federation import guards, saved_state
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, UpdateAlgorithm
 from fedsec.federation.broken_conditions import BrokenCondition
 from fedsec.federation.client_defenses import ClientDefenses
@@ -26,13 +26,13 @@ from fedsec.federation.global_model import GlobalModelLoop
 from fedsec.federation.inspections import Inspections
 from fedsec.federation.large_rounds import LocalRows
 from fedsec.federation.machines import Machines
-from fedsec.federation.rounds import RoundResult, Sampling, checked_state, without
+from fedsec.federation.rounds import RoundResult, Sampling, without
 from fedsec.federation.row_exchange import RowExchange
 from fedsec.federation.secure_aggregation import SecureAggregation, SumObserver
 from fedsec.federation.server_data import ServerData
 from fedsec.federation.server_rules import ServerRules
 from fedsec.federation.threat import Threat, poison_data
-from fedsec.federation.user_privacy import Releases, tagged, untagged
+from fedsec.federation.user_privacy import Releases
 from fedsec.federation.worker_momentum import WorkerMomentum
 from fedsec.metrics.measure import Measure
 from fedsec.models.costs import module_costs
@@ -187,39 +187,19 @@ class Federation(GlobalModelLoop):
     def parameters(self, vector: Float[Tensor, "parameters"]) -> None:
         self.algorithm_state = {**self.algorithm_state, "parameters": vector}
 
-    def state(self) -> dict[str, Tensor]:
-        spent = {} if self.privacy is None else self.privacy.state()
-        theirs = {**tagged(self.forgery.state(), _ATTACK), **tagged(self.inspections.state(), _CLIENTS)}
-        return {**self._model_state(), **spent, **self.rules.state(), **theirs}
+    def starts(self, clients: Sequence[int]) -> Float[Tensor, "*clients parameters"]:
+        return self.algorithm.starts(self.algorithm_state, clients)
 
-    def _model_state(self) -> dict[str, Tensor]:
-        # Copies of what rounds write into, client by client.
-        memory = {name: tensor.clone() for name, tensor in self.algorithm_state.items() if name != "parameters"}
-        state = {"parameters": self.parameters, "statistics": self.statistics, **self.client_defenses.state()}
-        state |= self.worker_momentum.state()
-        state |= tagged(memory, "algorithm")
-        return {**state, "client_statistics": self.client_statistics.clone()} if self.bn == "local" else state
+    def personal(self, clients: Sequence[int]) -> Float[Tensor, "clients parameters"] | None:
+        return self.algorithm.personal(self.algorithm_state, clients)
+
+    def state(self) -> dict[str, Tensor]:
+        return saved_state.state_of(self)
 
     def restore(self, state: Mapping[str, Tensor], round_number: int) -> None:
-        spent = {} if self.privacy is None else {name: state[name] for name in self.privacy.state() if name in state}
-        # What attacks and rules remember has no shape before they began: they say themselves whether this is it.
-        forging, inspected = untagged(state, _ATTACK), untagged(state, _CLIENTS)
-        theirs = {*self.rules.names(state), *tagged(forging, _ATTACK), *tagged(inspected, _CLIENTS)}
-        rest = {name: tensor for name, tensor in state.items() if name not in {*spent, *theirs}}
-        restored = checked_state(rest, self._model_state())
-        self.forgery.restore(forging, self.parameters.device)
-        self.inspections.restore(inspected)
-        if self.privacy is not None:
-            self.privacy.restore(spent)
-        memory = {name: tensor.clone() for name, tensor in untagged(restored, "algorithm").items()}
-        self.algorithm_state = {"parameters": restored["parameters"], **memory}
-        self.statistics = restored["statistics"]
-        self.client_defenses.restore(restored)
-        self.worker_momentum.restore(restored)
-        self.rules.restore(state, self.parameters.device)
+        saved_state.restore(self, state)
         if self.releases is not None:
             self.releases.restore(round_number)
-        self.client_statistics = restored.get("client_statistics", self.client_statistics).clone()
         self._load(self.statistics)
         self.round, self.attackers = round_number, self.threat.in_round(max(1, round_number))
         self.diverged = not bool(self.parameters.isfinite().all())
@@ -394,7 +374,3 @@ class Federation(GlobalModelLoop):
         """
         participants = Participants(clients, round_number, self.data, self.streams)
         return self.algorithm.work(self.algorithm_state, participants).perform(self.trainer, start, clients)
-
-
-_ATTACK, _CLIENTS = "attack", "inspections"
-"""What names of an attack's and of the clients' memory begin with in a checkpoint."""

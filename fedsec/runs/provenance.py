@@ -29,6 +29,7 @@ _ENGINE = (
     *("seeds.py", "randomness.py"),
     *(f"runs/{name}.py" for name in ("cell", "detection", "experiment", "partitioned")),
     *(f"runs/{name}.py" for name in ("round_summary", "shared_updates")),
+    "runs/building",
     "runs/sharded",
     *(f"scenario/{name}.py" for name in ("algorithm", "config", "federation_config", "inversion_config")),
     *(

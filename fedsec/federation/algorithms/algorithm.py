@@ -3,6 +3,8 @@
 from abc import ABC
 from typing import ClassVar, Literal
 
+Exchanged = Literal["updates", "knowledge", "activations", "models"]
+
 
 class Algorithm(ABC):
     """A federated algorithm as an immutable record of its settings; what it is stands in the traits of its class.
@@ -12,8 +14,9 @@ class Algorithm(ABC):
     derives from `StragglingAlgorithm`, which claims nothing, and not from `FedAvg`.
 
     Attributes:
-        exchanges: what clients and server send each other: `updates` of a model that all share, or `knowledge`, what
-            networks of their own make of single examples.
+        exchanges: what is sent: `updates` of a model that all share; `knowledge`, what clients' networks make of single
+            examples; `activations` and their gradients, of one network that is cut between parties; or `models`, from
+            neighbor to neighbor without a server.
         pooled: whether all examples lie with a single client (the centralized bound).
         replayable: whether one client's update and the model that it received tell all that its training depended on
             beside its data: a curious server can then replay it.
@@ -26,7 +29,7 @@ class Algorithm(ABC):
         slow_clients: what happens to stragglers unless somebody says otherwise: `drop` or `partial`.
     """
 
-    exchanges: ClassVar[Literal["updates", "knowledge"]]
+    exchanges: ClassVar[Exchanged]
     pooled: ClassVar[bool] = False
     replayable: ClassVar[bool] = False
     private_examples: ClassVar[bool] = False

@@ -14,7 +14,7 @@ from fedsec.engine.memory import free_bytes
 from fedsec.engine.messages import LocalResult
 from fedsec.engine.resident_data import ResidentData
 from fedsec.errors import InputError, size_of
-from fedsec.federation.algorithms.algorithm import Algorithm
+from fedsec.federation.algorithms.algorithm import Algorithm, Exchanged
 from fedsec.federation.algorithms.work import Work
 from fedsec.federation.stragglers import Stragglers
 from fedsec.privacy.private_training import PrivateTraining
@@ -132,7 +132,7 @@ class UpdateAlgorithm(Algorithm):
     weighting: Weighting = "samples"
     server_lr: float = 1.0
 
-    exchanges: ClassVar[Literal["updates", "knowledge"]] = "updates"
+    exchanges: ClassVar[Exchanged] = "updates"
     sends: ClassVar[tuple[str, ...]] = ("update",)
     broadcasts: ClassVar[tuple[str, ...]] = ("parameters",)
     server_trains: ClassVar[bool] = False
@@ -154,6 +154,24 @@ class UpdateAlgorithm(Algorithm):
             num_clients: of the federation.
         """
         return {"parameters": parameters}
+
+    def starts(self, state: State, clients: Sequence[int]) -> Float[Tensor, "*clients parameters"]:
+        """What clients start a round from: one vector for all, or a row for each of them.
+
+        Args:
+            state: at the beginning of the round.
+            clients: in the order of the rows.
+        """
+        return state["parameters"]
+
+    def personal(self, state: State, clients: Sequence[int]) -> Float[Tensor, "clients parameters"] | None:
+        """The models that count for single clients, a row each; None where the global one counts for all.
+
+        Args:
+            state: at the end of a round.
+            clients: in the order of the rows.
+        """
+        return None
 
     @abstractmethod
     def work(self, state: State, participants: Participants) -> Work:

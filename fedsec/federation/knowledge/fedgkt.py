@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 
 from fedsec.engine.local_training import LocalTraining, without_worker_momentum
 from fedsec.errors import InputError
-from fedsec.federation.algorithms.algorithm import Algorithm
+from fedsec.federation.algorithms.algorithm import Algorithm, Exchanged
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class FedGKT(Algorithm):
     distillation: Distillation = field(default_factory=Distillation)
     asynchronous: bool = False
 
-    exchanges: ClassVar[Literal["updates", "knowledge"]] = "knowledge"
+    exchanges: ClassVar[Exchanged] = "knowledge"
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,50 @@
+"""Federations that exchange updates."""
+
+from fedsec.defense import LocalDefense, ModelInspector
+from fedsec.defense.updates import UpdateTransform
+from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
+from fedsec.federation.example_privacy import private_run
+from fedsec.federation.secure_aggregation import SecureAggregation
+from fedsec.federation.server_data import ServerData
+from fedsec.federation.updates import Federation
+from fedsec.runs.building.parts import Parts, Placement, build_part
+from fedsec.scenario.server_rule import server_rule
+
+
+def update_federation(parts: Parts, algorithm: UpdateAlgorithm, placement: Placement) -> Federation:
+    """A server that aggregates updates by a rule, and its clients with their defenses.
+
+    Raises:
+        InputError: settings that contradict each other.
+    """
+    settings = parts.config.federation
+    module = parts.model(parts.config.model, parts.dataset.input_shape, "init")
+    bn = settings.bn or "average"
+    defenses = [build_part("defense", part) for part in parts.config.defense]
+    privacy = None
+    server_data, sums = None, settings.secure_aggregation
+    if parts.server is not None:
+        trainer = parts.trainer(module, cumulative=bn == "reset", data=parts.server)
+        server_data = ServerData(trainer, algorithm, parts.streams)
+    for private in (defense for defense in defenses if isinstance(defense, LocalDefense)):
+        sizes = parts.data.sizes(range(len(parts.data.clients)))
+        algorithm, privacy = private_run(private, algorithm, sizes, settings.rounds)
+    return Federation(
+        module,
+        parts.trainer(module, cumulative=bn == "reset"),
+        algorithm=algorithm,
+        aggregator=server_rule(defenses),
+        transforms=[defense for defense in defenses if isinstance(defense, UpdateTransform)],
+        inspector=next((defense for defense in defenses if isinstance(defense, ModelInspector)), None),
+        privacy=privacy,
+        sampling=settings.sampling or "fixed",
+        broken_condition=settings.broken_condition or "stop",
+        local_updates=placement.local_updates,
+        bn=bn,
+        server_data=server_data,
+        secure_aggregation=None if sums is None else SecureAggregation(sums.clients),
+        memory_gib=placement.memory_gib,
+        folder=placement.folder,
+        exchange=placement.exchange,
+        **parts.common(),
+    )
