@@ -29,6 +29,7 @@ class ClassMix(PropertyInference):
     Reference: Geng et al., 2021, arXiv:2110.09074
     """
 
+    asks = "class_mix"
     needs = ("observations",)
 
     def score(self, view: PropertyView) -> Float[Tensor, "candidates classes"]:

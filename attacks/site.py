@@ -30,6 +30,7 @@ class Site(PropertyInference):
     Reference: cf. Hu et al., 2021, arXiv:2109.05659
     """
 
+    asks = "site"
     needs = ("known",)
     tasks = ()
 

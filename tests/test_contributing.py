@@ -60,6 +60,15 @@ SOURCES = {
             def score(self, view):
                 return view.confidences[-1]
     """,
+    "a property inference": """
+        from fedsec.threat import PropertyInference
+
+        class Sample(PropertyInference):
+            asks = "class_mix"
+
+            def score(self, view):
+                return view.updates.new_ones(view.shape) / view.num_values
+    """,
     "a rule": """
         from fedsec.defense import CoordinateRule
 
@@ -167,6 +176,7 @@ USED = {
     "an inversion": {"inversion": "{}"},
     "a malicious server": {"inversion": "{}"},
     "a membership inference": {"audit": {"membership": {"inferences": ["{}"], "members": 10, "nonmembers": 10}}},
+    "a property inference": {"audit": {"properties": {"inferences": ["{}"], "permutations": 9}}},
     "a rule": {"defense": "{}"},
     "a pre-aggregator": {"defense": ["{}", "median"]},
     "a defense of single updates": {"defense": "{}"},

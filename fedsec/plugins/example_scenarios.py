@@ -49,7 +49,7 @@ def example_scenario(entry: Entry, section: str = "") -> str:
             f"{{membership: {_as_flow({'inferences': [_method(entry.name, options)], **_watching(entry)})}}}"
         )
     elif entry.interface == "PropertyInference":
-        keys["audit"] = f"{{properties: {{inferences: [{entry.name}]}}}}"
+        keys["audit"] = f"{{properties: {_as_flow({'inferences': [_method(entry.name, options)]})}}}"
     elif entry.kind == "defense":
         method = _flow(entry.name, options)
         keys["defense"] = f"[{method}, median]" if entry.interface in ("RuleWrapper", "PreAggregator") else method

@@ -6,7 +6,9 @@ updates say nothing about sites, those of one round can be exchanged: permuting 
 distribution of the share that is identified, whatever the number of sites and whoever took part.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,9 +17,12 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.properties.permutation import PermutationTest
+from fedsec.threat import PropertyInference, PropertyView
 
 __all__ = ["SiteTest", "centered", "directions", "identify_sites"]
 
+SiteScores = Callable[[Int64[Tensor, "permutations updates"]], Float64[Tensor, "permutations updates sites"]]
+"""Who is said to have sent each update -> how much speaks for each site to have sent it, told by other rounds."""
 _AT_ONCE = 2_000_000
 """Numbers of scores that are in memory at a time."""
 
@@ -67,6 +72,7 @@ def identify_sites(
     *,
     permutations: int,
     generator: np.random.Generator,
+    inference: PropertyInference | None = None,
 ) -> SiteTest:
     """Identify every update from those of other rounds, and hold the share against permuted sites.
 
@@ -76,15 +82,15 @@ def identify_sites(
         sites: who sent them, each at most once a round.
         permutations: how many.
         generator: of the permutations.
+        inference: who scores sites, asked once for each round of every permutation; by default `Site`, for all of
+            them at once.
 
     Raises:
         InputError: less than two rounds with two sites that took part in others as well.
     """
     names, labels = torch.unique(sites, return_inverse=True)
     _, place = torch.unique(rounds, return_inverse=True)
-    unit = directions(centered(updates.double(), rounds))
-    similar = unit @ unit.T
-    similar[place[:, None] == place[None]] = 0.0  # nothing of its own round tells who it is
+    rest = centered(updates.double(), rounds)
     took_part = torch.zeros(int(place.max()) + 1, len(names), dtype=torch.float64)
     took_part[place, labels] = 1
     elsewhere = (took_part.sum(0) - took_part)[place]  # of each update, each site's updates in other rounds
@@ -96,12 +102,14 @@ def identify_sites(
             "identify_sites: expected at least two rounds, and in one of them two sites that took part in others as "
             "well; nothing else can be identified"
         )
+    scores = _cosines(rest, place, elsewhere) if inference is None else _scores(inference, rest, place, len(names))
+    count = partial(_correct, scores, eligible)
     null = np.empty(permutations)
     step = max(1, _AT_ONCE // (len(labels) * len(names)))
     for start in range(0, permutations, step):
         drawn = torch.stack([_permuted(labels, place, generator) for _ in range(min(step, permutations - start))])
-        null[start : start + len(drawn)] = _correct(similar, drawn, elsewhere, eligible).numpy() / attempts
-    correct = int(_correct(similar, labels[None], elsewhere, eligible))
+        null[start : start + len(drawn)] = count(drawn).numpy() / attempts
+    correct = int(count(labels[None]))
     candidates = eligible.gather(1, labels[:, None])[:, 0] / eligible.sum(1).clamp_min(1)
     return SiteTest(PermutationTest(correct / attempts, null), correct, attempts, float(candidates.sum()) / attempts)
 
@@ -115,17 +123,47 @@ def _permuted(labels: Tensor, place: Tensor, generator: np.random.Generator) -> 
     return permuted
 
 
-def _correct(
-    similar: Float64[Tensor, "updates updates"],
-    labels: Int64[Tensor, "permutations updates"],
+def _cosines(
+    rest: Float64[Tensor, "updates entries"],
+    place: Int64[Tensor, "updates"],
     elsewhere: Float64[Tensor, "updates sites"],
-    eligible: Bool[Tensor, "updates sites"],
+) -> SiteScores:
+    """The scores of `Site`, which are linear in who sent what: for many permutations at once."""
+    unit = directions(rest)
+    similar = unit @ unit.T
+    similar[place[:, None] == place[None]] = 0.0  # nothing of its own round tells who it is
+
+    def scores(labels: Tensor) -> Tensor:
+        count, number = labels.shape
+        hot = torch.nn.functional.one_hot(labels, elsewhere.shape[1]).double()
+        flat = similar @ hot.permute(1, 0, 2).reshape(number, -1)
+        mean: Tensor = flat.view(number, count, -1).permute(1, 0, 2) / elsewhere.clamp_min(1)
+        return mean
+
+    return scores
+
+
+def _scores(
+    inference: PropertyInference, rest: Float64[Tensor, "updates entries"], place: Int64[Tensor, "updates"], sites: int
+) -> SiteScores:
+    """The scores of any inference, which is asked about one round after the other."""
+    rounds = [place == number for number in range(int(place.max()) + 1)]
+
+    def scores(labels: Tensor) -> Tensor:
+        values = torch.empty(*labels.shape, sites, dtype=torch.float64)
+        for permutation, named in enumerate(labels):
+            for asked in rounds:
+                view = PropertyView(rest[asked], sites, rest[~asked], named[~asked])
+                values[permutation, asked] = inference.infer(view)
+        return values
+
+    return scores
+
+
+def _correct(
+    scores: SiteScores, eligible: Bool[Tensor, "updates sites"], labels: Int64[Tensor, "permutations updates"]
 ) -> Int64[Tensor, "permutations"]:
     """How many updates are identified, for each way to name their senders."""
-    count, number = labels.shape
-    hot = torch.nn.functional.one_hot(labels, elsewhere.shape[1]).double()
-    flat = similar @ hot.permute(1, 0, 2).reshape(number, -1)
-    scores = flat.view(number, count, -1).permute(1, 0, 2) / elsewhere.clamp_min(1)
-    likeliest = scores.masked_fill(~eligible, -torch.inf).argmax(2)
-    could = eligible.expand(count, -1, -1).gather(2, labels[..., None])[..., 0]
+    likeliest = scores(labels).masked_fill(~eligible, -torch.inf).argmax(2)
+    could = eligible.expand(len(labels), -1, -1).gather(2, labels[..., None])[..., 0]
     return ((likeliest == labels) & could).sum(1)

@@ -106,7 +106,7 @@ def _methods(config: "CellConfig") -> Iterator[tuple[str, str]]:
             yield "inference", inference.name
     if config.audit is not None and config.audit.properties is not None:
         for asked in config.audit.properties.inferences:
-            yield "inference", asked
+            yield "inference", asked.name
     for part in config.defense:
         yield "defense", part.name
     for metric in config.metrics:

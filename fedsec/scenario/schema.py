@@ -12,7 +12,8 @@ from fedsec.plugins.option_types import option_type
 from fedsec.plugins.signatures import REQUIRED, Expression, Parameter
 from fedsec.scenario import config, declared, federation_config, inversion_config
 from fedsec.scenario.audit import audit_config
-from fedsec.scenario.audit.membership import InferenceConfig
+from fedsec.scenario.audit.inferences import InferenceConfig
+from fedsec.scenario.audit.properties import PropertyInferenceConfig
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.matrix import SECTIONS
 from fedsec.scenario.named_sections import NamedSection, Section
@@ -71,12 +72,17 @@ def _audit(inferences: dict[str, registry.Entry]) -> Schema:
     fields = _fields(audit_config.AuditConfig)
     for name in audit_config.PARTS:
         fields[name] = _section(audit_config.SECTIONS[name])
-    about = fields["membership"]["properties"]["inferences"]["description"]
-    named = _named(InferenceConfig, {key: one for key, one in inferences.items() if one.role == "membership"})
-    fields["membership"]["properties"]["inferences"] = {
-        "description": about,
-        "anyOf": [*named["anyOf"], {**_LISTED, "items": {"anyOf": named["anyOf"]}}],
+    parts: dict[str, tuple[str, type[InferenceConfig]]] = {
+        "membership": ("membership", InferenceConfig),
+        "properties": ("property", PropertyInferenceConfig),
     }
+    for part, (role, section) in parts.items():
+        about = fields[part]["properties"]["inferences"]["description"]
+        named = _named(section, {key: one for key, one in inferences.items() if one.role == role})
+        fields[part]["properties"]["inferences"] = {
+            "description": about,
+            "anyOf": [*named["anyOf"], {**_LISTED, "items": {"anyOf": named["anyOf"]}}],
+        }
     return _object(fields, audit_config.AuditConfig)
 
 

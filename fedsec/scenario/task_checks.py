@@ -35,8 +35,12 @@ def task_problems(config: "CellConfig") -> Iterator[Problem]:
         where = ("audit", "membership", "inferences")
         inferences = enumerate(config.audit.membership.inferences)
         parts += [((*where, place, "name"), "inference", inference.name) for place, inference in inferences]
-    for path, kind, name in parts:
-        tasks = registry.entry(kind, name).traits.get("tasks") or ()
+    served = [(path, kind, name, registry.entry(kind, name).traits.get("tasks") or ()) for path, kind, name in parts]
+    if config.audit is not None and config.audit.properties is not None:
+        where = ("audit", "properties", "inferences")
+        asked = enumerate(config.audit.properties.inferences)
+        served += [((*where, place, "name"), "inference", one.name, one.tasks) for place, one in asked]
+    for path, kind, name, tasks in served:
         if tasks and task not in tasks:
             yield path, f"{about}, and {name!r} goes with {either(tuple(tasks))}; expected another {kind}"
     local, shape = config.federation.local, registry.entry("dataset", config.dataset.name).traits["input_shape"]

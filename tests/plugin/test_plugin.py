@@ -18,7 +18,12 @@ from fedsec.plugins import registry
 from fedsec.plugins.signatures import signature
 from fedsec.plugins.sources import MethodSource, define, lineage
 from fedsec.runs import InProcess
-from fedsec.testing import check_aggregator, check_update_poisoning, check_update_transform
+from fedsec.testing import (
+    check_aggregator,
+    check_property_inference,
+    check_update_poisoning,
+    check_update_transform,
+)
 
 PACKAGE = Path(__file__).parent
 PROJECT: dict[str, Any] = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
@@ -93,6 +98,7 @@ SCENARIO: dict[str, Any] = {
         "local": {"steps": 1, "batch_size": 8, "lr": 0.1},
     },
     "metrics": ["confidence"],
+    "audit": {"properties": {"inferences": [{"name": "nearest_known", "power": 2.0}, "site"], "permutations": 9}},
     "inversion": {"name": "hasty", "iterations": 2, "target": {"client": 3, "rounds": [2]}},
     "matrix": {
         "attack": [
@@ -114,6 +120,9 @@ def test_everything_runs_in_a_scenario(installed: Path, tmp_path: Path) -> None:
     for record in result.records:
         assert 0.5 <= record["metrics"]["confidence"] <= 1
         assert record["metrics"]["psnr"] is not None
+        answers = record["audit"]["properties"]
+        assert answers["nearest_known"]["attempts"] == answers["site"]["attempts"]
+        assert record["metrics"]["site_identification"] == answers["nearest_known"]["observed"]
     partition = json.loads(
         (tmp_path / "runs" / "from-outside" / result.records[0]["id"] / "partition.json").read_text()
     )
@@ -122,6 +131,7 @@ def test_everything_runs_in_a_scenario(installed: Path, tmp_path: Path) -> None:
 
 def test_methods_of_the_package_keep_their_contracts(installed: Path) -> None:
     check_aggregator(registry.load("defense", "midrange")(), num_byzantine=0)
+    check_property_inference(registry.load("inference", "nearest_known")(power=2.0))
     check_update_poisoning(registry.load("attack", "loud_flip")(scale=2.0))
     check_update_transform(registry.load("defense", "tight_clip")(max_norm=1.0))
 

@@ -46,6 +46,17 @@ def test_the_share_is_that_of_a_loop_over_the_inference(missing: int) -> None:
     assert found.chance == pytest.approx(1 / SITES) or missing
 
 
+def test_any_inference_is_held_against_the_same_permutations() -> None:
+    rows, rounds, sites = updates(0.6, 1, 9)
+    quick, asked = (
+        identify_sites(rows, rounds, sites, permutations=19, generator=np.random.default_rng(0), inference=inference)
+        for inference in (None, Site())
+    )
+    assert (asked.correct, asked.attempts, asked.chance) == (quick.correct, quick.attempts, quick.chance)
+    assert asked.test.null.tolist() == quick.test.null.tolist()
+    assert len(set(asked.test.null.tolist())) > 3
+
+
 def test_sites_that_differ_are_found_and_alike_ones_are_not() -> None:
     found = identify_sites(*updates(2.0, 2), permutations=199, generator=np.random.default_rng(1))
     assert found.test.observed > 0.9

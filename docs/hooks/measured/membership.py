@@ -4,11 +4,15 @@ from collections.abc import Iterator
 
 from measured.results import Bar, Measurement, method_names, numbers, rows, unique, where
 
-_SOURCES = ("membership_digits.csv", "membership_server_digits.csv")
+_SOURCES = ("membership_digits.csv", "membership_fmnist.csv", "membership_server_digits.csv")
 _SETTINGS = {
     "membership_digits.csv": (
         "Members among 300 members and 300 others of 1,100 digits at four clients, asked by a client that sees every "
         "second global model of 20 rounds (scenarios/membership_digits.yaml)"
+    ),
+    "membership_fmnist.csv": (
+        "Members among 1,000 members and 1,000 others of 2,000 photographs of Fashion-MNIST at four clients, asked by "
+        "whoever has the last of 20 rounds' models (scenarios/membership_fmnist.yaml)"
     ),
     "membership_server_digits.csv": (
         "Members among 100 members and 100 others of one client of four, asked by the server that sees its update in "

@@ -1,4 +1,7 @@
-"""The audit of what updates say of a client: which site sent them, and its mix of classes."""
+"""The audit of what updates say of a client: which site sent them, and its mix of classes.
+
+What an inference asks decides what it is granted and what its scores are held against; whose inference it is does not.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,14 +22,14 @@ from fedsec.properties.sketch import Sketch
 from fedsec.runs.audits.part import AuditConclusion, AuditPart
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
-from fedsec.threat import Observation, PropertyView
+from fedsec.threat import Observation, PropertyInference, PropertyView
 
 if TYPE_CHECKING:
     from fedsec.runs.experiment import Experiment
 
 
 class PropertyAudit(AuditPart):
-    """Keeps a sketch of every honest update of some rounds, and what the last layer says of class mixes.
+    """Keeps a sketch of every honest update of some rounds, and the class mixes that are read off it.
 
     Args:
         config: of the cell; its audit asks for properties.
@@ -41,30 +44,37 @@ class PropertyAudit(AuditPart):
         self.asked = config.audit.properties
         self.watched = frozenset(self.asked.watched(config.federation.rounds))
         self.streams = Streams(config.seed)
-        self.sketches, self.mixes = torch.empty(0, 0, dtype=torch.float64), torch.empty(0, 0, dtype=torch.float64)
+        self.inferences: list[PropertyInference] = [
+            registry.load("inference", one.name)(**one.options) for one in self.asked.inferences
+        ]
+        self.sketches = torch.empty(0, 0, dtype=torch.float64)
+        self.mixes = {
+            place: torch.empty(0, 0, dtype=torch.float64)
+            for place, one in enumerate(self.asked.inferences)
+            if one.asks == "class_mix"
+        }
         self.seen = torch.empty(0, 2, dtype=torch.int64)
-        self.unread = ""
+        self.unread: dict[int, str] = {}
 
     def attach(self, experiment: "Experiment", folder: Path) -> None:
         federation = experiment.federation
         if not isinstance(federation, Federation):
             raise InputError("audit.properties: looks at clients' updates, and this federation exchanges none")
         self.federation, self.num_classes = federation, experiment.dataset.num_classes or 0
-        if "class_mix" in self.asked.inferences and not self.num_classes:
-            raise InputError("audit.properties: this task has no classes; expected inferences: [site]")
         counts = np.array(experiment.counts, dtype=np.float64)
         self.true_mixes = counts / counts.sum(1, keepdims=True).clip(min=1)
         self.sketch = Sketch(
             len(federation.parameters), self.asked.projection, self.streams.torch("audit", "properties", "sketch")
         )
-        self.class_mix = registry.load("inference", "class_mix")()
         federation.row_observers.append(self._see)
 
     def state(self) -> dict[str, Tensor]:
-        return {"sketches": self.sketches, "mixes": self.mixes, "seen": self.seen}
+        mixes = {f"mixes_{place}": shares for place, shares in self.mixes.items()}
+        return {"sketches": self.sketches, "seen": self.seen, **mixes}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        self.sketches, self.mixes, self.seen = state["sketches"], state["mixes"], state["seen"]
+        self.sketches, self.seen = state["sketches"], state["seen"]
+        self.mixes = {place: state[f"mixes_{place}"] for place in self.mixes}
 
     def _see(self, round_number: int, clients: Sequence[int], rows: Tensor) -> None:
         if round_number not in self.watched:
@@ -76,19 +86,31 @@ class PropertyAudit(AuditPart):
             return
         senders = torch.tensor([[round_number, clients[place]] for place in places])
         self.seen = torch.cat([self.seen, senders])
-        self.sketches = _joined(self.sketches, self.sketch(rows[places]))
-        if "class_mix" in self.asked.inferences:
-            self.mixes = _joined(self.mixes, self._mixes([clients[place] for place in places], rows[places]))
+        sketches = self.sketch(rows[places])
+        self.sketches = _joined(self.sketches, sketches)
+        if self.mixes:
+            observations = [self._observation(clients[place], rows[place]) for place in places]
+            view = PropertyView(sketches - sketches.mean(0), self.num_classes, observations=observations)
+            self.mixes = {place: _joined(before, self._shares(place, view)) for place, before in self.mixes.items()}
 
-    def _mixes(self, clients: Sequence[int], rows: Tensor) -> Tensor:
-        """Estimated shares of classes; NaN where the model's last layer does not tell."""
-        observations = [self._observation(client, row) for client, row in zip(clients, rows, strict=True)]
-        view = PropertyView(rows[:, :1].double().cpu(), self.num_classes, observations=observations)
+    def _shares(self, place: int, view: PropertyView) -> Tensor:
+        """Estimated shares of classes; NaN where an inference cannot read them off this model.
+
+        Raises:
+            InputError: what it gives are no shares.
+        """
+        inference = self.inferences[place]
         try:
-            return self.class_mix.infer(view)  # type: ignore[no-any-return]
+            shares = inference.infer(view)
         except InputError as error:
-            self.unread = str(error)
-            return torch.full((len(rows), self.num_classes), torch.nan, dtype=torch.float64)
+            self.unread[place] = str(error)
+            return torch.full(view.shape, torch.nan, dtype=torch.float64)
+        if bool((shares < 0).any()) or not torch.allclose(shares.sum(1), shares.new_ones(len(shares)), atol=1e-6):
+            raise InputError(
+                f"{type(inference).__name__}.score: expected shares of classes, none below 0 and 1 in sum, got "
+                f"{shares.min():.3g} as the smallest and sums of {shares.sum(1).min():.3g} to {shares.sum(1).max():.3g}"
+            )
+        return shares
 
     def _observation(self, client: int, row: Tensor) -> Observation:
         federation = self.federation
@@ -113,21 +135,28 @@ class PropertyAudit(AuditPart):
         record: dict[str, Any] = {"rounds": sorted({int(number) for number in self.seen[:, 0]})}
         metrics: dict[str, float | None] = {}
         notes = []
-        for ask in self.asked.inferences:
-            conclude = self._sites if ask == "site" else self._class_mixes
+        answered: set[str] = set()
+        for place, inference in enumerate(self.asked.inferences):
+            name, judge = self.asked.label(place), self._sites if inference.asks == "site" else self._class_mixes
+            is_first = inference.asks not in answered
+            answered.add(inference.asks)
             try:
-                record[ask], values = conclude()
+                record[name], values = judge(place)
             except InputError as error:
-                notes.append(f"{ask}: {error}")
+                notes.append(f"{name}: {error}")
                 continue
-            metrics |= values
+            metrics |= values if is_first else {}
         return AuditConclusion(record, metrics, notes)
 
-    def _sites(self) -> tuple[dict[str, Any], dict[str, float | None]]:
+    def _sites(self, asked: int) -> tuple[dict[str, Any], dict[str, float | None]]:
         rounds, sites = self.seen.unbind(1)
-        generator = self.streams.numpy("audit", "properties", "site")
         comparison = identify_sites(
-            self.sketches, rounds, sites, permutations=self.asked.permutations, generator=generator
+            self.sketches,
+            rounds,
+            sites,
+            permutations=self.asked.permutations,
+            generator=self.streams.numpy("audit", "properties", "site"),
+            inference=None if self.asked.inferences[asked].name == "site" else self.inferences[asked],
         )
         assert self.config.audit is not None
         rate = clopper_pearson(comparison.correct, comparison.attempts, self.config.audit.confidence)
@@ -144,11 +173,12 @@ class PropertyAudit(AuditPart):
             "site_identification_p": comparison.test.p,
         }
 
-    def _class_mixes(self) -> tuple[dict[str, Any], dict[str, float | None]]:
-        if bool(self.mixes.isnan().any()):
-            raise InputError(self.unread or "the last layer did not tell")
+    def _class_mixes(self, asked: int) -> tuple[dict[str, Any], dict[str, float | None]]:
+        shares = self.mixes[asked]
+        if bool(shares.isnan().any()):
+            raise InputError(self.unread.get(asked, "the last layer did not tell"))
         clients = sorted({int(client) for client in self.seen[:, 1]})
-        estimated = np.stack([self.mixes[self.seen[:, 1] == client].mean(0).numpy() for client in clients])
+        estimated = np.stack([shares[self.seen[:, 1] == client].mean(0).numpy() for client in clients])
         generator = self.streams.numpy("audit", "properties", "class_mix")
         comparison = compare_mixes(
             estimated, self.true_mixes[clients], permutations=self.asked.permutations, generator=generator

@@ -5,33 +5,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, wrong
-from fedsec.scenario.named_sections import Count, NamedSection, Section
+from fedsec.scenario.audit.inferences import DEFAULT, InferenceConfig, label, listed, repetitions
+from fedsec.scenario.named_sections import Count, Section
 
 if TYPE_CHECKING:
     from fedsec.scenario.config import CellConfig
 
 View = Literal["global", "client", "server"]
-DEFAULT = "loss_threshold"
-
-
-class InferenceConfig(NamedSection):
-    """An inference and its options."""
-
-    kind = "inference"
-
-    name: str = Field(default=DEFAULT, description="An inference; see `fedsec list inferences`.")
-
-    @property
-    def role(self) -> str:
-        """What it concludes: `membership`, or a property."""
-        return registry.entry("inference", self.name).role
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """What must be granted to it."""
-        return tuple(registry.entry("inference", self.name).traits.get("needs") or ())
 
 
 class MembershipConfig(Section):
@@ -69,10 +50,7 @@ class MembershipConfig(Section):
     @field_validator("inferences", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        listed = value if isinstance(value, list | tuple) else [value]
-        if not listed:
-            raise wrong(((), "expected at least one inference, such as loss_threshold"))
-        return tuple(listed)
+        return listed(value, DEFAULT)
 
     @field_validator("rounds", mode="before")
     @classmethod
@@ -92,13 +70,11 @@ class MembershipConfig(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> "MembershipConfig":
-        problems: list[Problem] = []
+        problems: list[Problem] = [*repetitions(self.inferences)]
         for place, inference in enumerate(self.inferences):
             where = ("inferences", place, "name")
             if inference.role != "membership":
                 problems.append((where, f"{inference.name!r} infers no membership; expected one that does"))
-            elif self.inferences.index(inference) != place:
-                problems.append((where, f"{inference.name!r} stands twice with these options; expected it once"))
             if "updates" in inference.needs and self.view != "server":
                 problems.append((where, f"{inference.name!r} needs a client's updates; expected view: server"))
             if "several_rounds" in inference.needs and self.view == "global":
@@ -124,12 +100,7 @@ class MembershipConfig(Section):
 
     def label(self, place: int) -> str:
         """What results call an inference: its name, where one stands several times with the options that it sets."""
-        inference = self.inferences[place]
-        if [one.name for one in self.inferences].count(inference.name) == 1:
-            return inference.name
-        defaults = {one.name: one.default for one in registry.entry("inference", inference.name).parameters}
-        own = [f"{key}={value}" for key, value in inference.options.items() if value != defaults[key]]
-        return f"{inference.name}({', '.join(own)})" if own else inference.name
+        return label(self.inferences, place)
 
     def observed(self, rounds: int) -> tuple[int, ...]:
         """The rounds that are observed, of so many.

@@ -6,7 +6,7 @@ every value for every candidate.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -80,6 +80,10 @@ class PropertyInference(Inference[PropertyView]):
     """Scores every value of a property for every candidate; a subclass fills in `score`."""
 
     role: ClassVar[str] = "property"
+    asks: ClassVar[Literal["", "site", "class_mix"]] = ""
+    """What an audit in a scenario judges its scores by. `site`: a value is a client, who sent the update; it is granted
+    updates of other rounds whose client is `known`. `class_mix`: a value is a class, and scores are a client's shares
+    of classes; it is granted `observations`. Nothing: only calls in Python ask."""
 
     @final
     def most_likely(self, view: PropertyView) -> Int64[Tensor, "candidates"]:

@@ -4,12 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
+from fedsec.attacks import ClassMix
 from fedsec.errors import InputError, ScenarioError
 from fedsec.runs.audits.properties import PropertyAudit
 from fedsec.runs.cell import run_cell
 from fedsec.runs.tasks import TaskSettings
 from fedsec.scenario import load_scenario
+from fedsec.threat import PropertyView
 
 CELL: dict[str, Any] = {
     "dataset": {"name": "digits", "train_size": 120, "test_size": 20},
@@ -84,6 +88,14 @@ def test_what_cannot_be_asked_is_refused_before_anything_runs(change: dict[str, 
         load_scenario({**CELL, **change})
 
 
-def test_numbers_have_no_class_mix(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="this task has no classes"):
-        run({**CELL, "dataset": "diabetes", "model": "linear", "partition": {"clients": 4}}, tmp_path)
+@pytest.mark.parametrize(("shares", "sums"), [((1.5, -0.5), "-0.5 as the smallest"), ((0.5, 0.4), "sums of 0.9")])
+def test_what_is_no_mix_of_classes_is_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shares: tuple[float, float], sums: str
+) -> None:
+    def score(self: ClassMix, view: PropertyView) -> Tensor:
+        row = torch.tensor([*shares, *[0.0] * (view.num_values - 2)], dtype=torch.float64)
+        return row.expand(view.shape).clone()
+
+    monkeypatch.setattr(ClassMix, "score", score)
+    with pytest.raises(InputError, match=rf"ClassMix\.score: expected shares of classes.*{sums}"):
+        run(CELL, tmp_path)
