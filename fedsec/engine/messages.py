@@ -89,9 +89,11 @@ class LocalResult:
         statistics: the running statistics after training.
         examples: how many example gradients each client computed.
         further: what clients send beside it, of the model's length, by name: likewise one row a client.
+        units: by what each client divides its update before it sends it, positive; None where nobody does.
     """
 
     updates: Float[Tensor, "clients parameters"]
     statistics: Float[Tensor, "clients statistics"]
     examples: Int64[np.ndarray, "clients"]
     further: Mapping[str, Float[Tensor, "clients parameters"]] = field(default_factory=dict)
+    units: Float[Tensor, "clients"] | None = None

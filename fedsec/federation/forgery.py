@@ -89,6 +89,8 @@ class Forgery:
         round_number: int,
         trial: Trial,
         leverage: Sequence[float],
+        *,
+        units: Float[Tensor, "clients 1"] | None = None,
     ) -> dict[str, Float[Tensor, "clients parameters"]]:
         """What the server receives of each vector: what was sent, the Byzantine clients' rows forged.
 
@@ -103,13 +105,16 @@ class Forgery:
             round_number: from 1.
             trial: of the server's defense, for attacks that adapt to it.
             leverage: how far one unit of each client's row moves the model in a weighted mean.
+            units: by what clients divide what they trained before they send it. Attacks that train make rows that are
+                not divided yet, beside others' as they were before.
         """
         received, self.report, self.examples = dict(sent), {}, None
         if byzantine:
-            received |= {
-                name: self._forged(name, sent[name], clients, byzantine, parameters, round_number, trial, leverage)
-                for name in self._attacks
-            }
+            for name, attack in self._attacks.items():
+                scale = units if attack.trains else None
+                rows = sent[name] if scale is None else sent[name] * scale
+                rows = self._forged(name, rows, clients, byzantine, parameters, round_number, trial, leverage)
+                received[name] = rows if scale is None else rows / scale
         if len(received) > 1:
             lost = torch.stack([~finite_rows(rows) for rows in received.values()]).any(0)
             if bool(lost.any()):

@@ -126,21 +126,25 @@ class WholeRows(RowExchange):
         federation = self.federation
         updates = federation.worker_momentum(trained.updates, clients)
         defended = federation.client_defenses(updates, clients, round_number, federation.module)
-        sent = {"update": defended, **trained.further}
+        units = None if trained.units is None else trained.units[:, None]
+        sent = {"update": defended if units is None else defended / units, **trained.further}
 
         def trial(vector: str, places: Sequence[int], generator: torch.Generator) -> AggregatorTrial | None:
             return federation.rules.trial(vector, generator, places=places, weights=coefficients, clients=clients)
 
         leverage = (federation.algorithm.server_lr * coefficients).tolist()
-        received = federation.forgery(sent, clients, byzantine, federation.parameters, round_number, trial, leverage)
+        received = federation.forgery(
+            sent, clients, byzantine, federation.parameters, round_number, trial, leverage, units=units
+        )
         if federation.secure_aggregation is not None:
             return judged_sums(
                 federation, federation.secure_aggregation, received, clients, coefficients, drawn, round_number
             )
         if federation.sends_statistics:
             federation.received_statistics = trained.statistics
+        moved = received["update"] if units is None else received["update"] * units
         for observer in (*federation.observers, *federation.row_observers):
-            observer(round_number, clients, received["update"])
+            observer(round_number, clients, moved)
         federation.received_statistics = None
         return federation.rules(received, coefficients, drawn, round_number, clients)
 

@@ -11,7 +11,7 @@ that is lost is replaced by a new one, which trains the same clients again, to t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -241,13 +241,11 @@ def blocks_of_clients(count: int, at_once: int, workers: int) -> list[range]:
 def why_not_sharded(federation: "Federation") -> str:
     """What of a federation needs whole rows, or remembers rows, in words; empty if nothing does."""
     transforms = federation.client_defenses.transforms
-    memory = federation.algorithm_state.keys()
-    return why_not_spread(federation.algorithm, memory, transforms, federation.aggregator, federation.forgery)
+    return why_not_spread(federation.algorithm, transforms, federation.aggregator, federation.forgery)
 
 
 def why_not_spread(
     algorithm: UpdateAlgorithm,
-    memory: Collection[str],
     transforms: Sequence[UpdateTransform],
     rule: Aggregator,
     forgery: Forgery,
@@ -256,13 +254,12 @@ def why_not_spread(
 
     Args:
         algorithm: of the clients and the server.
-        memory: names of what it carries from round to round.
         transforms: the clients' defenses.
         rule: of the server.
         forgery: of the attackers.
     """
     name = type(algorithm).__name__
-    if algorithm.sends != ("update",) or {*memory} != {"parameters"}:
+    if algorithm.sends != ("update",) or algorithm.broadcasts != ("parameters",) or not algorithm.forgets_rows:
         return f"{name} remembers vectors of its clients; expected an algorithm that remembers the global model alone"
     if algorithm.momentum:
         return "worker_momentum remembers a vector of every client; expected none"

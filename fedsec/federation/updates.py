@@ -280,8 +280,9 @@ class Federation(GlobalModelLoop):
     ) -> None:
         """Go on to the next global model."""
         shares = self._shares(clients)
+        units = None if trained.units is None else self._exaggerated(trained.units, clients)
         shares[sorted({place for aggregate in aggregates.values() for place in aggregate.rejected})] = 0
-        exchange = Exchange(clients, trained, coefficients.sum().item(), shares)
+        exchange = Exchange(clients, trained, coefficients.sum().item(), shares, units)
         vectors = {name: aggregate.vector for name, aggregate in aggregates.items()}
         self.forgery.remember(vectors)
         self.algorithm_state = self.algorithm.apply(self.algorithm_state, exchange, vectors)
@@ -346,11 +347,15 @@ class Federation(GlobalModelLoop):
         return self.algorithm.shares(self._claimed(clients), self._claimed(range(self.num_clients)))
 
     def _claimed(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
-        """How many examples the server is told that clients have: Byzantine ones may lie."""
-        sizes = torch.from_numpy(self.data.sizes(clients)).to(self.parameters)
-        if self.threat.claimed_examples != 1:
-            sizes[[client in self.attackers for client in clients]] *= self.threat.claimed_examples
-        return sizes
+        """How many examples the server is told that clients have."""
+        return self._exaggerated(torch.from_numpy(self.data.sizes(clients)).to(self.parameters), clients)
+
+    def _exaggerated(self, numbers: Float[Tensor, "clients"], clients: Sequence[int]) -> Float[Tensor, "clients"]:
+        """What clients say of their examples, or of steps on them, where Byzantine ones may lie."""
+        if self.threat.claimed_examples == 1:
+            return numbers
+        lying = torch.tensor([client in self.attackers for client in clients], device=numbers.device)
+        return torch.where(lying, numbers * self.threat.claimed_examples, numbers)
 
     def chunk_size(self, clients: Sequence[int]) -> int:
         """How many of a round's clients train at once."""

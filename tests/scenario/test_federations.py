@@ -49,15 +49,15 @@ def only(scenario: Scenario) -> CellConfig:
 
 
 BELONGS = {
-    "weighting": ("fedavg", "fedprox", "fedsgd", "scaffold", "feddyn", "centralized"),
-    "server_lr": ("fedavg", "fedprox", "fedsgd", "scaffold", "feddyn", "centralized"),
-    "bn": ("fedavg", "fedprox", "fedsgd", "scaffold", "feddyn", "centralized"),
-    "sampling": ("fedavg", "fedprox", "fedsgd", "scaffold", "feddyn", "centralized"),
-    "local": ("fedavg", "fedprox", "scaffold", "feddyn", "centralized", "fedgkt"),
-    "mu": ("fedprox",),
+    "weighting": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", "centralized"),
+    "server_lr": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", "centralized"),
+    "bn": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", "centralized"),
+    "sampling": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", "centralized"),
+    "local": ("fedavg", "fedprox", "fedopt", "fednova", "scaffold", "feddyn", "centralized", "fedgkt"),
+    "mu": ("fedprox", "fednova"),
     "option": ("scaffold",),
     "alpha": ("feddyn",),
-    "stragglers": ("fedavg", "fedprox", "scaffold", "feddyn"),
+    "stragglers": ("fedavg", "fedprox", "fedopt", "fednova", "scaffold", "feddyn"),
     "server": ("fedgkt",),
     "distillation": ("fedgkt",),
     "asynchronous": ("fedgkt",),
@@ -306,7 +306,7 @@ def test_what_fits_together_loads_can_be_built_and_pleases_editors(load: Load, v
         assert again.id == cell.id
 
 
-SENDERS = "fedavg, fedprox, fedsgd, scaffold or feddyn"
+SENDERS = "fedavg, fedprox, fedopt, fednova, fedsgd, scaffold or feddyn"
 
 MISTAKES = [
     # Values
@@ -614,8 +614,8 @@ MISTAKES = [
     ("federation: {sampling: uniform}", "federation.sampling: expected one of fixed, poisson or null, got 'uniform'"),
     (
         gkt("sampling: poisson"),
-        "federation.sampling: goes with fedavg, fedprox, fedsgd, scaffold, feddyn or centralized; expected no such key "
-        "with fedgkt",
+        "federation.sampling: goes with fedavg, fedprox, fedopt, fednova, fedsgd, scaffold, feddyn or centralized; "
+        "expected no such key with fedgkt",
     ),
     # An inversion beside an attack
     (

@@ -4,6 +4,8 @@ from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.algorithms.centralized import Centralized
 from fedsec.federation.algorithms.fedavg import FedAvg
 from fedsec.federation.algorithms.feddyn import FedDyn
+from fedsec.federation.algorithms.fednova import FedNova
+from fedsec.federation.algorithms.fedopt import FedOpt
 from fedsec.federation.algorithms.fedprox import FedProx
 from fedsec.federation.algorithms.fedsgd import FedSGD
 from fedsec.federation.algorithms.scaffold import Scaffold
@@ -17,6 +19,8 @@ __all__ = [
     "FedAvg",
     "FedDyn",
     "FedGKT",
+    "FedNova",
+    "FedOpt",
     "FedProx",
     "FedSGD",
     "Scaffold",
@@ -26,6 +30,8 @@ __all__ = [
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedavg": FedAvg,
     "fedprox": FedProx,
+    "fedopt": FedOpt,
+    "fednova": FedNova,
     "fedsgd": FedSGD,
     "scaffold": Scaffold,
     "feddyn": FedDyn,

@@ -56,12 +56,14 @@ class Exchange:
         total: what their coefficients in the average summed to; one but for `population`.
         share: which part of the whole federation each of them is: [clients], under the algorithm's weighting; zero for
             clients of whom the server rejected something.
+        units: by what each of them says that it divided its update; None where nobody does.
     """
 
     clients: Sequence[int]
     trained: LocalResult | None
     total: float
     share: Float[Tensor, "clients"]
+    units: Float[Tensor, "clients"] | None = None
 
 
 def rows_of_clients(parameters: Float[Tensor, "parameters"], num_clients: int) -> Float[Tensor, "clients parameters"]:
@@ -204,9 +206,13 @@ class UpdateAlgorithm(Algorithm):
             total: what the coefficients summed to before normalization; only `population` differs from one,
                 and then the average of *parameters*, towards which the server moves, is total * (start + vector).
         """
-        if self.weighting != "population":
-            return start + self.server_lr * vector
-        return start + self.server_lr * (total * (start + vector) - start)
+        return start + self.server_lr * self.direction(start, vector, total)
+
+    def direction(
+        self, start: Float[Tensor, "parameters"], vector: Float[Tensor, "parameters"], total: float
+    ) -> Float[Tensor, "parameters"]:
+        """From what was sent out to the average of what clients made of it; arguments as of `step`."""
+        return vector if self.weighting != "population" else total * (start + vector) - start
 
     def coefficients(self, sizes: Float[Tensor, "clients"], population: Float[Tensor, "all"]) -> Tensor:
         """Coefficient of each client of the round in the average: [clients].

@@ -24,6 +24,7 @@ from fedsec.auditing import one_shot_estimate
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.engine.resident_data import ResidentData
 from fedsec.errors import InputError
+from fedsec.federation.algorithms import FedNova
 from fedsec.federation.rounds import RoundResult
 from fedsec.federation.updates import Federation
 from fedsec.privacy import Epsilon, epsilon
@@ -72,10 +73,11 @@ class ClientCanaries(CanaryPart):
     def attach(self, experiment: "Experiment", folder: Path) -> None:
         federation = experiment.federation
         assert isinstance(federation, Federation)
-        if len(federation.algorithm.sends) > 1 or federation.algorithm.momentum:
+        algorithm = federation.algorithm
+        if len(algorithm.sends) > 1 or algorithm.momentum or isinstance(algorithm, FedNova):
             raise InputError(
-                "audit.canaries.unit: canary clients send one update each, and remember none; expected an algorithm "
-                "such as fedavg, without worker_momentum"
+                "audit.canaries.unit: canary clients send one update each as it is, and remember none; expected an "
+                "algorithm such as fedavg, without worker_momentum"
             )
         self.federation, self._train = federation, federation.local_updates
         federation.local_updates = self._updates

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from fedsec.defense.updates import UpdateTransform
 from fedsec.federation.algorithms import UpdateAlgorithm
 from fedsec.federation.forgery import Forgery
@@ -52,7 +50,6 @@ def why_not_in_parts(config: CellConfig) -> str:
         attack = registry.load("attack", config.attack.name)(**config.attack.options)
     return why_not_spread(
         algorithm,
-        algorithm.init(torch.zeros(1), config.partition.clients).keys(),
         [defense for defense in defenses if isinstance(defense, UpdateTransform)],
         server_rule(defenses),
         Forgery(attack, algorithm.sends, Streams(config.seed), lambda clients, round_number: ()),
