@@ -507,7 +507,7 @@ MISTAKES = [
     ),
     (
         "federation: {algorithm: centralized}\ninversion: dlg",
-        "inversion: 'dlg' reconstructs images from updates, so it goes with fedavg, fedprox or fedsgd; expected "
+        "inversion: 'dlg' reconstructs images from updates, so it goes with fedavg, fedprox, fedopt, fednova or fedsgd; expected "
         "another inversion with centralized",
     ),
     # Defenses
@@ -628,7 +628,7 @@ MISTAKES = [
     ),
     (
         GKT + "\ninversion: dlg",
-        "inversion: 'dlg' reconstructs images from updates, so it goes with fedavg, fedprox or fedsgd; expected "
+        "inversion: 'dlg' reconstructs images from updates, so it goes with fedavg, fedprox, fedopt, fednova or fedsgd; expected "
         "another inversion with fedgkt",
     ),
     ("inversion: {name: dlg, knowledge: {defense: 1}}", "inversion.knowledge.defense: expected true or false, got 1"),
