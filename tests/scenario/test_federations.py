@@ -17,6 +17,7 @@ from fedsec.federation.rounds import sample_clients
 from fedsec.federation.stragglers import Stragglers
 from fedsec.plugins import registry
 from fedsec.scenario import CellConfig, FederationConfig, Scenario, load_scenario
+from fedsec.scenario.named_sections import either
 from fedsec.scenario.plan import check_scenario, passes, plan
 from fedsec.scenario.schema import scenario_schema
 from fedsec.seeds import Streams
@@ -306,7 +307,8 @@ def test_what_fits_together_loads_can_be_built_and_pleases_editors(load: Load, v
         assert again.id == cell.id
 
 
-SENDERS = "fedavg, fedprox, fedopt, fednova, fedsgd, scaffold or feddyn"
+SENDERS = either(tuple(name for name in BELONGS["weighting"] if name != "centralized"))
+REPLAYED = either(("fedavg", "fedprox", "fedopt", "fednova", "fedsgd"))
 
 MISTAKES = [
     # Values
@@ -494,7 +496,7 @@ MISTAKES = [
             f"{door}.name: {name!r} {what}, so it goes with {who}; expected another {door} with {algorithm}",
         )
         for federation, name, size, what, who, algorithm in (
-            (GKT, "dlg", "", "reconstructs images from updates", "fedavg, fedprox or fedsgd", "fedgkt"),
+            (GKT, "dlg", "", "reconstructs images from updates", REPLAYED, "fedgkt"),
             (GKT, "sign_flip", ", fraction: 0.1", "poisons updates", SENDERS, "fedgkt"),
             ("seed: 1", "feature_inversion", "", "reconstructs images from feature maps", "fedgkt", "fedavg"),
             ("seed: 1", "feature_poison", ", fraction: 0.1", "poisons feature maps and logits", "fedgkt", "fedavg"),
@@ -507,8 +509,8 @@ MISTAKES = [
     ),
     (
         "federation: {algorithm: centralized}\ninversion: dlg",
-        "inversion: 'dlg' reconstructs images from updates, so it goes with fedavg, fedprox, fedopt, fednova or fedsgd; expected "
-        "another inversion with centralized",
+        f"inversion: 'dlg' reconstructs images from updates, so it goes with {REPLAYED}; "
+        "expected another inversion with centralized",
     ),
     # Defenses
     ("defense: none", ":2: defense: fedavg has to combine updates somehow; expected mean, got 'none'"),
@@ -614,8 +616,7 @@ MISTAKES = [
     ("federation: {sampling: uniform}", "federation.sampling: expected one of fixed, poisson or null, got 'uniform'"),
     (
         gkt("sampling: poisson"),
-        "federation.sampling: goes with fedavg, fedprox, fedopt, fednova, fedsgd, scaffold, feddyn or centralized; "
-        "expected no such key with fedgkt",
+        f"federation.sampling: goes with {either(BELONGS['sampling'])}; expected no such key with fedgkt",
     ),
     # An inversion beside an attack
     (
@@ -628,8 +629,8 @@ MISTAKES = [
     ),
     (
         GKT + "\ninversion: dlg",
-        "inversion: 'dlg' reconstructs images from updates, so it goes with fedavg, fedprox, fedopt, fednova or fedsgd; expected "
-        "another inversion with fedgkt",
+        f"inversion: 'dlg' reconstructs images from updates, so it goes with {REPLAYED}; "
+        "expected another inversion with fedgkt",
     ),
     ("inversion: {name: dlg, knowledge: {defense: 1}}", "inversion.knowledge.defense: expected true or false, got 1"),
     ("inversion: dlgg", "inversion: unknown inversion 'dlgg' (did you mean 'dlg'?)"),
