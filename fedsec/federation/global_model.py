@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from fedsec.engine.messages import Start
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
 from fedsec.federation.evaluator import Evaluator
+from fedsec.federation.personal.client_tests import ClientTests
 from fedsec.federation.rounds import RoundLoop, Sampling
 from fedsec.federation.threat import Threat
 from fedsec.metrics.evaluation import Evaluation, average
@@ -37,6 +38,7 @@ class GlobalModelLoop(RoundLoop):
         threat: see `RoundLoop`.
         evaluate_every: see `RoundLoop`.
         sampling: see `RoundLoop`.
+        client_tests: test examples of each client's own; None for none.
 
     Attributes:
         statistics: the global model's running statistics.
@@ -61,6 +63,7 @@ class GlobalModelLoop(RoundLoop):
         threat: Threat | None = None,
         evaluate_every: int = 1,
         sampling: Sampling = "fixed",
+        client_tests: ClientTests | None = None,
     ) -> None:
         super().__init__(
             trainer.data,
@@ -71,6 +74,7 @@ class GlobalModelLoop(RoundLoop):
             evaluate_every=evaluate_every,
             sampling=sampling,
         )
+        self.client_tests = client_tests
         self.module, self.trainer, self.bn = module.to(trainer.data.device), trainer, bn
         self.evaluator = Evaluator(
             test, trainer, measures=measures, threat=self.threat, streams=streams, num_classes=num_classes
@@ -98,7 +102,7 @@ class GlobalModelLoop(RoundLoop):
         """How much each client counts in an average."""
 
     def weights(self) -> dict[str, Tensor]:
-        self._load(self.statistics)
+        self.load(self.statistics)
         weights = dict(self.module.state_dict())
         return {**weights, "client_statistics": self.client_statistics.clone()} if self.bn == "local" else weights
 
@@ -124,6 +128,12 @@ class GlobalModelLoop(RoundLoop):
         """The parameters of clients that have models of their own, a row each; None where all share the global one."""
         return None
 
+    def left_with(self, clients: Sequence[int]) -> Start:
+        """The models that count for the given clients: their own, where they have some, else the global one."""
+        own = self.personal(clients)
+        statistics = self.client_statistics[clients] if self.bn == "local" else self.statistics
+        return Start(self.parameters if own is None else own, statistics)
+
     def evaluate(self, clients: Sequence[int] | None = None) -> Evaluation:
         """Figures of the current model on the test set; where clients have models of their own, the mean over them.
 
@@ -139,26 +149,31 @@ class GlobalModelLoop(RoundLoop):
             finite = measured.isfinite().all(1)
             if bool(finite.any()):
                 self.statistics = _mean(measured[finite], self.coefficients(chosen)[finite])
-            self._load(self.statistics)
-        if self._separate(chosen):
+            self.load(self.statistics)
+        if self.own_models:
             return average(self.evaluate_each(chosen))
         return self.evaluator(self.module)
 
     def evaluate_each(self, clients: Sequence[int]) -> list[Evaluation]:
         """Figures of each client's own model: its parameters, where it has some, and its own running statistics."""
-        evaluations, personal = [], self.personal(clients)
-        for place, client in enumerate(clients):
-            statistics = self.client_statistics[client] if self.bn == "local" else self.statistics
-            self._load(statistics, None if personal is None else personal[place])
+        evaluations, models = [], self.left_with(clients)
+        for place in range(len(clients)):
+            parameters, statistics = models.of(place)
+            self.load(statistics, parameters)
             evaluations.append(self.evaluator(self.module))
-        self._load(self.statistics)
+        self.load(self.statistics)
         return evaluations
 
-    def _separate(self, clients: Sequence[int]) -> bool:
-        """Whether clients have models of their own."""
-        if self.bn == "local" and self.trainer.statistics.size:
-            return True
-        return self.personal(clients[:1]) is not None
+    @property
+    def own_models(self) -> bool:
+        """Whether clients have models of their own, be it by their running statistics alone."""
+        return (self.bn == "local" and bool(self.trainer.statistics.size)) or self.personal([0]) is not None
+
+    def measured(self, evaluation: Evaluation | None) -> dict[str, Any]:
+        tests = self.client_tests
+        if evaluation is None or tests is None or not tests.due(self.round, self.rounds):
+            return super().measured(evaluation)
+        return {**super().measured(evaluation), "client_tests": tests.values(self)}
 
     def _test(self, clients: Sequence[int], heard: Sequence[int]) -> tuple[Evaluation, tuple[float, ...] | None]:
         """Figures after a round; nothing is asked of clients whose updates were rejected.
@@ -167,13 +182,13 @@ class GlobalModelLoop(RoundLoop):
             clients: of the round.
             heard: those of them whose updates were not rejected.
         """
-        if self.diverged or not self._separate(clients):
+        if self.diverged or not self.own_models:
             return self.evaluate(heard), None
         evaluations = self.evaluate_each(clients)
         primary = self.metric_names[0]
         return self.over_honest(clients, evaluations), tuple(one.metrics[primary] for one in evaluations)
 
-    def _load(
+    def load(
         self, statistics: Float[Tensor, "statistics"], parameters: Float[Tensor, "parameters"] | None = None
     ) -> None:
         """Set the module's statistics and its parameters, by default the global ones."""

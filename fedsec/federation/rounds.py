@@ -52,6 +52,8 @@ class RoundResult:
             of their own, the mean over the honest ones of this round.
         dropped: clients that were sampled, but were too slow to be waited for.
         client_values: the primary metric of each client that has a model of its own, in the order of `clients`.
+        client_tests: client -> the primary metric on test examples of its own, of all honest clients of the federation
+            that have some; None where nobody is tested.
         cost: what the round cost its clients.
         spent: clients that were sampled, but have no privacy budget left for a round.
         refused: clients that would not train on what they received -> why; None where nobody looks at it.
@@ -80,6 +82,7 @@ class RoundResult:
     metrics: Mapping[str, float | None]
     dropped: tuple[int, ...] = ()
     client_values: tuple[float, ...] | None = None
+    client_tests: Mapping[int, float] | None = None
     cost: EdgeCost | None = None
     spent: tuple[int, ...] = ()
     refused: Mapping[int, str] | None = None

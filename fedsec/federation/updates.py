@@ -26,6 +26,7 @@ from fedsec.federation.global_model import GlobalModelLoop
 from fedsec.federation.inspections import Inspections
 from fedsec.federation.large_rounds import LocalRows
 from fedsec.federation.machines import Machines
+from fedsec.federation.personal.client_tests import ClientTests
 from fedsec.federation.rounds import RoundResult, Sampling, without
 from fedsec.federation.row_exchange import RowExchange
 from fedsec.federation.secure_aggregation import SecureAggregation, SumObserver
@@ -71,6 +72,7 @@ class Federation(GlobalModelLoop):
         folder: for rows that do not fit.
         exchange: where rows are, if not in this process; replaces both.
         secure_aggregation: of how many clients the server sees sums only; None where it sees each client's update.
+        client_tests: test examples of each client's own, see `ClientTests`; None for none.
 
     Attributes:
         algorithm_state: all that the algorithm carries from round to round, the global model's parameters included.
@@ -115,6 +117,7 @@ class Federation(GlobalModelLoop):
         folder: Path | None = None,
         exchange: RowExchange | None = None,
         secure_aggregation: SecureAggregation | None = None,
+        client_tests: ClientTests | None = None,
     ) -> None:
         super().__init__(
             module,
@@ -129,6 +132,7 @@ class Federation(GlobalModelLoop):
             threat=threat,
             evaluate_every=evaluate_every,
             sampling=sampling,
+            client_tests=client_tests,
         )
         self.algorithm, self.aggregator, self.num_classes, self.privacy = algorithm, aggregator, num_classes, privacy
         self.local_updates, self.server_data = local_updates or self.train, server_data
@@ -200,7 +204,7 @@ class Federation(GlobalModelLoop):
         saved_state.restore(self, state)
         if self.releases is not None:
             self.releases.restore(round_number)
-        self._load(self.statistics)
+        self.load(self.statistics)
         self.round, self.attackers = round_number, self.threat.in_round(max(1, round_number))
         self.diverged = not bool(self.parameters.isfinite().all())
 
@@ -288,7 +292,7 @@ class Federation(GlobalModelLoop):
         self.algorithm_state = self.algorithm.apply(self.algorithm_state, exchange, vectors)
         self.diverged = not bool(self.parameters.isfinite().all())
         self._settle(trained.statistics, clients, coefficients, aggregates["update"])
-        self._load(self.statistics)
+        self.load(self.statistics)
 
     @property
     def over(self) -> bool:
@@ -321,7 +325,7 @@ class Federation(GlobalModelLoop):
             nobody = Exchange((), None, 1.0, self._shares(()))
             noise = {"update": self.aggregator.nobody(self.parameters, drawn)}
             self.algorithm_state = self.algorithm.apply(self.algorithm_state, nobody, noise)
-            self._load(self.statistics)
+            self.load(self.statistics)
         evaluation = self.evaluate() if self.evaluated(self.round) else None
         return RoundResult(
             round=self.round,
@@ -367,7 +371,7 @@ class Federation(GlobalModelLoop):
     def receive(self, parameters: Float[Tensor, "parameters"], statistics: Float[Tensor, "statistics"]) -> None:
         """Take over the global model of a round that another process leads."""
         self.parameters, self.statistics = parameters, statistics
-        self._load(statistics)
+        self.load(statistics)
 
     def train(self, start: Start, clients: Sequence[int], round_number: int) -> LocalResult:
         """What a round's clients would send, honestly and undefended.

@@ -4,163 +4,13 @@ A new metric is one row of `METRICS`; tables, pictures, files of numbers and exp
 installed package measures has no row here: its class brings one, see `fedsec.metrics.measure`.
 """
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-Better = Literal["higher", "lower", "neither"]
-Source = Literal[
-    "evaluation",
-    "probe",
-    "effort",
-    "robustness",
-    "detection",
-    "time",
-    "privacy",
-    "audit",
-    "cost",
-    "inversion",
-    "observation",
-]
-"""Who measures it: evaluation of the model on the test set; a probe that an attack brings; what attackers spend; the
-aggregation of the rounds; whom its rule suspects; a clock; an accountant; an audit; the cost model; what an inversion
-reconstructed or how often it could look."""
-Scale = Literal["number", "fraction", "significant", "count", "bytes", "operations"]
-"""How it is written: decimals; a percentage; three significant digits; a whole number; three digits and a unit."""
+from fedsec.metrics.description import SIZES, Better, Metric, Scale, Source, scaled
 
-Sizes = tuple[tuple[str, float], ...]
-SIZES: Mapping[Scale, Sizes] = {
-    "bytes": (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1)),
-    "operations": (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1)),
-}
-_LAST = 5
-"""Rounds whose worst value stands beside the final one."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What is to be known of a metric before any value of it is seen.
-
-    Args:
-        name: in records, in YAML and in code.
-        about: one line for readers.
-        better: which direction is; `neither` for what only describes.
-        source: who measures it.
-        scale: how its values are written.
-        low: the smallest value there can be.
-        high: the largest value there can be.
-        digits: after the decimal point, for `number`.
-        unit: of its values, for titles of pictures.
-        header: above its column in tables; the name by default.
-        baseline: the metric that stands beside it in parentheses.
-        by_chance: whether it differs from seed to seed, so that intervals belong to it.
-        protects: whose privacy it bounds, where it is an epsilon.
-        missing: why a finished cell may not have it.
-        also: who else measures it, in cells of another kind.
-    """
-
-    name: str
-    about: str
-    better: Better = "neither"
-    source: Source = "evaluation"
-    scale: Scale = "number"
-    low: float = -math.inf
-    high: float = math.inf
-    digits: int = 3
-    unit: str = ""
-    header: str = ""
-    baseline: str | None = None
-    by_chance: bool = True
-    protects: str = ""
-    missing: str = ""
-    also: Source | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields that are not as by default, as plain data; `Metric(**data)` is the same metric."""
-        return {key: value for key, value in asdict(self).items() if value != _DEFAULTS.get(key)}
-
-    @property
-    def is_fraction(self) -> bool:
-        """Whether it lies in [0, 1] and is written as a percentage."""
-        return self.scale == "fraction"
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Between which numbers every value, and so every interval, lies."""
-        return (0.0, 1.0) if self.is_fraction else (self.low, self.high)
-
-    @property
-    def factor(self) -> float:
-        """What a value is multiplied with where its unit is `axis_unit`."""
-        return 100.0 if self.is_fraction else 1.0
-
-    @property
-    def title(self) -> str:
-        """Its name with its unit: `accuracy (%)`."""
-        unit = "%" if self.is_fraction else self.unit
-        return f"{self.name} ({unit})" if unit else self.name
-
-    @property
-    def worst_of_last(self) -> "Metric":
-        """The metric that holds the worst value of the last five evaluated rounds."""
-        extreme = "max" if self.better == "lower" else "min"
-        about = f"the worst {self.name} of the last {_LAST} evaluated rounds"
-        return replace(self, name=f"{self.name}_{extreme}_last{_LAST}", about=about, header="")
-
-    @property
-    def worst_client(self) -> "Metric":
-        """The metric that holds the worst value of an honest client's own model."""
-        return replace(
-            self,
-            name=f"{self.name}_worst_client",
-            about=f"the worst {self.name} of an honest client's own model",
-            header="worst client (%)" if self.is_fraction else "worst client",
-            missing="clients have a model of their own only with federation.bn local and with fedgkt",
-        )
-
-    def write(self, value: float, sign: str = "-") -> str:
-        """A value as tables show it, without its unit where the header has it.
-
-        Args:
-            value: finite.
-            sign: of Python's format language: `+` writes the plus of a change.
-        """
-        if self.scale in SIZES:
-            sized = scaled(abs(value), SIZES[self.scale])
-            return f"-{sized}" if value < 0 else f"+{sized}" if sign == "+" else sized
-        if self.scale == "significant":
-            return f"{value:{sign}.3g}"
-        if self.scale == "count" and float(value).is_integer():
-            return f"{value:{sign},.0f}"
-        return f"{self.factor * value:{sign}.{1 if self.is_fraction else self.digits}f}"
-
-    def within(self, value: float) -> float:
-        """`value`, or the bound that it lies beyond."""
-        low, high = self.bounds
-        return min(max(value, low), high)
-
-    def worst(self, values: Iterable[float]) -> float:
-        """The worst of some values; of a metric without direction the smallest."""
-        return max(values) if self.better == "lower" else min(values)
-
-
-_DEFAULTS = {field.name: field.default for field in fields(Metric)}
-
-
-def scaled(value: float, sizes: Sizes) -> str:
-    """Three digits of a number and its unit, as in `1.85 MB`.
-
-    Args:
-        value: at least 0.
-        sizes: units from the largest to the smallest, which is not divided any further.
-    """
-    # What rounds to 1000 of a unit is 1 of the next.
-    unit, size = next(((unit, size) for unit, size in sizes if value >= 0.9995 * size), sizes[-1])
-    number = value / size
-    digits = f"{number:#.3g}".rstrip(".") if size > 1 and number < 999.5 else f"{number:,.0f}"
-    return f"{digits} {unit}".rstrip()
-
+__all__ = ["METRICS", "SIZES", "Better", "Metric", "Scale", "Source", "described", "of_source", "scaled"]
 
 ACCURACY = Metric("accuracy", "share of test examples classified correctly", "higher", scale="fraction")
 _SQUARED_ERROR = Metric("mean_squared_error", "mean squared error of a number that is predicted", "lower", low=0.0)
@@ -232,10 +82,12 @@ _ROWS = (
     ACCURACY,
     ACCURACY.worst_of_last,
     ACCURACY.worst_client,
+    *ACCURACY.over_clients,
     Metric("loss", "mean loss of a test example", "lower", low=0.0),
     _SQUARED_ERROR,
     _SQUARED_ERROR.worst_of_last,
     _SQUARED_ERROR.worst_client,
+    *_SQUARED_ERROR.over_clients,
     Metric("mean_absolute_error", "mean absolute error of a number that is predicted", "lower", low=0.0),
     Metric(
         "attack_success_rate",
@@ -390,7 +242,10 @@ def described(name: str, own: Mapping[str, Metric] | None = None) -> Metric:
     """
     known = {**(own or {}), **METRICS}
     if name not in known:
-        known |= {row.name: row for base in [*known.values()] for row in (base.worst_of_last, base.worst_client)}
+        bases = [*known.values()]
+        known |= {
+            row.name: row for base in bases for row in (base.worst_of_last, base.worst_client, *base.over_clients)
+        }
     return known.get(name) or Metric(name, name)
 
 

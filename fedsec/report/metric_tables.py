@@ -75,7 +75,7 @@ class MetricTable:
     """Several metrics of a run's settings.
 
     Args:
-        name: `costs`, `further`, `detection`, `leakage`, `best_attackers` or `privacy`.
+        name: `costs`, `clients`, `further`, `detection`, `leakage`, `best_attackers` or `privacy`.
         title: above it.
         metric: by which rows are told good or bad.
         groups: of the rows.
@@ -156,6 +156,13 @@ def metric_tables(records: Sequence[Record]) -> list[MetricTable]:
         ]
         hints += [f"worst client: {worst.metric.about}"] if own_models else []
         metric_tables.append(_table("costs", f"{main.metric.name} and costs at the edge", summary, columns, hints))
+    tested = [MetricColumn(row) for row in main.metric.over_clients]
+    if any(value_of(record, tested[0].metric.name) is not None for record in done):
+        hints = [
+            f"clients: {main.metric.name} of honest clients, each on test examples of its own; beside it the mean of "
+            "the worst tenth, the standard deviation and Jain's index (1 where all have the same)"
+        ]
+        metric_tables.append(_table("clients", "how single clients are served", summary, [main, *tested], hints))
     audited = [
         column for column in _AUDITED if any(value_of(record, column.metric.name) is not None for record in done)
     ]

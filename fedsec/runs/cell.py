@@ -22,6 +22,7 @@ from fedsec.privacy import Ledger
 from fedsec.runs.cell_files import CellFiles
 from fedsec.runs.detection import Exclusions, worst_class_mix
 from fedsec.runs.experiment import Experiment, build_experiment, finite
+from fedsec.runs.outcomes.client_tests import ClientOutcomes, in_line
 from fedsec.runs.provenance import provenance
 from fedsec.runs.recorded import CellRecorder, reaches
 from fedsec.runs.round_summary import in_short, leakage, models_refused, over_rounds, reported
@@ -145,7 +146,7 @@ def run_cell(
     with closing(federation), files.open_log(history) as log:
         primary = described(federation.metric_names[0])
         # Of a finished round only what the record needs: with a thousand clients its line takes 80 kB of memory.
-        exclusions = Exclusions(history)
+        exclusions, outcomes = Exclusions(history), ClientOutcomes(primary, history)
         history = [in_short(line, primary) for line in history]
         before = time.perf_counter()
         for result in federation.run():
@@ -160,6 +161,7 @@ def run_cell(
             before = now
             history.append(in_short(line, primary))
             exclusions.add(line)
+            outcomes.add(line)
             log.append(line)
             on_round(result.round, federation.rounds, _finite(result.metrics))
             if (
@@ -179,7 +181,7 @@ def run_cell(
     shared = federation.local_updates if isinstance(federation, Federation) else None
     if isinstance(shared, SharedUpdates):
         made_with = {**made_with, **shared.kept_from}
-    record = {**_record(experiment, axes, history, exclusions, settings), "goes_on": goes_on}
+    record = {**_record(experiment, axes, history, exclusions, outcomes, settings), "goes_on": goes_on}
     return files.finish(record, federation.weights(), made_with)
 
 
@@ -222,6 +224,7 @@ def _line(result: RoundResult, seconds: float, primary: str) -> dict[str, Any]:
         "dropped": list(result.dropped),
         **({} if result.refused is None else {"refused": {str(key): why for key, why in result.refused.items()}}),
         f"client_{primary}": None if result.client_values is None else list(result.client_values),
+        **in_line(result),
         "cost": None if result.cost is None else asdict(result.cost),
         **({} if result.attacker_flops is None else {"attacker_flops": result.attacker_flops}),
         **_spent(result),
@@ -280,6 +283,7 @@ def _record(
     axes: dict[str, str],
     history: list[dict[str, Any]],
     exclusions: Exclusions,
+    outcomes: ClientOutcomes,
     settings: TaskSettings,
 ) -> dict[str, Any]:
     federation = experiment.federation
@@ -298,6 +302,7 @@ def _record(
             **{name: last[name] for name in (*federation.metric_names, *federation.per_class_names)},
             primary.worst_of_last.name: None if None in recent else primary.worst(recent),
             primary.worst_client.name: last["worst_client"],
+            **outcomes.metrics(),
             "byzantine_influence": sum(shares) / len(shares),
             "diverged_in_round": next((line["round"] for line in history if line.get("diverged")), None),
             "rejected_updates": sum(line["num_rejected"] for line in history),
@@ -322,6 +327,7 @@ def _record(
         "seconds": round(sum(line["seconds"] for line in history), 3),
         "byzantine": sorted(experiment.threat.fixed),
         **({"exclusions": by_client} if (by_client := exclusions.by_client()) else {}),
+        **outcomes.in_record(),
         "parameters": experiment.federation.num_parameters,
         "engine": federation.engine,
         **({"rows": rows} if isinstance(federation, Federation) and (rows := federation.exchange.note()) else {}),

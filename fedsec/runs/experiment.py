@@ -17,7 +17,7 @@ from fedsec.federation.updates import LocalUpdates
 from fedsec.plugins import registry
 from fedsec.runs.audits.cell_audit import CellAudit
 from fedsec.runs.building import Parts, Placement, build_federation, build_part
-from fedsec.runs.partitioned import dataset_of, server_share_of, shares_of, strata_of
+from fedsec.runs.partitioned import dataset_of, held_out_of, server_share_of, shares_of, strata_of
 from fedsec.scenario import AttackConfig, CellConfig
 from fedsec.scenario.algorithm import make_algorithm
 from fedsec.scenario.threat import drawn_threat
@@ -91,7 +91,8 @@ def build_experiment(
         audit.enter(data)
     threat = drawn_threat(config, streams, _attack(config.attack, dataset))
     poison_data(data, threat, dataset.num_classes or None, streams)
-    parts = Parts(config, dataset, task, data, streams, threat, threads, audit=audit)
+    tests = held_out_of(config, strata, len(dataset.train))
+    parts = Parts(config, dataset, task, data, streams, threat, threads, audit=audit, client_tests=tests)
     taken = server_share_of(config, strata, len(dataset.train))
     if len(taken):
         own = Split(dataset.train.inputs[taken], dataset.train.targets[taken])

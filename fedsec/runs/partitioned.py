@@ -7,6 +7,7 @@ import numpy as np
 
 from fedsec.data import Dataset, load
 from fedsec.data.partitions import Partition, quantile_strata
+from fedsec.federation.personal.held_out import hold_out
 from fedsec.federation.server_data import server_examples, without
 from fedsec.plugins import registry
 from fedsec.scenario import CellConfig, DatasetConfig
@@ -68,7 +69,9 @@ def server_share_of(config: CellConfig, strata: Strata | None, num_examples: int
 
 
 def shares_of(config: CellConfig, strata: Strata | None, num_examples: int) -> list[np.ndarray]:
-    """The numbers of each client's examples: its part of the dataset, but for what the server has for itself.
+    """The numbers of each client's training examples: its part of the dataset, but for what others are there for.
+
+    The server may have some for itself, and clients may hold some out, see `held_out_of`.
 
     Args:
         config: the cell's.
@@ -78,8 +81,25 @@ def shares_of(config: CellConfig, strata: Strata | None, num_examples: int) -> l
     Raises:
         PartitionError: the partition cannot be made.
     """
+    return _trained_and_tested(config, strata, num_examples)[0]
+
+
+def held_out_of(config: CellConfig, strata: Strata | None, num_examples: int) -> list[np.ndarray]:
+    """The numbers of the examples that each client holds out of its share to be tested on; none for most.
+
+    Args:
+        config: the cell's.
+        strata: as for `shares_of`.
+        num_examples: number of examples.
+    """
+    return _trained_and_tested(config, strata, num_examples)[1]
+
+
+def _trained_and_tested(
+    config: CellConfig, strata: Strata | None, num_examples: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     if config.pooled:
-        return [np.arange(num_examples)]
+        return [np.arange(num_examples)], []
     shares = _rule(config)(
         None if strata is None else strata.of,
         config.partition.clients,
@@ -87,7 +107,9 @@ def shares_of(config: CellConfig, strata: Strata | None, num_examples: int) -> l
         num_examples=num_examples,
         rng=Streams(config.data_seed).numpy("partition"),
     )
-    return without(shares, server_share_of(config, strata, num_examples))
+    shares = without(shares, server_share_of(config, strata, num_examples))
+    tests = config.federation.client_test
+    return (shares, []) if tests is None else hold_out(shares, tests.fraction, Streams(config.data_seed))
 
 
 def client_sizes(config: CellConfig, num_train: int | None, *, here: bool) -> tuple[int, ...] | None:

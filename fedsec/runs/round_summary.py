@@ -7,8 +7,12 @@ from typing import Any
 
 from fedsec.metrics.metric import Metric, of_source
 from fedsec.runs.experiment import finite
+from fedsec.runs.outcomes.client_tests import CLIENT_TESTS
 
-_BY_CLIENT = ("clients", "byzantine_in_round", "rejected", "influence", "dropped", "spent", "suspected", "refused")
+_BY_CLIENT = (
+    *("clients", "byzantine_in_round", "rejected", "influence", "dropped", "spent", "suspected", "refused"),
+    CLIENT_TESTS,
+)
 
 
 def in_short(line: Mapping[str, Any], primary: Metric) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fedsec.plugins.wording import Problem, shown, wrong
 from fedsec.scenario.audit import audit_config
 from fedsec.scenario.audit.audit_config import AuditConfig
 from fedsec.scenario.declared import resolve
-from fedsec.scenario.federation_config import FederationConfig, ModelConfig, traits_of
+from fedsec.scenario.federation_config import FederationConfig, ModelConfig, contradictions_of_client_tests, traits_of
 from fedsec.scenario.inversion_config import NO_INVERSION, InversionConfig
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name
 from fedsec.scenario.task_checks import task_problems
@@ -106,6 +106,8 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "stragglers"): None,
     ("federation", "server_data"): None,
     ("federation", "secure_aggregation"): None,
+    ("federation", "client_test"): None,
+    ("federation", "fine_tune"): None,
     ("federation", "server"): None,
     ("federation", "distillation"): None,
     ("federation", "asynchronous"): None,
@@ -205,6 +207,7 @@ class CellConfig(Section):
         if stragglers and stragglers.fraction and int(stragglers.fraction * cohort + 1e-9) == 0:
             share = f"{stragglers.fraction:g} of a round's {cohort} clients is less than one client"
             yield ("federation", "stragglers", "fraction"), f"{share}; expected 0, or at least {1 / cohort:.3g}"
+        yield from contradictions_of_client_tests(self.federation)
         yield from self._contradictions_of_the_attack()
         yield from task_problems(self)
         yield from audit_config.contradictions(self)

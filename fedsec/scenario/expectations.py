@@ -129,6 +129,10 @@ def _unmeasured(row: Metric, cells: Sequence["Cell"], *, own: bool) -> Iterator[
             rows = [described(name) for name in measured]
             if row.name not in (*measured, rows[0].worst_of_last.name, rows[0].worst_client.name):
                 yield f"is not measured in a {task}; expected {either(tuple(measured))}"
+    untested = [cell for cell in cells if cell.config.federation.client_test is None]
+    if row.source == "clients" and untested:
+        message = f"is measured of clients that hold test examples out, and in {untested[0]} none does"
+        yield f"{message}; expected federation.client_test: {{fraction: 0.2}}"
     untouched = [cell for cell in cells if cell.config.inversion is None]
     if row.source == "inversion" and row.also is None and untouched:
         message = f"is measured of what an inversion reconstructs, and {untouched[0]} has none"

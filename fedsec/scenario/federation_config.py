@@ -1,6 +1,6 @@
 """What is trained, exchanged and averaged: the model, local training, the algorithm and what belongs to it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -146,6 +146,31 @@ class SecureAggregationConfig(Section):
     )
 
 
+class ClientTestConfig(Section):
+    """Examples of each client's own that it is tested on and never trains on."""
+
+    fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.2, description="Share of each client's examples that is held out, at least one."
+    )
+
+
+class FineTuneConfig(Section):
+    """What each client does with the final model before it is tested on its own examples; nothing of it is sent."""
+
+    steps: Count | None = Field(default=None, description="Optimizer steps; excludes epochs.")
+    epochs: Count | None = Field(default=None, description="Passes over a client's training examples (default 1).")
+    lr: Annotated[float, Field(gt=0)] | None = Field(default=None, description="Learning rate; local's by default.")
+    batch_size: Count | None = Field(default=None, description="Examples in a batch; local's by default.")
+
+    @classmethod
+    def prepare(cls, data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+        """One pass, unless a length is given."""
+        given = [key for key in ("steps", "epochs") if data.get(key) is not None]
+        if len(given) == 2:
+            return data, [(("epochs",), "excludes steps; expected one of the two")]
+        return ({**data, "epochs": 1} if not given else data), []
+
+
 class DistillationConfig(Section):
     """How much fedgkt's networks learn from each other's logits."""
 
@@ -195,6 +220,15 @@ class FederationConfig(Section):
         default=None,
         description="The server sees sums of so many clients, drawn anew each round, and no client's own update; rules "
         "then compare sums, and those that need single clients are refused. None by default.",
+    )
+    client_test: ClientTestConfig | None = Field(
+        default=None,
+        description="Holds out a part of each client's examples and tests on it the model that counts for that client: "
+        "mean, worst tenth, spread and Jain's index over honest clients; none by default.",
+    )
+    fine_tune: FineTuneConfig | None = Field(
+        default=None,
+        description="Lets each client train the final model on its own examples before client_test; none by default.",
     )
     stragglers: StragglersConfig | None = Field(
         default=None, description="Clients that do not finish in time; none by default."
@@ -252,8 +286,26 @@ class FederationConfig(Section):
 
 _SECTIONS = ("stragglers", "local", "server", "distillation")
 """Options of algorithms that are mappings of their own."""
-_OF_UPDATES = ("sampling", "bn", "declared_byzantine", "broken_condition", "server_data", "secure_aggregation")
+_OF_UPDATES = (
+    *("sampling", "bn", "declared_byzantine", "broken_condition", "server_data", "secure_aggregation"),
+    *("client_test", "fine_tune"),
+)
 """Keys of a federation that exchanges updates, whatever the algorithm."""
+
+
+def contradictions_of_client_tests(federation: FederationConfig) -> Iterator[Problem]:
+    """Why clients cannot be tested, or cannot tune anything before that."""
+    if federation.client_test is not None and federation.traits["pooled"]:
+        message = f"{federation.algorithm} training has no clients that could be tested; expected none"
+        yield ("federation", "client_test"), message
+    if federation.fine_tune is None:
+        return
+    if federation.client_test is None:
+        message = "tunes models for client_test, and there is none; expected client_test: {fraction: 0.2} beside it"
+        yield ("federation", "fine_tune"), message
+    if federation.local is None:
+        message = f"goes with algorithms that have local training; expected none with {federation.algorithm}"
+        yield ("federation", "fine_tune"), message
 
 
 def traits_of(algorithm: str | None) -> Mapping[str, Any]:

@@ -27,7 +27,7 @@ def is_shared(config: CellConfig) -> bool:
 
 _AFTER_TRAINING = (
     *("rounds", "clients_per_round", "sampling", "weighting", "server_lr", "evaluate_every"),
-    *("declared_byzantine", "broken_condition", "secure_aggregation"),
+    *("declared_byzantine", "broken_condition", "secure_aggregation", "fine_tune"),
 )
 """Keys of a federation on which a client's first update does not depend."""
 _AROUND_TRAINING = ("federation", "attack", "inversion", "defense", "metrics")

@@ -13,6 +13,7 @@ from fedsec.report.page.run_summary import RunSummary
 from fedsec.report.page.sections.answer import answer
 from fedsec.report.page.sections.backdoors import backdoors
 from fedsec.report.page.sections.canaries import canaries
+from fedsec.report.page.sections.client_tests import client_tests
 from fedsec.report.page.sections.clients import clients
 from fedsec.report.page.sections.costs import costs
 from fedsec.report.page.sections.curves import curves
@@ -69,6 +70,7 @@ SECTIONS: tuple[Callable[[RunView], PageSection | None], ...] = (
     worst_case,
     clients,
     damage,
+    client_tests,
     backdoors,
     membership,
     canaries,

@@ -1,9 +1,11 @@
 """What every kind of federation is made of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -54,6 +56,7 @@ class Parts:
         threads: CPU threads for local training.
         server: the server's own data; None for none.
         audit: what watches the federation; None for nothing.
+        client_tests: the numbers of the training examples that each client is tested on; none where nobody is.
     """
 
     config: CellConfig
@@ -65,6 +68,7 @@ class Parts:
     threads: int
     server: ResidentData | None = None
     audit: CellAudit | None = None
+    client_tests: Sequence[np.ndarray] = ()
 
     def common(self) -> dict[str, Any]:
         """What every kind of federation is told."""

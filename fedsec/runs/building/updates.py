@@ -1,9 +1,14 @@
 """Federations that exchange updates."""
 
+from dataclasses import replace
+from typing import Any
+
 from fedsec.defense import LocalDefense, ModelInspector
 from fedsec.defense.updates import UpdateTransform
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.example_privacy import private_run
+from fedsec.federation.personal.client_tests import ClientTests
+from fedsec.federation.personal.fine_tuning import FineTuning
 from fedsec.federation.secure_aggregation import SecureAggregation
 from fedsec.federation.server_data import ServerData
 from fedsec.federation.updates import Federation
@@ -21,7 +26,7 @@ def update_federation(parts: Parts, algorithm: UpdateAlgorithm, placement: Place
     module = parts.model(parts.config.model, parts.dataset.input_shape, "init")
     bn = settings.bn or "average"
     defenses = [build_part("defense", part) for part in parts.config.defense]
-    privacy = None
+    privacy, client_tests = None, _client_tests(parts, algorithm)
     server_data, sums = None, settings.secure_aggregation
     if parts.server is not None:
         trainer = parts.trainer(module, cumulative=bn == "reset", data=parts.server)
@@ -46,5 +51,26 @@ def update_federation(parts: Parts, algorithm: UpdateAlgorithm, placement: Place
         memory_gib=placement.memory_gib,
         folder=placement.folder,
         exchange=placement.exchange,
+        client_tests=client_tests,
         **parts.common(),
     )
+
+
+def _client_tests(parts: Parts, algorithm: UpdateAlgorithm) -> ClientTests | None:
+    """What each client is tested on, and how it tunes the final model before that: never privately, as nobody sees it.
+
+    Args:
+        parts: of the federation.
+        algorithm: before any client trains privately.
+    """
+    if not parts.client_tests:
+        return None
+    tuning, local = parts.config.federation.fine_tune, algorithm.training
+    tuned = None
+    if tuning is not None and local is not None:
+        size: dict[str, Any] = (
+            {} if tuning.batch_size is None else {"batch_size": tuning.batch_size, "batch_fraction": None}
+        )
+        own = {"steps": tuning.steps, "epochs": tuning.epochs, "lr": tuning.lr or local.lr, **size}
+        tuned = FineTuning(replace(local, worker_momentum=0.0, **own))
+    return ClientTests.of(parts.dataset.train, parts.client_tests, parts.data.device, tuned)
