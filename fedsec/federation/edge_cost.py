@@ -25,8 +25,12 @@ def edge_cost(federation: "Federation", trained: LocalResult, clients: Sequence[
     algorithm, size = federation.algorithm, federation.parameters.numel()
     number = federation.parameters.element_size()
     statistics = federation.statistics.numel() if federation.sends_statistics else 0
-    up = (len(algorithm.sends) * size + statistics) * number
-    down = (len(algorithm.broadcasts) * size + statistics) * number
+    up: float = (len(algorithm.sends) * size + statistics) * number
+    down: float = (len(algorithm.broadcasts) * size + statistics) * number
+    if federation.sums_report is not None:
+        # The protocol's messages take the place of the update.
+        up += federation.sums_report.sent - size * number
+        down += federation.sums_report.received
     sizes = federation.data.sizes(clients).tolist()
     examples = trained.examples.tolist()
     if federation.privacy is not None:

@@ -211,6 +211,15 @@ def sums_are_enough(run: RunDescription) -> Iterator[Problem]:
         )
     if fewest < protocol.clients:
         yield place, f"a sum of {protocol.clients} clients needs as many in a round; {fewest} take part"
+    largest = protocol.largest(fewest)
+    if protocol.protocol is not None and largest:
+        needed, left = protocol.protocol.protocol.needed(largest), protocol.protocol.dropouts.left(largest)
+        if left < needed:
+            yield (
+                f"{place}.dropouts",
+                f"of {largest} clients {left} stay to the protocol's end, and {needed} are needed: each round would "
+                "abort; expected fewer, or a lower threshold",
+            )
     if run.sampling == "poisson":
         yield place, "how many clients Poisson sampling draws is left to chance, too few for a sum; expected fixed"
     if run.running_statistics and run.bn != "local":

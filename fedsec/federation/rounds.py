@@ -72,6 +72,8 @@ class RoundResult:
         broken: why the rule could not work with so few clients, where the round was skipped or the rule relaxed; then
             `withstands` is None.
         aggregation_seconds: that the server took to aggregate; no two runs agree on it.
+        secure_sums: what a simulated protocol of secure aggregation did, as plain data: who dropped out in which phase,
+            bytes and messages; None where there is none.
     """
 
     round: int
@@ -96,6 +98,7 @@ class RoundResult:
     withstands: int | None = None
     broken: str = ""
     aggregation_seconds: float | None = field(default=None, compare=False)
+    secure_sums: Mapping[str, Any] | None = None
 
     @property
     def evaluated(self) -> bool:

@@ -3,7 +3,6 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from fedsec.defense import AggregatorTrial
 from fedsec.engine.messages import LocalResult
-from fedsec.federation.secure_aggregation import SecureAggregation
+from fedsec.federation.secure_sums.summed_rounds import judged_sums
 from fedsec.federation.server_rules import Verdict
 
 if TYPE_CHECKING:
@@ -137,9 +136,7 @@ class WholeRows(RowExchange):
             sent, clients, byzantine, federation.parameters, round_number, trial, leverage, units=units
         )
         if federation.secure_aggregation is not None:
-            return judged_sums(
-                federation, federation.secure_aggregation, received, clients, coefficients, drawn, round_number
-            )
+            return judged_sums(federation, received, clients, byzantine, coefficients, drawn, round_number)
         if federation.sends_statistics:
             federation.received_statistics = trained.statistics
         moved = received["update"] if units is None else received["update"] * units
@@ -147,33 +144,3 @@ class WholeRows(RowExchange):
             observer(round_number, clients, moved)
         federation.received_statistics = None
         return federation.rules(received, coefficients, drawn, round_number, clients)
-
-
-def judged_sums(
-    federation: "Federation",
-    protocol: SecureAggregation,
-    received: Mapping[str, Float[Tensor, "clients parameters"]],
-    clients: Sequence[int],
-    coefficients: Float[Tensor, "clients"],
-    drawn: Mapping[str, torch.Generator | None],
-    round_number: int,
-) -> Verdict:
-    """What the server makes of a round in which it sees sums of clients only.
-
-    Args:
-        federation: whose round it is.
-        protocol: how many clients a sum has.
-        received: what clients sent, before it is summed.
-        clients: in the order of the rows.
-        coefficients: of the clients in the average.
-        drawn: the random streams of the rules.
-        round_number: from 1.
-    """
-    groups = protocol.groups(len(clients), round_number, federation.streams)
-    sums = {name: groups.sums(rows, coefficients) for name, rows in received.items()}
-    for observer in federation.sum_observers:
-        observer(round_number, [[clients[place] for place in places] for places in groups.places], sums["update"])
-    weights, numbers = groups.weights(coefficients), range(len(groups.places))
-    verdict = federation.rules(sums, weights, drawn, round_number, numbers, noun="sums")
-    aggregates = {name: groups.of_clients(one, coefficients) for name, one in verdict.aggregates.items()}
-    return replace(verdict, aggregates=aggregates)

@@ -2,11 +2,13 @@
 
 **No cryptography is executed.** This is a model of what such a protocol shows an honest-but-curious server: of every
 group the sum of what its clients sent, weighted as the average weighs them, and the sum of the weights. Bytes are those
-of plain updates; masks, shares of keys and recovery from dropouts come on top (Bonawitz et al.: about 1.3 to 2 times).
+of plain updates, unless a protocol is simulated beside it (`protocol`): then sums are those of a ring, clients drop out
+of its phases, and bytes are counted.
 
 Groups are drawn anew each round from a stream of their own. A rest that would be smaller than asked for joins the other
 groups, so that no sum has fewer clients. Clients that do not answer are left out before groups are formed. What is not
-finite cannot be taken out of a sum: one such client costs its whole group.
+finite cannot be taken out of a sum: one such client costs its whole group. (In a ring it has no code: such a client
+drops out.)
 
 References: Bonawitz et al., Practical secure aggregation for privacy-preserving machine learning, CCS 2017; Pasquini,
 Francati, Ateniese, Eluding secure aggregation in federated learning via model inconsistency, CCS 2022, arXiv:2111.07380
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from fedsec.defense import Aggregate, Aggregator, Pipeline, PreAggregator, PrivateAggregator
 from fedsec.errors import InputError
+from fedsec.federation.secure_sums.row_sums import RowSums
 from fedsec.seeds import Streams
 
 __all__ = ["Groups", "SecureAggregation", "SumObserver", "why_not_of_sums"]
@@ -36,16 +39,23 @@ class SecureAggregation:
 
     Args:
         clients: of a group; as many as take part in a round for one sum of all.
+        protocol: that is simulated; None for plain sums of real numbers.
 
     Raises:
         InputError: fewer than two, which would hide nobody.
     """
 
     clients: int
+    protocol: RowSums | None = None
 
     def __post_init__(self) -> None:
         if self.clients < 2:
             raise InputError(f"secure_aggregation: a sum of one client hides nobody; expected 2, got {self.clients}")
+
+    def largest(self, cohort: int) -> int:
+        """Clients of the largest group, of so many that take part; zero where they are too few for one."""
+        count = self.count(cohort)
+        return -(-cohort // count) if count else 0
 
     def count(self, cohort: int) -> int:
         """How many sums so many clients give; none where they are too few for one."""
@@ -103,11 +113,12 @@ class Groups:
 
         Args:
             aggregate: of the groups' rows.
-            weights: of the clients; those of a group share its influence by them.
+            weights: of the clients; those of a group share its influence by them. Zero of those who dropped out.
         """
         relative = weights.double().clone()
         for places in self.places:
-            relative[[*places]] /= relative[[*places]].sum()
+            if relative[[*places]].any():  # of a group that lost its sum nobody counts
+                relative[[*places]] /= relative[[*places]].sum()
         group_of = torch.empty(len(weights), dtype=torch.int64)
         for number, places in enumerate(self.places):
             group_of[[*places]] = number

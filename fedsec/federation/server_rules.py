@@ -31,12 +31,14 @@ class Verdict:
         withstands: how many Byzantine clients of so many the rule withstands; None where it cannot work with so many.
         broken: why the rule could not work with so few clients, where it could not.
         seconds: that aggregation took, influences and suspects included.
+        lost: places of clients that dropped out of a protocol, so that nothing of them arrived.
     """
 
     aggregates: Mapping[str, Aggregate]
     withstands: int | None
     broken: str
     seconds: float
+    lost: tuple[int, ...] = ()
 
 
 class ServerRules:

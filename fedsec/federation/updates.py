@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.data.datasets import Split
-from fedsec.defense import Aggregate, Aggregator, ModelInspector, PrivateAggregator
+from fedsec.defense import Aggregator, ModelInspector, PrivateAggregator
 from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.batch_norm import NormStatistics
 from fedsec.engine.messages import LocalResult, Start
@@ -30,8 +30,10 @@ from fedsec.federation.personal.client_tests import ClientTests
 from fedsec.federation.rounds import RoundResult, Sampling, without
 from fedsec.federation.row_exchange import RowExchange
 from fedsec.federation.secure_aggregation import SecureAggregation, SumObserver
+from fedsec.federation.secure_sums.row_sums import SumsReport
+from fedsec.federation.secure_sums.summed_rounds import widest_grid
 from fedsec.federation.server_data import ServerData
-from fedsec.federation.server_rules import ServerRules
+from fedsec.federation.server_rules import ServerRules, Verdict
 from fedsec.federation.threat import Threat, poison_data
 from fedsec.federation.user_privacy import Releases
 from fedsec.federation.worker_momentum import WorkerMomentum
@@ -83,6 +85,8 @@ class Federation(GlobalModelLoop):
         exchange: where the rows of rounds are; by default in this process.
         observers: of all that the server receives in a round at once; training does not depend on them.
         row_observers: of what it receives, some clients' rows at a time where rounds are large.
+        sums_report: what a simulated protocol of secure aggregation did in the last round; None where there is none.
+        sums_grid: the numbers of its sums.
         received_statistics: while observers look, the running statistics that the round's clients sent beside their
             updates, a row each; None where they send none, and between rounds.
 
@@ -160,6 +164,7 @@ class Federation(GlobalModelLoop):
                 secure_aggregation=secure_aggregation,
             )
         )
+        self.sums_report: SumsReport | None = None
         self.releases: Releases | None = None
         if isinstance(aggregator, PrivateAggregator):
             self.releases = Releases(aggregator, self.num_clients, self.clients_per_round, rounds)
@@ -176,6 +181,7 @@ class Federation(GlobalModelLoop):
         machines = Machines(trainer, algorithm.training, streams, num_classes, self.start)
         self.forgery = Forgery(self.threat.attack, algorithm.sends, streams, machines)
         self.algorithm_state = algorithm.init(trainer.start(self.module).parameters, self.num_clients)
+        self.sums_grid = None if secure_aggregation is None else widest_grid(self, secure_aggregation)
         self.worker_momentum = WorkerMomentum(algorithm.momentum, self.parameters, self.num_clients)
         self.exchange = exchange or LocalRows(self, memory_gib, folder)
         if algorithm.private is None or algorithm.training is not None:
@@ -247,10 +253,10 @@ class Federation(GlobalModelLoop):
         self.round = number
         aggregate = verdict.aggregates.get("update")
         if aggregate is not None:
-            self._step(verdict.aggregates, trained, clients, coefficients)
+            self._step(verdict, trained, clients, coefficients)
         rejected = () if aggregate is None else aggregate.rejected
         suspected = None if aggregate is None else aggregate.suspected
-        counted = without([*clients], [clients[place] for place in rejected])
+        counted = without([*clients], [clients[place] for place in (*rejected, *verdict.lost)])
         evaluation, client_values = self._test(clients, counted) if self.evaluated(number) else (None, None)
         effort = self.forgery.examples
         return RoundResult(
@@ -273,19 +279,21 @@ class Federation(GlobalModelLoop):
             withstands=verdict.withstands,
             broken=verdict.broken,
             aggregation_seconds=verdict.seconds,
+            secure_sums=None if self.sums_report is None else self.sums_report.as_json(),
         )
 
     def _step(
         self,
-        aggregates: Mapping[str, Aggregate],
+        verdict: Verdict,
         trained: LocalResult,
         clients: Sequence[int],
         coefficients: Float[Tensor, "clients"],
     ) -> None:
         """Go on to the next global model."""
-        shares = self._shares(clients)
+        shares, aggregates = self._shares(clients), verdict.aggregates
         units = None if trained.units is None else self._exaggerated(trained.units, clients)
-        shares[sorted({place for aggregate in aggregates.values() for place in aggregate.rejected})] = 0
+        rejected = {place for aggregate in aggregates.values() for place in aggregate.rejected}
+        shares[sorted(rejected | {*verdict.lost})] = 0
         exchange = Exchange(clients, trained, coefficients.sum().item(), shares, units)
         vectors = {name: aggregate.vector for name, aggregate in aggregates.items()}
         self.forgery.remember(vectors)

@@ -25,7 +25,7 @@ from fedsec.runs.experiment import Experiment, build_experiment, finite
 from fedsec.runs.outcomes.client_tests import ClientOutcomes, in_line
 from fedsec.runs.provenance import provenance
 from fedsec.runs.recorded import CellRecorder, reaches
-from fedsec.runs.round_summary import in_short, leakage, models_refused, over_rounds, reported
+from fedsec.runs.round_summary import in_short, leakage, models_refused, over_rounds, reported, secure_sums
 from fedsec.runs.sharded.experiment import sharded_experiment
 from fedsec.runs.shared_updates import SharedUpdates
 from fedsec.runs.store import Store
@@ -230,6 +230,7 @@ def _line(result: RoundResult, seconds: float, primary: str) -> dict[str, Any]:
         **_spent(result),
         **_of_aggregation(result),
         **({"attack": reported(result.attack)} if result.attack else {}),
+        **({} if result.secure_sums is None else {"secure_sums": dict(result.secure_sums)}),
         "seconds": round(seconds, 4),
     }
 
@@ -323,6 +324,7 @@ def _record(
         "constant_answer": federation.evaluator.constant_answer(),
         "error": None,
         "privacy": _guarantees(experiment),
+        **({"secure_sums": sums} if (sums := secure_sums(history)) else {}),
         **({"attack_report": report} if (report := _attack_report(experiment, history)) else {}),
         "seconds": round(sum(line["seconds"] for line in history), 3),
         "byzantine": sorted(experiment.threat.fixed),

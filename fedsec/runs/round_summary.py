@@ -57,6 +57,28 @@ def models_refused(history: Sequence[Mapping[str, Any]]) -> dict[str, float | No
     return {"models_refused": sum(line["num_refused"] for line in asked) / inspected} if inspected else {}
 
 
+def secure_sums(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a simulated protocol of secure aggregation cost and lost a round, on average; nothing where there is none.
+
+    Args:
+        history: the rounds, as `in_short` leaves them.
+    """
+    rounds = [line["secure_sums"] for line in history if "secure_sums" in line]
+    if not rounds:
+        return {}
+    phases = {name: sums for one in rounds for name, sums in one["phases"].items()}
+    sums = ("messages", "server_sent", "server_received", "protocol_rounds", "clipped")
+    return {
+        **{name: fmean(one[name] for one in rounds) for name in sums},
+        "phases": {
+            name: {key: fmean(one["phases"].get(name, {}).get(key, 0) for one in rounds) for key in keys}
+            for name, keys in phases.items()
+        },
+        "clients_lost": fmean(len(one.get("before_sharing", ())) + len(one.get("before_upload", ())) for one in rounds),
+        "aborted_sums": sum(len(one.get("aborted", ())) for one in rounds),
+    }
+
+
 def _worst_client(line: Mapping[str, Any], values: list[float], primary: Metric) -> float:
     """The worst value of an honest client's own model; of any client's if none was honest."""
     by_client = dict(zip(line["clients"], values, strict=True))

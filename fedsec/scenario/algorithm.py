@@ -1,4 +1,4 @@
-"""From a configuration's federation to the algorithm that it names."""
+"""From a configuration's federation to the algorithm that it names, and to how clients are summed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,12 @@ from fedsec.data.augmentation import Augmentation
 from fedsec.engine.local_training import LocalTraining
 from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.knowledge.fedgkt import Distillation, ServerTraining
+from fedsec.federation.secure_aggregation import SecureAggregation
+from fedsec.federation.secure_sums.dropouts import Dropouts
+from fedsec.federation.secure_sums.pairwise_masks import PairwiseMasks
+from fedsec.federation.secure_sums.protocol import SumProtocol
+from fedsec.federation.secure_sums.row_sums import RowSums
+from fedsec.federation.secure_sums.turbo_aggregate import TurboAggregate
 from fedsec.federation.stragglers import Stragglers
 from fedsec.plugins import registry
 from fedsec.scenario.federation_config import FederationConfig, LocalConfig, ServerConfig
@@ -22,6 +28,30 @@ def make_algorithm(config: FederationConfig) -> Algorithm:
     built = {name: build(section) for name, (section, build) in sections.items() if section is not None}
     algorithm: Algorithm = registry.load("algorithm", config.algorithm)(**config.options, **built)
     return algorithm
+
+
+def make_secure_aggregation(config: FederationConfig) -> SecureAggregation | None:
+    """Of which clients the server sees sums, and by which protocol; None where it sees each client's update.
+
+    Raises:
+        InputError: an option that the protocol cannot have.
+    """
+    section = config.secure_aggregation
+    if section is None:
+        return None
+    if section.protocol is None:
+        return SecureAggregation(section.clients)
+    protocol: SumProtocol
+    if section.protocol == "pairwise_masks":
+        assert section.bits is not None
+        assert section.threshold is not None
+        protocol = PairwiseMasks(section.bits, section.threshold, section.neighbors)
+    else:
+        protocol = TurboAggregate(section.group_size)
+    leaving = {} if section.dropouts is None else section.dropouts.model_dump()
+    dropouts = Dropouts(**{name: tuple(who) if isinstance(who, list) else who for name, who in leaving.items()})
+    assert section.clip is not None
+    return SecureAggregation(section.clients, RowSums(protocol, section.clip, section.fraction_bits, dropouts))
 
 
 def _local(config: LocalConfig) -> LocalTraining:

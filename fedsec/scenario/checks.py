@@ -176,10 +176,11 @@ def _mistakes_of_the_algorithm(config: CellConfig) -> list[Problem]:
 def _guarded(config: CellConfig) -> list[Problem]:
     """What the parts of a run must not be combined with."""
     from fedsec.federation import guards
-    from fedsec.federation.secure_aggregation import SecureAggregation
+    from fedsec.scenario.algorithm import make_secure_aggregation
     from fedsec.scenario.server_rule import server_rule
     from fedsec.scenario.threat import schedule_of
 
+    sums = make_secure_aggregation(config.federation)
     try:
         algorithm = _algorithm(config)
         attack = None if config.attack.name == NO_ATTACK else _build("attack", config.attack)
@@ -189,7 +190,6 @@ def _guarded(config: CellConfig) -> list[Problem]:
     aggregates = config.federation.traits["exchanges"] == "updates"
     rule = server_rule([defense for _, defense in defenses]) if aggregates else None
     federation, clients = config.federation, config.partition.clients
-    sums = federation.secure_aggregation
     run = guards.RunDescription(
         algorithm,
         1 if config.pooled else clients,
@@ -205,7 +205,7 @@ def _guarded(config: CellConfig) -> list[Problem]:
         sampling=federation.sampling or "fixed",
         bn=federation.bn or "average",
         server_data=federation.server_data is not None,
-        secure_aggregation=None if sums is None else SecureAggregation(sums.clients),
+        secure_aggregation=sums,
     )
     return [(tuple(place.split(".")), message) for place, message in guards.problems(run)]
 

@@ -106,6 +106,10 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "stragglers"): None,
     ("federation", "server_data"): None,
     ("federation", "secure_aggregation"): None,
+    **{
+        ("federation", "secure_aggregation", key): None
+        for key in (*("protocol", "bits", "clip", "fraction_bits", "threshold", "neighbors", "group_size", "dropouts"),)
+    },
     ("federation", "client_test"): None,
     ("federation", "fine_tune"): None,
     ("federation", "server"): None,

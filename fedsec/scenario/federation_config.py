@@ -138,12 +138,70 @@ class ServerDataConfig(Section):
     )
 
 
+_Leaving = Annotated[float, Field(ge=0, le=1)] | list[Annotated[int, Field(ge=0)]]
+
+
+class DropoutsConfig(Section):
+    """Clients that leave the protocol: a share of those still there, or numbers of clients."""
+
+    before_sharing: _Leaving = Field(default=0.0, description="Before they answer at all.")
+    before_upload: _Leaving = Field(default=0.0, description="After masks were agreed on, before they send theirs.")
+    before_unmasking: _Leaving = Field(
+        default=0.0, description="After they sent theirs, before they help to take masks off."
+    )
+
+
 class SecureAggregationConfig(Section):
     """The server sees sums of clients only: a model of what a protocol shows it; no cryptography is executed."""
 
     clients: Annotated[int, Field(ge=2)] = Field(
         description="How many clients a sum has at least; as many as take part in a round for one sum of all."
     )
+    protocol: Literal["pairwise_masks", "turbo_aggregate"] | None = Field(
+        default=None,
+        description="A protocol that is simulated: sums of a ring, clients that drop out of its phases, bytes and "
+        "messages. By default sums are those of real numbers and nobody drops out.",
+    )
+    bits: Literal[32, 64] | None = Field(
+        default=None, description="Of a number in the ring of pairwise_masks (default 32); turbo_aggregate has 31."
+    )
+    clip: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Largest absolute value of an update's coordinate in the ring (default 1)."
+    )
+    fraction_bits: Annotated[int, Field(ge=0, le=51)] | None = Field(
+        default=None, description="Binary digits after the point; by default as many as the heaviest sum allows."
+    )
+    threshold: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None,
+        description="pairwise_masks: more than this share of a group must stay to the end, or else its sum is lost "
+        "(default two thirds).",
+    )
+    neighbors: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, description="pairwise_masks: with how many others a client shares masks; by default with all."
+    )
+    group_size: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, description="turbo_aggregate: clients of a group in the ring; by default log2 of the sum's."
+    )
+    dropouts: DropoutsConfig | None = Field(default=None, description="Who leaves the protocol; by default nobody.")
+
+    @classmethod
+    def prepare(cls, data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+        """Fill in what the protocol has, and refuse what only another has."""
+        protocol, of_one = data.get("protocol"), {"bits", "threshold", "neighbors"}
+        owners = {**dict.fromkeys(of_one, "pairwise_masks"), "group_size": "turbo_aggregate"}
+        own = {name for name in cls.model_fields if owners.get(name, protocol) == protocol} - {"clients", "protocol"}
+        if protocol is None:
+            own = set()
+        problems: list[Problem] = []
+        for name in sorted({*cls.model_fields} - {"clients", "protocol"} - own):
+            if data.get(name) is not None:
+                expected = f"protocol: {owners.get(name, 'pairwise_masks or turbo_aggregate')}"
+                problems.append(((name,), f"goes with {expected}; expected no such key"))
+                data.pop(name)
+        for name, default in (("bits", 32), ("clip", 1.0), ("threshold", 2 / 3)):
+            if name in own and data.get(name) is None:
+                data[name] = default
+        return data, problems
 
 
 class ClientTestConfig(Section):

@@ -61,6 +61,13 @@ class Dropouts:
         """Whether anybody may drop out at all."""
         return any(bool(getattr(self, part.name)) for part in fields(self))
 
+    def left(self, clients: int) -> int:
+        """How many of so many stay to the end, of those who are not named by number."""
+        for name in (part.name for part in fields(self)):
+            value = getattr(self, name)
+            clients -= 0 if isinstance(value, tuple) else round(value * clients)
+        return clients
+
     def drawn(self, clients: Sequence[int], rng: np.random.Generator) -> Absence:
         """Who leaves one run.
 

@@ -42,6 +42,10 @@ class SumProtocol(ABC):
     def modulus(self) -> int:
         """Size of the ring that the vectors' numbers are elements of."""
 
+    def needed(self, clients: int) -> int:
+        """How many of so many clients must stay to the end at least; a sum of one hides nobody."""
+        return 2
+
     @abstractmethod
     def run(
         self, vectors: UInt64[np.ndarray, "clients numbers"], absence: Absence, generator: np.random.BitGenerator

@@ -9,10 +9,10 @@ from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.example_privacy import private_run
 from fedsec.federation.personal.client_tests import ClientTests
 from fedsec.federation.personal.fine_tuning import FineTuning
-from fedsec.federation.secure_aggregation import SecureAggregation
 from fedsec.federation.server_data import ServerData
 from fedsec.federation.updates import Federation
 from fedsec.runs.building.parts import Parts, Placement, build_part
+from fedsec.scenario.algorithm import make_secure_aggregation
 from fedsec.scenario.server_rule import server_rule
 
 
@@ -27,7 +27,7 @@ def update_federation(parts: Parts, algorithm: UpdateAlgorithm, placement: Place
     bn = settings.bn or "average"
     defenses = [build_part("defense", part) for part in parts.config.defense]
     privacy, client_tests = None, _client_tests(parts, algorithm)
-    server_data, sums = None, settings.secure_aggregation
+    server_data = None
     if parts.server is not None:
         trainer = parts.trainer(module, cumulative=bn == "reset", data=parts.server)
         server_data = ServerData(trainer, algorithm, parts.streams)
@@ -47,7 +47,7 @@ def update_federation(parts: Parts, algorithm: UpdateAlgorithm, placement: Place
         local_updates=placement.local_updates,
         bn=bn,
         server_data=server_data,
-        secure_aggregation=None if sums is None else SecureAggregation(sums.clients),
+        secure_aggregation=make_secure_aggregation(settings),
         memory_gib=placement.memory_gib,
         folder=placement.folder,
         exchange=placement.exchange,
