@@ -144,7 +144,7 @@ def _recover(observation: Observation, generator: torch.Generator) -> Reconstruc
         raise InputError("loki reads an observation of the model that it crafted, which begins with kernels of its own")
     kernels, shape = model.entrance, observation.input_shape
     pixels = shape[0] * shape[1] * shape[2]
-    rows = LayerRows.of_constants(
+    rows = LayerRows.of_constant(
         observation,
         "bins.weight",
         model.constant,

@@ -26,6 +26,8 @@ __all__ = ["TrapWeights"]
 
 _APART = 1e-3
 """Root mean square of pixels within which two rows show one image."""
+_AT_ONCE = 2**24
+"""Numbers whose quantiles are taken at a time: torch's limit."""
 _MOST = 2048
 """Rows that are looked at, the strongest."""
 
@@ -92,7 +94,7 @@ class TrapWeights(MaliciousServer):
         negative = torch.zeros_like(positive).scatter_(1, order[:, count // 2 : 2 * (count // 2)], magnitudes)
         # A row lets an image through where s > negative part / positive part.
         ratios = (pixels @ negative.T) / (pixels @ positive.T).clamp_min(1e-9)
-        scales = ratios.quantile(self.share or min(0.5, 1 / view.summed), dim=0)
+        scales = _quantiles(ratios, self.share or min(0.5, 1 / view.summed))
         weight = scales[:, None] * positive - negative
         mean, std = (part.expand(view.input_shape).flatten() for part in view.scale.tensors(pixels))
         with torch.no_grad():
@@ -164,6 +166,15 @@ def _noise(shape: tuple[int, int, int], count: int) -> Float[Tensor, "images cha
     coarse = torch.rand(count, shape[0], 4, 4, generator=generator) - 0.5
     pictures = F.interpolate(coarse, size=shape[1:], mode="bilinear") + torch.rand(count, 1, 1, 1, generator=generator)
     return pictures.clamp(0, 1)
+
+
+def _quantiles(ratios: Float[Tensor, "images rows"], share: float) -> Float[Tensor, "rows"]:
+    """Of each row its quantile over images, between two of them by linear interpolation.
+
+    `torch.quantile` refuses more than 2^24 numbers at once, which 512 images reach with 32,768 rows.
+    """
+    pieces = torch.split(ratios, max(1, _AT_ONCE // len(ratios)), dim=1)
+    return torch.cat([piece.quantile(share, dim=0) for piece in pieces])
 
 
 def _of_inputs(rows: LayerRows, entrance: PixelLayer, observation: Observation) -> LayerRows:

@@ -9,7 +9,6 @@ weights (Boenisch et al. 2021). A row counts ten clients, each with its own exam
 """
 
 import copy
-import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 from inspect_models import Watching, federation_of
+from measured_rows import read, write
 from torch import nn
 
 from fedsec.attacks import INVERSIONS
@@ -113,28 +113,17 @@ def rows_of(dataset: str, model: str, partition: str, seed: int) -> Iterator[dic
 
 def measure(dataset: str, model: str) -> None:
     """All settings of a dataset and a model."""
-    rows = [row for row in read() if (row["dataset"], row["model"]) != (dataset, model)]
+    rows = [row for row in read(TABLE) if (row["dataset"], row["model"]) != (dataset, model)]
     for partition in ("iid", "dirichlet"):
         for seed in range(2):
             rows += rows_of(dataset, model, partition, seed)
-    with TABLE.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: [str(row[name]).zfill(4) for name in COLUMNS[:6]]))
-
-
-def read() -> list[dict[str, Any]]:
-    """What was measured so far."""
-    if not TABLE.exists():
-        return []
-    with TABLE.open() as file:
-        return list(csv.DictReader(file))
+    write(TABLE, COLUMNS, rows, COLUMNS[:6])
 
 
 def table() -> None:
     """Print how many were refused, by attack and model."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in read():
+    for row in read(TABLE):
         groups.setdefault((row["attack"], row["dataset"], row["model"]), []).append(row)
     for group, rows in groups.items():
         counts = {name: sum(int(row[name] or 0) for row in rows) for name in COLUMNS[6:-2]}

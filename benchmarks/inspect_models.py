@@ -7,7 +7,6 @@ Rows go to docs/results/inspect_model_benign.csv; those of the same dataset and 
 of one federation: of every statistic the largest over its clients, and how many clients would have refused.
 """
 
-import csv
 import sys
 from collections.abc import Iterator
 from itertools import product
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measured_rows import read, write
 
 from fedsec.auditing.rates import clopper_pearson
 from fedsec.defense import Inspection, ReceivedModel
@@ -96,28 +96,17 @@ def rows_of(dataset: str, model: str, partition: str, attack: str, seed: int) ->
 
 def measure(dataset: str, model: str, seeds: int = 2) -> None:
     """All settings of a dataset and a model; the table is written anew after each."""
-    rows = [row for row in read() if (row["dataset"], row["model"]) != (dataset, model)]
+    rows = [row for row in read(TABLE) if (row["dataset"], row["model"]) != (dataset, model)]
     for seed, partition, attack in product(range(seeds), PARTITIONS, ATTACKS):
         rows += rows_of(dataset, model, partition, attack, seed)
         print(dataset, model, partition, attack, seed, rows[-1])
-        with TABLE.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(sorted(rows, key=lambda row: tuple(str(row[name]).zfill(4) for name in COLUMNS[:6])))
-
-
-def read() -> list[dict[str, Any]]:
-    """What was measured so far."""
-    if not TABLE.exists():
-        return []
-    with TABLE.open() as file:
-        return list(csv.DictReader(file))
+        write(TABLE, COLUMNS, rows, COLUMNS[:6])
 
 
 def table() -> None:
     """Print the largest of each statistic, by dataset, model and attack."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in read():
+    for row in read(TABLE):
         groups.setdefault((row["dataset"], row["model"], row["partition"], row["attack"]), []).append(row)
     print(*("data", "model", "partition", "attack", "inspected", "refused", *STATISTICS), sep="\t")
     for group, rows in groups.items():

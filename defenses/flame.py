@@ -5,7 +5,6 @@ Sadeghi, Schneider, FLAME: Taming backdoors in federated learning, USENIX Securi
 """
 
 from math import isfinite
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Float64
@@ -46,7 +45,7 @@ class FLAME(GramRule):
     Reference: Nguyen et al., USENIX Security 2022, arXiv:2101.02281
     """
 
-    single_clients: ClassVar[str] = "bounds each client's length, and hides each one in noise of that size"
+    single_clients = "bounds each client's length, and hides each one in noise of that size"
     normalized = False
     by_columns = True
     detects = True

@@ -7,7 +7,6 @@ of Tibshirani, Walther, Hastie, Journal of the Royal Statistical Society B 63, 2
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Float64
@@ -57,7 +56,7 @@ class FLDetector(GramRule):
     Reference: Zhang et al., KDD 2022, arXiv:2207.09209
     """
 
-    single_clients: ClassVar[str] = "predicts each client's next update"
+    single_clients = "predicts each client's next update"
     normalized = False
     detects = True
     draws = True

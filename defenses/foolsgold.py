@@ -6,7 +6,6 @@ Mitigating sybils in federated learning poisoning, 2018, arXiv:1808.04866). The 
 
 from collections.abc import Mapping
 from math import isfinite
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Float64
@@ -56,7 +55,7 @@ class FoolsGold(GramRule):
     Reference: Fung et al., RAID 2020, arXiv:1808.04866
     """
 
-    single_clients: ClassVar[str] = "remembers what each client sent"
+    single_clients = "remembers what each client sent"
     normalized = False
     detects = True
 

@@ -4,7 +4,7 @@ Reference: Farhadkhani, Guerraoui, Gupta, Hoang, Pinot, Stephan, Robust collabor
 overhead, ICML 2023, arXiv:2209.10931.
 """
 
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from jaxtyping import Float, Float64
@@ -42,7 +42,7 @@ class MoNNA(GramRule):
     Reference: Farhadkhani et al., ICML 2023, arXiv:2209.10931
     """
 
-    single_clients: ClassVar[str] = "may trust one client"
+    single_clients = "may trust one client"
     detects = True
     by_columns = True
 

@@ -4,7 +4,7 @@ Reference: Sun, Kairouz, Suresh, McMahan, Can you really backdoor federated lear
 """
 
 from math import isfinite
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float, Float64
@@ -48,7 +48,7 @@ class NormBound(GramRule):
     Reference: Sun et al., 2019, arXiv:1911.07963
     """
 
-    single_clients: ClassVar[str] = "bounds each client's length"
+    single_clients = "bounds each client's length"
     normalized = False
     by_columns = True
 

@@ -5,7 +5,7 @@ ICLR 2025, arXiv:2405.14432, where it is what ARC is compared with.
 """
 
 from math import isfinite
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from jaxtyping import Float64
@@ -40,7 +40,7 @@ class StaticClip(PreAggregator):
     Reference: Allouah et al., ICLR 2025, arXiv:2405.14432
     """
 
-    single_clients: ClassVar[str] = "bounds each client's length"
+    single_clients = "bounds each client's length"
     by_columns = True
 
     def __init__(self, max_norm: float) -> None:

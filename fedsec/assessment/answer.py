@@ -53,6 +53,8 @@ def helped(finding: AuditFinding) -> Countermeasure | None:
 def wording(finding: AuditFinding, one: Countermeasure) -> str:
     """What a countermeasure leaves of an effect and costs, in words."""
     left = f"{one.effect.points()} of {100 * finding.effect.value:.1f} points"
+    if finding.unit == "epsilon":
+        left = f"{finding.left_text(one)}, where epsilon >= {finding.effect.low:.2f} was shown without it"
     if one.cost is None:
         return f"{left}; what it costs was not measured"
     change = "costs" if one.cost.value <= 0 else "gains"

@@ -105,18 +105,29 @@ class AuditFinding:
     @property
     def effect_text(self) -> str:
         """The effect as tables show it: points of a percentage with their interval, or an epsilon."""
-        from fedsec.assessment.severity import rules
-
-        unit = rules().measures[self.measure].get("unit")
-        if unit == "none":
+        if self.unit == "none":
             return "not judged"
-        if unit == "epsilon":
+        if self.unit == "epsilon":
             return (
                 f"epsilon {self.effect.low:+.2f}"
                 if self.measure.endswith("excess")
                 else f"epsilon >= {self.effect.low:.2f}"
             )
         return self.effect.points()
+
+    @property
+    def unit(self) -> str:
+        """What the effect is counted in: `points` of a percentage, `epsilon`, or `none`."""
+        from fedsec.assessment.severity import rules
+
+        return str(rules().measures[self.measure].get("unit", "points"))
+
+    def left_text(self, one: Countermeasure) -> str:
+        """What a countermeasure leaves of the effect."""
+        if self.unit == "epsilon":
+            formal = "" if one.epsilon is None else f", formally at most {one.epsilon:.3g}"
+            return f"epsilon >= {one.effect.low:.2f}{formal}"
+        return f"{one.effect.points()} points"
 
     @property
     def scenario_file(self) -> str | None:

@@ -62,7 +62,7 @@ class Pace:
         if key not in self.known:
             scenario = _sized(cell.sections, self.examples)
             rounds = scenario.cells()[0].config.federation.rounds
-            training = self.gradient * _gradients(scenario, self.examples)
+            training = cell.slower * self.gradient * _gradients(scenario, self.examples)
             self.known[key] = _CELL + training + cell.search * rounds + cell.iterations * self.iteration
         return self.known[key]
 

@@ -28,7 +28,10 @@ def check_canaries(
             fair coin gave.
     """
     values = as_scores(scores, "canary")
-    inside = np.asarray(included)
+    try:
+        inside = np.asarray(included)
+    except ValueError as error:
+        raise InputError(f"included must be a list of true and false, one a canary: {error}") from error
     if values.ndim != 1 or values.shape != inside.shape:
         raise InputError(
             f"scores and included must be two lists of one length, a canary each; got shapes {list(values.shape)} and "

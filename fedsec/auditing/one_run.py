@@ -102,7 +102,7 @@ def ceiling(
     if canaries < 1:
         raise InputError(f"an audit needs canaries, got {canaries}")
     counted, grid = _counted(canaries, strategy or Bonferroni(), significance)
-    tests = len(grid) * (1 if isinstance(strategy, SplitCanaries) else len(signs))
+    tests = _tests(strategy, grid, signs)
     return {
         method: _ceiling(method, counted, counted - counted // 2, grid, delta, significance / tests)
         for method in get_args(OneRunMethod)
@@ -148,7 +148,7 @@ class _Audit:
     def bound(self, method: OneRunMethod, strategy: Strategy) -> EpsilonBound:
         counted, grid = _counted(len(self._scores), strategy, self._significance)
         signs = self._signs
-        tests = len(grid) * (1 if isinstance(strategy, SplitCanaries) else len(signs))
+        tests = _tests(strategy, grid, signs)
         needed = smallest_count(self._significance / tests)
         if counted < needed:
             raise InputError(
@@ -234,6 +234,11 @@ def _counted(canaries: int, strategy: Strategy, significance: float) -> tuple[in
     if counted < 1:
         raise InputError(f"{canaries} canaries are too few to split: none is left to be counted")
     return counted, [Guesses(counted - counted // 2, counted // 2)]
+
+
+def _tests(strategy: Strategy | None, grid: Sequence[Guesses], signs: Sequence[int]) -> int:
+    """How many tests are made of the canaries that are counted; `SplitCanaries` tries signs on the others."""
+    return len(grid) * (1 if isinstance(strategy, SplitCanaries) else len(signs))
 
 
 def _strength(

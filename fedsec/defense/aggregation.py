@@ -26,6 +26,7 @@ from fedsec.defense.cohort import (
     Weights,
     check_bearable,
     check_context,
+    check_needs,
     relative_weights,
 )
 from fedsec.defense.gram_matrix import Gram
@@ -53,6 +54,8 @@ class Aggregator(Sealed, ABC):
         needs_server_update: whether it trusts an update from the server's own data, which every call then gives.
         needs_shapes: whether it treats parameters one by one, and needs their shapes at every call.
         detects: whether it says which clients it takes for Byzantine.
+        single_clients: what it does with single clients, so that sums of clients mean nothing to it: `bounds each
+            client's length`; nothing where it takes sums.
         shows_non_finite: whether NaN or infinity in any row makes a value of the result NaN, infinite or the largest of
             its dtype. The gate then looks at the rows only where the result has one, and saves a pass over the data.
         reads_products: whether it asks for inner products of the rows. A row that is not finite shows in its squared
@@ -76,6 +79,7 @@ class Aggregator(Sealed, ABC):
     needs_server_update: bool = False
     needs_shapes: bool = False
     detects: bool = False
+    single_clients: ClassVar[str] = ""
     shows_non_finite: ClassVar[bool] = False
     reads_products: bool = False
     sees_mixtures: ClassVar[bool] = False
@@ -328,12 +332,8 @@ class Aggregator(Sealed, ABC):
     def _checked_weights(self, updates: Tensor, weights: Weights, context: RoundContext) -> list[float]:
         """The clients' relative weights, once all that was said of a round goes with its updates and with the rule."""
         rule, num_clients = type(self).__name__, len(updates)
-        if self.draws and context.get("generator") is None:
-            raise InputError(f"{rule}: draws random numbers; expected a generator, a new one for each call")
-        if self.needs_server_update and context.get("server_update") is None:
-            raise InputError(f"{rule}: trusts data of the server's own; expected server_update, a row from them")
-        if self.needs_shapes and context.get("shapes") is None:
-            raise InputError(f"{rule}: treats parameters one by one; expected shapes, by name in their order in a row")
+        server_update, shapes = self.needs_server_update, self.needs_shapes
+        check_needs(rule, context, draws=self.draws, server_update=server_update, shapes=shapes)
         check_context(rule, context, updates)
         self.max_rejected(num_clients)
         return relative_weights(rule, weights, num_clients)

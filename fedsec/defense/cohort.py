@@ -21,6 +21,7 @@ __all__ = [
     "Weights",
     "check_bearable",
     "check_context",
+    "check_needs",
     "check_majority",
     "relative_parts",
     "relative_weights",
@@ -164,6 +165,27 @@ def check_context(rule: str, context: RoundContext, updates: Float[Tensor, "clie
         size = sum(torch.Size(shape).numel() for shape in shapes.values())
         if size != updates.shape[1]:
             raise InputError(f"{rule}: shapes of {size} numbers do not go with rows of {updates.shape[1]}")
+
+
+def check_needs(rule: str, context: RoundContext, *, draws: bool, server_update: bool, shapes: bool) -> None:
+    """That a call gives what a rule needs beside the updates.
+
+    Args:
+        rule: for the message.
+        context: of the call.
+        draws: whether it draws random numbers.
+        server_update: whether it trusts an update from the server's own data.
+        shapes: whether it treats parameters one by one.
+
+    Raises:
+        InputError: something is missing; names the rule.
+    """
+    if draws and context.get("generator") is None:
+        raise InputError(f"{rule}: draws random numbers; expected a generator, a new one for each call")
+    if server_update and context.get("server_update") is None:
+        raise InputError(f"{rule}: trusts data of the server's own; expected server_update, a row from them")
+    if shapes and context.get("shapes") is None:
+        raise InputError(f"{rule}: treats parameters one by one; expected shapes, by name in their order in a row")
 
 
 def check_bearable(rule: str, rejected: Sequence[int], num_clients: int, max_rejected: int) -> None:

@@ -135,10 +135,12 @@ class PreAggregator(Sealed, ABC):
         reads_products: whether it asks for inner products of the rows, see `Aggregator`.
         by_columns: whether it needs nothing else of them, and remembers nothing, see `Aggregator`; not inherited by a
             class that replaces a method.
+        single_clients: what it does with single clients, see `Aggregator`.
     """
 
     claims = ("by_columns",)
     role: ClassVar[str] = "pre_aggregation"
+    single_clients: ClassVar[str] = ""
     reads_products: ClassVar[bool] = True
     by_columns: ClassVar[bool] = False
     draws: bool = False

@@ -149,14 +149,16 @@ def why_not_of_sums(rule: Aggregator, groups: int) -> Iterator[str]:
         parts = (*rule.pre_aggregators, rule.rule)
     for part in parts:
         name = type(part).__name__
-        single: str = getattr(part, "single_clients", "")
         if isinstance(part, PrivateAggregator):
             yield (
                 f"{name} bounds each client's update at the server, which sees sums only; expected a bound that "
                 "clients keep themselves (clip), or no secure_aggregation"
             )
-        elif single:
-            yield f"{name} {single}, and the server sees sums only; expected another rule, or no secure_aggregation"
+        elif part.single_clients:
+            yield (
+                f"{name} {part.single_clients}, and the server sees sums only; expected another rule, or no "
+                "secure_aggregation"
+            )
         elif isinstance(part, Aggregator) and part.needs_server_update:
             yield (
                 f"{name} compares each client with the server's own update, and the server sees sums only; expected "

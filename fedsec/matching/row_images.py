@@ -55,32 +55,23 @@ class LayerRows:
         return cls(weight[0], bias[0], weight[1], bias[1])
 
     @classmethod
-    def of_constant(cls, observation: Observation, weight: str, constant: float) -> "LayerRows":
-        """Those of a layer whose last input is a constant.
+    def of_constant(
+        cls,
+        observation: Observation,
+        weight: str,
+        constant: float,
+        *,
+        inputs: slice = slice(-1),
+        column: int = -1,
+    ) -> "LayerRows":
+        """Those of a layer with a constant among its inputs.
 
         Args:
             observation: of a gradient, or of an update over local steps: a common factor makes no difference.
             weight: name of the layer's weight.
             constant: the input.
-
-        Raises:
-            InputError: the update does not have them, or only their signs.
-        """
-        rows, known = _part(observation, weight)
-        return cls(rows[:, :-1], rows[:, -1] / constant, known[:, :-1], known[:, -1])
-
-    @classmethod
-    def of_constants(
-        cls, observation: Observation, weight: str, constant: float, *, inputs: slice, column: int
-    ) -> "LayerRows":
-        """Those of some inputs of a layer that has several constants among its inputs.
-
-        Args:
-            observation: of a gradient, or of an update over local steps.
-            weight: name of the layer's weight.
-            constant: the input that goes with these.
-            inputs: columns of the weight.
-            column: of the constant.
+            inputs: columns of the weight that go with it; by default all others.
+            column: of the constant; by default the last one.
 
         Raises:
             InputError: the update does not have them, or only their signs.

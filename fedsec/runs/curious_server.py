@@ -82,7 +82,6 @@ class CuriousServer:
                     self.federation,
                     self.dataset,
                     client=self.target.client,
-                    rounds=frozenset(self.target.rounds),
                     auxiliary=self.knowledge.auxiliary,
                     streams=self.streams,
                 )

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedsec.attacks import trap_weights
 from fedsec.attacks.trap_weights import TrapWeights
 from fedsec.data import load
 from fedsec.errors import InputError
@@ -76,6 +77,26 @@ def test_convolutions_pass_the_image_on(strides: tuple[int, int]) -> None:
     assert int(exact.any(0).sum()) >= 10
     for place, original in exact.nonzero().tolist():
         assert int(result.labels[place]) == int(labels[original])
+
+
+def test_rows_that_agree_on_what_is_no_image_are_left_out() -> None:
+    """Two rows agree on a mixture that is brighter than white; one alone has an image, and is the one that is shown."""
+    images, _ = digits(1)
+    model = build("mlp", SHAPE, 10, hidden=(4,))
+    pixels = SCALE.apply(images).flatten()
+    strengths = torch.tensor([3.0, 3.0, 1.0, 0.0])
+    inputs = torch.stack([SCALE.apply(2.0 * images + 0.5).flatten()] * 2 + [pixels] * 2)
+    gradient = [strengths[:, None] * inputs, strengths, torch.zeros(10, 4), torch.zeros(10)]
+    seen = Observation.of_gradient(model, gradient, input_shape=SHAPE, num_classes=10, batch_size=1, scale=SCALE)
+    result = TrapWeights().reconstruct(seen)
+    assert result.images is not None
+    assert torch.allclose(result.images, images, atol=1e-3)
+
+
+def test_quantiles_are_taken_of_more_numbers_than_torch_takes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ratios = torch.rand(20, 7, generator=torch.Generator().manual_seed(0)).double()
+    monkeypatch.setattr(trap_weights, "_AT_ONCE", 50)
+    assert torch.equal(trap_weights._quantiles(ratios, 0.07), ratios.quantile(0.07, dim=0))
 
 
 def behind(*layers: nn.Module, features: int) -> nn.Module:

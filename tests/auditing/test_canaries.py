@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -22,13 +24,14 @@ def test_lists_become_arrays() -> None:
         ([1, 2], [True], "one length"),
         ([[1, 2]], [[True, False]], "one length"),
         ([1.0, 2.0], [0, 2], "true or false"),
+        ([1.0, 2.0], [[True], [True, False]], "list of true and false, one a canary"),
         ([1.0] * 39 + [np.nan], HALF, "canary 39 is nan"),
         ([np.inf, *range(39)], HALF, "canary 0 is inf"),
         (list(range(40)), [True] * 40, "40 of 40 canaries were included"),
         (list(range(200)), [True] * 30 + [False] * 170, "30 of 200"),
     ],
 )
-def test_what_no_audit_can_use_is_refused(scores: list[float], included: list[bool], message: str) -> None:
+def test_what_no_audit_can_use_is_refused(scores: list[float], included: list[Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_canaries(scores, included)
 

@@ -1,5 +1,7 @@
 """The page of an audit: which sections it has, in which order."""
 
+from pathlib import PurePath
+
 from fedsec.assessment.page.details import detail
 from fedsec.assessment.page.limits import limits, not_tested
 from fedsec.assessment.page.summary import summary
@@ -29,8 +31,6 @@ def audit_page(audit: Audit) -> Page:
         subtitle = f"a recording of {audit.recording['rounds']} rounds and {audit.recording['clients']} clients"
     else:
         config = audit.deployed.config
-        subtitle = (
-            f"{audit.deployed.clients} clients, {config.federation.algorithm}, {config.model.name} on "
-            f"{config.dataset.name}"
-        )
+        data = PurePath(config.dataset.root).name if config.dataset.root else config.dataset.name
+        subtitle = f"{audit.deployed.clients} clients, {config.federation.algorithm}, {config.model.name} on {data}"
     return Page("Audit of a federation", subtitle, [section for section in sections if section is not None])

@@ -79,7 +79,7 @@ def _countermeasures(finding: AuditFinding) -> DataTable:
     rows = [
         [
             TableCell(one.name, remark="" if one.epsilon is None else f"epsilon {one.epsilon:.3g}"),
-            TableCell(f"{one.effect.points()} points", one.effect.value),
+            TableCell(finding.left_text(one), one.effect.value),
             TableCell(
                 "not measured" if one.cost is None else f"{100 * one.cost.value:+.1f} points",
                 None if one.cost is None else one.cost.value,

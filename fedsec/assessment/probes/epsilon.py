@@ -6,15 +6,23 @@ from typing import Any
 from fedsec.assessment.deployment import Deployment
 from fedsec.assessment.difference import Estimate
 from fedsec.assessment.effort import Effort
-from fedsec.assessment.finding import AuditFinding, EvidenceTable
+from fedsec.assessment.finding import AuditFinding, Countermeasure, EvidenceTable
 from fedsec.assessment.probes.accuracies import shortened
+from fedsec.assessment.probes.client_defenses import (
+    PRIVATE,
+    best_first,
+    cost_of,
+    epsilon_of,
+    private_cells,
+    to_try,
+)
 from fedsec.assessment.probes.probe import AuditProbe, CellOutcome, CellOutcomes, ProbeCell
 from fedsec.assessment.severity import judged
 from fedsec.plugins import registry
 
 __all__ = ["EpsilonProbe"]
 
-_CANARIES, _KEY, _FEWEST = 200, "canaries", 20
+_CANARIES, _KEY, _FEWEST, _DELTA = 200, "canaries", 20, 1e-5
 _CLAIMS = {"dp_sgd": ("example", "epsilon"), "dp_fedavg": ("client", "user_epsilon")}
 """Defenses that claim privacy: of what, and in which metric."""
 
@@ -45,24 +53,29 @@ class EpsilonProbe(AuditProbe):
 
     def cells(self, deployed: Deployment, effort: Effort) -> list[ProbeCell]:
         """See `AuditProbe`. One seed: of several bounds the largest would be picked."""
-        unit, _ = _claim(deployed)
+        unit, metric = _claim(deployed)
         if unit == "client":
-            canaries: dict[str, Any] = {"unit": "client", "count": max(deployed.clients, _CANARIES // 2)}
+            # At a delta as large as few clients have by default, so many canaries could show nothing.
+            count = max(deployed.clients, _CANARIES // 2)
+            canaries: dict[str, Any] = {"unit": "client", "count": count, "delta": _DELTA}
         else:
             count = min(_CANARIES, deployed.train_examples // 4)
             canaries = {"unit": "example", "count": count, "client": "all", "score": "loss"}
-        sections = shortened(deployed, effort, deployed.seed, audit={"canaries": canaries})
-        return [ProbeCell((_KEY,), sections, search=0.2)]
+        audit = {"canaries": canaries}
+        cells = [ProbeCell((_KEY,), shortened(deployed, effort, deployed.seed, audit=audit), search=0.2)]
+        if metric is not None:  # something formal is claimed: what it is worth is the question, not what else there is
+            return cells
+        return [*cells, *private_cells(deployed, effort, _KEY, audit, 0.2)]
 
     def findings(self, deployed: Deployment, outcomes: CellOutcomes) -> list[AuditFinding]:
         """See `AuditProbe`."""
         outcome = outcomes.of(_KEY).get(deployed.seed)
-        about: Mapping[str, Any] = (outcome.record.get("audit") or {}).get("canaries") or {} if outcome else {}
+        about = _about(outcome)
         if outcome is None or about.get("epsilon_lower") is None:
             return []
         unit, metric = _claim(deployed)
         bound, ceiling = float(about["epsilon_lower"]), float(about["ceiling"])
-        claim = None if metric is None else outcome.metric(metric)
+        claim = None if metric is None else _claimed(about)
         count = f"{about['count']} canaries, of which each takes part by a coin of its own"
         power = f"so many could have shown {ceiling:.2f} at most"
         if claim is None:
@@ -87,14 +100,33 @@ class EpsilonProbe(AuditProbe):
                 null=null,
                 why=why,
                 tables=(_table(outcome, about, claim),),
+                countermeasures=_countermeasures(deployed, outcomes) if claim is None else (),
                 notes=(
                     f"At delta {about['delta']:g}, with {about['confidence']:.0%} confidence. A bound of 0 says that "
                     "this attacker showed nothing; a bound below the claim does not say that the claim is right "
                     "(docs/audit.md).",
                 ),
-                cells=(outcome.cell.sections,),
+                cells=tuple(one.cell.sections for one in outcomes.finished),
             )
         ]
+
+
+def _about(outcome: CellOutcome | None) -> Mapping[str, Any]:
+    return {} if outcome is None else (outcome.record.get("audit") or {}).get("canaries") or {}
+
+
+def _countermeasures(deployed: Deployment, outcomes: CellOutcomes) -> tuple[Countermeasure, ...]:
+    tried = []
+    for name, defense in to_try(deployed, [PRIVATE]).items():
+        outcome = outcomes.of(_KEY, name).get(deployed.seed)
+        about = _about(outcome)
+        if outcome is not None and about.get("epsilon_lower") is not None:
+            bound, epsilon = float(about["epsilon_lower"]), epsilon_of({deployed.seed: outcome})
+            # A bound from below says nothing of what else there is: the formal epsilon does.
+            left = Estimate(bound, bound, max(bound, epsilon if epsilon is not None else float(about["ceiling"])))
+            cost = cost_of(outcomes, name, deployed)
+            tried.append(Countermeasure(name, [*defense, *deployed.rule], left, cost, epsilon))
+    return best_first(tried)
 
 
 def _claim(deployed: Deployment) -> tuple[str, str | None]:
@@ -103,6 +135,12 @@ def _claim(deployed: Deployment) -> tuple[str, str | None]:
         if part.name in _CLAIMS:
             return _CLAIMS[part.name]
     return "example", None
+
+
+def _claimed(about: Mapping[str, Any]) -> float | None:
+    """The formal epsilon at the delta of the bound; None where it is infinite."""
+    value = (about.get("claim") or {}).get("value")
+    return None if value is None else float(value)
 
 
 def _unaccounted(deployed: Deployment) -> str:

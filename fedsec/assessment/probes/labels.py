@@ -1,13 +1,22 @@
 """Labels: what the deployed clients' updates tell of their classes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedsec.assessment.deployment import Deployment
 from fedsec.assessment.difference import CONFIDENCE, Estimate, exact_interval, of_seeds
 from fedsec.assessment.effort import Effort
-from fedsec.assessment.finding import AuditFinding, EvidenceTable
+from fedsec.assessment.finding import AuditFinding, Countermeasure, EvidenceTable
 from fedsec.assessment.probes.accuracies import DEPLOYED, baseline_cells, clean_key
+from fedsec.assessment.probes.client_defenses import (
+    NOISE,
+    PRIVATE,
+    best_first,
+    cost_of,
+    defended_cells,
+    epsilon_of,
+    to_try,
+)
 from fedsec.assessment.probes.probe import AuditProbe, CellOutcome, CellOutcomes, ProbeCell
 from fedsec.assessment.severity import judged
 from fedsec.files import read_json
@@ -40,13 +49,15 @@ class LabelsProbe(AuditProbe):
 
     def cells(self, deployed: Deployment, effort: Effort) -> list[ProbeCell]:
         """See `AuditProbe`."""
-        return baseline_cells(deployed, effort, {DEPLOYED: deployed.rule})
+        tried = to_try(deployed, [NOISE, PRIVATE]) if effort.thorough else {}
+        return [*baseline_cells(deployed, effort, {DEPLOYED: deployed.rule}), *defended_cells(deployed, effort, tried)]
 
     def findings(self, deployed: Deployment, outcomes: CellOutcomes) -> list[AuditFinding]:
         """See `AuditProbe`."""
         observed = {seed: _rounds(outcome) for seed, outcome in outcomes.of(*clean_key(DEPLOYED)).items()}
         rounds = sorted({number for lines in observed.values() for number in lines})
         gains = {number: _of_round(observed, number, len(rounds)) for number in rounds}
+        tried = _countermeasures(deployed, outcomes, rounds)
         if not gains:
             return []
         worst = max(gains, key=lambda number: gains[number][0].low)
@@ -76,9 +87,27 @@ class LabelsProbe(AuditProbe):
                         rows,
                     ),
                 ),
+                countermeasures=tried,
                 cells=tuple(outcome.cell.sections for outcome in outcomes.finished),
             )
         ]
+
+
+def _countermeasures(deployed: Deployment, outcomes: CellOutcomes, rounds: Sequence[int]) -> tuple[Countermeasure, ...]:
+    """What is left in whichever round then tells most."""
+    tried = []
+    for name, defense in to_try(deployed, [NOISE, PRIVATE]).items():
+        cells = outcomes.of(*clean_key(name))
+        observed = {seed: _rounds(outcome) for seed, outcome in cells.items()}
+        gains = [
+            _of_round(observed, number, len(rounds))[0]
+            for number in rounds
+            if any(number in lines for lines in observed.values())
+        ]
+        if gains:
+            left, cost = max(gains, key=lambda gain: gain.value), cost_of(outcomes, name, deployed)
+            tried.append(Countermeasure(name, [*defense, *deployed.rule], left, cost, epsilon_of(cells)))
+    return best_first(tried)
 
 
 _Told = tuple[Estimate, float, float, int]

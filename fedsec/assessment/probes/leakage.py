@@ -9,12 +9,20 @@ from fedsec.assessment.effort import Effort
 from fedsec.assessment.finding import AuditFinding, Countermeasure, EvidenceTable
 from fedsec.assessment.probes.accuracies import (
     DEPLOYED,
-    accuracy_change,
     baseline_cells,
     clean_key,
     seeds,
-    shortened,
-    written,
+)
+from fedsec.assessment.probes.client_defenses import (
+    NOISE,
+    PRIVATE,
+    PRUNE,
+    best_first,
+    cost_of,
+    defended_cells,
+    epsilon_of,
+    pace_of,
+    to_try,
 )
 from fedsec.assessment.probes.probe import AuditProbe, CellOutcome, CellOutcomes, ProbeCell
 from fedsec.assessment.severity import judged
@@ -54,15 +62,14 @@ class LeakageProbe(AuditProbe):
 
     def cells(self, deployed: Deployment, effort: Effort) -> list[ProbeCell]:
         """See `AuditProbe`."""
-        cells = []
+        cells, tried = [], _defenses(deployed, thorough=effort.thorough)
         for seed in seeds(deployed, effort):
-            for name, defense in _defenses(deployed, thorough=effort.thorough).items():
+            for name, defense in tried.items():
                 for channel in (_UPDATE, _GRADIENT) if name == DEPLOYED and effort.thorough else (_UPDATE,):
                     cells.append(_cell(deployed, effort, seed, (channel, name), defense))
-                if name != DEPLOYED:
-                    whole = shortened(deployed, effort, seed, defense=[*defense, *deployed.rule])
-                    cells.append(ProbeCell(clean_key(name), whole))
-        return [*baseline_cells(deployed, effort, {DEPLOYED: deployed.rule}), *cells]
+        added = {name: defense for name, defense in tried.items() if name != DEPLOYED}
+        clean = [*baseline_cells(deployed, effort, {DEPLOYED: deployed.rule}), *defended_cells(deployed, effort, added)]
+        return [*clean, *cells]
 
     def findings(self, deployed: Deployment, outcomes: CellOutcomes) -> list[AuditFinding]:
         """See `AuditProbe`."""
@@ -115,7 +122,7 @@ class LeakageProbe(AuditProbe):
             why=why,
             tables=(self._table(deployed, outcomes, channel, number),),
             images=tuple(image for _, image in telling([image for image in images if image.round == number])),
-            countermeasures=tuple(_countermeasures(deployed, outcomes, channel, number)),
+            countermeasures=_countermeasures(deployed, outcomes, channel, number),
             notes=_notes(deployed, channel),
             cells=tuple(
                 outcome.cell.sections
@@ -177,14 +184,8 @@ def _numbers(outcomes: Mapping[int, CellOutcome]) -> list[int]:
 
 def _defenses(deployed: Deployment, *, thorough: bool) -> dict[str, list[Any]]:
     """Name -> what clients do, as deployed and with one defense of updates more; the server's rule apart."""
-    candidates: list[Any] = [
-        {"name": "gaussian_noise", "std": 1.0, "relative": True},
-        {"name": "prune", "ratio": 0.99},
-    ]
-    defenses = {DEPLOYED: list(deployed.client_defenses)}
-    for candidate in candidates if thorough else candidates[:1]:
-        defenses[f"+ {written([candidate])}"] = [*deployed.client_defenses, candidate]
-    return defenses
+    candidates = [NOISE, PRUNE, PRIVATE] if thorough else [NOISE]
+    return {DEPLOYED: list(deployed.client_defenses), **to_try(deployed, candidates)}
 
 
 def _cell(deployed: Deployment, effort: Effort, seed: int, key: tuple[str, str], defense: list[Any]) -> ProbeCell:
@@ -206,18 +207,21 @@ def _cell(deployed: Deployment, effort: Effort, seed: int, key: tuple[str, str],
         inversion={"name": "inverting_gradients", "iterations": iterations, "tv": 0.001, "target": target},
         defense=[*defense, "mean"],
     )
-    return ProbeCell(key, sections, iterations=iterations * len(rounds))
+    return ProbeCell(key, sections, iterations=iterations * len(rounds), slower=pace_of(defense))
 
 
-def _countermeasures(deployed: Deployment, outcomes: CellOutcomes, channel: str, number: int) -> list[Countermeasure]:
-    clean, tried = outcomes.of(*clean_key(DEPLOYED)), []
+def _countermeasures(
+    deployed: Deployment, outcomes: CellOutcomes, channel: str, number: int
+) -> tuple[Countermeasure, ...]:
+    tried = []
     for name, defense in _defenses(deployed, thorough=True).items():
         recovered = RecoveredImages.of(outcomes.of(channel, name), number)
-        cost = accuracy_change(outcomes.of(*clean_key(name)), clean, deployed)
+        cost = cost_of(outcomes, name, deployed)
         if name != DEPLOYED and recovered is not None and cost is not None:
             left = exact_interval(recovered.recovered, recovered.images)
-            tried.append(Countermeasure(name, [*defense, *deployed.rule], left, cost))
-    return sorted(tried, key=lambda one: one.effect.value - (one.cost.value if one.cost else 0.0))
+            epsilon = epsilon_of(outcomes.of(*clean_key(name)))
+            tried.append(Countermeasure(name, [*defense, *deployed.rule], left, cost, epsilon))
+    return best_first(tried)
 
 
 def _notes(deployed: Deployment, channel: str) -> tuple[str, ...]:

@@ -6,8 +6,16 @@ from typing import Any
 from fedsec.assessment.deployment import Deployment
 from fedsec.assessment.difference import CONFIDENCE, Estimate, difference
 from fedsec.assessment.effort import Effort
-from fedsec.assessment.finding import AuditFinding, EvidenceTable
+from fedsec.assessment.finding import AuditFinding, Countermeasure, EvidenceTable
 from fedsec.assessment.probes.accuracies import shortened
+from fedsec.assessment.probes.client_defenses import (
+    PRIVATE,
+    best_first,
+    cost_of,
+    epsilon_of,
+    private_cells,
+    to_try,
+)
 from fedsec.assessment.probes.probe import AuditProbe, CellOutcome, CellOutcomes, ProbeCell
 from fedsec.assessment.severity import judged, rules
 
@@ -56,7 +64,11 @@ class MembershipProbe(AuditProbe):
             membership["shadow_models"] = _SHADOWS
         audit = {"membership": membership, "confidence": 1 - (1 - CONFIDENCE) / len(inferences)}
         sections = shortened(deployed, effort, deployed.seed, audit=audit)
-        return [ProbeCell((_KEY,), sections, search=0.1 + 0.3 * effort.thorough)]
+        search = 0.1 + 0.3 * effort.thorough
+        return [
+            ProbeCell((_KEY,), sections, search=search),
+            *private_cells(deployed, effort, _KEY, audit, search),
+        ]
 
     def findings(self, deployed: Deployment, outcomes: CellOutcomes) -> list[AuditFinding]:
         """See `AuditProbe`."""
@@ -66,7 +78,7 @@ class MembershipProbe(AuditProbe):
         rates = {name: rate for name, rate in _rates(outcome).items() if rate["is_resolved"]}
         if not rates:
             return []
-        gains = {name: difference(_estimate(rate["tpr"]), _estimate(rate["fpr"])) for name, rate in rates.items()}
+        gains = {name: _gain(rate) for name, rate in rates.items()}
         levels = rules().levels
         verdicts = {name: judged(_MEASURE, gain) for name, gain in gains.items()}
         worst = min(gains, key=lambda name: (levels.index(verdicts[name][0]), -gains[name].value))
@@ -88,14 +100,33 @@ class MembershipProbe(AuditProbe):
                 null="false alarms: non-members of the same clients above the same threshold",
                 why=why,
                 tables=(_table(outcome, gains),),
+                countermeasures=_countermeasures(deployed, outcomes),
                 notes=(
                     "Members and non-members were drawn at random from the clients' own examples, and the non-members "
                     "held out: nothing but training tells them apart. 'blind' sees no model, and should be at 0.5.",
                     "A federation that trains on fewer examples for longer tells more.",
                 ),
-                cells=(outcome.cell.sections,),
+                cells=tuple(one.cell.sections for one in outcomes.finished),
             )
         ]
+
+
+def _countermeasures(deployed: Deployment, outcomes: CellOutcomes) -> tuple[Countermeasure, ...]:
+    """What is left to whichever inference then gains most."""
+    tried = []
+    for name, defense in to_try(deployed, [PRIVATE]).items():
+        outcome = outcomes.of(_KEY, name).get(deployed.seed)
+        gains = [] if outcome is None else [_gain(rate) for rate in _rates(outcome).values() if rate["is_resolved"]]
+        if gains and outcome is not None:
+            epsilon = epsilon_of({deployed.seed: outcome})
+            left, cost = max(gains, key=lambda gain: gain.value), cost_of(outcomes, name, deployed)
+            tried.append(Countermeasure(name, [*defense, *deployed.rule], left, cost, epsilon))
+    return best_first(tried)
+
+
+def _gain(rate: Mapping[str, Any]) -> Estimate:
+    """Members found beyond false alarms."""
+    return difference(_estimate(rate["tpr"]), _estimate(rate["fpr"]))
 
 
 def _about(outcome: CellOutcome) -> Mapping[str, Any]:

@@ -22,12 +22,14 @@ class ProbeCell:
         sections: of a scenario.
         iterations: of an inversion, in all its rounds together; 0 without one.
         search: seconds that attackers who try a rule take in a round, about.
+        slower: times as long as plain training takes clients, about.
     """
 
     key: tuple[str, ...]
     sections: dict[str, Any] = field(repr=False)
     iterations: int = 0
     search: float = 0.0
+    slower: float = 1.0
 
     @property
     def seed(self) -> int:

@@ -6,9 +6,17 @@ from typing import Any
 from fedsec.assessment.deployment import Deployment
 from fedsec.assessment.difference import Estimate
 from fedsec.assessment.effort import Effort
-from fedsec.assessment.finding import AuditFinding, EvidenceTable
+from fedsec.assessment.finding import AuditFinding, Countermeasure, EvidenceTable
 from fedsec.assessment.probes.accuracies import shortened
-from fedsec.assessment.probes.probe import AuditProbe, CellOutcomes, ProbeCell
+from fedsec.assessment.probes.client_defenses import (
+    PRIVATE,
+    best_first,
+    cost_of,
+    epsilon_of,
+    private_cells,
+    to_try,
+)
+from fedsec.assessment.probes.probe import AuditProbe, CellOutcome, CellOutcomes, ProbeCell
 from fedsec.assessment.severity import NONE, judged
 
 __all__ = ["SitesProbe"]
@@ -39,17 +47,19 @@ class SitesProbe(AuditProbe):
     def cells(self, deployed: Deployment, effort: Effort) -> list[ProbeCell]:
         """See `AuditProbe`. One seed: the interval is about updates."""
         audit = {"properties": {"inferences": ["site"]}}
-        return [ProbeCell((_KEY,), shortened(deployed, effort, deployed.seed, audit=audit), search=0.2)]
+        return [
+            ProbeCell((_KEY,), shortened(deployed, effort, deployed.seed, audit=audit), search=0.2),
+            *private_cells(deployed, effort, _KEY, audit, 0.2),
+        ]
 
     def findings(self, deployed: Deployment, outcomes: CellOutcomes) -> list[AuditFinding]:
         """See `AuditProbe`."""
         outcome = outcomes.of(_KEY).get(deployed.seed)
-        record = {} if outcome is None else outcome.record.get("audit") or {}
-        site: Mapping[str, Any] = (record.get("properties") or {}).get("site") or {}
+        site = _answer(outcome)
         if outcome is None or site.get("observed") is None:
             return []
         chance, (low, high) = float(site["chance"]), site["interval"]
-        effect = Estimate(site["observed"] - chance, low - chance, high - chance)
+        effect = _beyond_chance(site)
         severity, why = judged(_MEASURE, effect)
         if site["p"] > _SIGNIFICANT:
             severity, why = NONE, f"permuted names do as well with p = {site['p']:.2g}"
@@ -73,10 +83,35 @@ class SitesProbe(AuditProbe):
                 null="guessing among a round's clients, and permuted names",
                 why=why,
                 tables=(table,),
+                countermeasures=_countermeasures(deployed, outcomes),
                 notes=(
                     "It matters where updates are meant to be anonymous, as behind a shuffler; a server that knows "
                     "who sends what learns nothing by it.",
+                    "Where the server sees sums of clients only (federation.secure_aggregation) there is no single "
+                    "update to recognize.",
                 ),
-                cells=(outcome.cell.sections,),
+                cells=tuple(one.cell.sections for one in outcomes.finished),
             )
         ]
+
+
+def _answer(outcome: CellOutcome | None) -> Mapping[str, Any]:
+    record = {} if outcome is None else outcome.record.get("audit") or {}
+    return (record.get("properties") or {}).get("site") or {}
+
+
+def _beyond_chance(site: Mapping[str, Any]) -> Estimate:
+    chance, (low, high) = float(site["chance"]), site["interval"]
+    return Estimate(site["observed"] - chance, low - chance, high - chance)
+
+
+def _countermeasures(deployed: Deployment, outcomes: CellOutcomes) -> tuple[Countermeasure, ...]:
+    tried = []
+    for name, defense in to_try(deployed, [PRIVATE]).items():
+        outcome = outcomes.of(_KEY, name).get(deployed.seed)
+        site = _answer(outcome)
+        if outcome is not None and site.get("observed") is not None:
+            epsilon = epsilon_of({deployed.seed: outcome})
+            left, cost = _beyond_chance(site), cost_of(outcomes, name, deployed)
+            tried.append(Countermeasure(name, [*defense, *deployed.rule], left, cost, epsilon))
+    return best_first(tried)

@@ -53,7 +53,6 @@ class SentModels:
         federation: in which it plays its role.
         dataset: whose test images, which no client has, the auxiliary ones are drawn from.
         client: the victim.
-        rounds: in which it receives a model of the server's making.
         auxiliary: images that the server has.
         streams: the experiment's.
     """
@@ -65,7 +64,6 @@ class SentModels:
         dataset: Dataset,
         *,
         client: int,
-        rounds: frozenset[int],
         auxiliary: int,
         streams: Streams,
     ) -> None:
@@ -74,7 +72,7 @@ class SentModels:
                 f"inversion.knowledge.auxiliary: expected at most the {len(dataset.test)} test images, got {auxiliary}"
             )
         self.attack, self.federation, self.dataset = attack, federation, dataset
-        self.client, self.rounds, self.auxiliary = client, rounds, auxiliary
+        self.client, self.auxiliary = client, auxiliary
         # Streams of its own: what happens beside a round draws nothing of the round's, private noise included.
         self.streams = Streams(streams.key("malicious server"))
 
@@ -82,17 +80,16 @@ class SentModels:
         """The model that a client receives in a round; asked while the federation's is what the round began with.
 
         Args:
-            client: its number.
-            round_number: from 1.
-            group: the clients of its sum, under secure aggregation; nobody where the server sees single updates.
+            client: the victim, or a client of its group.
+            round_number: from 1; one in which it is attacked.
+            group: the clients of the victim's sum, under secure aggregation; nobody where the server sees single
+                updates.
 
         Raises:
             InputError: the attack cannot be used on this model.
         """
         federation = self.federation
         group = group or [client]
-        if self.client not in group or client not in group or round_number not in self.rounds:
-            return federation.module
         # One for all of the group is made for the target.
         made_for = client if self.attack.separates_clients else self.client
         return sent_model(

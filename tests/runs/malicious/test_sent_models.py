@@ -1,14 +1,17 @@
 """A malicious server in a running cell: its victim trains on what it made, and the federation does not notice."""
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from fedsec.errors import InputError
 from fedsec.federation import Federation
+from fedsec.inversion.server_view import pixel_scale
 from fedsec.runs.cell import run_cell
 from fedsec.runs.curious_server import CuriousServer
 from fedsec.runs.experiment import build_experiment
@@ -74,15 +77,13 @@ def test_a_victim_that_looks_refuses_and_the_server_gets_nothing(tmp_path: Path)
     assert metrics["models_refused"] == 0
 
 
-def test_only_the_victim_receives_another_model_and_only_when_it_is_attacked(tmp_path: Path) -> None:
+def test_a_model_that_is_made_again_is_the_same(tmp_path: Path) -> None:
     made = config()
     experiment = build_experiment(made, device=torch.device("cpu"), threads=1)
     federation = experiment.federation
     assert isinstance(federation, Federation)
     sent = CuriousServer(made, experiment.dataset, federation, tmp_path).sent
     assert sent is not None
-    for client, number in ((0, 2), (1, 1)):
-        assert sent.model(client, number) is federation.module
     first, again = sent.model(1, 2), sent.model(1, 2)
     assert first is not federation.module
     assert all(torch.equal(one, other) for one, other in zip(first.parameters(), again.parameters(), strict=True))
@@ -139,6 +140,26 @@ def test_private_training_on_a_crafted_model_is_known_to_be_noisy(tmp_path: Path
     assert all(noise > 0 for noise in reply.distortion.noise.values())
     after = sent.federation.state()
     assert all(torch.equal(tensor, after[name]) for name, tensor in spent.items())
+
+
+def test_a_victim_averages_its_statistics_afresh_where_the_federation_resets_them(tmp_path: Path) -> None:
+    """After one step on all images, running means are those of the images, and not a tenth of them."""
+    local = {"steps": 1, "batch_size": 12, "lr": 0.05}
+    federation = {"algorithm": "fedavg", "rounds": 2, "bn": "reset", "local": local}
+    _, honest = server(tmp_path, model="resnet4", federation=federation)
+    sent = server(tmp_path, model="resnet4", federation=federation)[0].sent
+    assert sent is not None
+    model = deepcopy(honest.module)
+    reply = sent.reply(model, 1, 2)
+    assert reply.buffers is not None
+    images, _ = honest.data.client_examples(1)
+    means: list[Tensor] = []
+    name, norm = next((name, one) for name, one in model.named_modules() if isinstance(one, nn.BatchNorm2d))
+    handle = norm.register_forward_pre_hook(lambda _, inputs: means.append(inputs[0].detach().mean((0, 2, 3))))
+    model.train()(pixel_scale(honest.data.normalization).apply(images.float() / 255))
+    handle.remove()
+    assert torch.allclose(reply.buffers[f"{name}.running_mean"], means[0], atol=1e-5)
+    assert float(means[0].abs().max()) > 1e-2
 
 
 def test_a_byzantine_victim_does_not_look(tmp_path: Path) -> None:
