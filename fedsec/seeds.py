@@ -57,6 +57,10 @@ class Streams:
         digest = hashlib.blake2b(named, digest_size=16).digest()
         return np.random.SeedSequence(self.root, spawn_key=tuple(np.frombuffer(digest, dtype="<u4").tolist()))
 
+    def branch(self, *name: Key) -> "Streams":
+        """Streams of their own, under this name: none of them is one that anybody else asks for."""
+        return _Branch(self.root, name)
+
     def numpy(self, *name: Key) -> np.random.Generator:
         """A NumPy generator at the start of the named stream."""
         return np.random.default_rng(self.sequence(*name))
@@ -78,6 +82,16 @@ class Streams:
         import torch
 
         return torch.Generator().manual_seed(self.seed(*name))
+
+
+@dataclass(frozen=True)
+class _Branch(Streams):
+    """Streams whose names all begin alike."""
+
+    prefix: tuple[Key, ...] = ()
+
+    def sequence(self, *name: Key) -> np.random.SeedSequence:
+        return super().sequence(*self.prefix, *name)
 
 
 STATE_WORDS = 624

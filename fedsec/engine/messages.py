@@ -89,6 +89,7 @@ class LocalResult:
         statistics: the running statistics after training.
         examples: how many example gradients each client computed.
         further: what clients send beside it, of the model's length, by name: likewise one row a client.
+        kept: what stays with the clients, of the model's length, by name: likewise one row a client.
         units: by what each client divides its update before it sends it, positive; None where nobody does.
     """
 
@@ -97,3 +98,4 @@ class LocalResult:
     examples: Int64[np.ndarray, "clients"]
     further: Mapping[str, Float[Tensor, "clients parameters"]] = field(default_factory=dict)
     units: Float[Tensor, "clients"] | None = None
+    kept: Mapping[str, Float[Tensor, "clients parameters"]] = field(default_factory=dict)

@@ -4,12 +4,18 @@ from fedsec.federation.algorithms import (
     ALGORITHMS,
     Algorithm,
     Centralized,
+    Ditto,
     FedAvg,
+    FedBN,
     FedDyn,
     FedNova,
     FedOpt,
+    FedPer,
     FedProx,
+    FedRep,
     FedSGD,
+    LocalOnly,
+    PFedMe,
     Scaffold,
     UpdateAlgorithm,
 )
@@ -24,6 +30,12 @@ from fedsec.federation.threat import AttackRounds, Threat
 from fedsec.federation.updates import Federation
 
 __all__ = [
+    "PFedMe",
+    "LocalOnly",
+    "FedRep",
+    "FedPer",
+    "FedBN",
+    "Ditto",
     "ALGORITHMS",
     "Algorithm",
     "Centralized",

@@ -23,6 +23,8 @@ def edge_cost(federation: "Federation", trained: LocalResult, clients: Sequence[
         clients: of the round.
     """
     algorithm, size = federation.algorithm, federation.parameters.numel()
+    home = algorithm.at_home(federation.algorithm_state)
+    size -= 0 if home is None else len(home)
     number = federation.parameters.element_size()
     statistics = federation.statistics.numel() if federation.sends_statistics else 0
     up: float = (len(algorithm.sends) * size + statistics) * number

@@ -163,6 +163,38 @@ def rule_has_a_global_model(run: RunDescription) -> Iterator[Problem]:
         )
 
 
+def layers_at_home_are_not_looked_for(run: RunDescription) -> Iterator[Problem]:
+    """Where some layers never leave the clients, nobody else has a whole model to look at."""
+    if run.algorithm.whole_model:
+        return
+    if run.rule is not None and run.rule.needs_global_model:
+        yield (
+            "defense",
+            f"{type(run.rule).__name__} evaluates the global model, and {run.name} leaves layers of it with clients; "
+            "expected another rule",
+        )
+    if run.inspector is not None:
+        yield (
+            "defense",
+            f"{type(run.inspector).__name__} looks at the one model that all clients receive, and with {run.name} each "
+            "has layers of its own; expected no such check",
+        )
+
+
+def statistics_go_with_the_algorithm(run: RunDescription) -> Iterator[Problem]:
+    """Running statistics belong to one model of each client."""
+    if run.running_statistics is False:
+        return
+    if run.algorithm.local_statistics and run.bn != "local":
+        yield "federation.bn", f"{run.name} keeps running statistics with the clients; expected local, got {run.bn}"
+    if run.algorithm.two_models and run.running_statistics:
+        yield (
+            "model",
+            f"{run.name} trains two models at each client, and there is one set of running statistics for both; "
+            "expected norm: gn, or a model without batch normalization",
+        )
+
+
 def rule_has_what_it_trusts(run: RunDescription) -> Iterator[Problem]:
     """A rule that trusts the server's own data needs some, and a server that can train like a client."""
     if run.rule is not None and run.rule.needs_server_update and not run.server_data:
@@ -204,7 +236,7 @@ def sums_are_enough(run: RunDescription) -> Iterator[Problem]:
         yield place, f"{run.name} sends no updates of clients that could be summed; expected fedavg, fedprox or fedsgd"
         return
     fewest = algorithm.fewest(run.cohort)
-    if not algorithm.forgets_rows or len(algorithm.sends) > 1:
+    if not (algorithm.forgets_rows or algorithm.sums_do) or len(algorithm.sends) > 1:
         yield (
             place,
             f"the server of {run.name} looks at what single clients sent; expected fedavg, fedprox or fedsgd",
@@ -337,6 +369,8 @@ GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     task_can_be_learned,
     weights_are_used,
     rule_has_a_global_model,
+    layers_at_home_are_not_looked_for,
+    statistics_go_with_the_algorithm,
     rule_has_what_it_trusts,
     rule_can_work,
     sums_are_enough,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from fedsec.defense import AggregatorTrial
@@ -123,8 +123,10 @@ class WholeRows(RowExchange):
         round_number: int,
     ) -> Verdict:
         federation = self.federation
-        updates = federation.worker_momentum(trained.updates, clients)
-        defended = federation.client_defenses(updates, clients, round_number, federation.module)
+        home = federation.algorithm.at_home(federation.algorithm_state)
+        updates = federation.worker_momentum(shared_part(trained.updates, home), clients)
+        # What clients add to their updates, such as noise, they would add to what they do not send as well.
+        defended = shared_part(federation.client_defenses(updates, clients, round_number, federation.module), home)
         units = None if trained.units is None else trained.units[:, None]
         sent = {"update": defended if units is None else defended / units, **trained.further}
 
@@ -135,6 +137,7 @@ class WholeRows(RowExchange):
         received = federation.forgery(
             sent, clients, byzantine, federation.parameters, round_number, trial, leverage, units=units
         )
+        received = {name: shared_part(rows, home) for name, rows in received.items()}
         if federation.secure_aggregation is not None:
             return judged_sums(federation, received, clients, byzantine, coefficients, drawn, round_number)
         if federation.sends_statistics:
@@ -144,3 +147,15 @@ class WholeRows(RowExchange):
             observer(round_number, clients, moved)
         federation.received_statistics = None
         return federation.rules(received, coefficients, drawn, round_number, clients)
+
+
+def shared_part(
+    rows: Float[Tensor, "clients parameters"], home: Int64[Tensor, "kept"] | None
+) -> Float[Tensor, "clients parameters"]:
+    """Rows with nothing in the columns that never leave a client; the very same rows where there are none.
+
+    Args:
+        rows: one a client; left unchanged.
+        home: places of these columns.
+    """
+    return rows if home is None else rows.index_fill(1, home, 0)

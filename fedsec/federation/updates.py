@@ -180,7 +180,7 @@ class Federation(GlobalModelLoop):
         self.rules = ServerRules(aggregator, algorithm.sends, streams, trainer.layout.shapes, broken_condition)
         machines = Machines(trainer, algorithm.training, streams, num_classes, self.start)
         self.forgery = Forgery(self.threat.attack, algorithm.sends, streams, machines)
-        self.algorithm_state = algorithm.init(trainer.start(self.module).parameters, self.num_clients)
+        self.algorithm_state = algorithm.begin(self.module, trainer.start(self.module).parameters, self.num_clients)
         self.sums_grid = None if secure_aggregation is None else widest_grid(self, secure_aggregation)
         self.worker_momentum = WorkerMomentum(algorithm.momentum, self.parameters, self.num_clients)
         self.exchange = exchange or LocalRows(self, memory_gib, folder)

@@ -320,6 +320,8 @@ class FederationConfig(Section):
                 resolved[key] = value
             elif key in _SECTIONS and own[key].default is not None:
                 resolved[key] = {}
+        if entry.traits["local_statistics"]:
+            resolved.setdefault("bn", "local")
         stragglers = resolved.get("stragglers")
         if isinstance(stragglers, Mapping) and stragglers.get("handling") is None:
             resolved["stragglers"] = {**stragglers, "handling": entry.traits["slow_clients"]}

@@ -49,16 +49,17 @@ def only(scenario: Scenario) -> CellConfig:
 # What belongs to an algorithm
 
 
+PERSONAL = ("fedper", "fedrep", "fedbn", "ditto", "pfedme", "local_only")
 BELONGS = {
-    "weighting": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", "centralized"),
-    "server_lr": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", "centralized"),
-    "bn": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", "centralized"),
-    "sampling": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", "centralized"),
-    "local": ("fedavg", "fedprox", "fedopt", "fednova", "scaffold", "feddyn", "centralized", "fedgkt"),
+    "weighting": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", *PERSONAL, "centralized"),
+    "server_lr": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", *PERSONAL, "centralized"),
+    "bn": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", *PERSONAL, "centralized"),
+    "sampling": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", *PERSONAL, "centralized"),
+    "local": ("fedavg", "fedprox", "fedopt", "fednova", "scaffold", "feddyn", *PERSONAL, "centralized", "fedgkt"),
     "mu": ("fedprox", "fednova"),
     "option": ("scaffold",),
     "alpha": ("feddyn",),
-    "stragglers": ("fedavg", "fedprox", "fedopt", "fednova", "scaffold", "feddyn"),
+    "stragglers": ("fedavg", "fedprox", "fedopt", "fednova", "scaffold", "feddyn", *PERSONAL),
     "server": ("fedgkt",),
     "distillation": ("fedgkt",),
     "asynchronous": ("fedgkt",),

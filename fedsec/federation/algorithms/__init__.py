@@ -8,11 +8,23 @@ from fedsec.federation.algorithms.fednova import FedNova
 from fedsec.federation.algorithms.fedopt import FedOpt
 from fedsec.federation.algorithms.fedprox import FedProx
 from fedsec.federation.algorithms.fedsgd import FedSGD
+from fedsec.federation.algorithms.personal.ditto import Ditto
+from fedsec.federation.algorithms.personal.fedbn import FedBN
+from fedsec.federation.algorithms.personal.fedper import FedPer
+from fedsec.federation.algorithms.personal.fedrep import FedRep
+from fedsec.federation.algorithms.personal.local_only import LocalOnly
+from fedsec.federation.algorithms.personal.pfedme import PFedMe
 from fedsec.federation.algorithms.scaffold import Scaffold
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.knowledge.fedgkt import FedGKT
 
 __all__ = [
+    "PFedMe",
+    "LocalOnly",
+    "FedRep",
+    "FedPer",
+    "FedBN",
+    "Ditto",
     "ALGORITHMS",
     "Algorithm",
     "Centralized",
@@ -35,6 +47,12 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedsgd": FedSGD,
     "scaffold": Scaffold,
     "feddyn": FedDyn,
+    "fedper": FedPer,
+    "fedrep": FedRep,
+    "fedbn": FedBN,
+    "ditto": Ditto,
+    "pfedme": PFedMe,
+    "local_only": LocalOnly,
     "centralized": Centralized,
     "fedgkt": FedGKT,
 }

@@ -26,6 +26,11 @@ class Algorithm(ABC):
         first_round_alike: whether a client's first round depends on nothing but the initial model and its own data, so
             that experiments of one round can share it.
         tasks: the tasks that it can learn; any where none is named.
+        whole_model: whether what the server holds is a model that can be used as it is; off where some layers never
+            leave the clients.
+        local_statistics: whether running statistics of batch normalization must stay with the clients, too.
+        two_models: whether each client trains a model of its own beside the shared one, while there is one set of
+            running statistics for each client.
         slow_clients: what happens to stragglers unless somebody says otherwise: `drop` or `partial`.
     """
 
@@ -36,4 +41,7 @@ class Algorithm(ABC):
     private_clients: ClassVar[bool] = False
     first_round_alike: ClassVar[bool] = False
     tasks: ClassVar[tuple[str, ...]] = ()
+    whole_model: ClassVar[bool] = True
+    local_statistics: ClassVar[bool] = False
+    two_models: ClassVar[bool] = False
     slow_clients: ClassVar[Literal["drop", "partial"]] = "drop"

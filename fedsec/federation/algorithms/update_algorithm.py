@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.memory import free_bytes
@@ -126,6 +126,7 @@ class UpdateAlgorithm(Algorithm):
         server_trains: whether a server with data of its own can do what a client does: clients remember nothing.
         forgets_rows: whether nobody looks at what clients sent or trained when a round is over: `apply` does not, and
             clients remember nothing. Then rows may pass by, and no matrix of them is needed.
+        sums_do: whether the server needs sums of clients only, whatever the clients remember; so where it forgets rows.
 
     Raises:
         InputError: numbers out of range.
@@ -139,6 +140,7 @@ class UpdateAlgorithm(Algorithm):
     broadcasts: ClassVar[tuple[str, ...]] = ("parameters",)
     server_trains: ClassVar[bool] = False
     forgets_rows: ClassVar[bool] = False
+    sums_do: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.weighting not in ("samples", "uniform", "population"):
@@ -156,6 +158,27 @@ class UpdateAlgorithm(Algorithm):
             num_clients: of the federation.
         """
         return {"parameters": parameters}
+
+    def begin(self, module: nn.Module, parameters: Float[Tensor, "parameters"], num_clients: int) -> State:
+        """The same of an algorithm that tells the model's layers apart.
+
+        Args:
+            module: the model.
+            parameters: its own.
+            num_clients: of the federation.
+
+        Raises:
+            InputError: it has not the layers that the algorithm asks for.
+        """
+        return self.init(parameters, num_clients)
+
+    def at_home(self, state: State) -> Int64[Tensor, "kept"] | None:
+        """The places of parameters that never leave a client, and are no part of what it sends; None for none.
+
+        Args:
+            state: at any time; they stay the same.
+        """
+        return None
 
     def starts(self, state: State, clients: Sequence[int]) -> Float[Tensor, "*clients parameters"]:
         """What clients start a round from: one vector for all, or a row for each of them.

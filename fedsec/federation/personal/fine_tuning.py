@@ -4,12 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 from torch import Tensor
 
 from fedsec.engine.local_training import LocalTraining
 from fedsec.federation.algorithms.local_steps import plan_client
-from fedsec.seeds import Key, Streams
 
 if TYPE_CHECKING:
     from fedsec.federation.global_model import GlobalModelLoop
@@ -37,7 +35,7 @@ class FineTuning:
             loop: whose models are tuned: each client's own, where it has one, else the global one.
             clients: who tunes; each draws from streams of its own, whoever else does.
         """
-        streams = _TuningStreams(loop.streams.root)
+        streams = loop.streams.branch("fine_tune")
         for first in range(0, len(clients), AT_ONCE):
             some = clients[first : first + AT_ONCE]
             start = loop.left_with(some)
@@ -46,11 +44,3 @@ class FineTuning:
             rows = start.parameters + tuned.updates
             for place, client in enumerate(some):
                 yield client, rows[place], tuned.statistics[place]
-
-
-@dataclass(frozen=True)
-class _TuningStreams(Streams):
-    """An experiment's streams, under names that no round has."""
-
-    def sequence(self, *name: Key) -> np.random.SeedSequence:
-        return super().sequence("fine_tune", *name)

@@ -141,7 +141,7 @@ class SentModels:
         start = trainer.start(model)
         algorithm = federation.algorithm
         participants = Participants([client], round_number, federation.data, self.streams)
-        state = algorithm.init(start.parameters, federation.num_clients)
+        state = algorithm.begin(federation.module, start.parameters, federation.num_clients)
         trained = algorithm.work(state, participants).perform(trainer, start, [client])
         defenses = ClientDefenses(federation.client_defenses.transforms, trainer.layout, federation.data, self.streams)
         row = defenses(trained.updates, [client], round_number, model)[0]

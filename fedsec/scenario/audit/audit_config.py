@@ -54,6 +54,10 @@ def contradictions(config: "CellConfig") -> Iterator[Problem]:
         algorithm = config.federation.algorithm
         yield ("audit",), f"looks at updates, and {algorithm} exchanges none; expected no audit, or another algorithm"
         return
+    if not config.federation.traits["whole_model"]:
+        message = f"looks at whole models, and with {config.federation.algorithm} some layers never leave the clients"
+        yield ("audit",), f"{message}; expected no audit, or another algorithm"
+        return
     if config.audit.canaries is not None:
         for path, message in canaries.contradictions(config, config.audit.canaries):
             yield ("audit", "canaries", *path), message
