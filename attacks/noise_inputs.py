@@ -5,6 +5,7 @@ arXiv:1909.05125, whose noisy clients add uniform noise in [-1.4, 1.4] to every 
 """
 
 from math import isfinite
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ class NoiseInputs(DataPoisoning):
 
     Reference: after Muñoz-González et al. 2019, arXiv:1909.05125
     """
+
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "regression")
 
     def __init__(self, std: float = 0.5) -> None:
         if not (isfinite(std) and std > 0):

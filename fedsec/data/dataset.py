@@ -19,15 +19,19 @@ class Split:
     """Inputs and what is to be predicted of them.
 
     Args:
-        inputs: images as pixels in 0..255, or vectors of numbers on the scale on which they are to be learned.
-        targets: the class of each example, from 0, or a number.
+        inputs: images as pixels in 0..255, or vectors of numbers on the scale on which they are to be learned; a text
+            is a vector of its tokens' numbers.
+        targets: the class of each example, from 0, or a number; of texts, a token for each place of the input.
+        groups: whom each example comes from (a role, a writer), from 0; None where nobody knows.
 
     Raises:
-        DataError: wrong type or shape, no example at all, a number that is not finite, or not one target an example.
+        DataError: wrong type or shape, no example at all, a number that is not finite, or not one target (of texts, one
+            row of them) and group an example.
     """
 
     inputs: UInt8[Tensor, "examples channels height width"] | Float32[Tensor, "examples features"]
-    targets: Int64[Tensor, "examples"] | Float32[Tensor, "examples"]
+    targets: Int64[Tensor, "examples"] | Float32[Tensor, "examples"] | Int64[Tensor, "examples length"]
+    groups: Int64[Tensor, "examples"] | None = None
 
     def __post_init__(self) -> None:
         kind = self.inputs.dtype, self.inputs.ndim
@@ -36,7 +40,9 @@ class Split:
                 "images must be a non-empty uint8 tensor of shape [examples, channels, height, width], vectors a "
                 f"float32 one of shape [examples, features], got {self.inputs.dtype} {list(self.inputs.shape)}"
             )
-        one_each = self.targets.shape == self.inputs.shape[:1]
+        one_each = self.targets.shape == self.inputs.shape[:1] or (
+            not self.are_images and self.targets.dtype == torch.int64 and self.targets.shape == self.inputs.shape
+        )
         if self.targets.dtype not in (torch.int64, torch.float32) or not one_each:
             raise DataError(
                 "labels must be an int64 tensor (targets that are numbers a float32 one) with one entry for each of "
@@ -46,6 +52,12 @@ class Split:
         for name, values in (("inputs", self.inputs), ("targets", self.targets)):
             if values.is_floating_point() and not bool(values.isfinite().all()):
                 raise DataError(f"{name} must be finite, but some are NaN or infinite")
+        groups = self.groups
+        if groups is not None and (groups.dtype != torch.int64 or groups.shape != self.inputs.shape[:1]):
+            raise DataError(
+                f"groups must be an int64 tensor with one entry for each of the {len(self.inputs)} examples, got "
+                f"{groups.dtype} {list(groups.shape)}"
+            )
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -61,6 +73,11 @@ class Split:
         return not self.targets.is_floating_point()
 
     @property
+    def are_sequences(self) -> bool:
+        """Whether the targets are tokens, one for each place of the input."""
+        return self.targets.ndim == 2
+
+    @property
     def images(self) -> UInt8[Tensor, "examples channels height width"]:
         """The inputs, which must be images (else a DataError)."""
         if not self.are_images:
@@ -72,12 +89,15 @@ class Split:
         """The targets, which must be classes (else a DataError)."""
         if not self.are_classes:
             raise DataError("classes are needed, but the targets are numbers")
+        if self.are_sequences:
+            raise DataError("one class for each example is needed, but the targets are sequences of tokens")
         return self.targets
 
     def take(self, indices: np.ndarray) -> "Split":
         """The examples with these numbers, in this order."""
         chosen = torch.from_numpy(indices).to(self.targets.device)
-        return Split(self.inputs[chosen], self.targets[chosen])
+        groups = None if self.groups is None else self.groups[chosen]
+        return Split(self.inputs[chosen], self.targets[chosen], groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +112,13 @@ class Dataset:
         source: where it was found.
         notes: what was passed over or taken for something else while it was read, a sentence each.
         task: what is learned of it, a key of `fedsec.tasks.TASKS`; by default what the targets are for: classes for
-            classification, numbers for regression.
+            classification, numbers for regression, sequences for `next_token`.
+        superclasses: the coarse class of each class, from 0; none where classes form no tree.
+        groups: whom examples come from (roles, writers), in the order of their numbers; none where nobody knows.
 
     Raises:
-        DataError: training and test differ in shape or kind, fewer than two classes, or a label without a class.
+        DataError: training and test differ in shape or kind, fewer than two classes, a label without a class, an input
+            that is no token, coarse classes of some classes only, or an example of a group that there is not.
     """
 
     name: str
@@ -105,16 +128,22 @@ class Dataset:
     source: str
     notes: tuple[str, ...] = ()
     task: str = ""
+    superclasses: tuple[int, ...] = ()
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.task:
-            object.__setattr__(self, "task", "classification" if self.train.are_classes else "regression")
+            classes = "next_token" if self.train.are_sequences else "classification"
+            object.__setattr__(self, "task", classes if self.train.are_classes else "regression")
+        self._check_groups()
         if self.train.inputs.shape[1:] != self.test.inputs.shape[1:] or self.train.are_images != self.test.are_images:
             kind = "images" if self.train.are_images else "inputs"
             raise DataError(
                 f"{self.name}: training {kind} are {shape_text(self.train.inputs.shape[1:])}, test {kind} "
                 f"{shape_text(self.test.inputs.shape[1:])} ({self.source})"
             )
+        if self.train.are_sequences != self.test.are_sequences:
+            raise DataError(f"{self.name}: targets of one split are sequences, of the other not ({self.source})")
         if self.train.are_classes != self.test.are_classes:
             raise DataError(f"{self.name}: targets of one split are classes, of the other numbers ({self.source})")
         if not self.train.are_classes:
@@ -124,11 +153,30 @@ class Dataset:
         if len(self.classes) < 2:
             raise DataError(f"{self.name}: at least two classes are needed, got {len(self.classes)} ({self.source})")
         for part, split in (("training", self.train), ("test", self.test)):
-            low, high = (int(bound) for bound in torch.aminmax(split.labels))
-            if low < 0 or high >= self.num_classes:
+            numbered = [("labels", split.targets)]
+            if split.are_sequences:
+                numbered.append(("tokens", split.inputs))
+            for what, numbers in numbered:
+                low, high = (float(bound) for bound in torch.aminmax(numbers))
+                whole = not numbers.is_floating_point() or bool((numbers == numbers.round()).all())
+                if low < 0 or high >= self.num_classes or not whole:
+                    raise DataError(
+                        f"{self.name}: {part} {what} run from {low:g} to {high:g}{'' if whole else ', not all whole'}, "
+                        f"but there are {self.num_classes} classes, numbered from 0 ({self.source})"
+                    )
+
+    def _check_groups(self) -> None:
+        if self.superclasses and len(self.superclasses) != len(self.classes):
+            raise DataError(
+                f"{self.name}: expected a coarse class for each of {len(self.classes)} classes, got "
+                f"{len(self.superclasses)} ({self.source})"
+            )
+        for split in (self.train, self.test):
+            numbers = split.groups
+            if numbers is not None and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self.groups):
                 raise DataError(
-                    f"{self.name}: {part} labels run from {low} to {high}, but there are {self.num_classes} classes, "
-                    f"numbered from 0 ({self.source})"
+                    f"{self.name}: groups run from {int(numbers.min())} to {int(numbers.max())}, but there are "
+                    f"{len(self.groups)} of them, numbered from 0 ({self.source})"
                 )
 
     @property
@@ -158,6 +206,9 @@ class Dataset:
         for tensor in (self.train.inputs, self.train.targets, self.test.inputs, self.test.targets):
             digest.update(f"{tensor.dtype} {list(tensor.shape)}\0".encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        if self.groups or self.superclasses:  # what decides who gets an example; older data have neither
+            numbers = [split.groups.tolist() if split.groups is not None else [] for split in (self.train, self.test)]
+            digest.update(repr((self.groups, self.superclasses, numbers)).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def class_number(self, name: int | str) -> int:

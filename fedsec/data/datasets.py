@@ -1,17 +1,21 @@
 """Datasets by name. Importing this file is cheap: torch is loaded with the first dataset."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedsec.data.download import Progress
 from fedsec.data.normalization import Normalization, normalization
 from fedsec.data.sources.cifar import CIFAR10, CIFAR100
+from fedsec.data.sources.cinic import CINIC10
 from fedsec.data.sources.diabetes import Diabetes
 from fedsec.data.sources.digits import Digits
+from fedsec.data.sources.femnist import FEMNIST
 from fedsec.data.sources.idx import MNIST, FashionMNIST
 from fedsec.data.sources.image_folder import ImageFolder
 from fedsec.data.sources.photos import Photos
+from fedsec.data.sources.shakespeare import Shakespeare
 from fedsec.data.sources.source import DatasetStatus, Source
 from fedsec.data.survey import Survey, survey
 from fedsec.errors import DataError, InputError
@@ -38,7 +42,14 @@ __all__ = [
 ]
 
 
-def load(name: str, root: Path | None = None, *, download: bool = True, progress: Progress | None = None) -> "Dataset":
+def load(
+    name: str,
+    root: Path | None = None,
+    *,
+    download: bool = True,
+    progress: Progress | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> "Dataset":
     """Load a dataset into memory.
 
     It is looked for in `root` (and `root`/name), $FEDSEC_DATA/name, $FEDSEC_DATA, the user's cache and system
@@ -51,18 +62,21 @@ def load(name: str, root: Path | None = None, *, download: bool = True, progress
         root: a folder to look in first. It must exist; if it holds a part of the dataset only, that is an error.
         download: whether the network may be used.
         progress: called during a download with a file's name, the bytes so far and the bytes in all, if known.
+        options: the dataset's own, as in a scenario: `{"labels": "coarse"}`.
 
     Raises:
-        DataError: unknown name, or the dataset is absent, incomplete, corrupt or of another shape; the text says
-            what was looked for, where, and what to do.
+        DataError: unknown name or option, or the dataset is absent, incomplete, corrupt or of another shape; the text
+            says what was looked for, where, and what to do.
     """
-    dataset = _source(name).load(root, download=download, progress=progress)
+    dataset = source_of(name, options).load(root, download=download, progress=progress)
     for note in dataset.notes:
         _log.warning("%s: %s", name, note)
     return dataset
 
 
-def check(name: str, root: Path | None = None, *, download: bool = True) -> Survey:
+def check(
+    name: str, root: Path | None = None, *, download: bool = True, options: Mapping[str, Any] | None = None
+) -> Survey:
     """Look at a dataset once before any work begins: everything that `load` would complain about is found here.
 
     Nothing is downloaded. What was found out about a large dataset is kept as long as its files do not change in
@@ -72,6 +86,7 @@ def check(name: str, root: Path | None = None, *, download: bool = True) -> Surv
         name: see `load`.
         root: see `load`.
         download: whether a dataset that can be downloaded may be absent; nothing is known of it then.
+        options: see `load`.
 
     Returns:
         What the dataset is, its fingerprint included.
@@ -79,7 +94,7 @@ def check(name: str, root: Path | None = None, *, download: bool = True) -> Surv
     Raises:
         DataError: see `load`.
     """
-    return survey(_source(name), root, download=download)
+    return survey(source_of(name, options), root, download=download, options=options)
 
 
 def status() -> list[DatasetStatus]:
@@ -89,24 +104,23 @@ def status() -> list[DatasetStatus]:
         DataError: a plugin that cannot be imported or brings no dataset.
     """
     plugins = (name for name in registry.entries("dataset") if name not in DATASETS)
-    return [_source(name).status() for name in (*DATASETS, *plugins)]
+    return [source_of(name).status() for name in (*DATASETS, *plugins)]
 
 
-def _source(name: str) -> Source:
-    """Where a dataset comes from: one of `DATASETS`, or a plugin's.
+def source_of(name: str, options: Mapping[str, Any] | None = None) -> Source:
+    """Where a dataset comes from: one of `DATASETS`, or a plugin's, with its options.
 
     Raises:
-        DataError: unknown name, or a plugin that cannot be imported or brings something else.
+        DataError: unknown name or option, or a plugin that cannot be imported or brings something else.
     """
-    if name in DATASETS:
-        return DATASETS[name]()
     try:
-        kind = registry.load("dataset", name)
+        kind = DATASETS[name] if name in DATASETS else registry.load("dataset", name)
+        given = registry.check("dataset", name, options, "dataset") if options else {}
     except InputError as error:
         raise DataError(str(error)) from error
     if not (isinstance(kind, type) and issubclass(kind, Source)):
         raise DataError(f"dataset {name!r}: expected a subclass of fedsec.data.Source from its plugin, got {kind!r}")
-    return kind()
+    return kind(**given)
 
 
 def __getattr__(name: str) -> Any:
@@ -125,6 +139,9 @@ DATASETS: dict[str, type[Source]] = {
     "mnist": MNIST,
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
+    "cinic10": CINIC10,
+    "femnist": FEMNIST,
     "image_folder": ImageFolder,
     "diabetes": Diabetes,
+    "shakespeare": Shakespeare,
 }

@@ -7,11 +7,11 @@ read for it once, not for every run.
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedsec.data.cache import cache_folder
 from fedsec.data.class_names import class_number
@@ -71,13 +71,13 @@ class Survey:
         return class_number(self.name, self.classes, name)
 
 
-def survey(source: "Source", root: Path | None, *, download: bool) -> Survey:
+def survey(source: "Source", root: Path | None, *, download: bool, options: Mapping[str, Any] | None = None) -> Survey:
     """Look at a dataset; see `fedsec.data.check`."""
     location, _ = source.search(root)
     if location is None and download and source.downloadable:
         return Survey(source.name)
     files = [] if location is None else source.files(location)
-    path = cache_folder() / "surveys" / f"{_key(source, root)}.json"
+    path = cache_folder() / "surveys" / f"{_key(source, root, options)}.json"
     stamp = _stamp(files)
     known = _load(path, stamp) if stamp else None
     if known is None:
@@ -87,8 +87,10 @@ def survey(source: "Source", root: Path | None, *, download: bool) -> Survey:
     return known
 
 
-def _key(source: "Source", root: Path | None) -> str:
+def _key(source: "Source", root: Path | None, options: Mapping[str, Any] | None) -> str:
     where = f"{source.name}\0{root}\0{os.environ.get('FEDSEC_DATA')}"
+    if options:
+        where += f"\0{json.dumps(dict(options), sort_keys=True)}"
     return hashlib.sha256(os.fsencode(where)).hexdigest()[:16]
 
 

@@ -89,6 +89,7 @@ _ROWS = (
     _SQUARED_ERROR.worst_client,
     *_SQUARED_ERROR.over_clients,
     Metric("mean_absolute_error", "mean absolute error of a number that is predicted", "lower", low=0.0),
+    Metric("perplexity", "e to the mean cross-entropy of a next token", "lower", scale="significant", low=1.0),
     Metric(
         "attack_success_rate",
         "share of the attacker's own test examples that get the answer the attacker wants",

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from fedsec.errors import InputError
+from fedsec.models.char_lstm import CharLSTM
+from fedsec.models.char_transformer import CharTransformer
 from fedsec.models.cnn import CNN
 from fedsec.models.convnet64 import ConvNet64
 from fedsec.models.gkt import ResNet4, ResNet6, ResNet7, ResNet8, ResNet19, ResNet49, ResNet55, ResNet109
@@ -56,7 +58,11 @@ def build(name: str, input_shape: InputShape, num_classes: int, **options: Any) 
     if num_classes < 1:
         raise InputError(f"num_classes must be at least 1, got {num_classes}")
     if len(input_shape) == 1 and not getattr(kind, "takes_vectors", False):
-        able = [other for other, known in MODELS.items() if getattr(known, "takes_vectors", False)]
+        able = [
+            other
+            for other, known in MODELS.items()
+            if getattr(known, "takes_vectors", False) and "next_token" not in getattr(known, "tasks", ())
+        ]
         raise InputError(
             f"model {name!r} takes images, but the inputs are vectors of {input_shape[0]} numbers; take "
             f"{' or '.join(able)}"
@@ -95,4 +101,6 @@ MODELS: dict[str, type[nn.Module]] = {
     "efficientnet_b0": EfficientNetB0,
     "mobilenet_v3_large": MobileNetV3Large,
     "vit_b_16": ViTB16,
+    "char_lstm": CharLSTM,
+    "char_transformer": CharTransformer,
 }

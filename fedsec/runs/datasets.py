@@ -1,5 +1,6 @@
 """A scenario's datasets, looked at once before any worker does: what is missing or broken is said once."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from fedsec.data.partitions import Partition
     from fedsec.threat import ByzantineAttack
 
-_Place = tuple[str, Path | None, bool]
+_Place = tuple[str, Path | None, bool, str]
+"""Name, folder, whether it may be downloaded, and options as JSON."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,14 @@ def look(
     notes: list[str] = []
     problems: list[str] = []
     for place in dict.fromkeys(_place(cell.config) for cell in scenario.cells()):
-        name, root, download = place
+        name, root, download, written = place
+        options = json.loads(written)
         try:
-            survey = check(name, root, download=download)
+            survey = check(name, root, download=download, options=options)
             if survey.source is None and fetch is not None:
                 fetch(name)
-                load(name, root, download=download)
-                survey = check(name, root, download=False)
+                load(name, root, download=download, options=options)
+                survey = check(name, root, download=False, options=options)
         except DataError as error:
             if missing is None:
                 problems.append(str(error))
@@ -153,4 +156,5 @@ def _num_train(survey: Survey) -> int | None:
 
 
 def _place(config: CellConfig) -> _Place:
-    return config.dataset.name, config.dataset.root, config.dataset.download
+    dataset = config.dataset
+    return dataset.name, dataset.root, dataset.download, json.dumps(dataset.options, sort_keys=True)

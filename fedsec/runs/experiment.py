@@ -99,13 +99,15 @@ def build_experiment(
         parts.server = ResidentData.build(own, [np.arange(len(taken))], constants, device)
     placement = Placement(local_updates, memory_gib, folder, exchange)
     federation = build_federation(parts, make_algorithm(config.federation), placement)
-    return Experiment(config, dataset, threat, federation, counts, _names(dataset, strata), audit)
+    return Experiment(config, dataset, threat, federation, counts, _names(config, dataset, strata), audit)
 
 
-def _names(dataset: Dataset, strata: Strata | None) -> tuple[str, ...]:
+def _names(config: CellConfig, dataset: Dataset, strata: Strata | None) -> tuple[str, ...]:
     """What strata are called in the picture of the partition."""
     if strata is None:
         return ("all examples",)
+    if not config.pooled and registry.entry("partition", config.partition.name).traits["needs_groups"]:
+        return dataset.groups
     return dataset.classes or tuple(f"quantile {number} of {strata.count}" for number in range(1, strata.count + 1))
 
 

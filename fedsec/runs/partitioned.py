@@ -1,12 +1,15 @@
 """Which of a dataset's examples each client of a cell holds."""
 
+import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from fedsec.data import Dataset, load
-from fedsec.data.partitions import Partition, quantile_strata
+from fedsec.data.partitions import Pachinko, Partition, quantile_strata
+from fedsec.errors import PartitionError
 from fedsec.federation.personal.held_out import hold_out
 from fedsec.federation.server_data import server_examples, without
 from fedsec.plugins import registry
@@ -30,22 +33,36 @@ def forget_datasets() -> None:
 def _dataset(config: str, seed: int) -> Dataset:
     """The dataset; `seed` only matters where a subset is drawn."""
     settings = DatasetConfig.model_validate_json(config)
-    dataset = _whole_dataset(settings.name, settings.root, settings.download)
+    options = json.dumps(settings.options, sort_keys=True)
+    dataset = _whole_dataset(settings.name, settings.root, settings.download, options)
     if settings.train_size is None and settings.test_size is None:
         return dataset
     return dataset.subset(settings.train_size, settings.test_size, Streams(seed).numpy("subset"))
 
 
 @lru_cache(maxsize=1)
-def _whole_dataset(name: str, root: Path | None, download: bool) -> Dataset:
-    return load(name, root, download=download)
+def _whole_dataset(name: str, root: Path | None, download: bool, options: str) -> Dataset:
+    return load(name, root, download=download, options=json.loads(options))
 
 
 def strata_of(config: CellConfig, dataset: Dataset, task: Task) -> Strata | None:
-    """What examples can be told apart by: the task's groups, or quantiles of targets that are numbers."""
+    """What examples can be told apart by: whom they come from, the task's groups, or quantiles of their targets.
+
+    Raises:
+        PartitionError: the partition gives clients whole groups, and nobody knows whom the examples come from.
+    """
+    if not config.pooled and _rule(config).needs_groups:
+        groups = dataset.train.groups
+        if groups is None:
+            raise PartitionError(
+                f"{config.partition.name}: {dataset.name} does not tell whom an example comes from; expected data that "
+                "do, such as shakespeare"
+            )
+        return Strata(groups.numpy(), len(dataset.groups))
     quantiles = config.partition.quantiles
     if quantiles is None:
-        return task.strata(dataset.train.targets)
+        strata = task.strata(dataset.train.targets)
+        return None if strata is None else replace(strata, superclasses=dataset.superclasses)
     return Strata(quantile_strata(dataset.train.targets.numpy(), quantiles), quantiles)
 
 
@@ -100,7 +117,10 @@ def _trained_and_tested(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     if config.pooled:
         return [np.arange(num_examples)], []
-    shares = _rule(config)(
+    rule = _rule(config)
+    if isinstance(rule, Pachinko) and strata is not None:
+        rule = rule.of_tree(strata.superclasses)
+    shares = rule(
         None if strata is None else strata.of,
         config.partition.clients,
         num_classes=None if strata is None else strata.count,
@@ -132,7 +152,9 @@ def client_sizes(config: CellConfig, num_train: int | None, *, here: bool) -> tu
     examples = config.dataset.train_size or num_train
     strata = None
     server = config.federation.server_data
-    looks = _rule(config).needs_classes or (server is not None and server.bias is not None)
+    looks = (
+        _rule(config).needs_classes or _rule(config).needs_groups or (server is not None and server.bias is not None)
+    )
     if not config.pooled and looks:
         if not here:
             return None

@@ -224,7 +224,7 @@ def _independent(config: CellConfig) -> None:
         return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        shape = registry.load("dataset", config.dataset.name).input_shape
+        shape = _source(config).input_shape
         check_independent(_model(config, device="cpu").train(), torch.rand(2, *shape))
 
 
@@ -252,9 +252,14 @@ def _together(defenses: Sequence[DefenseConfig]) -> None:
     compose(built)
 
 
+def _source(config: CellConfig) -> Any:
+    """The dataset's source with its options, which may change shape and classes; nothing of it is read."""
+    return registry.load("dataset", config.dataset.name)(**config.dataset.options)
+
+
 def _model(config: CellConfig, device: str = "meta") -> Any:
     """The model, by default without memory for its weights; None where only the data tell its shape."""
-    source = registry.load("dataset", config.dataset.name)
+    source = _source(config)
     if source.input_shape is None or source.num_classes is None:
         return None
     import torch
@@ -284,7 +289,7 @@ def _server_model(config: CellConfig, server: ServerModelConfig) -> None:
         return  # complained about already
     if module is None:
         return
-    source = registry.load("dataset", config.dataset.name)
+    source = _source(config)
     # Two images, since batch normalization in train mode needs more than one value a channel.
     features = _shape_after(split(module)[0], (2, *source.input_shape))
     if len(features) != 4:

@@ -22,10 +22,10 @@ from fedsec.scenario.task_checks import task_problems
 from fedsec.scenario.threat_config import NO_ATTACK, AttackConfig, DefenseConfig, fitting
 
 
-class DatasetConfig(Section):
-    """Which images, and how many of them."""
+class DatasetConfig(NamedSection):
+    """Which data, and how many of them."""
 
-    shorthand = "name"
+    kind = "dataset"
 
     name: str = Field(description="A dataset; see `fedsec list datasets`.")
     root: Annotated[Path | None, Field(strict=False)] = Field(
@@ -94,6 +94,7 @@ class EngineConfig(Section):
 
 
 _NEUTRAL: dict[tuple[str, ...], Any] = {
+    ("dataset", "options"): {},
     ("dataset", "root"): None,  # a folder may hold any images
     ("engine", "memory_gib"): None,  # a limit cuts cohorts otherwise
     ("engine", "precision"): "fp32",
@@ -286,6 +287,10 @@ class CellConfig(Section):
         """First 12 hexadecimal digits of the SHA-256 of all that the cell's numbers depend on."""
         content = unlabeled(self.model_dump(mode="json"))
         del content["dataset"]["download"]
+        usual = {option.name: option.default for option in registry.entry("dataset", self.dataset.name).parameters}
+        options = content["dataset"]["options"].items()
+        # Datasets were there before their options, whose defaults mean what there was.
+        content["dataset"]["options"] = {name: value for name, value in options if value != usual[name]}
         # Ids are older than algorithms' own keys: every federation had these two.
         content["federation"] = {"weighting": None, "server_lr": None, **content["federation"]}
         for (*sections, key), neutral in _NEUTRAL.items():

@@ -22,6 +22,7 @@ TRAIN_SIZES = {
     "mnist": 60_000,
     "cifar10": 50_000,
     "cifar100": 50_000,
+    "cinic10": 90_000,
 }
 """Training images of the datasets whose number is known without a look."""
 

@@ -38,7 +38,7 @@ def scenario_schema(*, plugins: bool = True) -> Schema:
     """
     known = {kind: registry.entries(kind, plugins=plugins) for kind in registry.KINDS}
     sections = {
-        "dataset": _dataset(list(known["dataset"])),
+        "dataset": _dataset(known["dataset"]),
         **{key: _named(kind, known[kind.kind]) for key, kind in _NAMED.items()},
         "federation": _federation(known["algorithm"]),
         "audit": _audit(known["inference"]),
@@ -119,9 +119,10 @@ def _or_bare(mapping: Schema, key: str) -> Schema:
     return {"description": mapping.get("description", ""), "anyOf": [bare, mapping]}
 
 
-def _dataset(names: list[str]) -> Schema:
-    fields = _fields(config.DatasetConfig)
-    fields["name"] |= {"enum": names}
+def _dataset(entries: dict[str, registry.Entry]) -> Schema:
+    fields = _own(config.DatasetConfig)
+    fields["name"] |= {"enum": list(entries)}
+    fields |= {option: _any_of(_options(entries, option)) for option in _option_names(entries)}
     numbers = {"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}, "minItems": 1}]}
     constants = {**_object({"mean": numbers, "std": numbers}), "required": ["mean", "std"]}
     fields["normalization"]["anyOf"] = [{"enum": ["unit", "half"]}, constants]

@@ -44,15 +44,28 @@ def task_problems(config: "CellConfig") -> Iterator[Problem]:
         if tasks and task not in tasks:
             yield path, f"{about}, and {name!r} goes with {either(tuple(tasks))}; expected another {kind}"
     local, shape = config.federation.local, registry.entry("dataset", config.dataset.name).traits["input_shape"]
+    tokens = registry.entry("task", task).traits["takes_tokens"]
     if local is not None and local.augmentation is not None and shape is not None and len(shape) == 1:
-        message = f"{config.dataset.name} holds vectors of {shape[0]} numbers, and only images have other views"
+        held = "texts" if tokens else f"vectors of {shape[0]} numbers"
+        message = f"{config.dataset.name} holds {held}, and only images have other views"
         yield ("federation", "local", "augmentation"), message
+    if tokens and config.dataset.normalization != "unit":
+        yield ("dataset", "normalization"), f"{about}, whose inputs are numbers of tokens; expected unit"
     yield from _partition_problems(config, task, about)
 
 
 def _partition_problems(config: "CellConfig", task: str, about: str) -> Iterator[Problem]:
-    """Targets that are numbers have no classes to share out, but they may be cut into quantiles."""
+    """What a partition looks at must be there: classes, quantiles, groups, coarse classes."""
     partition, traits = config.partition, registry.entry("task", task).traits
+    wanted, source = (registry.entry(*which).traits for which in _looked_at(config))
+    if wanted["needs_groups"] and not source["has_groups"] and not config.pooled:
+        able = either(_datasets("has_groups"))
+        yield ("partition", "name"), f"{config.dataset.name} does not tell whom an example comes from; expected {able}"
+    if wanted["needs_superclasses"] and not source["has_superclasses"] and not config.pooled:
+        able = either(_datasets("has_superclasses"))
+        yield ("partition", "name"), f"{config.dataset.name} has no coarse classes above its classes; expected {able}"
+    if wanted["needs_groups"]:
+        return
     if partition.quantiles is not None and not traits["has_quantiles"]:
         yield ("partition", "quantiles"), f"{about}, whose targets are no numbers to be cut into quantiles"
     needs_classes = registry.entry("partition", partition.name).traits["needs_classes"]
@@ -62,3 +75,11 @@ def _partition_problems(config: "CellConfig", task: str, about: str) -> Iterator
             ("partition", "name"),
             f"{about}, without classes for {partition.name!r} to share out; expected iid or quantity_skew{how}",
         )
+
+
+def _looked_at(config: "CellConfig") -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("partition", config.partition.name), ("dataset", config.dataset.name)
+
+
+def _datasets(trait: str) -> tuple[str, ...]:
+    return tuple(name for name, source in registry.entries("dataset").items() if source.traits[trait])

@@ -24,10 +24,12 @@ class Strata:
     Args:
         of: the group of each example, in 0..count-1.
         count: how many groups there can be; some may be empty.
+        superclasses: the coarse class of each group, where groups are classes that form a tree.
     """
 
     of: Int64[np.ndarray, "examples"]
     count: int
+    superclasses: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,12 @@ class Task(ABC):
         name: in scenarios.
         target_dtype: of the targets.
         output_noun: what the model's outputs are called in messages.
-        output_axes: how many axes an example's output has: one for a vector, three for a map of the image's size.
+        output_axes: how many axes an example's output has: one for a vector, two for logits at
+            each place of a sequence, three for a map of the image's size.
         metrics: what `measure` gives, the one that sums a model up first; rows of `fedsec.metrics.metric.METRICS`.
         has_strata: whether `strata` gives groups, which a scenario asks before there are any data.
         has_quantiles: whether targets are single numbers, so that partitions may cut them into intervals of equal size.
+        takes_tokens: whether inputs are the numbers of tokens, which nothing may scale or augment.
         strata_metrics: what `measure_strata` gives.
     """
 
@@ -53,6 +57,7 @@ class Task(ABC):
     strata_metrics: ClassVar[tuple[str, ...]] = ()
     has_strata: ClassVar[bool] = False
     has_quantiles: ClassVar[bool] = False
+    takes_tokens: ClassVar[bool] = False
 
     @classmethod
     def of_data(cls, num_classes: int) -> Self:

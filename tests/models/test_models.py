@@ -21,7 +21,8 @@ NORMALIZED = ["convnet64", *RESNETS]
 # Their image size is their own; torchvision's transformer has 86 million weights, so tests/models/test_torchvision.py
 # runs a small one in its place.
 SMALL: dict[str, dict[str, Any]] = {name: {"image_size": 16} for name in ("efficientnet_b0", "mobilenet_v3_large")}
-RUN = [name for name in MODELS if name != "vit_b_16"]
+TEXTS = ["char_lstm", "char_transformer"]  # of tokens, see test_text_models.py
+RUN = [name for name in MODELS if name not in ("vit_b_16", *TEXTS)]
 # Seconds a test, and nothing but more of the same blocks than resnet18, resnet56 and resnet55 have.
 TWINS = ["resnet49", "resnet50", "resnet109", "resnet110"]
 VARIANTS: list[tuple[str, dict[str, Any]]] = [

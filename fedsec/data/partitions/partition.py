@@ -30,6 +30,10 @@ class Partition(ABC):
     """What messages call it; by default its class."""
     needs_classes: ClassVar[bool] = True
     """Whether it looks at strata. One that does not also partitions examples that have none."""
+    needs_groups: ClassVar[bool] = False
+    """Whether its strata are whom examples come from (roles, writers), in place of classes."""
+    needs_superclasses: ClassVar[bool] = False
+    """Whether it must be told the coarse class of each class; it then has `of_tree`."""
 
     min_per_client: int = 1
     """Also of classes that do not call this constructor."""

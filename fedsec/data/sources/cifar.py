@@ -6,10 +6,10 @@ import pickle
 import tarfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from fedsec.data.download import Progress, download
-from fedsec.data.sources.source import Location, Place, Source
+from fedsec.data.sources.source import Contents, Location, Place, Source
 from fedsec.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,8 +27,10 @@ class CifarSource(Source):
     train_files: ClassVar[tuple[str, ...]]
     test_files: ClassVar[tuple[str, ...]]
     meta_file: ClassVar[str]
-    labels_key: ClassVar[str]
-    classes_key: ClassVar[str]
+    labels_key: str
+    classes_key: str
+    superclasses_key: ClassVar[str] = ""
+    """Of the coarse labels, where classes have any."""
 
     def locate(self, place: Place) -> Location | None:
         """See `Source.locate`."""
@@ -39,10 +41,22 @@ class CifarSource(Source):
                 return Location(folder, lacks=lacks)
         return None
 
-    def read(self, folder: Path) -> "tuple[Split, Split, tuple[str, ...]]":
+    def read(self, folder: Path) -> Contents:
         """See `Source.read`."""
-        classes = self._unpickle(folder / self.meta_file)[self.classes_key]
-        return self._split(folder, self.train_files), self._split(folder, self.test_files), tuple(classes)
+        classes = tuple(self._unpickle(folder / self.meta_file)[self.classes_key])
+        train, test = self._split(folder, self.train_files), self._split(folder, self.test_files)
+        return Contents(train, test, classes, self._superclasses(folder, len(classes)))
+
+    def _superclasses(self, folder: Path, num_classes: int) -> tuple[int, ...]:
+        """The coarse class of each class, as the training files have them; none where labels are coarse already."""
+        if not self.superclasses_key or self.labels_key == self.superclasses_key:
+            return ()
+        coarse = [0] * num_classes
+        for name in self.train_files:
+            batch = self._unpickle(folder / name)
+            for label, group in zip(batch[self.labels_key], batch[self.superclasses_key], strict=True):
+                coarse[label] = group
+        return tuple(coarse)
 
     def own_files(self, folder: Path) -> list[Path]:
         """See `Source.own_files`."""
@@ -72,7 +86,7 @@ class CifarSource(Source):
         from fedsec.data.dataset import Split
 
         batches = [self._unpickle(folder / name) for name in names]
-        pixels = np.concatenate([batch["data"] for batch in batches]).reshape(-1, *self.input_shape)
+        pixels = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
         labels = [label for batch in batches for label in batch[self.labels_key]]
         return Split(torch.from_numpy(pixels), torch.tensor(labels))
 
@@ -123,7 +137,13 @@ class CIFAR10(CifarSource):
 
 
 class CIFAR100(CifarSource):
-    """Small photographs, 50,000 + 10,000 color images of 32x32, 100 classes.
+    """Small photographs, 50,000 + 10,000 color images of 32x32, 100 classes, or 20 coarse ones.
+
+    Each of 20 coarse classes (aquatic mammals, fish, flowers, ...) has five fine ones. With fine labels the dataset
+    knows the coarse class of each, which the partition `pachinko` needs; an image folder tells none.
+
+    Args:
+        labels: `fine` (100 classes) or `coarse` (20).
 
     Reference: Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
     """
@@ -138,10 +158,17 @@ class CIFAR100(CifarSource):
     meta_file = "meta"
     labels_key = "fine_labels"
     classes_key = "fine_label_names"
+    superclasses_key = "coarse_labels"
+    has_superclasses = True
     how_to_get = (
         "`fedsec data fetch cifar100` on a machine with a network, or put cifar-100-python/ or an image folder into "
         "$FEDSEC_DATA/cifar100, or name its folder in the scenario (dataset.root)"
     )
+
+    def __init__(self, labels: Literal["fine", "coarse"] = "fine") -> None:
+        self.labels = labels
+        if labels == "coarse":
+            self.num_classes, self.labels_key, self.classes_key = 20, "coarse_labels", "coarse_label_names"
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from fedsec.data import decoded, folders
 from fedsec.data.cache import cache_folder, install
@@ -77,22 +77,45 @@ class DatasetStatus:
     description: str
 
 
+class Contents(NamedTuple):
+    """What a folder holds, as `Source.read` gives it; a plain tuple of the first three will do.
+
+    Args:
+        train: training examples.
+        test: test examples.
+        classes: names of the classes; none where targets are numbers.
+        superclasses: the coarse class of each class; none where classes form no tree.
+        groups: whom examples come from, by name; none where nobody knows.
+    """
+
+    train: "Split"
+    test: "Split"
+    classes: tuple[str, ...]
+    superclasses: tuple[int, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
 class Source(ABC):
     """One dataset by name: where it lies and how it is read.
 
     A subclass states what it is in class variables and fills in `locate`, `read` and, if there is something to
-    download, `fetch`. The order of places, image folders, the cache and all messages are the same for all.
+    download, `fetch`. The order of places, image folders, the cache and all messages are the same for all. What its
+    constructor takes are options of a scenario's `dataset` section; defaults mean what there was before them.
     """
 
     name: ClassVar[str]
     layout: ClassVar[str]
     """In words, the files that a folder must hold."""
-    input_shape: ClassVar[tuple[int, ...] | None] = None
-    """Of one input; None if only the data tell."""
-    num_classes: ClassVar[int | None] = None
-    """None if only the data tell; 0 if targets are numbers."""
+    input_shape: tuple[int, ...] | None = None
+    """Of one input; None if only the data tell. Options may change it."""
+    num_classes: int | None = None
+    """None if only the data tell; 0 if targets are numbers. Options may change it."""
     task: ClassVar[str] = "classification"
     """What is learned of it, a key of `fedsec.tasks.TASKS`."""
+    has_groups: ClassVar[bool] = False
+    """Whether it tells whom each example comes from."""
+    has_superclasses: ClassVar[bool] = False
+    """Whether it tells a coarse class of each class, as its options stand by default."""
     system_folders: ClassVar[tuple[str, ...]] = ()
     embedded_in: ClassVar[str | None] = None
     """The package that carries the data, if one does."""
@@ -104,8 +127,8 @@ class Source(ABC):
         return None
 
     @abstractmethod
-    def read(self, folder: Path) -> "tuple[Split, Split, tuple[str, ...]]":
-        """Training split, test split and class names from the folder that `locate` found."""
+    def read(self, folder: Path) -> "Contents | tuple[Split, Split, tuple[str, ...]]":
+        """Training split, test split and class names from the folder that `locate` found, and what else it tells."""
 
     def files(self, location: Location) -> list[Path]:
         """The files that decide what `load` reads, if a change of one can be told by its size and time.
@@ -146,9 +169,11 @@ class Source(ABC):
         notes: tuple[str, ...] = ()
         if location.layout == "images":
             train, test, classes, notes = decoded.read_splits(location.folder)
+            contents = Contents(train, test, classes)
         else:
-            train, test, classes = self.read(location.folder)
-        dataset = Dataset(self.name, train, test, classes, source, notes, self.task)
+            contents = Contents(*self.read(location.folder))
+        train, test, classes, superclasses, groups = contents
+        dataset = Dataset(self.name, train, test, classes, source, notes, self.task, superclasses, groups)
         if self.input_shape is not None and dataset.input_shape != self.input_shape:
             raise DataError(
                 f"{self.name}: images in {source} are {shape_text(dataset.input_shape)}, expected "

@@ -22,10 +22,11 @@ def missing(task: "CellTask") -> list[str]:
     expected = task.made_with
     dataset = config.dataset
     try:
-        survey = check(dataset.name, dataset.root, download=dataset.download)
+        where, options = (dataset.name, dataset.root), dataset.options
+        survey = check(*where, download=dataset.download, options=options)
         if survey.source is None:
-            load(dataset.name, dataset.root, download=dataset.download)
-            survey = check(dataset.name, dataset.root, download=False)
+            load(*where, download=dataset.download, options=options)
+            survey = check(*where, download=False, options=options)
         present = provenance(config, task.settings.device, survey.fingerprint or None)
     except FedsecError as error:
         return [" ".join(str(error).split())]

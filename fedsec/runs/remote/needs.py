@@ -55,7 +55,7 @@ def estimated_memory(config: CellConfig, threads: int) -> int:
     total = PROCESS_BYTES + chunk * threads
     dataset = config.dataset
     try:
-        survey = check(dataset.name, dataset.root, download=dataset.download)
+        survey = check(dataset.name, dataset.root, download=dataset.download, options=dataset.options)
     except DataError:  # said elsewhere
         return total
     if survey.source is None:

@@ -61,9 +61,12 @@ def published(
         own = rng.integers(0, kind.num_classes or 0, 4).tolist()
         if name in kind.train_files:
             labels += own
-        (folder / name).write_bytes(record(**{"data": array(pixels[name]), kind.labels_key: numbers(own)}))
+        content = {"data": array(pixels[name]), kind.labels_key: numbers(own)}
+        coarse = {} if kind is CIFAR10 else {"coarse_labels": numbers([label // 5 for label in own])}
+        (folder / name).write_bytes(record(**content, **coarse))
     names = [f"class {i}" for i in range(kind.num_classes or 0)]
-    (folder / kind.meta_file).write_bytes(record(**{kind.classes_key: texts(names)}))
+    coarse = {} if kind is CIFAR10 else {"coarse_label_names": texts([f"coarse {i}" for i in range(20)])}
+    (folder / kind.meta_file).write_bytes(record(**{kind.classes_key: texts(names)}, **coarse))
     for path in folder.iterdir():
         hashes[path.name] = hashlib.md5(path.read_bytes()).hexdigest()
     publisher = getattr(datasets, kind.torchvision_class)
@@ -95,6 +98,22 @@ def test_same_as_torchvision(published: tuple[type[CifarSource], Path, dict[str,
     assert np.array_equal(ours.train.images.numpy(), theirs.data.transpose(0, 3, 1, 2))
     assert ours.train.labels.tolist() == theirs.targets
     assert list(ours.classes) == theirs.classes
+
+
+def test_coarse_labels_are_classes_of_their_own_or_stand_above_the_fine_ones(
+    published: tuple[type[CifarSource], Path, dict[str, np.ndarray], list[int]],
+) -> None:
+    kind, folder, _, labels = published
+    if kind is CIFAR10:
+        assert load("cifar10", folder).superclasses == ()
+        with pytest.raises(DataError, match="unknown key for dataset 'cifar10'"):
+            load("cifar10", folder, options={"labels": "coarse"})
+        return
+    fine, coarse = load("cifar100", folder), load("cifar100", folder, options={"labels": "coarse"})
+    assert (fine.num_classes, coarse.num_classes, coarse.classes[3]) == (100, 20, "coarse 3")
+    assert coarse.train.labels.tolist() == [label // 5 for label in labels]
+    assert [fine.superclasses[label] for label in labels] == coarse.train.labels.tolist()
+    assert coarse.superclasses == ()
 
 
 class Bomb:

@@ -1,0 +1,1 @@
+"""Texts as data: characters as numbers, plays by who speaks, windows to learn the next character from."""

@@ -1,0 +1,73 @@
+"""A text cut into windows: what comes before, and the next character at every place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fedsec.data.text.characters import PADDING, encode
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fedsec.data.dataset import Split
+
+TEST_SHARE = 0.2
+"""Of what a role says: the end of it, as LEAF splits by time."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How roles become examples.
+
+    A role's text is cut into windows of `length` characters that touch each other; the targets of a window are the
+    characters that follow, so a window and the next share one. The last one is filled up with padding. The first
+    windows are for training, the last (`TEST_SHARE`, rounded, at least one) for the test. Roles that would have no
+    window in one of the two are left out, as in LEAF those with next to nothing to say.
+
+    Args:
+        length: characters of an input.
+    """
+
+    length: int
+
+    def splits(self, texts: Mapping[str, str]) -> "tuple[Split, Split, tuple[str, ...]]":
+        """Training and test windows, each with the number of its role, and the roles' names.
+
+        Args:
+            texts: role -> what it says.
+        """
+        import numpy as np
+        import torch
+
+        from fedsec.data.dataset import Split
+
+        names: list[str] = []
+        parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
+        owners: dict[str, list[int]] = {"train": [], "test": []}
+        for name, text in texts.items():
+            rows = self._rows(encode(text))
+            tested = max(1, round(TEST_SHARE * len(rows)))
+            if len(rows) <= tested:
+                continue
+            for part, chosen in (("train", rows[:-tested]), ("test", rows[-tested:])):
+                parts[part].append(chosen)
+                owners[part] += [len(names)] * len(chosen)
+            names.append(name)
+        train, test = (
+            Split(
+                torch.from_numpy(rows[:, :-1].astype(np.float32)),
+                torch.from_numpy(rows[:, 1:].copy()),
+                torch.tensor(owners[part]),
+            )
+            for part, rows in ((part, np.concatenate(chosen)) for part, chosen in parts.items())
+        )
+        return train, test, tuple(names)
+
+    def _rows(self, numbers: list[int]) -> "np.ndarray":
+        """[windows, length + 1]: each window with the character that follows it."""
+        import numpy as np
+
+        count = max(0, -(-(len(numbers) - 1) // self.length))
+        padded = np.full(count * self.length + 1, PADDING, np.int64)
+        padded[: len(numbers)] = numbers[: len(padded)]
+        return np.stack([padded[i * self.length : (i + 1) * self.length + 1] for i in range(count)] or [padded[:0]])
