@@ -211,11 +211,13 @@ def _property(entry: Entry, construction: str) -> Code:
 
 def _model(entry: Entry, construction: str) -> Code:
     shape = "(3, 32, 32)" if entry.name != "linear" else "(10,)"
+    if "next_token" in entry.traits.get("tasks", ()):
+        shape = "(80,)"
     return {"build": "fedsec.models"}, [f'model = build("{entry.name}", {shape}, 10)']
 
 
 def _dataset(entry: Entry, construction: str) -> Code:
-    return {"load": "fedsec.data"}, [f'dataset = load("{entry.name}")', "print(len(dataset.train.labels))"]
+    return {"load": "fedsec.data"}, [f'dataset = load("{entry.name}")', "print(len(dataset.train))"]
 
 
 _BY_KIND: dict[str, Callable[[Entry, str], Code]] = {"dataset": _dataset, "model": _model}

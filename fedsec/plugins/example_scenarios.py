@@ -68,6 +68,10 @@ def _surroundings(entry: Entry) -> dict[str, str]:
     tasks = entry.traits.get("tasks") or ("classification",)
     if "classification" not in tasks or entry.name in ("linear", "diabetes"):
         keys |= {"dataset": "diabetes", "model": "linear"}
+    if tasks == ("next_token",) or entry.traits.get("task") == "next_token" or entry.traits.get("needs_groups"):
+        keys |= {"dataset": "shakespeare", "model": "char_transformer"}
+    if entry.traits.get("needs_superclasses"):
+        keys |= {"dataset": "cifar100"}
     knowledge = entry.role == "knowledge" or entry.traits.get("exchanges") == "knowledge"
     if knowledge:
         keys |= {"model": "resnet4", "federation": "{algorithm: fedgkt, rounds: 2, server: {model: resnet7}}"}

@@ -44,5 +44,6 @@ def fetch(name: str) -> None:
             progress.update(tasks[file], completed=done, total=total)
 
         dataset = load(name, progress=show)
-    train, test = len(dataset.train.labels), len(dataset.test.labels)
-    say(console, f"{name}: {train:,} + {test:,} images, {dataset.source}")
+    train, test = len(dataset.train), len(dataset.test)
+    what = "images" if dataset.train.are_images else "examples"
+    say(console, f"{name}: {train:,} + {test:,} {what}, {dataset.source}")

@@ -26,7 +26,7 @@ class FEMNIST(Source):
 
     name = "femnist"
     layout = "LEAF's train/*.json and test/*.json"
-    input_shape = (1, _SIDE, _SIDE)
+    input_shape = (1, 28, 28)
     num_classes = 62
     has_groups = True
     how_to_get = (

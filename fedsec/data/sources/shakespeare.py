@@ -38,7 +38,7 @@ class Shakespeare(Source):
     name = "shakespeare"
     layout = "LEAF's train/*.json and test/*.json"
     input_shape = (80,)
-    num_classes = len(CLASSES)
+    num_classes = 82
     task = "next_token"
     has_groups = True
     embedded_in = "fedsec"
