@@ -4,7 +4,8 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from fedsec.data.datasets import Split
@@ -16,8 +17,9 @@ from fedsec.errors import InputError
 from fedsec.federation.evaluator import Evaluator
 from fedsec.federation.personal.client_tests import ClientTests
 from fedsec.federation.rounds import RoundLoop, Sampling
+from fedsec.federation.selection.selection import Selection
 from fedsec.federation.threat import Threat
-from fedsec.metrics.evaluation import Evaluation, average
+from fedsec.metrics.evaluation import Evaluation, average, outputs_of
 from fedsec.metrics.measure import Measure
 from fedsec.seeds import Streams
 
@@ -39,6 +41,7 @@ class GlobalModelLoop(RoundLoop):
         evaluate_every: see `RoundLoop`.
         sampling: see `RoundLoop`.
         client_tests: test examples of each client's own; None for none.
+        selection: see `RoundLoop`.
 
     Attributes:
         statistics: the global model's running statistics.
@@ -64,6 +67,7 @@ class GlobalModelLoop(RoundLoop):
         evaluate_every: int = 1,
         sampling: Sampling = "fixed",
         client_tests: ClientTests | None = None,
+        selection: Selection | None = None,
     ) -> None:
         super().__init__(
             trainer.data,
@@ -73,6 +77,7 @@ class GlobalModelLoop(RoundLoop):
             threat=threat,
             evaluate_every=evaluate_every,
             sampling=sampling,
+            selection=selection,
         )
         self.client_tests = client_tests
         self.module, self.trainer, self.bn = module.to(trainer.data.device), trainer, bn
@@ -133,6 +138,25 @@ class GlobalModelLoop(RoundLoop):
         own = self.personal(clients)
         statistics = self.client_statistics[clients] if self.bn == "local" else self.statistics
         return Start(self.parameters if own is None else own, statistics)
+
+    def stated_losses(self, clients: Sequence[int]) -> Float64[np.ndarray, "clients"]:
+        """What clients say is the mean loss of the global model on their examples: Byzantine ones may lie.
+
+        Args:
+            clients: with the examples that they have in this round.
+        """
+        constants, task, compute = self.data.normalization, self.trainer.task, self.trainer.compute
+        losses = np.empty(len(clients))
+        for place, client in enumerate(clients):
+            if self.bn == "local":
+                self.load(self.client_statistics[client])
+            inputs, targets = self.data.client_examples(client)
+            outputs = outputs_of(self.module, inputs, constants, compute=compute)
+            losses[place] = task.losses(outputs, targets).double().mean().item()
+        if self.bn == "local":
+            self.load(self.statistics)
+        lying = self.threat.in_round(self.round + 1)
+        return losses * [self.threat.claimed_loss if client in lying else 1.0 for client in clients]
 
     def evaluate(self, clients: Sequence[int] | None = None) -> Evaluation:
         """Figures of the current model on the test set; where clients have models of their own, the mean over them.

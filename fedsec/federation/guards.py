@@ -15,6 +15,8 @@ from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.rounds import Sampling
 from fedsec.federation.secure_aggregation import SecureAggregation, why_not_of_sums
+from fedsec.federation.selection.conditions import why_not_drawn
+from fedsec.federation.selection.selection import Selection
 from fedsec.federation.threat import ALWAYS, AttackRounds
 from fedsec.threat import DataPoisoning, KnowledgePoisoning, UpdatePoisoning
 
@@ -39,6 +41,7 @@ class RunDescription:
         inspector: what clients ask before they train on a model; None for nothing.
         private: whether clients train with DP-SGD.
         sampling: how a round's clients are drawn.
+        selection: a way of drawing them in its place; None for none.
         bn: what happens to running statistics.
         task: what is learned, by name; None where that is not known.
         running_statistics: whether the model has any; None where that is not known.
@@ -58,6 +61,7 @@ class RunDescription:
     inspector: ModelInspector | None = None
     private: bool = False
     sampling: Sampling = "fixed"
+    selection: Selection | None = None
     bn: NormStatistics = "average"
     running_statistics: bool | None = None
     task: str | None = None
@@ -361,6 +365,12 @@ def private_clients_are_accounted(run: RunDescription) -> Iterator[Problem]:
         )
 
 
+def rounds_can_be_drawn(run: RunDescription) -> Iterator[Problem]:
+    """Who takes part must be possible, and must not tell what something else hides."""
+    if run.selection is not None:
+        yield from why_not_drawn(run.selection, run)
+
+
 GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     attack_is_carried_out,
     attackers_can_train,
@@ -379,6 +389,7 @@ GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     refusals_tell_nothing,
     private_examples_are_accounted,
     private_clients_are_accounted,
+    rounds_can_be_drawn,
 )
 
 

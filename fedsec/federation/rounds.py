@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from jaxtyping import Float64
 from torch import Tensor
 
 from fedsec.engine.resident_data import ResidentData
 from fedsec.errors import InputError
+from fedsec.federation.selection.selection import Electorate, Selection
 from fedsec.federation.threat import Threat
 from fedsec.metrics.evaluation import Evaluation, average
 from fedsec.seeds import Streams
@@ -117,6 +119,7 @@ class RoundLoop(ABC):
         threat: Byzantine clients.
         evaluate_every: rounds between evaluations; the last round is always evaluated.
         sampling: how a round's clients are drawn, see `Sampling`.
+        selection: a way of drawing them that need not be fair, in place of `sampling`; None for none.
 
     Attributes:
         round: how many rounds are done.
@@ -139,8 +142,9 @@ class RoundLoop(ABC):
         threat: Threat | None = None,
         evaluate_every: int = 1,
         sampling: Sampling = "fixed",
+        selection: Selection | None = None,
     ) -> None:
-        self.sampling = sampling
+        self.sampling, self.selection = sampling, selection
         self.data, self.streams, self.rounds, self.evaluate_every = data, streams, rounds, evaluate_every
         self.num_clients = len(data.clients)
         self.clients_per_round = self.num_clients if clients_per_round is None else clients_per_round
@@ -208,7 +212,19 @@ class RoundLoop(ABC):
 
     def sample(self, round_number: int) -> list[int]:
         """The clients of a round, in ascending order."""
-        return sample_clients(self.num_clients, self.clients_per_round, round_number, self.streams, self.sampling)
+        if self.selection is None:
+            return sample_clients(self.num_clients, self.clients_per_round, round_number, self.streams, self.sampling)
+        attackers = self.threat.controlled(round_number)
+        known = Electorate(self.num_clients, self.clients_per_round, self.streams, attackers, self.claimed_sizes())
+        return self.selection.clients(known, round_number, self.stated_losses)
+
+    def claimed_sizes(self) -> Float64[np.ndarray, "all"]:
+        """How many examples every client says to have."""
+        return self.data.sizes(range(self.num_clients)).astype(np.float64)
+
+    def stated_losses(self, clients: Sequence[int]) -> Float64[np.ndarray, "clients"]:
+        """What clients say is the mean loss of the current global model on their examples."""
+        raise RuntimeError(f"{type(self).__name__} has no global model whose loss clients could state")
 
     def over_honest(self, clients: Sequence[int], evaluations: Sequence[Evaluation]) -> Evaluation:
         """The mean figures of clients that have models of their own: what an attacker's can do is nobody's loss.

@@ -76,6 +76,7 @@ class Threat:
         claimed_examples: the Byzantine clients tell the server that they have so many times the examples they have,
             which counts with rules that use weights.
         draws: who is Byzantine in each round, where `schedule.redraw` is each_round.
+        claimed_loss: so many times the loss they have is what they state, where a server asks whom to choose.
 
     Raises:
         InputError: a factor that is not positive, or a redraw without draws.
@@ -86,10 +87,12 @@ class Threat:
     schedule: AttackRounds = ALWAYS
     claimed_examples: float = 1.0
     draws: Draws | None = None
+    claimed_loss: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.claimed_examples < float("inf"):
-            raise InputError(f"attack: claimed_examples must be positive and finite, got {self.claimed_examples}")
+        for claim, factor in (("claimed_examples", self.claimed_examples), ("claimed_loss", self.claimed_loss)):
+            if not 0 < factor < float("inf"):
+                raise InputError(f"attack: {claim} must be positive and finite, got {factor}")
         if (self.schedule.redraw == "each_round") != (self.draws is not None):
             raise InputError("attack: redraw each_round needs draws, and only that does; expected Threat.draw")
 
@@ -103,6 +106,7 @@ class Threat:
         *,
         schedule: AttackRounds = ALWAYS,
         claimed_examples: float = 1.0,
+        claimed_loss: float = 1.0,
     ) -> "Threat":
         """Choose the Byzantine clients from the `attack` stream; a smaller number is a subset of a larger one.
 
@@ -113,6 +117,7 @@ class Threat:
             streams: the experiment's.
             schedule: in which rounds they do it.
             claimed_examples: see the class.
+            claimed_loss: likewise.
 
         Raises:
             InputError: as many Byzantine clients as there are clients, or more.
@@ -122,9 +127,10 @@ class Threat:
         if schedule.redraw == "each_round":
             draws = Draws(num_byzantine, num_clients, streams)
             everybody = frozenset(range(num_clients if num_byzantine else 0))
-            return cls(everybody, attack, schedule, claimed_examples, draws)
+            return cls(everybody, attack, schedule, claimed_examples, draws, claimed_loss)
         order = streams.numpy("attack", "clients").permutation(num_clients)
-        return cls(frozenset(order[:num_byzantine].tolist()), attack, schedule, claimed_examples)
+        byzantine = frozenset(order[:num_byzantine].tolist())
+        return cls(byzantine, attack, schedule, claimed_examples, claimed_loss=claimed_loss)
 
     @property
     def num_byzantine(self) -> int:
@@ -138,8 +144,10 @@ class Threat:
 
     def in_round(self, round_number: int) -> frozenset[int]:
         """The clients that are Byzantine in a round, whether they take part in it or not."""
-        if not self.schedule.covers(round_number):
-            return frozenset()
+        return self.controlled(round_number) if self.schedule.covers(round_number) else frozenset()
+
+    def controlled(self, round_number: int) -> frozenset[int]:
+        """The clients that an attacker has in a round, whether they attack in it or behave."""
         return self.byzantine if self.draws is None else self.draws.of_round(round_number)
 
 

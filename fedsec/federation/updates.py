@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from fedsec.data.datasets import Split
@@ -32,6 +33,7 @@ from fedsec.federation.row_exchange import RowExchange
 from fedsec.federation.secure_aggregation import SecureAggregation, SumObserver
 from fedsec.federation.secure_sums.row_sums import SumsReport
 from fedsec.federation.secure_sums.summed_rounds import widest_grid
+from fedsec.federation.selection.selection import Selection
 from fedsec.federation.server_data import ServerData
 from fedsec.federation.server_rules import ServerRules, Verdict
 from fedsec.federation.threat import Threat, poison_data
@@ -75,6 +77,7 @@ class Federation(GlobalModelLoop):
         exchange: where rows are, if not in this process; replaces both.
         secure_aggregation: of how many clients the server sees sums only; None where it sees each client's update.
         client_tests: test examples of each client's own, see `ClientTests`; None for none.
+        selection: a way of drawing a round's clients that need not be fair, in place of `sampling`; None for none.
 
     Attributes:
         algorithm_state: all that the algorithm carries from round to round, the global model's parameters included.
@@ -122,6 +125,7 @@ class Federation(GlobalModelLoop):
         exchange: RowExchange | None = None,
         secure_aggregation: SecureAggregation | None = None,
         client_tests: ClientTests | None = None,
+        selection: Selection | None = None,
     ) -> None:
         super().__init__(
             module,
@@ -137,6 +141,7 @@ class Federation(GlobalModelLoop):
             evaluate_every=evaluate_every,
             sampling=sampling,
             client_tests=client_tests,
+            selection=selection,
         )
         self.algorithm, self.aggregator, self.num_classes, self.privacy = algorithm, aggregator, num_classes, privacy
         self.local_updates, self.server_data = local_updates or self.train, server_data
@@ -157,6 +162,7 @@ class Federation(GlobalModelLoop):
                 inspector=inspector,
                 private=privacy is not None,
                 sampling=sampling,
+                selection=selection,
                 bn=bn,
                 running_statistics=bool(trainer.statistics.size),
                 task=trainer.task.name,
@@ -228,11 +234,11 @@ class Federation(GlobalModelLoop):
             why = "its model is no longer finite" if self.diverged else "the privacy budget ends this run"
             raise InputError(f"{why} after {count_of(self.round, 'round')}; `over` says so")
         number = self.round + 1
+        self.attackers = self.threat.in_round(number)
+        self.data.poison_only(self.attackers)
         sampled = self.sample(number)
         heard = self.algorithm.heard(sampled, number, self.streams)
         admitted = heard if self.privacy is None else self.privacy.admitted(heard)
-        self.attackers = self.threat.in_round(number)
-        self.data.poison_only(self.attackers)
         refused = self.inspections.refused(admitted, self.attackers, self.module, self.parameters, number)
         clients = without(admitted, refused or ())
         if not clients:
@@ -357,6 +363,10 @@ class Federation(GlobalModelLoop):
 
     def _shares(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
         return self.algorithm.shares(self._claimed(clients), self._claimed(range(self.num_clients)))
+
+    def claimed_sizes(self) -> Float64[np.ndarray, "all"]:
+        sizes: np.ndarray = self._claimed(range(self.num_clients)).double().cpu().numpy()
+        return sizes
 
     def _claimed(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
         """How many examples the server is told that clients have."""

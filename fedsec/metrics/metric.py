@@ -35,8 +35,8 @@ def _audited(unit: str, name: str, *, gaussian: bool = False) -> Metric:
     return replace(row, header=f"audited{', Gaussian' if gaussian else ''} ({unit})")
 
 
-def _count(name: str, about: str, better: Better = "neither", source: Source = "robustness") -> Metric:
-    return Metric(name, about, better, source, "count", low=0.0)
+def _count(name: str, about: str, better: Better = "neither", source: Source = "robustness", **more: Any) -> Metric:
+    return Metric(name, about, better, source, "count", low=0.0, **more)
 
 
 def _membership(name: str, header: str, about: str, scale: Scale = "fraction") -> Metric:
@@ -76,6 +76,8 @@ _ABOUT_CLIENTS = (
 )
 _OF_ALL = "share of the images of all clients whose sum a malicious server saw that it recovered"
 _SUMS = "only a malicious server beside secure_aggregation reads the sum of a group"
+_MORE_OFTEN = "rounds in which a Byzantine client took part for each round of an honest one"
+_CHOSEN = "only where federation.selection chooses clients, and some are Byzantine"
 _PSNR = Metric("psnr", "peak signal-to-noise ratio of reconstructions", "higher", "inversion", digits=1, unit="dB")
 _SSIM = Metric("ssim", "structural similarity of reconstructions", "higher", "inversion", low=-1.0, high=1.0)
 _ROWS = (
@@ -176,12 +178,10 @@ _ROWS = (
         header="aggregation (s)",
         missing="nothing is aggregated",
     ),
+    replace(_count("byzantine_participation", _MORE_OFTEN, "lower"), scale="significant", missing=_CHOSEN),
     _count("rejected_updates", "updates thrown away since they were not finite"),
     _count("rounds_with_byzantine_majority", "rounds in which at least half of the clients were Byzantine", "lower"),
-    replace(
-        _count("diverged_in_round", "the first round whose model was no longer finite"),
-        missing="the model stayed finite",
-    ),
+    _count("diverged_in_round", "the first round whose model was no longer finite", missing="the model stayed finite"),
     _cost("upload_bytes", "upload", "sent by one client in one round", "bytes"),
     _cost("download_bytes", "download", "received by one client in one round", "bytes"),
     _cost("edge_flops", "FLOPs", "floating-point operations of one client's training in one round", "operations"),

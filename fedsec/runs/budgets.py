@@ -8,13 +8,13 @@ from fedsec.errors import PartitionError
 from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.example_privacy import UNPAID, private_run
-from fedsec.federation.rounds import sample_clients
 from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem
 from fedsec.runs.partitioned import client_sizes
 from fedsec.scenario import CellConfig
 from fedsec.scenario.algorithm import make_algorithm
 from fedsec.scenario.checks import FAILURES
+from fedsec.scenario.participation.rounds import drawn_clients
 from fedsec.seeds import Streams
 
 
@@ -111,6 +111,4 @@ def built(config: CellConfig, place: int) -> tuple[Algorithm, LocalDefense]:
 
 def _first_round(config: CellConfig, algorithm: UpdateAlgorithm) -> list[int]:
     """The clients that the server would hear of first."""
-    streams, clients = Streams(config.seed), 1 if config.pooled else config.partition.clients
-    sampled = sample_clients(clients, config.cohort, 1, streams, config.federation.sampling or "fixed")
-    return algorithm.heard(sampled, 1, streams)
+    return algorithm.heard(drawn_clients(config, 1) or [], 1, Streams(config.seed))

@@ -1,7 +1,7 @@
 """One cell of a scenario's matrix: run it, or continue it, and leave its files behind."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -15,6 +15,7 @@ from fedsec.environment import environment
 from fedsec.errors import InputError
 from fedsec.federation.example_privacy import UNPAID
 from fedsec.federation.rounds import RoundResult
+from fedsec.federation.selection.participation import Participation
 from fedsec.federation.updates import Federation
 from fedsec.metrics.durability import durability
 from fedsec.metrics.metric import described
@@ -22,10 +23,11 @@ from fedsec.privacy import Ledger
 from fedsec.runs.cell_files import CellFiles
 from fedsec.runs.detection import Exclusions, worst_class_mix
 from fedsec.runs.experiment import Experiment, build_experiment, finite
+from fedsec.runs.outcomes.attack_report import attack_report
 from fedsec.runs.outcomes.client_tests import ClientOutcomes, in_line
 from fedsec.runs.provenance import provenance
 from fedsec.runs.recorded import CellRecorder, reaches
-from fedsec.runs.round_summary import in_short, leakage, models_refused, over_rounds, reported, secure_sums
+from fedsec.runs.round_summary import in_short, leakage, models_refused, reported, secure_sums
 from fedsec.runs.sharded.experiment import sharded_experiment
 from fedsec.runs.shared_updates import SharedUpdates
 from fedsec.runs.store import Store
@@ -147,6 +149,7 @@ def run_cell(
         primary = described(federation.metric_names[0])
         # Of a finished round only what the record needs: with a thousand clients its line takes 80 kB of memory.
         exclusions, outcomes = Exclusions(history), ClientOutcomes(primary, history)
+        participation = Participation(federation.num_clients, experiment.threat, history)
         history = [in_short(line, primary) for line in history]
         before = time.perf_counter()
         for result in federation.run():
@@ -162,6 +165,7 @@ def run_cell(
             history.append(in_short(line, primary))
             exclusions.add(line)
             outcomes.add(line)
+            participation.add(line)
             log.append(line)
             on_round(result.round, federation.rounds, _finite(result.metrics))
             if (
@@ -181,7 +185,8 @@ def run_cell(
     shared = federation.local_updates if isinstance(federation, Federation) else None
     if isinstance(shared, SharedUpdates):
         made_with = {**made_with, **shared.kept_from}
-    record = {**_record(experiment, axes, history, exclusions, outcomes, settings), "goes_on": goes_on}
+    counted = exclusions, outcomes, participation
+    record = {**_record(experiment, axes, history, *counted, settings), "goes_on": goes_on}
     return files.finish(record, federation.weights(), made_with)
 
 
@@ -189,16 +194,6 @@ def _state(experiment: Experiment) -> dict[str, Tensor]:
     """Of the federation and of who audits it."""
     audited = {} if experiment.audit is None else experiment.audit.state()
     return {**experiment.federation.state(), **audited}
-
-
-def _attack_report(experiment: Experiment, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the attack said of the rounds, and what can be said of its settings beside this rule."""
-    report, federation = over_rounds(history), experiment.federation
-    claims = experiment.threat.claimed_examples != 1
-    if claims and isinstance(federation, Federation) and not federation.aggregator.uses_weights:
-        remark = "claimed_examples does nothing: the rule weighs nobody by a number of examples"
-        report["remark"] = {**report.get("remark", {}), remark: len(history)}
-    return report
 
 
 def _finite(values: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -285,6 +280,7 @@ def _record(
     history: list[dict[str, Any]],
     exclusions: Exclusions,
     outcomes: ClientOutcomes,
+    participation: Participation,
     settings: TaskSettings,
 ) -> dict[str, Any]:
     federation = experiment.federation
@@ -309,6 +305,7 @@ def _record(
             "rejected_updates": sum(line["num_rejected"] for line in history),
             "rounds_with_byzantine_majority": len(majorities) if experiment.threat.num_byzantine else 0,
             **_worst_class_mix(experiment, last),
+            **(participation.metrics() if experiment.config.federation.selection else {}),
             **models_refused(history),
             **_of_rules(history, exclusions),
             **_costs(history),
@@ -325,9 +322,10 @@ def _record(
         "error": None,
         "privacy": _guarantees(experiment),
         **({"secure_sums": sums} if (sums := secure_sums(history)) else {}),
-        **({"attack_report": report} if (report := _attack_report(experiment, history)) else {}),
+        **({"attack_report": report} if (report := attack_report(experiment, history)) else {}),
         "seconds": round(sum(line["seconds"] for line in history), 3),
         "byzantine": sorted(experiment.threat.fixed),
+        **({"participation": participation.by_client()} if experiment.config.federation.selection else {}),
         **({"exclusions": by_client} if (by_client := exclusions.by_client()) else {}),
         **outcomes.in_record(),
         "parameters": experiment.federation.num_parameters,

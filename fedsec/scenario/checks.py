@@ -15,7 +15,6 @@ from fedsec.scenario.reader import KeyPath
 from fedsec.scenario.refusals import refusals
 from fedsec.scenario.scenario import Scenario, origin
 from fedsec.scenario.threat_config import NO_ATTACK, DefenseConfig
-from fedsec.seeds import Streams
 
 if TYPE_CHECKING:
     from fedsec.defense import Aggregator
@@ -90,10 +89,10 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
         if part.role == "rule":
             run = [config.pooled, config.partition.clients, config.cohort, config.federation.rounds]
             yield where, [key, run], partial(_accountable, config, part)
-        varying = config.federation.sampling == "poisson" and config.cohort < config.partition.clients
-        if part.role == "rule" and varying and config.federation.broken_condition == "stop":
+        if part.role == "rule" and _varies(config) and config.federation.broken_condition == "stop":
             drawn = [config.heard, config.partition.clients, config.cohort, config.federation.rounds, config.seed]
-            yield where, [key, drawn], partial(_smallest_round, config)
+            chosen = [content["federation"]["selection"], content["attack"]]
+            yield where, [key, drawn, chosen], partial(_smallest_round, config)
     yield ("federation",), content["federation"], partial(_mistakes_of_the_algorithm, config)
     parts = [content[section] for section in ("defense", "federation", "attack")]
     yield (), [*parts, config.partition.clients], partial(_guarded, config)
@@ -120,26 +119,37 @@ def bound_of(config: CellConfig, cohort: int) -> int:
     return rule_of(config).max_rejected(cohort)
 
 
+def _varies(config: CellConfig) -> bool:
+    """Whether chance decides how many clients take part in a round."""
+    poisson = config.federation.sampling == "poisson" and config.cohort < config.partition.clients
+    selection = config.federation.selection
+    return poisson or (selection is not None and selection.name == "availability")
+
+
 def _smallest_round(config: CellConfig) -> None:
-    """Check the server's rule against the fewest clients that Poisson sampling draws; without any, no rule is asked."""
-    from fedsec.federation.rounds import sample_clients
+    """Check the server's rule against the fewest clients that a round draws; without any, no rule is asked."""
+    from fedsec.scenario.participation.rounds import drawn_clients
 
     try:
         bound_of(config, config.heard)
     except FAILURES:
         return  # complained about already
-    streams, clients = Streams(config.seed), config.partition.clients
-    sizes = [
-        (size, number)
-        for number in range(1, config.federation.rounds + 1)
-        if (size := len(sample_clients(clients, config.cohort, number, streams, "poisson")))
-    ]
+    clients, selection = config.partition.clients, config.federation.selection
+    try:
+        sizes = [
+            (size, number)
+            for number in range(1, config.federation.rounds + 1)
+            if (size := len(drawn_clients(config, number) or ()))
+        ]
+    except FAILURES:
+        return  # of the selection, and complained about already
     size, number = min(sizes, default=(config.heard, 0))
     try:
         bound_of(config, config.heard_of(size))
     except FAILURES as error:
+        how = "Poisson sampling" if selection is None else selection.name
         raise InputError(
-            f"Poisson sampling draws {size} of {clients} clients in round {number} with seed {config.seed}: {error}"
+            f"{how} draws {size} of {clients} clients in round {number} with seed {config.seed}: {error}"
         ) from error
 
 
@@ -177,11 +187,13 @@ def _guarded(config: CellConfig) -> list[Problem]:
     """What the parts of a run must not be combined with."""
     from fedsec.federation import guards
     from fedsec.scenario.algorithm import make_secure_aggregation
+    from fedsec.scenario.participation.rounds import selection_of
     from fedsec.scenario.server_rule import server_rule
     from fedsec.scenario.threat import schedule_of
 
     sums = make_secure_aggregation(config.federation)
     try:
+        selection = selection_of(config.federation.selection)
         algorithm = _algorithm(config)
         attack = None if config.attack.name == NO_ATTACK else _build("attack", config.attack)
         defenses = [(part.role, _build("defense", part)) for part in config.defense]
@@ -203,6 +215,7 @@ def _guarded(config: CellConfig) -> list[Problem]:
         inspector=next((defense for role, defense in defenses if role == "inspection"), None),
         private=any(role == "local" for role, _ in defenses),
         sampling=federation.sampling or "fixed",
+        selection=selection,
         bn=federation.bn or "average",
         server_data=federation.server_data is not None,
         secure_aggregation=sums,

@@ -131,8 +131,10 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("attack", "until"): None,
     ("attack", "redraw"): "once",
     ("attack", "claimed_examples"): 1.0,
+    ("attack", "claimed_loss"): 1.0,
     ("inversion", "knowledge", "defense"): True,
     ("inversion", "knowledge", "auxiliary"): 0,
+    ("federation", "selection"): None,
     ("federation", "sampling"): ("fixed", None),  # None: of algorithms that have no such key
 }
 """Values (each of several, in a tuple) that say nothing: cells that have them keep the id from before there were such

@@ -106,6 +106,13 @@ def _number(declared: Any, data: Mapping[str, Any]) -> int:
     number, fraction = _of(attack, "num_byzantine"), _of(attack, "fraction")
     if type(number) is not int:
         number = int(fraction * clients + 1e-9) if isinstance(fraction, int | float) else 0
+    selection = _of(data.get("federation"), "selection")
+    if selection is not None and 0 < number < clients:
+        from fedsec.scenario.participation.rounds import told_byzantine
+
+        drawn = told_byzantine(selection, clients, cohort, number)
+        if drawn is not None:
+            return drawn
     return ceil(number * cohort / clients - 1e-9)
 
 

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, field_validator
 from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, wrong
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name, known_entry
+from fedsec.scenario.participation.selection_config import SelectionConfig
 
 
 class ModelConfig(NamedSection):
@@ -254,6 +255,11 @@ class FederationConfig(Section):
         description="fixed: exactly clients_per_round clients; poisson: each independently of the others, so many on "
         "average, as user-level privacy needs it; only where updates are exchanged.",
     )
+    selection: SelectionConfig | None = Field(
+        default=None,
+        description="How a round's clients are drawn where not all are as likely to take part, in place of sampling: "
+        "power_law, cyclic, availability or power_of_choice, with options. None by default.",
+    )
     bn: Literal["average", "local", "reset", "recalibrate"] | None = Field(
         default="average",
         description="Batch normalization's running statistics: averaged like parameters, kept by each client, started "
@@ -347,7 +353,7 @@ class FederationConfig(Section):
 _SECTIONS = ("stragglers", "local", "server", "distillation")
 """Options of algorithms that are mappings of their own."""
 _OF_UPDATES = (
-    *("sampling", "bn", "declared_byzantine", "broken_condition", "server_data", "secure_aggregation"),
+    *("sampling", "selection", "bn", "declared_byzantine", "broken_condition", "server_data", "secure_aggregation"),
     *("client_test", "fine_tune"),
 )
 """Keys of a federation that exchanges updates, whatever the algorithm."""

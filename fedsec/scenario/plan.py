@@ -156,6 +156,9 @@ def _notes(cell: Cell) -> Iterator[str]:
     if part.name == "mean":
         return  # it withstands nobody, whatever it says about lost rows
     label = part.label or part.name
+    if config.federation.selection is not None:
+        yield from _of_the_selection(config, label, bound)
+        return
     if cohort == clients and byzantine > bound:
         yield f"{label} withstands {bound} Byzantine of {clients} clients, and there are {byzantine} ({cell})"
         return
@@ -174,17 +177,37 @@ def _notes(cell: Cell) -> Iterator[str]:
         )
 
 
+def _of_the_selection(config: CellConfig, label: str, bound: int) -> Iterator[str]:
+    """In how many rounds, as they will be drawn, a rule has more Byzantine clients than it withstands."""
+    from fedsec.scenario.participation.rounds import byzantine_in_rounds
+
+    selection, beyond = config.federation.selection, 0
+    schedule = range(config.attack.since or 1, 1 + (config.attack.until or config.federation.rounds))
+    for number, (size, byzantine) in enumerate(byzantine_in_rounds(config), 1):
+        try:
+            beyond += number in schedule and byzantine > bound_of(config, size)
+        except InputError:
+            continue  # too few for the rule, which `check_scenario` looks for
+    if beyond and selection is not None:
+        may = "may have" if selection.name == "power_of_choice" else "have"
+        yield (
+            f"{label} withstands {bound} Byzantine of a round's {config.heard} clients; {beyond} of "
+            f"{config.federation.rounds} rounds {may} too many, as {selection.name} draws them with seed {config.seed}"
+        )
+
+
 def _absences(config: CellConfig) -> Iterator[str]:
     """The rounds of interest in which the client of interest takes no part."""
-    from fedsec.federation.rounds import sample_clients
     from fedsec.federation.stragglers import Stragglers
+    from fedsec.scenario.participation.rounds import drawn_clients
 
     target, streams = config.inversion.target if config.inversion else None, Streams(config.seed)
-    clients, cohort, sampling = config.partition.clients, config.cohort, config.federation.sampling or "fixed"
     slow = config.federation.stragglers
     dropping = Stragglers(slow.fraction, "drop") if slow and slow.handling == "drop" else None
     for number in target.rounds if target else ():
-        drawn = sample_clients(clients, cohort, number, streams, sampling)
+        drawn = drawn_clients(config, number)
+        if drawn is None:
+            return  # it depends on what clients will say
         if target and target.client not in drawn:
             why = "not sampled"
         elif target and dropping is not None and target.client in dropping.among(drawn, number, streams):

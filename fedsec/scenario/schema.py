@@ -17,6 +17,7 @@ from fedsec.scenario.audit.properties import PropertyInferenceConfig
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.matrix import SECTIONS
 from fedsec.scenario.named_sections import NamedSection, Section
+from fedsec.scenario.participation.selection_config import SelectionConfig
 
 Schema = dict[str, Any]
 
@@ -153,6 +154,12 @@ def _federation(algorithms: dict[str, registry.Entry]) -> Schema:
     fields["server"] = _object(server, federation_config.ServerConfig)
     fields["stragglers"] = _section(federation_config.StragglersConfig)
     fields["server_data"] = _section(federation_config.ServerDataConfig)
+    selection = _section(SelectionConfig)
+    selection["properties"]["trace"]["anyOf"] = [{"type": "string"}, selection["properties"]["trace"].copy()]
+    for word in ("type", "items"):
+        del selection["properties"]["trace"][word]
+    about = fields["selection"]["description"]
+    fields["selection"] = {**_or_bare({**selection, "required": ["name"]}, "name"), "description": about}
     fields["secure_aggregation"] = _section(federation_config.SecureAggregationConfig)
     fields["distillation"] = _section(federation_config.DistillationConfig)
     return _object(fields, federation_config.FederationConfig)

@@ -19,15 +19,15 @@ from fedsec.threat import ByzantineAttack, DataPoisoning
 
 
 def is_shared(config: CellConfig) -> bool:
-    """Whether a cell shares local training with its neighbors: one round of updates, nobody slow or audited."""
+    """Whether a cell shares local training with its neighbors: one round of updates, nobody slow, chosen or audited."""
     federation = config.federation
     alike = bool(federation.traits["first_round_alike"]) and not federation.stragglers
-    return federation.rounds == 1 and alike and config.audit is None
+    return federation.rounds == 1 and alike and config.audit is None and federation.selection is None
 
 
 _AFTER_TRAINING = (
-    *("rounds", "clients_per_round", "sampling", "weighting", "server_lr", "evaluate_every"),
     *("declared_byzantine", "broken_condition", "secure_aggregation", "fine_tune"),
+    *("rounds", "clients_per_round", "sampling", "selection", "weighting", "server_lr", "evaluate_every"),
 )
 """Keys of a federation on which a client's first update does not depend."""
 _AROUND_TRAINING = ("federation", "attack", "inversion", "defense", "metrics")

@@ -10,12 +10,14 @@ from fedsec.defenses import ClipUpdate, DpFedAvg, Mean, Median, Soteria, Trimmed
 from fedsec.errors import InputError
 from fedsec.federation import FedAvg, FedGKT, Scaffold, Stragglers
 from fedsec.federation.guards import RunDescription, check, problems
+from fedsec.federation.secure_aggregation import SecureAggregation
+from fedsec.federation.selection import Availability, Cyclic, PowerLaw, PowerOfChoice
 
 PRIVATE = DpFedAvg(noise_multiplier=1.0)
 
 
 def run(algorithm: Any = None, **more: Any) -> RunDescription:
-    return RunDescription(algorithm or FedAvg(), clients=10, cohort=10, **{"rule": Mean(), **more})
+    return RunDescription(algorithm or FedAvg(), clients=10, **{"rule": Mean(), "cohort": 10, **more})
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,9 @@ def run(algorithm: Any = None, **more: Any) -> RunDescription:
         run(rule=Pipeline([ClipUpdate(1.0), Median()])),
         run(rule=PRIVATE, bn="local", running_statistics=True),
         run(rule=PRIVATE, running_statistics=None),  # not known yet
+        run(selection=Availability()),
+        run(selection=PowerLaw(), cohort=5, private=True),  # who takes part depends on nobody's data
+        run(selection=PowerLaw(), cohort=5, secure_aggregation=SecureAggregation(5)),
     ],
 )
 def test_what_is_sound_passes(sound: RunDescription) -> None:
@@ -44,6 +49,21 @@ def test_what_is_sound_passes(sound: RunDescription) -> None:
 @pytest.mark.parametrize(
     ("wrong", "place", "message"),
     [
+        (run(selection=PowerLaw()), "federation.selection", "all 10 clients take part, and PowerLaw has nobody to"),
+        (run(selection=Cyclic(blocks=5), cohort=3), "federation.selection", "5 blocks are 2 in the smallest"),
+        (run(selection=PowerLaw(), cohort=5, sampling="poisson"), "federation.selection", "in place of sampling"),
+        (run(selection=PowerOfChoice(6), cohort=5, private=True), "defense", "epsilon would be void; expected a sel"),
+        (run(selection=Availability(), rule=PRIVATE), "defense", "with equal chances, not by Availability"),
+        (
+            run(selection=Availability(), secure_aggregation=SecureAggregation(5)),
+            "federation.selection",
+            "how many clients take part varies",
+        ),
+        (
+            run(selection=PowerOfChoice(6), cohort=5, secure_aggregation=SecureAggregation(5)),
+            "federation.selection",
+            "has each client state its loss",
+        ),
         (run(attack=DLG()), "attack", "nobody would carry out DLG: it is nothing that Byzantine clients do; expected"),
         (run(attack="sign_flip"), "attack", "nobody would carry out str"),
         (run(attack=FeaturePoison()), "attack", "FeaturePoison poisons knowledge, and FedAvg exchanges updates"),

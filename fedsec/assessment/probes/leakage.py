@@ -192,7 +192,7 @@ def _cell(deployed: Deployment, effort: Effort, seed: int, key: tuple[str, str],
     clients = max(2, min(_CLIENTS, deployed.clients, deployed.train_examples // _IMAGES))
     late = effort.rounds_of(deployed.rounds)
     federation = dict(deployed.sections["federation"])
-    for name in ("clients_per_round", "sampling", "stragglers", "server_data", "evaluate_every"):
+    for name in ("clients_per_round", "sampling", "selection", "stragglers", "server_data", "evaluate_every"):
         federation.pop(name, None)
     rounds = sorted({1, late})
     if key[0] == _GRADIENT:

@@ -162,7 +162,7 @@ def _countermeasures(deployed: Deployment, outcomes: CellOutcomes, images: int) 
 
 def _sections(deployed: Deployment, seed: int, defense: Sequence[Any]) -> dict[str, Any]:
     federation = dict(deployed.sections["federation"])
-    for name in ("clients_per_round", "sampling", "stragglers", "evaluate_every"):
+    for name in ("clients_per_round", "sampling", "selection", "stragglers", "evaluate_every"):
         federation.pop(name, None)
     return deployed.cell(
         seed,

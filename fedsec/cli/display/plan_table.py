@@ -94,4 +94,6 @@ def _when(config: "CellConfig") -> str:
         parts.append("drawn anew each round")
     if attack.claimed_examples != 1:
         parts.append(f"claiming {attack.claimed_examples:g} times their examples")
+    if attack.claimed_loss != 1:
+        parts.append(f"claiming {attack.claimed_loss:g} times their loss")
     return "".join(f", {part}" for part in parts)

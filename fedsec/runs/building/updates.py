@@ -13,6 +13,7 @@ from fedsec.federation.server_data import ServerData
 from fedsec.federation.updates import Federation
 from fedsec.runs.building.parts import Parts, Placement, build_part
 from fedsec.scenario.algorithm import make_secure_aggregation
+from fedsec.scenario.participation.rounds import selection_of
 from fedsec.scenario.server_rule import server_rule
 
 
@@ -43,6 +44,7 @@ def update_federation(parts: Parts, algorithm: UpdateAlgorithm, placement: Place
         inspector=next((defense for defense in defenses if isinstance(defense, ModelInspector)), None),
         privacy=privacy,
         sampling=settings.sampling or "fixed",
+        selection=selection_of(settings.selection),
         broken_condition=settings.broken_condition or "stop",
         local_updates=placement.local_updates,
         bn=bn,
