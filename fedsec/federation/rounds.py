@@ -214,13 +214,10 @@ class RoundLoop(ABC):
         """The clients of a round, in ascending order."""
         if self.selection is None:
             return sample_clients(self.num_clients, self.clients_per_round, round_number, self.streams, self.sampling)
-        attackers = self.threat.controlled(round_number)
-        known = Electorate(self.num_clients, self.clients_per_round, self.streams, attackers, self.claimed_sizes())
+        attackers, sizes = self.threat.controlled(round_number), self.data.sizes(range(self.num_clients)).astype(float)
+        sizes[sorted(self.threat.in_round(round_number))] *= self.threat.claimed_examples
+        known = Electorate(self.num_clients, self.clients_per_round, self.streams, attackers, sizes)
         return self.selection.clients(known, round_number, self.stated_losses)
-
-    def claimed_sizes(self) -> Float64[np.ndarray, "all"]:
-        """How many examples every client says to have."""
-        return self.data.sizes(range(self.num_clients)).astype(np.float64)
 
     def stated_losses(self, clients: Sequence[int]) -> Float64[np.ndarray, "clients"]:
         """What clients say is the mean loss of the current global model on their examples."""

@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.data.datasets import Split
@@ -33,6 +32,7 @@ from fedsec.federation.row_exchange import RowExchange
 from fedsec.federation.secure_aggregation import SecureAggregation, SumObserver
 from fedsec.federation.secure_sums.row_sums import SumsReport
 from fedsec.federation.secure_sums.summed_rounds import widest_grid
+from fedsec.federation.selection.idle_round import idle_round
 from fedsec.federation.selection.selection import Selection
 from fedsec.federation.server_data import ServerData
 from fedsec.federation.server_rules import ServerRules, Verdict
@@ -242,7 +242,7 @@ class Federation(GlobalModelLoop):
         refused = self.inspections.refused(admitted, self.attackers, self.module, self.parameters, number)
         clients = without(admitted, refused or ())
         if not clients:
-            return self._idle(sampled, heard, refused)
+            return idle_round(self, sampled, heard, refused)
         drawn = self.rules.generators(number)
         if self.server_data is not None and self.rules.needs_server_update:
             start = Start(self.parameters, self.statistics)
@@ -277,7 +277,7 @@ class Federation(GlobalModelLoop):
             cost=None if self.algorithm.pooled else edge_cost(self, trained, clients),
             spent=tuple(without(heard, admitted)),
             refused=refused,
-            **self._spent(),
+            **self.spent(),
             diverged=self.diverged,
             attack=dict(self.forgery.report),
             attacker_flops=None if effort is None else effort * self.costs.training_flops,
@@ -296,7 +296,7 @@ class Federation(GlobalModelLoop):
         coefficients: Float[Tensor, "clients"],
     ) -> None:
         """Go on to the next global model."""
-        shares, aggregates = self._shares(clients), verdict.aggregates
+        shares, aggregates = self.shares(clients), verdict.aggregates
         units = None if trained.units is None else self._exaggerated(trained.units, clients)
         rejected = {place for aggregate in aggregates.values() for place in aggregate.rejected}
         shares[sorted(rejected | {*verdict.lost})] = 0
@@ -322,37 +322,10 @@ class Federation(GlobalModelLoop):
         """Whether clients send the running statistics that their training led to beside their updates."""
         return self.bn in ("average", "reset") and bool(self.trainer.statistics.size)
 
-    def _spent(self) -> dict[str, Any]:
+    def spent(self) -> dict[str, Any]:
+        """What a round's result says of privacy: what was spent of it so far."""
         example = None if self.privacy is None else self.privacy.epsilon().value
         return {"epsilon": example, "user_epsilon": None if self.releases is None else self.releases.epsilon().value}
-
-    def _idle(self, sampled: Sequence[int], heard: Sequence[int], refused: Mapping[int, str] | None) -> RoundResult:
-        """A round in which nobody takes part, for lack of budget or trust or by chance: the model stays as it is.
-
-        But for noise, where that nobody took part is nobody's business.
-        """
-        self.round += 1
-        if isinstance(self.aggregator, PrivateAggregator) and self.releases is not None:
-            drawn = self.rules.generator(self.round)
-            assert drawn is not None
-            self.releases.spend()
-            nobody = Exchange((), None, 1.0, self._shares(()))
-            noise = {"update": self.aggregator.nobody(self.parameters, drawn)}
-            self.algorithm_state = self.algorithm.apply(self.algorithm_state, nobody, noise)
-            self.load(self.statistics)
-        evaluation = self.evaluate() if self.evaluated(self.round) else None
-        return RoundResult(
-            round=self.round,
-            clients=(),
-            byzantine=(),
-            rejected=(),
-            influence=(),
-            **self.measured(evaluation),
-            dropped=tuple(without(sampled, heard)),
-            spent=tuple(without(heard, refused or ())),
-            refused=refused,
-            **self._spent(),
-        )
 
     def counted_by(self, clients: Sequence[int]) -> tuple[Float[Tensor, "clients"], Float[Tensor, "clients"]]:
         """What the server knows of clients beside their rows: examples as they claim, and their weights in the mean."""
@@ -361,12 +334,9 @@ class Federation(GlobalModelLoop):
     def coefficients(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
         return self.algorithm.coefficients(self._claimed(clients), self._claimed(range(self.num_clients)))
 
-    def _shares(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
+    def shares(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
+        """Which part of the whole federation each of them is, see `UpdateAlgorithm.shares`."""
         return self.algorithm.shares(self._claimed(clients), self._claimed(range(self.num_clients)))
-
-    def claimed_sizes(self) -> Float64[np.ndarray, "all"]:
-        sizes: np.ndarray = self._claimed(range(self.num_clients)).double().cpu().numpy()
-        return sizes
 
     def _claimed(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
         """How many examples the server is told that clients have."""
