@@ -25,9 +25,9 @@ if TYPE_CHECKING:
         DistillationConfig,
         LocalConfig,
         ServerConfig,
-        StragglersConfig,
     )
     from fedsec.scenario.inversion_config import KnowledgeConfig, TargetConfig
+    from fedsec.scenario.participation.stragglers_config import StragglersConfig
     from fedsec.scenario.scenario import Cell, Scenario, load_scenario
 
 __all__ = [
@@ -71,8 +71,8 @@ _HOMES = {
         "DistillationConfig",
         "LocalConfig",
         "ServerConfig",
-        "StragglersConfig",
     ),
+    "fedsec.scenario.participation.stragglers_config": ("StragglersConfig",),
     "fedsec.scenario.inversion_config": (
         "KnowledgeConfig",
         "TargetConfig",

@@ -10,6 +10,7 @@ from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, wrong
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name, known_entry
 from fedsec.scenario.participation.selection_config import SelectionConfig
+from fedsec.scenario.participation.stragglers_config import StragglersConfig
 
 
 class ModelConfig(NamedSection):
@@ -79,16 +80,6 @@ class LocalConfig(Section):
                 problems.append((("augmentation",), f"expected standard, none or a mapping, got {shown(bare)}"))
             data["augmentation"] = {} if bare == "standard" else None
         return data, problems
-
-
-class StragglersConfig(Section):
-    """Clients that a round does not wait for."""
-
-    fraction: float = Field(ge=0, lt=1, description="Share of a round's clients that cannot finish in time.")
-    handling: Literal["drop", "partial"] = Field(
-        description="drop: their updates are lost; partial: what they have done by then counts. By default fedavg "
-        "drops them and fedprox takes what they have."
-    )
 
 
 def _epochs(value: Any) -> Any:

@@ -18,6 +18,7 @@ from fedsec.scenario.config import CellConfig
 from fedsec.scenario.matrix import SECTIONS
 from fedsec.scenario.named_sections import NamedSection, Section
 from fedsec.scenario.participation.selection_config import SelectionConfig
+from fedsec.scenario.participation.stragglers_config import StragglersConfig
 
 Schema = dict[str, Any]
 
@@ -152,7 +153,7 @@ def _federation(algorithms: dict[str, registry.Entry]) -> Schema:
     server["epochs"] |= {"anyOf": [{"type": "integer", "minimum": 1}, several]}
     fields["local"] = _object(local, federation_config.LocalConfig)
     fields["server"] = _object(server, federation_config.ServerConfig)
-    fields["stragglers"] = _section(federation_config.StragglersConfig)
+    fields["stragglers"] = _section(StragglersConfig)
     fields["server_data"] = _section(federation_config.ServerDataConfig)
     selection = _section(SelectionConfig)
     selection["properties"]["trace"]["anyOf"] = [{"type": "string"}, selection["properties"]["trace"].copy()]

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from fedsec.defense import PrivateAggregator
 from fedsec.errors import InputError
-from fedsec.federation.selection.selection import Selection
 
 if TYPE_CHECKING:
     from fedsec.federation.guards import Problem, RunDescription
@@ -13,16 +12,11 @@ if TYPE_CHECKING:
 _PLACE = "federation.selection"
 
 
-def why_not_drawn(selection: Selection, run: "RunDescription") -> "Iterator[Problem]":
-    """What is wrong with drawing the clients of a run in this way.
-
-    Args:
-        selection: the way.
-        run: of which it is a part.
-
-    Returns:
-        For each problem the part of a scenario that it is about, and what it is.
-    """
+def rounds_can_be_drawn(run: "RunDescription") -> "Iterator[Problem]":
+    """Who takes part must be possible, and must not tell what something else hides."""
+    selection = run.selection
+    if selection is None:
+        return
     name = type(selection).__name__
     try:
         selection.check(run.clients, run.cohort)

@@ -40,6 +40,8 @@ class FedBN(PersonalLayersAlgorithm):
         trainable = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
         normalizing = names & trainable
         if not normalizing or normalizing == trainable:
-            what = "no normalization layer with scale and shift" if not normalizing else "nothing but normalization layers"
+            what = (
+                "no normalization layer with scale and shift" if not normalizing else "nothing but normalization layers"
+            )
             raise InputError(f"FedBN keeps normalization at home, and the model has {what}; expected another model")
         return normalizing
