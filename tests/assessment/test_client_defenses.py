@@ -13,6 +13,7 @@ from fedsec.assessment.effort import Effort
 from fedsec.assessment.finding import AuditFinding
 from fedsec.assessment.probes.client_defenses import INSPECT_MODEL, NOISE, PRIVATE, to_try
 from fedsec.assessment.probes.epsilon import EpsilonProbe
+from fedsec.assessment.probes.epsilon_server import ServerEpsilonProbe
 from fedsec.assessment.probes.labels import LabelsProbe
 from fedsec.assessment.probes.leakage import LeakageProbe
 from fedsec.assessment.probes.malicious_server import MaliciousServerProbe
@@ -60,7 +61,9 @@ def test_what_a_federation_has_or_cannot_have_is_not_tried() -> None:
     assert to_try(deployed("inspect_model", "mean"), [PRIVATE]) == {}
 
 
-@pytest.mark.parametrize("probe", [EpsilonProbe, LabelsProbe, LeakageProbe, MembershipProbe, SitesProbe])
+@pytest.mark.parametrize(
+    "probe", [EpsilonProbe, ServerEpsilonProbe, LabelsProbe, LeakageProbe, MembershipProbe, SitesProbe]
+)
 def test_private_training_is_tried_where_there_is_time(probe: type[AuditProbe]) -> None:
     thorough, quick = (probe().cells(deployed(), Effort(1, thorough)) for thorough in (True, False))
     private = [cell for cell in thorough if NAME in cell.key]
@@ -125,6 +128,10 @@ def test_a_bound_from_below_does_not_help_where_the_formal_epsilon_is_larger(tmp
 def test_canary_clients_can_show_something(tmp_path: Path) -> None:
     """At the delta that twenty clients have by default a hundred canaries are refused; the claim is the bound's."""
     federation, probe = deployed({"name": "dp_fedavg", "noise_multiplier": 1.0}, clients=20), EpsilonProbe()
+    assert (
+        ServerEpsilonProbe().obstacle(federation)
+        == "whole clients are protected, and what is released to all bounds that"
+    )
     (cell,) = probe.cells(federation, Effort(1, True))
     canaries = cell.sections["audit"]["canaries"]
     assert canaries["unit"] == "client"
@@ -135,6 +142,23 @@ def test_canary_clients_can_show_something(tmp_path: Path) -> None:
     (finding,) = probe.findings(federation, CellOutcomes([done]))
     assert finding.severity == "critical"
     assert "above the formal 2.5" in finding.statement
+
+
+def test_canary_clients_join_in_whole_numbers() -> None:
+    private = {"name": "dp_fedavg", "noise_multiplier": 1.0}
+    settings = {**SMALL, "defense": [private], "clients": 30, "clients_per_round": 7}
+    federation = deployment(sections_of(**settings, seed=0), ["federation.sampling=poisson"])
+    (cell,) = EpsilonProbe().cells(federation, Effort(1, True))
+    assert cell.sections["audit"]["canaries"]["count"] == 120
+    load_scenario({"name": "one", **cell.sections})
+
+
+def test_the_server_tells_canaries_by_updates_and_others_by_the_last_model() -> None:
+    scores = [
+        probe().cells(deployed(), Effort(1, False))[0].sections["audit"]["canaries"]["score"]
+        for probe in (EpsilonProbe, ServerEpsilonProbe)
+    ]
+    assert scores == ["loss", "white_box"]
 
 
 def malicious(root: Path, answers: dict[bool, dict[str, Any]]) -> AuditFinding:

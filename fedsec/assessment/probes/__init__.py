@@ -2,6 +2,7 @@
 
 from fedsec.assessment.probes.backdoor import BackdoorProbe
 from fedsec.assessment.probes.epsilon import EpsilonProbe
+from fedsec.assessment.probes.epsilon_server import ServerEpsilonProbe
 from fedsec.assessment.probes.label_flip import LabelFlipProbe
 from fedsec.assessment.probes.labels import LabelsProbe
 from fedsec.assessment.probes.leakage import LeakageProbe
@@ -20,6 +21,7 @@ PROBES: tuple[type[AuditProbe], ...] = (
     LeakageProbe,
     LabelsProbe,
     EpsilonProbe,
+    ServerEpsilonProbe,
     MembershipProbe,
     MaliciousServerProbe,
     SitesProbe,

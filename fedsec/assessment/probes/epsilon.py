@@ -1,7 +1,7 @@
 """What a formal epsilon is worth: a lower bound by canaries, beside the claim or where there is none."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from fedsec.assessment.deployment import Deployment
 from fedsec.assessment.difference import Estimate
@@ -23,6 +23,8 @@ from fedsec.plugins import registry
 __all__ = ["EpsilonProbe"]
 
 _CANARIES, _KEY, _FEWEST, _DELTA = 200, "canaries", 20, 1e-5
+_SEARCH = {"loss": 0.2, "white_box": 1.0}
+"""Seconds a round that scores take, about."""
 _CLAIMS = {"dp_sgd": ("example", "epsilon"), "dp_fedavg": ("client", "user_epsilon")}
 """Defenses that claim privacy: of what, and in which metric."""
 
@@ -40,6 +42,8 @@ class EpsilonProbe(AuditProbe):
     )
     taxonomy = ("differential_privacy",)
     value = 6.0
+    score: ClassVar[Literal["loss", "white_box"]] = "loss"
+    """By what canary examples are told apart."""
 
     def obstacle(self, deployed: Deployment) -> str | None:
         """See `AuditProbe`."""
@@ -51,21 +55,27 @@ class EpsilonProbe(AuditProbe):
             return f"there are {deployed.train_examples} examples, and a quarter of them are to be canaries: too few"
         return None
 
+    @staticmethod
+    def unit(deployed: Deployment) -> str:
+        """Of what privacy is claimed, or asked for: `example` or `client`."""
+        return _claim(deployed)[0]
+
     def cells(self, deployed: Deployment, effort: Effort) -> list[ProbeCell]:
         """See `AuditProbe`. One seed: of several bounds the largest would be picked."""
         unit, metric = _claim(deployed)
         if unit == "client":
             # At a delta as large as few clients have by default, so many canaries could show nothing.
-            count = max(deployed.clients, _CANARIES // 2)
+            count = deployed.clients * -(-_CANARIES // (2 * deployed.clients))  # whole clients a round, at any rate
             canaries: dict[str, Any] = {"unit": "client", "count": count, "delta": _DELTA}
         else:
             count = min(_CANARIES, deployed.train_examples // 4)
-            canaries = {"unit": "example", "count": count, "client": "all", "score": "loss"}
+            canaries = {"unit": "example", "count": count, "client": "all", "score": self.score}
         audit = {"canaries": canaries}
-        cells = [ProbeCell((_KEY,), shortened(deployed, effort, deployed.seed, audit=audit), search=0.2)]
+        search = _SEARCH[self.score]
+        cells = [ProbeCell((_KEY,), shortened(deployed, effort, deployed.seed, audit=audit), search=search)]
         if metric is not None:  # something formal is claimed: what it is worth is the question, not what else there is
             return cells
-        return [*cells, *private_cells(deployed, effort, _KEY, audit, 0.2)]
+        return [*cells, *private_cells(deployed, effort, _KEY, audit, search)]
 
     def findings(self, deployed: Deployment, outcomes: CellOutcomes) -> list[AuditFinding]:
         """See `AuditProbe`."""
