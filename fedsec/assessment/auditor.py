@@ -119,7 +119,10 @@ def audit(
     if not everything:
         raise InputError(
             "no probe can be tried: "
-            + ("; ".join(f"{name}: {why}" for name, why in obstacles.items()) or "there is no time; expected a larger budget")
+            + (
+                "; ".join(f"{name}: {why}" for name, why in obstacles.items())
+                or "there is no time; expected a larger budget"
+            )
         )
     until = begun + max(seconds, 1.0)
     battery = run_battery(
