@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,7 +16,7 @@ from fedsec.scenario.audit import audit_config
 from fedsec.scenario.audit.audit_config import AuditConfig
 from fedsec.scenario.declared import resolve
 from fedsec.scenario.federation_config import FederationConfig, ModelConfig, contradictions_of_client_tests, traits_of
-from fedsec.scenario.inversion_config import NO_INVERSION, InversionConfig
+from fedsec.scenario.inversion_config import NO_INVERSION, InversionConfig, unseen
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name
 from fedsec.scenario.task_checks import task_problems
 from fedsec.scenario.threat_config import NO_ATTACK, AttackConfig, DefenseConfig, fitting
@@ -254,7 +254,7 @@ class CellConfig(Section):
         if target.rounds[-1] > federation.rounds:
             message = f"expected at most federation.rounds = {federation.rounds}, got {target.rounds[-1]}"
             yield ("inversion", "target", "rounds"), message
-        for path, message in _unseen(inversion, federation):
+        for path, message in unseen(inversion, federation):
             yield ("inversion", *path), message
 
     @property
@@ -330,46 +330,6 @@ def _goes_with(role: str, algorithm: str, *, inverting: bool = False) -> bool:
 def _fitting(role: str, *, inverting: bool = False) -> tuple[str, ...]:
     """The algorithms that a role goes with."""
     return tuple(name for name in registry.entries("algorithm") if _goes_with(role, name, inverting=inverting))
-
-
-def _unseen(inversion: InversionConfig, federation: FederationConfig) -> Iterator[Problem]:
-    """Why a curious server could make nothing of a message, whatever the data."""
-    local = federation.local
-    augmented = local is not None and local.augmentation is not None
-    if inversion.role == "knowledge":
-        if augmented:
-            yield (
-                (),
-                "feature maps of augmented views are no feature maps of the client's images; expected local training "
-                "without augmentation",
-            )
-        return
-    if inversion.target.images is not None:
-        yield ("target", "images"), "an update is of all images of a client; expected no number"
-    beta = federation.options.get("worker_momentum") if local is None else local.worker_momentum
-    if beta:
-        yield (), f"a running average of updates cannot be replayed; expected no worker_momentum, got {beta}"
-    if local is None:
-        return
-    if inversion.knowledge.bn_statistics == "batch":
-        yield (
-            ("knowledge", "bn_statistics"),
-            "batch goes with single gradients (fedsgd); expected none, running or sent",
-        )
-    slow = federation.stragglers
-    if slow is not None and slow.fraction and slow.handling == "partial":
-        yield (
-            (),
-            "the server does not know how many of its steps a slow client did, so its update cannot be replayed; "
-            "expected no stragglers, or handling drop",
-        )
-    if local.optimizer != "sgd" or augmented:
-        got = shown(local.optimizer) if local.optimizer != "sgd" else "augmentation"
-        yield (
-            (),
-            "replaying a client's local training needs plain SGD on images as they are; expected local optimizer sgd "
-            f"and no augmentation, got {got}",
-        )
 
 
 def unlabeled(content: Mapping[str, Any]) -> dict[str, Any]:

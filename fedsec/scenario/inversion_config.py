@@ -1,12 +1,16 @@
 """What a curious server reconstructs: by which inversion, of whom, when, and knowing what."""
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
 from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, wrong
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, known_entry
+
+if TYPE_CHECKING:
+    from fedsec.scenario.federation_config import FederationConfig
 
 NO_INVERSION = "none"
 
@@ -113,3 +117,43 @@ def _fill_in_knowledge(data: dict[str, Any], entry: registry.Entry) -> list[Prob
         message = f"{entry.name!r} sees updates and no feature maps; expected no such key"
         problems.append((("knowledge", "extractor"), message))
     return problems
+
+
+def unseen(inversion: InversionConfig, federation: "FederationConfig") -> Iterator[Problem]:
+    """Why a curious server could make nothing of a message, whatever the data."""
+    local = federation.local
+    augmented = local is not None and local.augmentation is not None
+    if inversion.role == "knowledge":
+        if augmented:
+            yield (
+                (),
+                "feature maps of augmented views are no feature maps of the client's images; expected local training "
+                "without augmentation",
+            )
+        return
+    if inversion.target.images is not None:
+        yield ("target", "images"), "an update is of all images of a client; expected no number"
+    beta = federation.options.get("worker_momentum") if local is None else local.worker_momentum
+    if beta:
+        yield (), f"a running average of updates cannot be replayed; expected no worker_momentum, got {beta}"
+    if local is None:
+        return
+    if inversion.knowledge.bn_statistics == "batch":
+        yield (
+            ("knowledge", "bn_statistics"),
+            "batch goes with single gradients (fedsgd); expected none, running or sent",
+        )
+    slow = federation.stragglers
+    if slow is not None and slow.fraction and slow.handling == "partial":
+        yield (
+            (),
+            "the server does not know how many of its steps a slow client did, so its update cannot be replayed; "
+            "expected no stragglers, or handling drop",
+        )
+    if local.optimizer != "sgd" or augmented:
+        got = shown(local.optimizer) if local.optimizer != "sgd" else "augmentation"
+        yield (
+            (),
+            "replaying a client's local training needs plain SGD on images as they are; expected local optimizer sgd "
+            f"and no augmentation, got {got}",
+        )
