@@ -86,7 +86,12 @@ class Deployment:
         local = self.config.federation.local
         if not self.exchanges_updates or not self.takes_images or not self.classifies:
             return False
-        sgd = local is None or (local.optimizer == "sgd" and local.steps is None)
+        sgd = local is None or (*(local.optimizer, local.steps, local.clip_norm, local.label_smoothing),) == (
+            "sgd",
+            None,
+            None,
+            0,
+        )
         return bool(self.config.federation.traits["replayable"]) and sgd
 
     def received(self, what: str) -> str:

@@ -1,9 +1,9 @@
 """What a client does with the model it receives."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from fedsec.data.augmentation import Augmentation
+from fedsec.engine.optimizers import OptimizerName, RateSchedule
 from fedsec.errors import InputError
 from fedsec.privacy.private_training import PrivateTraining
 
@@ -20,10 +20,11 @@ class LocalTraining:
         epochs: number of passes over the client's examples (exactly one of the two).
         batch_size: examples in a batch (at most the client's own number), or
         batch_fraction: the batch as a share of the client's examples (exactly one of the two).
-        optimizer: `sgd` or `adam`; its state starts afresh each round, as in FedAvg.
+        optimizer: `sgd`, `adam`, or for large batches `lars` (with a rate of some units) or `lamb`; its state starts
+            afresh each round, as in FedAvg.
         lr: learning rate.
-        momentum: heavy-ball momentum of SGD, as in PyTorch (no dampening).
-        weight_decay: L2 penalty added to the gradient.
+        momentum: heavy-ball momentum of SGD and LARS, as in PyTorch (no dampening).
+        weight_decay: L2 penalty added to the gradient (with `lamb`, to the step).
         drop_last: whether each epoch leaves out the examples that do not fill a batch; `steps` are full anyway.
         augmentation: of the images, drawn anew for every batch; None for none.
         worker_momentum: beta; what a client sends is the running average m <- beta m + (1 - beta) u of its updates u
@@ -31,13 +32,19 @@ class LocalTraining:
         private: DP-SGD. Batches are then Poisson samples: a step's batch takes each example independently with
             probability batch / examples, and `epochs` count steps only. Weight decay depends on no example, so it joins
             after the noise. None: ordinary training.
+        schedule: how the rate changes from round to round; None for not at all. See `in_round`.
+        clip_norm: length to which each step's gradient is cut that is longer: that of the batch's mean loss with what
+            an algorithm corrects of it (a proximal term, control variates), as the authors of FedDyn do it with all
+            algorithms, and before weight decay. Not with `private`, which clips example by example. None for none.
+        label_smoothing: share of each target that is spread over all classes; evaluation and attackers' tests go by the
+            plain loss.
     """
 
     steps: int | None = None
     epochs: int | None = None
     batch_size: int | None = None
     batch_fraction: float | None = None
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     lr: float = 0.01
     momentum: float = 0.0
     weight_decay: float = 0.0
@@ -45,6 +52,9 @@ class LocalTraining:
     augmentation: Augmentation | None = None
     worker_momentum: float = 0.0
     private: PrivateTraining | None = None
+    schedule: RateSchedule | None = None
+    clip_norm: float | None = None
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -57,16 +67,33 @@ class LocalTraining:
                 raise InputError(f"local {name} must be at least 1, got {value}")
         if self.batch_fraction is not None and not 0 < self.batch_fraction <= 1:
             raise InputError(f"local batch_fraction must lie in (0, 1], got {self.batch_fraction}")
-        if self.optimizer not in ("sgd", "adam"):
-            raise InputError(f"local optimizer must be sgd or adam, got {self.optimizer!r}")
-        if self.optimizer == "adam" and self.momentum:
-            raise InputError("local momentum belongs to sgd; adam has its own")
+        if self.optimizer not in ("sgd", "adam", "lars", "lamb"):
+            raise InputError(f"local optimizer must be sgd, adam, lars or lamb, got {self.optimizer!r}")
+        if self.optimizer in ("adam", "lamb") and self.momentum:
+            raise InputError(f"local momentum belongs to sgd and lars; {self.optimizer} has its own")
         if not 0 < self.lr <= FLOAT32_MAX or not 0 <= self.momentum < 1 or not 0 <= self.weight_decay <= FLOAT32_MAX:
             raise InputError(
                 "local training needs lr > 0, 0 <= momentum < 1 and weight_decay >= 0, numbers that float32 holds; "
                 f"got lr {self.lr}, momentum {self.momentum} and weight_decay {self.weight_decay}"
             )
         check_worker_momentum(self.worker_momentum)
+        if self.clip_norm is not None and not 0 < self.clip_norm <= FLOAT32_MAX:
+            raise InputError(f"local clip_norm must be positive, a number that float32 holds, got {self.clip_norm}")
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"local label_smoothing must lie in [0, 1), got {self.label_smoothing}")
+
+    def in_round(self, round_number: int) -> "LocalTraining":
+        """What a client does in a round, with that round's learning rate and no schedule any more.
+
+        Args:
+            round_number: from 1.
+
+        Raises:
+            InputError: the schedule leaves nothing of the rate.
+        """
+        if self.schedule is None:
+            return self
+        return replace(self, lr=self.lr * self.schedule.factor(round_number), schedule=None)
 
     def batch_of(self, examples: int) -> int:
         """Batch size of a client with this many examples."""

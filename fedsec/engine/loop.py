@@ -15,7 +15,7 @@ from fedsec.engine.cuda_graphs import CapturedSteps, ProgramRecorder
 from fedsec.engine.flat_parameters import FlatParameters
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.messages import Teacher
-from fedsec.engine.optimizers import Optimizer, optimizer
+from fedsec.engine.optimizers import Optimizer, clip_rows, optimizer
 from fedsec.engine.parameters import ParameterLayout
 from fedsec.engine.precision import Compute
 from fedsec.engine.private_steps import PrivateGradients, PrivateMethod
@@ -79,6 +79,7 @@ class LoopWorker:
         self._fixed = self._unlisted()
         self._local: LocalTraining | None = None
         self._optimizer: Optimizer | None = None
+        self._objective = self.task
         self._teacher: Teacher | None = None
         self._captured = None if recorder is None else CapturedSteps(recorder)
         self._private: PrivateGradients | None = None
@@ -216,7 +217,8 @@ class LoopWorker:
     def _prepare(self, local: LocalTraining, teacher: Teacher | None) -> None:
         """Have an optimizer and a teacher for these settings; recordings of others are worthless."""
         if local != self._local:
-            self._local, self._optimizer = local, optimizer(self.parameters.flat, local)
+            self._local, self._objective = local, self.task.smoothed(local.label_smoothing)
+            self._optimizer = optimizer(self.parameters.flat, local, self.layout.sizes)
             self._forget()
         assert self._optimizer is not None
         self._optimizer.reset()
@@ -260,12 +262,15 @@ class LoopWorker:
             gradient.add_(self._shift)
         if masked:
             gradient.mul_(self._mask)
+        if self._local.clip_norm is not None:
+            clip_rows(gradient, self._local.clip_norm)
         self._optimizer.step(gradient)
 
     def _privately(self, method: PrivateMethod | None) -> PrivateGradients:
         assert method is not None
-        if self._private is None or self._private.method is not method:
-            self._private = PrivateGradients(self.module, self.parameters, self.data, self.compute, method, self.task)
+        task = self._objective
+        if self._private is None or self._private.method is not method or self._private.task != task:
+            self._private = PrivateGradients(self.module, self.parameters, self.data, self.compute, method, task)
         return self._private
 
     def _ordered(self, gradient: Tensor, like: Tensor) -> Float[Tensor, "parameters"]:
@@ -307,7 +312,7 @@ class LoopWorker:
 
     def _loss(self, images: Tensor, labels: Tensor, examples: Tensor) -> Tensor:
         logits, teacher = self._logits(images), self._teacher
-        loss = self.task.losses(logits, labels).mean()
+        loss = self._objective.losses(logits, labels).mean()
         if teacher is None:
             return loss
         terms = teacher.losses(logits, teacher.logits[examples]) * teacher.known[examples]

@@ -83,7 +83,9 @@ class StepMemory:
             correction: of its gradients.
             rows: updates that are collected meanwhile.
         """
-        state = 3 if local.optimizer == "adam" else int(local.momentum > 0)  # Adam's denominator is one more
+        # Adam's denominator is one more, and so is what layerwise optimizers spread over the parameters.
+        state = 3 if local.optimizer in ("adam", "lamb") else int(local.momentum > 0)
+        state += local.optimizer in ("lars", "lamb")
         # What was received and the weights; the gradient by parameters and as a vector.
         return cls(parameters, 4 + state + (correction or Correction()).vectors + rows, example)
 

@@ -39,12 +39,16 @@ class ParameterLayout:
     @property
     def size(self) -> int:
         """Number of trainable parameters."""
-        return sum(map(math.prod, self.shapes.values()))
+        return sum(self.sizes)
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many numbers each of them has."""
+        return [math.prod(shape) for shape in self.shapes.values()]
 
     def views(self, flat: Float[Tensor, "*rows parameters"]) -> dict[str, Tensor]:
         """Named views into a flat vector, or into a matrix of them (then with the rows' axes in front)."""
-        sizes = [math.prod(shape) for shape in self.shapes.values()]
-        pieces = torch.split(flat, sizes, dim=-1)
+        pieces = torch.split(flat, self.sizes, dim=-1)
         return {
             name: piece.view(*flat.shape[:-1], *shape)
             for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)

@@ -17,7 +17,7 @@ from fedsec.engine.batches import BatchPlan
 from fedsec.engine.correction import Correction
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.messages import LocalResult, Start, Teacher
-from fedsec.engine.optimizers import optimizer
+from fedsec.engine.optimizers import clip_rows, optimizer
 from fedsec.engine.parameters import ParameterLayout
 from fedsec.engine.precision import Compute
 from fedsec.engine.resident_data import ResidentData
@@ -72,7 +72,7 @@ class CohortWorker:
         rows = start.parameters.expand(len(plans), -1).clone()
         statistics = start.statistics.expand(len(plans), -1).clone()
         parameters = {name: view.requires_grad_() for name, view in self.layout.views(rows).items()}
-        steps = optimizer(rows.detach(), local)
+        steps, objective = optimizer(rows.detach(), local, self.layout.sizes), self.task.smoothed(local.label_smoothing)
         self._running.reset()
         gradients = torch.empty_like(rows)
         for step, clients in enumerate(batches.active):
@@ -80,11 +80,14 @@ class CohortWorker:
             examples, weights = batches.examples[step, :clients], batches.weights[step, :clients]
             views = None if batches.views is None else batches.views[step, :clients]
             images, labels = self.data.batch(examples, views, local.augmentation)
-            losses, seen = self._forward(current, images, labels, weights, batches.padded[step], examples, teacher)
+            padded = batches.padded[step]
+            losses, seen = self._forward(current, images, labels, weights, padded, examples, teacher, objective)
             leaves = torch.autograd.grad(losses.sum(), list(current.values()))
             torch.cat([leaf.flatten(1) for leaf in leaves], dim=1, out=gradients[:clients])
             if correction is not None:
                 correction.join(gradients[:clients], rows[:clients].detach(), start.parameters)
+            if local.clip_norm is not None:
+                clip_rows(gradients[:clients], local.clip_norm)
             steps.step(gradients[:clients])
             self._running.remember(statistics[:clients], seen)
         updates, left = torch.empty_like(rows), torch.empty_like(statistics)
@@ -101,6 +104,7 @@ class CohortWorker:
         padded: bool,
         examples: Tensor,
         teacher: Teacher | None,
+        task: Task,
     ) -> tuple[Tensor, Tensor]:
         """Each client's loss, and what its normalization layers saw."""
         taught = None
@@ -118,7 +122,7 @@ class CohortWorker:
             with self.compute.autocast(images.device):
                 logits = functional_call(self.module, parameters, (images,))
             logits = logits.to(images.dtype)
-            total = (self.task.losses(logits, labels) * weights).sum()
+            total = (task.losses(logits, labels) * weights).sum()
             if taught is not None and teacher is not None:
                 targets, shares = taught
                 total = total + (teacher.losses(logits, targets) * shares).sum()

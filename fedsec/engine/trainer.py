@@ -165,6 +165,10 @@ class CohortTrainer:
                 model that draws random numbers, and plans without a key for them; or private training of a model that
                 allows none, in the vectorized engine, or with plans that are not made for it.
         """
+        if local.schedule is not None:
+            raise InputError(
+                "local training: a schedule needs to know which round it is; expected local.in_round(1) for the first"
+            )
         method = self._privately(local.private, plans)
         correction = correction or Correction()
         correction.check(len(plans), self.layout.size)
@@ -278,6 +282,7 @@ class CohortTrainer:
                 round needs more memory than there is.
         """
         sizes = self.data.sizes(range(len(self.data.clients))).tolist()
+        self.task.smoothed(0.0 if local is None else local.label_smoothing)
         if local is None or local.private is None:
             for client, size in enumerate(sizes):
                 smallest = size if local is None else local.smallest_batch(size)

@@ -273,7 +273,7 @@ class _PassingRows(_RowsInParts):
         round_number: int,
     ) -> Verdict:
         federation = self.federation
-        leverage = (federation.algorithm.server_lr * coefficients).tolist()
+        leverage = (federation.algorithm.in_round(round_number).server_lr * coefficients).tolist()
         places = sorted(self._attackers)
         own = torch.cat(self._own) if self._own else federation.parameters.new_empty(0, federation.parameters.numel())
         forged = federation.forgery.of_own(own, clients, places, federation.parameters, round_number, leverage)
@@ -305,7 +305,7 @@ class _RowsOnDisk(_RowsInParts):
         round_number: int,
     ) -> Verdict:
         federation = self.federation
-        leverage = (federation.algorithm.server_lr * coefficients).tolist()
+        leverage = (federation.algorithm.in_round(round_number).server_lr * coefficients).tolist()
         shards, parameters = DiskShards(self._file), federation.parameters.cpu()
         try:
             received = federation.forgery.on_shards(shards, clients, byzantine, parameters, round_number, leverage)

@@ -62,12 +62,11 @@ class Machines:
             ClientMachine(self, *start.of(place), client, round_number) for place, client in enumerate(clients)
         )
 
-    @cached_property
-    def local(self) -> LocalTraining:
-        """What honest clients do, without the noise that nobody makes an attacker draw."""
+    def local(self, round_number: int) -> LocalTraining:
+        """What honest clients do in a round, without the noise that nobody makes an attacker draw."""
         if self._training is None:
             raise InputError("attack: it trains for several steps, and these clients send one gradient")
-        return replace(self._training, private=None)
+        return replace(self._training.in_round(round_number), private=None)
 
     @cached_property
     def worker(self) -> LoopWorker:
@@ -130,7 +129,7 @@ class ClientMachine(AttackerMachine):
         center: Float[Tensor, "parameters"] | None = None,
         mask: Float[Tensor, "parameters"] | None = None,
     ) -> Float[Tensor, "parameters"]:
-        data, local = self._data(inputs, targets), self._shared.local
+        data, local = self._data(inputs, targets), self._shared.local(self._round)
         if epochs is not None or steps is not None:
             local = replace(local, epochs=epochs, steps=steps)
         local = local if lr is None else replace(local, lr=lr)

@@ -133,7 +133,7 @@ class WholeRows(RowExchange):
         def trial(vector: str, places: Sequence[int], generator: torch.Generator) -> AggregatorTrial | None:
             return federation.rules.trial(vector, generator, places=places, weights=coefficients, clients=clients)
 
-        leverage = (federation.algorithm.server_lr * coefficients).tolist()
+        leverage = (federation.algorithm.in_round(round_number).server_lr * coefficients).tolist()
         received = federation.forgery(
             sent, clients, byzantine, federation.parameters, round_number, trial, leverage, units=units
         )

@@ -41,7 +41,7 @@ class ServerData:
             round_number: from 1.
         """
         server = Participants([0], round_number, self.trainer.data, self.streams)
-        trained = self.algorithm.work(state, server).perform(self.trainer, start, [0])
+        trained = self.algorithm.in_round(round_number).work(state, server).perform(self.trainer, start, [0])
         return trained.updates[0] if trained.units is None else trained.updates[0] / trained.units[0]
 
 

@@ -177,7 +177,7 @@ class ShardedRounds(RowExchange):
         round_number: int,
     ) -> Verdict:
         federation = self.federation
-        leverage = (federation.algorithm.server_lr * coefficients).tolist()
+        leverage = (federation.algorithm.in_round(round_number).server_lr * coefficients).tolist()
         blocks = column_blocks(federation.parameters.numel(), self.workers.count)
 
         def judged() -> Verdict:

@@ -303,7 +303,7 @@ class Federation(GlobalModelLoop):
         exchange = Exchange(clients, trained, coefficients.sum().item(), shares, units)
         vectors = {name: aggregate.vector for name, aggregate in aggregates.items()}
         self.forgery.remember(vectors)
-        self.algorithm_state = self.algorithm.apply(self.algorithm_state, exchange, vectors)
+        self.algorithm_state = self.algorithm.in_round(self.round).apply(self.algorithm_state, exchange, vectors)
         self.diverged = not bool(self.parameters.isfinite().all())
         self._settle(trained.statistics, clients, coefficients, aggregates["update"])
         self.load(self.statistics)
@@ -370,4 +370,5 @@ class Federation(GlobalModelLoop):
             round_number: from 1.
         """
         participants = Participants(clients, round_number, self.data, self.streams)
-        return self.algorithm.work(self.algorithm_state, participants).perform(self.trainer, start, clients)
+        work = self.algorithm.in_round(round_number).work(self.algorithm_state, participants)
+        return work.perform(self.trainer, start, clients)

@@ -59,7 +59,7 @@ def train_shadow_models(
         start: what all models, or each of them, start from.
         candidates: example numbers.
         members: which of the candidates each model is trained on.
-        local: the training of a round; private training is done without noise or clipping.
+        local: the training of a round, with its schedule; private training is done without noise or clipping.
         rounds: how often it is done, each time with a fresh optimizer, as clients do.
         known: example numbers that every model is trained on besides.
         streams: of the experiment.
@@ -91,7 +91,7 @@ def train_shadow_models(
             )
             for model, share in enumerate(shares)
         ]
-        result = trainer.train(rows, plans, local)
+        result = trainer.train(rows, plans, local.in_round(number))
         rows = Start(rows.parameters + result.updates, result.statistics)
     return rows
 

@@ -149,7 +149,7 @@ class CuriousServer:
         examples = [federation.data.client_examples(client) for client in clients]
         images, labels = torch.cat([one for one, _ in examples]), torch.cat([one for _, one in examples])
         note = f"the sum of {len(clients)} clients, {', '.join(map(str, clients))}: {len(images)} images"
-        local, seen = federation.algorithm.training, None
+        local, seen = federation.algorithm.in_round(round_number).training, None
         if local is not None:
             single = [replayable_steps(local, len(federation.data.clients[client])) for client in clients]
             together = sum(steps.batch_size or 0 for steps in single)
@@ -212,7 +212,7 @@ class CuriousServer:
             self._leave(round_number, "its update was zero, or not finite: there is nothing to invert")
             return
         images, labels = federation.data.client_examples(client)
-        local = federation.algorithm.training
+        local = federation.algorithm.in_round(round_number).training
         model, buffers = federation.module, None
         if federation.received_statistics is not None:
             buffers = federation.trainer.statistics.named(
@@ -248,7 +248,7 @@ class CuriousServer:
         observation = server_view(
             _started_afresh(model) if federation.bn == "reset" else model,
             reply.layout.views(reply.row),
-            ClientWork(images, labels, sent.training(client), buffers=reply.buffers),
+            ClientWork(images, labels, sent.training(client, round_number), buffers=reply.buffers),
             self.known,
             num_classes=self.dataset.num_classes,
             normalization=federation.data.normalization,

@@ -30,7 +30,7 @@ _ENGINE = (
     *(f"runs/{name}.py" for name in ("cell", "detection", "experiment", "partitioned")),
     *(f"runs/{name}.py" for name in ("round_summary", "shared_updates")),
     "runs/building",
-    *("runs/outcomes", "runs/sharded", "scenario/participation"),
+    *("runs/outcomes", "runs/sharded", "scenario/participation", "scenario/training"),
     *(f"scenario/{name}.py" for name in ("algorithm", "config", "federation_config", "inversion_config")),
     *(
         f"scenario/{name}.py"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.fedsgd import FedSGD
+from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.rounds import RoundResult
 from fedsec.federation.updates import Federation
 from fedsec.recording import Recorder, open_recording, record
@@ -50,11 +51,7 @@ class CellRecorder:
         if not isinstance(federation, Federation):
             say(f"not recorded: {config.federation.algorithm} exchanges knowledge, and recordings hold updates")
             return None
-        local = {} if federation.algorithm.training is None else asdict(federation.algorithm.training)
-        local = {key: value for key, value in local.items() if isinstance(value, int | float | str)}
-        gradients = isinstance(federation.algorithm, FedSGD)
-        if gradients:
-            local = {"lr": federation.algorithm.server_lr}
+        local, gradients = _prescribed(federation.algorithm), isinstance(federation.algorithm, FedSGD)
         about = {
             "model": config.model.name,
             "model_options": config.model.options,
@@ -105,6 +102,9 @@ class CellRecorder:
             "weights": weights.tolist(),
             "byzantine": [client for client in clients if client in federation.attackers],
         }
+        algorithm = federation.algorithm.in_round(number)
+        if algorithm is not federation.algorithm:
+            self._seen["local"] = _prescribed(algorithm)
 
     def _state(self) -> dict[str, Tensor]:
         """The global model: parameters, and running statistics where there are any."""
@@ -135,3 +135,14 @@ def reaches(settings: TaskSettings, config: CellConfig, round_number: int) -> bo
 def _folder(folder: str | None, cell_id: str) -> Path:
     assert folder is not None
     return Path(folder) / cell_id
+
+
+def _prescribed(algorithm: UpdateAlgorithm) -> dict[str, int | float | str]:
+    """What the server knows of its clients' training, in plain values."""
+    if isinstance(algorithm, FedSGD):
+        return {"lr": algorithm.server_lr}
+    local = {} if algorithm.training is None else asdict(algorithm.training)
+    plain = {key: value for key, value in local.items() if isinstance(value, int | float | str)}
+    if not plain.get("label_smoothing"):  # recordings are older than it
+        plain.pop("label_smoothing", None)
+    return plain

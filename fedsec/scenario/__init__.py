@@ -20,15 +20,11 @@ if TYPE_CHECKING:
         PartitionConfig,
     )
     from fedsec.scenario.expectations import Expectation
-    from fedsec.scenario.federation_config import (
-        AugmentationConfig,
-        DistillationConfig,
-        LocalConfig,
-        ServerConfig,
-    )
+    from fedsec.scenario.federation_config import DistillationConfig, ServerConfig
     from fedsec.scenario.inversion_config import KnowledgeConfig, TargetConfig
     from fedsec.scenario.participation.stragglers_config import StragglersConfig
     from fedsec.scenario.scenario import Cell, Scenario, load_scenario
+    from fedsec.scenario.training.local_config import AugmentationConfig, LocalConfig
 
 __all__ = [
     "AttackConfig",
@@ -66,12 +62,8 @@ _HOMES = {
         "PartitionConfig",
     ),
     "fedsec.scenario.expectations": ("Expectation",),
-    "fedsec.scenario.federation_config": (
-        "AugmentationConfig",
-        "DistillationConfig",
-        "LocalConfig",
-        "ServerConfig",
-    ),
+    "fedsec.scenario.training.local_config": ("AugmentationConfig", "LocalConfig"),
+    "fedsec.scenario.federation_config": ("DistillationConfig", "ServerConfig"),
     "fedsec.scenario.participation.stragglers_config": ("StragglersConfig",),
     "fedsec.scenario.inversion_config": (
         "KnowledgeConfig",

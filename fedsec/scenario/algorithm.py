@@ -5,6 +5,7 @@ from typing import Any
 
 from fedsec.data.augmentation import Augmentation
 from fedsec.engine.local_training import LocalTraining
+from fedsec.engine.optimizers import RateSchedule
 from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.knowledge.fedgkt import Distillation, ServerTraining
 from fedsec.federation.secure_aggregation import SecureAggregation
@@ -15,7 +16,9 @@ from fedsec.federation.secure_sums.row_sums import RowSums
 from fedsec.federation.secure_sums.turbo_aggregate import TurboAggregate
 from fedsec.federation.stragglers import Stragglers
 from fedsec.plugins import registry
-from fedsec.scenario.federation_config import FederationConfig, LocalConfig, ServerConfig
+from fedsec.scenario.federation_config import FederationConfig, ServerConfig
+from fedsec.scenario.training.local_config import LocalConfig
+from fedsec.scenario.training.schedule_config import ScheduleConfig
 
 
 def make_algorithm(config: FederationConfig) -> Algorithm:
@@ -55,9 +58,13 @@ def make_secure_aggregation(config: FederationConfig) -> SecureAggregation | Non
 
 
 def _local(config: LocalConfig) -> LocalTraining:
-    options = config.model_dump(exclude={"augmentation"})
+    options = config.model_dump(exclude={"augmentation", "schedule"})
     augmentation = None if config.augmentation is None else Augmentation(**config.augmentation.model_dump())
-    return LocalTraining(**options, augmentation=augmentation)
+    return LocalTraining(**options, augmentation=augmentation, schedule=_schedule(config.schedule))
+
+
+def _schedule(config: ScheduleConfig | None) -> RateSchedule | None:
+    return None if config is None else RateSchedule(**config.model_dump())
 
 
 def _server(config: ServerConfig) -> ServerTraining:
@@ -69,6 +76,7 @@ def _server(config: ServerConfig) -> ServerTraining:
 
 _SECTIONS: dict[str, Callable[[Any], Any]] = {
     "local": _local,
+    "server_schedule": _schedule,
     "stragglers": lambda config: Stragglers(**config.model_dump()),
     "server": _server,
     "distillation": lambda config: Distillation(**config.model_dump()),

@@ -11,6 +11,8 @@ from fedsec.plugins.wording import Problem, shown, wrong
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name, known_entry
 from fedsec.scenario.participation.selection_config import SelectionConfig
 from fedsec.scenario.participation.stragglers_config import StragglersConfig
+from fedsec.scenario.training.local_config import LocalConfig, own_momentum
+from fedsec.scenario.training.schedule_config import ScheduleConfig, until
 
 
 class ModelConfig(NamedSection):
@@ -29,57 +31,6 @@ class ServerModelConfig(ModelConfig):
     """The network that fedgkt's server trains on the clients' feature maps."""
 
     name: str = Field(default="resnet55", description="A network that takes feature maps; see `fedsec list models`.")
-
-
-class AugmentationConfig(Section):
-    """Random changes to a client's images, drawn anew each time an image is used."""
-
-    crop: int = Field(default=4, ge=0, le=10**4, description="Pixels of padding around an image before a random crop.")
-    flip: bool = Field(default=True, description="Whether every other image is mirrored left to right.")
-    cutout: int = Field(
-        default=0, ge=0, le=10**4, description="Side of the square that is blanked, in pixels; 0: none."
-    )
-
-
-class LocalConfig(Section):
-    """What a client does with the model it receives."""
-
-    steps: Count | None = Field(default=None, description="Optimizer steps a round; excludes epochs.")
-    epochs: Count | None = Field(default=None, description="Passes over a client's images a round (default 1).")
-    batch_size: Count | None = Field(default=None, description="Images in a batch (default 10).")
-    batch_fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None, description="A batch as a share of the client's images; excludes batch_size."
-    )
-    optimizer: Literal["sgd", "adam"] = Field(default="sgd", description="Its state starts afresh each round.")
-    lr: float = Field(default=0.2, gt=0, description="Learning rate; 0.001 by default with adam.")
-    momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of sgd.")
-    weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty added to the gradient.")
-    worker_momentum: float = Field(
-        default=0.0, ge=0, lt=1, description="Clients send a running average of their updates; how much is of earlier."
-    )
-    drop_last: bool = Field(default=False, description="Leave out the images of an epoch that do not fill a batch.")
-    augmentation: AugmentationConfig | None = Field(
-        default=None, description="standard: a random crop after 4 pixels of padding, and flips; none by default."
-    )
-
-    @classmethod
-    def prepare(cls, data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-        """Fill in the length and the batch size where neither form of them is given."""
-        problems: list[Problem] = []
-        for one, other, default in (("epochs", "steps", 1), ("batch_size", "batch_fraction", 10)):
-            given = [key for key in (one, other) if data.get(key) is not None]
-            if len(given) == 2:
-                problems.append(((other,), f"excludes {one}; expected one of the two"))
-            elif not given:
-                data[one] = default
-        problems += _adam_has_its_own(data, default="sgd")
-        if data.get("optimizer") == "adam":
-            data.setdefault("lr", 0.001)
-        if isinstance(bare := data.get("augmentation"), str):
-            if bare not in ("standard", "none"):
-                problems.append((("augmentation",), f"expected standard, none or a mapping, got {shown(bare)}"))
-            data["augmentation"] = {} if bare == "standard" else None
-        return data, problems
 
 
 def _epochs(value: Any) -> Any:
@@ -116,7 +67,7 @@ class ServerConfig(Section):
     @classmethod
     def prepare(cls, data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         """Refuse a momentum beside adam."""
-        return data, _adam_has_its_own(data, default="adam")
+        return data, own_momentum(data, default="adam")
 
 
 class ServerDataConfig(Section):
@@ -289,6 +240,9 @@ class FederationConfig(Section):
         default=None, description="Clients that do not finish in time; none by default."
     )
     local: LocalConfig | None = Field(default=None, description="Local training; not for fedsgd.")
+    server_schedule: ScheduleConfig | None = Field(
+        default=None, description="How server_lr changes from round to round; not at all by default."
+    )
     server: ServerConfig | None = Field(default=None, description="The server's training; only for fedgkt.")
     distillation: DistillationConfig | None = Field(default=None, description="Only for fedgkt.")
     evaluate_every: Count = Field(default=1, description="Rounds between evaluations; the last is always evaluated.")
@@ -319,6 +273,14 @@ class FederationConfig(Section):
                 resolved[key] = {}
         if entry.traits["local_statistics"]:
             resolved.setdefault("bn", "local")
+        rounds, local = data.get("rounds", cls.model_fields["rounds"].default), resolved.get("local")
+        if isinstance(local, Mapping) and "schedule" in local:
+            schedule, ends = until(rounds, local["schedule"], "local", "schedule")
+            resolved["local"] = {**local, "schedule": schedule}
+            problems += ends
+        if "server_schedule" in resolved:
+            resolved["server_schedule"], ends = until(rounds, resolved["server_schedule"], "server_schedule")
+            problems += ends
         stragglers = resolved.get("stragglers")
         if isinstance(stragglers, Mapping) and stragglers.get("handling") is None:
             resolved["stragglers"] = {**stragglers, "handling": entry.traits["slow_clients"]}
@@ -341,7 +303,7 @@ class FederationConfig(Section):
         return dict(self.model_extra or {})
 
 
-_SECTIONS = ("stragglers", "local", "server", "distillation")
+_SECTIONS = ("stragglers", "local", "server_schedule", "server", "distillation")
 """Options of algorithms that are mappings of their own."""
 _OF_UPDATES = (
     *("sampling", "selection", "bn", "declared_byzantine", "broken_condition", "server_data", "secure_aggregation"),
@@ -386,10 +348,3 @@ def _goes_elsewhere(key: str, algorithm: str) -> str:
         return f"goes with {either(owners)}; expected no such key with {algorithm}"
     options = [option.name for option in entries[algorithm].parameters]
     return f"unknown key{registry.keys_hint(key, [*FederationConfig.model_fields, *options])}"
-
-
-def _adam_has_its_own(data: Mapping[str, Any], *, default: str) -> list[Problem]:
-    """The mistake of giving adam a momentum."""
-    if data.get("optimizer", default) != "adam" or not data.get("momentum"):
-        return []
-    return [(("momentum",), "belongs to sgd; adam has its own, expected none here")]

@@ -150,6 +150,9 @@ def unseen(inversion: InversionConfig, federation: "FederationConfig") -> Iterat
             "the server does not know how many of its steps a slow client did, so its update cannot be replayed; "
             "expected no stragglers, or handling drop",
         )
+    if local.clip_norm is not None or local.label_smoothing:
+        why = "its attacks replay steps of the plain loss that nobody cuts"
+        yield (), f"{why}; expected neither clip_norm nor label_smoothing in federation.local"
     if local.optimizer != "sgd" or augmented:
         got = shown(local.optimizer) if local.optimizer != "sgd" else "augmentation"
         yield (

@@ -19,6 +19,7 @@ from fedsec.scenario.matrix import SECTIONS
 from fedsec.scenario.named_sections import NamedSection, Section
 from fedsec.scenario.participation.selection_config import SelectionConfig
 from fedsec.scenario.participation.stragglers_config import StragglersConfig
+from fedsec.scenario.training import local_config, schedule_config
 
 Schema = dict[str, Any]
 
@@ -142,8 +143,8 @@ def _federation(algorithms: dict[str, registry.Entry]) -> Schema:
     fields["algorithm"] |= {"enum": list(algorithms)}
     # Which of them go with which algorithm is said when the file is read.
     fields |= {name: _any_of(_options(algorithms, name)) for name in _option_names(algorithms) if name not in fields}
-    local = _fields(federation_config.LocalConfig)
-    augmentation = _section(federation_config.AugmentationConfig)
+    local = _fields(local_config.LocalConfig)
+    augmentation = _section(local_config.AugmentationConfig)
     about = local["augmentation"]["description"]
     local["augmentation"] = {"description": about, "anyOf": [{"enum": ["standard", "none"]}, augmentation]}
     server = _fields(federation_config.ServerConfig)
@@ -151,7 +152,10 @@ def _federation(algorithms: dict[str, registry.Entry]) -> Schema:
     server["model"] = {"description": f"{about} The default is resnet55.", "$ref": "#/$defs/model"}
     several = {**_LISTED, "items": {"type": "integer", "minimum": 1}}
     server["epochs"] |= {"anyOf": [{"type": "integer", "minimum": 1}, several]}
-    fields["local"] = _object(local, federation_config.LocalConfig)
+    schedule = _or_bare(_section(schedule_config.ScheduleConfig), "decay")
+    local["schedule"] = {**schedule, "description": local["schedule"]["description"]}
+    fields["server_schedule"] = {**schedule, "description": fields["server_schedule"]["description"]}
+    fields["local"] = _object(local, local_config.LocalConfig)
     fields["server"] = _object(server, federation_config.ServerConfig)
     fields["stragglers"] = _section(StragglersConfig)
     fields["server_data"] = _section(federation_config.ServerDataConfig)

@@ -51,6 +51,8 @@ def task_problems(config: "CellConfig") -> Iterator[Problem]:
         yield ("federation", "local", "augmentation"), message
     if tokens and config.dataset.normalization != "unit":
         yield ("dataset", "normalization"), f"{about}, whose inputs are numbers of tokens; expected unit"
+    if local is not None and local.label_smoothing and not registry.entry("task", task).traits["has_strata"]:
+        yield ("federation", "local", "label_smoothing"), f"{about}, which has no classes to spread a label over"
     yield from _partition_problems(config, task, about)
 
 

@@ -53,6 +53,9 @@ class Classification(Task):
         """Cross-entropy of each example."""
         return F.cross_entropy(outputs, targets, reduction="none")
 
+    def smoothed(self, label_smoothing: float) -> "Classification":
+        return SmoothedClassification(self.num_classes, label_smoothing) if label_smoothing else self
+
     def measure(
         self, outputs: Float[Tensor, "examples classes"], targets: Int64[Tensor, "examples"]
     ) -> dict[str, float]:
@@ -93,3 +96,23 @@ class Classification(Task):
         if low < 0 or (self.num_classes is not None and high >= self.num_classes):
             expected = "expected 0 or more" if self.num_classes is None else f"expected 0..{self.num_classes - 1}"
             raise InputError(f"classification: labels run from {low} to {high}; {expected}")
+
+
+@dataclass(frozen=True)
+class SmoothedClassification(Classification):
+    """Classification as it is trained with smoothed labels: (1 - s) cross-entropy - s / K sum_k log p_k.
+
+    What is measured stays the plain loss.
+
+    Args:
+        label_smoothing: s.
+
+    Reference: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna 2016, arXiv:1512.00567
+    """
+
+    label_smoothing: float = 0.0
+
+    def losses(
+        self, outputs: Float[Tensor, "batch classes"], targets: Int64[Tensor, "batch"]
+    ) -> Float[Tensor, "batch"]:
+        return F.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.label_smoothing)

@@ -82,6 +82,22 @@ class Task(ABC):
             targets: a row for each.
         """
 
+    def smoothed(self, label_smoothing: float) -> "Task":
+        """The same task for training, with labels of which a share is spread over all classes.
+
+        Args:
+            label_smoothing: the share; 0 for the task as it is.
+
+        Raises:
+            InputError: there is one, and the task has no classes to spread it over.
+        """
+        if label_smoothing:
+            raise InputError(
+                f"local label_smoothing spreads a label over classes, and {self.name} has none; expected 0, got "
+                f"{label_smoothing:g}"
+            )
+        return self
+
     @abstractmethod
     def measure(self, outputs: Float[Tensor, "examples outputs"], targets: Tensor) -> dict[str, float]:
         """The metrics of a finished evaluation, by name.

@@ -26,6 +26,10 @@ class LocalStepsAlgorithm(UpdateAlgorithm):
 
     local: LocalTraining = field(default_factory=lambda: LocalTraining(epochs=1, batch_size=32))
 
+    def in_round(self, round_number: int) -> Self:
+        algorithm, local = super().in_round(round_number), self.local.in_round(round_number)
+        return algorithm if local is self.local else replace(algorithm, local=local)
+
     def work(self, state: State, participants: Participants) -> Work:
         return LocalStepsWork(self.plans(participants), self.local, self.correction(state, participants))
 
@@ -54,6 +58,12 @@ class LocalStepsAlgorithm(UpdateAlgorithm):
     @property
     def training(self) -> LocalTraining:
         return self.local
+
+    @property
+    def private_problem(self) -> str:
+        if self.local.clip_norm is not None:
+            return "its clients clip each example's gradient already; expected no local clip_norm beside it"
+        return super().private_problem
 
     def privately(self, private: PrivateTraining) -> Self:
         return replace(self, local=replace(self.local, private=private))

@@ -92,7 +92,9 @@ class Scaffold(StragglingAlgorithm):
 
     @property
     def private_problem(self) -> str:
-        return "" if self.option == "II" else "its option I sends gradients without noise; expected option II"
+        if self.option == "I":
+            return "its option I sends gradients without noise; expected option II"
+        return super().private_problem
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.memory import free_bytes
 from fedsec.engine.messages import LocalResult
+from fedsec.engine.optimizers import RateSchedule
 from fedsec.engine.resident_data import ResidentData
 from fedsec.errors import InputError, size_of
 from fedsec.federation.algorithms.algorithm import Algorithm, Exchanged
@@ -118,6 +119,7 @@ class UpdateAlgorithm(Algorithm):
             theta' = M / |g| * sum_i p_i theta_i with p_i = n_i / N over all M clients, whose
             coefficients need not sum to one in a given round.
         server_lr: step length of the server along the aggregate.
+        server_schedule: how it changes from round to round; None for not at all.
 
     Attributes:
         sends: the vectors of the model's length that each client sends, the update first. The server's rule aggregates
@@ -134,6 +136,7 @@ class UpdateAlgorithm(Algorithm):
 
     weighting: Weighting = "samples"
     server_lr: float = 1.0
+    server_schedule: RateSchedule | None = None
 
     exchanges: ClassVar[Exchanged] = "updates"
     sends: ClassVar[tuple[str, ...]] = ("update",)
@@ -149,6 +152,22 @@ class UpdateAlgorithm(Algorithm):
             raise InputError(f"server_lr must be positive, got {self.server_lr}")
         if self.server_lr > LARGEST_RATE:
             raise InputError(f"server_lr must be at most {LARGEST_RATE:g}, what float32 can hold; got {self.server_lr}")
+
+    def in_round(self, round_number: int) -> Self:
+        """The algorithm as a round plays it, with that round's learning rates and no schedules any more.
+
+        Whoever reads a rate, or has clients work or the server move, asks here first.
+
+        Args:
+            round_number: from 1.
+
+        Raises:
+            InputError: a schedule leaves nothing of its rate.
+        """
+        if self.server_schedule is None:
+            return self
+        rate = self.server_lr * self.server_schedule.factor(round_number)
+        return replace(self, server_lr=rate, server_schedule=None)
 
     def init(self, parameters: Float[Tensor, "parameters"], num_clients: int) -> State:
         """The state before the first round.

@@ -67,7 +67,8 @@ class KnowledgeClients:
         rows = list(clients)
         plans = [self._plan(client, round_number) for client in rows]
         start = Start(self.parameters[rows], self.statistics[rows])
-        result = self.trainer.train(start, plans, self.algorithm.local, self._teacher(rows))
+        local = self.algorithm.local.in_round(round_number)
+        result = self.trainer.train(start, plans, local, self._teacher(rows))
         self.parameters[rows] = start.parameters + result.updates
         self.statistics[rows] = result.statistics
         return result

@@ -29,7 +29,8 @@ def idle_round(
         federation.releases.spend()
         nobody = Exchange((), None, 1.0, federation.shares(()))
         noise = {"update": federation.aggregator.nobody(federation.parameters, drawn)}
-        federation.algorithm_state = federation.algorithm.apply(federation.algorithm_state, nobody, noise)
+        algorithm = federation.algorithm.in_round(federation.round)
+        federation.algorithm_state = algorithm.apply(federation.algorithm_state, nobody, noise)
         federation.load(federation.statistics)
     evaluation = federation.evaluate() if federation.evaluated(federation.round) else None
     return RoundResult(

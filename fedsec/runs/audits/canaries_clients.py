@@ -146,7 +146,9 @@ class ClientCanaries(CanaryPart):
 
     def _gain_of_one(self) -> float:
         """By how much one canary moves the model along its direction, where clients count alike."""
-        return self.federation.algorithm.server_lr * self.norm / self.federation.clients_per_round
+        federation = self.federation
+        coming = federation.algorithm.in_round(min(federation.round + 1, federation.rounds))
+        return coming.server_lr * self.norm / federation.clients_per_round
 
     def _along(self, step: Float[Tensor, "parameters"]) -> Float64[np.ndarray, "canaries"]:
         products: np.ndarray = (self.directions.double() @ step.double()).cpu().numpy()

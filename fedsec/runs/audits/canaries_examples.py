@@ -144,9 +144,9 @@ class ExampleCanaries(CanaryPart):
             if client not in self._evidence:
                 continue
             if bool(row.isfinite().all()):
-                self._look(row, client)
+                self._look(row, client, round_number)
 
-    def _look(self, row: Float[Tensor, "parameters"], client: int) -> None:
+    def _look(self, row: Float[Tensor, "parameters"], client: int, round_number: int) -> None:
         """Take up what a client's update tells of its canaries.
 
         A mechanism that does not clip is not what it claims to be, and who believed it would see nothing: of clipped
@@ -159,23 +159,23 @@ class ExampleCanaries(CanaryPart):
         for some in self._rows(np.setdiff1d(self.federation.data.clients[client], mine)):
             for bound, total in sums.items():
                 total += clipped(some, bound).sum(0)
-        steps = {bound: self._step(client, total, row) for bound, total in sums.items()}
+        steps = {bound: self._step(client, total, row, round_number) for bound, total in sums.items()}
         residuals = {bound: row - steps[bound] * total for bound, total in sums.items()}
         best = min(bounds, key=lambda bound: float(residuals[bound].double().square().sum()))
         self._evidence[client].add(clipped(own, best), residuals[best], steps[best])
 
-    def _step(self, client: int, expected: Tensor, row: Tensor) -> float:
+    def _step(self, client: int, expected: Tensor, row: Tensor, round_number: int) -> float:
         """By how much a client's update grows with the sum of its gradients.
 
         The formula is that of `RunPrivacy.known`: small steps of SGD. Clipped gradients take small steps, and a single
         step is as long as it is; of others the update itself must tell.
         """
-        algorithm, count = self.federation.algorithm, len(self.federation.data.clients[client])
-        local = algorithm.training
+        count = len(self.federation.data.clients[client])
+        local = self.federation.algorithm.in_round(round_number).training
         if local is None:
             return 1 / count
         steps = local.steps_of(count)
-        if local.optimizer == "sgd" and (local.private is not None or steps == 1):
+        if local.optimizer == "sgd" and local.clip_norm is None and (local.private is not None or steps == 1):
             reaches = sum(1 - local.momentum**left for left in range(1, steps + 1)) / (1 - local.momentum)
             return -local.lr * reaches / count
         length = float(expected.double().square().sum())

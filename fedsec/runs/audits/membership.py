@@ -154,7 +154,10 @@ class MembershipAudit(AuditPart):
             inside = self.shadows.halves(self.section.shadow_models, len(self.candidates), self.streams)
             victim = self.asked[0] if self.section.view == "server" else None
             start = None if victim is None else self.observed.start
-            rows = self.shadows.train(self.candidates, inside, self.streams, victim=victim, start=start)
+            last = self.observed.rounds[-1] if self.observed.rounds else 1
+            rows = self.shadows.train(
+                self.candidates, inside, self.streams, victim=victim, start=start, round_number=last
+            )
             finite = finite_models(rows)
             if not bool(finite.all()):
                 notes.append(f"{int((~finite).sum())} of {len(inside)} shadow models diverged and are left out")

@@ -106,7 +106,7 @@ class ObservedModels:
             sent = Start(sent.parameters, federation.client_statistics[self.victim])
         returned = federation.received_statistics
         statistics = sent.statistics if returned is None else returned[place].detach()
-        local = federation.algorithm.training
+        local = federation.algorithm.in_round(round_number).training
         trained = sent.parameters + row if local is not None else sent.parameters
         self._remember(round_number, Start(trained, statistics))
         self.start = Start(sent.parameters.clone(), sent.statistics.clone())

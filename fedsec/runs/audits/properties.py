@@ -89,7 +89,7 @@ class PropertyAudit(AuditPart):
         sketches = self.sketch(rows[places])
         self.sketches = _joined(self.sketches, sketches)
         if self.mixes:
-            observations = [self._observation(clients[place], rows[place]) for place in places]
+            observations = [self._observation(clients[place], rows[place], round_number) for place in places]
             view = PropertyView(sketches - sketches.mean(0), self.num_classes, observations=observations)
             self.mixes = {place: _joined(before, self._shares(place, view)) for place, before in self.mixes.items()}
 
@@ -112,10 +112,10 @@ class PropertyAudit(AuditPart):
             )
         return shares
 
-    def _observation(self, client: int, row: Tensor) -> Observation:
+    def _observation(self, client: int, row: Tensor, round_number: int) -> Observation:
         federation = self.federation
         images, labels = federation.data.client_examples(client)
-        local = federation.algorithm.training
+        local = federation.algorithm.in_round(round_number).training
         distortion = federation.client_defenses.known(row, client) if federation.client_defenses.transforms else None
         if federation.privacy is not None:
             private = federation.privacy.known(federation.trainer.layout.shapes, client, local)

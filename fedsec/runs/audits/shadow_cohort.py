@@ -52,6 +52,7 @@ class ShadowCohort:
         *,
         victim: int | None,
         start: Start | None,
+        round_number: int = 1,
     ) -> Start:
         """The trained models, a row each.
 
@@ -61,6 +62,7 @@ class ShadowCohort:
             streams: of the experiment.
             victim: the client whose model is imitated; None for the global model.
             start: what that client started from.
+            round_number: in which it did.
         """
         federation = self.federation
         shares = federation.data.clients if victim is None else [federation.data.clients[victim]]
@@ -69,9 +71,12 @@ class ShadowCohort:
         local = federation.algorithm.training
         if local is None:  # a full-batch gradient, and a step of the server's
             local = LocalTraining(epochs=1, batch_fraction=1.0, lr=federation.algorithm.server_lr)
+            local = replace(local, schedule=federation.algorithm.server_schedule)
         rounds = 1
         if victim is None or start is None:
             local, start, rounds = self._of_all(local), self.initial, federation.round
+        else:
+            local = local.in_round(round_number)
         return train_shadow_models(
             self._trainer(), start, candidates, members, local, rounds=rounds, known=known, streams=streams
         )

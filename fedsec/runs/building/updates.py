@@ -74,5 +74,5 @@ def _client_tests(parts: Parts, algorithm: UpdateAlgorithm) -> ClientTests | Non
             {} if tuning.batch_size is None else {"batch_size": tuning.batch_size, "batch_fraction": None}
         )
         own = {"steps": tuning.steps, "epochs": tuning.epochs, "lr": tuning.lr or local.lr, **size}
-        tuned = FineTuning(replace(local, worker_momentum=0.0, **own))
+        tuned = FineTuning(replace(local, worker_momentum=0.0, schedule=None, **own))
     return ClientTests.of(parts.dataset.train, parts.client_tests, parts.data.device, tuned)

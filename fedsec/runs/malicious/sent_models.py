@@ -99,7 +99,7 @@ class SentModels:
             num_classes=self.dataset.num_classes,
             batch_size=len(federation.data.clients[made_for]),
             normalization=federation.data.normalization,
-            local=self.training(made_for),
+            local=self.training(made_for, round_number),
             auxiliary=self.auxiliary,
             others=self.dataset.test,
             clients=len(group),
@@ -114,9 +114,10 @@ class SentModels:
             return False, ""
         return True, "; ".join(inspections.inspect(client, model, round_number).reasons)
 
-    def training(self, client: int) -> LocalSteps | None:
-        """A client's training, as the server prescribed it; None for one gradient."""
-        local, images = self.federation.algorithm.training, len(self.federation.data.clients[client])
+    def training(self, client: int, round_number: int) -> LocalSteps | None:
+        """A client's training in a round, as the server prescribed it; None for one gradient."""
+        algorithm, images = self.federation.algorithm.in_round(round_number), len(self.federation.data.clients[client])
+        local = algorithm.training
         return None if local is None else prescribed_steps(local, images)
 
     def reply(self, model: nn.Module, client: int, round_number: int) -> VictimReply:
@@ -139,7 +140,7 @@ class SentModels:
             task=federation.trainer.task,
         )
         start = trainer.start(model)
-        algorithm = federation.algorithm
+        algorithm = federation.algorithm.in_round(round_number)
         participants = Participants([client], round_number, federation.data, self.streams)
         state = algorithm.begin(federation.module, start.parameters, federation.num_clients)
         trained = algorithm.work(state, participants).perform(trainer, start, [client])

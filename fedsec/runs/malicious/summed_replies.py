@@ -134,9 +134,9 @@ class SummedReplies:
         federation = self.sent.federation
         examples = [federation.data.client_examples(client) for client in clients]
         images, labels = torch.cat([one for one, _ in examples]), torch.cat([one for _, one in examples])
-        local = self.sent.training(receiver)
+        local = self.sent.training(receiver, self.round_number)
         if local is not None and len(clients) > 1:
-            together = [self.sent.training(client) for client in clients]
+            together = [self.sent.training(client, self.round_number) for client in clients]
             batch = sum(steps.batch_size or 0 for steps in together if steps is not None)
             local = replace(local, batch_size=min(batch, len(images)))
         defended = bool(federation.client_defenses.transforms) or federation.privacy is not None

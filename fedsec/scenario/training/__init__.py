@@ -1,0 +1,1 @@
+"""How clients and servers train, one section of a scenario a file."""
