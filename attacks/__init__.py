@@ -50,6 +50,7 @@ from fedsec.attacks.neurotoxin import Neurotoxin
 from fedsec.attacks.noise_inputs import NoiseInputs
 from fedsec.attacks.rmia import Rmia
 from fedsec.attacks.rop import ROP
+from fedsec.attacks.seer import Seer
 from fedsec.attacks.sign_flip import SignFlip
 from fedsec.attacks.site import Site
 from fedsec.attacks.sparse import Sparse
@@ -108,6 +109,7 @@ __all__ = [
     "NoiseInputs",
     "ROP",
     "SPEAR",
+    "Seer",
     "SignFlip",
     "Site",
     "Sparse",
@@ -172,6 +174,7 @@ INVERSIONS = {
     "loki": Loki,
     "trap_weights": TrapWeights,
     "fishing": Fishing,
+    "seer": Seer,
 }
 
 INFERENCES = {

@@ -119,6 +119,7 @@ INVERSION_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("spear", {}, {"model": "mlp", "batch_size": 2, "gain": 60.0}),
     ("trap_weights", {}, {"model": "mlp", "batch_size": 2, "gain": 20.0, "labels_granted": False}),
     ("fishing", {"target_class": 5, "iterations": 60}, {"batch_size": 3, "gain": None}),
+    ("seer", {"target_class": 5, "steps": 2, "coordinates": 200}, {"batch_size": 3, "gain": None}),
     ("feature_inversion", {"iterations": 100}, {"gain": 30.0}),
     ("feature_inversion", {"iterations": 200}, {"gain": 20.0, "exact": False}),
     ("feature_inversion", {"iterations": 60, "refine": False}, {"gain": 6.0, "exact": False}),

@@ -171,7 +171,8 @@ def _malicious_server(entry: Entry, construction: str) -> Code:
     return modules | dict.fromkeys(("Observation", "ServerView"), "fedsec.threat"), [
         f"server = {construction}",
         "images, labels = torch.rand(4, 1, 8, 8), torch.tensor([3, 1, 4, 1])  # the client's",
-        'crafted = server.craft(ServerView(build("mlp", (1, 8, 8), 10), (1, 8, 8), 10, batch_size=4))',
+        "knowledge = dict(auxiliary=torch.rand(40, 1, 8, 8), auxiliary_labels=torch.arange(40) % 10)",
+        'crafted = server.craft(ServerView(build("mlp", (1, 8, 8), 10), (1, 8, 8), 10, batch_size=4, **knowledge))',
         "loss = cross_entropy(crafted(images), labels)",
         "gradient = torch.autograd.grad(loss, list(crafted.parameters()))  # what the client sends",
         "seen = Observation.of_gradient(crafted, gradient, input_shape=(1, 8, 8), num_classes=10, batch_size=4)",
