@@ -41,9 +41,9 @@ def _beside_the_honest_model(kind: str, name: str) -> Iterator[Measurement]:
         "the model trained for it",
         "the honest model, with the best linear decoder for it",
         "seer.csv",
-        "Digits, an untrained mlp, batches of test images in which exactly one has the property; the server has the 1,437 "
-        "training images. The mean of the server's images that have the property has 13.5 to 15.3 dB. Three seeds, each "
-        "with a class of its own (dots are their means, lines join the smallest and the largest).",
+        "Digits, an untrained mlp, batches of test images in which exactly one has the property; the server has the "
+        "1,437 training images. The mean of the server's images that have the property has 13.5 to 15.5 dB. Seeds with "
+        "a class each (dots are their means, lines join the smallest and the largest).",
     )
 
 
