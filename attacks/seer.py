@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fedsec.errors import InputError
 from fedsec.matching.row_images import filled
 from fedsec.matching.secret_decoder import (
-    ExampleGradients,
+    CoordinateGradients,
     ImageProperty,
     SecretDecoder,
     brightness,
@@ -112,7 +112,7 @@ class Seer(MaliciousServer):
         coordinates = secret_coordinates(model, self.coordinates, generator=generator)
         places = {name: place.to(images.device) for name, place in coordinates.items()}
         decoder = _trained(
-            ExampleGradients(model, view.scale, places), pictures, others=view.summed - 1, steps=self.steps
+            CoordinateGradients(model, view.scale, places), pictures, others=view.summed - 1, steps=self.steps
         )
         for name, module in model.named_modules():
             module.training = modes[name]
@@ -190,12 +190,12 @@ class _Pictures:
     def with_property(self, count: int) -> tuple[Tensor, Tensor]:
         """Images that have it: some as they are, and others of any class, as bright as one of them."""
         real = self.images[self.own[self._drawn(len(self.own), count)]]
-        made = self.images[self._drawn(len(self.images), count)]
-        made = torch.where(self._chance(_BLENDED, count), self._blended(made), made)
-        ratio = brightness(real) / brightness(made).clamp_min(1e-3)
-        made = (made * ratio[:, None, None, None]).clamp(0, 1)
-        bright = (brightness(made) >= self.wanted.brightness)[:, None, None, None]
-        images = torch.where(bright & self._chance(0.9, count), made, real)
+        varied = self.images[self._drawn(len(self.images), count)]
+        varied = torch.where(self._chance(_BLENDED, count), self._blended(varied), varied)
+        ratio = brightness(real) / brightness(varied).clamp_min(1e-3)
+        varied = (varied * ratio[:, None, None, None]).clamp(0, 1)
+        bright = (brightness(varied) >= self.wanted.brightness)[:, None, None, None]
+        images = torch.where(bright & self._chance(0.9, count), varied, real)
         return images, torch.full((count,), self.wanted.label, device=images.device)
 
     def without(self, count: int) -> tuple[Tensor, Tensor]:
@@ -222,7 +222,7 @@ class _Pictures:
         return (torch.rand(count, generator=self.generator) < share).to(self.images.device)[:, None, None, None]
 
 
-def _trained(gradients: ExampleGradients, pictures: _Pictures, *, others: int, steps: int) -> SecretDecoder:
+def _trained(gradients: CoordinateGradients, pictures: _Pictures, *, others: int, steps: int) -> SecretDecoder:
     """Train the model in place, and return the decoder that goes with it."""
     model = gradients.model
     parameters = dict(model.named_parameters())

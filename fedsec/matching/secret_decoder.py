@@ -26,7 +26,7 @@ from torch.func import functional_call, grad, vmap
 from fedsec.errors import InputError
 from fedsec.threat import PixelScale
 
-__all__ = ["ExampleGradients", "ImageProperty", "SecretDecoder", "secret_coordinates", "wiener_filter"]
+__all__ = ["CoordinateGradients", "ImageProperty", "SecretDecoder", "secret_coordinates", "wiener_filter"]
 
 _AT_ONCE = 128
 """Examples whose gradients are held at the same time."""
@@ -95,7 +95,7 @@ def secret_coordinates(
     return places
 
 
-class ExampleGradients:
+class CoordinateGradients:
     """Gradients of single images at some coordinates, which may be differentiated again.
 
     Args:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fedsec.matching.secret_decoder import ExampleGradients, ImageProperty, secret_coordinates, wiener_filter
+from fedsec.matching.secret_decoder import CoordinateGradients, ImageProperty, secret_coordinates, wiener_filter
 from fedsec.threat import PixelScale
 
 
@@ -41,7 +41,7 @@ def test_gradients_are_those_of_single_images() -> None:
         "3.weight": 8,
         "3.bias": 3,
     }
-    rows = ExampleGradients(model, scale, coordinates).detached(images, labels)
+    rows = CoordinateGradients(model, scale, coordinates).detached(images, labels)
     named = dict(model.named_parameters())
     for row, image, label in zip(rows, images, labels, strict=True):
         loss = F.cross_entropy(model((image[None] - 0.5) / 0.25), label[None])

@@ -31,7 +31,7 @@ def _beside_the_honest_model(kind: str, name: str) -> Iterator[Measurement]:
     bars = []
     for label in unique(_seer_label(row) for row in where("seer.csv")):
         own = [row for row in where("seer.csv") if _seer_label(row) == label]
-        trained, honest = ([row for row in own if (row["steps"] != "0") is made] for made in (True, False))
+        trained, honest = ([row for row in own if (row["steps"] != "0") is crafted] for crafted in (True, False))
         if trained:
             bars.append(Bar(label, numbers(trained, "psnr_mean", 1.0), numbers(honest, "psnr_mean", 1.0)))
     yield Measurement(
