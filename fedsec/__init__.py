@@ -41,8 +41,10 @@ if TYPE_CHECKING:
         FedRep,
         FedSGD,
         LocalOnly,
+        LocalSGD,
         PFedMe,
         Scaffold,
+        SlowMo,
     )
     from fedsec.inversion.invert import invert
     from fedsec.inversion.result import InversionResult
@@ -96,7 +98,9 @@ __all__ = [
     "FedOpt",
     "FedProx",
     "FedSGD",
+    "LocalSGD",
     "Scaffold",
+    "SlowMo",
     "CohortTrainer",
     "LocalTraining",
     "ResidentData",
@@ -148,7 +152,9 @@ _HOMES = {
         "FedOpt",
         "FedProx",
         "FedSGD",
+        "LocalSGD",
         "Scaffold",
+        "SlowMo",
     ),
     "fedsec.inversion.invert": ("invert",),
     "fedsec.inversion.result": ("InversionResult",),

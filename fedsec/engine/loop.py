@@ -105,6 +105,7 @@ class LoopWorker:
         *,
         method: PrivateMethod | None = None,
         out: Float[Tensor, "parameters"] | None = None,
+        momentum: Float[Tensor, "parameters"] | None = None,
     ) -> tuple[Float[Tensor, "parameters"], Float[Tensor, "statistics"]]:
         """One client's update, its parameters after local training minus those before, and its running statistics.
 
@@ -119,8 +120,12 @@ class LoopWorker:
             correction: of its gradients, with at most one row of center, shift and mask.
             method: how private training forms its gradients; only for that.
             out: where the update goes; by default a new vector.
+            momentum: see `CohortTrainer.train`.
         """
         self._prepare(local, teacher)
+        buffer = None if self._optimizer is None else self._optimizer.state().get("momentum")
+        if momentum is not None and buffer is not None:
+            self.parameters.write(momentum, buffer)
         self._load(parameters, statistics)
         self._load_correction(correction or Correction())
         examples = self.data.put(plan.examples)
@@ -131,6 +136,8 @@ class LoopWorker:
             self._train_openly(plan, examples, views)
         update = torch.empty_like(parameters) if out is None else out
         self.parameters.read(update)
+        if momentum is not None and buffer is not None:
+            self.parameters.read(momentum, buffer)
         return update.sub_(parameters), self._left()
 
     def _train_openly(self, plan: BatchPlan, examples: Tensor, views: Tensor | None) -> None:

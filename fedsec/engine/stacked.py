@@ -59,6 +59,7 @@ class CohortWorker:
         local: LocalTraining,
         teacher: Teacher | None = None,
         correction: Correction | None = None,
+        momentum: Tensor | None = None,
     ) -> LocalResult:
         """What several clients' local training leaves; arguments as of `CohortTrainer.train`.
 
@@ -73,6 +74,9 @@ class CohortWorker:
         statistics = start.statistics.expand(len(plans), -1).clone()
         parameters = {name: view.requires_grad_() for name, view in self.layout.views(rows).items()}
         steps, objective = optimizer(rows.detach(), local, self.layout.sizes), self.task.smoothed(local.label_smoothing)
+        buffers = steps.state().get("momentum")
+        if momentum is not None and buffers is not None:
+            buffers.copy_(momentum[order])
         self._running.reset()
         gradients = torch.empty_like(rows)
         for step, clients in enumerate(batches.active):
@@ -90,6 +94,8 @@ class CohortWorker:
                 clip_rows(gradients[:clients], local.clip_norm)
             steps.step(gradients[:clients])
             self._running.remember(statistics[:clients], seen)
+        if momentum is not None and buffers is not None:
+            momentum[order] = buffers
         updates, left = torch.empty_like(rows), torch.empty_like(statistics)
         updates[order] = rows.detach() - start.parameters
         left[order] = statistics

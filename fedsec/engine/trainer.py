@@ -150,6 +150,7 @@ class CohortTrainer:
         local: LocalTraining,
         teacher: Teacher | None = None,
         correction: Correction | None = None,
+        momentum: Float[Tensor, "clients parameters"] | None = None,
     ) -> LocalResult:
         """Train a cohort, one row a client, in the order of `plans`.
 
@@ -159,6 +160,7 @@ class CohortTrainer:
             local: what clients do with them.
             teacher: logits to distill from beside the labels.
             correction: joins every step's gradient; its rows are in the order of `plans`. None for none.
+            momentum: buffers that optimizers begin with, and are left with: written into. None to begin with zeros.
 
         Raises:
             InputError: the correction is of other clients or another model; a step needs more memory than there is; a
@@ -166,9 +168,7 @@ class CohortTrainer:
                 allows none, in the vectorized engine, or with plans that are not made for it.
         """
         if local.schedule is not None:
-            raise InputError(
-                "local training: a schedule needs to know which round it is; expected local.in_round(1) for the first"
-            )
+            raise InputError("local training: a schedule needs to know which round it is; expected local.in_round(1)")
         method = self._privately(local.private, plans)
         correction = correction or Correction()
         correction.check(len(plans), self.layout.size)
@@ -182,10 +182,11 @@ class CohortTrainer:
         if size == 1:
 
             def alone(worker: LoopWorker, place: int) -> None:
-                own = correction.rows([place])
+                own, buffer = correction.rows([place]), None if momentum is None else momentum[place]
                 with self._drawing(plans[place].draws):
+                    plan, out = plans[place], result.updates[place]
                     _, result.statistics[place] = worker.train(
-                        *fresh.of(place), plans[place], local, teacher, own, method=method, out=result.updates[place]
+                        *fresh.of(place), plan, local, teacher, own, method=method, out=out, momentum=buffer
                     )
 
             self._parallel(self._loops, alone, range(len(plans)))
@@ -196,7 +197,8 @@ class CohortTrainer:
 
         def together(worker: CohortWorker, places: range) -> None:
             chosen, rows = [plans[place] for place in places], slice(places.start, places.stop)
-            part = worker.train(fresh.rows(places), chosen, local, teacher, correction.rows(places))
+            buffers = None if momentum is None else momentum[rows]
+            part = worker.train(fresh.rows(places), chosen, local, teacher, correction.rows(places), buffers)
             result.updates[rows], result.statistics[rows] = part.updates, part.statistics
 
         self._say("vectorized", f"{count_of(size, 'client')} at once")

@@ -50,12 +50,17 @@ def only(scenario: Scenario) -> CellConfig:
 
 
 PERSONAL = ("fedper", "fedrep", "fedbn", "ditto", "pfedme", "local_only")
+EXCHANGING = (
+    *("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", "local_sgd", "slowmo"),
+    *PERSONAL,
+    "centralized",
+)
 BELONGS = {
-    "weighting": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", *PERSONAL, "centralized"),
-    "server_lr": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", *PERSONAL, "centralized"),
-    "bn": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", *PERSONAL, "centralized"),
-    "sampling": ("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", *PERSONAL, "centralized"),
-    "local": ("fedavg", "fedprox", "fedopt", "fednova", "scaffold", "feddyn", *PERSONAL, "centralized", "fedgkt"),
+    "weighting": EXCHANGING,
+    "server_lr": EXCHANGING,
+    "bn": EXCHANGING,
+    "sampling": EXCHANGING,
+    "local": (*(name for name in EXCHANGING if name != "fedsgd"), "fedgkt"),
     "mu": ("fedprox", "fednova"),
     "option": ("scaffold",),
     "alpha": ("feddyn",),

@@ -8,6 +8,7 @@ from fedsec.federation.algorithms.fednova import FedNova
 from fedsec.federation.algorithms.fedopt import FedOpt
 from fedsec.federation.algorithms.fedprox import FedProx
 from fedsec.federation.algorithms.fedsgd import FedSGD
+from fedsec.federation.algorithms.local_sgd import LocalSGD
 from fedsec.federation.algorithms.personal.ditto import Ditto
 from fedsec.federation.algorithms.personal.fedbn import FedBN
 from fedsec.federation.algorithms.personal.fedper import FedPer
@@ -15,6 +16,7 @@ from fedsec.federation.algorithms.personal.fedrep import FedRep
 from fedsec.federation.algorithms.personal.local_only import LocalOnly
 from fedsec.federation.algorithms.personal.pfedme import PFedMe
 from fedsec.federation.algorithms.scaffold import Scaffold
+from fedsec.federation.algorithms.slowmo import SlowMo
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.knowledge.fedgkt import FedGKT
 
@@ -35,7 +37,9 @@ __all__ = [
     "FedOpt",
     "FedProx",
     "FedSGD",
+    "LocalSGD",
     "Scaffold",
+    "SlowMo",
     "UpdateAlgorithm",
 ]
 
@@ -47,6 +51,8 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedsgd": FedSGD,
     "scaffold": Scaffold,
     "feddyn": FedDyn,
+    "local_sgd": LocalSGD,
+    "slowmo": SlowMo,
     "fedper": FedPer,
     "fedrep": FedRep,
     "fedbn": FedBN,
