@@ -33,7 +33,9 @@ from fedsec.attacks.imprint import Imprint
 from fedsec.attacks.infinity import Infinity
 from fedsec.attacks.inverting_gradients import InvertingGradients
 from fedsec.attacks.ipm import IPM
+from fedsec.attacks.label_direction import LabelDirection
 from fedsec.attacks.label_flip import LabelFlip
+from fedsec.attacks.label_norm import LabelNorm
 from fedsec.attacks.labels import Labels
 from fedsec.attacks.lira_offline import LiraOffline
 from fedsec.attacks.lira_online import LiraOnline
@@ -44,6 +46,7 @@ from fedsec.attacks.loss_threshold import LossThreshold
 from fedsec.attacks.mimic import Mimic
 from fedsec.attacks.min_max import MinMax
 from fedsec.attacks.min_sum import MinSum
+from fedsec.attacks.model_completion import ModelCompletion
 from fedsec.attacks.model_replacement import ModelReplacement
 from fedsec.attacks.nan import NaN
 from fedsec.attacks.neurotoxin import Neurotoxin
@@ -94,7 +97,9 @@ __all__ = [
     "Infinity",
     "InvertFeatures",
     "InvertingGradients",
+    "LabelDirection",
     "LabelFlip",
+    "LabelNorm",
     "Labels",
     "LocalSearch",
     "LogitPoison",
@@ -103,6 +108,7 @@ __all__ = [
     "Mimic",
     "MinMax",
     "MinSum",
+    "ModelCompletion",
     "ModelReplacement",
     "NaN",
     "Neurotoxin",
@@ -187,4 +193,7 @@ INFERENCES = {
     "gradient_difference": GradientDifference,
     "site": Site,
     "class_mix": ClassMix,
+    "label_norm": LabelNorm,
+    "label_direction": LabelDirection,
+    "model_completion": ModelCompletion,
 }

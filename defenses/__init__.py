@@ -12,6 +12,9 @@ from fedsec.defenses.caf import CAF
 from fedsec.defenses.centered_clipping import CenteredClipping
 from fedsec.defenses.cge import CGE
 from fedsec.defenses.clip import ClipUpdate
+from fedsec.defenses.cut_clip import CutClip
+from fedsec.defenses.cut_noise import CutNoise
+from fedsec.defenses.distance_correlation import DistanceCorrelation
 from fedsec.defenses.dnc import DnC
 from fedsec.defenses.dp_fedavg import DpFedAvg
 from fedsec.defenses.dp_sgd import DpSgd
@@ -28,6 +31,8 @@ from fedsec.defenses.knowledge_screening import KnowledgeScreening
 from fedsec.defenses.krum import Krum
 from fedsec.defenses.lasa import LASA
 from fedsec.defenses.local_dp import LocalDp
+from fedsec.defenses.marvell import Marvell
+from fedsec.defenses.max_norm import MaxNorm
 from fedsec.defenses.mda import MDA
 from fedsec.defenses.meamed import Meamed
 from fedsec.defenses.mean import Mean
@@ -62,6 +67,9 @@ __all__ = [
     "GAS",
     "MDA",
     "SMEA",
+    "CutClip",
+    "CutNoise",
+    "DistanceCorrelation",
     "DnC",
     "NNM",
     "RLR",
@@ -86,6 +94,8 @@ __all__ = [
     "LocalDp",
     "Meamed",
     "Krum",
+    "Marvell",
+    "MaxNorm",
     "Mean",
     "Median",
     "MoNNA",
@@ -153,4 +163,9 @@ DEFENSES = {
     "local_dp": LocalDp,
     "dp_sgd": DpSgd,
     "inspect_model": InspectModel,
+    "cut_noise": CutNoise,
+    "cut_clip": CutClip,
+    "max_norm": MaxNorm,
+    "marvell": Marvell,
+    "distance_correlation": DistanceCorrelation,
 }

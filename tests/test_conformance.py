@@ -139,6 +139,9 @@ INFERENCE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("gradient_difference", {}, {}),
     ("site", {}, {}),
     ("class_mix", {}, {}),
+    ("label_norm", {}, {}),
+    ("label_direction", {}, {}),
+    ("model_completion", {}, {}),
 ]
 DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("mean", {}, {}),
@@ -209,6 +212,11 @@ DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("robust_loss", {}, {}),
     ("robust_loss", {"q": 1.0}, {}),
     ("knowledge_screening", {}, {}),
+    ("cut_noise", {}, {}),
+    ("cut_clip", {"bound": 0.1}, {}),
+    ("max_norm", {}, {}),
+    ("marvell", {"power": 4.0}, {}),
+    ("distance_correlation", {}, {}),
     ("knowledge_screening", {"agreement": False, "threshold": None, "consistency": None}, {}),
     ("inspect_model", {}, {}),
     ("inspect_model", {"d_snr": None, "exposed": None, "batch": 8, "idle": None}, {}),

@@ -24,11 +24,12 @@ GROUPS = {
     "Attacks on updates": ("attack", ("UpdatePoisoning",)),
     "Attacks on FedGKT": ("attack", ("KnowledgePoisoning",)),
     "Inversions": ("inversion", ("Inversion", "MaliciousServer", "FeatureInversion")),
-    "Inferences": ("inference", ("MembershipInference", "PropertyInference")),
+    "Inferences": ("inference", ("MembershipInference", "PropertyInference", "LabelInference")),
     "Aggregation rules": ("defense", ("Aggregator", "RuleWrapper", "PrivateAggregator")),
     "Pre-aggregators": ("defense", ("PreAggregator",)),
     "Defenses by clients": ("defense", ("ModelInspector", "UpdateTransform", "LocalDefense")),
     "Defenses of FedGKT": ("defense", ("KnowledgeDefense",)),
+    "Defenses of cut networks": ("defense", ("ActivationDefense",)),
 }
 """Heading -> kind and interfaces of the methods that stand below it."""
 GUIDES = {
@@ -41,6 +42,7 @@ GUIDES = {
     "Pre-aggregators": (("Robust rules", "byzantine.md"),),
     "Defenses by clients": (("Privacy", "privacy.md"), ("Malicious servers", "malicious_server.md")),
     "Defenses of FedGKT": (("Federations", "federation.md"),),
+    "Defenses of cut networks": (("Split learning", "split_learning.md"),),
 }
 _TRAITS = {
     "attack": "What it knows",

@@ -17,6 +17,7 @@ from fedsec.data.sources.image_folder import ImageFolder
 from fedsec.data.sources.photos import Photos
 from fedsec.data.sources.shakespeare import Shakespeare
 from fedsec.data.sources.source import DatasetStatus, Source
+from fedsec.data.sources.zero_digits import ZeroDigits
 from fedsec.data.survey import Survey, survey
 from fedsec.errors import DataError, InputError
 from fedsec.plugins import registry
@@ -134,6 +135,7 @@ def __getattr__(name: str) -> Any:
 
 DATASETS: dict[str, type[Source]] = {
     "digits": Digits,
+    "zero_digits": ZeroDigits,
     "photos": Photos,
     "fashion_mnist": FashionMNIST,
     "mnist": MNIST,

@@ -1,5 +1,6 @@
 """Interfaces that a defense implements, and what rules of the server are made of."""
 
+from fedsec.defense.activations import ActivationDefense
 from fedsec.defense.aggregation import Aggregator
 from fedsec.defense.cohort import Aggregate, Cohort, RoundContext, check_majority
 from fedsec.defense.coordinate import CoordinateRule
@@ -26,6 +27,7 @@ from fedsec.defense.wrapper import RuleWrapper
 from fedsec.threat.state_layout import StateLayout
 
 __all__ = [
+    "ActivationDefense",
     "Aggregate",
     "Aggregator",
     "AggregatorTrial",

@@ -19,7 +19,9 @@ from fedsec.federation.algorithms import (
     PFedMe,
     Scaffold,
     SlowMo,
+    SplitLearning,
     UpdateAlgorithm,
+    Vertical,
 )
 from fedsec.federation.algorithms.local_steps import LocalStepsAlgorithm, StragglingAlgorithm
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, State
@@ -27,6 +29,8 @@ from fedsec.federation.example_privacy import RunPrivacy, private_run
 from fedsec.federation.knowledge.fedgkt import Distillation, FedGKT, ServerTraining
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult
+from fedsec.federation.split.rounds import SplitFederation
+from fedsec.federation.split.vertical_rounds import VerticalFederation
 from fedsec.federation.stragglers import Stragglers
 from fedsec.federation.threat import AttackRounds, Threat
 from fedsec.federation.updates import Federation
@@ -61,6 +65,8 @@ __all__ = [
     "RunPrivacy",
     "Scaffold",
     "SlowMo",
+    "SplitFederation",
+    "SplitLearning",
     "AttackRounds",
     "ServerTraining",
     "State",
@@ -68,5 +74,7 @@ __all__ = [
     "StragglingAlgorithm",
     "Threat",
     "UpdateAlgorithm",
+    "Vertical",
+    "VerticalFederation",
     "private_run",
 ]

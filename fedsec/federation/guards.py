@@ -4,7 +4,7 @@ A guard looks at a plain description of a run and yields what is wrong with it, 
 is about. What is not known yet (before the data are there) is None, and no guard complains about it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedsec.defense import Aggregator, ModelInspector, Pipeline, PrivateAggregator
@@ -75,15 +75,21 @@ class RunDescription:
         return type(self.algorithm).__name__
 
 
+_CARRIED_OUT: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "knowledge": ((DataPoisoning, KnowledgePoisoning), "data or knowledge"),
+    "activations": ((DataPoisoning,), "data"),
+}
+"""What else than updates is exchanged -> the attacks that Byzantine clients can carry out, and how messages say it."""
+
+
 def attack_is_carried_out(run: RunDescription) -> Iterator[Problem]:
     """Nothing else than these is ever asked of Byzantine clients."""
-    carried_out: tuple[type, ...] = (DataPoisoning, UpdatePoisoning)
-    expected = "expected an attack on data or updates"
-    if run.algorithm.exchanges == "knowledge":
-        carried_out, expected = (DataPoisoning, KnowledgePoisoning), "expected an attack on data or knowledge"
+    exchanged = run.algorithm.exchanges
+    carried_out, expected = _CARRIED_OUT.get(exchanged, ((DataPoisoning, UpdatePoisoning), "data or updates"))
+    expected = f"expected an attack on {expected}"
     attack = type(run.attack).__name__
     if isinstance(run.attack, UpdatePoisoning) and isinstance(run.attack, carried_out):
-        if run.algorithm.exchanges == "knowledge" and run.attack.forges:
+        if exchanged in _CARRIED_OUT and run.attack.forges:
             yield "attack", f"{attack} also forges updates, and {run.name} sends none; {expected} alone"
         return
     if run.attack is None or isinstance(run.attack, carried_out):
@@ -91,7 +97,7 @@ def attack_is_carried_out(run: RunDescription) -> Iterator[Problem]:
     if isinstance(run.attack, UpdatePoisoning):
         yield "attack", f"{attack} poisons updates, and {run.name} sends none; {expected}"
     elif isinstance(run.attack, KnowledgePoisoning):
-        yield "attack", f"{attack} poisons knowledge, and {run.name} exchanges updates; {expected}"
+        yield "attack", f"{attack} poisons knowledge, and {run.name} exchanges {exchanged}; {expected}"
     else:
         yield "attack", f"nobody would carry out {attack}: it is nothing that Byzantine clients do; {expected}"
 
@@ -111,9 +117,9 @@ def attackers_can_train(run: RunDescription) -> Iterator[Problem]:
 
 def attack_can_be_scheduled(run: RunDescription) -> Iterator[Problem]:
     """A server that knows examples one by one would be told others under the same numbers."""
-    if run.algorithm.exchanges != "knowledge" or run.attack is None:
+    if run.algorithm.exchanges not in _CARRIED_OUT or run.attack is None:
         return
-    if isinstance(run.attack, DataPoisoning) and run.schedule != ALWAYS:
+    if run.algorithm.exchanges == "knowledge" and isinstance(run.attack, DataPoisoning) and run.schedule != ALWAYS:
         yield (
             "attack",
             f"{run.name} keeps what was said of each example, so clients cannot change theirs between rounds; expected "
@@ -131,6 +137,16 @@ def attack_can_work(run: RunDescription) -> Iterator[Problem]:
         run.attack.check_clients(run.clients, run.num_byzantine)
     except InputError as error:
         yield "attack", str(error)
+
+
+def attackers_have_what_they_poison(run: RunDescription) -> Iterator[Problem]:
+    """Whoever has no labels sends none, and the server's would not go with other inputs."""
+    if isinstance(run.attack, DataPoisoning) and getattr(run.algorithm, "labels", None) == "server":
+        yield (
+            "attack",
+            f"{type(run.attack).__name__} poisons a client's inputs and labels, and the labels are the server's "
+            "(federation.labels: server); expected labels: shared or client, or another attack",
+        )
 
 
 def task_can_be_learned(run: RunDescription) -> Iterator[Problem]:
@@ -325,6 +341,7 @@ GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     attackers_can_train,
     attack_can_work,
     attack_can_be_scheduled,
+    attackers_have_what_they_poison,
     task_can_be_learned,
     weights_are_used,
     rule_has_a_global_model,

@@ -74,6 +74,23 @@ _ABOUT_CLIENTS = (
     _chance(f"{_MIX}_guess", "total variation between a client's shares of classes and the federation's"),
     _p_value("class_mix_p", "class mix p", _MIX),
 )
+
+
+def _leak(name: str, header: str, about: str, scale: Scale = "number", better: Better = "lower") -> Metric:
+    missing = "only cells with audit.labels ask for labels at the cut of a network"
+    row = Metric(f"label_leak_{name}", about, better, "audit", scale, low=0.0, high=1.0, missing=missing)
+    return replace(row, header=header, baseline=_BESIDE.get(name) if header else None)
+
+
+_BESIDE = {"auc": "label_leak_auc_blind", "accuracy": "label_leak_accuracy_blind"}
+_ABOUT_LABELS = (
+    _leak("auc", "label AUC (blind)", "share of pairs that a party without labels orders by class, first inference"),
+    _leak("auc_blind", "", "the same from activations before training: what it knows by itself", better="neither"),
+    _leak(
+        "accuracy", "labels told (guess) (%)", "share of labels that such a party tells, of many classes", "fraction"
+    ),
+    _leak("accuracy_blind", "", "the same from activations before training", "fraction", "neither"),
+)
 _OF_ALL = "share of the images of all clients whose sum a malicious server saw that it recovered"
 _SUMS = "only a malicious server beside secure_aggregation reads the sum of a group"
 _MORE_OFTEN = "rounds in which a Byzantine client took part for each round of an honest one"
@@ -221,6 +238,7 @@ _ROWS = (
     _membership("membership_tpr_at_1pct_fpr", "members found at 1% FPR (%)", "share of members found at 1% FPR"),
     _membership("membership_tpr_at_01pct_fpr", "members found at 0.1% FPR (%)", "share of members found at 0.1% FPR"),
     *_ABOUT_CLIENTS,
+    *_ABOUT_LABELS,
     Metric("group_recovered", _OF_ALL, "higher", "observation", "fraction", header="of the group (%)", missing=_SUMS),
     _count("rounds_reconstructed", "rounds that were reconstructed", source="observation"),
 )

@@ -210,6 +210,25 @@ def _property(entry: Entry, construction: str) -> Code:
     ]
 
 
+def _labels_at_cut(entry: Entry, construction: str) -> Code:
+    return {"LabelView": "fedsec.threat"}, [
+        "labels = torch.arange(40) % 2  # which the party does not know, but for the last eight",
+        "gradients = torch.randn(2, 6)[labels] * (1 + labels[:, None]) + 0.1 * torch.randn(40, 6)",
+        "activations = torch.randn(2, 6)[labels] + 0.1 * torch.randn(40, 6)",
+        "view = LabelView(gradients[:32], activations[:32], 2, gradients[32:], activations[32:], labels[32:])",
+        f"print({construction}.infer(view))",
+    ]
+
+
+def _at_cut(entry: Entry, construction: str) -> Code:
+    return {}, [
+        "gradients, labels = torch.randn(8, 6), torch.arange(8) % 2",
+        f"defense = {construction}",
+        "sent = defense.passed_on(gradients, labels, torch.Generator().manual_seed(0))",
+        "print(sent.shape, defense.penalize(torch.rand(8, 16), torch.randn(8, 6)))",
+    ]
+
+
 def _model(entry: Entry, construction: str) -> Code:
     shape = "(3, 32, 32)" if entry.name != "linear" else "(10,)"
     if "next_token" in entry.traits.get("tasks", ()):
@@ -231,6 +250,7 @@ _BY_INTERFACE: dict[str, Callable[[Entry, str], Code]] = {
     "MaliciousServer": _malicious_server,
     "MembershipInference": _membership,
     "PropertyInference": _property,
+    "LabelInference": _labels_at_cut,
     "Aggregator": _rule,
     "RuleWrapper": _wrapper,
     "PrivateAggregator": _private,
@@ -239,4 +259,5 @@ _BY_INTERFACE: dict[str, Callable[[Entry, str], Code]] = {
     "ModelInspector": _inspector,
     "LocalDefense": _local,
     "KnowledgeDefense": _knowledge_defense,
+    "ActivationDefense": _at_cut,
 }

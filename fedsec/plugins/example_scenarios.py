@@ -50,6 +50,8 @@ def example_scenario(entry: Entry, section: str = "") -> str:
         )
     elif entry.interface == "PropertyInference":
         keys["audit"] = f"{{properties: {_as_flow({'inferences': [_method(entry.name, options)]})}}}"
+    elif entry.interface == "LabelInference":
+        keys["audit"] = f"{{labels: {{inferences: {_as_flow([_method(entry.name, options)])}, known: 3}}}}"
     elif entry.kind == "defense":
         method = _flow(entry.name, options)
         keys["defense"] = f"[{method}, median]" if entry.interface in ("RuleWrapper", "PreAggregator") else method
@@ -75,6 +77,12 @@ def _surroundings(entry: Entry) -> dict[str, str]:
     knowledge = entry.role == "knowledge" or entry.traits.get("exchanges") == "knowledge"
     if knowledge:
         keys |= {"model": "resnet4", "federation": "{algorithm: fedgkt, rounds: 2, server: {model: resnet7}}"}
+    cut = entry.role in ("activations", "label") or entry.traits.get("exchanges") == "activations"
+    if cut:
+        algorithm = entry.name if entry.kind == "algorithm" else "split_learning, labels: server"
+        federation = f"{{algorithm: {algorithm}, rounds: 5}}"
+        keys |= {"dataset": "zero_digits", "model": "mlp", "federation": federation}
+        return keys | {"partition": "{clients: 2}"}
     if entry.kind == "algorithm" and not knowledge:
         keys |= {"federation": f"{{algorithm: {entry.name}, rounds: 5}}"}
         if entry.name == "centralized":

@@ -21,6 +21,8 @@ PLACES: dict[str, str] = {
     "on; in a scenario under `audit.membership`, and in Python on models of any origin.",
     "PropertyInference": "a server, on clients' updates; in a scenario under `audit.properties`, and in Python on "
     "updates of any origin.",
+    "LabelInference": "a party without labels, on what crosses the cut of a network; in a scenario under "
+    "`audit.labels`.",
     "Aggregator": "the server, as the rule that combines a round's updates; in a scenario under `defense`, one, "
     "last in a list.",
     "RuleWrapper": "the server, as a rule that asks another one; in a scenario's list under `defense`, right before "
@@ -36,6 +38,8 @@ PLACES: dict[str, str] = {
     "UpdateTransform": "each client, on its own update; in a scenario under `defense`, any number, before the server's "
     "rule.",
     "KnowledgeDefense": "FedGKT's server, which aggregates nothing; in a scenario under `defense`.",
+    "ActivationDefense": "whoever has the labels, on gradients at the cut of a network, and whoever makes the "
+    "activations, on its loss; in a scenario under `defense`, any number.",
     "Source": "the federation's data; in a scenario under `dataset`.",
     "Partition": "how the data are divided among clients; in a scenario under `partition`.",
     "Algorithm": "how clients and server train together; in a scenario under `federation`.",
@@ -71,6 +75,8 @@ _NEEDS = {
     "population": "It needs further examples that were surely not trained on.",
     "known": "It needs other updates of which it is known what is asked.",
     "observations": "It needs the broadcast model and a client's update: a curious server's view.",
+    "known_labels": "It needs a few examples whose labels are known.",
+    "two_classes": "It needs two classes.",
     "updates": "It needs a client's own updates, and the model that each starts from: the server's view.",
 }
 _KNOWLEDGE = {

@@ -18,20 +18,8 @@ from fedsec.plugins.signatures import REQUIRED, Expression, Parameter, Signature
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = [
-    "KINDS",
-    "REQUIRED",
-    "Entry",
-    "Kind",
-    "Parameter",
-    "check",
-    "entries",
-    "entry",
-    "load",
-    "names",
-    "nearest",
-    "problems",
-]
+__all__ = ["KINDS", "REQUIRED", "Entry", "Kind", "Parameter"]
+__all__ += ["check", "entries", "entry", "load", "names", "nearest", "problems"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +64,7 @@ KINDS: dict[str, Kind] = {
         "INFERENCES",
         "fedsec.inferences",
         "inference by an observer of training",
-        ("fedsec.threat:MembershipInference", "fedsec.threat:PropertyInference"),
+        ("fedsec.threat:MembershipInference", "fedsec.threat:PropertyInference", "fedsec.threat:LabelInference"),
     ),
     "defense": Kind(
         "fedsec.defenses",
@@ -92,6 +80,7 @@ KINDS: dict[str, Kind] = {
             "fedsec.defense:LocalDefense",
             "fedsec.defense:ModelInspector",
             "fedsec.defense:KnowledgeDefense",
+            "fedsec.defense:ActivationDefense",
         ),
         given=("rule",),
     ),

@@ -147,7 +147,7 @@ def metric_tables(records: Sequence[Record]) -> list[MetricTable]:
     main = MetricColumn(primary(records))
     worst = MetricColumn(main.metric.worst_client)
     own_models = any(value_of(record, worst.metric.name) is not None for record in done)
-    distilled = any(traits_of(algorithm_of(record)).get("exchanges") == "knowledge" for record in done)
+    distilled = any(traits_of(algorithm_of(record)).get("exchanges") in ("knowledge", "activations") for record in done)
     if own_models or distilled or _differ(summary):
         columns = [main, *([worst] if own_models else []), *_COSTS]
         hints = [

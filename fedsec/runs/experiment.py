@@ -83,7 +83,8 @@ def build_experiment(
     if audit is not None:
         clients = audit.shares(clients, dataset)
     shown = strata or Strata(np.zeros(len(dataset.train), np.int64), 1)
-    counts = class_counts(clients, shown.of, shown.count).tolist()
+    held = [np.concatenate(clients)] * len(clients) if config.federation.traits.get("cuts_columns") else clients
+    counts = class_counts(held, shown.of, shown.count).tolist()
     constants = normalization(config.dataset.normalization)
     constants.check_shape(dataset.input_shape)
     data = ResidentData.build(dataset.train, clients, constants, device)

@@ -107,6 +107,9 @@ def _methods(config: "CellConfig") -> Iterator[tuple[str, str]]:
     if config.audit is not None and config.audit.properties is not None:
         for asked in config.audit.properties.inferences:
             yield "inference", asked.name
+    if config.audit is not None and config.audit.labels is not None:
+        for reader in config.audit.labels.inferences:
+            yield "inference", reader.name
     for part in config.defense:
         yield "defense", part.name
     for metric in config.metrics:

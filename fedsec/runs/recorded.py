@@ -49,7 +49,7 @@ class CellRecorder:
         """The recorder of a cell that goes on after some rounds; None for a federation that exchanges no updates."""
         federation, dataset = experiment.federation, experiment.dataset
         if not isinstance(federation, Federation):
-            say(f"not recorded: {config.federation.algorithm} exchanges knowledge, and recordings hold updates")
+            say(f"not recorded: {config.federation.algorithm} exchanges no updates, and recordings hold updates")
             return None
         local, gradients = _prescribed(federation.algorithm), isinstance(federation.algorithm, FedSGD)
         about = {

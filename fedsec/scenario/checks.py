@@ -94,6 +94,8 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
             chosen = [content["federation"]["selection"], content["attack"]]
             yield where, [key, drawn, chosen], partial(_smallest_round, config)
     yield ("federation",), content["federation"], partial(_mistakes_of_the_algorithm, config)
+    if config.federation.traits["exchanges"] == "activations":
+        yield ("federation", "cut"), [networks, content["federation"]], partial(_cuttable, config)
     parts = [content[section] for section in ("defense", "federation", "attack")]
     yield (), [*parts, config.partition.clients], partial(_guarded, config)
     if any(part.role == "update" for part in config.defense):
@@ -221,6 +223,19 @@ def _guarded(config: CellConfig) -> list[Problem]:
         secure_aggregation=sums,
     )
     return [(tuple(place.split(".")), message) for place, message in guards.problems(run)]
+
+
+def _cuttable(config: CellConfig) -> None:
+    """Refuse cuts that leave a party without a part of the network."""
+    from fedsec.federation.split.split_learning import SplitLearning
+    from fedsec.models.blocks import check_cuts
+
+    try:
+        model, algorithm = _model(config), _algorithm(config)
+    except FAILURES:
+        return  # complained about already
+    if model is not None and isinstance(algorithm, SplitLearning):
+        check_cuts(model, algorithm.cut, algorithm.tail)
 
 
 def _independent(config: CellConfig) -> None:

@@ -19,7 +19,7 @@ from fedsec.scenario.federation_config import FederationConfig, ModelConfig, con
 from fedsec.scenario.inversion_config import NO_INVERSION, InversionConfig, unseen
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name
 from fedsec.scenario.task_checks import task_problems
-from fedsec.scenario.threat_config import NO_ATTACK, AttackConfig, DefenseConfig, fitting
+from fedsec.scenario.threat_config import NO_ATTACK, WITHOUT_RULES, AttackConfig, DefenseConfig, fitting
 
 
 class DatasetConfig(NamedSection):
@@ -129,6 +129,7 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "worker_momentum"): 0.0,
     ("inversion",): None,
     ("audit",): None,
+    ("audit", "labels"): None,
     ("metrics",): [],
     ("partition", "quantiles"): None,
     ("attack", "since"): None,
@@ -173,7 +174,7 @@ class CellConfig(Section):
         """Fill in the defense: none where nothing is aggregated, and how many Byzantine clients it reckons with."""
         federation = data.get("federation")
         algorithm = federation.get("algorithm") if isinstance(federation, Mapping) else None
-        if traits_of(algorithm or getattr(federation, "algorithm", None)).get("exchanges") == "knowledge":
+        if traits_of(algorithm or getattr(federation, "algorithm", None)).get("exchanges") in WITHOUT_RULES:
             data.setdefault("defense", [])
         return resolve(data)
 
@@ -219,6 +220,9 @@ class CellConfig(Section):
             share = f"{stragglers.fraction:g} of a round's {cohort} clients is less than one client"
             yield ("federation", "stragglers", "fraction"), f"{share}; expected 0, or at least {1 / cohort:.3g}"
         yield from contradictions_of_client_tests(self.federation)
+        if self.federation.traits.get("cuts_columns") and self.partition.name != "iid":
+            message = f"{self.federation.algorithm} shares out columns, and every party has all examples; expected iid"
+            yield ("partition", "name"), f"{message}, got {shown(self.partition.name)}"
         yield from self._contradictions_of_the_attack()
         yield from task_problems(self)
         yield from audit_config.contradictions(self)
@@ -312,6 +316,7 @@ _ATTACKED = {
     "data": "poisons a client's data",
     "updates": "poisons updates",
     "knowledge": "poisons feature maps and logits",
+    "activations": "poisons activations and their gradients",
 }
 _INVERTED = {"updates": "reconstructs images from updates", "knowledge": "reconstructs images from feature maps"}
 """Role -> what an attack or inversion of it does, for messages."""

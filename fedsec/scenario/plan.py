@@ -17,6 +17,7 @@ __all__ = ["TRAIN_SIZES", "Plan", "PlannedWork", "passes", "plan", "check_scenar
 
 TRAIN_SIZES = {
     "digits": 1_437,
+    "zero_digits": 1_437,
     "photos": 160,
     "fashion_mnist": 60_000,
     "mnist": 60_000,

@@ -13,6 +13,7 @@ from fedsec.plugins.signatures import REQUIRED, Expression, Parameter
 from fedsec.scenario import config, declared, federation_config, inversion_config
 from fedsec.scenario.audit import audit_config
 from fedsec.scenario.audit.inferences import InferenceConfig
+from fedsec.scenario.audit.labels import LabelInferenceConfig
 from fedsec.scenario.audit.properties import PropertyInferenceConfig
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.matrix import SECTIONS
@@ -78,6 +79,7 @@ def _audit(inferences: dict[str, registry.Entry]) -> Schema:
     parts: dict[str, tuple[str, type[InferenceConfig]]] = {
         "membership": ("membership", InferenceConfig),
         "properties": ("property", PropertyInferenceConfig),
+        "labels": ("label", LabelInferenceConfig),
     }
     for part, (role, section) in parts.items():
         about = fields[part]["properties"]["inferences"]["description"]

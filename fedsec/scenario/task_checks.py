@@ -35,6 +35,10 @@ def task_problems(config: "CellConfig") -> Iterator[Problem]:
         where = ("audit", "membership", "inferences")
         inferences = enumerate(config.audit.membership.inferences)
         parts += [((*where, place, "name"), "inference", inference.name) for place, inference in inferences]
+    if config.audit is not None and config.audit.labels is not None:
+        where = ("audit", "labels", "inferences")
+        readers = enumerate(config.audit.labels.inferences)
+        parts += [((*where, place, "name"), "inference", inference.name) for place, inference in readers]
     served = [(path, kind, name, registry.entry(kind, name).traits.get("tasks") or ()) for path, kind, name in parts]
     if config.audit is not None and config.audit.properties is not None:
         where = ("audit", "properties", "inferences")

@@ -79,14 +79,16 @@ class AttackConfig(NamedSection):
 
     @property
     def role(self) -> str:
-        """What it acts on: `data`, `updates` or `knowledge`; nothing without an attack."""
+        """What it acts on: `data`, `updates`, `knowledge` or `activations`; nothing without an attack."""
         return "" if self.name == NO_ATTACK else registry.entry("attack", self.name).role
 
 
-Role = Literal["inspection", "local", "update", "pre_aggregation", "wrapper", "rule", "knowledge"]
+Role = Literal["inspection", "local", "update", "pre_aggregation", "wrapper", "rule", "knowledge", "activations"]
 """Who acts, in the order in which defenses act: clients before they train, in their training, and on their updates; the
-server on all updates before its rule, around its rule, and by it; or a server that learns from feature maps and
-logits, and aggregates nothing."""
+server on all updates before its rule, around its rule, and by it; a server that learns from feature maps and logits,
+and aggregates nothing; or whoever sends something across the cut of a network."""
+WITHOUT_RULES = ("knowledge", "activations")
+"""What is exchanged where nothing is aggregated: the roles of defenses are called alike."""
 
 
 class DefenseConfig(NamedSection):
@@ -96,7 +98,7 @@ class DefenseConfig(NamedSection):
     nothing = (NO_DEFENSE,)
     elsewhere: ClassVar[Mapping[str, str]] = {"num_byzantine": "federation.declared_byzantine"}
 
-    name: str = Field(default="mean", description="A defense; see `fedsec list defenses`; none for fedgkt.")
+    name: str = Field(default="mean", description="See `fedsec list defenses`; none where nothing is aggregated.")
     label: Label | None = Field(default=None, description="How tables call it.")
 
     @property
@@ -112,14 +114,14 @@ def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[Defens
         PydanticCustomError: they are not; for validators.
     """
     traits = traits_of(algorithm)
-    if traits["exchanges"] == "knowledge":
-        return _knowledge_defenses(defenses)
+    if traits["exchanges"] in WITHOUT_RULES:
+        return _without_rules(defenses, traits["exchanges"])
     problems: list[Problem] = []
     for index, part in enumerate(defenses):
         if part.name == NO_DEFENSE:
             problems.append(((index, "name"), f"{algorithm} has to combine updates somehow; expected mean, got 'none'"))
-        elif part.role == "knowledge":
-            message = f"defends {_learning()}'s server and aggregates no updates; expected a rule such as mean"
+        elif part.role in WITHOUT_RULES:
+            message = f"defends {_learning(part.role)} and aggregates no updates; expected a rule such as mean"
             problems.append(((index, "name"), f"{message}, got {shown(part.name)}"))
     rules = [index for index, part in enumerate(defenses) if part.role == "rule"]
     private = [index for index, part in enumerate(defenses) if part.role == "local"]
@@ -165,26 +167,27 @@ _WITHOUT_UPDATES: dict[Role, str] = {
     "wrapper": "combines updates by a rule, and {learning} exchanges none",
     "pre_aggregation": "mixes updates, and {learning} exchanges none",
     "update": "changes updates, and {learning} exchanges none",
-    "inspection": "looks at received models, and {learning}'s clients keep models of their own",
-    "local": "hides examples in updates, and {learning}'s clients send feature maps of single examples, so its claim "
-    "would be void",
+    "inspection": "looks at received models, and {learning} sends none to look at",
+    "local": "hides examples in updates, and clients of {learning} send what their network makes of single examples, "
+    "so its claim would be void",
+    "knowledge": "defends a server that learns from knowledge, and {learning} exchanges none",
+    "activations": "defends the cut of a network, and {learning} cuts none",
 }
 
 
-def _learning() -> str:
-    """The algorithms whose server learns from knowledge, as a sentence lists them."""
-    return either(exchanging("knowledge"))
+def _learning(exchanged: str) -> str:
+    """The algorithms that exchange something, as a sentence lists them."""
+    return either(exchanging(exchanged))
 
 
-def _knowledge_defenses(defenses: tuple[DefenseConfig, ...]) -> tuple[DefenseConfig, ...]:
+def _without_rules(defenses: tuple[DefenseConfig, ...], exchanged: str) -> tuple[DefenseConfig, ...]:
     problems: list[Problem] = []
     for index, part in enumerate(defenses):
         if part.name == NO_DEFENSE and len(defenses) > 1:
             problems.append(((index, "name"), "stands beside other defenses; expected none alone, or not at all"))
-        elif part.name != NO_DEFENSE and part.role != "knowledge":
-            message = (
-                f"{_WITHOUT_UPDATES[part.role].format(learning=_learning())}; expected none or defenses of knowledge"
-            )
+        elif part.name != NO_DEFENSE and part.role != exchanged:
+            why = _WITHOUT_UPDATES[part.role].format(learning=_learning(exchanged))
+            message = f"{why}; expected none or defenses of {exchanged}"
             problems.append(((index, "name"), f"{message}, got {shown(part.name)}"))
     if problems:
         raise wrong(*problems)

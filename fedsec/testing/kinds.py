@@ -3,11 +3,19 @@
 from inspect import signature
 from typing import Any
 
-from fedsec.defense import KnowledgeDefense, LocalDefense, ModelInspector, PreAggregator, PrivateAggregator
+from fedsec.defense import (
+    ActivationDefense,
+    KnowledgeDefense,
+    LocalDefense,
+    ModelInspector,
+    PreAggregator,
+    PrivateAggregator,
+)
 from fedsec.defense.aggregation import Aggregator
 from fedsec.defense.updates import UpdateTransform
 from fedsec.errors import InputError
 from fedsec.testing.conformance import check_aggregator, check_inversion
+from fedsec.testing.cuts import check_activation_defense, check_label_inference
 from fedsec.testing.inspection import check_model_inspector
 from fedsec.testing.knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
 from fedsec.testing.membership import check_membership_inference
@@ -21,6 +29,7 @@ from fedsec.threat import (
     FeatureInversion,
     Inversion,
     KnowledgePoisoning,
+    LabelInference,
     MembershipInference,
     PropertyInference,
     UpdatePoisoning,
@@ -36,8 +45,8 @@ def check_attack(attack: Any, **needs: Any) -> None:
         attack: the attack.
         needs: what the check of its kind has to know, see `check_data_poisoning`, `check_update_poisoning`,
             `check_knowledge_poisoning`, `check_inversion`, `check_feature_inversion`,
-            `check_membership_inference` and `check_property_inference`; an attack of two kinds gives each of the two
-            what is its own.
+            `check_membership_inference`, `check_property_inference` and `check_label_inference`; an attack of two
+            kinds gives each of the two what is its own.
 
     Raises:
         AssertionError: the attack breaks the contract.
@@ -49,6 +58,7 @@ def check_attack(attack: Any, **needs: Any) -> None:
         (Inversion, check_inversion),
         (MembershipInference, check_membership_inference),
         (PropertyInference, check_property_inference),
+        (LabelInference, check_label_inference),
         (DataPoisoning, check_data_poisoning),
         (UpdatePoisoning, check_update_poisoning),
     )
@@ -66,8 +76,8 @@ def check_defense(defense: Any, **needs: Any) -> None:
     Args:
         defense: the rule, pre-aggregator, transform, private training or inspector.
         needs: what the check of its kind has to know, see `check_aggregator`, `check_private_aggregator`,
-            `check_pre_aggregator`, `check_update_transform`, `check_local_defense`, `check_model_inspector` and
-            `check_knowledge_defense`.
+            `check_pre_aggregator`, `check_update_transform`, `check_local_defense`, `check_model_inspector`,
+            `check_knowledge_defense` and `check_activation_defense`.
 
     Raises:
         AssertionError: the defense breaks the contract.
@@ -75,6 +85,7 @@ def check_defense(defense: Any, **needs: Any) -> None:
     """
     kinds = (
         (KnowledgeDefense, check_knowledge_defense),
+        (ActivationDefense, check_activation_defense),
         (PrivateAggregator, check_private_aggregator),
         (LocalDefense, check_local_defense),
         (ModelInspector, check_model_inspector),
@@ -88,7 +99,8 @@ def check_defense(defense: Any, **needs: Any) -> None:
     checks[0](defense, **needs)
 
 
-_DEFENSES = "Aggregator, PreAggregator, UpdateTransform, LocalDefense, ModelInspector or KnowledgeDefense"
+_DEFENSES = "Aggregator, PreAggregator, UpdateTransform, LocalDefense, ModelInspector, "
+_DEFENSES += "KnowledgeDefense or ActivationDefense"
 
 
 def _no_kind(subject: object, kinds: str) -> InputError:

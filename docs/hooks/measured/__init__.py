@@ -3,7 +3,17 @@
 Every number is one of a committed row; nothing is computed beyond means over seeds. No hook itself.
 """
 
-from measured import backdoors, byzantine, inspections, inversions, malicious_servers, membership, privacy, training
+from measured import (
+    backdoors,
+    byzantine,
+    cuts,
+    inspections,
+    inversions,
+    malicious_servers,
+    membership,
+    privacy,
+    training,
+)
 from measured.results import Bar, Measurement
 
 __all__ = ["Bar", "Measurement", "measurements"]
@@ -17,6 +27,7 @@ _SOURCES = (
     *membership.SOURCES,
     *privacy.SOURCES,
     *inspections.SOURCES,
+    *cuts.SOURCES,
 )
 
 

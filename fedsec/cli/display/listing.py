@@ -60,6 +60,7 @@ _GROUPS: dict[str, dict[str, str]] = {
     "inference": {
         "MembershipInference": "by whoever observes training: was an example trained on (in scenarios under `audit`)",
         "PropertyInference": "by a server: what do updates say of their client (in scenarios under `audit`)",
+        "LabelInference": "by a party without labels: what crosses the cut of a network (under `audit`)",
     },
     "defense": {
         "Aggregator": "aggregation rules, one a scenario",
@@ -70,6 +71,7 @@ _GROUPS: dict[str, dict[str, str]] = {
         "LocalDefense": "by clients, in their own training (one, before all others)",
         "UpdateTransform": "by clients, on their own update (any number, before the server's rule)",
         "KnowledgeDefense": "for FedGKT's server, which aggregates nothing",
+        "ActivationDefense": "at the cut of a network, by who has labels or makes activations (any number)",
     },
 }
 """Kind -> interface -> heading of the table in which `fedsec list` shows what implements it."""

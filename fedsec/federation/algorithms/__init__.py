@@ -19,6 +19,8 @@ from fedsec.federation.algorithms.scaffold import Scaffold
 from fedsec.federation.algorithms.slowmo import SlowMo
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.knowledge.fedgkt import FedGKT
+from fedsec.federation.split.split_learning import SplitLearning
+from fedsec.federation.split.vertical import Vertical
 
 __all__ = [
     "PFedMe",
@@ -40,7 +42,9 @@ __all__ = [
     "LocalSGD",
     "Scaffold",
     "SlowMo",
+    "SplitLearning",
     "UpdateAlgorithm",
+    "Vertical",
 ]
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
@@ -61,4 +65,6 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "local_only": LocalOnly,
     "centralized": Centralized,
     "fedgkt": FedGKT,
+    "split_learning": SplitLearning,
+    "vertical": Vertical,
 }

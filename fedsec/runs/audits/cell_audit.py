@@ -23,6 +23,7 @@ PARTS: dict[str, str] = {
     "canaries": "fedsec.runs.audits.canaries:canaries",
     "membership": "fedsec.runs.audits.membership:MembershipAudit",
     "properties": "fedsec.runs.audits.properties:PropertyAudit",
+    "labels": "fedsec.runs.audits.labels:LabelAudit",
 }
 """Key under `audit:` -> `module:class` of what carries it out."""
 _AUDIT = "audit"

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Self
 from pydantic import Field, model_validator
 
 from fedsec.plugins.wording import Problem, wrong
-from fedsec.scenario.audit import canaries, membership, properties
+from fedsec.scenario.audit import canaries, labels, membership, properties
 from fedsec.scenario.audit.canaries import CanaryConfig
+from fedsec.scenario.audit.labels import LabelConfig
 from fedsec.scenario.audit.membership import MembershipConfig
 from fedsec.scenario.audit.properties import PropertyConfig
 from fedsec.scenario.named_sections import Section
@@ -19,6 +20,7 @@ SECTIONS: dict[str, type[Section]] = {
     "canaries": CanaryConfig,
     "membership": MembershipConfig,
     "properties": PropertyConfig,
+    "labels": LabelConfig,
 }
 PARTS = tuple(SECTIONS)
 """Keys of parts, in the order in which they change a federation's data and report."""
@@ -30,6 +32,7 @@ class AuditConfig(Section):
     canaries: CanaryConfig | None = Field(default=None, description="Canaries, for a lower bound of epsilon.")
     membership: MembershipConfig | None = Field(default=None, description="Membership inference.")
     properties: PropertyConfig | None = Field(default=None, description="Inference of sites and class mixes.")
+    labels: LabelConfig | None = Field(default=None, description="Inference of labels at the cut of a network.")
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(
         default=0.95, description="Of every interval and every bound."
     )
@@ -50,9 +53,15 @@ def contradictions(config: "CellConfig") -> Iterator[Problem]:
     """What an audit does not go with, with key paths from the cell's root."""
     if config.audit is None:
         return
+    if config.audit.labels is not None:
+        for path, message in labels.contradictions(config, config.audit.labels):
+            yield ("audit", "labels", *path), message
+    others = [name for name in config.audit.parts if name != "labels"]
     if config.federation.traits["exchanges"] != "updates":
         algorithm = config.federation.algorithm
-        yield ("audit",), f"looks at updates, and {algorithm} exchanges none; expected no audit, or another algorithm"
+        if others:
+            message = f"looks at updates, and {algorithm} exchanges none; expected no audit, or another algorithm"
+            yield ("audit",), message
         return
     if not config.federation.traits["whole_model"]:
         message = f"looks at whole models, and with {config.federation.algorithm} some layers never leave the clients"

@@ -1,0 +1,98 @@
+"""Conformance checks of what is tried and done at the cut of a network; see `fedsec.testing`."""
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fedsec.defense import ActivationDefense
+from fedsec.errors import InputError
+from fedsec.testing.checks import devices, expect, expect_error, global_randomness_untouched, seeded
+from fedsec.threat import LabelInference, LabelView
+
+__all__ = ["check_activation_defense", "check_label_inference"]
+
+_CANDIDATES, _WIDTH = 60, 6
+
+
+def check_activation_defense(defense: ActivationDefense) -> None:
+    """Put a defense of a cut network through its contract.
+
+    Args:
+        defense: the defense.
+
+    Raises:
+        AssertionError: the defense breaks the contract.
+    """
+    for device in devices():
+        for shape in ((_WIDTH,), (2, 3, 3)):
+            labels = (torch.arange(12, device=device) % 3 == 0).long()
+            gradients = torch.randn(12, *shape, generator=seeded(0)).to(device)
+            before = gradients.clone()
+            with global_randomness_untouched():
+                sent = defense.passed_on(gradients, labels, seeded(1))
+            expect(torch.equal(gradients, before), "the gradients must not change")
+            expect(bool(sent.isfinite().all()), "finite gradients must stay finite")
+            expect(torch.equal(sent, defense.passed_on(gradients, labels, seeded(1))), "equal draws, equal gradients")
+            zero = defense.passed_on(torch.zeros_like(gradients), labels, seeded(1))
+            expect(bool(zero.isfinite().all()), "gradients of zero must stay finite")
+            inputs = torch.rand(12, 1, 4, 4, generator=seeded(2)).to(device)
+            activations = torch.randn(12, *shape, generator=seeded(3)).to(device).requires_grad_()
+            penalty = defense.penalize(inputs, activations)
+            if penalty is not None:
+                (gradient,) = torch.autograd.grad(penalty, activations)
+                expect(penalty.shape == () and bool(penalty.isfinite()), "a penalty must be one finite number")
+                expect(bool(gradient.isfinite().all()), "a penalty's gradient must be finite")
+
+
+def check_label_inference(inference: LabelInference, *, right: float = 0.7) -> None:
+    """Put an inference of labels through its contract, on gradients and activations that tell them.
+
+    Args:
+        inference: the inference.
+        right: of how many pairs of different classes it must order, of two classes; of three, how many labels it must
+            tell.
+
+    Raises:
+        AssertionError: the inference breaks the contract.
+    """
+    for num_classes in (2,) if "two_classes" in inference.needs else (2, 3):
+        labels, view = _seen(num_classes)
+        before = {name: tensor.clone() for name, tensor in view.tensors().items()}
+        with global_randomness_untouched():
+            scores = inference.infer(view)
+        unchanged = all(torch.equal(tensor, before[name]) for name, tensor in view.tensors().items())
+        expect(unchanged, "the view must not change")
+        expect(torch.equal(scores, inference.infer(view)), "equal views must give equal scores")
+        order = torch.randperm(_CANDIDATES, generator=seeded(1))
+        moved = inference.infer(replace(view, gradients=view.gradients[order], activations=view.activations[order]))
+        alike = torch.allclose(moved, scores[order], rtol=1e-4, atol=1e-4)
+        expect(alike, "a candidate's scores must not depend on where it stands")
+        if num_classes == 2:
+            pairs = (scores[labels == 1][:, None] - scores[labels == 0][None]).sign()
+            measured = 0.5 + 0.5 * float(pairs.mean())
+        else:
+            measured = float((scores.argmax(1) == labels).double().mean())
+        expect(measured >= right, f"{right} of what stands out, not {measured:.2f}")
+        bare = LabelView(view.gradients, view.activations, num_classes)
+        if "known_labels" in inference.needs:
+            expect_error(InputError, partial(inference.infer, bare), "a view without what it needs")
+        else:
+            expect(inference.infer(bare).shape == bare.shape, "what it does not say that it needs must not be needed")
+
+
+def _seen(num_classes: int) -> tuple[Tensor, LabelView]:
+    """Candidates whose gradients are longer in the last, rare class, and point by class, as their activations do."""
+    draw = seeded(0)
+    centers = 2 * torch.randn(num_classes, _WIDTH, generator=draw)
+
+    def rows(labels: Tensor) -> tuple[Tensor, Tensor]:
+        noise = torch.randn(2, len(labels), _WIDTH, generator=draw)
+        lengths = 1.0 + 2.0 * (labels == num_classes - 1).float()
+        return lengths[:, None] * (centers[labels] + 0.3 * noise[0]), centers[labels] + 0.3 * noise[1]
+
+    labels = torch.arange(_CANDIDATES) % num_classes
+    known = torch.arange(num_classes).repeat(3)
+    gradients, activations = rows(labels)
+    return labels, LabelView(gradients, activations, num_classes, *rows(known), known)
