@@ -81,6 +81,11 @@ class Deployment:
         return traits["exchanges"] == "updates" and not traits["pooled"]
 
     @property
+    def whole_model(self) -> bool:
+        """Whether what the server holds is a model that can be asked: no layer of it stays with the clients."""
+        return bool(self.config.federation.traits["whole_model"])
+
+    @property
     def replayable(self) -> bool:
         """Whether a server can replay what a client did, from what the protocol prescribes: plain SGD over epochs."""
         local = self.config.federation.local

@@ -113,7 +113,7 @@ class Metric:
             name=f"{self.name}_worst_client",
             about=f"the worst {self.name} of an honest client's own model",
             header="worst client (%)" if self.is_fraction else "worst client",
-            missing="clients have a model of their own only with federation.bn local and with fedgkt",
+            missing="clients have models of their own only with personal algorithms, federation.bn local and fedgkt",
         )
 
     @property

@@ -72,6 +72,16 @@ def test_under_secure_aggregation_every_probe_has_cells_or_says_why_not() -> Non
             check_scenario(load_scenario(scenario_of("sums", "", cells)))
 
 
+def test_where_layers_stay_with_clients_nobody_asks_a_whole_model() -> None:
+    deployed = deployment({**sections_of(**NOTHING, seed=0), "federation": {"algorithm": "fedper", "rounds": 3}})
+    obstacles = {probe.name: probe().obstacle(deployed) for probe in PROBES}
+    whole = {name for name, obstacle in obstacles.items() if obstacle and obstacle.startswith("it asks a whole model")}
+    assert whole == {"membership", "epsilon"}
+    (probe,) = (probe for probe in PROBES if probe.name == "sites")
+    cells = [cell.sections for cell in probe().cells(deployed, LEVELS[-1])]
+    check_scenario(load_scenario(scenario_of("personal", "", cells)))
+
+
 def test_attackers_are_the_audits_business() -> None:
     with pytest.raises(InputError, match="attack: who attacks is the audit's business"):
         deployment({**sections_of(**NOTHING, seed=0), "attack": {"name": "sign_flip", "fraction": 0.2}})

@@ -482,7 +482,7 @@ def test_names_that_would_be_crushed_stand_below_the_table() -> None:
         (
             record(config=running("fedavg"), accuracy_worst_client=None),
             "accuracy_worst_client",
-            "clients have a model of their own only with federation.bn local and with fedgkt",
+            "clients have models of their own only with personal algorithms, federation.bn local and fedgkt",
         ),
         (record(config=running("centralized")), "edge_flops", "centralized training has no clients"),
         (record(loss=None), "loss", "loss is no finite number"),

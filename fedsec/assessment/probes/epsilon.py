@@ -51,6 +51,8 @@ class EpsilonProbe(AuditProbe):
             return "canaries are images of classes"
         if not deployed.exchanges_updates:
             return "no clients send updates that a rule aggregates"
+        if not deployed.whole_model:
+            return "it asks a whole model, and some layers never leave the clients"
         if deployed.train_examples < 4 * _FEWEST:
             return f"there are {deployed.train_examples} examples, and a quarter of them are to be canaries: too few"
         return None

@@ -46,6 +46,8 @@ class MembershipProbe(AuditProbe):
             return "it asks for losses of classes, and this task predicts numbers"
         if not deployed.exchanges_updates:
             return "no clients send updates that a rule aggregates"
+        if not deployed.whole_model:
+            return "it asks a whole model, and some layers never leave the clients"
         if deployed.train_examples < 4 * _FEWEST:
             return f"there are {deployed.train_examples} examples, and false alarms of 1% take {4 * _FEWEST}"
         return None

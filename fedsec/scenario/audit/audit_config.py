@@ -64,9 +64,10 @@ def contradictions(config: "CellConfig") -> Iterator[Problem]:
             yield ("audit",), message
         return
     if not config.federation.traits["whole_model"]:
-        message = f"looks at whole models, and with {config.federation.algorithm} some layers never leave the clients"
-        yield ("audit",), f"{message}; expected no audit, or another algorithm"
-        return
+        for part in ("canaries", "membership"):
+            if getattr(config.audit, part) is not None:
+                message = f"asks a whole model, and with {config.federation.algorithm} some layers stay with clients"
+                yield ("audit", part), f"{message}; expected none, or another algorithm"
     if config.audit.canaries is not None:
         for path, message in canaries.contradictions(config, config.audit.canaries):
             yield ("audit", "canaries", *path), message

@@ -59,7 +59,7 @@ class Ditto(StragglingAlgorithm):
             raise InputError(f"lam must be finite in float32 and not negative, got {self.lam}")
 
     def init(self, parameters: Float[Tensor, "parameters"], num_clients: int) -> State:
-        return {"parameters": parameters, "models": rows_of_clients(parameters, num_clients) + parameters}
+        return {"parameters": parameters, "models": rows_of_clients(parameters, num_clients).add_(parameters)}
 
     def personal(self, state: State, clients: Sequence[int]) -> Float[Tensor, "clients parameters"] | None:
         return state["models"][list(clients)]

@@ -49,7 +49,7 @@ class PersonalLayersAlgorithm(StragglingAlgorithm):
         flags = [torch.full((shape.numel(),), name in names) for name, shape in layout.shapes.items()]
         home = torch.cat(flags).nonzero().squeeze(1).to(parameters.device)
         own = rows_of_clients(parameters[home], num_clients)
-        return {"parameters": parameters, "home": home, "own": own + parameters[home]}
+        return {"parameters": parameters, "home": home, "own": own.add_(parameters[home])}
 
     def at_home(self, state: State) -> Int64[Tensor, "kept"] | None:
         return state["home"] if len(state["home"]) else None

@@ -69,7 +69,7 @@ class PFedMe(StragglingAlgorithm):
             )
 
     def init(self, parameters: Float[Tensor, "parameters"], num_clients: int) -> State:
-        return {"parameters": parameters, "models": rows_of_clients(parameters, num_clients) + parameters}
+        return {"parameters": parameters, "models": rows_of_clients(parameters, num_clients).add_(parameters)}
 
     def personal(self, state: State, clients: Sequence[int]) -> Float[Tensor, "clients parameters"] | None:
         return state["models"][list(clients)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsec.attacks import Gaussian, SignFlip
-from fedsec.defenses import ClipUpdate, DpSgd, GaussianNoise, Median, NormBound
+from fedsec.defenses import ClipUpdate, DpSgd, GaussianNoise, InspectModel, Median, NormBound
 from fedsec.engine import LocalTraining
 from fedsec.errors import InputError
 from fedsec.federation import FedAvg, FedBN, Federation, FedPer, FedRep, LocalOnly, Threat, UpdateAlgorithm, private_run
@@ -225,3 +225,22 @@ def test_norms_of_clients_are_those_of_what_they_send(build: Build) -> None:
     before = run.parameters.clone()
     run.play()
     assert (run.parameters - before).norm() <= 1.001e-4
+
+
+class Looking(Median):
+    """A rule that would evaluate the global model."""
+
+    needs_global_model = True
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"aggregator": Looking()}, "Looking evaluates the global model, and FedPer leaves layers of it with clients"),
+        ({"inspector": InspectModel()}, "InspectModel looks at the one model that all clients receive"),
+    ],
+)
+def test_what_needs_a_whole_model_is_refused(build: Build, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build(FedPer(local=LOCAL), **more)
+    build(FedAvg(local=LOCAL), **more)
