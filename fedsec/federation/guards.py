@@ -12,6 +12,7 @@ from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.batch_norm import NormStatistics
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.algorithm import Algorithm
+from fedsec.federation.algorithms.asynchronous.conditions import arrivals_decide
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.rounds import Sampling
 from fedsec.federation.secure_aggregation import SecureAggregation, why_not_of_sums
@@ -356,6 +357,7 @@ GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     private_examples_are_accounted,
     private_clients_are_accounted,
     rounds_can_be_drawn,
+    arrivals_decide,
 )
 
 

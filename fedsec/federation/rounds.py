@@ -73,6 +73,7 @@ class RoundResult:
             cannot work with so many.
         broken: why the rule could not work with so few clients, where the round was skipped or the rule relaxed; then
             `withstands` is None.
+        time: when the round ended by the simulated clock, in seconds; None where none is simulated.
         aggregation_seconds: that the server took to aggregate; no two runs agree on it.
         secure_sums: what a simulated protocol of secure aggregation did, as plain data: who dropped out in which phase,
             bytes and messages; None where there is none.
@@ -99,6 +100,7 @@ class RoundResult:
     suspected: tuple[int, ...] | None = None
     withstands: int | None = None
     broken: str = ""
+    time: float | None = None
     aggregation_seconds: float | None = field(default=None, compare=False)
     secure_sums: Mapping[str, Any] | None = None
 

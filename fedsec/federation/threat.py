@@ -76,6 +76,7 @@ class Threat:
         claimed_examples: the Byzantine clients tell the server that they have so many times the examples they have,
             which counts with rules that use weights.
         draws: who is Byzantine in each round, where `schedule.redraw` is each_round.
+        speed: how many times as fast as others they train, where a clock is simulated.
         claimed_loss: so many times the loss they have is what they state, where a server asks whom to choose.
 
     Raises:
@@ -88,11 +89,12 @@ class Threat:
     claimed_examples: float = 1.0
     draws: Draws | None = None
     claimed_loss: float = 1.0
+    speed: float = 1.0
 
     def __post_init__(self) -> None:
-        for claim, factor in (("claimed_examples", self.claimed_examples), ("claimed_loss", self.claimed_loss)):
-            if not 0 < factor < float("inf"):
-                raise InputError(f"attack: {claim} must be positive and finite, got {factor}")
+        for name in ("claimed_examples", "claimed_loss", "speed"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"attack: {name} must be positive and finite, got {getattr(self, name)}")
         if (self.schedule.redraw == "each_round") != (self.draws is not None):
             raise InputError("attack: redraw each_round needs draws, and only that does; expected Threat.draw")
 
@@ -107,6 +109,7 @@ class Threat:
         schedule: AttackRounds = ALWAYS,
         claimed_examples: float = 1.0,
         claimed_loss: float = 1.0,
+        speed: float = 1.0,
     ) -> "Threat":
         """Choose the Byzantine clients from the `attack` stream; a smaller number is a subset of a larger one.
 
@@ -118,6 +121,7 @@ class Threat:
             schedule: in which rounds they do it.
             claimed_examples: see the class.
             claimed_loss: likewise.
+            speed: likewise.
 
         Raises:
             InputError: as many Byzantine clients as there are clients, or more.
@@ -127,10 +131,10 @@ class Threat:
         if schedule.redraw == "each_round":
             draws = Draws(num_byzantine, num_clients, streams)
             everybody = frozenset(range(num_clients if num_byzantine else 0))
-            return cls(everybody, attack, schedule, claimed_examples, draws, claimed_loss)
+            return cls(everybody, attack, schedule, claimed_examples, draws, claimed_loss, speed)
         order = streams.numpy("attack", "clients").permutation(num_clients)
         byzantine = frozenset(order[:num_byzantine].tolist())
-        return cls(byzantine, attack, schedule, claimed_examples, claimed_loss=claimed_loss)
+        return cls(byzantine, attack, schedule, claimed_examples, claimed_loss=claimed_loss, speed=speed)
 
     @property
     def num_byzantine(self) -> int:

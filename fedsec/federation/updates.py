@@ -143,6 +143,7 @@ class Federation(GlobalModelLoop):
             client_tests=client_tests,
             selection=selection,
         )
+        algorithm = algorithm.running(self.num_clients, self.clients_per_round, streams, self.threat)
         self.algorithm, self.aggregator, self.num_classes, self.privacy = algorithm, aggregator, num_classes, privacy
         self.local_updates, self.server_data = local_updates or self.train, server_data
         self.secure_aggregation = secure_aggregation
@@ -203,6 +204,10 @@ class Federation(GlobalModelLoop):
     def parameters(self, vector: Float[Tensor, "parameters"]) -> None:
         self.algorithm_state = {**self.algorithm_state, "parameters": vector}
 
+    def sample(self, round_number: int) -> list[int]:
+        arrived = self.algorithm.clients_of(round_number)
+        return super().sample(round_number) if arrived is None else arrived
+
     def starts(self, clients: Sequence[int]) -> Float[Tensor, "*clients parameters"]:
         return self.algorithm.starts(self.algorithm_state, clients)
 
@@ -236,6 +241,7 @@ class Federation(GlobalModelLoop):
         number = self.round + 1
         self.attackers = self.threat.in_round(number)
         self.data.poison_only(self.attackers)
+        self.algorithm_state = self.algorithm.opened(self.algorithm_state, number)
         sampled = self.sample(number)
         heard = self.algorithm.heard(sampled, number, self.streams)
         admitted = heard if self.privacy is None else self.privacy.admitted(heard)
@@ -254,7 +260,7 @@ class Federation(GlobalModelLoop):
         if self.releases is not None:
             self.releases.spend()
         byzantine = [place for place, client in enumerate(clients) if client in self.attackers]
-        coefficients = self.coefficients(clients)
+        coefficients = self.algorithm.counted(self.coefficients(clients), clients, number)
         verdict = self.exchange.judged(trained, clients, byzantine, coefficients, drawn, number)
         self.round = number
         aggregate = verdict.aggregates.get("update")
@@ -279,6 +285,7 @@ class Federation(GlobalModelLoop):
             refused=refused,
             **self.spent(),
             diverged=self.diverged,
+            time=self.algorithm.time(number),
             attack=dict(self.forgery.report),
             attacker_flops=None if effort is None else effort * self.costs.training_flops,
             suspected=None if suspected is None else tuple(clients[i] for i in suspected),

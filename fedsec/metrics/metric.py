@@ -94,7 +94,7 @@ _ABOUT_LABELS = (
 _OF_ALL = "share of the images of all clients whose sum a malicious server saw that it recovered"
 _SUMS = "only a malicious server beside secure_aggregation reads the sum of a group"
 _MORE_OFTEN = "rounds in which a Byzantine client took part for each round of an honest one"
-_CHOSEN = "only where federation.selection chooses clients, and some are Byzantine"
+_CHOSEN = "only where federation.selection or speed decides who takes part, and some are Byzantine"
 _PSNR = Metric("psnr", "peak signal-to-noise ratio of reconstructions", "higher", "inversion", digits=1, unit="dB")
 _SSIM = Metric("ssim", "structural similarity of reconstructions", "higher", "inversion", low=-1.0, high=1.0)
 _ROWS = (
@@ -196,6 +196,12 @@ _ROWS = (
         missing="nothing is aggregated",
     ),
     replace(_count("byzantine_participation", _MORE_OFTEN, "lower"), scale="significant", missing=_CHOSEN),
+    replace(
+        Metric("simulated_seconds", "when the last round ended by the simulated clock", "lower", "cost", unit="s"),
+        scale="significant",
+        low=0.0,
+        missing="only async simulates a clock",
+    ),
     _count("rejected_updates", "updates thrown away since they were not finite"),
     _count("rounds_with_byzantine_majority", "rounds in which at least half of the clients were Byzantine", "lower"),
     _count("diverged_in_round", "the first round whose model was no longer finite", missing="the model stayed finite"),

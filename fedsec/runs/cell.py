@@ -212,6 +212,7 @@ def _line(result: RoundResult, seconds: float, primary: str) -> dict[str, Any]:
             name: None if values is None else [finite(value) for value in values]
             for name, values in result.per_class.items()
         },
+        **({} if result.time is None else {"simulated_seconds": result.time}),
         "clients": list(result.clients),
         "byzantine_in_round": list(result.byzantine),
         "rejected": list(result.rejected),
@@ -274,6 +275,11 @@ def _guarantees(experiment: Experiment) -> list[dict[str, Any]]:
     return claims
 
 
+def _uneven(config: CellConfig) -> bool:
+    """Whether clients need not be as likely to take part as each other."""
+    return config.federation.selection is not None or bool(config.federation.traits.get("by_arrival"))
+
+
 def _record(
     experiment: Experiment,
     axes: dict[str, str],
@@ -305,7 +311,8 @@ def _record(
             "rejected_updates": sum(line["num_rejected"] for line in history),
             "rounds_with_byzantine_majority": len(majorities) if experiment.threat.num_byzantine else 0,
             **_worst_class_mix(experiment, last),
-            **(participation.metrics() if experiment.config.federation.selection else {}),
+            **(participation.metrics() if _uneven(experiment.config) else {}),
+            **{name: last[name] for name in ("simulated_seconds",) if name in last},
             **models_refused(history),
             **_of_rules(history, exclusions),
             **_costs(history),
@@ -325,7 +332,7 @@ def _record(
         **({"attack_report": report} if (report := attack_report(experiment, history)) else {}),
         "seconds": round(sum(line["seconds"] for line in history), 3),
         "byzantine": sorted(experiment.threat.fixed),
-        **({"participation": participation.by_client()} if experiment.config.federation.selection else {}),
+        **({"participation": participation.by_client()} if _uneven(experiment.config) else {}),
         **({"exclusions": by_client} if (by_client := exclusions.by_client()) else {}),
         **outcomes.in_record(),
         "parameters": experiment.federation.num_parameters,

@@ -137,6 +137,7 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("attack", "redraw"): "once",
     ("attack", "claimed_examples"): 1.0,
     ("attack", "claimed_loss"): 1.0,
+    ("attack", "speed"): 1.0,
     ("inversion", "knowledge", "defense"): True,
     ("inversion", "knowledge", "auxiliary"): 0,
     ("federation", "selection"): None,

@@ -157,6 +157,8 @@ def _notes(cell: Cell) -> Iterator[str]:
     if part.name == "mean":
         return  # it withstands nobody, whatever it says about lost rows
     label = part.label or part.name
+    if config.federation.traits.get("by_arrival") and cohort < clients:
+        return  # who arrives is a matter of speed
     if config.federation.selection is not None:
         yield from _of_the_selection(config, label, bound)
         return

@@ -28,4 +28,5 @@ def drawn_threat(config: CellConfig, streams: Streams, attack: Attack | None = N
         schedule=schedule_of(config.attack),
         claimed_examples=config.attack.claimed_examples,
         claimed_loss=config.attack.claimed_loss,
+        speed=config.attack.speed,
     )

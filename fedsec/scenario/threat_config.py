@@ -14,7 +14,7 @@ NO_ATTACK = "none"
 NO_DEFENSE = "none"
 SIZES = ("fraction", "num_byzantine")
 """Keys that say how many clients are Byzantine."""
-SCHEDULE = {"since": None, "until": None, "redraw": "once", "claimed_examples": 1.0, "claimed_loss": 1.0}
+SCHEDULE = {"since": None, "until": None, "redraw": "once", "claimed_examples": 1.0, "claimed_loss": 1.0, "speed": 1.0}
 """Keys that say when they attack, who they are then, and what they claim; each with the value that says nothing."""
 
 
@@ -47,6 +47,10 @@ class AttackConfig(NamedSection):
         default=1.0,
         description="Byzantine clients state so many times the loss they have, where a server chooses by it "
         "(federation.selection: power_of_choice).",
+    )
+    speed: Annotated[float, Field(gt=0)] = Field(
+        default=1.0,
+        description="Byzantine clients train so many times as fast as others, where a clock is simulated (async).",
     )
 
     @classmethod

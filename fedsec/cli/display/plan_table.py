@@ -96,4 +96,6 @@ def _when(config: "CellConfig") -> str:
         parts.append(f"claiming {attack.claimed_examples:g} times their examples")
     if attack.claimed_loss != 1:
         parts.append(f"claiming {attack.claimed_loss:g} times their loss")
+    if attack.speed != 1:
+        parts.append(f"{attack.speed:g} times as fast")
     return "".join(f", {part}" for part in parts)

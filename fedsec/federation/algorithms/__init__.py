@@ -1,6 +1,7 @@
 """Federated algorithms, one a file, and their table."""
 
 from fedsec.federation.algorithms.algorithm import Algorithm
+from fedsec.federation.algorithms.asynchronous.asynchronous import Asynchronous
 from fedsec.federation.algorithms.centralized import Centralized
 from fedsec.federation.algorithms.fedavg import FedAvg
 from fedsec.federation.algorithms.feddyn import FedDyn
@@ -31,6 +32,7 @@ __all__ = [
     "Ditto",
     "ALGORITHMS",
     "Algorithm",
+    "Asynchronous",
     "Centralized",
     "FedAvg",
     "FedDyn",
@@ -63,6 +65,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "ditto": Ditto,
     "pfedme": PFedMe,
     "local_only": LocalOnly,
+    "async": Asynchronous,
     "centralized": Centralized,
     "fedgkt": FedGKT,
     "split_learning": SplitLearning,

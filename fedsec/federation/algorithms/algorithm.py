@@ -31,6 +31,7 @@ class Algorithm(ABC):
         local_statistics: whether running statistics of batch normalization must stay with the clients, too.
         two_models: whether each client trains a model of its own beside the shared one, while there is one set of
             running statistics for each client.
+        by_arrival: whether clients take part when their updates arrive, instead of being drawn for a round.
         slow_clients: what happens to stragglers unless somebody says otherwise: `drop` or `partial`.
     """
 
@@ -44,4 +45,5 @@ class Algorithm(ABC):
     whole_model: ClassVar[bool] = True
     local_statistics: ClassVar[bool] = False
     two_models: ClassVar[bool] = False
+    by_arrival: ClassVar[bool] = False
     slow_clients: ClassVar[Literal["drop", "partial"]] = "drop"

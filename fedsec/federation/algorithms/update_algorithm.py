@@ -18,6 +18,7 @@ from fedsec.errors import InputError, size_of
 from fedsec.federation.algorithms.algorithm import Algorithm, Exchanged
 from fedsec.federation.algorithms.work import Work
 from fedsec.federation.stragglers import Stragglers
+from fedsec.federation.threat import Threat
 from fedsec.privacy.private_training import PrivateTraining
 from fedsec.seeds import Streams
 from fedsec.threat.rows import finite_rows
@@ -198,6 +199,48 @@ class UpdateAlgorithm(Algorithm):
             state: at any time; they stay the same.
         """
         return None
+
+    # Who takes part when, where that is the algorithm's business
+
+    def running(self, num_clients: int, cohort: int, streams: Streams, threat: Threat) -> Self:
+        """The algorithm as it runs in one federation.
+
+        Args:
+            num_clients: of the federation.
+            cohort: clients of a round.
+            streams: the experiment's.
+            threat: who may be Byzantine, and how fast.
+        """
+        return self
+
+    def clients_of(self, round_number: int) -> list[int] | None:
+        """The clients of a round, in ascending order; None where they are drawn."""
+        return None
+
+    def time(self, round_number: int) -> float | None:
+        """When a round ends, in simulated seconds; None where no clock is simulated."""
+        return None
+
+    def opened(self, state: State, round_number: int) -> State:
+        """The state in which a round begins.
+
+        Args:
+            state: as the round before left it; used up.
+            round_number: from 1.
+        """
+        return state
+
+    def counted(
+        self, coefficients: Float[Tensor, "clients"], clients: Sequence[int], round_number: int
+    ) -> Float[Tensor, "clients"]:
+        """What the coefficients of a round's clients become for what each of them sent this time.
+
+        Args:
+            coefficients: in the average.
+            clients: in the same order.
+            round_number: from 1.
+        """
+        return coefficients
 
     def starts(self, state: State, clients: Sequence[int]) -> Float[Tensor, "*clients parameters"]:
         """What clients start a round from: one vector for all, or a row for each of them.

@@ -43,5 +43,6 @@ def idle_round(
         dropped=tuple(without(sampled, heard)),
         spent=tuple(without(heard, refused or ())),
         refused=refused,
+        time=federation.algorithm.time(federation.round),
         **federation.spent(),
     )

@@ -28,3 +28,5 @@ def _idle_claims(experiment: Experiment) -> Iterator[str]:
     asked = federation.selection is not None and federation.selection.by_loss
     if threat.claimed_loss != 1 and not asked:
         yield "claimed_loss does nothing: the server asks nobody for a loss"
+    if threat.speed != 1 and not experiment.config.federation.traits["by_arrival"]:
+        yield "speed does nothing: the server waits for everybody"

@@ -24,7 +24,7 @@ def selection_of(config: SelectionConfig | None) -> Selection | None:
 
 
 def drawn_clients(config: "CellConfig", round_number: int) -> list[int] | None:
-    """The clients of a round of a cell; None where they depend on what clients will say.
+    """The clients of a round of a cell; None where they depend on what clients will say or how fast they are.
 
     Args:
         config: of the cell.
@@ -32,6 +32,8 @@ def drawn_clients(config: "CellConfig", round_number: int) -> list[int] | None:
     """
     clients, streams = 1 if config.pooled else config.partition.clients, Streams(config.seed)
     selection = selection_of(config.federation.selection)
+    if config.federation.traits.get("by_arrival"):
+        return None
     if selection is None:
         return sample_clients(clients, config.cohort, round_number, streams, config.federation.sampling or "fixed")
     if selection.by_loss:
