@@ -53,6 +53,7 @@ PERSONAL = ("fedper", "fedrep", "fedbn", "ditto", "pfedme", "local_only")
 EXCHANGING = (
     *("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", "local_sgd", "slowmo"),
     *PERSONAL,
+    "async",
     "centralized",
 )
 BELONGS = {
