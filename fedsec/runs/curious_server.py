@@ -16,6 +16,8 @@ from fedsec.engine.local_training import LocalTraining
 from fedsec.errors import InputError
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import RoundLoop
+from fedsec.federation.split.network import Crossing
+from fedsec.federation.split.rounds import SplitFederation
 from fedsec.federation.updates import Federation
 from fedsec.inversion.attempt import Attempt, attempted
 from fedsec.inversion.figures import Pair, draw_reconstruction
@@ -92,6 +94,8 @@ class CuriousServer:
                 return
             self.federation.client_defenses.watched.add(self.target.client)
             self.federation.row_observers.append(self._see_updates)
+        elif isinstance(self.federation, SplitFederation):
+            self._watch_cut(self.federation)
         else:
             assert isinstance(self.federation, KnowledgeFederation)
             self._watch_knowledge(self.federation)
@@ -307,6 +311,44 @@ class CuriousServer:
             exact=exact,
         )
         self._reconstruct(round_number, observation, images, labels, notes)
+
+    def _watch_cut(self, federation: SplitFederation) -> None:
+        bottom = federation.bottom
+        one, _ = federation.data.batch(torch.zeros(1, dtype=torch.int64, device=federation.data.device))
+        with torch.no_grad():
+            shape = tuple(bottom(one).shape[1:])
+        if len(shape) != 3:
+            raise InputError(
+                f"inversion: {self.name} inverts feature maps [channels, height, width], and clients send {shape} of "
+                "an image; expected a convolutional model, cut before its first linear layer"
+            )
+        # Before any training, and before a kept state is restored: what the server handed out.
+        self._initial = deepcopy(bottom)
+        federation.observers.append(self._see_cut)
+
+    def _see_cut(self, crossing: Crossing) -> None:
+        """Look at the first batch of the client's turn: its bottom changes with every step."""
+        number, federation = crossing.round, self.federation
+        if number not in self.target.rounds or crossing.client != self.target.client or number in self._found:
+            return
+        assert isinstance(federation, SplitFederation)
+        exact = self.knowledge.extractor != "initial"
+        chosen = slice(self.target.images or MOST_FEATURES)
+        notes = ["the first batch of the client's turn"]
+        if not bool(crossing.sent[chosen].isfinite().all()):
+            self._leave(number, "its feature maps were not finite: there is nothing to invert")
+            return
+        images, labels = federation.data.examples(crossing.examples[chosen])
+        observation = FeatureObservation(
+            federation.bottom if exact else self._initial,
+            crossing.sent[chosen],
+            self.dataset.image_shape,
+            scale=pixel_scale(federation.data.normalization),
+            labels=None if federation.algorithm.labels == "client" else labels,
+            exact=exact,
+        )
+        with torch.random.fork_rng(devices=[]):
+            self._reconstruct(number, observation, images, labels, notes)
 
     def _deceived(self, round_number: int) -> list[str]:
         """What else its reader should know."""

@@ -334,6 +334,8 @@ def _goes_with(role: str, algorithm: str, *, inverting: bool = False) -> bool:
     traits = registry.entry("algorithm", algorithm).traits
     if inverting and role == "updates" and not traits["replayable"]:
         return False
+    if inverting and role == "knowledge" and traits["exchanges"] == "activations":
+        return not traits.get("cuts_columns")
     return not traits["pooled"] and role in ("data", traits["exchanges"])
 
 

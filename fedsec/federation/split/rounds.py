@@ -73,6 +73,11 @@ class SplitFederation(CutNetworkLoop):
             **self.settle(parameters, number),
         )
 
+    @property
+    def bottom(self) -> nn.Module:
+        """The clients' part as a module, with the parameters that the network has now."""
+        return _AsModule(self.network.bottoms[0])
+
     def examples_of(self, client: int) -> np.ndarray:
         return self.data.clients[client]
 
@@ -99,8 +104,8 @@ class SplitFederation(CutNetworkLoop):
                     seen = None if views is None else views[place, :size]
                     inputs, targets = self.data.batch(chosen, seen, self.algorithm.local.augmentation)
                     step = self.network.step([inputs], targets, generator)
+                    self.show(client, number, plan.examples[place, :size], step)  # by the network that sent it
                     self.descend(step, optimizer)
-                    self.show(client, number, plan.examples[place, :size], step)
         finally:
             self.module.eval()
         return self.flat.flat.clone(), plan.steps, int(plan.sizes.sum())

@@ -78,9 +78,9 @@ class VerticalFederation(CutNetworkLoop):
                 for place, size in enumerate(plan.sizes.tolist()):
                     inputs, targets = self.data.batch(examples[place, :size])
                     step = self.network.step(self.joint.columns(inputs), targets, generator)
-                    self.descend(step, optimizer)
                     for party in parties:
                         self.show(party, number, plan.examples[place, :size], step, party)
+                    self.descend(step, optimizer)
         finally:
             self.module.eval()
         crossed = float(plan.sizes.sum()) * self.joint.width * self.parameters.element_size()

@@ -1,0 +1,86 @@
+"""What the cut of a network says of labels and images, in running cells."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fedsec.errors import ScenarioError
+from fedsec.runs.audits.labels import _mean_area
+from fedsec.runs.cell import run_cell
+from fedsec.runs.tasks import TaskSettings
+from fedsec.scenario import load_scenario
+
+CELL: dict[str, Any] = {
+    "dataset": {"name": "zero_digits", "train_size": 200, "test_size": 20},
+    "partition": {"clients": 2},
+    "model": {"name": "mlp", "hidden": [8]},
+    "federation": {
+        "algorithm": "split_learning",
+        "labels": "server",
+        "rounds": 2,
+        "local": {"epochs": 1, "batch_size": 20, "lr": 0.1},
+    },
+    "audit": {"labels": {"inferences": ["label_direction", "label_norm", "model_completion"], "known": 1}},
+}
+
+
+def run(root: Path, **changes: Any) -> dict[str, Any]:
+    (cell,) = load_scenario({**CELL, **changes}).cells()
+    return run_cell(cell.config, cell.axes, TaskSettings(root=root, device="cpu", threads=1), lambda *_: None)
+
+
+def test_behind_one_linear_layer_directions_tell_every_label_of_two_classes(tmp_path: Path) -> None:
+    record = run(tmp_path)
+    inferences = record["audit"]["labels"]["inferences"]
+    assert list(inferences) == ["label_direction", "label_norm", "model_completion"]
+    assert record["metrics"]["label_leak_auc"] == inferences["label_direction"]["auc"] == 1.0
+    assert 0 < record["metrics"]["label_leak_auc_blind"] < 1
+    assert record["metrics"]["label_leak_accuracy"] is None
+    low, high = inferences["label_norm"]["interval"]
+    assert low <= inferences["label_norm"]["auc"] <= high
+
+
+def test_a_party_of_a_vertical_federation_asks_too(tmp_path: Path) -> None:
+    federation = {"algorithm": "vertical", "width": 4, "rounds": 1, "local": {"epochs": 1, "batch_size": 50, "lr": 0.1}}
+    audit = {"labels": {"inferences": "model_completion", "client": 1, "known": 2, "examples": 50}}
+    dataset = {"name": "digits", "train_size": 200, "test_size": 20}
+    record = run(tmp_path, federation=federation, audit=audit, dataset=dataset)
+    assert record["audit"]["labels"]["inferences"]["model_completion"]["examples"] == 50
+    assert 0 < record["metrics"]["label_leak_accuracy"] <= 1
+
+
+def test_a_curious_server_inverts_what_a_client_sends(tmp_path: Path) -> None:
+    federation = {**CELL["federation"], "labels": "shared", "rounds": 1}
+    inversion = {"name": "feature_inversion", "iterations": 60, "target": {"client": 0, "rounds": [1], "images": 2}}
+    more: dict[str, Any] = {"audit": None, "model": {"name": "cnn", "channels": [8, 4]}}
+    record = run(tmp_path, federation=federation, inversion=inversion, **more)
+    assert record["metrics"]["psnr"] > record["metrics"]["psnr_gray"]
+    with pytest.raises(Exception, match="inverts feature maps"):
+        run(tmp_path, federation=federation, inversion=inversion, audit=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"federation": {**CELL["federation"], "labels": "shared"}}, "clients send their labels"),
+        ({"federation": {"algorithm": "fedavg"}}, "looks at the cut of a network, and fedavg cuts none"),
+        ({"audit": {"membership": {}}}, "looks at updates, and split_learning exchanges none"),
+        ({"audit": {"labels": {"client": 2}}}, "expected less than partition.clients = 2, got 2"),
+        ({"audit": {"labels": {"inferences": "site"}}}, "infers no labels"),
+        ({"audit": {"labels": {"known": 0}}}, "needs known labels"),
+        ({"defense": "median"}, "expected none or defenses of activations"),
+        ({"federation": {**CELL["federation"], "cut": 2}}, "leave none to the server"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(changes: dict[str, Any], message: str) -> None:
+    from fedsec.scenario.checks import check_scenario
+
+    with pytest.raises(ScenarioError, match=message):
+        check_scenario(load_scenario({**CELL, **changes}))
+
+
+def test_the_area_is_averaged_over_classes() -> None:
+    labels = torch.tensor([0, 1, 2]).repeat(4).numpy()
+    assert _mean_area(torch.nn.functional.one_hot(torch.from_numpy(labels), 3).double().numpy(), labels) == 1.0
