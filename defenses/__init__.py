@@ -15,9 +15,11 @@ from fedsec.defenses.clip import ClipUpdate
 from fedsec.defenses.cut_clip import CutClip
 from fedsec.defenses.cut_noise import CutNoise
 from fedsec.defenses.distance_correlation import DistanceCorrelation
+from fedsec.defenses.distributed_dp import DistributedDp
 from fedsec.defenses.dnc import DnC
 from fedsec.defenses.dp_fedavg import DpFedAvg
 from fedsec.defenses.dp_sgd import DpSgd
+from fedsec.defenses.fedgw import FedGW
 from fedsec.defenses.flame import FLAME
 from fedsec.defenses.fldetector import FLDetector
 from fedsec.defenses.fltrust import FLTrust
@@ -75,6 +77,7 @@ __all__ = [
     "RLR",
     "FLTrust",
     "FoolsGold",
+    "FedGW",
     "FLAME",
     "SignGuard",
     "FLDetector",
@@ -92,6 +95,7 @@ __all__ = [
     "InspectModel",
     "KnowledgeScreening",
     "LocalDp",
+    "DistributedDp",
     "Meamed",
     "Krum",
     "Marvell",
@@ -140,6 +144,7 @@ DEFENSES = {
     "static_clip": StaticClip,
     "arc": ARC,
     "fltrust": FLTrust,
+    "fedgw": FedGW,
     "foolsgold": FoolsGold,
     "flame": FLAME,
     "signguard": SignGuard,
@@ -161,6 +166,7 @@ DEFENSES = {
     "percentile_privacy": PercentilePrivacy,
     "svt_privacy": SvtPrivacy,
     "local_dp": LocalDp,
+    "distributed_dp": DistributedDp,
     "dp_sgd": DpSgd,
     "inspect_model": InspectModel,
     "cut_noise": CutNoise,

@@ -3,7 +3,7 @@
 Reference: Sun, Kairouz, Suresh, McMahan, Can you really backdoor federated learning?, 2019, arXiv:1911.07963.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil, isfinite, sqrt
 from statistics import NormalDist
 
@@ -75,6 +75,10 @@ class ClipUpdate(UpdateTransform):
 
     def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
         return Distortion(rescaled=True, ceiling=self._ceiling(sent, later))
+
+    def known_of_sum(self, names: Sequence[str], share: float) -> Distortion:
+        # Each was shortened by a factor of its own, of which the sum tells nothing.
+        return Distortion(rescaled=True, ceiling=0.0)
 
     def _ceiling(self, sent: Mapping[str, Tensor], later: Distortion) -> float | None:
         """How much noise of earlier defenses is left; None where the update was not shortened."""

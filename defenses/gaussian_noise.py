@@ -5,7 +5,7 @@ Without a bound on the update's norm and without accounting this is a heuristic 
 Reference: Zhu, Liu, Han, Deep leakage from gradients, NeurIPS 2019, arXiv:1906.08935 (section 5.1).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 
 import torch
@@ -77,6 +77,9 @@ class GaussianNoise(UpdateTransform):
         std = self.std / (1 + self.std**2) ** 0.5 * _root_mean_square_before(sent, later)
         noise = dict.fromkeys(sent, std)
         return Distortion(noise=noise, ceiling=later.left(noise))
+
+    def known_of_sum(self, names: Sequence[str], share: float) -> Distortion | None:
+        return None if self.relative else Distortion(noise=dict.fromkeys(names, share * self.std))
 
 
 def _root_mean_square(update: Mapping[str, Tensor]) -> float:

@@ -8,7 +8,7 @@ of 0, which Flower accepts and then divides by, are refused; random numbers come
 takes NumPy's process-wide one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite, log, sqrt
 
 import torch
@@ -96,3 +96,6 @@ class LocalDp(UpdateTransform):
 
     def known(self, sent: Mapping[str, Tensor], later: Distortion = UNDISTORTED) -> Distortion:
         return self._steps.known(sent, later)
+
+    def known_of_sum(self, names: Sequence[str], share: float) -> Distortion | None:
+        return self._steps.known_of_sum(names, share)

@@ -52,10 +52,10 @@ class Aggregator(Sealed, ABC):
             of batch normalization there, and cannot be combined with `bn: local`.
         draws: whether the rule draws random numbers. It then needs a generator at every call.
         needs_server_update: whether it trusts an update from the server's own data, which every call then gives.
+        needs_losses: whether it asks each client for the global model's loss on its examples, which every call gives.
         needs_shapes: whether it treats parameters one by one, and needs their shapes at every call.
         detects: whether it says which clients it takes for Byzantine.
-        single_clients: what it does with single clients, so that sums of clients mean nothing to it: `bounds each
-            client's length`; nothing where it takes sums.
+        single_clients: what it does with single clients, so that sums mean nothing to it; empty where it takes sums.
         shows_non_finite: whether NaN or infinity in any row makes a value of the result NaN, infinite or the largest of
             its dtype. The gate then looks at the rows only where the result has one, and saves a pass over the data.
         reads_products: whether it asks for inner products of the rows. A row that is not finite shows in its squared
@@ -77,6 +77,7 @@ class Aggregator(Sealed, ABC):
     needs_global_model: bool = False
     draws: bool = False
     needs_server_update: bool = False
+    needs_losses: bool = False
     needs_shapes: bool = False
     detects: bool = False
     single_clients: ClassVar[str] = ""
@@ -113,7 +114,7 @@ class Aggregator(Sealed, ABC):
             weights: relative weights of the clients, not negative; equal if not given. Rows that are
                 rejected lose their weight to the others. Ignored unless `uses_weights`.
             context: what some rules need beside the updates, see `RoundContext`: `generator`, `clients`,
-                `server_update`, `shapes`.
+                `server_update`, `shapes`, `losses`.
 
         Returns:
             The aggregated update, of the kind that was given, with the dtype and the device of `updates`.
@@ -332,8 +333,7 @@ class Aggregator(Sealed, ABC):
     def _checked_weights(self, updates: Tensor, weights: Weights, context: RoundContext) -> list[float]:
         """The clients' relative weights, once all that was said of a round goes with its updates and with the rule."""
         rule, num_clients = type(self).__name__, len(updates)
-        server_update, shapes = self.needs_server_update, self.needs_shapes
-        check_needs(rule, context, draws=self.draws, server_update=server_update, shapes=shapes)
+        check_needs(self, context)
         check_context(rule, context, updates)
         self.max_rejected(num_clients)
         return relative_weights(rule, weights, num_clients)
@@ -351,17 +351,16 @@ class Aggregator(Sealed, ABC):
         rule = type(self).__name__
         numbers = context.get("clients")
         clients = list(range(len(updates)) if numbers is None else numbers)
-        before = sum(weights)
+        before, losses = sum(weights), context.get("losses")
         if rejected:
-            missing = {*rejected}
-            finite = [row for row in range(len(updates)) if row not in missing]
+            finite = sorted({*range(len(updates))} - {*rejected})
             updates, weights = updates[finite], [weights[row] for row in finite]
             clients = [clients[row] for row in finite]
+            losses = None if losses is None else losses[finite]
         lost = 1 - sum(weights) / before
         if not self.uses_weights:
             weights, lost = [1.0] * len(updates), len(rejected) / (len(updates) + len(rejected))
-        total = sum(weights)
-        if total <= 0:
+        if (total := sum(weights)) <= 0:
             raise AggregationError(f"{rule}: the finite rows have no weight; rows {list(rejected)} were rejected")
         shapes, server = context.get("shapes"), context.get("server_update")
         parts = tuple(weight / total for weight in weights)
@@ -375,6 +374,7 @@ class Aggregator(Sealed, ABC):
             clients=tuple(clients),
             server_update=None if server is None else server.detach(),
             shapes=None if shapes is None else {name: torch.Size(shape) for name, shape in shapes.items()},
+            losses=losses,
             rejected_weight=lost,
         )
         with unmodified(f"{rule}.staged", updates=updates):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -43,12 +43,14 @@ class RoundContext(TypedDict, total=False):
         clients: the numbers of the rows' clients, each once, for rules that remember them; 0, 1, ... by default.
         server_update: [parameters] what the server's own data make of the global model, for rules that trust it.
         shapes: the shape of every parameter by name, in their order in a row, for rules that treat layers one by one.
+        losses: [clients] of the global model on each client's examples, as the client says, for rules that ask.
     """
 
     generator: torch.Generator | None
     clients: Sequence[int] | None
     server_update: Tensor | None
     shapes: Mapping[str, Sequence[int]] | None
+    losses: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +93,7 @@ class Cohort:
         shapes: of the parameters by name, in their order in a row; None where nobody said.
         references: further points that a rule thinks with, such as a center of its own; see `GramRule.references`.
         reference_weights: how much each of them counts in the result.
+        losses: of the global model on the clients' examples; None where nobody said.
         rejected_weight: which part of all clients' weight the rejected rows had, for rules that count by weight.
     """
 
@@ -107,6 +110,7 @@ class Cohort:
     shapes: Mapping[str, torch.Size] | None = None
     references: Float[Tensor, "references parameters"] | None = None
     reference_weights: tuple[float, ...] = ()
+    losses: Float[Tensor, "clients"] | None = None
     rejected_weight: float = 0.0
 
     @property
@@ -139,6 +143,32 @@ class Cohort:
         return (self.mixing.to(wide) @ wide).clamp(-largest, largest).to(chunk.dtype)
 
 
+class _Asking(Protocol):
+    """A rule, by what it needs of a round."""
+
+    draws: bool
+    needs_server_update: bool
+    needs_losses: bool
+    needs_shapes: bool
+
+
+def check_needs(rule: _Asking, context: RoundContext) -> None:
+    """That a rule is told what it needs.
+
+    Raises:
+        InputError: it is not; names the rule.
+    """
+    name = type(rule).__name__
+    if rule.draws and context.get("generator") is None:
+        raise InputError(f"{name}: draws random numbers; expected a generator, a new one for each call")
+    if rule.needs_server_update and context.get("server_update") is None:
+        raise InputError(f"{name}: trusts data of the server's own; expected server_update, a row from them")
+    if rule.needs_losses and context.get("losses") is None:
+        raise InputError(f"{name}: asks each client for its loss; expected losses, a number a row")
+    if rule.needs_shapes and context.get("shapes") is None:
+        raise InputError(f"{name}: treats parameters one by one; expected shapes, by name in their order in a row")
+
+
 def check_context(rule: str, context: RoundContext, updates: Float[Tensor, "clients parameters"]) -> None:
     """That what was said of a round goes with its updates.
 
@@ -160,32 +190,14 @@ def check_context(rule: str, context: RoundContext, updates: Float[Tensor, "clie
             )
         if not bool(server.isfinite().all()):
             raise InputError(f"{rule}: server_update holds NaN or infinity; expected finite numbers")
+    losses = context.get("losses")
+    if losses is not None and losses.shape != updates.shape[:1]:
+        raise InputError(f"{rule}: losses must be {len(updates)} numbers, one a row, not {tuple(losses.shape)}")
     shapes = context.get("shapes")
     if shapes is not None:
         size = sum(torch.Size(shape).numel() for shape in shapes.values())
         if size != updates.shape[1]:
             raise InputError(f"{rule}: shapes of {size} numbers do not go with rows of {updates.shape[1]}")
-
-
-def check_needs(rule: str, context: RoundContext, *, draws: bool, server_update: bool, shapes: bool) -> None:
-    """That a call gives what a rule needs beside the updates.
-
-    Args:
-        rule: for the message.
-        context: of the call.
-        draws: whether it draws random numbers.
-        server_update: whether it trusts an update from the server's own data.
-        shapes: whether it treats parameters one by one.
-
-    Raises:
-        InputError: something is missing; names the rule.
-    """
-    if draws and context.get("generator") is None:
-        raise InputError(f"{rule}: draws random numbers; expected a generator, a new one for each call")
-    if server_update and context.get("server_update") is None:
-        raise InputError(f"{rule}: trusts data of the server's own; expected server_update, a row from them")
-    if shapes and context.get("shapes") is None:
-        raise InputError(f"{rule}: treats parameters one by one; expected shapes, by name in their order in a row")
 
 
 def check_bearable(rule: str, rejected: Sequence[int], num_clients: int, max_rejected: int) -> None:

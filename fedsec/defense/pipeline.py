@@ -74,7 +74,7 @@ class Pipeline(Aggregator):
         self._transform = compose(self.transforms)
         self.uses_weights, self.needs_global_model = self.rule.uses_weights, self.rule.needs_global_model
         self.needs_server_update, self.needs_shapes = self.rule.needs_server_update, self.rule.needs_shapes
-        self.detects = self.rule.detects
+        self.detects, self.needs_losses = self.rule.detects, self.rule.needs_losses
         drawing = [member.draws for member in self.transforms] + [member.draws for member in self.pre_aggregators]
         self.draws = self.rule.draws or any(drawing)
         reading = self.rule.reads_products or any(member.reads_products for member in self.pre_aggregators)

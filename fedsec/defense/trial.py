@@ -145,6 +145,7 @@ class AggregatorTrial(DefenseTrial):
             self._lost(num_rows),
             clients=tuple(range(num_rows) if clients is None else clients),
             server_update=server,
+            losses=context.get("losses"),
             shapes=None if shapes is None or columns is not None else {n: torch.Size(s) for n, s in shapes.items()},
         )
 
@@ -164,7 +165,7 @@ class AggregatorTrial(DefenseTrial):
         """What the server gives its rule beside so many rows."""
         clients = self.context.get("clients")
         whole = clients is None or len(clients) == count
-        return self.context if whole else RoundContext(**{**self.context, "clients": None})
+        return self.context if whole else RoundContext(**{**self.context, "clients": None, "losses": None})
 
     def _rewind(self) -> None:
         # Also where there was nothing to remember yet: a rule's first round may be the one that is tried.

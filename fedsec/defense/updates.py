@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from fedsec.defense.noise_share import NoiseShare
 from fedsec.errors import InputError
 from fedsec.threat.distortion import Distortion
 from fedsec.threat.rows import as_given, as_matrix, as_tensor
@@ -75,6 +76,7 @@ class UpdateTransform(Sealed, ABC):
         needs_client: whether it looks at the client's data and model.
         error_feedback: whether what it holds back should be added to the client's next update; see `with_feedback`.
         draws: whether it draws random numbers, so that each client needs a generator of its own.
+        noise_share: its noise as a part of a sum's, where the federation keeps an account of that; None for no account.
     """
 
     role: ClassVar[str] = "update"
@@ -88,6 +90,7 @@ class UpdateTransform(Sealed, ABC):
     needs_client: bool = False
     error_feedback: bool = False
     draws: bool = False
+    noise_share: NoiseShare | None = None
 
     @overload
     def __call__(
@@ -204,6 +207,18 @@ class UpdateTransform(Sealed, ABC):
             What this transform did, in the units of what was sent; not what was done later.
         """
 
+    def known_of_sum(self, names: Sequence[str], share: float) -> Distortion | None:
+        """What an attacker can tell of the mean of several clients' updates that were all defended so, each for itself.
+
+        Args:
+            names: of the parameters.
+            share: of the deviation of independent noise that is left in the mean.
+
+        Returns:
+            None by default: it is not worked out.
+        """
+        return None
+
     def remembered(self, sent: Mapping[str, Tensor], own: Distortion, waited: Mapping[str, Tensor]) -> Distortion:
         """What an attacker can tell of what earlier updates left in this one, for those with `error_feedback`.
 
@@ -240,6 +255,15 @@ class _Chain(UpdateTransform):
         result = Distortion()
         for distortion in distortions(self.members, sent, later):
             result = result.joined(distortion)
+        return result
+
+    def known_of_sum(self, names: Sequence[str], share: float) -> Distortion | None:
+        result = Distortion()
+        for member in self.members:
+            distortion = member.known_of_sum(names, share)
+            if distortion is None:
+                return None
+            result = result.then(distortion)
         return result
 
 

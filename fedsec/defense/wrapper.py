@@ -49,6 +49,7 @@ class RuleWrapper(GramRule):
         if rule.needs_shapes or rule.needs_global_model:
             raise InputError(f"{name}: {inner} needs whole updates; expected a rule that is content with some columns")
         self.draws, self.needs_server_update = self._draws or rule.draws, rule.needs_server_update
+        self.needs_losses = rule.needs_losses
 
     @property
     @abstractmethod

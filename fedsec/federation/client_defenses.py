@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fedsec.defense.updates import ClientSide, UpdateTransform, distortions, with_feedback
+from fedsec.defense.updates import ClientSide, UpdateTransform, compose, distortions, with_feedback
 from fedsec.engine.parameters import ParameterLayout
 from fedsec.engine.resident_data import ResidentData
 from fedsec.randomness import seeded
-from fedsec.seeds import Streams
+from fedsec.seeds import Key, Streams
 from fedsec.threat import Distortion
 
 
@@ -81,6 +81,15 @@ class ClientDefenses:
                 distortion = distortion.joined(remembered)
         return distortion
 
+    def known_of_sum(self, weights: Float[Tensor, "clients"]) -> Distortion | None:
+        """What an attacker who knows the defenses can tell of a weighted mean; None where that is not worked out.
+
+        Args:
+            weights: of the clients in it.
+        """
+        share = float(weights.double().square().sum().sqrt() / weights.double().sum())
+        return compose(self.transforms).known_of_sum([*self.layout.shapes], share)
+
     def state(self) -> dict[str, Tensor]:
         """What the next rounds depend on; nothing without error feedback."""
         # A copy: rounds write into it, client by client.
@@ -92,7 +101,7 @@ class ClientDefenses:
             self.carried, self.waited = state["carried"].clone(), state["waited"].clone()
 
     def _send(self, row: Tensor, client: int, round_number: int, module: nn.Module) -> None:
-        generator = self.streams.torch("defense", "client", client, "round", round_number)
+        generator = self._generator(client, round_number)
         side = self._side(client, module) if any(transform.needs_client for transform in self.transforms) else None
         # What looks at the client's model runs it as in training, and that may draw.
         draws = self.streams.key("defense", "client", client, "round", round_number, "model")
@@ -111,6 +120,14 @@ class ClientDefenses:
         row.copy_(self._flat(sent))
         if client in self.watched and len(self.carried) and bool(row.isfinite().all()):
             self._count(row, client)
+
+    def _generator(self, client: int, round_number: int) -> torch.Generator:
+        name: tuple[Key, ...] = ("defense", "client", client, "round", round_number)
+        shares = [transform.noise_share for transform in self.transforms if transform.noise_share is not None]
+        if not shares:
+            return self.streams.torch(*name)
+        # Noise of one seed but another size must not be the same numbers: a difference would be without noise.
+        return self.streams.noise(*name, *(f"noise {share.std!r} bound {share.bound!r}" for share in shares))
 
     def _count(self, row: Tensor, client: int) -> None:
         """Note what a client's message, the last that it sent, held back."""

@@ -1,8 +1,9 @@
 """What is measured of the model after a round: the task's metrics, a scenario's own, and what an attack aims at."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.data.dataset import Split
@@ -77,6 +78,20 @@ class Evaluator:
                 raise InputError(f"{name}: {probe.name} measures {probe.metric!r}; expected one of {known}")
             self.trainer.task.check_targets(probe.targets)
         return probes
+
+    def client_losses(self, module: nn.Module, clients: Sequence[int]) -> Float[Tensor, "clients"]:
+        """The mean loss of a model on each client's own examples, as they are for now (poisoned ones, of attackers).
+
+        Args:
+            module: on the trainer's device.
+            clients: whose.
+        """
+        trainer, means = self.trainer, []
+        for client in clients:
+            images, targets = trainer.data.client_examples(client)
+            outputs = outputs_of(module, images, trainer.data.normalization, compute=trainer.compute)
+            means.append(trainer.task.losses(outputs, targets).mean())
+        return torch.stack(means)
 
     def constant_answer(self) -> dict[str, float]:
         """The primary metric of the best answer that looks at no input; nothing where the task knows none."""

@@ -17,6 +17,7 @@ from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.rounds import Sampling
 from fedsec.federation.secure_aggregation import SecureAggregation, why_not_of_sums
 from fedsec.federation.secure_sums.conditions import sums_are_enough
+from fedsec.federation.secure_sums.noise_account import noise_problems
 from fedsec.federation.selection.conditions import rounds_can_be_drawn
 from fedsec.federation.selection.selection import Selection
 from fedsec.federation.threat import ALWAYS, AttackRounds
@@ -249,6 +250,21 @@ def rule_can_work(run: RunDescription) -> Iterator[Problem]:
         yield "defense", str(error)
 
 
+def losses_are_of_clients(run: RunDescription) -> Iterator[Problem]:
+    """What clients say of themselves is no part of what an attacker that tries rules can foresee."""
+    if run.rule is None or not run.rule.needs_losses:
+        return
+    name = type(run.rule.rule if isinstance(run.rule, Pipeline) else run.rule).__name__
+    if isinstance(run.rule, Pipeline) and run.rule.pre_aggregators:
+        yield "defense", f"{name} weighs clients, and a pre-aggregator mixes their rows; expected none before it"
+    if isinstance(run.attack, UpdatePoisoning) and run.attack.knows_defense:
+        yield (
+            "attack",
+            f"{type(run.attack).__name__} tries the server's rule, and {name} believes what clients say of their loss, "
+            "so that the best is to lie; expected an attack that does not try rules",
+        )
+
+
 def defenses_cover_what_is_sent(run: RunDescription) -> Iterator[Problem]:
     """A second vector tells what a defense of the update leaves out of it."""
     if isinstance(run.algorithm, UpdateAlgorithm) and len(run.algorithm.sends) > 1 and run.transforms:
@@ -350,6 +366,7 @@ GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     statistics_go_with_the_algorithm,
     rule_has_what_it_trusts,
     rule_can_work,
+    losses_are_of_clients,
     sums_are_enough,
     defenses_cover_what_is_sent,
     private_updates_stay_private,
@@ -358,6 +375,7 @@ GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     private_clients_are_accounted,
     rounds_can_be_drawn,
     arrivals_decide,
+    noise_problems,
 )
 
 

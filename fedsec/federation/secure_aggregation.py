@@ -57,6 +57,11 @@ class SecureAggregation:
         count = self.count(cohort)
         return -(-cohort // count) if count else 0
 
+    @property
+    def fewest(self) -> int:
+        """Clients of the smallest sum that the server may see: with drop-outs as few as a protocol goes on with."""
+        return self.clients if self.protocol is None else self.protocol.protocol.needed(self.clients)
+
     def count(self, cohort: int) -> int:
         """How many sums so many clients give; none where they are too few for one."""
         return cohort // self.clients

@@ -56,6 +56,7 @@ class ServerRules:
 
     Attributes:
         server_update: what the server's own data make of the round's model, for rules that trust it.
+        losses: of the round's model on each client's examples, for rules that ask.
     """
 
     def __init__(
@@ -73,11 +74,17 @@ class ServerRules:
         self._rules = {name: aggregator if name == "update" else copy.deepcopy(aggregator) for name in sends}
         self._streams, self._shapes = streams, shapes
         self.server_update: Float[Tensor, "parameters"] | None = None
+        self.losses: Float[Tensor, "clients"] | None = None
 
     @property
     def needs_server_update(self) -> bool:
         """Whether a rule trusts what the server makes of data of its own."""
         return any(rule.needs_server_update for rule in self._rules.values())
+
+    @property
+    def needs_losses(self) -> bool:
+        """Whether a rule asks clients for their losses."""
+        return any(rule.needs_losses for rule in self._rules.values())
 
     def generator(self, round_number: int, vector: str = "update") -> torch.Generator | None:
         """Of a rule that draws or hides clients; None for others."""
@@ -194,8 +201,8 @@ class ServerRules:
 
     def _context(self, clients: Sequence[int], generator: torch.Generator | None) -> RoundContext:
         """What rules may need to know of a round."""
-        server = self.server_update
-        return {"generator": generator, "clients": clients, "shapes": self._shapes, "server_update": server}
+        context: RoundContext = {"generator": generator, "clients": clients, "shapes": self._shapes}
+        return {**context, "server_update": self.server_update, "losses": self.losses}
 
 
 def _listed(clients: Sequence[int], noun: str) -> str:

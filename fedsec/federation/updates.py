@@ -30,6 +30,7 @@ from fedsec.federation.personal.client_tests import ClientTests
 from fedsec.federation.rounds import RoundResult, Sampling, without
 from fedsec.federation.row_exchange import RowExchange
 from fedsec.federation.secure_aggregation import SecureAggregation, SumObserver
+from fedsec.federation.secure_sums.noise_account import noise_account
 from fedsec.federation.secure_sums.row_sums import SumsReport
 from fedsec.federation.secure_sums.summed_rounds import widest_grid
 from fedsec.federation.selection.idle_round import idle_round
@@ -149,32 +150,31 @@ class Federation(GlobalModelLoop):
         self.secure_aggregation = secure_aggregation
         self.observers, self.row_observers, self.sum_observers = list[Observer](), list[Observer](), list[SumObserver]()
         self.received_statistics: Float[Tensor, "clients statistics"] | None = None
-        guards.check(
-            guards.RunDescription(
-                algorithm,
-                self.num_clients,
-                self.clients_per_round,
-                attack=self.threat.attack,
-                num_byzantine=self.threat.num_byzantine,
-                schedule=self.threat.schedule,
-                claimed_examples=self.threat.claimed_examples,
-                rule=aggregator,
-                transforms=transforms,
-                inspector=inspector,
-                private=privacy is not None,
-                sampling=sampling,
-                selection=selection,
-                bn=bn,
-                running_statistics=bool(trainer.statistics.size),
-                task=trainer.task.name,
-                server_data=server_data is not None,
-                secure_aggregation=secure_aggregation,
-            )
+        described = guards.RunDescription(
+            algorithm,
+            self.num_clients,
+            self.clients_per_round,
+            attack=self.threat.attack,
+            num_byzantine=self.threat.num_byzantine,
+            schedule=self.threat.schedule,
+            claimed_examples=self.threat.claimed_examples,
+            rule=aggregator,
+            transforms=transforms,
+            inspector=inspector,
+            private=privacy is not None,
+            sampling=sampling,
+            selection=selection,
+            bn=bn,
+            running_statistics=bool(trainer.statistics.size),
+            task=trainer.task.name,
+            server_data=server_data is not None,
+            secure_aggregation=secure_aggregation,
         )
+        guards.check(described)
         self.sums_report: SumsReport | None = None
-        self.releases: Releases | None = None
+        self.releases: Releases | None = noise_account(described)
         if isinstance(aggregator, PrivateAggregator):
-            self.releases = Releases(aggregator, self.num_clients, self.clients_per_round, rounds)
+            self.releases = Releases.of_rule(aggregator, self.num_clients, self.clients_per_round, rounds)
         for transform in transforms:
             transform.check_model(module)
         self.client_defenses = ClientDefenses(transforms, trainer.layout, trainer.data, streams)
@@ -253,6 +253,8 @@ class Federation(GlobalModelLoop):
         if self.server_data is not None and self.rules.needs_server_update:
             start = Start(self.parameters, self.statistics)
             self.rules.server_update = self.server_data.update(self.algorithm_state, start, number)
+        if self.rules.needs_losses:
+            self.rules.losses = self.evaluator.client_losses(self.module, clients)
         trained = self.exchange.trained(clients, number)
         # Before anything leaves a client: what goes wrong later does not take back what was sent.
         if self.privacy is not None:

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fedsec.defense import Aggregate, Aggregator, ColumnShards, PrivateAggregator, RoundContext, RowStream
-from fedsec.privacy import Epsilon, Ledger
+from fedsec.defense.noise_share import NoiseShare
+from fedsec.privacy import Accountant, Epsilon, Ledger, Spending
 
 
 class Releases:
@@ -16,26 +17,41 @@ class Releases:
     A client that is not drawn in a round pays for it too: that it was not is part of what the sampling rate covers.
 
     Args:
-        rule: bounds and hides each client's part; prepared here.
-        num_clients: of the federation.
-        clients_per_round: how many take part in a round, on average.
-        rounds: of the run.
-
-    Raises:
-        InputError: a target that no noise reaches. What would void the guarantee is for `guards` to tell.
+        cost: of a round.
+        delta: of the guarantee.
+        accountant: by which epsilon is computed.
     """
 
-    def __init__(
-        self,
-        rule: PrivateAggregator,
-        num_clients: int,
-        clients_per_round: int,
-        rounds: int,
-    ) -> None:
+    def __init__(self, cost: Spending, delta: float, accountant: Accountant) -> None:
+        self.cost, self.ledger = cost, Ledger(1, delta, accountant)
+
+    @classmethod
+    def of_rule(cls, rule: PrivateAggregator, num_clients: int, clients_per_round: int, rounds: int) -> "Releases":
+        """Of a server's rule that bounds and hides each client's part; prepared here.
+
+        Args:
+            rule: of the server.
+            num_clients: of the federation.
+            clients_per_round: how many take part in a round, on average.
+            rounds: of the run.
+
+        Raises:
+            InputError: a target that no noise reaches. What would void the guarantee is for `guards` to tell.
+        """
         rule.prepare(num_clients, clients_per_round / num_clients, rounds)
         assert rule.round_cost is not None
-        self.cost = rule.round_cost
-        self.ledger = Ledger(1, rule.delta_of(num_clients), rule.accountant)
+        return cls(rule.round_cost, rule.delta_of(num_clients), rule.accountant)
+
+    @classmethod
+    def of_noises(cls, share: NoiseShare, num_clients: int, noises: int) -> "Releases":
+        """Of clients that add the noise of their sum themselves.
+
+        Args:
+            share: of each of them.
+            num_clients: of the federation.
+            noises: of how many clients the smallest sum has the noise.
+        """
+        return cls(share.cost(noises), share.delta_of(num_clients), share.accountant)
 
     def spend(self) -> None:
         """Charge one round."""

@@ -86,6 +86,11 @@ class RobustRounds:
                 f"RobustStrategy: {type(rule).__name__} trusts what the server makes of data of its own; expected "
                 "server_training"
             )
+        if rule.needs_losses:
+            raise InputError(
+                f"RobustStrategy: {type(rule).__name__} asks clients for their losses, which nodes do not send; "
+                "expected another rule"
+            )
         self.rule, self._streams, self._attackers, self._claims = rule, streams, attackers, claims
         self._statistics = check_choices(rule, statistics, "reference")
         self._broken_condition = broken_condition

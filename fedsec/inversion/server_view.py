@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -86,6 +86,19 @@ def replayable_steps(local: LocalTraining, images: int) -> LocalSteps:
             "which cannot be replayed; expected local.epochs, or batches that divide the images"
         )
     return prescribed_steps(local, images)
+
+
+def steps_together(steps: Sequence[LocalSteps], images: int) -> LocalSteps:
+    """The local steps of several clients, read as those of one that has all their images: an approximation.
+
+    As many as the client with the most of them takes, each on a batch of all clients' batches together.
+
+    Args:
+        steps: of each client.
+        images: of all of them.
+    """
+    together = sum(one.batch_size or 0 for one in steps)
+    return replace(max(steps, key=lambda one: one.steps), batch_size=min(together, images))
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,6 +45,7 @@ def _rule(entry: Entry, construction: str) -> Code:
     context = [
         *([_GENERATOR] if entry.traits.get("draws") else []),
         *(["server_update=torch.randn(1000)"] if entry.traits.get("needs_server_update") else []),
+        *(["losses=torch.rand(len(updates))"] if entry.traits.get("needs_losses") else []),
         *(['shapes={"weight": (10, 90), "bias": (100,)}'] if entry.traits.get("needs_shapes") else []),
     ]
     shown = "verdict.influence" + (", verdict.suspected" if entry.traits.get("detects") else "")

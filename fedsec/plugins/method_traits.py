@@ -53,6 +53,7 @@ _RULE_TRAITS = {
     "draws": "It draws random numbers: a call in Python gives it a `generator`.",
     "needs_server_update": "It needs an update from the server's own data: `federation.server_data` in a scenario, "
     "`server_update` in Python.",
+    "needs_losses": "It asks each client for the loss of the model that it received: `losses` in Python.",
     "needs_shapes": "It treats parameters one by one: a call in Python gives it their `shapes`.",
     "needs_global_model": "It evaluates the global model at the server.",
     "by_columns": "Its columns can be combined apart from each other: a cluster may hold the updates in pieces.",
@@ -125,7 +126,7 @@ def with_all_traits(entry: Entry) -> Entry:
     return replace(entry, traits={**entry.traits, **dict.fromkeys(optional_traits(entry) & _CONTEXT, True)})
 
 
-_CONTEXT = {"draws", "needs_server_update", "needs_shapes"}
+_CONTEXT = {"draws", "needs_server_update", "needs_losses", "needs_shapes"}
 
 
 def trait_sentences(entry: Entry) -> tuple[str, ...]:

@@ -112,6 +112,8 @@ def _lacking(part: object, recording: Recording) -> str | None:
         return "accounts for all clients of the federation; record num_clients for it"
     if getattr(part, "needs_server_update", False):
         return "trusts data of the server's own, which a recording does not hold"
+    if getattr(part, "needs_losses", False):
+        return "asks clients for their losses, which a recording does not hold"
     if getattr(part, "needs_global_model", False):
         return "evaluates models at the server, which a recording cannot do"
     if getattr(part, "needs_shapes", False) and not recording.named:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,6 +28,7 @@ from fedsec.inversion.server_view import (
     pixel_scale,
     replayable_steps,
     server_view,
+    steps_together,
 )
 from fedsec.metrics.images import Scores
 from fedsec.metrics.lpips import Lpips, MissingWeightsError
@@ -127,11 +128,12 @@ class CuriousServer:
                 raise InputError(f"inversion: {error}") from error
 
     def _check_sums(self, federation: Federation) -> None:
-        if self.sent is None and (federation.client_defenses.transforms or federation.privacy is not None):
+        known = federation.client_defenses.known_of_sum(torch.ones(1))
+        if self.sent is None and (federation.privacy is not None or known is None):
             raise InputError(
-                "inversion: what defenses of single updates leave of a sum of clients is not worked out for servers "
-                "that follow the protocol; expected none beside federation.secure_aggregation, or a server that makes "
-                "the model it sends (imprint, loki)"
+                "inversion: what these defenses of single updates leave of a sum of clients is not worked out for "
+                "servers that follow the protocol; expected clip, noise that is not relative, local_dp or "
+                "distributed_dp, or a server that makes the model it sends (imprint, loki)"
             )
         if self.knowledge.bn_statistics in ("batch", "sent"):
             raise InputError(
@@ -156,8 +158,7 @@ class CuriousServer:
         local, seen = federation.algorithm.in_round(round_number).training, None
         if local is not None:
             single = [replayable_steps(local, len(federation.data.clients[client])) for client in clients]
-            together = sum(steps.batch_size or 0 for steps in single)
-            seen = replace(max(single, key=lambda steps: steps.steps), batch_size=min(together, len(images)))
+            seen = steps_together(single, len(images))
             if seen.steps > 1:
                 note += "; their local steps are read as one client's, with batches of all of them: approximate"
         observation = server_view(
@@ -167,6 +168,7 @@ class CuriousServer:
             self.known,
             num_classes=self.dataset.num_classes,
             normalization=federation.data.normalization,
+            distortion=self._distortion_of_sum(federation, clients),
             order=self.streams.torch("attack", "labels", round_number),
         )
         self._reconstruct(round_number, observation, images, labels, [note, *_remarks_on_sum(federation, clients)])
@@ -179,7 +181,7 @@ class CuriousServer:
         assert self.sent is not None
         assert isinstance(self.federation, Federation)
         assert self.federation.secure_aggregation is not None
-        fewest, visit = self.federation.secure_aggregation.clients, GroupVisit.of(self.sent, chosen[0], round_number)
+        fewest, visit = self.federation.secure_aggregation.fewest, GroupVisit.of(self.sent, chosen[0], round_number)
         if self.target.client not in visit.accepted or len(visit.accepted) < fewest:
             self._leave(round_number, visit.refusal, **visit.asked)
             return
@@ -277,6 +279,12 @@ class CuriousServer:
             return distortion
         private = federation.privacy.known(federation.trainer.layout.shapes, self.target.client, local)
         return private if distortion is None else private.then(distortion)
+
+    def _distortion_of_sum(self, federation: Federation, clients: Sequence[int]) -> Distortion | None:
+        """What the server can tell of the clients' defenses in their sum; None where they have none."""
+        if not (self.knowledge.defense and federation.client_defenses.transforms):
+            return None
+        return federation.client_defenses.known_of_sum(federation.coefficients(clients))
 
     def _watch_knowledge(self, federation: KnowledgeFederation) -> None:
         # Before any training, and before a kept state is restored: what the server handed out.

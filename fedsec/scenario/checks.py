@@ -165,7 +165,9 @@ def _accountable(config: CellConfig, part: DefenseConfig) -> None:
     except FAILURES:
         return  # complained about already
     if isinstance(rule, PrivateAggregator):
-        Releases(rule, 1 if config.pooled else config.partition.clients, config.cohort, config.federation.rounds)
+        Releases.of_rule(
+            rule, 1 if config.pooled else config.partition.clients, config.cohort, config.federation.rounds
+        )
 
 
 def _algorithm(config: CellConfig) -> Any:

@@ -388,7 +388,7 @@ def test_defenses_of_clients_go_before_the_server_s() -> None:
 
 def test_an_account_is_one_for_all_clients() -> None:
     rule = DpFedAvg(noise_multiplier=1.0)
-    account = Releases(rule, 1000, 50, 10)
+    account = Releases.of_rule(rule, 1000, 50, 10)
     assert account.epsilon().value == 0
     account.spend(), account.spend()
     assert account.epsilon() == epsilon([Spending(1.0, 0.05, 2)], 1000**-1.1)

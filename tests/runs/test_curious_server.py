@@ -619,6 +619,34 @@ def test_of_a_sum_the_server_recovers_the_images_of_the_group(tmp_path: Path) ->
     assert leakage["metrics"]["psnr"] > 80
 
 
+def test_what_is_told_of_defenses_in_a_sum_is_their_noise_averaged(tmp_path: Path) -> None:
+    target = {"client": 1, "rounds": [1]}
+    sections: dict[str, Any] = {
+        "partition": {"clients": 4},
+        "federation": {
+            "algorithm": "fedsgd",
+            "weighting": "uniform",
+            "rounds": 1,
+            "secure_aggregation": {"clients": 4},
+        },
+        "inversion": {"name": "inverting_gradients", "iterations": 1, "target": target},
+    }
+    defended = [{"name": "clip", "max_norm": 1.0}, {"name": "gaussian_noise", "std": 0.2}, "mean"]
+    made = config(**sections, defense=defended)
+    experiment = build_experiment(made, device=torch.device("cpu"), threads=1)
+    federation = experiment.federation
+    assert isinstance(federation, Federation)
+    known = federation.client_defenses.known_of_sum(torch.ones(4))
+    assert known is not None
+    assert known.rescaled
+    assert set(known.noise.values()) == {0.1}  # of four clients half as much
+    alone = federation.client_defenses.known_of_sum(torch.tensor([1.0, 0.0]))
+    assert alone is not None
+    assert set(alone.noise.values()) == {0.2}
+    (leakage,) = leakages(finish(made, tmp_path))
+    assert leakage["metrics"] is not None
+
+
 def test_in_what_a_sum_is_not_the_gradient_of_all_images_is_said(tmp_path: Path) -> None:
     summed = {"algorithm": "fedsgd", "rounds": 1, "secure_aggregation": {"clients": 5}}
     target = {"client": 1, "rounds": [1]}
@@ -636,7 +664,8 @@ def test_in_what_a_sum_is_not_the_gradient_of_all_images_is_said(tmp_path: Path)
 @pytest.mark.parametrize(
     ("sections", "why"),
     [
-        ({"defense": [{"name": "clip", "max_norm": 1.0}, "mean"]}, "what defenses of single updates leave of a sum"),
+        ({"defense": [{"name": "prune"}, "mean"]}, "defenses of single updates leave of a sum"),
+        ({"defense": [{"name": "gaussian_noise", "std": 1.0, "relative": True}, "mean"]}, "is not worked out"),
         (
             {"inversion": {**MATCHING, "knowledge": {"bn_statistics": "batch"}}, "model": {**NORMALIZED}},
             "statistics of",

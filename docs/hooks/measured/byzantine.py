@@ -76,4 +76,26 @@ def _worst_values(partition: str, attack: str, defense: str) -> tuple[float, ...
     return numbers(where(_WORST, partition=partition, attack=attack, defense=defense), "accuracy_min_last5")
 
 
-SOURCES = (_zoo_defense, _zoo_attack, _worst_case)
+_NOISY = "noisy_clients_fmnist.csv"
+_NOISY_SETTING = (
+    "Fashion-MNIST (4,000 images), 20 clients of which some train honestly on noisy images, logistic regression, 30 "
+    "rounds (scenarios/noisy_clients_fmnist.yaml). Three seeds; lines join the smallest and the largest."
+)
+
+
+def _noisy_clients(kind: str, name: str) -> Iterator[Measurement]:
+    cells = unique(row["defense"] for row in rows(_NOISY)) if kind == "defense" else []
+    for cell in [cell for cell in cells if method_names(cell)[0] == name == "fedgw"]:
+        bars = []
+        for partition in unique(row["partition"] for row in rows(_NOISY)):
+            for attack in unique(row["attack"] for row in rows(_NOISY)):
+                values, others = (
+                    numbers(where(_NOISY, partition=partition, attack=attack, defense=defense), "accuracy")
+                    for defense in (cell, "mean")
+                )
+                bars.append(Bar(f"{partition}, {attack.replace('none', 'no noise')}", values, others))
+        title = "Accuracy where some clients have noisy images"
+        yield Measurement(title, "final accuracy (%)", tuple(bars), cell, "mean", _NOISY, _NOISY_SETTING)
+
+
+SOURCES = (_zoo_defense, _zoo_attack, _worst_case, _noisy_clients)

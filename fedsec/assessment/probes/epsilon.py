@@ -25,7 +25,11 @@ __all__ = ["EpsilonProbe"]
 _CANARIES, _KEY, _FEWEST, _DELTA = 200, "canaries", 20, 1e-5
 _SEARCH = {"loss": 0.2, "white_box": 1.0}
 """Seconds a round that scores take, about."""
-_CLAIMS = {"dp_sgd": ("example", "epsilon"), "dp_fedavg": ("client", "user_epsilon")}
+_CLAIMS = {
+    "dp_sgd": ("example", "epsilon"),
+    "dp_fedavg": ("client", "user_epsilon"),
+    "distributed_dp": ("client", "user_epsilon"),
+}
 """Defenses that claim privacy: of what, and in which metric."""
 
 

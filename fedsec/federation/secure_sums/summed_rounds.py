@@ -58,8 +58,9 @@ def judged_sums(
         sums = {"update": torch.stack([nothing if one.mean is None else one.mean for one in protocol.sums])}
         coefficients = coefficients.clone()
         coefficients[[*lost]] = 0
+    members = [[clients[place] for place in places if place not in lost] for places in groups.places]
     for observer in federation.sum_observers:
-        observer(round_number, [[clients[place] for place in places] for places in groups.places], sums["update"])
+        observer(round_number, members, sums["update"])
     weights, numbers = groups.weights(coefficients), range(len(groups.places))
     verdict = federation.rules(sums, weights, drawn, round_number, numbers, noun="sums")
     aggregates = {name: groups.of_clients(one, coefficients) for name, one in verdict.aggregates.items()}

@@ -5,13 +5,13 @@ server is shown the weighted sum alone. What it can tell of defenses in a sum is
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fedsec.inversion.server_view import ClientWork, ServerKnowledge, server_view
+from fedsec.inversion.server_view import ClientWork, ServerKnowledge, server_view, steps_together
 from fedsec.runs.malicious.sent_models import SentModels
 from fedsec.threat import Distortion, Observation
 
@@ -136,9 +136,8 @@ class SummedReplies:
         images, labels = torch.cat([one for one, _ in examples]), torch.cat([one for _, one in examples])
         local = self.sent.training(receiver, self.round_number)
         if local is not None and len(clients) > 1:
-            together = [self.sent.training(client, self.round_number) for client in clients]
-            batch = sum(steps.batch_size or 0 for steps in together if steps is not None)
-            local = replace(local, batch_size=min(batch, len(images)))
+            steps = [self.sent.training(client, self.round_number) for client in clients]
+            local = steps_together([one for one in steps if one is not None], len(images))
         defended = bool(federation.client_defenses.transforms) or federation.privacy is not None
         observation = server_view(
             self.models[receiver],
