@@ -125,7 +125,8 @@ def fitting(defenses: tuple[DefenseConfig, ...], algorithm: str) -> tuple[Defens
         if part.name == NO_DEFENSE:
             problems.append(((index, "name"), f"{algorithm} has to combine updates somehow; expected mean, got 'none'"))
         elif part.role in WITHOUT_RULES:
-            message = f"defends {_learning(part.role)} and aggregates no updates; expected a rule such as mean"
+            message = f"{_DEFENDS[part.role].format(learning=_learning(part.role))} and aggregates no updates; "
+            message += "expected a rule such as mean"
             problems.append(((index, "name"), f"{message}, got {shown(part.name)}"))
     rules = [index for index, part in enumerate(defenses) if part.role == "rule"]
     private = [index for index, part in enumerate(defenses) if part.role == "local"]
@@ -172,11 +173,14 @@ _WITHOUT_UPDATES: dict[Role, str] = {
     "pre_aggregation": "mixes updates, and {learning} exchanges none",
     "update": "changes updates, and {learning} exchanges none",
     "inspection": "looks at received models, and {learning} sends none to look at",
-    "local": "hides examples in updates, and clients of {learning} send what their network makes of single examples, "
-    "so its claim would be void",
+    "local": "hides examples in updates, and {learning}'s clients send feature maps of single examples, so its claim "
+    "would be void",
     "knowledge": "defends a server that learns from knowledge, and {learning} exchanges none",
     "activations": "defends the cut of a network, and {learning} cuts none",
 }
+
+
+_DEFENDS: dict[str, str] = {"knowledge": "defends {learning}'s server", "activations": "defends the cut of {learning}"}
 
 
 def _learning(exchanged: str) -> str:

@@ -205,7 +205,7 @@ def test_every_dataset_describes_itself() -> None:
         assert DATASETS[entry.name].name == entry.name
         assert entry.description.endswith(".")
         assert len(entry.how_to_get) > 20
-        assert entry.present == (entry.name in ("digits", "photos", "diabetes", "shakespeare"))
+        assert entry.present == (entry.name in ("digits", "zero_digits", "photos", "diabetes", "shakespeare"))
         assert entry.looked_in or entry.name == "image_folder"
 
 

@@ -61,7 +61,7 @@ BELONGS = {
     "server_lr": EXCHANGING,
     "bn": EXCHANGING,
     "sampling": EXCHANGING,
-    "local": (*(name for name in EXCHANGING if name != "fedsgd"), "fedgkt"),
+    "local": (*(name for name in EXCHANGING if name != "fedsgd"), "fedgkt", "split_learning", "vertical"),
     "mu": ("fedprox", "fednova"),
     "option": ("scaffold",),
     "alpha": ("feddyn",),
@@ -314,6 +314,7 @@ def test_what_fits_together_loads_can_be_built_and_pleases_editors(load: Load, v
         assert again.id == cell.id
 
 
+INVERTED = "fedgkt or split_learning"
 SENDERS = either(tuple(name for name in BELONGS["weighting"] if name != "centralized"))
 REPLAYED = either(("fedavg", "fedprox", "fedopt", "fednova", "fedsgd"))
 
@@ -505,7 +506,7 @@ MISTAKES = [
         for federation, name, size, what, who, algorithm in (
             (GKT, "dlg", "", "reconstructs images from updates", REPLAYED, "fedgkt"),
             (GKT, "sign_flip", ", fraction: 0.1", "poisons updates", SENDERS, "fedgkt"),
-            ("seed: 1", "feature_inversion", "", "reconstructs images from feature maps", "fedgkt", "fedavg"),
+            ("seed: 1", "feature_inversion", "", "reconstructs images from feature maps", INVERTED, "fedavg"),
             ("seed: 1", "feature_poison", ", fraction: 0.1", "poisons feature maps and logits", "fedgkt", "fedavg"),
         )
         for door in (["attack"] if size else ["inversion"])
