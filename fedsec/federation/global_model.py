@@ -140,20 +140,22 @@ class GlobalModelLoop(RoundLoop):
         return Start(self.parameters if own is None else own, statistics)
 
     def stated_losses(self, clients: Sequence[int]) -> Float64[np.ndarray, "clients"]:
-        """What clients say is the mean loss of the global model on their examples: Byzantine ones may lie.
+        """What clients say is their mean loss at what they would start from: Byzantine ones may lie.
 
         Args:
             clients: with the examples that they have in this round.
         """
         constants, task, compute = self.data.normalization, self.trainer.task, self.trainer.compute
         losses = np.empty(len(clients))
+        separate = self.bn == "local" or self.starts(clients[:1]).ndim == 2
         for place, client in enumerate(clients):
-            if self.bn == "local":
-                self.load(self.client_statistics[client])
+            if separate:
+                parameters, statistics = self.start([client]).of(0)
+                self.load(statistics, parameters)
             inputs, targets = self.data.client_examples(client)
             outputs = outputs_of(self.module, inputs, constants, compute=compute)
             losses[place] = task.losses(outputs, targets).double().mean().item()
-        if self.bn == "local":
+        if separate:
             self.load(self.statistics)
         lying = self.threat.in_round(self.round + 1)
         return losses * [self.threat.claimed_loss if client in lying else 1.0 for client in clients]

@@ -244,3 +244,26 @@ def test_what_needs_a_whole_model_is_refused(build: Build, more: dict[str, Any],
     with pytest.raises(InputError, match=message):
         build(FedPer(local=LOCAL), **more)
     build(FedAvg(local=LOCAL), **more)
+
+
+def test_noise_of_a_rule_moves_nothing_that_stays_at_home(build: Build) -> None:
+    run = build(FedPer(local=LOCAL), aggregator=NormBound(1.0, noise_std=0.5))
+    before = run.parameters.clone()
+    run.play()
+    assert torch.equal(run.parameters[HEAD], before[HEAD])
+    assert (run.parameters - before)[:25].abs().min() > 0
+
+
+def test_clients_state_their_loss_with_their_own_layers(build: Build) -> None:
+    run = build(FedPer(local=LOCAL))
+    run.play()
+    models = run.personal([0, 1])
+    assert models is not None
+    expected = []
+    for client, row in enumerate(models):
+        images, labels = run.data.batch(torch.from_numpy(run.data.clients[client]))
+        run.trainer.layout.load(run.module, row)
+        with torch.no_grad():
+            expected.append(nn.functional.cross_entropy(run.module(images), labels).item())
+    run.load(run.statistics)
+    assert run.stated_losses([0, 1]) == pytest.approx(expected)
