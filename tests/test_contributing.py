@@ -69,6 +69,13 @@ SOURCES = {
             def score(self, view):
                 return view.updates.new_ones(view.shape) / view.num_values
     """,
+    "a label inference": """
+        from fedsec.threat import LabelInference
+
+        class Sample(LabelInference):
+            def score(self, view):
+                return view.gradients.double().flatten(1).amax(1)
+    """,
     "a rule": """
         from fedsec.defense import CoordinateRule
 
@@ -103,6 +110,13 @@ SOURCES = {
 
             def known(self, sent):
                 return Distortion()
+    """,
+    "a defense of a cut network": """
+        from fedsec.defense import ActivationDefense
+
+        class Sample(ActivationDefense):
+            def perturb(self, gradients, labels, *, generator):
+                return gradients / 2
     """,
     "an inspector of models": """
         from fedsec.defense import Inspection, ModelInspector
@@ -170,6 +184,16 @@ SOURCES = {
                 return {"accuracy": hits.double().mean().item(), "loss": self.losses(outputs, targets).mean().item()}
     """,
 }
+CUT = {
+    "model": {"name": "mlp", "hidden": [8]},
+    "federation": {
+        "algorithm": "split_learning",
+        "labels": "server",
+        "rounds": 1,
+        "local": {"steps": 1, "batch_size": 20, "lr": 0.1},
+    },
+}
+"""A network that is cut between clients and a server."""
 USED = {
     "an attack on data": {"attack": {"name": "{}", "num_byzantine": 1}},
     "an attack on updates": {"attack": {"name": "{}", "num_byzantine": 1}},
@@ -177,9 +201,11 @@ USED = {
     "a malicious server": {"inversion": "{}"},
     "a membership inference": {"audit": {"membership": {"inferences": ["{}"], "members": 10, "nonmembers": 10}}},
     "a property inference": {"audit": {"properties": {"inferences": ["{}"], "permutations": 9}}},
+    "a label inference": {**CUT, "audit": {"labels": {"inferences": ["{}"], "known": 3}}},
     "a rule": {"defense": "{}"},
     "a pre-aggregator": {"defense": ["{}", "median"]},
     "a defense of single updates": {"defense": "{}"},
+    "a defense of a cut network": {**CUT, "defense": "{}"},
     "an inspector of models": {"defense": ["{}", "mean"]},
     "a partition": {"partition": {"name": "{}", "clients": 3}},
     "a dataset": {"dataset": {"name": "{}", "train_size": 60, "test_size": 40}, "model": "mlp"},
