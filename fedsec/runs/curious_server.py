@@ -16,7 +16,6 @@ from fedsec.engine.local_training import LocalTraining
 from fedsec.errors import InputError
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import RoundLoop
-from fedsec.federation.split.network import Crossing
 from fedsec.federation.split.rounds import SplitFederation
 from fedsec.federation.updates import Federation
 from fedsec.inversion.attempt import Attempt, attempted
@@ -35,14 +34,12 @@ from fedsec.metrics.lpips import Lpips, MissingWeightsError
 from fedsec.metrics.metric import of_source
 from fedsec.plugins import registry
 from fedsec.report.evidence.image_tiles import write_tiles
+from fedsec.runs.malicious.cut_activations import MOST_FEATURES, watch_cut
 from fedsec.runs.malicious.sent_models import SentModels
 from fedsec.runs.malicious.summed_replies import GroupVisit, SummedReplies
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion, FeatureObservation, Knowledge, MaliciousServer, Reconstruction
-
-MOST_FEATURES = 8
-"""Images reconstructed from feature maps unless the scenario says otherwise; each is independent of the others."""
 
 
 @dataclass(eq=False)
@@ -96,7 +93,7 @@ class CuriousServer:
             self.federation.client_defenses.watched.add(self.target.client)
             self.federation.row_observers.append(self._see_updates)
         elif isinstance(self.federation, SplitFederation):
-            self._watch_cut(self.federation)
+            watch_cut(self, self.federation)
         else:
             assert isinstance(self.federation, KnowledgeFederation)
             self._watch_knowledge(self.federation)
@@ -150,7 +147,7 @@ class CuriousServer:
         assert isinstance(federation, Federation)
         clients, row = groups[chosen[0]], sums[chosen[0]]
         if not bool(row.isfinite().all()) or not bool(row.any()):
-            self._leave(round_number, "the sum was zero, or not finite: there is nothing to invert")
+            self.leave(round_number, "the sum was zero, or not finite: there is nothing to invert")
             return
         examples = [federation.data.client_examples(client) for client in clients]
         images, labels = torch.cat([one for one, _ in examples]), torch.cat([one for _, one in examples])
@@ -171,7 +168,7 @@ class CuriousServer:
             distortion=self._distortion_of_sum(federation, clients),
             order=self.streams.torch("attack", "labels", round_number),
         )
-        self._reconstruct(round_number, observation, images, labels, [note, *_remarks_on_sum(federation, clients)])
+        self.reconstruct(round_number, observation, images, labels, [note, *_remarks_on_sum(federation, clients)])
 
     def _see_summed_replies(self, round_number: int, groups: Sequence[Sequence[int]], sums: Tensor) -> None:
         """Look at the sum of what the target's group makes of models that were made for it, beside the round."""
@@ -183,11 +180,11 @@ class CuriousServer:
         assert self.federation.secure_aggregation is not None
         fewest, visit = self.federation.secure_aggregation.fewest, GroupVisit.of(self.sent, chosen[0], round_number)
         if self.target.client not in visit.accepted or len(visit.accepted) < fewest:
-            self._leave(round_number, visit.refusal, **visit.asked)
+            self.leave(round_number, visit.refusal, **visit.asked)
             return
         replies = SummedReplies(self.sent, visit.accepted, round_number)
         if replies.empty:
-            self._leave(round_number, "the sum was zero, or not finite: there is nothing to invert", **visit.asked)
+            self.leave(round_number, "the sum was zero, or not finite: there is nothing to invert", **visit.asked)
             return
         notes = [replies.note, *([visit.refusal] if visit.refused else [])]
         self._read_sum(round_number, replies, notes, visit.asked)
@@ -215,7 +212,7 @@ class CuriousServer:
             return
         client, row = self.target.client, rows[list(clients).index(self.target.client)]
         if not bool(row.isfinite().all()) or not bool(row.any()):
-            self._leave(round_number, "its update was zero, or not finite: there is nothing to invert")
+            self.leave(round_number, "its update was zero, or not finite: there is nothing to invert")
             return
         images, labels = federation.data.client_examples(client)
         local = federation.algorithm.in_round(round_number).training
@@ -236,7 +233,7 @@ class CuriousServer:
             distortion=self._distortion(row, local),
             order=self.streams.torch("attack", "labels", round_number),
         )
-        self._reconstruct(round_number, observation, images, labels)
+        self.reconstruct(round_number, observation, images, labels)
 
     def _see_reply(self, round_number: int, federation: Federation, sent: SentModels) -> None:
         """Look at what the client makes of a model that was made for it, beside the round."""
@@ -244,11 +241,11 @@ class CuriousServer:
         model = sent.model(client, round_number)
         asked, reasons = sent.inspected(client, model, round_number)
         if reasons:
-            self._leave(round_number, f"the client refused the model: {reasons}", refused=True)
+            self.leave(round_number, f"the client refused the model: {reasons}", refused=True)
             return
         reply = sent.reply(model, client, round_number)
         if not bool(reply.row.isfinite().all()) or not bool(reply.row.any()):
-            self._leave(round_number, "its update was zero, or not finite: there is nothing to invert")
+            self.leave(round_number, "its update was zero, or not finite: there is nothing to invert")
             return
         images, labels = federation.data.client_examples(client)
         observation = server_view(
@@ -262,7 +259,7 @@ class CuriousServer:
             order=self.streams.torch("attack", "labels", round_number),
         )
         notes = ["the model was made for this client, beside the round: the federation went on with the honest one"]
-        self._reconstruct(round_number, observation, images, labels, notes)
+        self.reconstruct(round_number, observation, images, labels, notes)
         if asked:
             self._found[round_number]["refused"] = False
 
@@ -307,7 +304,7 @@ class CuriousServer:
             notes = [f"the client has {len(message.features)} images, not {asked}"]
         chosen = slice(asked)
         if not bool(message.features[chosen].isfinite().all()):
-            self._leave(round_number, "its feature maps were not finite: there is nothing to invert")
+            self.leave(round_number, "its feature maps were not finite: there is nothing to invert")
             return
         images, labels = federation.data.examples(federation.clients.examples[client][chosen])
         observation = FeatureObservation(
@@ -318,45 +315,7 @@ class CuriousServer:
             labels=message.labels[chosen],
             exact=exact,
         )
-        self._reconstruct(round_number, observation, images, labels, notes)
-
-    def _watch_cut(self, federation: SplitFederation) -> None:
-        bottom = federation.bottom
-        one, _ = federation.data.batch(torch.zeros(1, dtype=torch.int64, device=federation.data.device))
-        with torch.no_grad():
-            shape = tuple(bottom(one).shape[1:])
-        if len(shape) != 3:
-            raise InputError(
-                f"inversion: {self.name} inverts feature maps [channels, height, width], and clients send {shape} of "
-                "an image; expected a convolutional model, cut before its first linear layer"
-            )
-        # Before any training, and before a kept state is restored: what the server handed out.
-        self._initial = deepcopy(bottom)
-        federation.observers.append(self._see_cut)
-
-    def _see_cut(self, crossing: Crossing) -> None:
-        """Look at the first batch of the client's turn: its bottom changes with every step."""
-        number, federation = crossing.round, self.federation
-        if number not in self.target.rounds or crossing.client != self.target.client or number in self._found:
-            return
-        assert isinstance(federation, SplitFederation)
-        exact = self.knowledge.extractor != "initial"
-        chosen = slice(self.target.images or MOST_FEATURES)
-        notes = ["the first batch of the client's turn"]
-        if not bool(crossing.sent[chosen].isfinite().all()):
-            self._leave(number, "its feature maps were not finite: there is nothing to invert")
-            return
-        images, labels = federation.data.examples(crossing.examples[chosen])
-        observation = FeatureObservation(
-            federation.bottom if exact else self._initial,
-            crossing.sent[chosen],
-            self.dataset.image_shape,
-            scale=pixel_scale(federation.data.normalization),
-            labels=None if federation.algorithm.labels == "client" else labels,
-            exact=exact,
-        )
-        with torch.random.fork_rng(devices=[]):
-            self._reconstruct(number, observation, images, labels, notes)
+        self.reconstruct(round_number, observation, images, labels, notes)
 
     def _deceived(self, round_number: int) -> list[str]:
         """What else its reader should know."""
@@ -364,10 +323,10 @@ class CuriousServer:
             return []
         return [f"client {self.target.client} is Byzantine: what it sent need not be what it trained"]
 
-    def _leave(self, round_number: int, why: str, **more: Any) -> None:
+    def leave(self, round_number: int, why: str, **more: Any) -> None:
         self._found[round_number] = {"client": self.target.client, "metrics": None, "notes": [why], **more}
 
-    def _reconstruct(
+    def reconstruct(
         self, round_number: int, observation: Any, images: Tensor, labels: Tensor, notes: Sequence[str] = ()
     ) -> None:
         self._record(round_number, self._attempt(round_number, observation, images, labels), notes)
