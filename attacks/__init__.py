@@ -14,6 +14,7 @@ from fedsec.attacks.auto import Auto
 from fedsec.attacks.backdoor import Backdoor
 from fedsec.attacks.bit_flip import BitFlip
 from fedsec.attacks.class_mix import ClassMix
+from fedsec.attacks.dager import DAGER
 from fedsec.attacks.dba import DBA
 from fedsec.attacks.decoupled import Decoupled
 from fedsec.attacks.dlg import DLG
@@ -59,6 +60,7 @@ from fedsec.attacks.site import Site
 from fedsec.attacks.sparse import Sparse
 from fedsec.attacks.spear import SPEAR
 from fedsec.attacks.target_shift import TargetShift
+from fedsec.attacks.token_rows import TokenRows
 from fedsec.attacks.trajectory import Trajectory
 from fedsec.attacks.trap_weights import TrapWeights
 from fedsec.attacks.worst_case import WorstCase, worst_case
@@ -80,6 +82,7 @@ __all__ = [
     "Backdoor",
     "BitFlip",
     "ClassMix",
+    "DAGER",
     "DBA",
     "DLG",
     "Decoupled",
@@ -120,6 +123,7 @@ __all__ = [
     "Site",
     "Sparse",
     "TargetShift",
+    "TokenRows",
     "TrapWeights",
     "WorstCase",
     "GradientCosine",
@@ -181,6 +185,8 @@ INVERSIONS = {
     "trap_weights": TrapWeights,
     "fishing": Fishing,
     "seer": Seer,
+    "token_rows": TokenRows,
+    "dager": DAGER,
 }
 
 INFERENCES = {

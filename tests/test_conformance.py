@@ -16,6 +16,7 @@ from fedsec.errors import InputError
 from fedsec.models import build
 from fedsec.testing import check_attack, check_defense
 from fedsec.threat import FeatureInversion
+from fedsec.threat.texts import TextInversion
 
 
 def victim(name: str | None) -> nn.Module | None:
@@ -102,6 +103,8 @@ ATTACK_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("logit_poison", {"mode": "confident"}, {"changes": ("logits",)}),
 ]
 INVERSION_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("token_rows", {}, {"reads_texts": False}),
+    ("dager", {}, {}),
     ("dlg", {"iterations": 30}, {"labels_granted": False}),
     ("dlg", {"iterations": 30, "restarts": 2}, {}),
     ("dlg", {"iterations": 3, "variant": "published"}, {"gain": None}),
@@ -268,7 +271,7 @@ def test_attack(name: str, options: dict[str, Any], needs: dict[str, Any]) -> No
 @pytest.mark.parametrize(("name", "options", "needs"), named(INVERSION_ROWS))
 def test_inversion(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
     inversion = INVERSIONS[name](**options)
-    if not issubclass(INVERSIONS[name], FeatureInversion):
+    if not issubclass(INVERSIONS[name], (FeatureInversion, TextInversion)):
         needs = {**needs, "model": victim(needs.get("model"))}
     check_attack(inversion, **needs)
 

@@ -96,6 +96,18 @@ _SUMS = "only a malicious server beside secure_aggregation reads the sum of a gr
 _MORE_OFTEN = "rounds in which a Byzantine client took part for each round of an honest one"
 _CHOSEN = "only where federation.selection or speed decides who takes part, and some are Byzantine"
 _PSNR = Metric("psnr", "peak signal-to-noise ratio of reconstructions", "higher", "inversion", digits=1, unit="dB")
+_NULL = "of texts whose tokens are drawn one by one"
+TEXTS: tuple[tuple[str, str, Better, str, str | None], ...] = (
+    ("token_set", "the batch's tokens that were told, over all that are in either set", "higher", "tokens (%)", None),
+    ("token_accuracy", "share of places with the right token", "higher", "places, null (%)", "token_accuracy_null"),
+    ("exact_match", "share of texts recovered to the last token", "higher", "texts (%)", None),
+    ("rouge_1", "F1 of tokens", "higher", "ROUGE-1, null (%)", "rouge_1_null"),
+    ("rouge_2", "F1 of pairs of neighbors", "higher", "ROUGE-2, null (%)", "rouge_2_null"),
+    ("rouge_l", "F1 of the longest common subsequence", "higher", "ROUGE-L, null (%)", "rouge_l_null"),
+    *((f"{name}_null", f"{name} {_NULL}", "neither", "", None) for name in ("token_accuracy", "rouge_1", "rouge_2")),
+    ("rouge_l_null", f"rouge_l {_NULL}", "neither", "", None),
+)
+"""Rows of what an inversion of texts recovers: name, what it is, direction, header and null baseline."""
 _SSIM = Metric("ssim", "structural similarity of reconstructions", "higher", "inversion", low=-1.0, high=1.0)
 _ROWS = (
     ACCURACY,
@@ -226,6 +238,10 @@ _ROWS = (
     replace(_SSIM, name="ssim_gray", about="SSIM of a gray image", better="neither"),
     Metric(
         "label_accuracy", "share of labels found, in any order", "higher", "inversion", "fraction", header="labels (%)"
+    ),
+    *(
+        Metric(name, about, better, "inversion", "fraction", header=header, baseline=baseline)
+        for name, about, better, header, baseline in TEXTS
     ),
     Metric("recovered", "share of images recovered", "higher", "inversion", "fraction", header="recovered (%)"),
     replace(

@@ -167,6 +167,19 @@ def _feature_inversion(entry: Entry, construction: str) -> Code:
     ]
 
 
+def _text_inversion(entry: Entry, construction: str) -> Code:
+    modules = {"build": "fedsec.models", "NextToken": "fedsec.tasks", "TextObservation": "fedsec.threat.texts"}
+    return modules, [
+        'model = build("char_transformer", (10,), 30)',
+        "texts = torch.randint(1, 30, (2, 11))  # the client's, and what follows at each place",
+        "loss = NextToken(30).losses(model(texts[:, :-1].float()), texts[:, 1:]).mean()",
+        "gradient = torch.autograd.grad(loss, list(model.parameters()))",
+        "seen = TextObservation.of_gradient(model, gradient, length=10, num_tokens=30, batch_size=2)",
+        f"recovered = {construction}.reconstruct(seen)",
+        "print(recovered.token_set, recovered.tokens)",
+    ]
+
+
 def _malicious_server(entry: Entry, construction: str) -> Code:
     modules = {"cross_entropy": "torch.nn.functional", "build": "fedsec.models"}
     return modules | dict.fromkeys(("Observation", "ServerView"), "fedsec.threat"), [
@@ -248,6 +261,7 @@ _BY_INTERFACE: dict[str, Callable[[Entry, str], Code]] = {
     "KnowledgePoisoning": _knowledge_attack,
     "Inversion": _inversion,
     "FeatureInversion": _feature_inversion,
+    "TextInversion": _text_inversion,
     "MaliciousServer": _malicious_server,
     "MembershipInference": _membership,
     "PropertyInference": _property,

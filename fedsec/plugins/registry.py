@@ -57,7 +57,10 @@ KINDS: dict[str, Kind] = {
         "INVERSIONS",
         "fedsec.inversions",
         "inversion by a curious server",
-        ("fedsec.threat:Inversion", "fedsec.threat:FeatureInversion", "fedsec.threat:MaliciousServer"),
+        (
+            *("fedsec.threat:Inversion", "fedsec.threat:FeatureInversion", "fedsec.threat:MaliciousServer"),
+            "fedsec.threat.texts:TextInversion",
+        ),
     ),
     "inference": Kind(
         "fedsec.attacks",

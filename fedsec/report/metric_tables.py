@@ -64,6 +64,7 @@ class MetricEntry:
 
 _COSTS = _columns(*of_source("cost"))
 _LEAKAGE = _columns("psnr", "ssim", "lpips", "recovered", "label_accuracy")
+_TEXTS = _columns("token_set", "token_accuracy", "exact_match", "rouge_1", "rouge_2", "rouge_l")
 _EFFORT = ("aggregation_seconds", "attacker_flops")
 _DETECTION = _columns(*of_source("detection"), "accuracy_worst_class_mix")
 _EPSILONS = _columns(*of_source("privacy"))
@@ -174,7 +175,12 @@ def metric_tables(records: Sequence[Record]) -> list[MetricTable]:
     if any(value_of(record, "honest_excluded") is not None for record in done):
         hints = [f"{column.title}: {column.metric.about}" for column in _DETECTION]
         metric_tables.append(_table("detection", "whom rules left out", summary, [main, *_DETECTION], hints))
-    if any(map(inverted, done)):
+    if any(value_of(record, "token_set") is not None for record in done):
+        hints = [*spent, *(f"{column.title}: {column.metric.about}" for column in _TEXTS)]
+        metric_tables.append(
+            _table("texts", "leakage: what a curious server reads", summary, [main, *epsilons, *_TEXTS], hints)
+        )
+    elif any(map(inverted, done)):
         # Without weights no cell has LPIPS, and `fedsec.report.remarks` says how to get it.
         seen = any(value_of(record, "lpips") is not None for record in done)
         columns = [main, *epsilons, *(column for column in _LEAKAGE if seen or column.metric.name != "lpips")]

@@ -36,10 +36,12 @@ from fedsec.plugins import registry
 from fedsec.report.evidence.image_tiles import write_tiles
 from fedsec.runs.malicious.cut_activations import MOST_FEATURES, watch_cut
 from fedsec.runs.malicious.sent_models import SentModels
-from fedsec.runs.malicious.summed_replies import GroupVisit, SummedReplies
+from fedsec.runs.malicious.summed_replies import GroupVisit, SummedReplies, remarks_on_sum
+from fedsec.runs.texts.curious_reader import read_texts
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
 from fedsec.threat import Distortion, FeatureObservation, Knowledge, MaliciousServer, Reconstruction
+from fedsec.threat.texts import TextInversion
 
 
 @dataclass(eq=False)
@@ -151,6 +153,9 @@ class CuriousServer:
             return
         examples = [federation.data.client_examples(client) for client in clients]
         images, labels = torch.cat([one for one, _ in examples]), torch.cat([one for _, one in examples])
+        if isinstance(self.inversion, TextInversion):
+            self._read(round_number, row, images, [f"the sum of {len(clients)} clients: {len(images)} texts"])
+            return
         note = f"the sum of {len(clients)} clients, {', '.join(map(str, clients))}: {len(images)} images"
         local, seen = federation.algorithm.in_round(round_number).training, None
         if local is not None:
@@ -168,7 +173,15 @@ class CuriousServer:
             distortion=self._distortion_of_sum(federation, clients),
             order=self.streams.torch("attack", "labels", round_number),
         )
-        self.reconstruct(round_number, observation, images, labels, [note, *_remarks_on_sum(federation, clients)])
+        self.reconstruct(round_number, observation, images, labels, [note, *remarks_on_sum(federation, clients)])
+
+    def _read(self, round_number: int, row: Tensor, texts: Tensor, notes: Sequence[str] = ()) -> None:
+        assert isinstance(self.federation, Federation)
+        read = read_texts(
+            self.inversion, self.federation, row, texts, self.dataset, self.streams, round_number, self.folder
+        )
+        said = [*notes, *read["notes"], *self._deceived(round_number)]
+        self._found[round_number] = {"client": self.target.client, **read, "notes": said}
 
     def _see_summed_replies(self, round_number: int, groups: Sequence[Sequence[int]], sums: Tensor) -> None:
         """Look at the sum of what the target's group makes of models that were made for it, beside the round."""
@@ -215,6 +228,9 @@ class CuriousServer:
             self.leave(round_number, "its update was zero, or not finite: there is nothing to invert")
             return
         images, labels = federation.data.client_examples(client)
+        if isinstance(self.inversion, TextInversion):
+            self._read(round_number, row, images)
+            return
         local = federation.algorithm.in_round(round_number).training
         model, buffers = federation.module, None
         if federation.received_statistics is not None:
@@ -340,7 +356,7 @@ class CuriousServer:
         self._found[round_number] = {
             "client": self.target.client,
             "images": len(attempt.originals),
-            "metrics": {name: metrics[name] for name in of_source("inversion")},
+            "metrics": {name: metrics[name] for name in of_source("inversion") if name in metrics},
             "iterations": reconstruction.iterations,
             "seconds": round(attempt.seconds, 3),
             "lpips": scores.lpips,
@@ -380,17 +396,6 @@ def _started_afresh(model: nn.Module) -> nn.Module:
             layer.momentum = None
             layer.num_batches_tracked.zero_()
     return copied
-
-
-def _remarks_on_sum(federation: Federation, clients: Sequence[int]) -> list[str]:
-    """In what a sum is not that of all the clients' images."""
-    remarks = []
-    if federation.algorithm.weighting == "uniform" and len({*federation.data.sizes(clients).tolist()}) > 1:
-        remarks.append("clients of different sizes weigh the same (uniform): images of small ones count for more")
-    attackers = [client for client in clients if client in federation.attackers]
-    if attackers:
-        remarks.append(f"Byzantine in this sum: {', '.join(map(str, attackers))}; their rows need not be trained")
-    return remarks
 
 
 def _lpips() -> Lpips | None:

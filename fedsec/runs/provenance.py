@@ -38,7 +38,7 @@ _ENGINE = (
     ),
 )
 """Of fedsec, what every cell's numbers come from."""
-_INVERSION = ("matching", "inversion", "runs/curious_server.py", "runs/malicious")
+_INVERSION = ("matching", "inversion", "runs/curious_server.py", "runs/malicious", "runs/texts")
 """What those of a curious server come from besides."""
 _AUDIT = ("auditing", "membership", "properties", "runs/audits", "scenario/audit")
 """What an audit's numbers come from besides."""

@@ -127,7 +127,7 @@ def leakage(history: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     leaked = [part["metrics"] for part in observed if part["metrics"] is not None]
     if not leaked:
         return refused
-    columns = {name: [metrics[name] for metrics in leaked] for name in of_source("inversion")}
+    columns = {name: [metrics[name] for metrics in leaked] for name in of_source("inversion") if name in leaked[0]}
     means = {name: None if None in values else fmean(values) for name, values in columns.items()}
     groups = [part["group_recovered"] for part in observed if "group_recovered" in part]
     of_groups = {"group_recovered": fmean(groups)} if groups else {}

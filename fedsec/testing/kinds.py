@@ -23,6 +23,7 @@ from fedsec.testing.poisoning import check_data_poisoning, check_update_poisonin
 from fedsec.testing.pre_aggregation import check_pre_aggregator
 from fedsec.testing.privacy import check_local_defense, check_private_aggregator
 from fedsec.testing.properties import check_property_inference
+from fedsec.testing.texts import check_text_inversion
 from fedsec.testing.updates import check_update_transform
 from fedsec.threat import (
     DataPoisoning,
@@ -34,6 +35,7 @@ from fedsec.threat import (
     PropertyInference,
     UpdatePoisoning,
 )
+from fedsec.threat.texts import TextInversion
 
 __all__ = ["check_attack", "check_defense"]
 
@@ -45,8 +47,8 @@ def check_attack(attack: Any, **needs: Any) -> None:
         attack: the attack.
         needs: what the check of its kind has to know, see `check_data_poisoning`, `check_update_poisoning`,
             `check_knowledge_poisoning`, `check_inversion`, `check_feature_inversion`,
-            `check_membership_inference`, `check_property_inference` and `check_label_inference`; an attack of two
-            kinds gives each of the two what is its own.
+            `check_text_inversion`, `check_membership_inference`, `check_property_inference` and
+            `check_label_inference`; an attack of two kinds gives each of the two what is its own.
 
     Raises:
         AssertionError: the attack breaks the contract.
@@ -55,6 +57,7 @@ def check_attack(attack: Any, **needs: Any) -> None:
     kinds = (
         (KnowledgePoisoning, check_knowledge_poisoning),
         (FeatureInversion, check_feature_inversion),
+        (TextInversion, check_text_inversion),
         (Inversion, check_inversion),
         (MembershipInference, check_membership_inference),
         (PropertyInference, check_property_inference),

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fedsec.federation.updates import Federation
 from fedsec.inversion.server_view import ClientWork, ServerKnowledge, server_view, steps_together
 from fedsec.runs.malicious.sent_models import SentModels
 from fedsec.threat import Distortion, Observation
@@ -150,3 +151,19 @@ class SummedReplies:
             order=order,
         )
         return SummedPart(tuple(clients), observation, images, labels)
+
+
+def remarks_on_sum(federation: Federation, clients: Sequence[int]) -> list[str]:
+    """In what a sum is not that of all the clients' images.
+
+    Args:
+        federation: whose clients are summed.
+        clients: in the sum.
+    """
+    remarks = []
+    if federation.algorithm.weighting == "uniform" and len({*federation.data.sizes(clients).tolist()}) > 1:
+        remarks.append("clients of different sizes weigh the same (uniform): images of small ones count for more")
+    attackers = [client for client in clients if client in federation.attackers]
+    if attackers:
+        remarks.append(f"Byzantine in this sum: {', '.join(map(str, attackers))}; their rows need not be trained")
+    return remarks

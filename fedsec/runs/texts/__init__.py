@@ -1,0 +1,1 @@
+"""Cells whose clients have texts: what a curious server reads."""
