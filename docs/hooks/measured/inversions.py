@@ -117,4 +117,29 @@ def _channels(kind: str, name: str) -> Iterator[Measurement]:
     yield Measurement(title, unit, tuple(bars), "recovered image", "gray image", _CHANNELS, setting, limits=None)
 
 
-SOURCES = (_inversions, _separated, _of_sums, _inversion_rows, _channels)
+_TEXTS = "text_inversion.csv"
+
+
+def _texts(kind: str, name: str) -> Iterator[Measurement]:
+    if kind != "inversion" or name not in unique(row["inversion"] for row in rows(_TEXTS)):
+        return
+    column = "token_set" if name == "token_rows" else "token_accuracy"
+    bars = [
+        Bar(f"{defense}, {partition}", numbers(cells, column), numbers(cells, f"{column}_null"), defense == "mean")
+        for defense in unique(row["defense"] for row in rows(_TEXTS))
+        for partition in unique(row["partition"] for row in rows(_TEXTS))
+        if (cells := where(_TEXTS, partition=partition, inversion=name, defense=defense))
+    ]
+    setting = (
+        "Gradients of an untrained transformer of width 64 on windows of 20 characters, three seeds (dots are their "
+        "means, lines join the smallest and the largest)."
+    )
+    if name == "token_rows":
+        title, unit = "Tokens of a batch that its embedding tells", "told and true tokens over either (%)"
+        yield Measurement(title, unit, tuple(bars), "tokens told", "", _TEXTS, setting)
+        return
+    title, unit = "Texts read off one gradient", "places with the right character (%)"
+    yield Measurement(title, unit, tuple(bars), "recovered", "characters drawn one by one", _TEXTS, setting)
+
+
+SOURCES = (_inversions, _separated, _of_sums, _inversion_rows, _channels, _texts)
