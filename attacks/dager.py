@@ -78,8 +78,8 @@ class DAGER(TextInversion):
     def recover(self, observation: TextObservation, *, generator: torch.Generator) -> TextReconstruction:
         search = _Search(observation, self.tolerance, self.most)
         texts = search.texts()
-        told = tuple(sorted(set(texts.flatten().tolist()) - {PADDING}))
-        return TextReconstruction(told, texts, search.notes())
+        occurred = tuple(sorted(set(texts.flatten().tolist()) - {PADDING}))
+        return TextReconstruction(occurred, texts, search.notes())
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,13 +14,13 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 PADDING = 0
-"""The token that only fills a text up: neither wanted nor found."""
+"""The token that only fills a text up: neither wanted nor recovered."""
 DRAWS = 20
 """Batches drawn token by token for the null baseline."""
 
 
 def text_scores(
-    originals: Int64[Tensor, "batch length"], found: Int64[Tensor, "batch length"] | None, token_set: Sequence[int]
+    originals: Int64[Tensor, "batch length"], recovered: Int64[Tensor, "batch length"] | None, token_set: Sequence[int]
 ) -> tuple[dict[str, float], tuple[int, ...]]:
     """The metrics of a reconstruction, and which of its texts belongs to each original.
 
@@ -28,21 +28,21 @@ def text_scores(
 
     Args:
         originals: what the client had.
-        found: what was read; None where only tokens were told, and no texts.
+        recovered: what was read; None where only tokens were named, and no texts.
         token_set: the tokens that the batch is said to have.
 
     Returns:
-        `token_set` (the Jaccard index of the told and the true set) and, of texts, `token_accuracy` (share of places),
+        `token_set` (the Jaccard index of the named and the true set) and, of texts, `token_accuracy` (share of places),
         `exact_match` (share of texts), `rouge_1`, `rouge_2` and `rouge_l` (means of F1 over the texts).
     """
-    true, told = set(originals.flatten().tolist()) - {PADDING}, set(token_set) - {PADDING}
-    metrics = {"token_set": len(true & told) / max(1, len(true | told))}
-    if found is None:
+    true, named = set(originals.flatten().tolist()) - {PADDING}, set(token_set) - {PADDING}
+    metrics = {"token_set": len(true & named) / max(1, len(true | named))}
+    if recovered is None:
         return metrics, ()
     counted = originals != PADDING
-    agreeing = ((originals[:, None] == found[None]) & counted[:, None]).sum(2)
+    agreeing = ((originals[:, None] == recovered[None]) & counted[:, None]).sum(2)
     rows, columns = linear_sum_assignment(-agreeing.numpy())
-    pairs = [(_text(originals[row]), _text(found[column])) for row, column in zip(rows, columns, strict=True)]
+    pairs = [(_text(originals[row]), _text(recovered[column])) for row, column in zip(rows, columns, strict=True)]
     metrics |= {
         "token_accuracy": float(agreeing[rows, columns].sum()) / max(1, int(counted.sum())),
         "exact_match": fmean(float(original == other) for original, other in pairs),
@@ -80,19 +80,21 @@ def _f1(common: int, one: int, other: int) -> float:
     return 2 * common / (one + other) if one + other else 1.0
 
 
-def _rouge_n(original: list[int], found: list[int], size: int) -> float:
-    one, other = (Counter(zip(*(text[start:] for start in range(size)), strict=False)) for text in (original, found))
+def _rouge_n(original: list[int], recovered: list[int], size: int) -> float:
+    one, other = (
+        Counter(zip(*(text[start:] for start in range(size)), strict=False)) for text in (original, recovered)
+    )
     return _f1((one & other).total(), one.total(), other.total())
 
 
-def _rouge_l(original: list[int], found: list[int]) -> float:
+def _rouge_l(original: list[int], recovered: list[int]) -> float:
     """By the longest common subsequence."""
-    lengths = [0] * (len(found) + 1)
+    lengths = [0] * (len(recovered) + 1)
     for token in original:
         before = 0
-        for place, other in enumerate(found, 1):
+        for place, other in enumerate(recovered, 1):
             before, lengths[place] = (
                 lengths[place],
                 before + 1 if token == other else max(lengths[place], lengths[place - 1]),
             )
-    return _f1(lengths[-1], len(original), len(found))
+    return _f1(lengths[-1], len(original), len(recovered))

@@ -33,8 +33,8 @@ def check_text_inversion(attack: TextInversion, *, reads_texts: bool = True) -> 
     expect((result.tokens is not None) == reads_texts, "texts are read, or none are")
     if result.tokens is not None and again.tokens is not None:
         expect(torch.equal(result.tokens, again.tokens), "equal generators give equal texts")
-        found = {tuple(row) for row in result.tokens.tolist()}
-        expect(found == {tuple(row) for row in texts.tolist()}, "both texts are found")
+        recovered = {tuple(row) for row in result.tokens.tolist()}
+        expect(recovered == {tuple(row) for row in texts.tolist()}, "both texts are found")
     zero = {name: torch.zeros_like(row) for name, row in observation.update.items()}
     expect_error(
         InputError, lambda: TextObservation(observation.model, zero, _LENGTH, _TOKENS, _BATCH), "an update of zeros"
