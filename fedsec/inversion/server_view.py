@@ -29,6 +29,7 @@ __all__ = [
     "prescribed_steps",
     "replayable_steps",
     "server_view",
+    "started_afresh",
 ]
 
 ClientMode = Literal["train", "eval"]
@@ -261,3 +262,13 @@ def _statistics(
     size, steps = len(work.images), 1 if work.local is None else work.local.steps
     step = size if work.local is None else min(work.local.batch_size or size, size)
     return sent_statistics(model, work.buffers, input_shape=shape, batch_size=step, steps=steps)
+
+
+def started_afresh(model: nn.Module) -> nn.Module:
+    """A copy whose running statistics are a plain average over steps, beginning with the next one."""
+    copied = deepcopy(model)
+    for layer in copied.modules():
+        if isinstance(layer, _BatchNorm) and layer.num_batches_tracked is not None:
+            layer.momentum = None
+            layer.num_batches_tracked.zero_()
+    return copied

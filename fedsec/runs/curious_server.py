@@ -8,8 +8,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from fedsec.data.dataset import Dataset
 from fedsec.engine.local_training import LocalTraining
@@ -27,6 +26,7 @@ from fedsec.inversion.server_view import (
     pixel_scale,
     replayable_steps,
     server_view,
+    started_afresh,
     steps_together,
 )
 from fedsec.metrics.images import Scores
@@ -237,7 +237,7 @@ class CuriousServer:
             buffers = federation.trainer.statistics.named(
                 federation.received_statistics[list(clients).index(client)].detach()
             )
-            model = _started_afresh(model) if federation.bn == "reset" else model
+            model = started_afresh(model) if federation.bn == "reset" else model
         steps = None if local is None else replayable_steps(local, len(images))
         observation = server_view(
             model,
@@ -265,7 +265,7 @@ class CuriousServer:
             return
         images, labels = federation.data.client_examples(client)
         observation = server_view(
-            _started_afresh(model) if federation.bn == "reset" else model,
+            started_afresh(model) if federation.bn == "reset" else model,
             reply.layout.views(reply.row),
             ClientWork(images, labels, sent.training(client, round_number), buffers=reply.buffers),
             self.known,
@@ -386,16 +386,6 @@ class CuriousServer:
         rows = [{"caption": pair.caption, "label_caption": pair.label, **pair.score.as_json()} for pair in pairs]
         about = {"inversion": self.name, "client": self.target.client, "round": round_number, "lpips": scores.lpips}
         write_tiles(folder, originals, recovered, rows, about)
-
-
-def _started_afresh(model: nn.Module) -> nn.Module:
-    """A copy whose running statistics are a plain average over steps, beginning with the next one."""
-    copied = deepcopy(model)
-    for layer in copied.modules():
-        if isinstance(layer, _BatchNorm) and layer.num_batches_tracked is not None:
-            layer.momentum = None
-            layer.num_batches_tracked.zero_()
-    return copied
 
 
 def _lpips() -> Lpips | None:
