@@ -4,6 +4,7 @@ from fedsec.federation.algorithms import (
     ALGORITHMS,
     Algorithm,
     Centralized,
+    Decentralized,
     Ditto,
     FedAvg,
     FedBN,
@@ -26,6 +27,8 @@ from fedsec.federation.algorithms import (
 from fedsec.federation.algorithms.local_steps import LocalStepsAlgorithm, StragglingAlgorithm
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, State
 from fedsec.federation.example_privacy import RunPrivacy, private_run
+from fedsec.federation.gossip.graph import Graph
+from fedsec.federation.gossip.rounds import GossipFederation
 from fedsec.federation.knowledge.fedgkt import Distillation, FedGKT, ServerTraining
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult
@@ -45,6 +48,9 @@ __all__ = [
     "ALGORITHMS",
     "Algorithm",
     "Centralized",
+    "Decentralized",
+    "GossipFederation",
+    "Graph",
     "Distillation",
     "EdgeCost",
     "Exchange",

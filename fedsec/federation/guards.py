@@ -14,6 +14,7 @@ from fedsec.errors import InputError
 from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.algorithms.asynchronous.conditions import arrivals_decide
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
+from fedsec.federation.gossip.conditions import neighbors_can_exchange
 from fedsec.federation.rounds import Sampling
 from fedsec.federation.secure_aggregation import SecureAggregation, why_not_of_sums
 from fedsec.federation.secure_sums.conditions import sums_are_enough
@@ -354,6 +355,7 @@ def private_clients_are_accounted(run: RunDescription) -> Iterator[Problem]:
 
 
 GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
+    neighbors_can_exchange,
     attack_is_carried_out,
     attackers_can_train,
     attack_can_work,

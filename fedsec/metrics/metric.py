@@ -95,6 +95,19 @@ _OF_ALL = "share of the images of all clients whose sum a malicious server saw t
 _SUMS = "only a malicious server beside secure_aggregation reads the sum of a group"
 _MORE_OFTEN = "rounds in which a Byzantine client took part for each round of an honest one"
 _CHOSEN = "only where federation.selection or speed decides who takes part, and some are Byzantine"
+_NEIGHBORS = "only clients that exchange models with their neighbors (decentralized) have one"
+_APART_BY = "how far honest clients' models are from their mean: the root of the mean squared distance"
+_OF_GOSSIP = (
+    Metric("consensus_distance", _APART_BY, "lower", scale="significant", low=0.0, missing=_NEIGHBORS),
+    Metric(
+        "spectral_gap",
+        "one less the second largest modulus of the mixing matrix's eigenvalues: a property of the graph",
+        scale="significant",
+        low=0.0,
+        high=1.0,
+        missing=_NEIGHBORS,
+    ),
+)
 _PSNR = Metric("psnr", "peak signal-to-noise ratio of reconstructions", "higher", "inversion", digits=1, unit="dB")
 _NULL = "of texts whose tokens are drawn one by one"
 TEXTS: tuple[tuple[str, str, Better, str, str | None], ...] = (
@@ -120,6 +133,7 @@ _ROWS = (
     _SQUARED_ERROR.worst_client,
     *_SQUARED_ERROR.over_clients,
     Metric("mean_absolute_error", "mean absolute error of a number that is predicted", "lower", low=0.0),
+    *_OF_GOSSIP,
     Metric("perplexity", "e to the mean cross-entropy of a next token", "lower", scale="significant", low=1.0),
     Metric(
         "attack_success_rate",

@@ -7,6 +7,7 @@ from fedsec.data.augmentation import Augmentation
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.optimizers import RateSchedule
 from fedsec.federation.algorithms.algorithm import Algorithm
+from fedsec.federation.gossip.graph import Graph
 from fedsec.federation.knowledge.fedgkt import Distillation, ServerTraining
 from fedsec.federation.secure_aggregation import SecureAggregation
 from fedsec.federation.secure_sums.dropouts import Dropouts
@@ -80,5 +81,6 @@ _SECTIONS: dict[str, Callable[[Any], Any]] = {
     "stragglers": lambda config: Stragglers(**config.model_dump()),
     "server": _server,
     "distillation": lambda config: Distillation(**config.model_dump()),
+    "graph": lambda config: Graph(**config.options),
 }
 """Section of a federation -> how the object that a constructor takes is made of it."""

@@ -98,6 +98,8 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
         yield ("federation", "cut"), [networks, content["federation"]], partial(_cuttable, config)
     parts = [content[section] for section in ("defense", "federation", "attack")]
     yield (), [*parts, config.partition.clients], partial(_guarded, config)
+    if config.federation.graph is not None:
+        yield (), [*parts, config.partition.clients, config.seed], partial(_neighborly, config)
     if any(part.role == "update" for part in config.defense):
         yield ("defense",), [content["defense"], networks], partial(_defensible, config)
     for index, part in enumerate(config.defense):
@@ -203,7 +205,7 @@ def _guarded(config: CellConfig) -> list[Problem]:
         defenses = [(part.role, _build("defense", part)) for part in config.defense]
     except FAILURES:
         return []  # complained about already
-    aggregates = config.federation.traits["exchanges"] == "updates"
+    aggregates = config.federation.traits["exchanges"] in ("updates", "models")
     rule = server_rule([defense for _, defense in defenses]) if aggregates else None
     federation, clients = config.federation, config.partition.clients
     run = guards.RunDescription(
@@ -238,6 +240,27 @@ def _cuttable(config: CellConfig) -> None:
         return  # complained about already
     if model is not None and isinstance(algorithm, SplitLearning):
         check_cuts(model, algorithm.cut, algorithm.tail)
+
+
+def _neighborly(config: CellConfig) -> list[Problem]:
+    """Whether there is such a graph of so many clients, and neighbors enough for each one's rule."""
+    from fedsec.federation.gossip.mixing import mixing_matrix
+    from fedsec.federation.gossip.neighborhoods import check_rule
+    from fedsec.seeds import Streams
+
+    try:
+        graph, rule = _algorithm(config).graph, rule_of(config)
+    except FAILURES:
+        return []  # complained about already
+    try:
+        weights = mixing_matrix(graph, graph.adjacency(config.partition.clients, Streams(config.seed)))
+    except InputError as error:
+        return [(("federation", "graph"), str(error).removeprefix("graph: "))]
+    try:
+        check_rule(rule, weights > 0)
+    except InputError as error:
+        return [(("defense",), str(error).removeprefix("defense: "))]
+    return []
 
 
 def _independent(config: CellConfig) -> None:

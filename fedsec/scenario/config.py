@@ -115,6 +115,7 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "fine_tune"): None,
     ("federation", "server"): None,
     ("federation", "distillation"): None,
+    ("federation", "graph"): None,
     ("federation", "asynchronous"): None,
     ("federation", "local", "augmentation"): None,
     ("partition", "seed"): None,
@@ -336,7 +337,8 @@ def _goes_with(role: str, algorithm: str, *, inverting: bool = False) -> bool:
         return False
     if inverting and role == "knowledge" and traits["exchanges"] == "activations":
         return not traits.get("cuts_columns")
-    return not traits["pooled"] and role in ("data", traits["exchanges"])
+    exchanged = "updates" if traits["exchanges"] == "models" else traits["exchanges"]
+    return not traits["pooled"] and role in ("data", exchanged)
 
 
 def _fitting(role: str, *, inverting: bool = False) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ ACTUAL = "actual"
 SHARE = "byzantine_fraction"
 _COUNTS = ("num_byzantine", "num_trimmed_per_side")
 """Options that say how many Byzantine clients a defense is to withstand."""
+_TOLERATED = "neighborhoods differ; expected a number, of Byzantine clients in each neighborhood"
 _INSTEAD = {"num_trimmed_per_side": ("trim_per_side",)}
 """Options that say it in another way; where one is given nothing is filled in."""
 
@@ -68,6 +69,10 @@ def _told(
     part, beneath = dict(part), part.get("options")
     given = {**(beneath if isinstance(beneath, Mapping) else {}), **part}
     share = part.pop(SHARE, None) if SHARE not in own else None
+    key = SHARE if share is not None else count if count is not None and given.get(count) == ACTUAL else None
+    if key is not None and _neighborly(data):
+        part.pop(key, None)
+        return part, [(key, _TOLERATED)]
     if share is not None:
         if count is None:
             return part, [(SHARE, f"{part.get('name', 'mean')} takes no number of Byzantine clients; expected none")]
@@ -81,6 +86,12 @@ def _told(
     elif count is not None and _is_number(common) and not any(given.get(name) is not None for name in _ways(count)):
         part[count] = _number(common, data)
     return part, []
+
+
+def _neighborly(data: Mapping[str, Any]) -> bool:
+    """Whether rules look at neighborhoods, of which each has another number of Byzantine clients."""
+    entry = known_entry("algorithm", _of(data.get("federation"), "algorithm") or "fedavg")
+    return entry is not None and entry.traits["exchanges"] == "models"
 
 
 def _ways(count: str) -> tuple[str, ...]:

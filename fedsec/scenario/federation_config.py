@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, field_validator
 from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, wrong
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name, known_entry
+from fedsec.scenario.participation.graph_config import GraphConfig
 from fedsec.scenario.participation.selection_config import SelectionConfig
 from fedsec.scenario.participation.stragglers_config import StragglersConfig
 from fedsec.scenario.training.local_config import LocalConfig, own_momentum
@@ -245,6 +246,7 @@ class FederationConfig(Section):
     )
     server: ServerConfig | None = Field(default=None, description="The server's training; only for fedgkt.")
     distillation: DistillationConfig | None = Field(default=None, description="Only for fedgkt.")
+    graph: GraphConfig | None = Field(default=None, description="Who is whose neighbor; only for decentralized.")
     evaluate_every: Count = Field(default=1, description="Rounds between evaluations; the last is always evaluated.")
 
     @field_validator("algorithm")
@@ -303,7 +305,7 @@ class FederationConfig(Section):
         return dict(self.model_extra or {})
 
 
-_SECTIONS = ("stragglers", "local", "server_schedule", "server", "distillation")
+_SECTIONS = ("stragglers", "local", "server_schedule", "server", "distillation", "graph")
 """Options of algorithms that are mappings of their own."""
 _OF_UPDATES = (
     *("sampling", "selection", "bn", "declared_byzantine", "broken_condition", "server_data", "secure_aggregation"),
@@ -334,7 +336,7 @@ def traits_of(algorithm: str | None) -> Mapping[str, Any]:
 
 
 def exchanging(what: str) -> tuple[str, ...]:
-    """The algorithms that exchange `updates` or `knowledge`."""
+    """The algorithms that exchange `updates`, `knowledge`, `activations` or `models`."""
     return tuple(name for name, entry in registry.entries("algorithm").items() if entry.traits["exchanges"] == what)
 
 

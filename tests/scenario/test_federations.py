@@ -61,7 +61,13 @@ BELONGS = {
     "server_lr": EXCHANGING,
     "bn": EXCHANGING,
     "sampling": EXCHANGING,
-    "local": (*(name for name in EXCHANGING if name != "fedsgd"), "fedgkt", "split_learning", "vertical"),
+    "local": (
+        *(name for name in EXCHANGING if name != "fedsgd"),
+        "fedgkt",
+        "split_learning",
+        "vertical",
+        "decentralized",
+    ),
     "mu": ("fedprox", "fednova"),
     "option": ("scaffold",),
     "alpha": ("feddyn",),
@@ -315,7 +321,7 @@ def test_what_fits_together_loads_can_be_built_and_pleases_editors(load: Load, v
 
 
 INVERTED = "fedgkt or split_learning"
-SENDERS = either(tuple(name for name in BELONGS["weighting"] if name != "centralized"))
+SENDERS = either((*(name for name in BELONGS["weighting"] if name != "centralized"), "decentralized"))
 REPLAYED = either(("fedavg", "fedprox", "fedopt", "fednova", "fedsgd"))
 
 MISTAKES = [

@@ -19,6 +19,7 @@ from fedsec.federation.algorithms.personal.pfedme import PFedMe
 from fedsec.federation.algorithms.scaffold import Scaffold
 from fedsec.federation.algorithms.slowmo import SlowMo
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
+from fedsec.federation.gossip.decentralized import Decentralized
 from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.split.split_learning import SplitLearning
 from fedsec.federation.split.vertical import Vertical
@@ -34,6 +35,7 @@ __all__ = [
     "Algorithm",
     "Asynchronous",
     "Centralized",
+    "Decentralized",
     "FedAvg",
     "FedDyn",
     "FedGKT",
@@ -70,4 +72,5 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fedgkt": FedGKT,
     "split_learning": SplitLearning,
     "vertical": Vertical,
+    "decentralized": Decentralized,
 }

@@ -6,12 +6,14 @@ from typing import Any
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
+from fedsec.federation.gossip.decentralized import Decentralized
 from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.rounds import RoundLoop
 from fedsec.federation.split.split_learning import SplitLearning
 from fedsec.federation.split.vertical import Vertical
 from fedsec.runs.building.activations import split_federation, vertical_federation
 from fedsec.runs.building.knowledge import knowledge_federation
+from fedsec.runs.building.models import gossip_federation
 from fedsec.runs.building.parts import Parts, Placement, build_part
 from fedsec.runs.building.updates import update_federation
 
@@ -22,6 +24,7 @@ BUILDERS: dict[type[Algorithm], Callable[[Parts, Any, Placement], RoundLoop]] = 
     FedGKT: knowledge_federation,
     SplitLearning: split_federation,
     Vertical: vertical_federation,
+    Decentralized: gossip_federation,
 }
 """Kind of algorithm -> what plays its rounds."""
 
