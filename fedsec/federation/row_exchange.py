@@ -138,6 +138,7 @@ class WholeRows(RowExchange):
             sent, clients, byzantine, federation.parameters, round_number, trial, leverage, units=units
         )
         received = {name: shared_part(rows, home) for name, rows in received.items()}
+        received = dict(federation.algorithm.received(federation.algorithm_state, clients, received))
         if federation.secure_aggregation is not None:
             return judged_sums(federation, received, clients, byzantine, coefficients, drawn, round_number)
         if federation.sends_statistics:

@@ -53,6 +53,7 @@ PERSONAL = ("fedper", "fedrep", "fedbn", "ditto", "pfedme", "local_only")
 EXCHANGING = (
     *("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", "local_sgd", "slowmo"),
     *PERSONAL,
+    "fedma",
     "async",
     "centralized",
 )
@@ -71,7 +72,7 @@ BELONGS = {
     "mu": ("fedprox", "fednova"),
     "option": ("scaffold",),
     "alpha": ("feddyn",),
-    "stragglers": ("fedavg", "fedprox", "fedopt", "fednova", "scaffold", "feddyn", *PERSONAL),
+    "stragglers": ("fedavg", "fedprox", "fedopt", "fednova", "scaffold", "feddyn", *PERSONAL, "fedma"),
     "server": ("fedgkt",),
     "distillation": ("fedgkt",),
     "asynchronous": ("fedgkt",),

@@ -10,6 +10,7 @@ from fedsec.federation.algorithms.fedopt import FedOpt
 from fedsec.federation.algorithms.fedprox import FedProx
 from fedsec.federation.algorithms.fedsgd import FedSGD
 from fedsec.federation.algorithms.local_sgd import LocalSGD
+from fedsec.federation.algorithms.matched.fedma import FedMA
 from fedsec.federation.algorithms.personal.ditto import Ditto
 from fedsec.federation.algorithms.personal.fedbn import FedBN
 from fedsec.federation.algorithms.personal.fedper import FedPer
@@ -39,6 +40,7 @@ __all__ = [
     "FedAvg",
     "FedDyn",
     "FedGKT",
+    "FedMA",
     "FedNova",
     "FedOpt",
     "FedProx",
@@ -67,6 +69,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "ditto": Ditto,
     "pfedme": PFedMe,
     "local_only": LocalOnly,
+    "fedma": FedMA,
     "async": Asynchronous,
     "centralized": Centralized,
     "fedgkt": FedGKT,

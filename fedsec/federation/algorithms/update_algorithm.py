@@ -260,6 +260,20 @@ class UpdateAlgorithm(Algorithm):
         """
         return None
 
+    def received(
+        self, state: State, clients: Sequence[int], rows: Mapping[str, Tensor]
+    ) -> Mapping[str, Float[Tensor, "clients parameters"]]:
+        """What the server takes the rows that it received for, before it judges them.
+
+        An algorithm that changes anything here does not forget rows, nor will sums of them do.
+
+        Args:
+            state: at the beginning of the round.
+            clients: in the order of the rows.
+            rows: of each vector that clients send; left unchanged.
+        """
+        return rows
+
     @abstractmethod
     def work(self, state: State, participants: Participants) -> Work:
         """What a round's clients do with the model that they receive.
