@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import torch
@@ -143,6 +143,7 @@ class Cohort:
         return (self.mixing.to(wide) @ wide).clamp(-largest, largest).to(chunk.dtype)
 
 
+@runtime_checkable
 class _Asking(Protocol):
     """A rule, by what it needs of a round."""
 

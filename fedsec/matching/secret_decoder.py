@@ -78,7 +78,7 @@ def brightness(images: Float[Tensor, "images channels height width"]) -> Float[T
 
 def secret_coordinates(
     model: nn.Module, most: int, *, generator: torch.Generator
-) -> dict[str, Int64[Tensor, "coordinates"]]:
+) -> dict[str, Int64[Tensor, "_"]]:
     """Coordinates of the gradient drawn at random, by parameter: all of small ones, and as many of each large one.
 
     Args:
@@ -105,7 +105,7 @@ class CoordinateGradients:
     """
 
     def __init__(
-        self, model: nn.Module, scale: PixelScale, coordinates: Mapping[str, Int64[Tensor, "coordinates"]]
+        self, model: nn.Module, scale: PixelScale, coordinates: Mapping[str, Int64[Tensor, "_"]]
     ) -> None:
         self.model, self.scale, self.coordinates = model, scale, coordinates
         self.buffers = dict(model.named_buffers())
@@ -157,7 +157,7 @@ class SecretDecoder:
         length: of the sum of a batch's gradients at the coordinates, as the server expects it.
     """
 
-    coordinates: Mapping[str, Int64[Tensor, "coordinates"]]
+    coordinates: Mapping[str, Int64[Tensor, "_"]]
     weight: Float[Tensor, "pixels coordinates"]
     bias: Float[Tensor, "pixels"]
     image_property: ImageProperty
@@ -207,6 +207,6 @@ def wiener_filter(
 
 
 def _joined(
-    gradients: Mapping[str, Tensor], coordinates: Mapping[str, Int64[Tensor, "coordinates"]], examples: int
+    gradients: Mapping[str, Tensor], coordinates: Mapping[str, Int64[Tensor, "_"]], examples: int
 ) -> Float[Tensor, "images coordinates"]:
     return torch.cat([gradients[name].reshape(examples, -1)[:, places] for name, places in coordinates.items()], 1)
