@@ -12,6 +12,7 @@ from fedsec.defenses.caf import CAF
 from fedsec.defenses.centered_clipping import CenteredClipping
 from fedsec.defenses.cge import CGE
 from fedsec.defenses.clip import ClipUpdate
+from fedsec.defenses.clipped_gossip import ClippedGossip
 from fedsec.defenses.cut_clip import CutClip
 from fedsec.defenses.cut_noise import CutNoise
 from fedsec.defenses.distance_correlation import DistanceCorrelation
@@ -88,6 +89,7 @@ __all__ = [
     "Bulyan",
     "CenteredClipping",
     "ClipUpdate",
+    "ClippedGossip",
     "DpFedAvg",
     "DpSgd",
     "GaussianNoise",
@@ -141,6 +143,7 @@ DEFENSES = {
     "cge": CGE,
     "monna": MoNNA,
     "norm_bound": NormBound,
+    "clipped_gossip": ClippedGossip,
     "static_clip": StaticClip,
     "arc": ARC,
     "fltrust": FLTrust,

@@ -19,14 +19,16 @@ from fedsec.errors import AggregationError, InputError
 class MoNNA(GramRule):
     """Mean of the n - f updates nearest to a trusted one, for f Byzantine clients of n > 2f.
 
-    In the paper every client does so about its own update, which is one of the n - f. Here a server does, about the
+    In the paper every client does so about its own model, which is one of the n - f; in federations without a server
+    that is what this rule does without `trusted` (nearest-neighbor averaging). Elsewhere a server does, about the
     update of a client that it trusts, or about that from data of its own, which then is no part of the mean. Ignores
     the clients' weights. Every row rejected as not finite counts as Byzantine, so f is then one less. Of equal
     distances the first row's counts.
 
     Args:
         num_byzantine: f, how many Byzantine clients to withstand.
-        trusted: the number of the trusted client; null: the server's own update is trusted.
+        trusted: the number of the trusted client; null: the server's own update is trusted or, without a server, each
+            client's own model.
 
     Raises:
         InputError: a number is negative, or num_byzantine no whole number.
@@ -44,6 +46,8 @@ class MoNNA(GramRule):
 
     single_clients = "may trust one client"
     detects = True
+    trusts_nearness = True
+    """Whether one's own row, which is zero among neighbors, can be what is trusted."""
     by_columns = True
 
     def __init__(self, num_byzantine: int, trusted: int | None = None) -> None:

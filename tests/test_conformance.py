@@ -194,6 +194,8 @@ DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("norm_bound", {"bound": "median", "noise_std": 0.1}, {"translation_equivariant": False}),
     ("fltrust", {}, {"translation_equivariant": False}),
     ("fedgw", {}, {}),
+    ("clipped_gossip", {"num_byzantine": 2}, {"translation_equivariant": False}),
+    ("clipped_gossip", {"radius": 0.5}, {"translation_equivariant": False}),
     ("foolsgold", {}, {"translation_equivariant": False}),
     ("flame", {}, {"translation_equivariant": False}),
     ("flame", {"noise": 0.0}, {"translation_equivariant": False}),

@@ -76,9 +76,7 @@ def brightness(images: Float[Tensor, "images channels height width"]) -> Float[T
     return images.flatten(1).mean(1)
 
 
-def secret_coordinates(
-    model: nn.Module, most: int, *, generator: torch.Generator
-) -> dict[str, Int64[Tensor, "_"]]:
+def secret_coordinates(model: nn.Module, most: int, *, generator: torch.Generator) -> dict[str, Int64[Tensor, "_"]]:
     """Coordinates of the gradient drawn at random, by parameter: all of small ones, and as many of each large one.
 
     Args:
@@ -104,9 +102,7 @@ class CoordinateGradients:
         coordinates: of each parameter.
     """
 
-    def __init__(
-        self, model: nn.Module, scale: PixelScale, coordinates: Mapping[str, Int64[Tensor, "_"]]
-    ) -> None:
+    def __init__(self, model: nn.Module, scale: PixelScale, coordinates: Mapping[str, Int64[Tensor, "_"]]) -> None:
         self.model, self.scale, self.coordinates = model, scale, coordinates
         self.buffers = dict(model.named_buffers())
 

@@ -98,4 +98,27 @@ def _noisy_clients(kind: str, name: str) -> Iterator[Measurement]:
         yield Measurement(title, "final accuracy (%)", tuple(bars), cell, "mean", _NOISY, _NOISY_SETTING)
 
 
-SOURCES = (_zoo_defense, _zoo_attack, _worst_case, _noisy_clients)
+_GOSSIP = "gossip_digits.csv"
+_GOSSIP_SETTING = (
+    "Digits, ten clients that exchange models with neighbors on a graph, Dirichlet 1.0, one of them Byzantine, 30 "
+    "rounds (scenarios/gossip_digits.yaml); means over honest clients. Three seeds; lines join the smallest and the "
+    "largest."
+)
+
+
+def _neighbors(kind: str, name: str) -> Iterator[Measurement]:
+    if (kind, name) != ("defense", "clipped_gossip"):
+        return
+    bars = []
+    for graph in unique(row["federation.graph"] for row in rows(_GOSSIP)):
+        for attack in unique(row["attack"] for row in rows(_GOSSIP)):
+            values, others = (
+                numbers(where(_GOSSIP, **{"federation.graph": graph, "attack": attack, "defense": rule}), "accuracy")
+                for rule in (name, "mean")
+            )
+            bars.append(Bar(f"{graph}, {attack}", values, others))
+    title = "Accuracy of clients that clip what their neighbors send"
+    yield Measurement(title, "final accuracy (%)", tuple(bars), name, "mean", _GOSSIP, _GOSSIP_SETTING)
+
+
+SOURCES = (_zoo_defense, _zoo_attack, _worst_case, _noisy_clients, _neighbors)

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fedsec.defense import Pipeline, PrivateAggregator
+from fedsec.defense import Aggregator, Pipeline, PrivateAggregator
 from fedsec.threat import UpdatePoisoning
 
 if TYPE_CHECKING:
     from fedsec.federation.guards import Problem, RunDescription
 
-__all__ = ["neighbors_can_exchange"]
+__all__ = ["neighbors_can_exchange", "trusts_oneself"]
 
 
 def neighbors_can_exchange(run: "RunDescription") -> "Iterator[Problem]":
@@ -49,9 +49,25 @@ def _of_the_rule(run: "RunDescription") -> "Iterator[Problem]":
     name = type(rule).__name__
     if isinstance(rule, PrivateAggregator):
         yield "defense", f"{name} hides clients in what a server releases, and {run.name} has none; expected a rule"
-    elif rule.needs_global_model or rule.needs_server_update:
-        needed = "the global model" if rule.needs_global_model else "what a server trains on data of its own"
-        yield "defense", f"{name} looks at {needed}, and {run.name} has no server; expected another rule"
+        return
+    needed = [what for what, needs in _needs(rule).items() if needs]
+    if needed:
+        yield "defense", f"{name} looks at {needed[0]}, and {run.name} has no server; expected another rule"
+
+
+def _needs(rule: Aggregator) -> dict[str, bool]:
+    """What of a server's a rule cannot do without."""
+    return {
+        "the global model": rule.needs_global_model,
+        "what a server trains on data of its own": rule.needs_server_update and not trusts_oneself(rule),
+        "what clients tell a server of their losses": rule.needs_losses,
+    }
+
+
+def trusts_oneself(rule: Aggregator) -> bool:
+    """Whether a rule looks for what is near to something trusted, which among neighbors is one's own model."""
+    final = rule.rule if isinstance(rule, Pipeline) else rule
+    return final.needs_server_update and bool(getattr(final, "trusts_nearness", False))
 
 
 def _of_the_attack(run: "RunDescription") -> "Iterator[Problem]":

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedsec.defense import Aggregator, AggregatorTrial, RoundContext
 from fedsec.errors import AggregationError, InputError, count_of
+from fedsec.federation.gossip.conditions import trusts_oneself
 from fedsec.federation.user_privacy import tagged, untagged
 from fedsec.seeds import Streams
 from fedsec.threat import AttackerView, UpdatePoisoning
@@ -120,7 +121,7 @@ class Neighborhoods:
         members, rule = self.members[client].tolist(), self._rules[client]
         rows = models[members] - models[client]
         weights = torch.from_numpy(self.weights[client, members]).to(models)
-        context: RoundContext = {"clients": members, "shapes": self._shapes}
+        context = self._context(client, models[client])
         if client not in byzantine:
             rows = self._received(client, rows, members, weights, byzantine, round_number, reports, models[client])
         mixed.rejected |= {members[place] for place in np.flatnonzero(~finite_rows(rows).cpu().numpy())}
@@ -132,6 +133,13 @@ class Neighborhoods:
             raise AggregationError(f"round {round_number}, neighbors of client {client}: {error}") from error
         mixed.models[client] = models[client] + aggregate.vector
         return np.asarray(aggregate.influence.cpu().numpy(), np.float64)
+
+    def _context(self, client: int, own: Tensor) -> RoundContext:
+        """What a client's rule may need to know: where it trusts something, that is its own model, a row of zeros."""
+        context: RoundContext = {"clients": self.members[client].tolist(), "shapes": self._shapes}
+        if trusts_oneself(self._rules[client]):
+            context["server_update"] = torch.zeros_like(own)
+        return context
 
     def _received(
         self,
@@ -157,7 +165,7 @@ class Neighborhoods:
         generator = self._streams.torch("attack", "round", round_number, "client", client)
         trial = None
         if attack.knows_defense:
-            context: RoundContext = {"clients": members, "shapes": self._shapes}
+            context = self._context(client, own)
             order = [*honest, *places]
             trial = AggregatorTrial(self._rules[client], generator, places=order, weights=weights, context=context)
         seen = [] if attack.knowledge == "own" else honest
