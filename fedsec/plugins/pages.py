@@ -27,6 +27,8 @@ _BY_INTERFACE = {
     "ModelInspector": "docs/malicious_server.md",
     "UpdateTransform": "docs/privacy.md",
     "KnowledgeDefense": "docs/federation.md",
+    "ActivationDefense": "docs/split_learning.md",
+    "LabelInference": "docs/split_learning.md",
 }
 """Interface of a method -> its page, where that is another one than its kind's."""
 

@@ -116,6 +116,8 @@ KINDS: dict[str, Kind] = {
     ),
 }
 
+_MANY = 40
+"""Names that nobody reads where the nearest one is told."""
 _METHODS = ("attack", "inversion", "inference", "defense")
 """Kinds whose names are easily taken for one another's."""
 _PLACES = {"inference": "audit"}
@@ -316,7 +318,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     close = nearest(name, names)
     hint = f" (did you mean {close!r}?)" if close else ""
     short = name if len(name) <= 60 else f"{name[:57]}..."
-    return f"unknown {kind} {short!r}{hint}; known: {', '.join(names)}; see {where_to_read(kind)}"
+    listed = "" if close and len(names) > _MANY else f"; known: {', '.join(names)}"
+    return f"unknown {kind} {short!r}{hint}{listed}; see {where_to_read(kind)}"
 
 
 def where_to_read_of(known: Entry) -> str:
