@@ -71,7 +71,7 @@ def test_reading_the_tables_imports_nothing_heavy() -> None:
 
 
 def test_unknown_names_list_the_known_ones_and_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"unknown defense 'medain' \(did you mean 'median'\?\); see fedsec list defenses"):
+    with pytest.raises(InputError, match=r"unknown defense 'medain' \(did you mean 'median'\?\); see fedsec list"):
         registry.entry("defense", "medain")
     with pytest.raises(InputError, match=r"unknown attack 'qqq'; known: none, label_flip"):
         registry.entry("attack", "qqq", also=["none"])
