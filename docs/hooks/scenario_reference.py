@@ -124,7 +124,7 @@ def _keys(path: str, mapping: Schema, level: int = 2) -> list[str]:
     for key, value in mapping["properties"].items():
         inner = [part for part in [value, *value.get("anyOf", [])] if "properties" in part]
         place = f"{path}.{key}" if path else key
-        rows.append((f"`{key}`", _type(value), _default(value), _algorithms(place), _about(value)))
+        rows.append((f"`{key}`", _type(value), _default(value) or _defaults(place), _algorithms(place), _about(value)))
         if inner:
             nested += [f"{'#' * level} `{place}`", "", _about(value), ""]
             nested += _choices(inner, level + 1) if _is_choice(inner[0]) else _keys(place, inner[0], min(level + 1, 4))
@@ -154,6 +154,22 @@ def _algorithms(path: str) -> str:
     named = others if len(taking) > len(others) else taking
     words = ", ".join(f"`{name}`" for name in named)
     return f"all but {words}" if named is others and others else words
+
+
+def _defaults(path: str) -> str:
+    """What an option of the federation is unless somebody says otherwise, where that depends on the algorithm."""
+    section, _, key = path.partition(".")
+    known = registry.entries("algorithm", plugins=False) if section == "federation" else {}
+    values: dict[str, list[str]] = {}
+    for name, entry in known.items():
+        for option in entry.parameters:
+            if option.name == key and isinstance(option.default, int | float):
+                values.setdefault(f"`{json.dumps(option.default)}`", []).append(f"`{name}`")
+    # Most of them first, and those without their names.
+    common, *others = sorted(values, key=lambda value: -len(values[value])) or [""]
+    few = len(values.get(common, ())) == 1
+    words = [f"{common} ({', '.join(values[common])})" if few and others else common]
+    return "; ".join([*words, *(f"{value} ({', '.join(values[value])})" for value in others)])
 
 
 def _type(value: Schema) -> str:

@@ -33,7 +33,8 @@ class Machines:
 
     Args:
         trainer: of the federation, which gives architecture, task, arithmetic and the clients' data.
-        training: what honest clients do in a round; None where they send one gradient, and no attacker can train.
+        training: what honest clients do in a round, asked with its number; None where they send one gradient, and no
+            attacker can train.
         streams: the experiment's.
         num_classes: of the data; None for a task without classes.
         start: what these clients receive in the current round.
@@ -42,7 +43,7 @@ class Machines:
     def __init__(
         self,
         trainer: CohortTrainer,
-        training: LocalTraining | None,
+        training: Callable[[int], LocalTraining | None],
         streams: Streams,
         num_classes: int | None,
         start: Callable[[Sequence[int]], Start],
@@ -64,9 +65,10 @@ class Machines:
 
     def local(self, round_number: int) -> LocalTraining:
         """What honest clients do in a round, without the noise that nobody makes an attacker draw."""
-        if self._training is None:
+        training = self._training(round_number)
+        if training is None:
             raise InputError("attack: it trains for several steps, and these clients send one gradient")
-        return replace(self._training.in_round(round_number), private=None)
+        return replace(training, private=None)
 
     @cached_property
     def worker(self) -> LoopWorker:

@@ -12,6 +12,7 @@ from fedsec.data.datasets import Split
 from fedsec.defense import Aggregator, ModelInspector, PrivateAggregator
 from fedsec.defense.updates import UpdateTransform
 from fedsec.engine.batch_norm import NormStatistics
+from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError, count_of
@@ -185,7 +186,7 @@ class Federation(GlobalModelLoop):
         poison_data(trainer.data, self.threat, num_classes, streams)
         self.attackers = self.threat.in_round(1)
         self.rules = ServerRules(aggregator, algorithm.sends, streams, trainer.layout.shapes, broken_condition)
-        machines = Machines(trainer, algorithm.training, streams, num_classes, self.start)
+        machines = Machines(trainer, self.training_in, streams, num_classes, self.start)
         self.forgery = Forgery(self.threat.attack, algorithm.sends, streams, machines)
         self.algorithm_state = algorithm.begin(self.module, trainer.start(self.module).parameters, self.num_clients)
         self.sums_grid = None if secure_aggregation is None else widest_grid(self, secure_aggregation)
@@ -203,6 +204,10 @@ class Federation(GlobalModelLoop):
     @parameters.setter
     def parameters(self, vector: Float[Tensor, "parameters"]) -> None:
         self.algorithm_state = {**self.algorithm_state, "parameters": vector}
+
+    def training_in(self, round_number: int) -> LocalTraining | None:
+        """What clients do in a round; None for one full-batch gradient."""
+        return self.algorithm.in_round(round_number).training
 
     def sample(self, round_number: int) -> list[int]:
         arrived = self.algorithm.clients_of(round_number)

@@ -40,5 +40,7 @@ def machines(
     start = trainer.start(model)
     parameters = start.parameters.to(dtype)
     local = LocalTraining(steps=2, batch_size=3, lr=0.1)
-    equip = Machines(trainer, local, Streams(0), 10, lambda clients: type(start)(parameters, start.statistics))
+    equip = Machines(
+        trainer, lambda _: local, Streams(0), 10, lambda clients: type(start)(parameters, start.statistics)
+    )
     return equip(range(count), round_number), parameters

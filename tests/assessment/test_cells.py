@@ -76,7 +76,7 @@ def test_where_layers_stay_with_clients_nobody_asks_a_whole_model() -> None:
     deployed = deployment({**sections_of(**NOTHING, seed=0), "federation": {"algorithm": "fedper", "rounds": 3}})
     obstacles = {probe.name: probe().obstacle(deployed) for probe in PROBES}
     whole = {name for name, obstacle in obstacles.items() if obstacle and obstacle.startswith("it asks a whole model")}
-    assert whole == {"membership", "epsilon"}
+    assert whole == {"membership", "epsilon", "epsilon-server"}
     (probe,) = (probe for probe in PROBES if probe.name == "sites")
     cells = [cell.sections for cell in probe().cells(deployed, LEVELS[-1])]
     check_scenario(load_scenario(scenario_of("personal", "", cells)))

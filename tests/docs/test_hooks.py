@@ -57,7 +57,9 @@ def test_options_of_an_algorithm_name_it(hook: Any) -> None:
     page = hook("scenario_reference")._section("federation", section)
     lines = page[: page.index("\n## ")].splitlines()
     rows = {line.split("`")[1]: line for line in lines if line.startswith("| `")}
-    assert "| `mu` | number | `0.01` | `fedprox` |" in rows["mu"]
+    assert "| `alpha` | number | `0.01` | `feddyn` |" in rows["alpha"]
+    assert "| `mu` | number | `0.01` (`fedprox`); `0.0` (`fednova`) | `fedprox`, `fednova` |" in rows["mu"]
+    assert "| `server_lr` | number | `1.0`; `0.1` (`fedopt`) |" in rows["server_lr"]
     assert "| `fedsgd` |" in rows["worker_momentum"]
     assert "all but `fedgkt`" in rows["server_lr"]
     assert "|  |" in rows["rounds"]

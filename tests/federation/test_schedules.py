@@ -20,10 +20,14 @@ from fedsec.federation import (
     FedOpt,
     FedProx,
     FedSGD,
+    LocalSGD,
+    PFedMe,
     Scaffold,
+    SlowMo,
     Threat,
     private_run,
 )
+from fedsec.federation.algorithms import Asynchronous
 from fedsec.threat import AttackerView, UpdatePoisoning
 
 WARM = RateSchedule("step", warmup=2, every=2, gamma=0.5)
@@ -63,6 +67,10 @@ class Leverage(UpdatePoisoning):
         FedNova(local=LOCAL, mu=0.5),
         FedOpt(local=LOCAL),
         FedSGD(),
+        SlowMo(local=LOCAL, buffers="keep"),
+        LocalSGD(local=LOCAL, switch_round=2),
+        PFedMe(local=PLAIN, lam=2.0),
+        Asynchronous(local=LOCAL),
     ],
     ids=lambda algorithm: type(algorithm).__name__,
 )
@@ -78,10 +86,27 @@ def test_all_that_reads_a_rate_reads_the_rounds(build: Build, algorithm: Any, at
         changed = replace(algorithm, server_lr=algorithm.server_lr * rate)
         if algorithm.training is not None:
             changed = replace(changed, local=replace(algorithm.local, lr=algorithm.local.lr * rate))
-            by_hand.forgery._equip._training = changed.local  # type: ignore[attr-defined]
-        by_hand.algorithm = changed
+        by_hand.algorithm = changed.running(4, 4, by_hand.streams, by_hand.threat)
         assert run.play().metrics == by_hand.play().metrics, number
         assert torch.equal(run.parameters, by_hand.parameters)
+
+
+class TrainsHonestly(Trains):
+    """Sends what it trains itself."""
+
+    def forge(self, view: AttackerView) -> Tensor:
+        return -super().forge(view)
+
+
+def test_attackers_that_train_take_the_steps_of_their_round(build: Build) -> None:
+    algorithm = LocalSGD(local=PLAIN, switch_round=2)
+    honest, attacked = (
+        build(algorithm, clients_per_round=4, threat=threat)
+        for threat in (None, Threat(frozenset({1}), TrainsHonestly()))
+    )
+    for _ in range(3):
+        honest.play(), attacked.play()
+        torch.testing.assert_close(attacked.parameters, honest.parameters)
 
 
 def test_a_kept_run_goes_on_with_its_rounds_rate(build: Build) -> None:

@@ -76,7 +76,7 @@ class ShadowCohort:
         if victim is None or start is None:
             local, start, rounds = self._of_all(local), self.initial, federation.round
         else:
-            local = local.in_round(round_number)
+            local = (federation.training_in(round_number) or local).in_round(round_number)
         return train_shadow_models(
             self._trainer(), start, candidates, members, local, rounds=rounds, known=known, streams=streams
         )

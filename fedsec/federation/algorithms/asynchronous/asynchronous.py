@@ -92,7 +92,6 @@ class Asynchronous(LocalStepsAlgorithm):
                 raise InputError(f"{name} must be at least 0 and finite, got {value}")
 
     def running(self, num_clients: int, cohort: int, streams: Streams, threat: Threat) -> Self:
-        bound = copy.copy(self)
         arrivals = Arrivals(
             num_clients,
             cohort,
@@ -104,8 +103,16 @@ class Asynchronous(LocalStepsAlgorithm):
             fast=threat.fixed,
             speed=threat.speed,
         )
-        object.__setattr__(bound, "_arrivals", arrivals)
-        return bound
+        return copy.copy(self)._timed(arrivals)
+
+    def in_round(self, round_number: int) -> Self:
+        algorithm = super().in_round(round_number)
+        return algorithm if algorithm is self else algorithm._timed(self._arrivals)
+
+    def _timed(self, arrivals: Arrivals | None) -> Self:
+        """This one, from now on with the clock of a federation."""
+        object.__setattr__(self, "_arrivals", arrivals)
+        return self
 
     @property
     def arrivals(self) -> Arrivals:
