@@ -98,6 +98,11 @@ def _measures() -> list[str]:
 def _unknown(name: str, kinds: dict[str, list[str]]) -> str:
     import difflib
 
+    from fedsec.plugins.registry import PAPERS_NAMES
+
+    if name.lower() in PAPERS_NAMES:
+        option = PAPERS_NAMES[name.lower()]
+        return f"nothing is called {name!r}: it is the algorithm {option}; see fedsec show {option.split()[0]}"
     close = difflib.get_close_matches(name.lower(), list(kinds), 3, cutoff=0.55)
     meant = " or ".join(f"{one!r}, {_a(kinds[one][0])}" for one in close)
     hint = f" (did you mean {meant}?)" if close else ""

@@ -299,6 +299,18 @@ def problems(
     return resolved, wrong
 
 
+PAPERS_NAMES = {
+    "fedadam": "fedopt with optimizer: adam",
+    "fedyogi": "fedopt with optimizer: yogi",
+    "fedadagrad": "fedopt with optimizer: adagrad",
+    "fedavgm": "fedopt with optimizer: avgm",
+    "fedbuff": "async",
+    "splitfed": "split_learning with turns: parallel",
+    "post_local_sgd": "local_sgd with switch_round",
+}
+"""What papers call an algorithm that is an option of another one here."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that was probably meant."""
     close = difflib.get_close_matches(name.lower(), list(known), 1, cutoff=0.55)
@@ -317,6 +329,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = nearest(name, names)
     hint = f" (did you mean {close!r}?)" if close else ""
+    if kind == "algorithm" and name.lower() in PAPERS_NAMES:
+        hint = f" (it is {PAPERS_NAMES[name.lower()]})"
     short = name if len(name) <= 60 else f"{name[:57]}..."
     listed = "" if close and len(names) > _MANY else f"; known: {', '.join(names)}"
     return f"unknown {kind} {short!r}{hint}{listed}; see {where_to_read(kind)}"
