@@ -80,7 +80,7 @@ def test_a_metric_that_runs_measure_by_themselves() -> None:
     ("arguments", "message"),
     [
         (["krumm"], "error: nothing is called 'krumm' (did you mean 'krum', a defense?); fedsec list shows all names"),
-        (["FedAdam"], "error: nothing is called 'FedAdam': it is the algorithm fedopt with optimizer: adam; see fedsec"),
+        (["FedAdam"], "error: nothing is called 'FedAdam': it is the algorithm fedopt with optimizer: adam"),
         (["ali"], "'alie', an attack"),
         (["q" * 80], f"error: nothing is called '{'q' * 57}...'; fedsec list shows all names"),
         (
