@@ -38,7 +38,8 @@ def edge_cost(federation: "Federation", trained: LocalResult, clients: Sequence[
     if federation.privacy is not None:
         # How many examples a private client drew is its secret: what is published is what it does on average.
         examples = [math.prod(algorithm.batch_and_steps(int(own))) for own in sizes]
-    flops = fmean(examples) * federation.costs.training_flops
+    trained_by = sum(len(algorithm.contributors(client)) for client in clients)
+    flops = math.fsum(examples) / trained_by * federation.costs.training_flops
     if federation.bn == "recalibrate" and federation.statistics.numel() and federation.evaluated(federation.round):
         # The new model comes, the client's images pass through it once, and their statistics go.
         down, up = down + size * number, up + federation.statistics.numel() * number

@@ -13,6 +13,7 @@ from fedsec.engine.batch_norm import NormStatistics
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.algorithms.asynchronous.conditions import arrivals_decide
+from fedsec.federation.algorithms.sequential.conditions import superclients_are_whole
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.gossip.conditions import neighbors_can_exchange
 from fedsec.federation.rounds import Sampling
@@ -358,6 +359,7 @@ def private_clients_are_accounted(run: RunDescription) -> Iterator[Problem]:
 
 GUARDS: tuple[Callable[[RunDescription], Iterator[Problem]], ...] = (
     neighbors_can_exchange,
+    superclients_are_whole,
     attack_is_carried_out,
     attackers_can_train,
     attack_can_work,

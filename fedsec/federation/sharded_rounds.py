@@ -259,6 +259,8 @@ def why_not_spread(
         forgery: of the attackers.
     """
     name = type(algorithm).__name__
+    if algorithm.chained:
+        return f"clients of {name} train one after another; expected an algorithm whose clients do not wait for others"
     if algorithm.sends != ("update",) or algorithm.broadcasts != ("parameters",) or not algorithm.forgets_rows:
         return f"{name} remembers vectors of its clients; expected an algorithm that remembers the global model alone"
     if algorithm.momentum:

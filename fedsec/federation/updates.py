@@ -266,7 +266,7 @@ class Federation(GlobalModelLoop):
             self.privacy.spend(clients, number, self.streams)
         if self.releases is not None:
             self.releases.spend()
-        byzantine = [place for place, client in enumerate(clients) if client in self.attackers]
+        byzantine = self.byzantine_places(clients)
         coefficients = self.algorithm.counted(self.coefficients(clients), clients, number)
         verdict = self.exchange.judged(trained, clients, byzantine, coefficients, drawn, number)
         self.round = number
@@ -343,18 +343,29 @@ class Federation(GlobalModelLoop):
 
     def counted_by(self, clients: Sequence[int]) -> tuple[Float[Tensor, "clients"], Float[Tensor, "clients"]]:
         """What the server knows of clients beside their rows: examples as they claim, and their weights in the mean."""
-        return self._claimed(clients), self.coefficients(clients)
+        return self._contributed(clients), self.coefficients(clients)
+
+    def byzantine_places(self, clients: Sequence[int]) -> list[int]:
+        """Places of the clients whose rows some Byzantine client has contributed to."""
+        contributors = map(self.algorithm.contributors, clients)
+        return [place for place, known in enumerate(contributors) if not self.attackers.isdisjoint(known)]
 
     def coefficients(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
-        return self.algorithm.coefficients(self._claimed(clients), self._claimed(range(self.num_clients)))
+        return self.algorithm.coefficients(self._contributed(clients), self._claimed(range(self.num_clients)))
 
     def shares(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
         """Which part of the whole federation each of them is, see `UpdateAlgorithm.shares`."""
-        return self.algorithm.shares(self._claimed(clients), self._claimed(range(self.num_clients)))
+        return self.algorithm.shares(self._contributed(clients), self._claimed(range(self.num_clients)))
 
     def _claimed(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
         """How many examples the server is told that clients have."""
         return self._exaggerated(torch.from_numpy(self.data.sizes(clients)).to(self.parameters), clients)
+
+    def _contributed(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:
+        """The same of all who contribute to what they send."""
+        if not self.algorithm.chained:
+            return self._claimed(clients)
+        return torch.stack([self._claimed(self.algorithm.contributors(client)).sum() for client in clients])
 
     def _exaggerated(self, numbers: Float[Tensor, "clients"], clients: Sequence[int]) -> Float[Tensor, "clients"]:
         """What clients say of their examples, or of steps on them, where Byzantine ones may lie."""

@@ -100,7 +100,7 @@ class CellRecorder:
             "received": messages,
             "num_examples": examples.tolist(),
             "weights": weights.tolist(),
-            "byzantine": [client for client in clients if client in federation.attackers],
+            "byzantine": [clients[place] for place in federation.byzantine_places(clients)],
         }
         algorithm = federation.algorithm.in_round(number)
         if algorithm is not federation.algorithm:

@@ -289,7 +289,9 @@ class CellConfig(Section):
         return self.heard_of(self.cohort)
 
     def heard_of(self, cohort: int) -> int:
-        """How many of so many clients drawn are heard: all but the stragglers that are dropped."""
+        """How many of so many clients drawn are heard: all but the stragglers that are dropped; of chains the last."""
+        if self.federation.traits.get("chained"):
+            return cohort // int(self.federation.options["superclient"])
         slow = self.federation.stragglers
         dropped = slow is not None and slow.handling == "drop"
         return cohort - (int(slow.fraction * cohort + 1e-9) if slow and dropped else 0)

@@ -159,6 +159,14 @@ def _notes(cell: Cell) -> Iterator[str]:
     label = part.label or part.name
     if config.federation.traits.get("by_arrival") and cohort < clients:
         return  # who arrives is a matter of speed
+    if config.federation.traits.get("chained"):
+        spoiled = min(byzantine, cohort)
+        if spoiled > bound:
+            yield (
+                f"{label} withstands {bound} Byzantine of a round's {cohort} superclients; {byzantine} Byzantine "
+                f"clients can be in {spoiled} of them"
+            )
+        return
     if config.federation.selection is not None:
         yield from _of_the_selection(config, label, bound)
         return

@@ -54,6 +54,7 @@ EXCHANGING = (
     *("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "scaffold", "feddyn", "local_sgd", "slowmo"),
     *PERSONAL,
     "fedma",
+    "fedseq",
     "async",
     "centralized",
 )

@@ -18,6 +18,7 @@ from fedsec.federation.algorithms.personal.fedrep import FedRep
 from fedsec.federation.algorithms.personal.local_only import LocalOnly
 from fedsec.federation.algorithms.personal.pfedme import PFedMe
 from fedsec.federation.algorithms.scaffold import Scaffold
+from fedsec.federation.algorithms.sequential.fedseq import FedSeq
 from fedsec.federation.algorithms.slowmo import SlowMo
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.gossip.decentralized import Decentralized
@@ -45,6 +46,7 @@ __all__ = [
     "FedOpt",
     "FedProx",
     "FedSGD",
+    "FedSeq",
     "LocalSGD",
     "Scaffold",
     "SlowMo",
@@ -70,6 +72,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "pfedme": PFedMe,
     "local_only": LocalOnly,
     "fedma": FedMA,
+    "fedseq": FedSeq,
     "async": Asynchronous,
     "centralized": Centralized,
     "fedgkt": FedGKT,

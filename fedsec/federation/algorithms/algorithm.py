@@ -32,6 +32,7 @@ class Algorithm(ABC):
         two_models: whether each client trains a model of its own beside the shared one, while there is one set of
             running statistics for each client.
         by_arrival: whether clients take part when their updates arrive, instead of being drawn for a round.
+        chained: whether what reaches the server is of several clients at once, that trained one after another.
         slow_clients: what happens to stragglers unless somebody says otherwise: `drop` or `partial`.
     """
 
@@ -46,4 +47,5 @@ class Algorithm(ABC):
     local_statistics: ClassVar[bool] = False
     two_models: ClassVar[bool] = False
     by_arrival: ClassVar[bool] = False
+    chained: ClassVar[bool] = False
     slow_clients: ClassVar[Literal["drop", "partial"]] = "drop"

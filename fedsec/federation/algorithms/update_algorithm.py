@@ -217,6 +217,10 @@ class UpdateAlgorithm(Algorithm):
         """The clients of a round, in ascending order; None where they are drawn."""
         return None
 
+    def contributors(self, client: int) -> tuple[int, ...]:
+        """The clients whose training is in what a client sends to the server."""
+        return (client,)
+
     def time(self, round_number: int) -> float | None:
         """When a round ends, in simulated seconds; None where no clock is simulated."""
         return None

@@ -63,6 +63,10 @@ def contradictions(config: "CellConfig") -> Iterator[Problem]:
             message = f"looks at updates, and {algorithm} exchanges none; expected no audit, or another algorithm"
             yield ("audit",), message
         return
+    if config.federation.traits.get("chained"):
+        algorithm = config.federation.algorithm
+        yield ("audit",), f"looks at single clients, and {algorithm}'s server hears of superclients; expected no audit"
+        return
     if not config.federation.traits["whole_model"]:
         for part in ("canaries", "membership"):
             if getattr(config.audit, part) is not None:

@@ -1,0 +1,117 @@
+"""FedSeq: superclients of clients that train one after another, and a server that averages superclients.
+
+Zaccone, Rizzardi, Caldarola, Ciccone, Caputo: Speeding up Heterogeneous Federated Learning with Sequentially Trained
+Superclients. ICPR 2022, arXiv:2201.10899. Where the paper leaves a choice, or we deviate:
+
+- Superclients are drawn at random, once for a run. The paper's grouping of clients with unlike classes, by what their
+  first networks tell of them, is left out; all superclients have equally many clients here.
+- The order within a superclient is drawn anew each round. Each client trains once a round, its optimizer begins anew.
+- A client hands its model on to the next, which sees it as it is: **a whole model of a single client**, which a server
+  of FedAvg would see, and here another client does. The server sees what the superclient made together.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from fedsec.engine.batches import BatchPlan
+from fedsec.engine.local_training import LocalTraining, without_worker_momentum
+from fedsec.engine.messages import LocalResult, Start
+from fedsec.engine.trainer import CohortTrainer
+from fedsec.errors import InputError
+from fedsec.federation.algorithms.local_steps import LocalStepsAlgorithm
+from fedsec.federation.algorithms.sequential.superclients import Superclients
+from fedsec.federation.algorithms.update_algorithm import Participants, State
+from fedsec.federation.algorithms.work import Work
+from fedsec.federation.threat import Threat
+from fedsec.seeds import Streams
+
+
+@dataclass(frozen=True, eq=False)
+class ChainWork(Work):
+    """Local training one after another; what is sent is by how much a whole chain moved its parameters.
+
+    Args:
+        plans: of each place in the chains, the batches of every chain's client there.
+        training: what each client does with them.
+    """
+
+    plans: Sequence[Sequence[BatchPlan]]
+    training: LocalTraining
+
+    def perform(self, trainer: CohortTrainer, start: Start, clients: Sequence[int]) -> LocalResult:
+        first, *others = self.plans
+        moved = trainer.train(start, first, self.training)
+        for plans in others:
+            received = Start(start.parameters + moved.updates, moved.statistics)
+            further = trainer.train(received, plans, self.training)
+            moved = replace(
+                further, updates=moved.updates + further.updates, examples=moved.examples + further.examples
+            )
+        return moved
+
+
+@dataclass(frozen=True)
+class FedSeq(LocalStepsAlgorithm):
+    """Sequential training: a superclient's clients train one after another, and superclients are averaged.
+
+    The rows that rules see are superclients, each under the number of its last client; they weigh by the examples of
+    all members, and a Byzantine member makes its superclient's row Byzantine. So `num_byzantine` clients can spoil as
+    many rows, of which there are `superclient` times fewer than clients. `clients_per_round` counts clients.
+
+    Args:
+        superclient: clients that train one after another; with 1 this is FedAvg, to the bit.
+
+    Raises:
+        InputError: a size that is none, population weighting, or worker momentum.
+
+    Reference: Zaccone et al. 2022, arXiv:2201.10899
+    """
+
+    superclient: int = 2
+
+    chained: ClassVar[bool] = True
+
+    _superclients: ClassVar[Superclients | None] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        without_worker_momentum(self.local, "clients of a superclient send nothing of their own")
+        if self.weighting == "population":
+            raise InputError("weighting must be samples or uniform for superclients, got 'population'")
+        if self.superclient < 1:
+            raise InputError(f"superclient must be at least 1, got {self.superclient}")
+
+    def running(self, num_clients: int, cohort: int, streams: Streams, threat: Threat) -> Self:
+        return self._with(Superclients(num_clients, self.superclient, cohort, streams))
+
+    def in_round(self, round_number: int) -> Self:
+        algorithm = super().in_round(round_number)
+        return algorithm if algorithm is self else algorithm._with(self._superclients)
+
+    def _with(self, superclients: Superclients | None) -> Self:
+        bound = copy.copy(self)
+        object.__setattr__(bound, "_superclients", superclients)
+        return bound
+
+    @property
+    def superclients(self) -> Superclients:
+        """Of the federation that it runs in."""
+        if self._superclients is None:
+            raise RuntimeError("who trains after whom is known within a federation: ask what `running` returns")
+        return self._superclients
+
+    def clients_of(self, round_number: int) -> list[int] | None:
+        return None if self.superclient == 1 else self.superclients.last(round_number)
+
+    def contributors(self, client: int) -> tuple[int, ...]:
+        return self.superclients.of(client)
+
+    def fewest(self, clients: int) -> int:
+        return max(1, clients // self.superclient)
+
+    def work(self, state: State, participants: Participants) -> Work:
+        chains = [self.superclients.chain(client, participants.round) for client in participants.clients]
+        places = zip(*chains, strict=True)
+        return ChainWork([self.plans(replace(participants, clients=place)) for place in places], self.local)
