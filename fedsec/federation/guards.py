@@ -88,10 +88,9 @@ _CARRIED_OUT: Mapping[str, tuple[tuple[type, ...], str]] = {
 
 def attack_is_carried_out(run: RunDescription) -> Iterator[Problem]:
     """Nothing else than these is ever asked of Byzantine clients."""
-    exchanged = run.algorithm.exchanges
+    exchanged, attack = run.algorithm.exchanges, type(run.attack).__name__
     carried_out, expected = _CARRIED_OUT.get(exchanged, ((DataPoisoning, UpdatePoisoning), "data or updates"))
     expected = f"expected an attack on {expected}"
-    attack = type(run.attack).__name__
     if isinstance(run.attack, UpdatePoisoning) and isinstance(run.attack, carried_out):
         if exchanged in _CARRIED_OUT and run.attack.forges:
             yield "attack", f"{attack} also forges updates, and {run.name} sends none; {expected} alone"
