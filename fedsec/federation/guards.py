@@ -233,8 +233,8 @@ def rule_has_what_it_trusts(run: RunDescription) -> Iterator[Problem]:
     if run.server_data and not (isinstance(run.algorithm, UpdateAlgorithm) and run.algorithm.server_trains):
         yield (
             "federation.server_data",
-            f"the server cannot train like a client of {run.name}; expected fedavg, fedprox or fedsgd, or no "
-            "server_data",
+            f"the server cannot train like a client of {run.name}; expected fedavg, fedprox, fedopt, fednova or "
+            "fedsgd, or no server_data",
         )
 
 
