@@ -91,7 +91,7 @@ def test_bytes(value: float, text: str) -> None:
 
 def test_each_source_has_its_metrics() -> None:
     assert of_source("privacy") == ("epsilon", "user_epsilon")
-    assert of_source("cost") == ("upload_bytes", "download_bytes", "edge_flops")
+    assert of_source("cost") == ("simulated_seconds", "upload_bytes", "download_bytes", "edge_flops")
 
 
 def test_the_table_is_light() -> None:
