@@ -192,6 +192,10 @@ class RoundLoop(ABC):
     def weights(self) -> dict[str, Tensor]:
         """What was trained, by name: parameters and running statistics."""
 
+    def conclusion(self) -> Mapping[str, Any]:
+        """What a run has found beside what was trained, as plain data for its record; nothing of most."""
+        return {}
+
     @property
     def metric_names(self) -> tuple[str, ...]:
         """What an evaluation measures, the primary metric first."""

@@ -219,6 +219,9 @@ class Federation(GlobalModelLoop):
     def personal(self, clients: Sequence[int]) -> Float[Tensor, "clients parameters"] | None:
         return self.algorithm.personal(self.algorithm_state, clients)
 
+    def conclusion(self) -> Mapping[str, Any]:
+        return self.algorithm.conclusion(self.module)
+
     def state(self) -> dict[str, Tensor]:
         return saved_state.state_of(self)
 
@@ -269,12 +272,10 @@ class Federation(GlobalModelLoop):
         byzantine = self.byzantine_places(clients)
         coefficients = self.algorithm.counted(self.coefficients(clients), clients, number)
         verdict = self.exchange.judged(trained, clients, byzantine, coefficients, drawn, number)
-        self.round = number
-        aggregate = verdict.aggregates.get("update")
+        self.round, aggregate = number, verdict.aggregates.get("update")
         if aggregate is not None:
             self._step(verdict, trained, clients, coefficients)
-        rejected = () if aggregate is None else aggregate.rejected
-        suspected = None if aggregate is None else aggregate.suspected
+        rejected, suspected = ((), None) if aggregate is None else (aggregate.rejected, aggregate.suspected)
         counted = without([*clients], [clients[place] for place in (*rejected, *verdict.lost)])
         evaluation, client_values = self._test(clients, counted) if self.evaluated(number) else (None, None)
         effort = self.forgery.examples

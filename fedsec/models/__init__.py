@@ -10,6 +10,7 @@ from fedsec.models.char_lstm import CharLSTM
 from fedsec.models.char_transformer import CharTransformer
 from fedsec.models.cnn import CNN
 from fedsec.models.convnet64 import ConvNet64
+from fedsec.models.darts_small import DartsSmall
 from fedsec.models.gkt import ResNet4, ResNet6, ResNet7, ResNet8, ResNet19, ResNet49, ResNet55, ResNet109
 from fedsec.models.lenet import LeNet
 from fedsec.models.linear import Linear
@@ -83,6 +84,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "cnn": CNN,
     "pooled_cnn": PooledCNN,
     "lenet": LeNet,
+    "darts_small": DartsSmall,
     "convnet64": ConvNet64,
     "resnet18": ResNet18,
     "resnet50": ResNet50,

@@ -335,6 +335,7 @@ def _record(
         **({"participation": participation.by_client()} if _uneven(experiment.config) else {}),
         **({"exclusions": by_client} if (by_client := exclusions.by_client()) else {}),
         **outcomes.in_record(),
+        **federation.conclusion(),
         "parameters": experiment.federation.num_parameters,
         "engine": federation.engine,
         **({"rows": rows} if isinstance(federation, Federation) and (rows := federation.exchange.note()) else {}),

@@ -55,6 +55,7 @@ EXCHANGING = (
     *PERSONAL,
     "fedma",
     "fedseq",
+    "fednas",
     "async",
     "centralized",
 )
@@ -73,7 +74,7 @@ BELONGS = {
     "mu": ("fedprox", "fednova"),
     "option": ("scaffold",),
     "alpha": ("feddyn",),
-    "stragglers": ("fedavg", "fedprox", "fedopt", "fednova", "scaffold", "feddyn", *PERSONAL, "fedma"),
+    "stragglers": ("fedavg", "fedprox", "fedopt", "fednova", "scaffold", "feddyn", *PERSONAL, "fedma", "fednas"),
     "server": ("fedgkt",),
     "distillation": ("fedgkt",),
     "asynchronous": ("fedgkt",),

@@ -18,6 +18,7 @@ from fedsec.federation.algorithms.personal.fedrep import FedRep
 from fedsec.federation.algorithms.personal.local_only import LocalOnly
 from fedsec.federation.algorithms.personal.pfedme import PFedMe
 from fedsec.federation.algorithms.scaffold import Scaffold
+from fedsec.federation.algorithms.search.fednas import FedNAS
 from fedsec.federation.algorithms.sequential.fedseq import FedSeq
 from fedsec.federation.algorithms.slowmo import SlowMo
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
@@ -42,6 +43,7 @@ __all__ = [
     "FedDyn",
     "FedGKT",
     "FedMA",
+    "FedNAS",
     "FedNova",
     "FedOpt",
     "FedProx",
@@ -73,6 +75,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "local_only": LocalOnly,
     "fedma": FedMA,
     "fedseq": FedSeq,
+    "fednas": FedNAS,
     "async": Asynchronous,
     "centralized": Centralized,
     "fedgkt": FedGKT,

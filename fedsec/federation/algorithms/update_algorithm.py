@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float, Int64
@@ -263,6 +263,14 @@ class UpdateAlgorithm(Algorithm):
             clients: in the order of the rows.
         """
         return None
+
+    def conclusion(self, module: nn.Module) -> Mapping[str, Any]:
+        """What the algorithm has found beside a model, as plain data for the run's record; nothing of most.
+
+        Args:
+            module: the final global model.
+        """
+        return {}
 
     def received(
         self, state: State, clients: Sequence[int], rows: Mapping[str, Tensor]
