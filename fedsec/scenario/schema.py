@@ -93,8 +93,23 @@ def _audit(inferences: dict[str, registry.Entry]) -> Schema:
 
 def _fields(section: type[Section]) -> dict[str, Schema]:
     """A section's fields without what editors have no use for."""
-    properties = section.model_json_schema()["properties"]
+    whole = section.model_json_schema()
+    properties = {key: _inlined(schema, whole.get("$defs", {})) for key, schema in whole["properties"].items()}
     return {key: _plain(schema) for key, schema in properties.items() if key != "options"}
+
+
+def _inlined(schema: Any, sections: dict[str, Schema]) -> Any:
+    """With sections of sections in their places: editors see no other file."""
+    if isinstance(schema, list):
+        return [_inlined(one, sections) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    whole = {word: _inlined(value, sections) for word, value in schema.items()}
+    if "$ref" in whole:
+        section = sections[whole.pop("$ref").rpartition("/")[2]]
+        own = {key: _plain(_inlined(value, sections)) for key, value in section.get("properties", {}).items()}
+        whole = {**section, **({"properties": own} if own else {}), **whole}
+    return whole
 
 
 def _plain(schema: Schema) -> Schema:
@@ -266,6 +281,9 @@ def _matrix(sections: dict[str, Schema], known: dict[str, dict[str, registry.Ent
         if section is config.DefenseConfig:
             by_name = {name: _any_of(_options(known["defense"], name)) for name in _option_names(known["defense"])}
             keys |= {f"{place}.{key}": schema for key, schema in _declarable(by_name).items()}
+    for key, schema in keys.items():
+        if key.startswith("federation.") and "object" in _types(schema):
+            keys[key] = _any_of([schema, {"type": "null"}])  # none of it, in one of the matrix's cells
     inner = "|".join(key.replace(".", r"\.") for key in mappings)
     return {
         "description": "What varies: key -> list of values; the cells are the product. `a+b` varies two keys together.",

@@ -126,7 +126,10 @@ def test_data_fetch() -> None:
     ("arguments", "message"),
     [
         (["data", "fetch"], "error: fedsec data fetch: expected the name of a dataset"),
-        (["data", "fetch", "digit"], "error: unknown dataset 'digit' (did you mean 'digits'?); known: digits, photos"),
+        (
+            ["data", "fetch", "digit"],
+            "error: unknown dataset 'digit' (did you mean 'digits'?); known: digits, zero_digits",
+        ),
         (["data", "status", "digit"], "error: unknown dataset 'digit' (did you mean 'digits'?)"),
         (["run", "nowhere.yaml"], "error: nowhere.yaml: no such file; expected a scenario in YAML"),
         (["run", "."], "error: .: is a folder; expected a scenario in YAML"),
