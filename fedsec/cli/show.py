@@ -98,7 +98,7 @@ def _measures() -> list[str]:
 def _unknown(name: str, kinds: dict[str, list[str]]) -> str:
     import difflib
 
-    from fedsec.plugins.registry import PAPERS_NAMES
+    from fedsec.plugins.paper_names import PAPERS_NAMES
 
     if name.lower() in PAPERS_NAMES:
         option = PAPERS_NAMES[name.lower()]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fedsec.errors import InputError, with_article
 from fedsec.plugins import own_models
 from fedsec.plugins.pages import page_of, where_to_read
+from fedsec.plugins.paper_names import PAPERS_NAMES
 from fedsec.plugins.signatures import REQUIRED, Expression, Parameter, Signature, rows, signature, table
 
 if TYPE_CHECKING:
@@ -297,18 +298,6 @@ def problems(
         elif not isinstance(parameter.default, Expression):
             resolved[parameter.name] = adapter.validate_python(parameter.default)
     return resolved, wrong
-
-
-PAPERS_NAMES = {
-    "fedadam": "fedopt with optimizer: adam",
-    "fedyogi": "fedopt with optimizer: yogi",
-    "fedadagrad": "fedopt with optimizer: adagrad",
-    "fedavgm": "fedopt with optimizer: avgm",
-    "fedbuff": "async",
-    "splitfed": "split_learning with turns: parallel",
-    "post_local_sgd": "local_sgd with switch_round",
-}
-"""What papers call an algorithm that is an option of another one here."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
