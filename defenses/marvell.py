@@ -53,6 +53,7 @@ class Marvell(ActivationDefense):
     """
 
     tasks = ("classification",)
+    most_classes = 2
 
     def __init__(self, power: float = 1.0) -> None:
         if not (isfinite(power) and power > 0):

@@ -26,7 +26,25 @@ class ActivationDefense(Sealed):
 
     role: ClassVar[str] = "activations"
     """Where in a round its kind acts: at the cut of a network, on what crosses it."""
+    most_classes: ClassVar[int | None] = None
+    """How many classes labels may have at most; None for any number, or for none."""
     tasks: ClassVar[tuple[str, ...]] = ()
+
+    @final
+    def check_classes(self, num_classes: int | None) -> None:
+        """Refuse labels of more classes than the defense is made for.
+
+        Args:
+            num_classes: of the labels; None for a task without classes.
+
+        Raises:
+            InputError: they are too many.
+        """
+        if self.most_classes is not None and num_classes is not None and num_classes > self.most_classes:
+            raise InputError(
+                f"{type(self).__name__} is made for {self.most_classes} classes, and the data have {num_classes}; "
+                "expected another defense"
+            )
 
     @final
     def passed_on(

@@ -96,6 +96,7 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
     yield ("federation",), content["federation"], partial(_mistakes_of_the_algorithm, config)
     if config.federation.traits["exchanges"] == "activations":
         yield ("federation", "cut"), [networks, content["federation"]], partial(_cuttable, config)
+        yield ("defense",), [content["defense"], content["dataset"]], partial(_of_so_many_classes, config)
     parts = [content[section] for section in ("defense", "federation", "attack")]
     yield (), [*parts, config.partition.clients], partial(_guarded, config)
     if config.federation.graph is not None:
@@ -240,6 +241,17 @@ def _cuttable(config: CellConfig) -> None:
         return  # complained about already
     if model is not None and isinstance(algorithm, SplitLearning):
         check_cuts(model, algorithm.cut, algorithm.tail)
+
+
+def _of_so_many_classes(config: CellConfig) -> None:
+    """Refuse defenses of a cut that are made for fewer classes than the data have."""
+    try:
+        classes = _source(config).num_classes
+        defenses = [_build("defense", part) for part in config.defense if part.role == "activations"]
+    except FAILURES:
+        return  # complained about already
+    for defense in defenses:
+        defense.check_classes(classes)
 
 
 def _neighborly(config: CellConfig) -> list[Problem]:

@@ -58,6 +58,29 @@ def task_problems(config: "CellConfig") -> Iterator[Problem]:
     if local is not None and local.label_smoothing and not registry.entry("task", task).traits["has_strata"]:
         yield ("federation", "local", "label_smoothing"), f"{about}, which has no classes to spread a label over"
     yield from _partition_problems(config, task, about)
+    if config.federation.traits.get("cuts_columns"):
+        yield from _column_problems(config, shape, tokens)
+
+
+def _column_problems(config: "CellConfig", shape: tuple[int, ...] | None, tokens: bool) -> Iterator[Problem]:
+    """Every party has columns of its own: there must be as many, and none may be missing in a step.
+
+    Args:
+        config: of a vertical federation.
+        shape: of an example; None where only the files tell.
+        tokens: whether examples are texts.
+    """
+    dataset, parties, sampled = config.dataset.name, config.partition.clients, config.federation.clients_per_round
+    algorithm = config.federation.algorithm
+    if tokens:
+        message = f"{algorithm} shares out columns, and {dataset} holds texts, whose places are no columns"
+        yield ("federation", "algorithm"), f"{message}; expected split_learning, or another dataset"
+    elif shape is not None and parties > shape[-1]:
+        message = f"{algorithm} shares out columns, and examples of {dataset} have {shape[-1]} columns"
+        yield ("partition", "clients"), f"{message}; expected at most as many, got {parties}"
+    if sampled is not None and sampled < parties:
+        message = f"every party has columns that no other has, and all of {parties} take part in each step"
+        yield ("federation", "clients_per_round"), f"{message}; expected no such key, got {sampled}"
 
 
 def _partition_problems(config: "CellConfig", task: str, about: str) -> Iterator[Problem]:

@@ -36,6 +36,12 @@ def sums_are_enough(run: "RunDescription") -> "Iterator[Problem]":
                 f"of {largest} clients {left} stay to the protocol's end, and {needed} are needed: each round would "
                 "abort; expected fewer, or a lower threshold",
             )
+        for name, leaving in protocol.protocol.dropouts.named().items():
+            if max(leaving) >= run.clients:
+                yield (
+                    f"{place}.dropouts",
+                    f"{name} names client {max(leaving)}; expected numbers below {run.clients}, the number of clients",
+                )
     if run.sampling == "poisson":
         yield place, "how many clients Poisson sampling draws is left to chance, too few for a sum; expected fixed"
     if run.running_statistics and run.bn != "local":

@@ -61,6 +61,11 @@ class Dropouts:
         """Whether anybody may drop out at all."""
         return any(bool(getattr(self, part.name)) for part in fields(self))
 
+    def named(self) -> dict[str, tuple[int, ...]]:
+        """The clients that leave by number, by phase; phases without any are left out."""
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, tuple) and value}
+
     def left(self, clients: int) -> int:
         """How many of so many stay to the end, of those who are not named by number."""
         for name in (part.name for part in fields(self)):

@@ -51,6 +51,8 @@ class FixedPoint:
             InputError: not even whole numbers do.
         """
         for bits in range(at_most, -1, -1):
+            if bits and math.ldexp(clip, bits) + 0.5 >= 2**_EXACT:
+                continue  # finer than float64 counts
             grid = cls(modulus, bits, clip)
             if weight <= grid.most_weight:
                 return grid

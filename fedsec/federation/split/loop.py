@@ -94,6 +94,7 @@ class CutNetworkLoop(RoundLoop):
             if defense.tasks and trainer.task.name not in defense.tasks:
                 goes = " or ".join(defense.tasks)
                 raise InputError(f"{type(defense).__name__} goes with {goes}, and this task is {trainer.task.name}")
+            defense.check_classes(num_classes)
         poison_data(trainer.data, self.threat, num_classes, streams)
         if trainer.statistics.size:
             raise InputError(

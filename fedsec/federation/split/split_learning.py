@@ -62,6 +62,8 @@ class SplitLearning(Algorithm):
         for name in ("cut", "head"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.head != 1 and self.labels != "client":
+            raise InputError(f"head goes with labels: client, got {self.head} blocks with labels: {self.labels}")
         if self.local.private is not None:
             raise InputError("local: no account of DP-SGD is known to hold for activations; expected none")
 

@@ -47,8 +47,10 @@ class Vertical(Algorithm):
     def __post_init__(self) -> None:
         without_worker_momentum(self.local, "parties of a vertical federation send no updates")
         object.__setattr__(self, "top", tuple(self.top))
-        if self.width < 1 or min(self.top, default=1) < 1:
-            raise InputError(f"width and top must be at least 1, got {self.width} and {list(self.top)}")
+        if self.width < 1:
+            raise InputError(f"width must be at least 1, got {self.width}")
+        if min(self.top, default=1) < 1:
+            raise InputError(f"top: layers must be at least 1 wide, got {list(self.top)}")
         if self.local.augmentation is not None:
             raise InputError("local: parties would have to change their columns alike; expected no augmentation")
         if self.local.private is not None:

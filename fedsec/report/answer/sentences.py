@@ -92,7 +92,12 @@ def _unmeasured(done: Sequence[Record]) -> Iterator[str]:
     if not any(attacked):
         open_questions.append("what attackers could do, since nobody attacked")
     if not any(map(inverted, done)):
-        open_questions.append("what messages reveal, since no inversion looked at them")
+        labels = any((record.get("metrics") or {}).get("label_leak_auc") is not None for record in done)
+        open_questions.append(
+            "what inputs messages reveal, since no inversion looked at them: an audit asked for labels alone"
+            if labels
+            else "what messages reveal, since no inversion looked at them"
+        )
     if not any(record.get("privacy") for record in done):
         open_questions.append("any guarantee of privacy, since nothing claims one")
     if any(attacked) and not all(attacked):

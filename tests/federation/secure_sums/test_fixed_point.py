@@ -50,6 +50,7 @@ def test_the_finest_grid_that_fits_is_found() -> None:
     with pytest.raises(InputError, match="altogether takes"):
         FixedPoint(2**32, 16, 1.0).fitting(60_000)
     assert FixedPoint.finest(2**64, 1.0, 60_000).fraction_bits == 24
+    assert FixedPoint.finest(2**64, 1e9, 4).fraction_bits == 22, "float64 counts no finer within such a range"
     with pytest.raises(InputError, match="and the ring has 31"):
         FixedPoint.finest(int(PRIME), 2.0**20, 60_000)
 

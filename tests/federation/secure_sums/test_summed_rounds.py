@@ -189,3 +189,7 @@ def test_a_protocol_that_always_aborts_is_refused() -> None:
     ((place, why),) = run(Dropouts(before_upload=0.2, before_unmasking=0.2))
     assert place == "federation.secure_aggregation.dropouts"
     assert "of 6 clients 4 stay to the protocol's end, and 5 are needed" in why
+    assert run(Dropouts(before_upload=(11,))) == []
+    ((place, why),) = run(Dropouts(before_upload=(3, 12)))
+    assert place == "federation.secure_aggregation.dropouts"
+    assert why == "before_upload names client 12; expected numbers below 12, the number of clients"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fedsec.attacks import LabelFlip, SignFlip
 from fedsec.data.datasets import Normalization, Split
-from fedsec.defenses import Mean
+from fedsec.defenses import Marvell, Mean
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.errors import InputError
 from fedsec.federation import FedAvg, Federation, SplitFederation, SplitLearning, Threat
@@ -164,6 +164,7 @@ def test_byzantine_clients_poison_their_labels() -> None:
     ("build_it", "message"),
     [
         (lambda: SplitLearning(LOCAL, cut=0), "cut must be at least 1, got 0"),
+        (lambda: SplitLearning(LOCAL, head=2), "head goes with labels: client, got 2 blocks with labels: shared"),
         (lambda: SplitLearning(LOCAL, labels="nobody"), "labels must be one of shared, server, client, got 'nobody'"),  # type: ignore[arg-type]
         (lambda: SplitLearning(LocalTraining(steps=1, batch_size=1, worker_momentum=0.5)), "send no updates"),
         (lambda: federation(SplitLearning(LOCAL, cut=3)), "has 3 blocks, and cut 3 leave none to the server"),
@@ -171,6 +172,10 @@ def test_byzantine_clients_poison_their_labels() -> None:
         (
             lambda: federation(SplitLearning(LOCAL), threat=Threat(frozenset({1}), SignFlip())),
             "SignFlip poisons updates, and SplitLearning sends none; expected an attack on data",
+        ),
+        (
+            lambda: federation(SplitLearning(LOCAL), defenses=[Marvell()]),
+            "Marvell is made for 2 classes, and the data have 3",
         ),
         (
             lambda: federation(SplitLearning(LOCAL, labels="server"), threat=Threat(frozenset({1}), LabelFlip())),

@@ -108,7 +108,8 @@ def test_numbers_are_predicted_too() -> None:
 @pytest.mark.parametrize(
     ("build_it", "message"),
     [
-        (lambda: Vertical(LOCAL, width=0), "width and top must be at least 1"),
+        (lambda: Vertical(LOCAL, width=0), "width must be at least 1, got 0"),
+        (lambda: Vertical(LOCAL, top=(4, 0)), r"top: layers must be at least 1 wide, got \[4, 0\]"),
         (lambda: column_bounds(2, 3), "2 columns cannot be shared out among 3 parties"),
         (lambda: federation(Vertical(LOCAL), clients_per_round=1), "all of 2 take part"),
         (

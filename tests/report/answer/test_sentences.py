@@ -100,6 +100,9 @@ def test_a_run_without_attackers_says_nothing_of_robustness() -> None:
     assert "what attackers could do, since nobody attacked" in text
     assert "attack accuracy" not in text
     assert "not tried" not in text
+    assert "what messages reveal, since no inversion looked at them" in text
+    audited = said(matrix({("none", "mean"): [0.9]}, metrics={"label_leak_auc": 0.7}))
+    assert "what inputs messages reveal, since no inversion looked at them: an audit asked for labels alone" in audited
 
 
 def test_a_run_that_is_all_attack_has_nothing_to_lose_against() -> None:

@@ -72,6 +72,13 @@ def test_a_curious_server_inverts_what_a_client_sends(tmp_path: Path) -> None:
         ({"audit": {"labels": {"known": 0}}}, "needs known labels"),
         ({"defense": "median"}, "expected none or defenses of activations"),
         ({"federation": {**CELL["federation"], "cut": 2}}, "leave none to the server"),
+        ({"federation": {"algorithm": "vertical"}, "partition": {"clients": 9}}, "zero_digits have 8 columns"),
+        ({"federation": {"algorithm": "vertical", "clients_per_round": 1}}, "all of 2 take part in each step"),
+        (
+            {"federation": {"algorithm": "vertical"}, "dataset": "shakespeare", "model": "char_lstm", "audit": None},
+            "holds texts, whose places are no columns",
+        ),
+        ({"dataset": "digits", "defense": "marvell"}, "Marvell is made for 2 classes, and the data have 10"),
     ],
 )
 def test_what_does_not_go_together_is_refused(changes: dict[str, Any], message: str) -> None:
