@@ -63,6 +63,7 @@ class MetricEntry:
 
 
 _COSTS = _columns(*of_source("cost"))
+_CLOCK = "simulated_seconds"
 _LEAKAGE = _columns("psnr", "ssim", "lpips", "recovered", "label_accuracy")
 _TEXTS = _columns("token_set", "token_accuracy", "exact_match", "rouge_1", "rouge_2", "rouge_l")
 _EFFORT = ("aggregation_seconds", "attacker_flops")
@@ -150,7 +151,7 @@ def metric_tables(records: Sequence[Record]) -> list[MetricTable]:
     own_models = any(value_of(record, worst.metric.name) is not None for record in done)
     distilled = any(traits_of(algorithm_of(record)).get("exchanges") in ("knowledge", "activations") for record in done)
     if own_models or distilled or _differ(summary):
-        columns = [main, *([worst] if own_models else []), *_COSTS]
+        columns = [main, *([worst] if own_models else []), *_costs(done)]
         hints = [
             "upload, download and FLOPs of local training of one client in one round, averaged over both",
             "a multiply-add counts two, forward and backward pass",
@@ -211,7 +212,13 @@ def cost_table(records: Sequence[Record]) -> MetricTable:
         "a multiply-add counts two, forward and backward pass",
         *(f"{column.title}: {column.metric.about}" for column in effort),
     ]
-    return _table("costs", "costs", summarize(records), [*_COSTS, *effort], hints)
+    return _table("costs", "costs", summarize(records), [*_costs(done), *effort], hints)
+
+
+def _costs(done: Sequence[Record]) -> list[MetricColumn]:
+    """What training costs clients; the simulated clock where any of the runs has one."""
+    timed = any(value_of(record, _CLOCK) is not None for record in done)
+    return [column for column in _COSTS if timed or column.metric.name != _CLOCK]
 
 
 def _table(
