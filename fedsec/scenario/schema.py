@@ -18,6 +18,7 @@ from fedsec.scenario.audit.properties import PropertyInferenceConfig
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.matrix import SECTIONS
 from fedsec.scenario.named_sections import NamedSection, Section
+from fedsec.scenario.participation.graph_config import GraphConfig
 from fedsec.scenario.participation.selection_config import SelectionConfig
 from fedsec.scenario.participation.stragglers_config import StragglersConfig
 from fedsec.scenario.training import local_config, schedule_config
@@ -182,6 +183,11 @@ def _federation(algorithms: dict[str, registry.Entry]) -> Schema:
         del selection["properties"]["trace"][word]
     about = fields["selection"]["description"]
     fields["selection"] = {**_or_bare({**selection, "required": ["name"]}, "name"), "description": about}
+    graph = _section(GraphConfig)
+    for name in ("edges", "weights"):
+        about = graph["properties"][name].pop("description")
+        graph["properties"][name] = {"description": about, "anyOf": [{"type": "string"}, graph["properties"][name]]}
+    fields["graph"] = {**_or_bare(graph, "name"), "description": fields["graph"]["description"]}
     fields["secure_aggregation"] = _section(federation_config.SecureAggregationConfig)
     fields["distillation"] = _section(federation_config.DistillationConfig)
     return _object(fields, federation_config.FederationConfig)

@@ -85,7 +85,7 @@ ALGORITHMS = tuple(registry.entries("algorithm", plugins=False))
 
 def test_each_algorithm_has_its_own_keys_and_none_of_the_others(load: Load) -> None:
     for algorithm in ALGORITHMS:
-        config = only(load(f"model: resnet4\nfederation: {{algorithm: {algorithm}}}")).federation
+        config = only(load(f"model: resnet4\nfederation: {{algorithm: {algorithm}}}\npartition: {{clients: 4}}")).federation
         content = config.model_dump()
         for key, algorithms in BELONGS.items():
             if algorithm not in algorithms:
@@ -131,6 +131,7 @@ GIVEN = {
 def test_what_belongs_to_another_algorithm_is_refused_even_at_its_default(load: Load, key: str, algorithm: str) -> None:
     text = f"model: resnet4\nfederation: {json.dumps({'algorithm': algorithm, key: GIVEN[key]})}"
     if algorithm in BELONGS[key]:
+        text += "\npartition: {clients: 4}"  # as many as images have columns for
         assert only(load(text)).federation.model_dump()[key] is not None
         return
     with pytest.raises(ScenarioError) as caught:
