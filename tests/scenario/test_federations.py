@@ -85,7 +85,9 @@ ALGORITHMS = tuple(registry.entries("algorithm", plugins=False))
 
 def test_each_algorithm_has_its_own_keys_and_none_of_the_others(load: Load) -> None:
     for algorithm in ALGORITHMS:
-        config = only(load(f"model: resnet4\nfederation: {{algorithm: {algorithm}}}\npartition: {{clients: 4}}")).federation
+        config = only(
+            load(f"model: resnet4\nfederation: {{algorithm: {algorithm}}}\npartition: {{clients: 4}}")
+        ).federation
         content = config.model_dump()
         for key, algorithms in BELONGS.items():
             if algorithm not in algorithms:
