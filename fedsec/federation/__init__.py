@@ -28,6 +28,7 @@ from fedsec.federation.algorithms import (
     Vertical,
 )
 from fedsec.federation.algorithms.local_steps import LocalStepsAlgorithm, StragglingAlgorithm
+from fedsec.federation.algorithms.stragglers import Stragglers
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, State
 from fedsec.federation.example_privacy import RunPrivacy, private_run
 from fedsec.federation.gossip.graph import Graph
@@ -37,7 +38,6 @@ from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult
 from fedsec.federation.split.rounds import SplitFederation
 from fedsec.federation.split.vertical_rounds import VerticalFederation
-from fedsec.federation.stragglers import Stragglers
 from fedsec.federation.threat import AttackRounds, Threat
 from fedsec.federation.updates import Federation
 

@@ -16,7 +16,7 @@ from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError, count_of
-from fedsec.federation import guards, saved_state
+from fedsec.federation import saved_state
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, UpdateAlgorithm
 from fedsec.federation.broken_conditions import BrokenCondition
 from fedsec.federation.client_defenses import ClientDefenses
@@ -26,6 +26,7 @@ from fedsec.federation.forgery import Forgery
 from fedsec.federation.global_model import GlobalModelLoop
 from fedsec.federation.inspections import Inspections
 from fedsec.federation.large_rounds import LocalRows
+from fedsec.federation.loop_guards import check_loop
 from fedsec.federation.machines import Machines
 from fedsec.federation.personal.client_tests import ClientTests
 from fedsec.federation.rounds import RoundResult, Sampling, without
@@ -151,14 +152,10 @@ class Federation(GlobalModelLoop):
         self.secure_aggregation = secure_aggregation
         self.observers, self.row_observers, self.sum_observers = list[Observer](), list[Observer](), list[SumObserver]()
         self.received_statistics: Float[Tensor, "clients statistics"] | None = None
-        described = guards.RunDescription(
+        described = check_loop(
+            self,
             algorithm,
-            self.num_clients,
-            self.clients_per_round,
-            attack=self.threat.attack,
-            num_byzantine=self.threat.num_byzantine,
-            schedule=self.threat.schedule,
-            claimed_examples=self.threat.claimed_examples,
+            trainer.task.name,
             rule=aggregator,
             transforms=transforms,
             inspector=inspector,
@@ -167,11 +164,9 @@ class Federation(GlobalModelLoop):
             selection=selection,
             bn=bn,
             running_statistics=bool(trainer.statistics.size),
-            task=trainer.task.name,
             server_data=server_data is not None,
             secure_aggregation=secure_aggregation,
         )
-        guards.check(described)
         self.sums_report: SumsReport | None = None
         self.releases: Releases | None = noise_account(described)
         if isinstance(aggregator, PrivateAggregator):

@@ -7,6 +7,7 @@ from fedsec.data.augmentation import Augmentation
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.optimizers import RateSchedule
 from fedsec.federation.algorithms.algorithm import Algorithm
+from fedsec.federation.algorithms.stragglers import Stragglers
 from fedsec.federation.gossip.graph import Graph
 from fedsec.federation.knowledge.fedgkt import Distillation, ServerTraining
 from fedsec.federation.secure_aggregation import SecureAggregation
@@ -15,7 +16,6 @@ from fedsec.federation.secure_sums.pairwise_masks import PairwiseMasks
 from fedsec.federation.secure_sums.protocol import SumProtocol
 from fedsec.federation.secure_sums.row_sums import RowSums
 from fedsec.federation.secure_sums.turbo_aggregate import TurboAggregate
-from fedsec.federation.stragglers import Stragglers
 from fedsec.plugins import registry
 from fedsec.scenario.federation_config import FederationConfig, ServerConfig
 from fedsec.scenario.training.local_config import LocalConfig

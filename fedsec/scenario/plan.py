@@ -209,7 +209,7 @@ def _of_the_selection(config: CellConfig, label: str, bound: int) -> Iterator[st
 
 def _absences(config: CellConfig) -> Iterator[str]:
     """The rounds of interest in which the client of interest takes no part."""
-    from fedsec.federation.stragglers import Stragglers
+    from fedsec.federation.algorithms.stragglers import Stragglers
     from fedsec.scenario.participation.rounds import drawn_clients
 
     target, streams = config.inversion.target if config.inversion else None, Streams(config.seed)

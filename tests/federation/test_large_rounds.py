@@ -19,9 +19,9 @@ from fedsec.engine.batches import BatchPlan
 from fedsec.engine.messages import Start
 from fedsec.errors import InputError
 from fedsec.federation import FedAvg, FedDyn, Federation, FedProx, FedSGD, RoundResult, Scaffold, Threat, large_rounds
+from fedsec.federation.algorithms.stragglers import Stragglers
 from fedsec.federation.large_rounds import LocalRows
 from fedsec.federation.secure_aggregation import SecureAggregation
-from fedsec.federation.stragglers import Stragglers
 from fedsec.seeds import Streams
 
 CLIENTS = 23

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from fedsec.attacks import SignFlip
 from fedsec.defenses import Median
 from fedsec.errors import ScenarioError
+from fedsec.federation.algorithms.stragglers import Stragglers
 from fedsec.federation.rounds import sample_clients
-from fedsec.federation.stragglers import Stragglers
 from fedsec.plugins import registry
 from fedsec.scenario import CellConfig, FederationConfig, Scenario, load_scenario
 from fedsec.scenario.named_sections import either

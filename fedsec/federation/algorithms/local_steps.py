@@ -9,9 +9,9 @@ from fedsec.engine.batches import BatchPlan, Noise, plan_batches
 from fedsec.engine.correction import Correction
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.resident_data import ResidentData
+from fedsec.federation.algorithms.stragglers import Stragglers
 from fedsec.federation.algorithms.update_algorithm import Participants, State, UpdateAlgorithm
 from fedsec.federation.algorithms.work import LocalStepsWork, Work
-from fedsec.federation.stragglers import Stragglers
 from fedsec.privacy.private_training import PrivateTraining
 from fedsec.seeds import Streams
 

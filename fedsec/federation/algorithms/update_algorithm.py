@@ -16,8 +16,8 @@ from fedsec.engine.optimizers import RateSchedule
 from fedsec.engine.resident_data import ResidentData
 from fedsec.errors import InputError, size_of
 from fedsec.federation.algorithms.algorithm import Algorithm, Exchanged
+from fedsec.federation.algorithms.stragglers import Stragglers
 from fedsec.federation.algorithms.work import Work
-from fedsec.federation.stragglers import Stragglers
 from fedsec.federation.threat import Threat
 from fedsec.privacy.private_training import PrivateTraining
 from fedsec.seeds import Streams

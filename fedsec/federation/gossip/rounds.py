@@ -14,13 +14,13 @@ from fedsec.defense import Aggregator
 from fedsec.engine.messages import Start
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError, count_of
-from fedsec.federation import guards
 from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.federation.algorithms.update_algorithm import rows_of_clients
 from fedsec.federation.evaluator import Evaluator
 from fedsec.federation.gossip.decentralized import Decentralized
 from fedsec.federation.gossip.mixing import mixing_matrix, spectral_gap
 from fedsec.federation.gossip.neighborhoods import Neighborhoods
+from fedsec.federation.loop_guards import check_loop
 from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, checked_state
 from fedsec.federation.threat import Threat, poison_data
 from fedsec.metrics.evaluation import Evaluation
@@ -88,19 +88,7 @@ class GossipFederation(RoundLoop):
             threat=threat,
             evaluate_every=evaluate_every,
         )
-        guards.check(
-            guards.RunDescription(
-                algorithm,
-                self.num_clients,
-                self.clients_per_round,
-                attack=self.threat.attack,
-                num_byzantine=self.threat.num_byzantine,
-                schedule=self.threat.schedule,
-                claimed_examples=self.threat.claimed_examples,
-                rule=rule,
-                task=trainer.task.name,
-            )
-        )
+        check_loop(self, algorithm, trainer.task.name, rule=rule)
         self.mixing = mixing_matrix(algorithm.graph, algorithm.graph.adjacency(self.num_clients, streams))
         self.gap = spectral_gap(self.mixing)
         poison_data(trainer.data, self.threat, num_classes, streams)

@@ -17,12 +17,12 @@ from fedsec.engine.messages import LocalResult
 from fedsec.engine.precision import Compute
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import DivergenceError, InputError, count_of
-from fedsec.federation import guards
 from fedsec.federation.evaluator import Evaluator
 from fedsec.federation.knowledge.clients import KnowledgeClients
 from fedsec.federation.knowledge.fedgkt import FedGKT
 from fedsec.federation.knowledge.inbox import Inbox
 from fedsec.federation.knowledge.server import KnowledgeServer
+from fedsec.federation.loop_guards import check_loop
 from fedsec.federation.rounds import EdgeCost, RoundLoop, RoundResult, checked_state
 from fedsec.federation.threat import Threat, poison_data
 from fedsec.metrics.evaluation import Evaluation
@@ -88,18 +88,7 @@ class KnowledgeFederation(RoundLoop):
             threat=threat,
             evaluate_every=evaluate_every,
         )
-        guards.check(
-            guards.RunDescription(
-                algorithm,
-                self.num_clients,
-                self.clients_per_round,
-                attack=self.threat.attack,
-                num_byzantine=self.threat.num_byzantine,
-                schedule=self.threat.schedule,
-                claimed_examples=self.threat.claimed_examples,
-                task=trainer.task.name,
-            )
-        )
+        check_loop(self, algorithm, trainer.task.name)
         poison_data(trainer.data, self.threat, num_classes, streams)
         trainer.check(algorithm.local, self.clients_per_round)
         device, shape = trainer.data.device, tuple(test.images.shape[1:])

@@ -16,9 +16,9 @@ from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.optimizers import Optimizer, optimizer
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
-from fedsec.federation import guards
 from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.evaluator import Evaluator
+from fedsec.federation.loop_guards import check_loop
 from fedsec.federation.rounds import RoundLoop, checked_state
 from fedsec.federation.split.network import Crossing, Step
 from fedsec.federation.threat import Threat, poison_data
@@ -78,18 +78,7 @@ class CutNetworkLoop(RoundLoop):
             threat=threat,
             evaluate_every=evaluate_every,
         )
-        guards.check(
-            guards.RunDescription(
-                algorithm,
-                self.num_clients,
-                self.clients_per_round,
-                attack=self.threat.attack,
-                num_byzantine=self.threat.num_byzantine,
-                schedule=self.threat.schedule,
-                claimed_examples=self.threat.claimed_examples,
-                task=trainer.task.name,
-            )
-        )
+        check_loop(self, algorithm, trainer.task.name)
         for defense in defenses:
             if defense.tasks and trainer.task.name not in defense.tasks:
                 goes = " or ".join(defense.tasks)

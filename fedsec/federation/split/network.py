@@ -1,6 +1,6 @@
 """A network whose parts lie at different parties: one step of training, and all that crosses its cuts in it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,6 @@ from torch import Tensor, nn
 from fedsec.defense.activations import ActivationDefense, all_passed_on, all_penalties
 from fedsec.models.blocks import Part
 from fedsec.tasks import Task
-
-Replacement = Callable[[Tensor, Tensor], Tensor]
-"""From a party's activations and their gradients, as it was sent them, to the gradients that it goes on with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +86,6 @@ class CutNetwork:
         inputs: Sequence[Float[Tensor, "batch *shape"]],
         targets: Tensor,
         generator: torch.Generator,
-        replacements: Sequence[Replacement | None] | None = None,
     ) -> Step:
         """The gradients of the mean loss of a batch, part by part, as if each lay on a machine of its own.
 
@@ -97,7 +93,6 @@ class CutNetwork:
             inputs: of each bottom.
             targets: of the batch.
             generator: of the defenses, on the CPU.
-            replacements: what a bottom's owner makes of the gradients that it is sent; None for nothing.
         """
         activations = [bottom(own) for bottom, own in zip(self.bottoms, inputs, strict=True)]
         sent = [rows.detach().requires_grad_() for rows in activations]
@@ -112,12 +107,8 @@ class CutNetwork:
             passed_on = self._of_labels(self.head, outputs, targets, generator, gradients)
             returned = self._backward([forwarded], passed_on, self.server, gradients, sent)
         for place, bottom in enumerate(self.bottoms):
-            gradient = returned[place]
-            replacement = None if replacements is None else replacements[place]
-            if replacement is not None:
-                gradient = replacement(sent[place].detach(), gradient)
             penalty = all_penalties(self.defenses, inputs[place], activations[place])
-            ends, factors = [activations[place]], [gradient]
+            ends, factors = [activations[place]], [returned[place]]
             if penalty is not None:
                 ends, factors = [*ends, penalty], [*factors, torch.ones_like(penalty)]
             self._backward(ends, factors, bottom, gradients, [])

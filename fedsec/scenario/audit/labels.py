@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from fedsec.plugins import registry
-from fedsec.plugins.wording import Problem, shown, wrong
+from fedsec.plugins.wording import Problem, wrong
 from fedsec.scenario.audit.inferences import InferenceConfig, label, listed, repetitions
+from fedsec.scenario.audit.observed_rounds import ObservedRounds, observed_of
 from fedsec.scenario.named_sections import Count, Section, either
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class LabelConfig(Section):
         default=1, description="How many examples of each class there are whose labels the attacker knows."
     )
     examples: Count = Field(default=1000, description="How many others' labels are asked, at most.")
-    rounds: Count | tuple[Count, ...] = Field(
+    rounds: ObservedRounds = Field(
         default=1, description="The rounds that are watched: a list, or every so many and the last."
     )
 
@@ -45,15 +46,6 @@ class LabelConfig(Section):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return listed(value, DEFAULT)
-
-    @field_validator("rounds", mode="before")
-    @classmethod
-    def _increasing(cls, value: Any) -> Any:
-        if not isinstance(value, list | tuple):
-            return value
-        if not value or not all(type(one) is int for one in value) or len(set(value)) < len(value):
-            raise wrong(((), f"expected a number, or a list of rounds, each of them once, got {shown(value)}"))
-        return tuple(sorted(value))
 
     @model_validator(mode="after")
     def _possible(self) -> "LabelConfig":
@@ -78,9 +70,7 @@ class LabelConfig(Section):
         Args:
             rounds: of the federation.
         """
-        if isinstance(self.rounds, tuple):
-            return tuple(one for one in self.rounds if one <= rounds)
-        return tuple(sorted({*range(self.rounds, rounds + 1, self.rounds), rounds}))
+        return observed_of(self.rounds, rounds)
 
 
 def label_inferences() -> tuple[str, ...]:

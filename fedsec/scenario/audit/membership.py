@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from fedsec.plugins.wording import Problem, shown, wrong
+from fedsec.plugins.wording import Problem, wrong
 from fedsec.scenario.audit.inferences import DEFAULT, InferenceConfig, label, listed, repetitions
+from fedsec.scenario.audit.observed_rounds import ObservedRounds, observed_of
 from fedsec.scenario.named_sections import Count, Section
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class MembershipConfig(Section):
     shadow_models: Count = Field(
         default=16, description="Models of the observer's own, half of them with each example; an even number."
     )
-    rounds: Count | tuple[Count, ...] = Field(
+    rounds: ObservedRounds = Field(
         default=1,
         description="With views client and server, the rounds observed: a list, or every so many and the last.",
     )
@@ -51,15 +52,6 @@ class MembershipConfig(Section):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return listed(value, DEFAULT)
-
-    @field_validator("rounds", mode="before")
-    @classmethod
-    def _increasing(cls, value: Any) -> Any:
-        if not isinstance(value, list | tuple):
-            return value
-        if not value or not all(type(one) is int for one in value) or len(set(value)) < len(value):
-            raise wrong(((), f"expected a number, or a list of rounds, each of them once, got {shown(value)}"))
-        return tuple(sorted(value))
 
     @field_validator("shadow_models")
     @classmethod
@@ -110,9 +102,7 @@ class MembershipConfig(Section):
         """
         if self.view == "global":
             return (rounds,)
-        if isinstance(self.rounds, tuple):
-            return tuple(one for one in self.rounds if one <= rounds)
-        return tuple(sorted({*range(self.rounds, rounds + 1, self.rounds), rounds}))
+        return observed_of(self.rounds, rounds)
 
 
 def contradictions(config: "CellConfig") -> Iterator[Problem]:

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from fedsec.errors import ScenarioError
-from fedsec.runs.audits.labels import _mean_area
+from fedsec.federation.split.loop import CutNetworkLoop
+from fedsec.federation.split.network import Crossing
+from fedsec.runs.audits.labels import LabelAudit, _mean_area
 from fedsec.runs.cell import run_cell
+from fedsec.runs.experiment import build_experiment
 from fedsec.runs.tasks import TaskSettings
 from fedsec.scenario import load_scenario
 
@@ -49,6 +52,27 @@ def test_a_party_of_a_vertical_federation_asks_too(tmp_path: Path) -> None:
     record = run(tmp_path, federation=federation, audit=audit, dataset=dataset)
     assert record["audit"]["labels"]["inferences"]["model_completion"]["examples"] == 50
     assert 0 < record["metrics"]["label_leak_accuracy"] <= 1
+
+
+def test_a_party_keeps_its_own_gradients_and_nobody_else_s(tmp_path: Path) -> None:
+    federation = {"algorithm": "vertical", "width": 4, "rounds": 1, "local": {"epochs": 1, "batch_size": 50, "lr": 0.1}}
+    (cell,) = load_scenario({**CELL, "federation": federation}).cells()
+    experiment = build_experiment(cell.config, device=torch.device("cpu"), threads=1)
+    audit = LabelAudit(cell.config)
+    audit.attach(experiment, tmp_path)
+    own: dict[int, torch.Tensor] = {}
+
+    def keep(crossing: Crossing) -> None:
+        if crossing.client == 0:
+            own.update(zip(crossing.examples.tolist(), crossing.gradients.flatten(1).clone(), strict=True))
+
+    loop = experiment.federation
+    assert isinstance(loop, CutNetworkLoop)
+    loop.observers.append(keep)
+    loop.play()
+    assert bool(audit.seen.all())
+    expected = torch.stack([own[example] for example in audit.everything.tolist()])
+    assert torch.equal(audit.gradients, expected)
 
 
 def test_a_curious_server_inverts_what_a_client_sends(tmp_path: Path) -> None:
