@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,11 @@ def test_the_attack_changes_neither_split_nor_the_honest_batches(whole: Path) ->
     assert len(counts) == 1
 
 
-def test_finished_cells_are_not_run_again(whole: Path, tiny: Any) -> None:
-    before = {p: p.stat().st_mtime_ns for p in whole.glob("*/result.json")}
-    assert len(tiny.run(whole.parent).records) == len(before) == 4
-    assert {p: p.stat().st_mtime_ns for p in whole.glob("*/result.json")} == before
+def test_finished_cells_are_not_run_again(whole: Path, tmp_path: Path, tiny: Any) -> None:
+    root = shutil.copytree(whole, tmp_path / whole.name)
+    before = {p: p.stat().st_mtime_ns for p in root.glob("*/result.json")}
+    assert len(tiny.run(tmp_path).records) == len(before) == 4
+    assert {p: p.stat().st_mtime_ns for p in root.glob("*/result.json")} == before
 
 
 def test_fresh_forgets_nothing_if_what_would_take_its_place_cannot_be_run(whole: Path, tiny: Any) -> None:
