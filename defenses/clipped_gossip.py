@@ -29,8 +29,14 @@ class ClippedGossip(GramRule):
     where the weights are the mixing matrix's and nobody states them. At a server it clips about the model that it sent,
     and clients' weights count as in the mean.
 
-    Ours: the paper gives the weight delta that attackers have at most, and S is what fits into the rest; here it is
-    their number, as all rules take it. Every row rejected as not finite counts as one of them.
+    The paper's oracle sums over honest neighbors and divides by what Byzantine ones weigh; its practical rule knows
+    delta_max alone, the most that they may weigh, and takes for S the nearest rows that fit into 1 - delta_max.
+
+    Ours: `num_byzantine` in place of delta_max, as all rules take it. Where attackers are the longest rows this is the
+    oracle. With equal weights of n rows it is the practical rule for delta_max = num_byzantine / n; with others, the
+    longest rows may weigh less than an attacker who stays near, and the radius is then longer than the oracle's. Every
+    row rejected as not finite counts as one of them. The authors' training code takes the second longest distance in
+    place of the formula, their code on consensus the oracle.
 
     Args:
         num_byzantine: how many Byzantine rows to withstand, of more than twice as many; of one neighborhood.

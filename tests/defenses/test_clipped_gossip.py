@@ -55,6 +55,24 @@ def test_the_radius_follows_the_honest_rows() -> None:
     assert ClippedGossip(1)(rows).tolist() == pytest.approx([(3 + 5) / 4, 1])
 
 
+def test_where_attackers_are_the_farthest_it_is_the_papers_oracle() -> None:
+    """tau^2 = sum over honest neighbors W_j d_j^2 / delta, with delta what Byzantine neighbors weigh."""
+    rows, weights = torch.tensor([[0.0, 0], [3, 0], [0, 4], [1000, 0], [0, -900]]), [0.3, 0.2, 0.1, 0.25, 0.15]
+    radius = ((0.2 * 9 + 0.1 * 16) / (0.25 + 0.15)) ** 0.5  # 2.92: honest rows are clipped, too
+    expected = [0.2 * radius + 0.25 * radius, 0.1 * radius - 0.15 * radius]
+    assert ClippedGossip(2)(rows, torch.tensor(weights)).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_with_equal_weights_it_is_the_papers_practical_rule() -> None:
+    """S are the nearest rows whose weights fit into 1 - delta_max, and tau^2 = sum over S of W_j d_j^2 / delta_max."""
+    rows, delta_max = torch.tensor([[0.0], [1.0], [-2.0], [4.0], [8.0]]), 2 / 5
+    near, weight = [0, 1, 2], 1 / 5
+    assert len(near) * weight <= 1 - delta_max + 1e-12 < (len(near) + 1) * weight
+    radius = (sum(weight * float(rows[place]) ** 2 for place in near) / delta_max) ** 0.5
+    expected = sum(weight * max(-radius, min(radius, float(row))) for row in rows)
+    assert ClippedGossip(2)(rows).tolist() == pytest.approx([expected], rel=1e-5)
+
+
 def test_where_all_others_agree_with_oneself_nobody_else_is_believed() -> None:
     assert ClippedGossip(1)(torch.tensor([[0.0], [0], [7]])).tolist() == pytest.approx([0])
 

@@ -16,10 +16,15 @@ seeds it chose.
 Of m numbers a client sends 4 m N to the next group (2 m N in the first): O(m n log n) altogether, in place of the
 server's O(m n^2) for masks of pairs that it must make when clients drop out; but many more bytes of each client.
 
+**Choices that the paper leaves open.** Groups of log2 n clients (the paper: a constant times log n, which follows from
+the drop-out rate and from how sure one must be), of equal size up to one client. The last stage, for which the paper
+takes any clients that are left, takes those of the first group.
+
 **Deviations.** A simulation without security: see the package. Numbers are elements of the field of integers modulo
-2^31 - 1 (coding needs a field). The server hands out seeds of 16 bytes in place of vectors u_i. Those of the first
-group that are left close the ring as the last group. Groups are of equal size up to one client. A client that drops out
-before its group's turn takes no part; one that drops out before the end matters only in the last group.
+2^31 - 1 (coding needs a field), rounded to a grid and not at random. The server hands out seeds of 16 bytes in place of
+vectors u_i. A client that drops out before its group's turn takes no part; one that drops out before the end matters
+only in the last group. The paper's generalized protocol, whose coding adds random vectors against clients that collude
+and packs several shares into one, is left out, and so is its analysis of the time that groups wait for each other.
 
 Reference: So, Guler, Avestimehr, Turbo-Aggregate: breaking the quadratic aggregation barrier in secure federated
 learning, IEEE JSAIT 2 (1), 2021, arXiv:2002.04156

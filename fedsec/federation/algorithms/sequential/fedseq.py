@@ -4,8 +4,11 @@ Zaccone, Rizzardi, Caldarola, Ciccone, Caputo: Speeding up Heterogeneous Federat
 Superclients. ICPR 2022, arXiv:2201.10899. Where the paper leaves a choice, or we deviate:
 
 - Superclients are drawn at random, once for a run. The paper's grouping of clients with unlike classes, by what their
-  first networks tell of them, is left out; all superclients have equally many clients here.
-- The order within a superclient is drawn anew each round. Each client trains once a round, its optimizer begins anew.
+  first networks tell of them, is left out; all superclients have equally many clients here (the authors' code fills
+  them up to so many examples, with a largest number of clients).
+- The order within a superclient is drawn anew each round, as the authors do. Each client trains once a round (their
+  code can repeat the chain), its optimizer begins anew. Members that drop out of a chain are left out.
+- FedSeqInter, which passes superclients' models on to each other and averages seldom, is left out.
 - A client hands its model on to the next, which sees it as it is: **a whole model of a single client**, which a server
   of FedAvg would see, and here another client does. The server sees what the superclient made together.
 """
