@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 # Many tests start processes; where bytecode is not kept, each compiles all of PyTorch anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Thirty examples of a property find what a hundred find, on nearly every day.
+settings.register_profile("suite", max_examples=30, deadline=None)
+settings.load_profile("suite")
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -30,3 +34,16 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def quick_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of the test need no other process and draw nothing; each takes longer than all that small cells compute."""
+    from fedsec.report import run_report
+    from fedsec.report.page import Page
+    from fedsec.runs import InProcess, closing, runner
+
+    monkeypatch.setattr(runner, "LocalPool", lambda workers, threads: InProcess())
+    for name in ("draw_curves", "draw_partitions", "draw_tradeoff"):
+        monkeypatch.setattr(run_report, name, lambda *_: [])
+    monkeypatch.setattr(closing, "run_page", lambda view: Page(view.summary.name, "", []))

@@ -33,7 +33,7 @@ def test_shape_and_classes() -> None:
     assert len(dataset.train) == 20
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 10), st.integers(0, 2**32))
 def test_subset(small: int, large: int, test_size: int, seed: int) -> None:
     small, large = sorted((small, large))

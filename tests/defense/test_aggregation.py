@@ -243,7 +243,7 @@ def test_gradients_inference_mode_and_strides(threads: None) -> None:
         assert torch.equal(rule(made_inside), expected)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     rows=st.integers(1, 6),
     dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),

@@ -31,7 +31,7 @@ def row(dtype: torch.dtype, exponent: int, seed: int) -> Tensor:
     return scaled.clamp(-largest, largest).to(dtype)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.sampled_from(DTYPES), st.integers(-320, 308), BOUND_EXPONENTS, st.integers(0, 5))
 @example(torch.float32, 38, -6, 0)
 @example(torch.float64, 308, -6, 0)
@@ -53,7 +53,7 @@ def test_numbers_that_rounding_would_make_longer_than_the_bound_are_left_out() -
     assert not bool(sent.any())
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(st.sampled_from((torch.float32, torch.float64)), st.integers(-320, 308), st.integers(-30, 30))
 @example(torch.float32, 38, -6)
 @example(torch.float64, 308, -30)

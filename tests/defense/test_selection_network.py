@@ -40,7 +40,7 @@ def test_sorting_all_zero_one_columns(rows: int) -> None:
     np.testing.assert_array_equal(torch.stack(ranks).numpy(), np.sort(columns, axis=0))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(st.data(), st.integers(1, 130))
 def test_many_rows(data: st.DataObject, rows: int) -> None:
     trim = data.draw(st.integers(0, (rows - 1) // 2))

@@ -13,7 +13,7 @@ from fedsec.defense import Aggregator
 from fedsec.defenses import Mean, Median, TrimmedMean
 from fedsec.errors import InputError
 
-QUICK = settings(deadline=None, max_examples=40)
+QUICK = settings(deadline=None, max_examples=30)
 
 shapes = st.tuples(st.integers(1, 23), st.integers(1, 40), st.integers(0, 10_000), st.booleans())
 

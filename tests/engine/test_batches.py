@@ -13,7 +13,7 @@ from fedsec.privacy import PrivateTraining
 
 
 @given(count=st.integers(1, 40), epochs=st.integers(1, 3), batch=st.integers(1, 50), seed=st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_every_epoch_sees_every_example_once(count: int, epochs: int, batch: int, seed: int) -> None:
     examples = np.arange(count) * 3 + 7
     plan = plan_batches(examples, LocalTraining(epochs=epochs, batch_size=batch), np.random.default_rng(seed))
@@ -26,7 +26,7 @@ def test_every_epoch_sees_every_example_once(count: int, epochs: int, batch: int
 
 
 @given(count=st.integers(1, 40), steps=st.integers(1, 30), batch=st.integers(1, 50), seed=st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_steps_are_full_batches_and_use_examples_evenly(count: int, steps: int, batch: int, seed: int) -> None:
     plan = plan_batches(np.arange(count), LocalTraining(steps=steps, batch_size=batch), np.random.default_rng(seed))
     assert plan.examples.shape == (steps, min(batch, count))

@@ -3,6 +3,7 @@
 import copy
 import gc
 import weakref
+from itertools import cycle, product
 
 import numpy as np
 import pytest
@@ -70,9 +71,13 @@ def plain_pytorch(module: nn.Module, data: ResidentData, plan: BatchPlan, local:
     return torch.cat([p.detach().flatten() for p in module.parameters()]) - before
 
 
-@pytest.mark.parametrize("partition", OF_CLASSES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("name", ["logistic", "mlp", "cnn", "lenet"])
+TRAINED = product(["logistic", "mlp", "cnn", "lenet"], OPTIMIZERS)
+
+
+# Every pair of a model and an optimizer, and each partition with several of them.
+@pytest.mark.parametrize(
+    ("name", "optimizer", "partition"), [(*pair, partition) for pair, partition in zip(TRAINED, cycle(OF_CLASSES))]
+)
 def test_engines_agree_with_a_plain_loop(name: str, optimizer: str, partition: str) -> None:
     data, module, local = resident(partition), model(name), OPTIMIZERS[optimizer]
     cohort = plans(data, local)

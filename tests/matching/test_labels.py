@@ -178,7 +178,7 @@ def test_what_a_bias_proves_is_never_contradicted(method: LabelMethod) -> None:
     st.integers(0, 5),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_counts_are_a_batch(labels: list[int], name: str, method: LabelMethod, seed: int, noisy: bool) -> None:
     torch.manual_seed(seed)
     observation = observe(NETWORKS[name](), torch.tensor(labels), seed)

@@ -73,7 +73,7 @@ def test_window_of_ssim(size: tuple[int, int], side: int) -> None:
 
 
 @given(batch=st.integers(1, 12), data=st.data(), noise=st.floats(0, 0.05))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_assignment_undoes_a_permutation(batch: int, data: st.DataObject, noise: float) -> None:
     originals = pictures(batch, (1, 4, 4), seed=data.draw(st.integers(0, 1000)))
     order = torch.tensor(data.draw(st.permutations(range(batch))))
@@ -86,7 +86,7 @@ def test_assignment_undoes_a_permutation(batch: int, data: st.DataObject, noise:
 
 
 @given(batch=st.integers(1, 5), seed=st.integers(0, 1000), levels=st.integers(1, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_assignment_is_optimal(batch: int, seed: int, levels: int) -> None:
     # Few levels of gray make ties and equal images; the sum is the least all the same.
     originals = (pictures(batch, (1, 2, 2), seed) * levels).round() / levels

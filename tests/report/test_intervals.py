@@ -49,7 +49,7 @@ def test_intervals_of_many_columns_at_once() -> None:
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=12))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 def test_the_interval_of_a_mean_is_students(values: list[float]) -> None:
     spread = math.sqrt(sum((value - sum(values) / len(values)) ** 2 for value in values) / (len(values) - 1))
     expected = stats.t.ppf(0.975, len(values) - 1) * spread / math.sqrt(len(values))

@@ -45,7 +45,7 @@ def test_a_notebook_shows_one_line_of_progress_and_the_result(tmp_path: Path, mo
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    code = f"import fedsec\nfedsec.run({SCENARIO!r}, workers=1, device='cpu')"
+    code = f"from fedsec.runs import InProcess, run\nrun({SCENARIO!r}, executor=InProcess(), device='cpu')"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()

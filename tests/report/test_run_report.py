@@ -279,7 +279,7 @@ NAMES = st.sampled_from(
     st.sampled_from([80, 120]),
     st.sampled_from([1, 3]),
 )
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 def test_table_fits_and_loses_nothing(defenses: list[str], attacks: list[str], width: int, seeds: int) -> None:
     rng = np.random.default_rng(0)
     cells = list(product(attacks, defenses))

@@ -92,6 +92,7 @@ def test_one_round_trains_those_on_poison_who_attack_in_it() -> None:
         assert len(poisoned) == 2
 
 
+@pytest.mark.usefixtures("quick_runs")
 def test_a_run_reports_who_attacked_in_each_round(tmp_path: Any) -> None:
     matrix = {"attack.redraw": ["once", "each_round"], "attack.until": [2]}
     result = run(scenario(matrix=matrix), out=tmp_path, workers=1)

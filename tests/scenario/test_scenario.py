@@ -95,7 +95,7 @@ simple = (
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.dictionaries(st.text(max_size=8), st.recursive(simple, lambda x: st.lists(x, max_size=4), max_leaves=12)))
 def test_whatever_is_dumped_is_read_back(content: dict[str, Any]) -> None:
     assert read_text(yaml.safe_dump(content, default_style='"'), "text").value == content
@@ -141,10 +141,11 @@ def test_bare_names_and_mappings_say_the_same(load: Load) -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_resolved_configuration_survives_json(path: Path) -> None:
-    cells = shipped(path).cells()
-    for cell in cells:
-        if cell.config.seed != cells[0].config.seed:  # a number like the first one
+    seen: set[tuple[str, str]] = set()
+    for cell in shipped(path).cells():
+        if seen >= cell.axes.items() and seen:  # each value of each axis once
             continue
+        seen |= cell.axes.items()
         again = CellConfig.model_validate(json.loads(json.dumps(cell.config.model_dump(mode="json"))))
         assert again == cell.config
         assert again.id == cell.id
@@ -592,7 +593,7 @@ def test_numbers_are_readable(number: float | None, text: str) -> None:
     assert rounded(number) == text
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(2, 30), st.data())
 def test_the_chance_of_too_many_attackers(clients: int, data: st.DataObject) -> None:
     byzantine, cohort = data.draw(st.integers(0, clients - 1)), data.draw(st.integers(1, clients))

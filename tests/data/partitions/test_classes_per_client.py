@@ -17,7 +17,7 @@ def balanced(num_classes: int, per_class: int, seed: int = 0) -> Ints:
     return rng(seed).permutation(np.repeat(np.arange(num_classes), per_class))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 30), st.integers(0, 2**32))
 def test_classes_per_client_is_bounded_and_complete(width: int, num_classes: int, clients: int, seed: int) -> None:
     labels = np.repeat(np.arange(num_classes), 200)

@@ -60,7 +60,7 @@ def test_dirichlet_per_client_has_the_moments_of_its_distribution() -> None:
     assert np.mean(variances, axis=0) == pytest.approx(expected, rel=0.08)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=30)
 @given(
     st.lists(st.integers(0, 50), min_size=1, max_size=8).filter(any),
     st.integers(1, 12),

@@ -48,7 +48,7 @@ def balanced(num_classes: int, per_class: int, seed: int = 0) -> Ints:
 
 
 @pytest.mark.parametrize("partition", VARIANTS, ids=describe)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(data=st.data())
 def test_every_example_goes_to_exactly_one_client(partition: Partition, data: st.DataObject) -> None:
     num_classes = data.draw(st.integers(1, 12), "num_classes")
@@ -76,7 +76,7 @@ def test_every_example_goes_to_exactly_one_client(partition: Partition, data: st
     assert np.array_equal(labels, before)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=30)
 @given(
     st.integers(1, 20),
     st.integers(1, 4),

@@ -126,6 +126,7 @@ def test_a_rule_is_tried_on_the_smallest_round() -> None:
         check_scenario(scene)
 
 
+@pytest.mark.usefixtures("quick_runs")
 def test_a_run_counts_who_took_part(tmp_path: Path) -> None:
     (record,) = run(scenario(FIRST), out=tmp_path).records
     assert sum(record["participation"]) == 8
