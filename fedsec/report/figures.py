@@ -32,11 +32,16 @@ ALWAYS_WHITE = "#fefefe"
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
+NO_ATTACK = "no attack"
 _PANELS = 12
 _LINES = 12
 """Settings without attack or defense stand beside each other in one panel, as long as they are no more than this."""
 _CHARACTER = 0.085
 """The width of a character of the legend, in inches."""
+_NARROW, _WIDE = 34, 68
+"""Characters in a line of a heading: above a panel, and beside a row."""
+_LINE = 0.15
+"""The height of a line of a heading, in inches."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,18 @@ def curve_pages(root: Path, records: Sequence[Record]) -> list[CurvePage]:
         return []
     defenses = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     looks = {name: look(index) for index, name in enumerate(defenses)}
-    draw = _draw_rounds if any(len(c.rounds) > 1 for panel in panels.values() for c in panel.values()) else _draw_points
+    draw = _draw_rounds
+    if all(len(curve.rounds) == 1 for panel in panels.values() for curve in panel.values()):
+        draw = _draw_points
+        panels = _as_rows(panels)
     return [_as_page(figure, keys, panels) for figure, keys in draw(panels, looks, metric)]
+
+
+def _as_rows(panels: Mapping[_PanelKey, _Panel]) -> dict[_PanelKey, _Panel]:
+    """Settings of which each would have a panel for a single point are rows of one panel instead."""
+    if len(panels) == 1 or any(len(panel) > 1 or attack != NO_ATTACK for (_, attack), panel in panels.items()):
+        return dict(panels)
+    return {("", setting): panel for (setting, _), panel in panels.items()}
 
 
 def _as_page(figure: "Figure", keys: Sequence[_PanelKey], panels: Mapping[_PanelKey, _Panel]) -> CurvePage:
@@ -172,7 +187,7 @@ def _panels(root: Path, records: Sequence[Record], metric: Metric) -> dict[tuple
         if curve is None:
             continue
         setting = ", ".join(f"{axis}={group.axes[axis]}" for axis in summary.further if axis in group.axes)
-        key = setting, group.axes.get(ATTACK, "") if group.attacked else "no attack"
+        key = setting, group.axes.get(ATTACK, "") if group.attacked else NO_ATTACK
         panels.setdefault(key, {})[group.axes.get(DEFENSE, summary.metric)] = curve
         attacked[key] = group.attacked
     alone = all(len(panel) == 1 for panel in panels.values()) and not any(attacked.values())
@@ -249,8 +264,13 @@ def _draw_points(
     settings = list(dict.fromkeys(setting for setting, _ in panels))
     attacks = list(dict.fromkeys(attack for _, attack in panels))
     limits = _limits(panels, metric)
-    height = (0.16 * len(looks) + 0.14) * len(attacks) + 0.35
-    for figure, page in _pages(settings, 2, size=(4.2, height), looks=looks, labels=(metric.title, "")):
+    wide = settings == [""] and max(map(len, attacks)) > _NARROW  # a single panel has room for long names
+    names = [_heading(attack, width=_WIDE if wide else _NARROW) for attack in attacks]
+    titles = [_heading(setting) for setting in settings]
+    row_height = max(0.16 * len(looks) + 0.14, _LINE * max(map(_lines, names)) + 0.06)
+    height = row_height * len(attacks) + 0.2 + _LINE * max(map(_lines, titles))
+    size = 7.4 if wide else 4.2, height
+    for figure, page in _pages(settings, 2, size=size, looks=looks, labels=(metric.title, "")):
         for setting, axes in page:
             for row, attack in enumerate(attacks):
                 if row % 2 == 0:
@@ -262,7 +282,7 @@ def _draw_points(
                         mean, [place], xerr=np.maximum(0, [mean - low, high - mean]), markersize=4.5, **looks[name]
                     )
             axes.set_title(_heading(setting), fontsize=9)
-            axes.set_yticks(range(len(attacks)), [_heading(attack) for attack in attacks], fontsize=9)
+            axes.set_yticks(range(len(attacks)), names, fontsize=9)
             axes.tick_params(axis="y", length=0)
             axes.set_ylim(len(attacks) - 0.5, -0.5)
             axes.set_xlim(*limits)
@@ -304,10 +324,14 @@ def _pages(
         yield figure, list(zip(page, grid.flat, strict=False))
 
 
-def _heading(*parts: str) -> str:
-    """The parts below each other, long ones wrapped, at their options for choice."""
-    wrapped = (textwrap.wrap(part.replace("(", " (", 1), 34) for part in parts)
+def _heading(*parts: str, width: int = _NARROW) -> str:
+    """The parts below each other, those longer than `width` characters wrapped, at their options for choice."""
+    wrapped = (textwrap.wrap(part.replace("(", " (", 1), width) for part in parts)
     return plain("\n".join(line for lines in wrapped for line in lines))
+
+
+def _lines(heading: str) -> int:
+    return heading.count("\n") + 1
 
 
 def _limits(panels: Mapping[tuple[str, str], _Panel], metric: Metric) -> tuple[float, float]:

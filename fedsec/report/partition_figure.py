@@ -68,10 +68,11 @@ def distinct_partitions(root: Path, records: Sequence[Record]) -> list[Mapping[s
     for record in records:
         try:
             partition = read_json(root / record["id"] / "partition.json")
-            totals = np.asarray(partition["counts"]).sum(axis=0).tolist()
-            key = json.dumps(
-                [partition.get("partition"), partition["classes"], totals, len(partition["counts"])], sort_keys=True
-            )
+            counts = partition["counts"]
+            data = {axis: name for axis, name in record["cell"].items() if axis.partition(".")[0] == "dataset"}
+            examples = int(np.asarray(counts).sum())
+            parts = [partition.get("partition"), partition["classes"], data, examples, len(counts)]
+            key = json.dumps(parts, sort_keys=True)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a cell that failed before its data was split
         if len(partition["counts"]) > 1:  # centralized training splits nothing

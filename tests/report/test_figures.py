@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,26 @@ def test_one_round_is_drawn_as_points(tmp_path: Path) -> None:
     assert [round(y) for _, y in sorted(points, key=lambda point: point[1])] == [0, 0, 1, 1]
 
 
+def test_settings_of_one_point_each_are_rows_whose_names_do_not_overlap(tmp_path: Path) -> None:
+    settings = {"federation.clients_per_round": [5, 10], "partition": [f"dirichlet(alpha=0.{n})" for n in range(7)]}
+    (figure,) = drawn(tmp_path, write_cells(tmp_path, 1, seeds=1, **settings))
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    rows = [label.get_window_extent() for label in axes.get_yticklabels()]
+    assert len(rows) == len(axes.lines) == 14
+    assert "alpha=0.0" in axes.get_yticklabels()[0].get_text()
+    assert all(upper.y0 >= lower.y1 for upper, lower in pairwise(rows))
+
+
+def test_titles_of_many_panels_of_points_do_not_reach_into_others(tmp_path: Path) -> None:
+    settings = {"federation.clients_per_round": [5, 10], "partition": [f"dirichlet(alpha=0.{n})" for n in range(3)]}
+    (figure,) = drawn(tmp_path, write_cells(tmp_path, 1, seeds=1, **settings, attack=["none", "label_flip"]))
+    figure.draw_without_rendering()
+    boxes = [axes.get_window_extent() for axes in figure.axes]
+    titles = [axes.title.get_window_extent() for axes in figure.axes]
+    assert not any(box.overlaps(title) for box in boxes for title in titles)
+
+
 def test_a_cell_without_history_counts_with_its_final_accuracy(tmp_path: Path) -> None:
     records = write_cells(tmp_path, 1, attack=["none"], defense=["mean"])
     for entry in records:
@@ -189,15 +209,17 @@ def test_partitions_are_drawn_once_for_each_setting(tmp_path: Path) -> None:
     records = [
         write_partition(tmp_path, "a", [[3, 0], [1, 4]], alpha=0.5),
         write_partition(tmp_path, "same cell with another attack", [[3, 0], [1, 4]], alpha=0.5),
-        write_partition(tmp_path, "another seed", [[2, 2], [2, 2]], seed=1, alpha=0.5),
+        write_partition(tmp_path, "another seed", [[2, 2], [1, 3]], seed=1, alpha=0.5),
+        write_partition(tmp_path, "another seed of a part of the data", [[2, 3], [2, 1]], seed=2, alpha=0.5),
         write_partition(tmp_path, "another alpha", [[2, 2], [2, 2]], alpha=9.0),
         write_partition(tmp_path, "centralized", [[4, 4]], alpha=9.0),
         {"id": "failed early", "cell": {}, "status": "failed", "metrics": {}},
     ]
+    records.append(write_partition(tmp_path, "other data", [[2, 2], [2, 2]], alpha=9.0) | {"cell": {"dataset": "b"}})
     paths = report.draw_partitions(tmp_path, records)
-    assert [path.name for path in paths] == ["partition.png", "partition-2.png"]
+    assert [path.name for path in paths] == ["partition.png", "partition-2.png", "partition-3.png"]
     assert all(map(is_png, paths))
-    assert report.draw_partitions(tmp_path, records[-1:]) == []
+    assert report.draw_partitions(tmp_path, records[-2:-1]) == []
 
 
 @pytest.mark.parametrize(("clients", "classes"), [(5, 10), (100, 10), (100, 100), (2, 2)])
