@@ -42,6 +42,9 @@ class DAGER(TextInversion):
     and kept if they lie in the span there. No label, no prior and no optimization; a batch's texts are told apart by
     the second check, and of those that pass it the ones are taken that together make up the span.
 
+    Nothing in this asks for attention: a recurrent layer's input matrix is given every state before it, each of which
+    depends on a text's beginning, so that recurrent networks are read in the same way (ours, not the paper's).
+
     With few different tokens, as characters are, the first check alone admits false pairs: token and place are added
     before the first layer, so that (a, 1), (b, 1) and (a, 2) span (b, 2) as well. The second check sorts these out.
 
@@ -196,7 +199,7 @@ class _Search:
             notes.append(f"the gradient has full rank ({why}): no token is excluded, the most likely are taken")
         else:
             rank = len(self.second.basis)
-            notes.append(f"rank {rank} of {width} at the second attention, {places} places: {self.ended} texts found")
+            notes.append(f"rank {rank} of {width} at {self.second.layer}, {places} places: {self.ended} texts found")
         return tuple(notes)
 
     def _first_distances(self) -> Float[Tensor, "tokens places"]:
@@ -228,7 +231,12 @@ def _layers(observation: TextObservation) -> tuple[str, str]:
     """The first linear layer that is run, and the same one of the next block; of one block, the next linear layer."""
     names = {layer: name for name, layer in observation.model.named_modules() if isinstance(layer, nn.Linear)}
     order: list[str] = []
-    handles = [layer.register_forward_pre_hook(lambda module, _: order.append(names[module])) for layer in names]
+
+    def note(layer: nn.Linear, given: tuple[Tensor, ...]) -> None:
+        if tuple(given[0].shape[:2]) == (1, observation.length):  # recurrent weights are given one place at a time
+            order.append(names[layer])
+
+    handles = [layer.register_forward_pre_hook(note) for layer in names]
     try:
         with torch.no_grad():
             device = next(observation.model.parameters()).device
@@ -240,7 +248,8 @@ def _layers(observation: TextObservation) -> tuple[str, str]:
     order = list(dict.fromkeys(order))
     if len(order) < 2:
         raise InputError(
-            f"dager needs two linear layers that a text passes one after another, the model runs {len(order)}"
+            "dager needs two linear layers that a whole text passes, all of its places at once and one layer after the "
+            f"other; the model runs {len(order)}"
         )
     parts = order[0].split(".")
     for place, part in enumerate(parts):

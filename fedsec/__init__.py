@@ -49,8 +49,9 @@ if TYPE_CHECKING:
         Scaffold,
         SlowMo,
     )
-    from fedsec.inversion.invert import invert
+    from fedsec.inversion.invert import invert, invert_texts
     from fedsec.inversion.result import InversionResult
+    from fedsec.inversion.texts.result import TextInversionResult
     from fedsec.recording import Recorder, Recording, open_recording, record
     from fedsec.replays import Leak, Replay, invert_recorded, replay
     from fedsec.runs import RunResult, run
@@ -74,6 +75,8 @@ __all__ = [
     # What a curious server sees
     "invert",
     "InversionResult",
+    "invert_texts",
+    "TextInversionResult",
     # What a server received
     "record",
     "Recorder",
@@ -165,8 +168,9 @@ _HOMES = {
         "Scaffold",
         "SlowMo",
     ),
-    "fedsec.inversion.invert": ("invert",),
+    "fedsec.inversion.invert": ("invert", "invert_texts"),
     "fedsec.inversion.result": ("InversionResult",),
+    "fedsec.inversion.texts.result": ("TextInversionResult",),
     "fedsec.recording": ("Recorder", "Recording", "open_recording", "record"),
     "fedsec.replays": ("Leak", "Replay", "invert_recorded", "replay"),
     "fedsec.runs": ("RunResult", "run"),

@@ -1,13 +1,17 @@
 """`fedsec invert`: its options as typed. Whatever is heavy is imported when it runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedsec.cli.options import BnStatistics, ClientMode, Device, LpipsNetwork, names_of, options_of, value_of
 from fedsec.errors import InputError
+from fedsec.plugins import registry
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["invert"]
 
@@ -22,7 +26,7 @@ def invert(
             help="See `fedsec list inversions`.",
             metavar="NAME",
             autocompletion=names_of("inversion", "updates"),
-            show_default="decoupled where it applies, else inverting_gradients or dlg",
+            show_default="decoupled where it applies, else inverting_gradients or dlg; of texts dager",
             rich_help_panel=_ATTACK,
         ),
     ] = None,
@@ -78,14 +82,15 @@ def invert(
         ),
     ] = None,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME|PACKAGE.MODULE:FACTORY",
             autocompletion=names_of("model"),
             help="See `fedsec list models`; or your own, whose code this runs.",
+            show_default="lenet; of texts char_transformer",
             rich_help_panel=_CLIENT,
         ),
-    ] = "lenet",
+    ] = None,
     model_option: Annotated[
         list[str] | None,
         typer.Option(
@@ -99,11 +104,15 @@ def invert(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Whose test images are attacked.",
+            help="Whose test images are attacked, or texts (shakespeare).",
             show_default="photos",
             rich_help_panel=_CLIENT,
             autocompletion=names_of("dataset"),
         ),
+    ] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of texts, in characters.", show_default="20", rich_help_panel=_CLIENT),
     ] = None,
     images: Annotated[
         list[Path] | None,
@@ -124,7 +133,8 @@ def invert(
         typer.Option(help="Of the model attacked with them.", show_default="10", rich_help_panel=_CLIENT),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images of the client.", show_default="2", rich_help_panel=_CLIENT)
+        int | None,
+        typer.Option(min=1, help="Images (or texts) of the client.", show_default="2", rich_help_panel=_CLIENT),
     ] = None,
     same_class: Annotated[
         bool, typer.Option("--same-class", help="All images of a batch from one class.", rich_help_panel=_CLIENT)
@@ -211,9 +221,10 @@ def invert(
     attack_option: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     adaptive: Annotated[bool | None, typer.Option("--adaptive/--naive", hidden=True)] = None,
 ) -> None:
-    """Show what a server sees: recover a client's images and labels from its update.
+    """Show what a server sees: recover a client's images and labels, or its texts, from its update.
 
     Without options: two embedded photographs, an untrained LeNet, the best inversion of it, nothing to download.
+    With --dataset shakespeare: two texts of 20 characters, an untrained transformer, DAGER.
 
     Exit codes: 0 done (whatever was recovered), 2 bad input, 130 interrupted (the best so far is kept).
     """
@@ -229,14 +240,56 @@ def invert(
     from fedsec.report.progress_lines import activity
 
     console = open_console(quiet=quiet, as_json=as_json)
+    if dataset is not None and _holds_texts(dataset):
+        _refuse_for_texts(
+            dataset,
+            {
+                "--labels": labels,
+                "--bn-statistics": bn_statistics,
+                "--defense-unknown": not defense_known,
+                "--auxiliary": auxiliary,
+                "--iterations": iterations,
+                "--restarts": restarts,
+                "--train-epochs": train_epochs,
+                "--image-size": image_size,
+                "--num-classes": num_classes,
+                "--same-class": same_class,
+                "--distinct-classes": distinct_classes,
+                "--normalization": normalization != "unit",
+                "--client-mode": client_mode != ClientMode.train,
+                "--local-batch-size": local_batch_size,
+                "--lpips": lpips,
+                "--gif": gif,
+            },
+        )
+        given = {
+            "length": length,
+            "batch_size": batch_size,
+            "inversion": inversion,
+            "inversion_options": options_of("--inversion-option", inversion_option or ()),
+            "model": model,
+            "model_options": options_of("--model-option", model_option or ()),
+            "local_steps": local_steps,
+            "local_lr": local_lr,
+            "defense": tuple(value_of("--defense", text) for text in defense or ()),
+            "trials": trials,
+            "seed": seed,
+            "device": device.value,
+            "threads": threads,
+            "out": out,
+        }
+        _invert_texts(console, dataset, given, as_json=as_json)
+        return
+    if length is not None:
+        raise InputError("--length is that of texts; expected --dataset shakespeare, or another one of texts, too")
     with activity(console, "loading PyTorch"):
         from fedsec.data.normalization import normalization as constants
         from fedsec.inversion.run import run
-        from fedsec.inversion.settings import DEFAULT_DATASET, InversionSettings
+        from fedsec.inversion.settings import DEFAULT_DATASET, DEFAULT_MODEL, InversionSettings
 
     settings = InversionSettings(
         inversion=inversion,
-        model=model,
+        model=model or DEFAULT_MODEL,
         dataset=dataset or DEFAULT_DATASET,
         images=(*(images or ()), *(more or ())),
         image_size=image_size,
@@ -271,6 +324,34 @@ def invert(
         typer.echo(result.files[-1].read_text(), nl=False)
     if result.interrupted:
         raise typer.Exit(_INTERRUPTED)
+
+
+def _holds_texts(dataset: str) -> bool:
+    known = registry.entries("dataset")
+    return dataset in known and known[dataset].traits["task"] == "next_token"
+
+
+def _refuse_for_texts(dataset: str, options: Mapping[str, Any]) -> None:
+    """Options about images, which nothing would come of."""
+    for option, value in options.items():
+        if value:
+            raise InputError(
+                f"{option}: is not for texts, which {dataset} has; expected --inversion, --model, --length, "
+                "--batch-size, --local-steps, --local-lr, --defense, --trials, --seed or --out"
+            )
+
+
+def _invert_texts(console: "Console", dataset: str, given: Mapping[str, Any], *, as_json: bool) -> None:
+    from fedsec.report.progress_lines import activity
+
+    with activity(console, "loading PyTorch"):
+        from fedsec.inversion.texts.run import run_texts
+        from fedsec.inversion.texts.settings import TextSettings
+
+    stated = {name: value for name, value in given.items() if value is not None}
+    result = run_texts(TextSettings(dataset=dataset, **stated), console=console)
+    if as_json:
+        typer.echo(result.files[-1].read_text(), nl=False)
 
 
 def _refuse_old_names(attack: str | None, options: Sequence[str] | None, adaptive: bool | None) -> None:

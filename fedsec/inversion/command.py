@@ -7,8 +7,9 @@ from typing import Any
 
 from fedsec.data.normalization import Normalization
 from fedsec.inversion.settings import InversionSettings
+from fedsec.inversion.texts.settings import TextSettings
 
-__all__ = ["command_of"]
+__all__ = ["command_of", "text_command_of"]
 
 _FLAGS = {
     ("labels", True): "--labels",
@@ -28,14 +29,30 @@ def command_of(settings: InversionSettings) -> str:
     texts = (settings.inversion, settings.model, settings.dataset)
     if settings.pixels is not None or any(value is not None and not isinstance(value, str) for value in texts):
         return ""
-    words = ["fedsec", "invert"]
-    default = InversionSettings()
-    for part in fields(settings):
-        value = getattr(settings, part.name)
-        if value != getattr(default, part.name) and part.name != "images":
-            words += _words(part.name, value)
+    words = _changed(settings, InversionSettings(), "images")
     words += ["--images", *map(str, settings.images)] if settings.images else []
-    return shlex.join(words)
+    return shlex.join(["fedsec", "invert", *words])
+
+
+def text_command_of(settings: TextSettings) -> str:
+    """The command that asks for the same of texts; empty where objects of Python say what to do.
+
+    Args:
+        settings: of the inversion.
+    """
+    dataset = settings.dataset
+    if not (isinstance(dataset, str) and isinstance(settings.inversion, str) and isinstance(settings.model, str)):
+        return ""
+    words = _changed(settings, TextSettings(), "dataset")
+    return shlex.join(["fedsec", "invert", "--dataset", dataset, *words])
+
+
+def _changed(
+    settings: InversionSettings | TextSettings, default: InversionSettings | TextSettings, but: str
+) -> list[str]:
+    """The options that say what differs from the default, in their order."""
+    values = ((part.name, getattr(settings, part.name)) for part in fields(settings) if part.name != but)
+    return [word for name, value in values if value != getattr(default, name) for word in _words(name, value)]
 
 
 def _words(name: str, value: Any) -> list[str]:

@@ -87,7 +87,7 @@ def _from_dataset(settings: InversionSettings, streams: Streams) -> Victims:
     if dataset.task != "classification":
         raise InputError(
             f"--dataset {dataset.name}: is data for {dataset.task}, and what is reconstructed are images with classes; "
-            "expected a dataset for classification"
+            "expected a dataset for classification (fedsec.invert_texts reads texts)"
         )
     split = dataset.test
     order = torch.from_numpy(_order(dataset, streams.numpy("victims")))

@@ -16,11 +16,15 @@ from fedsec.errors import InputError
 from fedsec.inversion.result import InversionResult
 from fedsec.inversion.run import run
 from fedsec.inversion.server_view import ClientMode, ServerKnowledge
-from fedsec.inversion.settings import DEFAULT_DATASET, DEFAULT_MODEL, Classes, InversionSettings
+from fedsec.inversion.settings import DEFAULT_BATCH, DEFAULT_DATASET, DEFAULT_MODEL, Classes, InversionSettings
+from fedsec.inversion.texts import settings as texts
+from fedsec.inversion.texts.result import TextInversionResult
+from fedsec.inversion.texts.run import run_texts
 from fedsec.metrics.lpips import Network
 from fedsec.threat import Inversion, LocalSteps
+from fedsec.threat.texts import TextInversion
 
-__all__ = ["invert"]
+__all__ = ["invert", "invert_texts"]
 
 _LOCAL = {"steps": "local_steps", "lr": "local_lr", "batch_size": "local_batch_size"}
 
@@ -134,6 +138,74 @@ def invert(
         gif=gif,
     )
     return run(settings, console=console, writes=out is not None)
+
+
+def invert_texts(
+    dataset: str | Dataset = texts.DEFAULT_DATASET,
+    *,
+    length: int | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    model: str | nn.Module = texts.DEFAULT_MODEL,
+    model_options: Mapping[str, Any] | None = None,
+    inversion: str | TextInversion = texts.DEFAULT_INVERSION,
+    inversion_options: Mapping[str, Any] | None = None,
+    local: Mapping[str, Any] | None = None,
+    defense: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = (),
+    trials: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 1,
+    out: Path | str | None = None,
+    console: Console | None = None,
+) -> TextInversionResult:
+    """Show what a server reads: recover a client's texts from its update.
+
+        result = fedsec.invert_texts("shakespeare", length=20, batch_size=2)
+        result.originals, result.texts, result.metrics["rouge_l"], result.verdict
+
+    Args:
+        dataset: whose test texts are attacked: a name, or a dataset for `next_token`.
+        length: of a text, in characters; by default 20.
+        batch_size: texts of a client.
+        model: a name (`lstm` and `transformer` for short), or a module, a copy of which is attacked.
+        model_options: of a model that is named.
+        inversion: a name or an object.
+        inversion_options: of an inversion that is named.
+        local: the client's local training, in place of a single gradient: `steps` on all texts, `lr` (0.01).
+        defense: of the client's update: names or mappings such as {"name": "prune", "ratio": 0.9}, in order.
+        trials: disjoint batches, each attacked for itself.
+        seed: of everything random.
+        device: auto, cpu or cuda.
+        threads: of the CPU.
+        out: folder of page and result, as the command writes them; None writes none.
+        console: where to report; by default a notebook has a line of progress, and elsewhere nothing is shown.
+
+    Returns:
+        Texts, metrics beside a null baseline, verdict, notes and files.
+
+    Raises:
+        InputError: it cannot be done as asked; the text calls settings what the command's options are called.
+    """
+    steps = _local(local)
+    if steps.pop("local_batch_size", None) is not None:
+        raise InputError("local.batch_size: every step takes all of a client's texts here")
+    settings = texts.TextSettings(
+        dataset=dataset,
+        length=length,
+        batch_size=batch_size,
+        model=model,
+        model_options=model_options or {},
+        inversion=inversion,
+        inversion_options=inversion_options or {},
+        **steps,
+        defense=(defense,) if isinstance(defense, str | Mapping) else tuple(defense),
+        trials=trials,
+        seed=seed,
+        device=device,
+        threads=threads,
+        out=None if out is None else Path(out),
+    )
+    return run_texts(settings, console=console, writes=out is not None)
 
 
 def _knowledge(given: Mapping[str, Any]) -> dict[str, Any]:

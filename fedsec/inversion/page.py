@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from fedsec.errors import InputError, count_of
 from fedsec.files import read_json
 from fedsec.inversion.figures import loss_figure
+from fedsec.inversion.texts.page import text_page
 from fedsec.inversion.written import RESULT
 from fedsec.report.evidence.image_tiles import pair_png, pixels_of
 from fedsec.report.page import (
@@ -56,7 +57,10 @@ def inversion_html(folder: Path) -> str:
         InputError: its files cannot be read.
     """
     try:
-        return render(inversion_page(read_json(folder / RESULT), load_file(folder / TENSORS)))
+        content = read_json(folder / RESULT)
+        if "texts" in content:
+            return render(text_page(content))
+        return render(inversion_page(content, load_file(folder / TENSORS)))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
         raise InputError(f"{folder}: the results of its inversion cannot be read ({error}); run it again") from error
 

@@ -19,7 +19,15 @@ from fedsec.metrics.lpips import Network
 from fedsec.plugins import registry
 from fedsec.threat import Inversion, LocalSteps
 
-__all__ = ["DEFAULT_BATCH", "DEFAULT_DATASET", "DEFAULT_MODEL", "Classes", "InversionSettings"]
+__all__ = [
+    "DEFAULT_BATCH",
+    "DEFAULT_DATASET",
+    "DEFAULT_LR",
+    "DEFAULT_MODEL",
+    "Classes",
+    "InversionSettings",
+    "resolved_defense",
+]
 
 DEFAULT_BATCH = 2
 DEFAULT_DATASET = "photos"
@@ -110,7 +118,7 @@ class InversionSettings:
     def __post_init__(self) -> None:
         self._check_numbers()
         self._check_choices()
-        object.__setattr__(self, "defense", tuple(_resolved_defense(defense) for defense in self.defense))
+        object.__setattr__(self, "defense", tuple(resolved_defense(defense) for defense in self.defense))
         if not self.defense_known and not self.defense:
             raise InputError(
                 "--defense-unknown is an attacker who does not know the client's defense; expected --defense too"
@@ -294,7 +302,7 @@ class InversionSettings:
                 raise InputError(f"{_option(name)} must be one of {words}, got {getattr(self, name)!r}")
 
 
-def _resolved_defense(given: str | Mapping[str, Any]) -> dict[str, Any]:
+def resolved_defense(given: str | Mapping[str, Any]) -> dict[str, Any]:
     """A defense of single updates with all of its options, checked, defaults filled in.
 
     Raises:

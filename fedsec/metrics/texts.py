@@ -53,6 +53,18 @@ def text_scores(
     return metrics, tuple(columns.tolist())
 
 
+def token_shares(targets: Int64[Tensor, "*places"], num_tokens: int) -> Float[Tensor, "tokens"]:
+    """How often each token stands in texts, for `null_scores`; padding is no token of theirs.
+
+    Args:
+        targets: tokens of any texts.
+        num_tokens: different tokens there are, padding included.
+    """
+    counts = targets.flatten().bincount(minlength=num_tokens).double()
+    counts[PADDING] = 0
+    return counts / counts.sum()
+
+
 def null_scores(
     originals: Int64[Tensor, "batch length"], shares: Float[Tensor, "tokens"], rng: np.random.Generator
 ) -> dict[str, float]:

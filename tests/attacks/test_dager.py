@@ -41,7 +41,17 @@ def test_texts_are_exact_below_the_rank(texts: int) -> None:
     result = DAGER().reconstruct(seen(rows))
     assert rows_of(result.tokens) == rows_of(rows[:, :-1])
     assert result.token_set == tuple(sorted(set(rows[:, :-1].flatten().tolist())))
-    assert "of 32 at the second attention" in result.notes[0]
+    assert "of 32 at blocks.1.attention" in result.notes[0]
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_recurrent_networks_are_read_as_well(layers: int) -> None:
+    """Of one layer by what enters the last linear one: recurrent weights are given one place at a time."""
+    torch.manual_seed(0)
+    rows, model = batch(2), build("char_lstm", (LENGTH,), TOKENS, hidden=32, layers=layers)
+    result = DAGER().reconstruct(seen(rows, model))
+    assert rows_of(result.tokens) == rows_of(rows[:, :-1])
+    assert ("at head" if layers == 1 else "at cells.1.input") in result.notes[0]
 
 
 def test_texts_that_begin_alike_or_are_equal_are_told_apart() -> None:

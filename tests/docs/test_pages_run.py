@@ -1,5 +1,6 @@
 """The Python of quickstart and tutorials runs from top to bottom, and shows what the pages say that it shows."""
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,17 @@ def test_ones_own_model_gives_its_images_away_unless_it_is_treated_fairly(run: A
     assert float(lines[1].split()[-2]) > 40 > 10 > float(lines[1].split()[-1])
     assert len(lines) == 4
     assert all("Neither image is recovered" in line for line in lines[2:])
+
+
+def test_texts_are_read_off_a_gradient(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / "inversion.md").read_text(), re.M | re.S)
+    (block,) = (block for block in blocks if "invert_texts" in block)
+    exec(compile(block, "inversion.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    for pair in map(ast.literal_eval, lines[:2]):
+        assert pair[0] == pair[1]
+    assert float(lines[2].split()[0]) == 1
+    assert "Both texts are recovered exactly" in lines[2]
 
 
 def test_ones_own_loop_is_defended_and_looked_back_at(run: Any) -> None:

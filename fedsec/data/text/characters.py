@@ -3,7 +3,7 @@
 Reference: Caldas et al., "LEAF: a benchmark for federated settings", 2018, arXiv:1812.01097.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from string import ascii_lowercase, ascii_uppercase, digits
 
 PADDING, UNKNOWN = 0, 1
@@ -25,3 +25,13 @@ def encode(text: str) -> list[int]:
 def decode(numbers: Iterable[int]) -> str:
     """The text that numbers stand for; padding is none."""
     return "".join(_SHOWN.get(int(number), CLASSES[int(number)]) for number in numbers)
+
+
+def spelled(numbers: Iterable[int], classes: Sequence[str]) -> str:
+    """The text that a dataset's numbers stand for; padding is none.
+
+    Args:
+        numbers: of tokens.
+        classes: what each number stands for.
+    """
+    return "".join(classes[number] for number in numbers if number != PADDING)

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from fedsec.data.dataset import Dataset
-from fedsec.data.text.characters import PADDING
+from fedsec.data.text.characters import spelled
 from fedsec.federation.updates import Federation
 from fedsec.files import write_json
-from fedsec.metrics.texts import null_scores, text_scores
+from fedsec.metrics.texts import null_scores, text_scores, token_shares
 from fedsec.seeds import Streams
 from fedsec.threat.texts import TextInversion, TextObservation, TextReconstruction
 
@@ -49,8 +49,7 @@ def read_texts(
     seconds = perf_counter() - begin
     metrics, places = text_scores(originals, reconstruction.tokens, reconstruction.token_set)
     if reconstruction.tokens is not None:
-        shares = dataset.train.targets.flatten().bincount(minlength=dataset.num_classes).double()
-        shares[PADDING] = 0
+        shares = token_shares(dataset.train.targets, dataset.num_classes)
         metrics |= null_scores(originals, shares, streams.numpy("attack", "null", round_number))
         _write(folder / "leakage" / f"round-{round_number:04d}", originals, reconstruction, places, dataset.classes)
     return {
@@ -74,11 +73,10 @@ def _write(
     assert reconstruction.tokens is not None
     folder.mkdir(parents=True, exist_ok=True)
     pairs = [
-        {"client": _words(original, classes), "recovered": _words(reconstruction.tokens[place], classes)}
+        {
+            "client": spelled(original.tolist(), classes),
+            "recovered": spelled(reconstruction.tokens[place].tolist(), classes),
+        }
         for original, place in zip(originals, places, strict=True)
     ]
     write_json(folder / _OUTPUT, {"texts": pairs})
-
-
-def _words(row: Tensor, classes: Sequence[str]) -> str:
-    return "".join(classes[token] for token in row.tolist() if token != PADDING)
