@@ -69,7 +69,7 @@ class CohortWorker:
         order = sorted(range(len(plans)), key=lambda i: -plans[i].steps)
         batches = _stack([plans[i] for i in order], self.data.device)
         start = start.rows(order)
-        correction = None if correction is None else correction.rows(order)
+        correction = (correction or Correction()).rows(order)
         rows = start.parameters.expand(len(plans), -1).clone()
         statistics = start.statistics.expand(len(plans), -1).clone()
         parameters = {name: view.requires_grad_() for name, view in self.layout.views(rows).items()}
@@ -87,9 +87,7 @@ class CohortWorker:
             padded = batches.padded[step]
             losses, seen = self._forward(current, images, labels, weights, padded, examples, teacher, objective)
             leaves = torch.autograd.grad(losses.sum(), list(current.values()))
-            torch.cat([leaf.flatten(1) for leaf in leaves], dim=1, out=gradients[:clients])
-            if correction is not None:
-                correction.join(gradients[:clients], rows[:clients].detach(), start.parameters)
+            correction.join(leaves, self.layout, rows[:clients].detach(), start.parameters, gradients[:clients])
             if local.clip_norm is not None:
                 clip_rows(gradients[:clients], local.clip_norm)
             steps.step(gradients[:clients])

@@ -59,7 +59,7 @@ class FedDyn(StragglingAlgorithm):
 
     def correction(self, state: State, participants: Participants) -> Correction:
         """alpha (w - w_t) - h_k."""
-        return Correction(alpha=self.alpha, shift=-state["memories"][list(participants.clients)])
+        return Correction(alpha=self.alpha, shift=state["memories"][list(participants.clients)].neg_())
 
     def apply(self, state: State, exchange: Exchange, aggregates: Mapping[str, Tensor]) -> State:
         if exchange.trained is not None:

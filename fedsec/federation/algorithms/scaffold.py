@@ -76,12 +76,15 @@ class Scaffold(StragglingAlgorithm):
         return {"parameters": parameters, "variate": torch.zeros_like(parameters), "variates": variates}
 
     def work(self, state: State, participants: Participants) -> Work:
-        own, common = state["variates"][list(participants.clients)], state["variate"]
-        correction = Correction(shift=common - own)
-        steps = LocalStepsWork(self.plans(participants), self.local, correction)
         clients, number, streams = participants.clients, participants.round, participants.streams
+        own, common = state["variates"][list(clients)], state["variate"]
+        plans = self.plans(participants)
+        if self.option == "II":
+            shift = torch.sub(common, own, out=own)  # nobody looks at their own ones any more
+            return _ControlledSteps(LocalStepsWork(plans, self.local, Correction(shift=shift)), common)
         keys = [streams.key("client", client, "round", number, "model", "variate") for client in clients]
-        return _ControlledSteps(steps, own, common, FullGradients(keys) if self.option == "I" else None)
+        steps = LocalStepsWork(plans, self.local, Correction(shift=common - own))
+        return _RenewingSteps(steps, common, own, FullGradients(keys))
 
     def apply(self, state: State, exchange: Exchange, aggregates: Mapping[str, Tensor]) -> State:
         if exchange.trained is not None:
@@ -99,26 +102,38 @@ class Scaffold(StragglingAlgorithm):
 
 @dataclass(frozen=True, eq=False)
 class _ControlledSteps(Work):
-    """Corrected local steps, and what they make of the clients' variates.
+    """Corrected local steps, and what they make of the clients' variates: option II.
 
     Args:
         steps: with their correction.
-        own: the clients' variates before.
-        common: the server's.
-        gradients: what renews them under option I, of the model received; None for option II.
+        common: the server's variate.
     """
 
     steps: LocalStepsWork
-    own: Float[Tensor, "clients parameters"]
     common: Float[Tensor, "parameters"]
-    gradients: FullGradients | None
 
     def perform(self, trainer: CohortTrainer, start: Start, clients: Sequence[int]) -> LocalResult:
         trained = self.steps.perform(trainer, start, clients)
-        if self.gradients is None:
-            lengths = torch.tensor([plan.steps * self.steps.training.lr for plan in self.steps.plans])
-            changes = -self.common - trained.updates / lengths.to(trained.updates)[:, None]
-            return replace(trained, further={"variate": changes})
+        lengths = torch.tensor([plan.steps * self.steps.training.lr for plan in self.steps.plans])
+        gone = trained.updates / lengths.to(trained.updates)[:, None]
+        return replace(trained, further={"variate": torch.sub(-self.common, gone, out=gone)})
+
+
+@dataclass(frozen=True, eq=False)
+class _RenewingSteps(_ControlledSteps):
+    """The same, and variates that become gradients at the model received: option I.
+
+    Args:
+        own: the clients' variates before.
+        gradients: of all their examples.
+    """
+
+    own: Float[Tensor, "clients parameters"]
+    gradients: FullGradients
+
+    def perform(self, trainer: CohortTrainer, start: Start, clients: Sequence[int]) -> LocalResult:
+        trained = self.steps.perform(trainer, start, clients)
         renewed = self.gradients.perform(trainer, start, clients)
         examples = trained.examples + renewed.examples
-        return replace(trained, examples=examples, further={"variate": renewed.updates - self.own})
+        changes = renewed.updates.sub_(self.own)
+        return replace(trained, examples=examples, further={"variate": changes})

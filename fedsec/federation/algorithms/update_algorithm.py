@@ -101,9 +101,9 @@ def move_rows(
         changes: theirs, in this order.
         factor: of the changes.
     """
-    finite = finite_rows(changes)
-    places = torch.tensor(list(clients), device=memories.device)[finite]
-    memories.index_add_(0, places, changes[finite], alpha=factor)
+    finite, places = finite_rows(changes), torch.tensor(list(clients), device=memories.device)
+    changes = changes if bool(finite.all()) else changes[finite]
+    memories.index_add_(0, places[finite], changes, alpha=factor)
 
 
 @dataclass(frozen=True)
