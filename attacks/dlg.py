@@ -8,7 +8,7 @@ starts the one with the least matching loss counts. In both variants the labels 
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -49,6 +49,8 @@ class DLG(Inversion):
 
     Reference: Zhu et al., NeurIPS 2019, arXiv:1906.08935
     """
+
+    reads_labels: ClassVar[bool] = False
 
     def __init__(
         self,

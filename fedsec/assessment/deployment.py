@@ -97,7 +97,7 @@ class Deployment:
             None,
             0,
         )
-        return bool(self.config.federation.traits["replayable"]) and sgd
+        return bool(self.config.federation.traits["replayable"]) and self.whole_model and sgd
 
     def received(self, what: str) -> str:
         """What a server receives of one client's message, as a sentence says it after "the".

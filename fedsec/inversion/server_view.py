@@ -112,6 +112,7 @@ class ClientWork:
         local: its local training; None for a single gradient.
         mode: of its batch normalization.
         buffers: its running statistics afterwards, by name, if it sends them.
+        unsent: names of parameters that it trained like the others and kept.
     """
 
     images: UInt8[Tensor, "batch channels height width"]
@@ -119,6 +120,7 @@ class ClientWork:
     local: LocalSteps | None = None
     mode: ClientMode = "train"
     buffers: Mapping[str, Tensor] | None = None
+    unsent: tuple[str, ...] = ()
 
 
 def server_view(
@@ -164,6 +166,7 @@ def server_view(
         labels=labels,
         statistics=_statistics(model, work, knowledge.bn_statistics, normalization, shape),
         distortion=distortion if knowledge.defense else None,
+        unsent=work.unsent,
     )
 
 

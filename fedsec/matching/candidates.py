@@ -72,9 +72,11 @@ class Candidates:
         self._loss = first.loss.mean
         self._model = attacked_model(first)
         own = dict(self._model.named_parameters())
-        for name in self.names:
+        for name in (*self.names, *first.unsent):
             own[name].requires_grad_()
         self._parameters = {name: own[name] for name in self.names}
+        # What a client trained and kept moves between its steps; a single gradient needs none of it.
+        self._kept = {} if first.local is None else {name: own[name] for name in first.unsent}
         self._orders = _orders(first, restarts, len(observations), generator)
 
     @property
@@ -174,7 +176,7 @@ class Candidates:
     def _expanded(self, count: int) -> State:
         return {
             name: parameter.detach().expand(count, *parameter.shape).requires_grad_()
-            for name, parameter in self._parameters.items()
+            for name, parameter in (*self._parameters.items(), *self._kept.items())
         }
 
     def _gradients(self, state: State, inputs: Tensor, labels: Tensor) -> State:

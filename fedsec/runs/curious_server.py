@@ -12,17 +12,17 @@ from torch import Tensor
 
 from fedsec.data.dataset import Dataset
 from fedsec.engine.local_training import LocalTraining
-from fedsec.errors import InputError
 from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import RoundLoop
 from fedsec.federation.split.rounds import SplitFederation
 from fedsec.federation.updates import Federation
 from fedsec.inversion.attempt import Attempt, attempted
+from fedsec.inversion.conditions import check_updates
 from fedsec.inversion.figures import Pair, draw_reconstruction
+from fedsec.inversion.personal_layers import SharedPart
 from fedsec.inversion.server_view import (
     ClientWork,
     ServerKnowledge,
-    has_batch_statistics,
     pixel_scale,
     replayable_steps,
     server_view,
@@ -77,7 +77,7 @@ class CuriousServer:
         self.lpips = _lpips()
         self.sent: SentModels | None = None
         if isinstance(self.federation, Federation):
-            self._check_updates()
+            check_updates(self.federation, self.inversion, self.target.client, self.knowledge)
             if isinstance(self.inversion, MaliciousServer):
                 self.sent = SentModels(
                     self.inversion,
@@ -88,7 +88,6 @@ class CuriousServer:
                     streams=self.streams,
                 )
             if self.federation.secure_aggregation is not None:
-                self._check_sums(self.federation)
                 see = self._see_sums if self.sent is None else self._see_summed_replies
                 self.federation.sum_observers.append(see)
                 return
@@ -103,42 +102,6 @@ class CuriousServer:
     def take(self, round_number: int) -> dict[str, Any] | None:
         """What was reconstructed in a round, as plain data; None if nothing was."""
         return self._found.pop(round_number, None)
-
-    def _check_updates(self) -> None:
-        assert isinstance(self.federation, Federation)
-        word = self.knowledge.bn_statistics
-        if word in ("batch", "sent") and not has_batch_statistics(self.federation.module):
-            raise InputError(
-                f"inversion.knowledge.bn_statistics: the model has no batch normalization; expected none, got {word}"
-            )
-        if word == "sent" and not self.federation.sends_statistics:
-            raise InputError(
-                f"inversion.knowledge.bn_statistics: with federation.bn: {self.federation.bn} clients send no running "
-                "statistics of their training; expected federation.bn average or reset, or none or running here"
-            )
-        local, clients = self.federation.algorithm.training, [self.target.client]
-        if self.federation.secure_aggregation is not None and not isinstance(self.inversion, MaliciousServer):
-            clients = list(range(self.federation.num_clients))  # any of them may share the target's sum
-        if local is not None:
-            try:
-                for images in self.federation.data.sizes(clients).tolist():
-                    replayable_steps(local, images)
-            except InputError as error:
-                raise InputError(f"inversion: {error}") from error
-
-    def _check_sums(self, federation: Federation) -> None:
-        known = federation.client_defenses.known_of_sum(torch.ones(1))
-        if self.sent is None and (federation.privacy is not None or known is None):
-            raise InputError(
-                "inversion: what these defenses of single updates leave of a sum of clients is not worked out for "
-                "servers that follow the protocol; expected clip, noise that is not relative, local_dp or "
-                "distributed_dp, or a server that makes the model it sends (imprint, loki)"
-            )
-        if self.knowledge.bn_statistics in ("batch", "sent"):
-            raise InputError(
-                "inversion.knowledge.bn_statistics: statistics of single clients are no part of a sum; expected none "
-                f"or running beside federation.secure_aggregation, got {self.knowledge.bn_statistics}"
-            )
 
     def _see_sums(self, round_number: int, groups: Sequence[Sequence[int]], sums: Tensor) -> None:
         """See the sum of the target's group, as an update of one client that has all of its images."""
@@ -163,10 +126,11 @@ class CuriousServer:
             seen = steps_together(single, len(images))
             if seen.steps > 1:
                 note += "; their local steps are read as one client's, with batches of all of them: approximate"
+        part = SharedPart.of(federation, row, None, "initial")
         observation = server_view(
-            federation.module,
-            federation.trainer.layout.views(row),
-            ClientWork(images, labels, seen),
+            part.model,
+            part.update,
+            ClientWork(images, labels, seen, unsent=part.unsent),
             self.known,
             num_classes=self.dataset.num_classes,
             normalization=federation.data.normalization,
@@ -232,7 +196,8 @@ class CuriousServer:
             self._read(round_number, row, images)
             return
         local = federation.algorithm.in_round(round_number).training
-        model, buffers = federation.module, None
+        part = SharedPart.of(federation, row, client, self.knowledge.personal_layers or "initial")
+        model, buffers = part.model, None
         if federation.received_statistics is not None:
             buffers = federation.trainer.statistics.named(
                 federation.received_statistics[list(clients).index(client)].detach()
@@ -241,8 +206,8 @@ class CuriousServer:
         steps = None if local is None else replayable_steps(local, len(images))
         observation = server_view(
             model,
-            federation.trainer.layout.views(row),
-            ClientWork(images, labels, steps, buffers=buffers),
+            part.update,
+            ClientWork(images, labels, steps, buffers=buffers, unsent=part.unsent),
             self.known,
             num_classes=self.dataset.num_classes,
             normalization=federation.data.normalization,

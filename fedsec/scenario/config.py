@@ -129,6 +129,7 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "server_schedule"): None,
     ("federation", "worker_momentum"): 0.0,
     ("inversion",): None,
+    ("inversion", "knowledge", "personal_layers"): None,
     ("audit",): None,
     ("audit", "labels"): None,
     ("metrics",): [],

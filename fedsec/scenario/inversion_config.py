@@ -61,6 +61,11 @@ class KnowledgeConfig(Section):
         default=None,
         description="For feature maps: the client's extractor itself, or only what it started from (default known).",
     )
+    personal_layers: Literal["initial", "known"] | None = Field(
+        default=None,
+        description="For algorithms that leave layers with clients: what the server takes for the client's own, those "
+        "that the federation began with, or the client's as its round began, granted (default initial).",
+    )
 
 
 class InversionConfig(NamedSection):
@@ -113,10 +118,38 @@ def _fill_in_knowledge(data: dict[str, Any], entry: registry.Entry) -> list[Prob
     if knowledge.get("auxiliary") and entry.interface != "MaliciousServer":
         message = f"{entry.name!r} inverts the model as it is, and needs no other images; expected no such key"
         problems.append((("knowledge", "auxiliary"), message))
+    if entry.role == "knowledge" and knowledge.get("personal_layers") is not None:
+        message = f"{entry.name!r} sees feature maps and no update; expected no such key"
+        problems.append((("knowledge", "personal_layers"), message))
     if entry.role != "knowledge" and knowledge.get("extractor") is not None:
         message = f"{entry.name!r} sees updates and no feature maps; expected no such key"
         problems.append((("knowledge", "extractor"), message))
     return problems
+
+
+def _unseen_layers(inversion: InversionConfig, federation: "FederationConfig") -> Iterator[Problem]:
+    """What does not go with layers that stay with clients, or needs some."""
+    word, traits = inversion.knowledge.personal_layers, federation.traits
+    if traits["whole_model"]:
+        if word is not None:
+            yield (
+                ("knowledge", "personal_layers"),
+                f"clients of {federation.algorithm} keep no layers to themselves; expected no such key",
+            )
+        return
+    interface = registry.entry("inversion", inversion.name).interface
+    if interface in ("MaliciousServer", "TextInversion"):
+        yield (
+            ("name",),
+            f"{inversion.name!r} takes the model that the server holds for the client's, and {federation.algorithm} "
+            "leaves layers with clients; expected an inversion that matches updates, such as inverting_gradients",
+        )
+    if word == "known" and traits["trains_in_turns"]:
+        yield (
+            ("knowledge", "personal_layers"),
+            f"clients of {federation.algorithm} train their own layers before those that they send, so that what they "
+            "had as their round began tells little; expected initial",
+        )
 
 
 def unseen(inversion: InversionConfig, federation: "FederationConfig") -> Iterator[Problem]:
@@ -131,6 +164,7 @@ def unseen(inversion: InversionConfig, federation: "FederationConfig") -> Iterat
                 "without augmentation",
             )
         return
+    yield from _unseen_layers(inversion, federation)
     if inversion.target.images is not None:
         yield ("target", "images"), "an update is of all images of a client; expected no number"
     beta = federation.options.get("worker_momentum") if local is None else local.worker_momentum

@@ -54,6 +54,9 @@ class Inversion(Sealed, ABC):
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
     """The tasks whose examples it reconstructs: an observation has images, and labels that are classes."""
 
+    reads_labels: ClassVar[bool] = True
+    """Whether labels that are not granted are read from the last layer; else they are searched for with the images."""
+
     @final
     def reconstruct(
         self, observation: Observation, *, generator: torch.Generator | None = None, watch: Watch | None = None
@@ -132,7 +135,17 @@ def _ignore(snapshot: Snapshot) -> None:
 def _check_alike(name: str, observations: Sequence[Observation]) -> None:
     first = observations[0]
     for other in observations[1:]:
-        for field in ("input_shape", "num_classes", "batch_size", "scale", "local", "loss", "reduction", "loss_scale"):
+        for field in (
+            "input_shape",
+            "num_classes",
+            "batch_size",
+            "scale",
+            "local",
+            "loss",
+            "reduction",
+            "loss_scale",
+            "unsent",
+        ):
             if getattr(other, field) != getattr(first, field):
                 raise InputError(f"{name}: observations attacked together must agree in {field}")
         if (other.labels is None) != (first.labels is None) or (other.statistics is None) != (first.statistics is None):

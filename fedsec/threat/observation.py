@@ -52,6 +52,9 @@ class Observation:
         loss: what the client minimizes; see `client_loss`. Kept as a `ClientLoss`.
         reduction: over the images of a step: `mean` or `sum`.
         loss_scale: a number that the loss was multiplied by and the update not divided by, as mixed precision does.
+        unsent: names of parameters that the client trained like the others in its local steps and kept to itself; the
+            attacker replays them from where they stand in its copy of the model. What is neither here nor in `update`
+            held still.
         remarks: what a reader should know of how all this was taken, one line each.
 
     Raises:
@@ -71,6 +74,7 @@ class Observation:
     loss: ClientLoss = field(default_factory=lambda: client_loss("cross_entropy"))
     reduction: Reduction = "mean"
     loss_scale: float = 1.0
+    unsent: tuple[str, ...] = ()
     remarks: tuple[str, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
@@ -80,6 +84,7 @@ class Observation:
         object.__setattr__(self, "remarks", tuple(remarks))
         object.__setattr__(self, "update", checked_update(model, self.update))
         _check_shape(self.input_shape)
+        _check_unsent(model, self.update, self.unsent)
         if self.batch_size < 1 or self.num_classes < 2:
             raise InputError(
                 f"Observation: batch_size must be at least 1 and num_classes at least 2, got {self.batch_size} and "
@@ -341,6 +346,14 @@ class Observation:
         for name, value in {"update": update, "distortion": distortion, **changed}.items():
             object.__setattr__(same, name, value)
         return same
+
+
+def _check_unsent(model: nn.Module, update: Mapping[str, Tensor], unsent: Sequence[str]) -> None:
+    parameters = dict(model.named_parameters())
+    for name in unsent:
+        if name not in parameters or name in update:
+            why = "is part of the update" if name in update else f"is none of {', '.join(parameters)}"
+            raise InputError(f"Observation: unsent names parameters that the update leaves out, and {name!r} {why}")
 
 
 def _check_shape(shape: Sequence[int]) -> None:

@@ -19,7 +19,7 @@ class Algorithm(ABC):
             neighbor to neighbor without a server.
         pooled: whether all examples lie with a single client (the centralized bound).
         replayable: whether one client's update and the model that it received tell all that its training depended on
-            beside its data: a curious server can then replay it.
+            beside its data, and beside layers that never leave it: a curious server can then replay it.
         private_examples: whether DP-SGD's account holds for what its clients send.
         private_clients: whether an account of user-level privacy holds for what its server releases: it depends on
             clients through the aggregate alone.
@@ -28,6 +28,7 @@ class Algorithm(ABC):
         tasks: the tasks that it can learn; any where none is named.
         whole_model: whether what the server holds is a model that can be used as it is; off where some layers never
             leave the clients.
+        trains_in_turns: whether a client's own layers hold still while it trains those that it sends.
         local_statistics: whether running statistics of batch normalization must stay with the clients, too.
         two_models: whether each client trains a model of its own beside the shared one, while there is one set of
             running statistics for each client.
@@ -44,6 +45,7 @@ class Algorithm(ABC):
     first_round_alike: ClassVar[bool] = False
     tasks: ClassVar[tuple[str, ...]] = ()
     whole_model: ClassVar[bool] = True
+    trains_in_turns: ClassVar[bool] = False
     local_statistics: ClassVar[bool] = False
     two_models: ClassVar[bool] = False
     by_arrival: ClassVar[bool] = False

@@ -50,6 +50,7 @@ class Ditto(StragglingAlgorithm):
 
     private_examples: ClassVar[bool] = True
     private_clients: ClassVar[bool] = True
+    replayable: ClassVar[bool] = True
     sums_do: ClassVar[bool] = True
     two_models: ClassVar[bool] = True
 

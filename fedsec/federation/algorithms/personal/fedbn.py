@@ -33,6 +33,7 @@ class FedBN(PersonalLayersAlgorithm):
     """
 
     local_statistics: ClassVar[bool] = True
+    replayable: ClassVar[bool] = True
 
     def kept(self, module: nn.Module) -> Iterable[str]:
         layers = [name for name, layer in module.named_modules() if isinstance(layer, NORMS)]

@@ -34,6 +34,7 @@ class FedPer(PersonalLayersAlgorithm):
     personal_layers: int = 1
 
     private_examples: ClassVar[bool] = True
+    replayable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,6 +11,7 @@ ICML 2021, arXiv:2102.07078, Algorithm 1. Where the paper leaves a choice, or we
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -46,6 +47,9 @@ class FedRep(PersonalLayersAlgorithm):
 
     head_epochs: int = 5
     personal_layers: int = 1
+
+    replayable: ClassVar[bool] = True
+    trains_in_turns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
