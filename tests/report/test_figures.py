@@ -112,8 +112,9 @@ def test_settings_of_one_point_each_are_rows_whose_names_do_not_overlap(tmp_path
 
 
 def test_titles_of_many_panels_of_points_do_not_reach_into_others(tmp_path: Path) -> None:
-    settings = {"federation.clients_per_round": [5, 10], "partition": [f"dirichlet(alpha=0.{n})" for n in range(3)]}
-    (figure,) = drawn(tmp_path, write_cells(tmp_path, 1, seeds=1, **settings, attack=["none", "label_flip"]))
+    settings = {"federation.clients_per_round": [5, 10], "partition": [f"dirichlet(alpha=0.{n})" for n in range(6)]}
+    settings["model"] = ["resnet20(norm=gn, width=8)", "resnet20(norm=gn, width=16)"]
+    figure, *_ = drawn(tmp_path, write_cells(tmp_path, 1, seeds=1, **settings, attack=["label_flip"]))
     figure.draw_without_rendering()
     boxes = [axes.get_window_extent() for axes in figure.axes]
     titles = [axes.title.get_window_extent() for axes in figure.axes]
