@@ -175,7 +175,7 @@ def entries(kind: str, *, plugins: bool = True) -> dict[str, Entry]:
     Raises:
         InputError: a plugin is called like a built-in, cannot be read, or is nothing of this kind.
     """
-    known = {name: _entry(kind, name, source) for name, source in _built_in(kind).items()}
+    known = dict(_built_in(kind))
     for name, point in (_plugins(kind) if plugins else {}).items():
         module, _, attribute = point.value.partition(":")
         try:
@@ -369,8 +369,9 @@ def _misplaced(kind: str, source: Signature) -> str:
 
 
 @cache
-def _built_in(kind: str) -> dict[str, Signature]:
-    return table(KINDS[kind].module, KINDS[kind].variable)
+def _built_in(kind: str) -> dict[str, Entry]:
+    sources = table(KINDS[kind].module, KINDS[kind].variable)
+    return {name: _entry(kind, name, source) for name, source in sources.items()}
 
 
 @cache

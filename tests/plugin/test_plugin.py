@@ -112,6 +112,7 @@ SCENARIO: dict[str, Any] = {
 }
 
 
+@pytest.mark.usefixtures("quick_runs")
 def test_everything_runs_in_a_scenario(installed: Path, tmp_path: Path) -> None:
     result = fedsec.run(SCENARIO, out=tmp_path / "runs", executor=InProcess())
     assert not result.failures

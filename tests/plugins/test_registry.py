@@ -287,3 +287,12 @@ def test_broken_plugins_are_named(install: Callable[..., None]) -> None:
     assert "bad" in registry.entries("defense")
     with pytest.raises(InputError, match=r"plugin 'bad' .* cannot be imported: out of order"):
         registry.load("defense", "bad")
+
+
+def test_tables_are_read_once_and_nobody_can_change_what_is_known() -> None:
+    """Resolving a scenario of some hundred cells asks for entries ten thousands of times."""
+    known = registry.entries("defense")
+    median = registry.entry("defense", "median")
+    assert known["median"] is median
+    known.clear()
+    assert registry.entry("defense", "median") is median
