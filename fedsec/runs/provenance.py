@@ -141,7 +141,13 @@ def _code(kind: str, name: str) -> str:
     return code_of(registry.load(kind, name))
 
 
-_CACHED = (_fedsec, _code)
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Of which installed distributions each top-level package is; this reads the lists of files of all of them."""
+    return metadata.packages_distributions()
+
+
+_CACHED = (_fedsec, _code, _distributions)
 
 
 def forget() -> None:
@@ -172,7 +178,7 @@ def code_of(method: Any) -> str:
         whole = not own and path.name == "__init__.py"
         files.update(dict.fromkeys(_sources(path.parent) if whole else _with_siblings(path, base) if own else [path]))
         if not own:
-            versions += [f"{name} {metadata.version(name)}" for name in metadata.packages_distributions().get(top, [])]
+            versions += [f"{name} {metadata.version(name)}" for name in _distributions().get(top, [])]
     return _hash(list(files), *sorted(set(versions)))
 
 
