@@ -17,6 +17,8 @@ __all__ = ["edge_cost"]
 def edge_cost(federation: "Federation", trained: LocalResult, clients: Sequence[int]) -> EdgeCost:
     """Of the round that was played last, on average over its clients.
 
+    What clients cost that are asked for their loss and then not chosen is shared out among those that are.
+
     Args:
         federation: whose round it is.
         trained: what training left.
@@ -44,4 +46,9 @@ def edge_cost(federation: "Federation", trained: LocalResult, clients: Sequence[
         # The new model comes, the client's images pass through it once, and their statistics go.
         down, up = down + size * number, up + federation.statistics.numel() * number
         flops += fmean(sizes) * federation.costs.forward_flops
+    if asked := federation.asked(federation.round):
+        # Each receives the model, passes all its examples through it once, and states a number.
+        up += len(asked) * number / len(clients)
+        down += len(set(asked) - set(clients)) * (len(algorithm.broadcasts) * size + statistics) * number / len(clients)
+        flops += math.fsum(federation.data.sizes(asked).tolist()) * federation.costs.forward_flops / len(clients)
     return EdgeCost(up, down, flops)

@@ -220,10 +220,16 @@ class RoundLoop(ABC):
         """The clients of a round, in ascending order."""
         if self.selection is None:
             return sample_clients(self.num_clients, self.clients_per_round, round_number, self.streams, self.sampling)
+        return self.selection.clients(self._electorate(round_number), round_number, self.stated_losses)
+
+    def asked(self, round_number: int) -> list[int]:
+        """The clients that state their loss before those of a round are chosen among them."""
+        return [] if self.selection is None else self.selection.asked(self._electorate(round_number), round_number)
+
+    def _electorate(self, round_number: int) -> Electorate:
         attackers, sizes = self.threat.controlled(round_number), self.data.sizes(range(self.num_clients)).astype(float)
         sizes[sorted(self.threat.in_round(round_number))] *= self.threat.claimed_examples
-        known = Electorate(self.num_clients, self.clients_per_round, self.streams, attackers, sizes)
-        return self.selection.clients(known, round_number, self.stated_losses)
+        return Electorate(self.num_clients, self.clients_per_round, self.streams, attackers, sizes)
 
     def stated_losses(self, clients: Sequence[int]) -> Float64[np.ndarray, "clients"]:
         """What clients say is the mean loss of the current global model on their examples."""

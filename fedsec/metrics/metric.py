@@ -111,13 +111,22 @@ _OF_GOSSIP = (
 _PSNR = Metric("psnr", "peak signal-to-noise ratio of reconstructions", "higher", "inversion", digits=1, unit="dB")
 _NULL = "of texts whose tokens are drawn one by one"
 TEXTS: tuple[tuple[str, str, Better, str, str | None], ...] = (
-    ("token_set", "the batch's tokens that were told, over all that are in either set", "higher", "tokens (%)", None),
+    (
+        "token_set",
+        "the batch's tokens that were told, over all that are in either set",
+        "higher",
+        "tokens, null (%)",
+        "token_set_null",
+    ),
     ("token_accuracy", "share of places with the right token", "higher", "places, null (%)", "token_accuracy_null"),
     ("exact_match", "share of texts recovered to the last token", "higher", "texts (%)", None),
     ("rouge_1", "F1 of tokens", "higher", "ROUGE-1, null (%)", "rouge_1_null"),
     ("rouge_2", "F1 of pairs of neighbors", "higher", "ROUGE-2, null (%)", "rouge_2_null"),
     ("rouge_l", "F1 of the longest common subsequence", "higher", "ROUGE-L, null (%)", "rouge_l_null"),
-    *((f"{name}_null", f"{name} {_NULL}", "neither", "", None) for name in ("token_accuracy", "rouge_1", "rouge_2")),
+    *(
+        (f"{name}_null", f"{name} {_NULL}", "neither", "", None)
+        for name in ("token_set", "token_accuracy", "rouge_1", "rouge_2")
+    ),
     ("rouge_l_null", f"rouge_l {_NULL}", "neither", "", None),
 )
 """Rows of what an inversion of texts recovers: name, what it is, direction, header and null baseline."""

@@ -17,7 +17,8 @@ PLACES: dict[str, str] = {
     "in a scenario under `inversion`, and with `fedsec invert`.",
     "FeatureInversion": "FedGKT's curious server, on the feature maps that a client sends; in a scenario under "
     "`inversion`.",
-    "TextInversion": "a curious server, on updates of models of texts; in a scenario under `inversion`.",
+    "TextInversion": "a curious server, on updates of models of texts; in a scenario under `inversion`, and with "
+    "`fedsec invert --dataset shakespeare`.",
     "MembershipInference": "whoever observes training, on examples of which it would know whether they were trained "
     "on; in a scenario under `audit.membership`, and in Python on models of any origin.",
     "PropertyInference": "a server, on clients' updates; in a scenario under `audit.properties`, and in Python on "

@@ -69,8 +69,10 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
     yield ("partition",), content["partition"], partial(_build, "partition", config.partition)
     for place, name in enumerate(config.metrics):
         yield ("metrics", place), name, partial(_measure, name)
-    networks = [content["model"], config.dataset.name, config.federation.server is not None]
-    yield ("model",), networks, partial(_model, config)
+    data = [config.dataset.name, config.dataset.options]
+    yield ("dataset",), data, partial(_source, config)
+    networks = [content["model"], *data, config.federation.server is not None]
+    yield ("model",), networks, partial(_fitting_model, config)
     if (server := config.federation.server) is not None:
         yield (
             ("federation", "server", "model"),
@@ -339,6 +341,20 @@ def _model(config: CellConfig, device: str = "meta") -> Any:
 
         split(module)
     return module
+
+
+def _fitting_model(config: CellConfig) -> None:
+    """Build the model, and of one for texts see that it tells a token at every place."""
+    try:
+        source = _source(config)
+    except FAILURES:
+        return  # complained about already
+    if (module := _model(config)) is None or not registry.load("task", source.task).takes_tokens:
+        return
+    given, expected = _shape_after(module, (2, *source.input_shape))[1:], (source.num_classes, *source.input_shape)
+    if given != expected:
+        about = f"{config.model.name} gives {list(given)} numbers a text; expected {list(expected)}"
+        raise InputError(f"{about}, one for each token at each place, as char_lstm and char_transformer do")
 
 
 def _server_model(config: CellConfig, server: ServerModelConfig) -> None:

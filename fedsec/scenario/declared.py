@@ -124,6 +124,13 @@ def _number(declared: Any, data: Mapping[str, Any]) -> int:
         drawn = told_byzantine(selection, clients, cohort, number)
         if drawn is not None:
             return drawn
+    speed = _of(attack, "speed")
+    if speed not in (None, 1) and 0 < number < clients:
+        from fedsec.scenario.participation.rounds import told_arriving
+
+        arriving = told_arriving(data.get("federation"), clients, cohort, number, speed)
+        if arriving is not None:
+            return arriving
     return ceil(number * cohort / clients - 1e-9)
 
 

@@ -11,6 +11,7 @@ from fedsec.errors import PartitionError, ScenarioError
 from fedsec.runs import InProcess, run
 from fedsec.runs.partitioned import dataset_of, shares_of, strata_of
 from fedsec.scenario import CellConfig, load_scenario
+from fedsec.scenario.plan import check_scenario
 from fedsec.tasks import NextToken
 
 CELL: dict[str, Any] = {
@@ -36,6 +37,20 @@ def test_a_federation_of_roles_learns_characters(tmp_path: Path) -> None:
     partition = json.loads((result.root / record["id"] / "partition.json").read_text())
     assert sum(map(sum, partition["counts"])) == 200
     assert partition["classes"][0] == "OTHELLO, THE MOOR OF VENICE: RODERIGO"
+
+
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ({"model": "mlp"}, r"model: mlp gives \[82\] numbers a text; expected \[82, 20\], .* as char_lstm and"),
+        ({"dataset": {"name": "shakespeare", "length": 1}}, r"dataset: shakespeare: length must be at least 2"),
+    ],
+)
+def test_what_texts_cannot_be_learned_by_is_found_before_the_run(sections: dict[str, Any], says: str) -> None:
+    scenario = load_scenario({**CELL, "name": "roles", **sections})
+    with pytest.raises(ScenarioError, match=says) as caught:
+        check_scenario(scenario)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_clients_are_whole_roles() -> None:

@@ -36,6 +36,7 @@ def test_texts_are_read_and_stand_in_tables_and_files(tmp_path: Path, capsys: py
     assert dager["metrics"]["exact_match"] == dager["metrics"]["token_set"] == dager["metrics"]["rouge_l"] == 1
     assert 0 <= dager["metrics"]["token_accuracy_null"] < 0.5
     assert (rows["metrics"]["token_set"], "exact_match" in rows["metrics"]) == (1, False)
+    assert 0 < rows["metrics"]["token_set_null"] == dager["metrics"]["token_set_null"] < 1
     assert "token_set" not in none["metrics"]
     (pair, _) = json.loads((result.root / dager["id"] / "leakage" / "round-0001" / "texts.json").read_text())["texts"]
     assert pair["client"] == pair["recovered"]

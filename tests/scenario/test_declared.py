@@ -102,6 +102,19 @@ def test_mistakes(defense: Any, message: str) -> None:
         load_scenario(scenario(defense))
 
 
+def test_fast_attackers_are_told_as_many_as_arrive() -> None:
+    """By the clock, where others are slower, and by their number where nobody is."""
+    krum = {"name": "krum", "num_byzantine": "actual"}
+
+    def told(speed: Any, **clock: Any) -> Any:
+        federation = {"algorithm": "async", "clients_per_round": 3, **clock}
+        return options(krum, attack={**FLIP, "speed": speed}, federation=federation)[0]["num_byzantine"]
+
+    assert [told(1), told(1000)] == [1, 2]  # none of the two trains twice at a time
+    assert told(0.001) == 0  # they never arrive
+    assert told(1000, concurrency=3, refill="each_step") == 1  # who waits for everybody is not hurried
+
+
 def test_a_missing_number_says_where_else_it_may_stand_and_a_wrong_one_is_told_once() -> None:
     with pytest.raises(ScenarioError, match=r"'krum'; expected an integer, or federation.declared_byzantine$"):
         load_scenario(scenario({"name": "krum"}))

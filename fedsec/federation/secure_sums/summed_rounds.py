@@ -101,17 +101,24 @@ def _protocol_sums(
     protocol: RowSums | None = federation.secure_aggregation.protocol
     assert protocol is not None
     weights, sums = whole_weights(federation, clients), []
+    home = federation.algorithm.at_home(federation.algorithm_state)
+    shared = torch.ones(rows.shape[1], dtype=torch.bool, device=rows.device)
+    if home is not None:
+        shared[home] = False
     for number, places in enumerate(groups.places):
-        sums.append(
-            protocol.summed(
-                rows[[*places]],
-                [weights[place] for place in places],
-                [clients[place] for place in places],
-                federation.sums_grid,
-                wild=[own for own, place in enumerate(places) if place in wild],
-                randomness=federation.streams.sequence("secure_aggregation", "masks", round_number, number),
-            )
+        one = protocol.summed(
+            rows[[*places]][:, shared],  # what stays at home is in no message
+            [weights[place] for place in places],
+            [clients[place] for place in places],
+            federation.sums_grid,
+            wild=[own for own, place in enumerate(places) if place in wild],
+            randomness=federation.streams.sequence("secure_aggregation", "masks", round_number, number),
         )
+        if one.mean is not None:
+            mean = rows.new_zeros(rows.shape[1])
+            mean[shared] = one.mean
+            one = replace(one, mean=mean)
+        sums.append(one)
     return SumsReport(groups.places, sums, federation.sums_grid, clients)
 
 

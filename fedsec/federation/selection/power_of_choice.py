@@ -3,8 +3,8 @@
 Cho, Wang, Joshi: Client Selection in Federated Learning: Convergence Analysis and Power-of-Choice Selection Strategies.
 2020, arXiv:2010.01243, the strategy pow-d: candidates are drawn by the share of all examples that they hold, the server
 sends them the global model, each states its mean loss over all its examples (the paper's cheaper cpow-d takes a batch),
-and the largest losses take part. Where we deviate: a client whose loss is not finite comes last. What those candidates
-receive and compute who are then not chosen is not in the costs of a round.
+and the largest losses take part. Where we deviate: a client whose loss is not finite comes last. What candidates
+receive, compute and state is among the costs of a round, shared out among those that take part.
 """
 
 from dataclasses import dataclass

@@ -65,6 +65,10 @@ class Selection(ABC):
             losses: asked for by those with `by_loss` alone.
         """
 
+    def asked(self, electorate: Electorate, round_number: int) -> list[int]:
+        """The clients that receive the model and state their loss before others are chosen; none but `by_loss`."""
+        return []
+
     def most_byzantine(self, electorate: Electorate, round_number: int) -> int:
         """How many of a round's clients are attackers; at most so many, where they have a say in it."""
         return len(electorate.attackers.intersection(self.clients(electorate, round_number, nobody_states)))

@@ -48,9 +48,10 @@ def read_texts(
     reconstruction = inversion.reconstruct(observation, generator=generator)
     seconds = perf_counter() - begin
     metrics, places = text_scores(originals, reconstruction.tokens, reconstruction.token_set)
+    shares = token_shares(dataset.train.targets, dataset.num_classes)
+    null = null_scores(originals, shares, streams.numpy("attack", "null", round_number))
+    metrics |= {f"{name}_null": null[f"{name}_null"] for name in metrics}
     if reconstruction.tokens is not None:
-        shares = token_shares(dataset.train.targets, dataset.num_classes)
-        metrics |= null_scores(originals, shares, streams.numpy("attack", "null", round_number))
         _write(folder / "leakage" / f"round-{round_number:04d}", originals, reconstruction, places, dataset.classes)
     return {
         "images": len(originals),

@@ -1,8 +1,13 @@
 """Who takes part in the rounds of a cell, as far as that is known before it runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from fedsec.engine.local_training import LocalTraining
+from fedsec.errors import InputError
+from fedsec.federation.algorithms.asynchronous.arrivals import Durations, expected_fast
+from fedsec.federation.algorithms.asynchronous.asynchronous import Asynchronous
 from fedsec.federation.rounds import sample_clients
 from fedsec.federation.selection import SELECTIONS, Selection
 from fedsec.federation.selection.selection import Electorate, expected_byzantine, nobody_states
@@ -71,6 +76,53 @@ def told_byzantine(section: Any, num_clients: int, cohort: int, num_byzantine: i
     except ValueError:  # of pydantic, or an InputError
         return None
     return expected_byzantine(selection, num_clients, cohort, num_byzantine)
+
+
+def told_arriving(section: Any, num_clients: int, cohort: int, num_byzantine: int, speed: Any) -> int | None:
+    """How many Byzantine updates a step of an asynchronous server has on average, where attackers have a speed.
+
+    Args:
+        section: `federation`, as it was written or resolved.
+        num_clients: of the federation.
+        cohort: updates of a step.
+        num_byzantine: of the federation.
+        speed: how many times as fast as others the attackers are.
+
+    Returns:
+        None where no clock runs, or the section cannot be used, which is complained about elsewhere.
+    """
+    if _of(section, "algorithm") != "async" or not isinstance(speed, int | float) or not 0 < speed < float("inf"):
+        return None
+    names = ("concurrency", "durations", "spread", "refill")
+    options = {name: value for name in names if (value := _of(section, name)) is not None}
+    try:
+        algorithm = Asynchronous(local=LocalTraining(steps=1, batch_size=1, lr=1.0), **options)
+    except (InputError, TypeError):
+        return None
+    clock = (algorithm.concurrency, algorithm.durations, algorithm.spread, algorithm.refill == "at_once")
+    return _arriving(num_clients, cohort, num_byzantine, float(speed), clock)
+
+
+@cache
+def _arriving(
+    num_clients: int, cohort: int, num_byzantine: int, speed: float, clock: tuple[int | None, Durations, float, bool]
+) -> int:
+    """Counted once for the cells of a scenario."""
+    concurrency, durations, spread, at_once = clock
+    return expected_fast(
+        num_clients,
+        cohort,
+        num_byzantine,
+        speed,
+        concurrency=concurrency,
+        durations=durations,
+        spread=spread,
+        at_once=at_once,
+    )
+
+
+def _of(section: Any, key: str) -> Any:
+    return section.get(key) if isinstance(section, Mapping) else getattr(section, key, None)
 
 
 def _electorate(config: "CellConfig", round_number: int) -> Electorate:

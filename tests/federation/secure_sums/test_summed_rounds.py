@@ -11,7 +11,7 @@ from fedsec.attacks import NaN, SignFlip
 from fedsec.defenses import Median
 from fedsec.engine.local_training import LocalTraining
 from fedsec.errors import InputError
-from fedsec.federation import FedAvg, Federation, FedSGD, Threat
+from fedsec.federation import FedAvg, Federation, FedSGD, LocalOnly, Threat
 from fedsec.federation.guards import RunDescription, problems
 from fedsec.federation.secure_aggregation import SecureAggregation
 from fedsec.federation.secure_sums.dropouts import Dropouts
@@ -157,6 +157,17 @@ def test_rounds_cost_what_the_protocol_sends(build: Callable[..., Federation]) -
     total = ring.cost.upload_bytes + ring.cost.download_bytes
     assert total == plain.cost.download_bytes + keys_and_shares + 4 * (parameters + 1)
     assert ring.cost.upload_bytes == 64 + 2 * 3 * 32 + 4 * 32 + 4 * (parameters + 1)
+
+
+def test_what_stays_at_home_is_in_no_message(build: Callable[..., Federation]) -> None:
+    """Of the one layer nothing is left to send but the weight, and sums have their places all the same."""
+    whole = federation(build, RowSums(PairwiseMasks()))
+    own = federation(build, RowSums(PairwiseMasks()), algorithm=LocalOnly(local=LOCAL))
+    before, sent, kept_back = own.parameters.clone(), whole.play().cost, own.play().cost
+    assert sent is not None
+    assert kept_back is not None
+    assert sent.upload_bytes - kept_back.upload_bytes == 4 * 15
+    assert torch.equal(own.parameters, before)
 
 
 def test_rounds_are_the_same_again_and_go_on_from_a_state(build: Callable[..., Federation]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fedsec.attacks import LabelFlip
+from fedsec.engine import LocalTraining
 from fedsec.errors import InputError
 from fedsec.federation import AttackRounds, FedAvg, Federation, Threat
 from fedsec.federation.selection import SELECTIONS, Availability, Cyclic, Electorate, PowerLaw, PowerOfChoice, Selection
@@ -17,6 +18,9 @@ from fedsec.federation.selection.participation import Participation
 from fedsec.federation.selection.selection import expected_byzantine, nobody_states
 from fedsec.seeds import Streams
 
+SIZES = (8, 4, 6, 10)
+"""Examples of the clients of `build`."""
+LOCAL = LocalTraining(steps=2, batch_size=3, lr=0.1)
 ATTACKERS = frozenset({1, 6})
 TEN = Electorate(10, 3, Streams(0), ATTACKERS)
 WAYS: list[Selection] = [PowerLaw(), Cyclic(blocks=3), Availability(), PowerOfChoice(5)]
@@ -143,6 +147,20 @@ def test_the_highest_losses_of_the_candidates_are_chosen() -> None:
     assert len(PowerOfChoice(10).clients(TEN, 1, lambda candidates: np.full(10, np.nan))) == 3
     broken = PowerOfChoice(10).clients(TEN, 1, lambda c: np.where(np.isin(c, [2, 5, 8]), 0.1, np.inf))
     assert broken == [2, 5, 8]
+
+
+def test_candidates_cost_what_they_receive_compute_and_state(build: Callable[..., Federation]) -> None:
+    """Three of clients with 8, 4, 6 and 10 examples are asked, two of them train: 15 parameters of 4 bytes."""
+    ours, plain = build(FedAvg(local=LOCAL), selection=PowerOfChoice(3)), build(FedAvg(local=LOCAL))
+    asked, cost = ours.asked(1), ours.play().cost
+    examples = sum(SIZES[client] for client in asked)
+    assert len(asked) == 3
+    assert (plain.asked(1), cost is not None) == ([], True)
+    assert cost is not None
+    assert cost.upload_bytes == 15 * 4 + 3 * 4 / 2
+    assert cost.download_bytes == 15 * 4 * 3 / 2
+    trained = 6 * ours.costs.training_flops  # two steps of three examples
+    assert cost.flops == pytest.approx(trained + examples * ours.costs.forward_flops / 2)
 
 
 def test_candidates_are_drawn_by_their_examples() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -132,3 +133,51 @@ class Arrivals:
         else:
             duration = abs(self.spread * float(self._how_long.standard_normal()))
         return duration / self.speed if client in self.fast else duration
+
+
+DRAWS, STEPS = 10, 20
+"""Clocks, and steps of each, over which the Byzantine clients of a buffer are counted where a defense is to be told."""
+
+
+def expected_fast(
+    num_clients: int,
+    buffer: int,
+    num_fast: int,
+    speed: float,
+    *,
+    concurrency: int | None = None,
+    durations: Durations = "lognormal",
+    spread: float = 1.0,
+    at_once: bool = True,
+) -> int:
+    """How many of a step's updates come from clients of another speed on average, rounded up.
+
+    Averaged over clocks of seeds of their own, so that all cells that differ in their seed alone are told the same.
+
+    Args:
+        num_clients: of the federation.
+        buffer: updates for a step.
+        num_fast: clients of the other speed.
+        speed: how many times as fast as others they are.
+        concurrency: see `Arrivals`; None for all clients.
+        durations: see `Arrivals`.
+        spread: see `Arrivals`.
+        at_once: see `Arrivals`.
+    """
+    total = 0
+    for number in range(1, DRAWS + 1):
+        streams = Streams(number)
+        fast = frozenset(streams.numpy("attack", "clients").permutation(num_clients)[:num_fast].tolist())
+        arrivals = Arrivals(
+            num_clients,
+            buffer,
+            concurrency or num_clients,
+            streams,
+            durations=durations,
+            spread=spread,
+            at_once=at_once,
+            fast=fast,
+            speed=speed,
+        )
+        total += sum(flight.client in fast for step in range(1, STEPS + 1) for flight in arrivals.step(step).flights)
+    return ceil(total / (DRAWS * STEPS) - 1e-9)
