@@ -17,6 +17,7 @@ from fedsec.engine.messages import LocalResult, Start
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError, count_of
 from fedsec.federation import saved_state
+from fedsec.federation.algorithms.sequential.pretraining import grouped
 from fedsec.federation.algorithms.update_algorithm import Exchange, Participants, UpdateAlgorithm
 from fedsec.federation.broken_conditions import BrokenCondition
 from fedsec.federation.client_defenses import ClientDefenses
@@ -179,6 +180,7 @@ class Federation(GlobalModelLoop):
             privacy.check(algorithm, self.num_clients)
             trainer.private_method(privacy.private.grad_sample_mode)  # raises where the model cannot be private
         poison_data(trainer.data, self.threat, num_classes, streams)
+        self.algorithm = algorithm = grouped(self, algorithm)
         self.attackers = self.threat.in_round(1)
         self.rules = ServerRules(aggregator, algorithm.sends, streams, trainer.layout.shapes, broken_condition)
         machines = Machines(trainer, self.training_in, streams, num_classes, self.start)
@@ -342,8 +344,9 @@ class Federation(GlobalModelLoop):
         return self._contributed(clients), self.coefficients(clients)
 
     def byzantine_places(self, clients: Sequence[int]) -> list[int]:
-        """Places of the clients whose rows some Byzantine client has contributed to."""
-        contributors = map(self.algorithm.contributors, clients)
+        """Places of the clients whose rows some Byzantine client has contributed to, or could forge: who sends them."""
+        forging = self.forgery.forges
+        contributors = ((client,) if forging else self.algorithm.contributors(client) for client in clients)
         return [place for place, known in enumerate(contributors) if not self.attackers.isdisjoint(known)]
 
     def coefficients(self, clients: Sequence[int]) -> Float[Tensor, "clients"]:

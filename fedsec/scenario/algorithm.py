@@ -7,6 +7,7 @@ from fedsec.data.augmentation import Augmentation
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.optimizers import RateSchedule
 from fedsec.federation.algorithms.algorithm import Algorithm
+from fedsec.federation.algorithms.sequential.grouping import Grouping
 from fedsec.federation.algorithms.stragglers import Stragglers
 from fedsec.federation.gossip.graph import Graph
 from fedsec.federation.knowledge.fedgkt import Distillation, ServerTraining
@@ -82,5 +83,6 @@ _SECTIONS: dict[str, Callable[[Any], Any]] = {
     "server": _server,
     "distillation": lambda config: Distillation(**config.model_dump()),
     "graph": lambda config: Graph(**config.options),
+    "grouping": lambda config: Grouping(**config.options),
 }
 """Section of a federation -> how the object that a constructor takes is made of it."""

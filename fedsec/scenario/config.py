@@ -117,6 +117,8 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "distillation"): None,
     ("federation", "graph"): None,
     ("federation", "asynchronous"): None,
+    ("federation", "grouping"): None,
+    ("federation", "attackers"): "drawn",
     ("federation", "local", "augmentation"): None,
     ("partition", "seed"): None,
     ("model", "seed"): None,

@@ -10,6 +10,7 @@ from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, wrong
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name, known_entry
 from fedsec.scenario.participation.graph_config import GraphConfig
+from fedsec.scenario.participation.grouping_config import GroupingConfig
 from fedsec.scenario.participation.selection_config import SelectionConfig
 from fedsec.scenario.participation.stragglers_config import StragglersConfig
 from fedsec.scenario.training.local_config import LocalConfig, own_momentum
@@ -247,6 +248,10 @@ class FederationConfig(Section):
     server: ServerConfig | None = Field(default=None, description="The server's training; only for fedgkt.")
     distillation: DistillationConfig | None = Field(default=None, description="Only for fedgkt.")
     graph: GraphConfig | None = Field(default=None, description="Who is whose neighbor; only for decentralized.")
+    grouping: GroupingConfig | None = Field(
+        default=None,
+        description="By what clients come into superclients; only for fedseq, which draws them by default.",
+    )
     evaluate_every: Count = Field(default=1, description="Rounds between evaluations; the last is always evaluated.")
 
     @field_validator("algorithm")
@@ -305,7 +310,7 @@ class FederationConfig(Section):
         return dict(self.model_extra or {})
 
 
-_SECTIONS = ("stragglers", "local", "server_schedule", "server", "distillation", "graph")
+_SECTIONS = ("stragglers", "local", "server_schedule", "server", "distillation", "graph", "grouping")
 """Options of algorithms that are mappings of their own."""
 _OF_UPDATES = (
     *("sampling", "selection", "bn", "declared_byzantine", "broken_condition", "server_data", "secure_aggregation"),

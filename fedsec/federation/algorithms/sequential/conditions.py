@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from fedsec.defense import Pipeline
 from fedsec.federation.algorithms.sequential.fedseq import FedSeq
-from fedsec.threat import UpdatePoisoning
+from fedsec.threat import DataPoisoning, UpdatePoisoning
 
 if TYPE_CHECKING:
     from fedsec.federation.guards import Problem, RunDescription
@@ -17,6 +17,8 @@ def superclients_are_whole(run: "RunDescription") -> "Iterator[Problem]":
     if not isinstance(algorithm, FedSeq):
         return
     size = algorithm.superclient
+    if algorithm.grouping is not None and run.task not in (None, "classification"):
+        yield "federation.grouping", f"it is by classes of examples, and {run.task} has none; expected no grouping"
     for place, number in (("partition.clients", run.clients), ("federation.clients_per_round", run.cohort)):
         if number % size:
             yield "federation.superclient", f"{place} = {number} must be a multiple of superclient = {size}"
@@ -25,12 +27,16 @@ def superclients_are_whole(run: "RunDescription") -> "Iterator[Problem]":
             "federation.selection" if run.selection is not None else "federation.sampling",
             f"{run.name} draws superclients, not clients; expected sampling: fixed and no selection",
         )
-    if isinstance(run.attack, UpdatePoisoning) and run.attack.forges:
-        yield (
-            "attack",
-            f"{type(run.attack).__name__} forges a client's update, and of a superclient of {run.name} only what all "
-            "members made together is sent; expected an attack on data",
-        )
+    if isinstance(run.attack, UpdatePoisoning) and run.attack.forges and size > 1:
+        name = type(run.attack).__name__
+        if run.attack.trains:
+            yield "attack", f"{name} trains from a server's model, and clients of {run.name} from another client's"
+        elif isinstance(run.attack, DataPoisoning):
+            yield (
+                "attack",
+                f"{name} corrupts data and forges, which with {run.name} only the last of a chain can; expected an "
+                "attack on data or on updates alone",
+            )
     if run.transforms:
         yield (
             "defense",

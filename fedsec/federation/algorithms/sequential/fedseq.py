@@ -3,9 +3,9 @@
 Zaccone, Rizzardi, Caldarola, Ciccone, Caputo: Speeding up Heterogeneous Federated Learning with Sequentially Trained
 Superclients. ICPR 2022, arXiv:2201.10899. Where the paper leaves a choice, or we deviate:
 
-- Superclients are drawn at random, once for a run. The paper's grouping of clients with unlike classes, by what their
-  first networks tell of them, is left out; all superclients have equally many clients here (the authors' code fills
-  them up to so many examples, with a largest number of clients).
+- Superclients are drawn at random, once for a run, unless `grouping` has each client train for itself first and puts
+  clients of unlike classes together (see `pretraining`). All superclients have equally many clients here (the authors'
+  code fills them up to so many examples, with a largest number of clients).
 - The order within a superclient is drawn anew each round, as the authors do. Each client trains once a round (their
   code can repeat the chain), its optimizer begins anew. Members that drop out of a chain are left out.
 - FedSeqInter, which passes superclients' models on to each other and averages seldom, is left out.
@@ -14,9 +14,11 @@ Superclients. ICPR 2022, arXiv:2201.10899. Where the paper leaves a choice, or w
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
+
+from torch import nn
 
 from fedsec.engine.batches import BatchPlan
 from fedsec.engine.local_training import LocalTraining, without_worker_momentum
@@ -24,7 +26,8 @@ from fedsec.engine.messages import LocalResult, Start
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.local_steps import LocalStepsAlgorithm
-from fedsec.federation.algorithms.sequential.superclients import Superclients
+from fedsec.federation.algorithms.sequential.grouping import Grouping
+from fedsec.federation.algorithms.sequential.superclients import Position, Superclients
 from fedsec.federation.algorithms.update_algorithm import Participants, State
 from fedsec.federation.algorithms.work import Work
 from fedsec.federation.threat import Threat
@@ -73,10 +76,13 @@ class FedSeq(LocalStepsAlgorithm):
     """
 
     superclient: int = 2
+    grouping: Grouping | None = None
+    attackers: Position = "drawn"
 
     chained: ClassVar[bool] = True
 
     _superclients: ClassVar[Superclients | None] = None
+    _found: ClassVar[Mapping[str, float] | None] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,18 +91,35 @@ class FedSeq(LocalStepsAlgorithm):
             raise InputError("weighting must be samples or uniform for superclients, got 'population'")
         if self.superclient < 1:
             raise InputError(f"superclient must be at least 1, got {self.superclient}")
+        if self.attackers not in get_args(Position):
+            raise InputError(f"attackers must be one of {', '.join(get_args(Position))}, got {self.attackers!r}")
 
     def running(self, num_clients: int, cohort: int, streams: Streams, threat: Threat) -> Self:
-        return self._with(Superclients(num_clients, self.superclient, cohort, streams))
+        return self._with(Superclients(num_clients, self.superclient, cohort, streams, threat, self.attackers))
+
+    def with_groups(self, members: Sequence[tuple[int, ...]], found: Mapping[str, float]) -> Self:
+        """The same with other superclients.
+
+        Args:
+            members: of each of them, in ascending order.
+            found: what is to be said about them in the end, by name.
+        """
+        return self._with(self.superclients.grouped(members), found)
 
     def in_round(self, round_number: int) -> Self:
         algorithm = super().in_round(round_number)
-        return algorithm if algorithm is self else algorithm._with(self._superclients)
+        return algorithm if algorithm is self else algorithm._with(self._superclients, self._found)
 
-    def _with(self, superclients: Superclients | None) -> Self:
+    def _with(self, superclients: Superclients | None, found: Mapping[str, float] | None = None) -> Self:
         bound = copy.copy(self)
         object.__setattr__(bound, "_superclients", superclients)
+        object.__setattr__(bound, "_found", found)
         return bound
+
+    def conclusion(self, module: nn.Module) -> Mapping[str, Any]:
+        if self._found is None:
+            return {}
+        return {"superclients": {**self._found, "members": [list(group) for group in self.superclients.members]}}
 
     @property
     def superclients(self) -> Superclients:

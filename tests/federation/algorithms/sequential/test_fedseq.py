@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedsec.attacks import LabelFlip, SignFlip
+from fedsec.attacks import EdgeCase, LabelFlip, SignFlip
 from fedsec.data.datasets import Normalization, Split
 from fedsec.defenses import ClipUpdate, DpFedAvg, DpSgd, Mean, Median
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
@@ -176,6 +176,31 @@ def test_a_byzantine_member_spoils_its_superclient_and_a_robust_rule_keeps_it_ou
     assert distances[1] < distances[0] / 2
 
 
+def test_the_last_of_a_chain_forges_what_all_of_it_made(build: Build) -> None:
+    """Sign flipping by its last client is a superclient's update times -3; in the midst of a chain it does nothing."""
+    for position, byzantine in (("last", True), ("first", False)):
+        seen: list[Tensor] = []
+        threat = Threat(frozenset({1}), SignFlip(3.0))
+        for given in (None, threat):
+            run = build(FedSeq(local=LOCAL, attackers=position), clients_per_round=None, threat=given)
+            # The attacker trains in the same place in both runs.
+            run.algorithm.superclients._threat = threat
+            run.observers.append(lambda _, __, rows, seen=seen: seen.append(rows.clone()))
+            result = run.play()
+        place = next(place for place, last in enumerate(result.clients) if 1 in run.algorithm.contributors(last))
+        assert result.byzantine == ((1,) if byzantine else ())
+        assert (result.clients[place] == 1) == byzantine
+        torch.testing.assert_close(seen[1][place], seen[0][place] * (-3 if byzantine else 1))
+        assert torch.equal(seen[1][1 - place], seen[0][1 - place])
+
+
+def test_forged_chains_of_one_client_are_forged_updates_of_fedavg(build: Build) -> None:
+    threat, single = Threat(frozenset({1}), SignFlip()), FedSeq(local=LOCAL, superclient=1)
+    averaged, chained = (build(algorithm, threat=threat) for algorithm in (FedAvg(local=LOCAL), single))
+    assert list(averaged.run()) == list(chained.run())
+    assert torch.equal(averaged.parameters, chained.parameters)
+
+
 def test_who_lies_about_its_examples_lies_for_its_superclient(build: Build) -> None:
     threat = Threat(frozenset({1}), LabelFlip(), claimed_examples=5.0)
     run = build(FedSeq(local=LOCAL), clients_per_round=None, threat=threat)
@@ -189,7 +214,10 @@ def test_who_lies_about_its_examples_lies_for_its_superclient(build: Build) -> N
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"threat": Threat(frozenset({0}), SignFlip())}, "SignFlip forges a client's update, .*attack on data"),
+        (
+            {"threat": Threat(frozenset({0}), EdgeCase(0, 2, boost=3.0))},
+            "EdgeCase corrupts data and forges, .*updates alone",
+        ),
         ({"transforms": [ClipUpdate(1.0)]}, "ClipUpdate acts on the update of a single client"),
         ({"sampling": "poisson"}, "FedSeq draws superclients"),
         ({"selection": PowerLaw()}, "FedSeq draws superclients"),
@@ -215,6 +243,7 @@ def test_accounts_of_examples_and_rounds_on_many_machines_are_refused(build: Bui
     ("options", "message"),
     [
         ({"superclient": 0}, "superclient must be at least 1, got 0"),
+        ({"attackers": "middle"}, "attackers must be one of drawn, first, last, got 'middle'"),
         ({"weighting": "population"}, "weighting must be samples or uniform for superclients"),
         ({"local": LocalTraining(epochs=1, batch_size=3, worker_momentum=0.5)}, "send nothing of their own"),
     ],
