@@ -128,7 +128,7 @@ def _components(rows: Float64[np.ndarray, "clients f"], variance: float) -> Floa
     left, lengths, _ = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
     shares = np.cumsum(lengths**2) / max(float((lengths**2).sum()), np.finfo(np.float64).tiny)
     count = int(np.searchsorted(shares, variance - 1e-12)) + 1
-    return (left * lengths)[:, :count]
+    return np.asarray((left * lengths)[:, :count], np.float64)
 
 
 def _mix(labels: Tensor, num_classes: int) -> Float64[np.ndarray, "classes"]:
