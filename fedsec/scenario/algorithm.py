@@ -9,6 +9,7 @@ from fedsec.engine.optimizers import RateSchedule
 from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.algorithms.sequential.grouping import Grouping
 from fedsec.federation.algorithms.stragglers import Stragglers
+from fedsec.federation.gossip.exchanges import Exchanges
 from fedsec.federation.gossip.graph import Graph
 from fedsec.federation.knowledge.fedgkt import Distillation, ServerTraining
 from fedsec.federation.secure_aggregation import SecureAggregation
@@ -83,6 +84,7 @@ _SECTIONS: dict[str, Callable[[Any], Any]] = {
     "server": _server,
     "distillation": lambda config: Distillation(**config.model_dump()),
     "graph": lambda config: Graph(**config.options),
+    "asynchronous": lambda config: Exchanges(**config.model_dump()),
     "grouping": lambda config: Grouping(**config.options),
 }
 """Section of a federation -> how the object that a constructor takes is made of it."""

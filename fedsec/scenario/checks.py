@@ -258,6 +258,7 @@ def _of_so_many_classes(config: CellConfig) -> None:
 
 def _neighborly(config: CellConfig) -> list[Problem]:
     """Whether there is such a graph of so many clients, and neighbors enough for each one's rule."""
+    from fedsec.federation.gossip.conditions import NOTHING_TO_COMPARE
     from fedsec.federation.gossip.mixing import mixing_matrix
     from fedsec.federation.gossip.neighborhoods import check_rule
     from fedsec.seeds import Streams
@@ -270,6 +271,8 @@ def _neighborly(config: CellConfig) -> list[Problem]:
         weights = mixing_matrix(graph, graph.adjacency(config.partition.clients, Streams(config.seed)))
     except InputError as error:
         return [(("federation", "graph"), str(error).removeprefix("graph: "))]
+    if config.federation.asynchronous is not None and [part.name for part in config.defense] != ["mean"]:
+        return [(("defense",), NOTHING_TO_COMPARE)]
     try:
         check_rule(rule, weights > 0)
     except InputError as error:

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, field_validator
 from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem, shown, wrong
 from fedsec.scenario.named_sections import Count, Label, NamedSection, Section, either, entry_name, known_entry
-from fedsec.scenario.participation.graph_config import GraphConfig
+from fedsec.scenario.participation.graph_config import ExchangesConfig, GraphConfig
 from fedsec.scenario.participation.grouping_config import GroupingConfig
 from fedsec.scenario.participation.selection_config import SelectionConfig
 from fedsec.scenario.participation.stragglers_config import StragglersConfig
@@ -248,6 +248,11 @@ class FederationConfig(Section):
     server: ServerConfig | None = Field(default=None, description="The server's training; only for fedgkt.")
     distillation: DistillationConfig | None = Field(default=None, description="Only for fedgkt.")
     graph: GraphConfig | None = Field(default=None, description="Who is whose neighbor; only for decentralized.")
+    asynchronous: ExchangesConfig | None = Field(
+        default=None,
+        description="Clients train and exchange with one neighbor at random times, with A2CiD2's momentum; only for "
+        "decentralized, whose clients take steps all at once by default.",
+    )
     grouping: GroupingConfig | None = Field(
         default=None,
         description="By what clients come into superclients; only for fedseq, which draws them by default.",
@@ -310,7 +315,7 @@ class FederationConfig(Section):
         return dict(self.model_extra or {})
 
 
-_SECTIONS = ("stragglers", "local", "server_schedule", "server", "distillation", "graph", "grouping")
+_SECTIONS = ("stragglers", "local", "server_schedule", "server", "distillation", "graph", "asynchronous", "grouping")
 """Options of algorithms that are mappings of their own."""
 _OF_UPDATES = (
     *("sampling", "selection", "bn", "declared_byzantine", "broken_condition", "server_data", "secure_aggregation"),

@@ -18,7 +18,7 @@ from fedsec.scenario.audit.properties import PropertyInferenceConfig
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.matrix import SECTIONS
 from fedsec.scenario.named_sections import NamedSection, Section
-from fedsec.scenario.participation.graph_config import GraphConfig
+from fedsec.scenario.participation.graph_config import ExchangesConfig, GraphConfig
 from fedsec.scenario.participation.grouping_config import GroupingConfig
 from fedsec.scenario.participation.selection_config import SelectionConfig
 from fedsec.scenario.participation.stragglers_config import StragglersConfig
@@ -189,6 +189,7 @@ def _federation(algorithms: dict[str, registry.Entry]) -> Schema:
         about = graph["properties"][name].pop("description")
         graph["properties"][name] = {"description": about, "anyOf": [{"type": "string"}, graph["properties"][name]]}
     fields["graph"] = {**_or_bare(graph, "name"), "description": fields["graph"]["description"]}
+    fields["asynchronous"] = _section(ExchangesConfig)
     about = fields["grouping"]["description"]
     fields["grouping"] = {**_or_bare(_section(GroupingConfig), "name"), "description": about}
     fields["secure_aggregation"] = _section(federation_config.SecureAggregationConfig)

@@ -9,7 +9,12 @@ from fedsec.threat import UpdatePoisoning
 if TYPE_CHECKING:
     from fedsec.federation.guards import Problem, RunDescription
 
-__all__ = ["neighbors_can_exchange", "trusts_oneself"]
+__all__ = ["NOTHING_TO_COMPARE", "neighbors_can_exchange", "trusts_oneself"]
+
+NOTHING_TO_COMPARE = (
+    "clients that exchange at random times average two models, their own and one other, by which no rule can tell who is "
+    "Byzantine; expected mean"
+)
 
 
 def neighbors_can_exchange(run: "RunDescription") -> "Iterator[Problem]":
@@ -79,6 +84,8 @@ def _of_the_attack(run: "RunDescription") -> "Iterator[Problem]":
     name = type(attack).__name__
     if attack.trains:
         yield "attack", f"{name} trains from what a server sent, and {run.name} has none; expected another attack"
+    elif attack.knows_defense and getattr(run.algorithm, "asynchronous", None) is not None:
+        yield "attack", f"{name} tries a rule, and asynchronous clients have none; expected another attack"
     elif attack.needs_last_aggregate:
         yield "attack", f"{name} looks at a server's last step, and {run.name} has none; expected another attack"
     elif type(attack).state is not UpdatePoisoning.state:

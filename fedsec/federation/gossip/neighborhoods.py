@@ -101,11 +101,11 @@ class Neighborhoods:
             for client in np.flatnonzero(finite.cpu().numpy()).tolist():  # others have no own model to hold on to
                 row = self._step(client, models, byzantine, round_number, mixed, reports)
                 influence[client, self.members[client]] = row
-            mixed.report = _summary(reports)
+            mixed.report = summary(reports)
         honest = [client for client in range(count) if client not in byzantine] or list(range(count))
         mixed.influence = influence[honest].sum(0) / (influence[honest].sum() or 1.0)
         mixed.rejected |= set(np.flatnonzero(~finite.cpu().numpy()).tolist())
-        mixed.report |= self._closeness(byzantine)
+        mixed.report |= self.closeness(byzantine)
         return mixed
 
     def _step(
@@ -134,6 +134,33 @@ class Neighborhoods:
         mixed.models[client] = models[client] + aggregate.vector
         return np.asarray(aggregate.influence.cpu().numpy(), np.float64)
 
+    def of_one(
+        self,
+        pair: tuple[int, int],
+        own: Float[Tensor, "parameters"],
+        theirs: Float[Tensor, "parameters"],
+        byzantine: frozenset[int],
+        round_number: int,
+        number: int,
+        reports: list[Mapping[str, float | str]],
+    ) -> Float[Tensor, "parameters"]:
+        """What a client receives of a single neighbor, less its own model: forged where only the neighbor attacks.
+
+        Args:
+            pair: the client and its neighbor.
+            own: the client's model.
+            theirs: what the neighbor has, and sends if it is honest.
+            byzantine: clients that attack in this round.
+            round_number: from 1.
+            number: of their exchanges in this round.
+            reports: what the attack has to say is added to them.
+        """
+        rows, client = torch.stack([torch.zeros_like(own), theirs - own]), pair[0]
+        if client not in byzantine:
+            halves, stream = rows.new_full((2,), 0.5), (() if number == 0 else ("exchange", number))
+            rows = self._received(client, rows, pair, halves, byzantine, round_number, reports, own, stream)
+        return rows[1]
+
     def _context(self, client: int, own: Tensor) -> RoundContext:
         """What a client's rule may need to know: where it trusts something, that is its own model, a row of zeros."""
         context: RoundContext = {"clients": self.members[client].tolist(), "shapes": self._shapes}
@@ -151,6 +178,7 @@ class Neighborhoods:
         round_number: int,
         reports: list[Mapping[str, float | str]],
         own: Tensor,
+        stream: tuple[str | int, ...] = (),
     ) -> Tensor:
         """The rows that an honest client receives: its Byzantine neighbors' are forged for it alone."""
         attack, places = self._attack, [place for place, member in enumerate(members) if member in byzantine]
@@ -162,7 +190,7 @@ class Neighborhoods:
             reports.append({"remark": str(error)})
             return rows
         honest = [place for place in range(len(members)) if place not in places]
-        generator = self._streams.torch("attack", "round", round_number, "client", client)
+        generator = self._streams.torch("attack", "round", round_number, "client", client, *stream)
         trial = None
         if attack.knows_defense:
             context = self._context(client, own)
@@ -186,7 +214,7 @@ class Neighborhoods:
         reports.append(view.report)
         return received
 
-    def _closeness(self, byzantine: frozenset[int]) -> dict[str, float | str]:
+    def closeness(self, byzantine: frozenset[int]) -> dict[str, float | str]:
         """How much of honest clients' neighborhoods attackers hold, and whether they cut the honest apart."""
         count, attackers = len(self.weights), sorted(byzantine)
         honest = [client for client in range(count) if client not in byzantine]
@@ -260,7 +288,7 @@ def num_parts(adjacency: Bool[np.ndarray, "clients clients"]) -> int:
     return parts
 
 
-def _summary(reports: Sequence[Mapping[str, float | str]]) -> dict[str, float | str]:
+def summary(reports: Sequence[Mapping[str, float | str]]) -> dict[str, float | str]:
     """Of what an attack said of each receiver the means of numbers, and the first words."""
     summary: dict[str, float | str] = {}
     for name in dict.fromkeys(name for report in reports for name in report):

@@ -17,6 +17,8 @@ from fedsec.errors import InputError, count_of
 from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.federation.algorithms.update_algorithm import rows_of_clients
 from fedsec.federation.evaluator import Evaluator
+from fedsec.federation.gossip.asynchronous import Clock
+from fedsec.federation.gossip.conditions import NOTHING_TO_COMPARE
 from fedsec.federation.gossip.decentralized import Decentralized
 from fedsec.federation.gossip.mixing import mixing_matrix, spectral_gap
 from fedsec.federation.gossip.neighborhoods import Neighborhoods
@@ -58,6 +60,8 @@ class GossipFederation(RoundLoop):
         statistics: each client's own running statistics.
         mixing: the mixing matrix.
         gap: its spectral gap.
+        clock: plays rounds of clients that exchange at random times; None where all do at once.
+        momentum: x~ of such clients, a row each.
 
     Raises:
         InputError: settings that contradict each other, or no such graph of so many clients.
@@ -110,6 +114,12 @@ class GossipFederation(RoundLoop):
             streams=streams,
             shapes=trainer.layout.shapes,
         )
+        self.clock = None
+        if algorithm.asynchronous is not None:
+            if not linear:
+                raise InputError(f"defense: {NOTHING_TO_COMPARE}")
+            self.clock = Clock(algorithm.asynchronous, self.neighborhoods, trainer, streams)
+        self.momentum: Float[Tensor, "clients parameters"] = self.models.clone()
         self._costs = module_costs(module, tuple(self.evaluator.images.shape[1:]))
 
     def play(self) -> RoundResult:
@@ -127,14 +137,21 @@ class GossipFederation(RoundLoop):
         attackers = self.threat.in_round(number)
         self.data.poison_only(attackers)
         local = self.algorithm.local.in_round(number)
-        plans = [plan_client(self.data, client, local, number, self.streams) for client in clients]
-        trained = self.trainer.train(Start(self.models, self.statistics), plans, local)
-        begun = time.perf_counter()
-        mixed = self.neighborhoods(self.models + trained.updates, attackers, number)
-        if self.models.is_cuda:
-            torch.cuda.synchronize(self.models.device)
-        seconds = time.perf_counter() - begun
-        self.models, self.statistics, self.round = mixed.models, trained.statistics, number
+        seconds: float | None = None
+        if self.clock is not None:
+            happened = self.clock.play(self.models, self.momentum, self.statistics, local, attackers, number)
+            mixed, self.momentum, self.statistics = happened.mixed, happened.momentum, happened.statistics
+            cost = self._cost(happened.examples.tolist(), 2 * happened.exchanges / self.num_clients)
+        else:
+            plans = [plan_client(self.data, client, local, number, self.streams) for client in clients]
+            trained = self.trainer.train(Start(self.models, self.statistics), plans, local)
+            begun = time.perf_counter()
+            mixed = self.neighborhoods(self.models + trained.updates, attackers, number)
+            if self.models.is_cuda:
+                torch.cuda.synchronize(self.models.device)
+            seconds, self.statistics = time.perf_counter() - begun, trained.statistics
+            cost = self._cost(trained.examples.tolist())
+        self.models, self.round = mixed.models, number
         self.diverged = self._diverged(attackers)
         evaluations = self.evaluate_each() if self.evaluated(number) else None
         mean = None if evaluations is None else self.over_honest(clients, evaluations)
@@ -147,7 +164,7 @@ class GossipFederation(RoundLoop):
             influence=tuple(mixed.influence.tolist()),
             **self.measured(mean),
             client_values=None if evaluations is None else tuple(one.metrics[primary] for one in evaluations),
-            cost=self._cost(trained.examples.tolist()),
+            cost=cost,
             diverged=self.diverged,
             attack=mixed.report,
             aggregation_seconds=seconds,
@@ -191,6 +208,7 @@ class GossipFederation(RoundLoop):
         restored = checked_state(own, self._own_state())
         self.neighborhoods.restore(state, self.models.device)
         self.models, self.statistics = restored["models"].clone(), restored["statistics"].clone()
+        self.momentum = restored.get("momentum", self.models).clone()
         self.round = round_number
         self.diverged = self._diverged(self.threat.in_round(max(1, round_number)))
 
@@ -209,15 +227,17 @@ class GossipFederation(RoundLoop):
         return self.trainer.layout.size
 
     def _own_state(self) -> dict[str, Tensor]:
-        return {"models": self.models.clone(), "statistics": self.statistics.clone()}
+        state = {"models": self.models.clone(), "statistics": self.statistics.clone()}
+        return state if self.clock is None else {**state, "momentum": self.momentum.clone()}
 
     def _diverged(self, attackers: frozenset[int]) -> bool:
         """Whether any honest client's model is no longer finite."""
         honest = [client for client in range(self.num_clients) if client not in attackers]
         return not bool(self.models[honest].isfinite().all())
 
-    def _cost(self, examples: Sequence[int]) -> EdgeCost:
-        """A client sends its model to each neighbor, and receives as many."""
-        neighbors = np.mean([len(members) - 1 for members in self.neighborhoods.members])
-        sent = float(neighbors) * self.trainer.layout.size * self.models.element_size()
+    def _cost(self, examples: Sequence[int], messages: float | None = None) -> EdgeCost:
+        """A client sends its model to each neighbor, or in so many messages on average, and receives as many."""
+        if messages is None:
+            messages = float(np.mean([len(members) - 1 for members in self.neighborhoods.members]))
+        sent = messages * self.trainer.layout.size * self.models.element_size()
         return EdgeCost(sent, sent, float(np.mean(examples)) * self._costs.training_flops)

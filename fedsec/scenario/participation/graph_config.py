@@ -78,6 +78,17 @@ class GraphConfig(Section):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
 
+class ExchangesConfig(Section):
+    """Exchanges of two neighbors at random times."""
+
+    rate: Annotated[float, Field(gt=0)] = Field(
+        default=1.0, description="Exchanges of a client in a round, on average; it trains once, on average."
+    )
+    eta: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="How fast a client's two models mix; the paper's for this graph by default, 0: never."
+    )
+
+
 def _numbers(path: str) -> list[list[float]]:
     """The numbers of a file .csv, line by line.
 

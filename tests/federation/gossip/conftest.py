@@ -40,6 +40,7 @@ def build() -> Callable[..., Any]:
             return Federation(module, trainer, split, algorithm=algorithm, aggregator=Mean(), **common)
         rule = common.pop("rule", None)
         common |= {"rule": rule or Mean(), "linear": rule is None}
-        return GossipFederation(module, trainer, split, algorithm=Decentralized(local, graph or Graph()), **common)
+        algorithm = Decentralized(local, graph or Graph(), common.pop("asynchronous", None))
+        return GossipFederation(module, trainer, split, algorithm=algorithm, **common)
 
     return build

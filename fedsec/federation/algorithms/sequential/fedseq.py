@@ -82,7 +82,7 @@ class FedSeq(LocalStepsAlgorithm):
     chained: ClassVar[bool] = True
 
     _superclients: ClassVar[Superclients | None] = None
-    _found: ClassVar[Mapping[str, float] | None] = None
+    _evenness: ClassVar[Mapping[str, float] | None] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,29 +97,29 @@ class FedSeq(LocalStepsAlgorithm):
     def running(self, num_clients: int, cohort: int, streams: Streams, threat: Threat) -> Self:
         return self._with(Superclients(num_clients, self.superclient, cohort, streams, threat, self.attackers))
 
-    def with_groups(self, members: Sequence[tuple[int, ...]], found: Mapping[str, float]) -> Self:
+    def with_groups(self, members: Sequence[tuple[int, ...]], evenness: Mapping[str, float]) -> Self:
         """The same with other superclients.
 
         Args:
             members: of each of them, in ascending order.
-            found: what is to be said about them in the end, by name.
+            evenness: what is to be said about them in the end, by name.
         """
-        return self._with(self.superclients.grouped(members), found)
+        return self._with(self.superclients.grouped(members), evenness)
 
     def in_round(self, round_number: int) -> Self:
         algorithm = super().in_round(round_number)
-        return algorithm if algorithm is self else algorithm._with(self._superclients, self._found)
+        return algorithm if algorithm is self else algorithm._with(self._superclients, self._evenness)
 
-    def _with(self, superclients: Superclients | None, found: Mapping[str, float] | None = None) -> Self:
+    def _with(self, superclients: Superclients | None, evenness: Mapping[str, float] | None = None) -> Self:
         bound = copy.copy(self)
         object.__setattr__(bound, "_superclients", superclients)
-        object.__setattr__(bound, "_found", found)
+        object.__setattr__(bound, "_evenness", evenness)
         return bound
 
     def conclusion(self, module: nn.Module) -> Mapping[str, Any]:
-        if self._found is None:
+        if self._evenness is None:
             return {}
-        return {"superclients": {**self._found, "members": [list(group) for group in self.superclients.members]}}
+        return {"superclients": {**self._evenness, "members": [list(group) for group in self.superclients.members]}}
 
     @property
     def superclients(self) -> Superclients:
