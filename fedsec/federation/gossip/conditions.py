@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["NOTHING_TO_COMPARE", "neighbors_can_exchange", "trusts_oneself"]
 
 NOTHING_TO_COMPARE = (
-    "clients that exchange at random times average two models, their own and one other, by which no rule can tell who is "
-    "Byzantine; expected mean"
+    "clients that exchange at random times average two models, their own and one other, by which no rule can tell who "
+    "is Byzantine; expected mean"
 )
 
 

@@ -72,8 +72,8 @@ def momentum_of(rates: Float64[np.ndarray, "clients clients"]) -> tuple[float, f
 
         eta = 1 / (2 sqrt(chi_1 chi_2)),  alpha~ = sqrt(chi_1 / chi_2) / 2
 
-    chi_1 is one over the algebraic connectivity of the graph's Laplacian, chi_2 half the largest effective resistance of
-    an edge.
+    chi_1 is one over the algebraic connectivity of the graph's Laplacian, chi_2 half the largest effective resistance
+    of an edge.
     """
     laplacian = np.diag(rates.sum(1)) - rates
     chi_1 = 1 / float(np.linalg.eigvalsh(laplacian)[1])
