@@ -84,7 +84,7 @@ _SECTIONS: dict[str, Callable[[Any], Any]] = {
     "server": _server,
     "distillation": lambda config: Distillation(**config.model_dump()),
     "graph": lambda config: Graph(**config.options),
-    "asynchronous": lambda config: Exchanges(**config.model_dump()),
+    "pairwise": lambda config: Exchanges(**config.model_dump()),
     "grouping": lambda config: Grouping(**config.options),
 }
 """Section of a federation -> how the object that a constructor takes is made of it."""

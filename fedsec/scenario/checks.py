@@ -271,7 +271,7 @@ def _neighborly(config: CellConfig) -> list[Problem]:
         weights = mixing_matrix(graph, graph.adjacency(config.partition.clients, Streams(config.seed)))
     except InputError as error:
         return [(("federation", "graph"), str(error).removeprefix("graph: "))]
-    if config.federation.asynchronous is not None and [part.name for part in config.defense] != ["mean"]:
+    if config.federation.pairwise is not None and [part.name for part in config.defense] != ["mean"]:
         return [(("defense",), NOTHING_TO_COMPARE)]
     try:
         check_rule(rule, weights > 0)

@@ -118,6 +118,7 @@ _NEUTRAL: dict[tuple[str, ...], Any] = {
     ("federation", "graph"): None,
     ("federation", "asynchronous"): None,
     ("federation", "grouping"): None,
+    ("federation", "pairwise"): None,
     ("federation", "attackers"): "drawn",
     ("federation", "local", "augmentation"): None,
     ("partition", "seed"): None,

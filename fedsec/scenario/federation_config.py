@@ -248,7 +248,7 @@ class FederationConfig(Section):
     server: ServerConfig | None = Field(default=None, description="The server's training; only for fedgkt.")
     distillation: DistillationConfig | None = Field(default=None, description="Only for fedgkt.")
     graph: GraphConfig | None = Field(default=None, description="Who is whose neighbor; only for decentralized.")
-    asynchronous: ExchangesConfig | None = Field(
+    pairwise: ExchangesConfig | None = Field(
         default=None,
         description="Clients train and exchange with one neighbor at random times, with A2CiD2's momentum; only for "
         "decentralized, whose clients take steps all at once by default.",
@@ -315,7 +315,7 @@ class FederationConfig(Section):
         return dict(self.model_extra or {})
 
 
-_SECTIONS = ("stragglers", "local", "server_schedule", "server", "distillation", "graph", "asynchronous", "grouping")
+_SECTIONS = ("stragglers", "local", "server_schedule", "server", "distillation", "graph", "pairwise", "grouping")
 """Options of algorithms that are mappings of their own."""
 _OF_UPDATES = (
     *("sampling", "selection", "bn", "declared_byzantine", "broken_condition", "server_data", "secure_aggregation"),

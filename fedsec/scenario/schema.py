@@ -189,7 +189,7 @@ def _federation(algorithms: dict[str, registry.Entry]) -> Schema:
         about = graph["properties"][name].pop("description")
         graph["properties"][name] = {"description": about, "anyOf": [{"type": "string"}, graph["properties"][name]]}
     fields["graph"] = {**_or_bare(graph, "name"), "description": fields["graph"]["description"]}
-    fields["asynchronous"] = _section(ExchangesConfig)
+    fields["pairwise"] = _section(ExchangesConfig)
     about = fields["grouping"]["description"]
     fields["grouping"] = {**_or_bare(_section(GroupingConfig), "name"), "description": about}
     fields["secure_aggregation"] = _section(federation_config.SecureAggregationConfig)

@@ -84,8 +84,8 @@ def _of_the_attack(run: "RunDescription") -> "Iterator[Problem]":
     name = type(attack).__name__
     if attack.trains:
         yield "attack", f"{name} trains from what a server sent, and {run.name} has none; expected another attack"
-    elif attack.knows_defense and getattr(run.algorithm, "asynchronous", None) is not None:
-        yield "attack", f"{name} tries a rule, and asynchronous clients have none; expected another attack"
+    elif attack.knows_defense and getattr(run.algorithm, "pairwise", None) is not None:
+        yield "attack", f"{name} tries a rule, and clients that exchange in pairs have none; expected another attack"
     elif attack.needs_last_aggregate:
         yield "attack", f"{name} looks at a server's last step, and {run.name} has none; expected another attack"
     elif type(attack).state is not UpdatePoisoning.state:

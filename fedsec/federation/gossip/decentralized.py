@@ -28,24 +28,24 @@ class Decentralized(Algorithm):
     Args:
         local: how a client trains its own model in a round; the optimizer's state starts afresh each round.
         graph: who is whose neighbor, and by how much they weigh each other.
-        asynchronous: lets clients train and exchange with one neighbor at random times, see `asynchronous`; None for
+        pairwise: lets clients train and exchange with one neighbor at random times, see `asynchronous`; None for
             steps of all at once.
 
     Raises:
         InputError: weights of its own beside exchanges of two.
 
-    Reference: Lian et al., NeurIPS 2017, arXiv:1705.09056; asynchronous: Nabli et al., NeurIPS 2023, arXiv:2306.08289
+    Reference: Lian et al., NeurIPS 2017, arXiv:1705.09056; pairwise: Nabli et al., NeurIPS 2023, arXiv:2306.08289
     """
 
     local: LocalTraining = field(default_factory=lambda: LocalTraining(epochs=1, batch_size=32))
     graph: Graph = field(default_factory=Graph)
-    asynchronous: Exchanges | None = None
+    pairwise: Exchanges | None = None
 
     exchanges: ClassVar[Exchanged] = "models"
 
     def __post_init__(self) -> None:
         without_worker_momentum(self.local, "clients of Decentralized send models, and no updates")
-        if self.asynchronous is not None and self.graph.mixing != "metropolis_hastings":
+        if self.pairwise is not None and self.graph.mixing != "metropolis_hastings":
             raise InputError(
-                "asynchronous: two neighbors count alike in an exchange, whatever a graph's weights; expected no mixing"
+                "pairwise: two neighbors count alike in an exchange, whatever a graph's weights; expected no mixing"
             )

@@ -35,9 +35,9 @@ class Exchanges:
 
     def __post_init__(self) -> None:
         if not (isfinite(self.rate) and self.rate > 0):
-            raise InputError(f"asynchronous: rate must be positive and finite, got {self.rate}")
+            raise InputError(f"pairwise: rate must be positive and finite, got {self.rate}")
         if self.eta is not None and not (isfinite(self.eta) and self.eta >= 0):
-            raise InputError(f"asynchronous: eta must be finite and not negative, got {self.eta}")
+            raise InputError(f"pairwise: eta must be finite and not negative, got {self.eta}")
 
 
 @dataclass(frozen=True, order=True)

@@ -115,10 +115,10 @@ class GossipFederation(RoundLoop):
             shapes=trainer.layout.shapes,
         )
         self.clock = None
-        if algorithm.asynchronous is not None:
+        if algorithm.pairwise is not None:
             if not linear:
                 raise InputError(f"defense: {NOTHING_TO_COMPARE}")
-            self.clock = Clock(algorithm.asynchronous, self.neighborhoods, trainer, streams)
+            self.clock = Clock(algorithm.pairwise, self.neighborhoods, trainer, streams)
         self.momentum: Float[Tensor, "clients parameters"] = self.models.clone()
         self._costs = module_costs(module, tuple(self.evaluator.images.shape[1:]))
 

@@ -40,7 +40,7 @@ def build() -> Callable[..., Any]:
             return Federation(module, trainer, split, algorithm=algorithm, aggregator=Mean(), **common)
         rule = common.pop("rule", None)
         common |= {"rule": rule or Mean(), "linear": rule is None}
-        algorithm = Decentralized(local, graph or Graph(), common.pop("asynchronous", None))
+        algorithm = Decentralized(local, graph or Graph(), common.pop("pairwise", None))
         return GossipFederation(module, trainer, split, algorithm=algorithm, **common)
 
     return build

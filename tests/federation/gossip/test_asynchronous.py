@@ -30,7 +30,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *events: Event) -> None:
 def test_two_clients_and_two_rounds_by_hand(build: Build, monkeypatch: pytest.MonkeyPatch, eta: float) -> None:
     """One trains, both exchange, the other trains; between events x and x~ flow together by a matrix exponential."""
     scripted(monkeypatch, Event(0.25, 0, -1, 0), Event(0.5, 0, 1, 0), Event(0.75, 1, -1, 0))
-    run = build(Graph(), 2, asynchronous=Exchanges(rate=1.0, eta=eta))
+    run = build(Graph(), 2, pairwise=Exchanges(rate=1.0, eta=eta))
     # Of one edge at rate 1: L = [[1, -1], [-1, 1]], chi_1 = 1/2, resistance 1, chi_2 = 1/2.
     assert momentum_of(rates_of(~np.eye(2, dtype=bool), 1.0)) == pytest.approx((1.0, 0.5))
     run.clock.alpha = 0.8  # another than x's, so that a mistake shows
@@ -73,7 +73,7 @@ def test_events_are_as_many_as_their_rates_say() -> None:
 def test_momentum_brings_a_ring_together_sooner_by_the_same_exchanges(build: Build) -> None:
     distances = []
     for eta in (0.0, None):
-        run = build(Graph("ring"), 16, asynchronous=Exchanges(eta=eta), rounds=40, local=STILL)
+        run = build(Graph("ring"), 16, pairwise=Exchanges(eta=eta), rounds=40, local=STILL)
         generator = torch.Generator().manual_seed(1)
         run.models = torch.randn(run.models.shape, generator=generator)
         run.momentum, mean = run.models.clone(), run.models.double().mean(0)
@@ -88,7 +88,7 @@ def test_momentum_brings_a_ring_together_sooner_by_the_same_exchanges(build: Bui
 
 def test_it_goes_on_from_a_kept_state_to_the_bit(build: Build) -> None:
     threat = Threat(frozenset({1}), SignFlip())
-    whole, first, second = (build(Graph("ring"), 5, asynchronous=Exchanges(), threat=threat) for _ in range(3))
+    whole, first, second = (build(Graph("ring"), 5, pairwise=Exchanges(), threat=threat) for _ in range(3))
     for _ in range(4):
         whole.play()
     for _ in range(2):
@@ -102,7 +102,7 @@ def test_it_goes_on_from_a_kept_state_to_the_bit(build: Build) -> None:
 
 def test_a_byzantine_neighbor_sends_what_it_likes(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, Event(0.5, 0, 1, 0))
-    run = build(Graph(), 3, asynchronous=Exchanges(eta=0.0), threat=Threat(frozenset({1}), SignFlip(3.0)))
+    run = build(Graph(), 3, pairwise=Exchanges(eta=0.0), threat=Threat(frozenset({1}), SignFlip(3.0)))
     run.models = torch.stack([run.models[0], run.models[0] + 1, run.models[0]])
     before = run.models.clone()
     result = run.play()
@@ -113,9 +113,9 @@ def test_a_byzantine_neighbor_sends_what_it_likes(build: Build, monkeypatch: pyt
 
 def test_what_does_not_go_with_it_is_refused(build: Build) -> None:
     with pytest.raises(InputError, match="by which no rule can tell who is Byzantine; expected mean"):
-        build(Graph(), 3, asynchronous=Exchanges(), rule=Median())
+        build(Graph(), 3, pairwise=Exchanges(), rule=Median())
     with pytest.raises(InputError, match="two neighbors count alike"):
-        Decentralized(graph=Graph("complete", mixing="uniform"), asynchronous=Exchanges())
+        Decentralized(graph=Graph("complete", mixing="uniform"), pairwise=Exchanges())
     for options, message in (({"rate": 0.0}, "rate must be positive"), ({"eta": -1.0}, "eta must be finite")):
         with pytest.raises(InputError, match=message):
             Exchanges(**options)
