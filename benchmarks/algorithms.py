@@ -3,8 +3,8 @@
 All federations have the same clients, batches and network, and play a round each in turns, the order changing from turn
 to turn; what is told is processor time as a ratio to FedAvg's, by the median of the turns. Nothing is evaluated.
 
-    uv run python benchmarks/algorithms.py                       # a minute or two
-    uv run python benchmarks/algorithms.py --turns 10 --model mlp
+    uv run python benchmarks/algorithms.py                       # some minutes
+    uv run python benchmarks/algorithms.py --turns 10 --model mlp --algorithm SCAFFOLD --algorithm FedDyn
 """
 
 import argparse
@@ -18,6 +18,7 @@ import torch
 from fedsec.data.datasets import Normalization, Split
 from fedsec.defenses import Mean
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
+from fedsec.engine.allocator import tune_allocator
 from fedsec.federation import (
     FedAvg,
     FedDyn,
@@ -56,13 +57,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--clients", type=int, default=20)
-    parser.add_argument("--model", action="append", help="of 28x28 images (default: mlp and pooled_cnn)")
+    parser.add_argument("--model", action="append", help="of 28x28 images (default: mlp, lenet and pooled_cnn)")
+    parser.add_argument("--algorithm", action="append", choices=[*ALGORITHMS], help="beside FedAvg (default: all)")
     options = parser.parse_args()
+    tune_allocator()  # as every fedsec worker process does
+    names = {"FedAvg", *(options.algorithm or ALGORITHMS)}
     print(
         "network | algorithm | ms a round, median | beside FedAvg | middle half of turns\n--- | --- | --- | --- | ---"
     )
-    for model in options.model or ["mlp", "pooled_cnn"]:
-        plays = {name: federation(model, one, options).play for name, one in ALGORITHMS.items()}
+    for model in options.model or ["mlp", "lenet", "pooled_cnn"]:
+        plays = {name: federation(model, one, options).play for name, one in ALGORITHMS.items() if name in names}
         seconds = turns(plays, options.turns)
         base = seconds["FedAvg"]
         for name, own in seconds.items():

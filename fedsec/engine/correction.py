@@ -12,6 +12,17 @@ from fedsec.engine.parameters import ParameterLayout
 from fedsec.errors import InputError
 
 
+def rows_at(matrix: Float[Tensor, "rows columns"], places: Sequence[int]) -> Float[Tensor, "places columns"]:
+    """Rows of a matrix, to be read only: where they follow each other, they are not copied.
+
+    Args:
+        matrix: left unchanged.
+        places: in the order wanted.
+    """
+    first, end = places[0], places[0] + len(places)
+    return matrix[first:end] if list(places) == [*range(first, end)] else matrix[list(places)]
+
+
 @dataclass(frozen=True, eq=False)
 class Correction:
     """What changes the gradient g of every local step: mask * (g + alpha (w - center) + shift).
@@ -82,10 +93,8 @@ class Correction:
 
     def rows(self, clients: Sequence[int]) -> "Correction":
         """The correction of the clients in these places, in this order; where they follow each other, not a copy."""
-        first, end = clients[0], clients[0] + len(clients)
-        places = slice(first, end) if list(clients) == [*range(first, end)] else list(clients)
-        center = self.center[places] if self.center is not None and self.center.ndim == 2 else self.center
-        shift, mask = (None if rows is None else rows[places] for rows in (self.shift, self.mask))
+        center = self.center if self.center is None or self.center.ndim == 1 else rows_at(self.center, clients)
+        shift, mask = (None if rows is None else rows_at(rows, clients) for rows in (self.shift, self.mask))
         return Correction(self.alpha, center, shift, mask)
 
     def join(
@@ -95,6 +104,8 @@ class Correction:
         parameters: Float[Tensor, "active parameters"],
         received: Float[Tensor, "*clients parameters"],
         out: Float[Tensor, "active parameters"],
+        *,
+        moved: bool = True,
     ) -> None:
         """Write the corrected gradients of the first clients, as many as have one, into a matrix.
 
@@ -107,10 +118,11 @@ class Correction:
             parameters: where they stand.
             received: what all clients, or each of them, started from.
             out: a row for each; overwritten.
+            moved: whether they may stand elsewhere than where they started; if not, that pulls them nowhere.
         """
         active, pieces = len(out), layout.views(out).values()
         shift = None if self.shift is None else self.shift[:active]
-        if self.alpha:
+        if self.alpha and (moved or self.center is not None):
             center = received if self.center is None else self.center
             torch.sub(parameters, center[:active] if center.ndim == 2 else center, out=out)
             for leaf, pull in zip(leaves, pieces, strict=True):

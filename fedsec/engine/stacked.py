@@ -87,10 +87,11 @@ class CohortWorker:
             padded = batches.padded[step]
             losses, seen = self._forward(current, images, labels, weights, padded, examples, teacher, objective)
             leaves = torch.autograd.grad(losses.sum(), list(current.values()))
-            correction.join(leaves, self.layout, rows[:clients].detach(), start.parameters, gradients[:clients])
+            stand, joined = rows[:clients].detach(), gradients[:clients]
+            correction.join(leaves, self.layout, stand, start.parameters, joined, moved=step > 0)
             if local.clip_norm is not None:
-                clip_rows(gradients[:clients], local.clip_norm)
-            steps.step(gradients[:clients])
+                clip_rows(joined, local.clip_norm)
+            steps.step(joined)
             self._running.remember(statistics[:clients], seen)
         if momentum is not None and buffers is not None:
             momentum[order] = buffers

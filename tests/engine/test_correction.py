@@ -144,3 +144,15 @@ def test_what_does_not_fit_is_refused(make: Any, message: str) -> None:
     trainer = CohortTrainer(module, data)
     with pytest.raises(InputError, match=message):
         trainer.train(trainer.start(module), plans(data, LOCAL), LOCAL, correction=make())
+
+
+def test_rows_that_follow_each_other_are_not_copied() -> None:
+    shift = torch.arange(12.0).view(4, 3)
+    correction = Correction(shift=shift, mask=shift, center=shift[0])
+    for places in ([0, 1, 2, 3], [1, 2], [2], [2, 1], [0, 2], [3, 3]):
+        part = correction.rows(places)
+        assert part.shift is not None
+        assert torch.equal(part.shift, shift[places])
+        shared = part.shift.untyped_storage().data_ptr() == shift.untyped_storage().data_ptr()
+        assert shared == (places in ([0, 1, 2, 3], [1, 2], [2]))
+        assert part.center is correction.center

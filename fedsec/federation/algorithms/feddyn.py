@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.engine.correction import Correction
+from fedsec.engine.correction import Correction, rows_at
 from fedsec.engine.local_training import FLOAT32_MAX, without_worker_momentum
 from fedsec.errors import InputError
 from fedsec.federation.algorithms.local_steps import StragglingAlgorithm
@@ -59,7 +59,7 @@ class FedDyn(StragglingAlgorithm):
 
     def correction(self, state: State, participants: Participants) -> Correction:
         """alpha (w - w_t) - h_k."""
-        return Correction(alpha=self.alpha, shift=state["memories"][list(participants.clients)].neg_())
+        return Correction(alpha=self.alpha, shift=-rows_at(state["memories"], participants.clients))
 
     def apply(self, state: State, exchange: Exchange, aggregates: Mapping[str, Tensor]) -> State:
         if exchange.trained is not None:

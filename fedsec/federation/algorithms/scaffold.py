@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fedsec.engine.correction import Correction
+from fedsec.engine.correction import Correction, rows_at
 from fedsec.engine.local_training import without_worker_momentum
 from fedsec.engine.messages import LocalResult, Start
 from fedsec.engine.trainer import CohortTrainer
@@ -77,13 +77,11 @@ class Scaffold(StragglingAlgorithm):
 
     def work(self, state: State, participants: Participants) -> Work:
         clients, number, streams = participants.clients, participants.round, participants.streams
-        own, common = state["variates"][list(clients)], state["variate"]
-        plans = self.plans(participants)
+        own, common = rows_at(state["variates"], clients), state["variate"]
+        steps = LocalStepsWork(self.plans(participants), self.local, Correction(shift=common - own))
         if self.option == "II":
-            shift = torch.sub(common, own, out=own)  # nobody looks at their own ones any more
-            return _ControlledSteps(LocalStepsWork(plans, self.local, Correction(shift=shift)), common)
+            return _ControlledSteps(steps, common)
         keys = [streams.key("client", client, "round", number, "model", "variate") for client in clients]
-        steps = LocalStepsWork(plans, self.local, Correction(shift=common - own))
         return _RenewingSteps(steps, common, own, FullGradients(keys))
 
     def apply(self, state: State, exchange: Exchange, aggregates: Mapping[str, Tensor]) -> State:
