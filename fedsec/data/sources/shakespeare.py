@@ -5,12 +5,13 @@ import hashlib
 import zlib
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from fedsec.data.sources.leaf import leaf_files, read_leaf
 from fedsec.data.sources.source import Contents, Location, Place, Source
-from fedsec.data.text.characters import CLASSES, encode
+from fedsec.data.text.characters import CLASSES, PADDING, encode
 from fedsec.data.text.plays import roles
-from fedsec.data.text.windows import Windows
+from fedsec.data.text.windows import Windows, last_targets
 from fedsec.errors import DataError
 
 _FILE = "shakespeare.txt.gz"
@@ -30,6 +31,9 @@ class Shakespeare(Source):
 
     Args:
         length: characters of a window, at least 2; LEAF's files have 80.
+        targets: `every`, the next character at each place of a window; `last`, LEAF's own task, in which a window
+            tells the one character that follows it: all other places have padding as their target, which counts
+            nowhere. A window that ends before its length is left out then.
 
     Reference: Caldas et al., "LEAF: a benchmark for federated settings", 2018, arXiv:1812.01097; McMahan et al.,
         "Communication-efficient learning of deep networks from decentralized data", AISTATS 2017, arXiv:1602.05629.
@@ -44,10 +48,12 @@ class Shakespeare(Source):
     embedded_in = "fedsec"
     how_to_get = "it comes with fedsec; LEAF's files may lie in the folder that a scenario names (dataset.root)"
 
-    def __init__(self, length: int = 80) -> None:
+    def __init__(self, length: int = 80, targets: Literal["every", "last"] = "every") -> None:
         if length < 2:
             raise DataError(f"shakespeare: length must be at least 2 characters, got {length}")
-        self.length = length
+        if targets not in ("every", "last"):
+            raise DataError(f"shakespeare: targets must be every or last, got {targets!r}")
+        self.length, self.targets = length, targets
         self.input_shape = (length,)
 
     def locate(self, place: Place) -> Location | None:
@@ -59,6 +65,8 @@ class Shakespeare(Source):
         if leaf_files(folder) is not None:
             return read_leaf(folder, CLASSES, inputs=self._window, target=self._next)
         train, test, names = Windows(self.length).splits(roles(shipped_text()))
+        if self.targets == "last":
+            train, test = last_targets(train), last_targets(test)
         return Contents(train, test, CLASSES, groups=names)
 
     def _window(self, text: object) -> list[int]:
@@ -66,9 +74,9 @@ class Shakespeare(Source):
             raise DataError(f"shakespeare: expected windows of {self.length} characters, got {str(text)[:100]!r}")
         return encode(text)
 
-    @staticmethod
-    def _next(window: list[int], character: object) -> list[int]:
-        return [*window[1:], *encode(str(character)[:1])]
+    def _next(self, window: list[int], character: object) -> list[int]:
+        before = window[1:] if self.targets == "every" else [PADDING] * (len(window) - 1)
+        return [*before, *encode(str(character)[:1])]
 
 
 def shipped_text() -> str:

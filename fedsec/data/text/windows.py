@@ -15,6 +15,16 @@ TEST_SHARE = 0.2
 """Of what a role says: the end of it, as LEAF splits by time."""
 
 
+def last_targets(split: "Split") -> "Split":
+    """The windows that are full, with the character after each as their only target; the other places are padding."""
+    from fedsec.data.dataset import Split
+
+    full = split.targets[:, -1] != PADDING
+    targets = split.targets[full].clone()
+    targets[:, :-1] = PADDING
+    return Split(split.inputs[full], targets, None if split.groups is None else split.groups[full])
+
+
 @dataclass(frozen=True)
 class Windows:
     """How roles become examples.

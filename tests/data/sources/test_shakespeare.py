@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from fedsec.data import load
 from fedsec.data.sources import shakespeare
 from fedsec.data.text.characters import PADDING, decode
 from fedsec.errors import DataError
+from fedsec.tasks import NextToken
 
 
 def test_the_shipped_plays() -> None:
@@ -30,6 +32,27 @@ def test_length_is_an_option() -> None:
         load("shakespeare", options={"length": 1})
     with pytest.raises(DataError, match=r"dataset\.lenght: unknown key for dataset 'shakespeare' \(did you mean"):
         load("shakespeare", options={"lenght": 20})
+
+
+def test_a_window_may_tell_the_one_character_after_it(tmp_path: Path) -> None:
+    """LEAF's own task: what a network says at other places counts nowhere."""
+    every, last = (load("shakespeare", options={"length": 20, "targets": name}) for name in ("every", "last"))
+    full = every.test.targets[:, -1] != PADDING
+    assert 0 < len(last.test) == int(full.sum()) < len(every.test)
+    assert len(last.train) == len(every.train)
+    assert torch.equal(last.test.targets[:, -1], every.test.targets[full, -1])
+    assert not last.test.targets[:, :-1].any()
+    assert last.test.groups is not None
+    task, logits = NextToken(82), torch.randn(5, 82, 20, generator=torch.Generator().manual_seed(0))
+    wanted = last.test.targets[:5]
+    losses = torch.nn.functional.cross_entropy(logits[:, :, -1], wanted[:, -1], reduction="none")
+    torch.testing.assert_close(task.losses(logits, wanted), losses)
+    assert task.measure(logits, wanted)["loss"] == pytest.approx(float(losses.mean()))
+    of_leaf = load("shakespeare", leaf(tmp_path / "mine"), options={"length": 4, "targets": "last"})
+    assert [row.tolist()[:3] for row in of_leaf.train.targets] == [[0, 0, 0]] * 4
+    assert decode(of_leaf.train.targets[:, -1]) == "efef"
+    with pytest.raises(DataError, match="targets"):
+        load("shakespeare", options={"targets": "first"})
 
 
 def test_another_file_than_the_shipped_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
