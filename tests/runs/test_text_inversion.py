@@ -51,7 +51,6 @@ def test_a_sum_of_clients_is_a_larger_batch(tmp_path: Path) -> None:
     federation = {"algorithm": "fedsgd", "rounds": 1, "weighting": "uniform", "secure_aggregation": {"clients": 2}}
     result = run({**SCENARIO, "federation": federation}, out=tmp_path, executor=InProcess())
     (record,) = result.records
-    assert record["metrics"]["exact_match"] == 0 or record["metrics"]["exact_match"] > 0
     line = json.loads((result.root / record["id"] / "rounds.jsonl").read_text().splitlines()[0])
     assert line["leakage"]["images"] == 4
     assert line["leakage"]["notes"][0].startswith("the sum of 2 clients: 4 texts")
