@@ -57,17 +57,8 @@ def test_it_runs_outside_of_the_repository(wheel: Path, tmp_path: Path) -> None:
 
     assert output("-c", "import fedsec; print(fedsec.__file__)").startswith(str(place))
     assert output("-m", "fedsec", "--version").strip() == f"fedsec {fedsec.__version__}"
-    settings = [
-        "federation.rounds=1",
-        "matrix.seed=[0]",
-        "matrix.attack=[none]",
-        "matrix.defense=[median]",
-        "expect=[]",
-    ]
-    output(
-        "-m", "fedsec", "run", "quickstart", *(part for text in [*settings, "expect=[]"] for part in ("--set", text))
-    )
-    assert (here / "runs/quickstart/report.html").is_file()
+    # `.ci/wheel` runs it, on every Python.
+    assert "quickstart" in output("-m", "fedsec", "run", "quickstart", "--dry-run")
 
 
 def test_the_citation_is_of_this_version() -> None:

@@ -12,6 +12,7 @@ that is lost is replaced by a new one, which trains the same clients again, to t
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -201,10 +202,11 @@ class ShardedRounds(RowExchange):
 
     def _in_spite_of_losses(self, judged: Callable[[], Result]) -> Result:
         for _ in range(MOST_LOSSES):
-            try:
+            with suppress(LostRowsError):
                 return judged()
-            except LostRowsError:
-                self.workers.train(self._orders)  # those that are left have their rows, and answer at once
+            # Not while the error is handled, whose frames hold what was lost. Workers that are left have their rows,
+            # and answer at once.
+            self.workers.train(self._orders)
         return judged()
 
 

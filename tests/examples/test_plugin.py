@@ -47,7 +47,17 @@ def test_the_kit_passes(package: tuple[Path, Path]) -> None:
 
 def test_its_scenario_runs(package: tuple[Path, Path], tmp_path: Path) -> None:
     folder, site = package
-    command = [sys.executable, "-m", "fedsec", "run", str(folder / "medoid.yaml"), "--out", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-m",
+        "fedsec",
+        "run",
+        str(folder / "medoid.yaml"),
+        "--out",
+        str(tmp_path / "run"),
+        "--workers",
+        "1",
+    ]
     ran([*command, "--set", "federation.rounds=2", "--set", "matrix.defense=[medoid]"], tmp_path, site)
     (record,) = tmp_path.rglob("results.json")
     results = json.loads(record.read_text())

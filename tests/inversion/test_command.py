@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from fedsec.cli import app
-from fedsec.inversion import run
+from fedsec.inversion import figures, run
 from fedsec.inversion.settings import InversionSettings
 
 pytestmark = pytest.mark.usefixtures("quick_attacks")
@@ -30,6 +30,23 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+@pytest.fixture
+def rendered() -> None:
+    """The test looks at the pictures."""
+
+
+@pytest.fixture(autouse=True)
+def quick_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are one pixel each, as rendering takes longer than these attacks."""
+
+    def save(figure: Any, path: Path) -> Path:
+        Image.new("L", (1, 1)).save(path)
+        return path
+
+    if "rendered" not in request.fixturenames:
+        monkeypatch.setattr(figures, "save", save)
+
+
 def invert(*arguments: str, width: int = 120) -> Any:
     return runner.invoke(app, ["invert", *arguments], env={"COLUMNS": str(width), "TERM": "dumb"})
 
@@ -39,7 +56,7 @@ def result(folder: str) -> dict[str, Any]:
     return found
 
 
-def test_an_exact_recovery() -> None:
+def test_an_exact_recovery(rendered: None) -> None:
     done = invert(*EXACT, "--seed", "3", "--out", "o", "--gif")
     assert done.exit_code == 0, done.output
     assert not done.stderr
@@ -103,7 +120,7 @@ def test_an_exact_recovery() -> None:
         assert getattr(animation, "n_frames", 1) >= 3
 
 
-def test_the_pictures_show_the_pixels() -> None:
+def test_the_pictures_show_the_pixels(rendered: None) -> None:
     assert invert(*EXACT, "--out", "o").exit_code == 0
     tensors = load_file("o/tensors.safetensors")
     with Image.open("o/reconstruction.png") as picture:

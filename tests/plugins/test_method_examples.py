@@ -12,7 +12,7 @@ from fedsec.plugins.registry import entries
 from fedsec.scenario import load_scenario
 
 NAMES = [(kind, name) for kind in ("attack", "inversion", "inference", "defense") for name in entries(kind)]
-SLOW = re.compile(r"\b(iterations|starts|hypotheses)=\d+")
+SLOW = re.compile(r"\b(iterations|starts|hypotheses|steps)=\d+")
 
 
 @pytest.mark.parametrize(("kind", "name"), NAMES)

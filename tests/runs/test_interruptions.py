@@ -61,7 +61,7 @@ def test_it_is_said_where_an_interrupted_cell_will_go_on(interrupted: RunResult)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-def test_sigkill_at_any_moment_and_the_same_command_again(tmp_path: Path, tiny: Any) -> None:
+def test_sigkill_at_any_moment_and_the_same_again(tmp_path: Path, tiny: Any) -> None:
     """Killed with its workers, then finished: bit-identical to an uninterrupted run."""
     path = tiny.file(tmp_path)
     overrides = ["federation.rounds=30", "federation.local.steps=30", "matrix.defense=[median]", "matrix.attack=[none]"]
@@ -78,7 +78,7 @@ def test_sigkill_at_any_moment_and_the_same_command_again(tmp_path: Path, tiny: 
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert progress(root)
-    assert subprocess.run(command, capture_output=True, text=True, timeout=240).returncode == 0
+    assert tiny.run(tmp_path, *overrides, out=tmp_path / "killed").failures == 0
     assert tiny.numbers(root) == expected
 
 

@@ -52,6 +52,9 @@ class RayWorkers(ShardWorkers):
         self._made_with = provenance(CellConfig.model_validate(self.content), device)
         self.actors: list[Any] = []
         try:
+            options = {"num_cpus": threads, "num_gpus": 1 if device == "cuda" else 0}
+            # Once, and not for each actor that takes a lost one's place: this makes a class.
+            self._kind = self._ray.remote(_Actor).options(**options, scheduling_strategy="SPREAD", max_restarts=0)
             check_room(count, threads, gpus=device == "cuda")
             self.actors = [self._started() for _ in range(count)]
             self._built(range(count))
@@ -119,9 +122,7 @@ class RayWorkers(ShardWorkers):
             raise LostRowsError(_first_line(error)) from error
 
     def _started(self) -> Any:
-        options = {"num_cpus": self.threads, "num_gpus": 1 if self.device == "cuda" else 0}
-        actor = self._ray.remote(_Actor).options(**options, scheduling_strategy="SPREAD", max_restarts=0)
-        return actor.remote(self.content, self.device, self.threads, self._made_with, 1 / self.count)
+        return self._kind.remote(self.content, self.device, self.threads, self._made_with, 1 / self.count)
 
     def _built(self, places: Sequence[int]) -> None:
         """Wait until these actors are ready; replace those that are lost meanwhile, or were before."""
