@@ -156,14 +156,20 @@ class Decoupled(Inversion):
         distortion = observation.distortion
         gradient = observation.gradient
         weight_gradient, bias_gradient = head.weight_gradient(gradient), head.bias_gradient(gradient)
-        softmax = observation.loss.name in ("cross_entropy", "nll")
+        softmax, smoothing = observation.loss.softmax, observation.loss.smoothing
         notes = []
         if observation.labels is not None:
             hypotheses = [observation.labels]
         else:
             estimate = recover_labels(observation, generator=generator, deadline=deadline.for_preparation())
             least = [0] * classes
-            if bias_gradient is not None and observation.local is None and distortion is None and softmax:
+            if (
+                bias_gradient is not None
+                and observation.local is None
+                and distortion is None
+                and softmax
+                and not smoothing
+            ):
                 least = [max(0, ceil(-size * entry - 1e-4)) for entry in bias_gradient.tolist()]
             hypotheses = list(
                 islice(_labelings(estimate.counts, estimate.scores, least, self.hypotheses), self.hypotheses)
@@ -204,6 +210,7 @@ class Decoupled(Inversion):
             starts=self.starts,
             generator=generator,
             deadline=deadline,
+            smoothing=smoothing,
         )
         if observation.local is not None:
             notes.append("an update over local steps is taken for one gradient where features are computed")

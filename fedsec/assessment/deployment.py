@@ -97,7 +97,8 @@ class Deployment:
             None,
             0,
         )
-        return bool(self.config.federation.traits["replayable"]) and self.whole_model and sgd
+        goes_on = self.config.federation.options.get("buffers", "reset") != "reset"
+        return bool(self.config.federation.traits["replayable"]) and self.whole_model and sgd and not goes_on
 
     def received(self, what: str) -> str:
         """What a server receives of one client's message, as a sentence says it after "the".

@@ -16,6 +16,7 @@ from fedsec.data.normalization import Normalization
 from fedsec.engine.local_training import LocalTraining
 from fedsec.errors import InputError
 from fedsec.threat import Distortion, LocalSteps, Observation, PixelScale, sent_statistics
+from fedsec.threat.observed.client_loss import smoothed_cross_entropy
 
 __all__ = [
     "BatchStatistics",
@@ -29,6 +30,7 @@ __all__ = [
     "prescribed_steps",
     "replayable_steps",
     "server_view",
+    "smoothing_of",
     "started_afresh",
 ]
 
@@ -67,7 +69,23 @@ def prescribed_steps(local: LocalTraining, images: int) -> LocalSteps:
         local: of the federation.
         images: that the client has.
     """
-    return LocalSteps(local.lr, local.steps_of(images), local.batch_of(images), local.momentum, local.weight_decay)
+    return LocalSteps(
+        local.lr,
+        local.steps_of(images),
+        local.batch_of(images),
+        local.momentum,
+        local.weight_decay,
+        local.clip_norm,
+    )
+
+
+def smoothing_of(local: LocalTraining | None) -> float:
+    """The share of each label that clients spread over all classes.
+
+    Args:
+        local: of the federation; None for a single gradient.
+    """
+    return 0.0 if local is None else local.label_smoothing
 
 
 def replayable_steps(local: LocalTraining, images: int) -> LocalSteps:
@@ -113,6 +131,7 @@ class ClientWork:
         mode: of its batch normalization.
         buffers: its running statistics afterwards, by name, if it sends them.
         unsent: names of parameters that it trained like the others and kept.
+        smoothing: share of each label that it spread over all classes.
     """
 
     images: UInt8[Tensor, "batch channels height width"]
@@ -121,6 +140,7 @@ class ClientWork:
     mode: ClientMode = "train"
     buffers: Mapping[str, Tensor] | None = None
     unsent: tuple[str, ...] = ()
+    smoothing: float = 0.0
 
 
 def server_view(
@@ -166,6 +186,7 @@ def server_view(
         labels=labels,
         statistics=_statistics(model, work, knowledge.bn_statistics, normalization, shape),
         distortion=distortion if knowledge.defense else None,
+        loss=smoothed_cross_entropy(work.smoothing),
         unsent=work.unsent,
     )
 

@@ -204,9 +204,11 @@ class Candidates:
             chosen = self._orders[which, epoch][:, places].to(inputs.device)
             gradients = self._gradients(state, inputs[rows, chosen], labels[rows, chosen])
             factor = self.observation.loss_scale * (chosen.shape[1] if self.observation.reduction == "sum" else 1)
+            if factor != 1:
+                gradients = {name: factor * gradient for name, gradient in gradients.items()}
+            if local.clip_norm is not None:
+                gradients = _clipped(gradients, local.clip_norm)
             for name, gradient in gradients.items():
-                if factor != 1:
-                    gradient = factor * gradient
                 if local.weight_decay:
                     gradient = gradient + local.weight_decay * state[name]
                 if local.momentum:
@@ -229,6 +231,12 @@ def attacked_model(observation: Observation) -> nn.Module:
             module.track_running_stats = False
             module.running_mean = module.running_var = module.num_batches_tracked = None
     return model
+
+
+def _clipped(gradients: State, bound: float) -> State:
+    """What is longer cut to a bound, as PyTorch's `clip_grad_norm_` and clients do it."""
+    shares = (bound / (squared_norm(list(gradients.values())).sqrt() + 1e-6)).clamp(max=1)
+    return {name: row * shares.view(-1, *[1] * (row.ndim - 1)) for name, row in gradients.items()}
 
 
 def _agree(updates: Callable[[], list[Tensor]], expected: list[Tensor]) -> bool:

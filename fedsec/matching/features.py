@@ -89,6 +89,7 @@ def recover_features(
     iterations: int = 200,
     generator: torch.Generator | None = None,
     deadline: Deadline | None = None,
+    smoothing: float = 0.0,
 ) -> Features:
     """The features of a batch, and which of several labelings is right.
 
@@ -104,6 +105,7 @@ def recover_features(
         iterations: of Levenberg-Marquardt from each start, at most.
         generator: of the starts; one seeded with 0 by default.
         deadline: when to stop; the best so far then counts.
+        smoothing: share of each label that the client spread over all classes.
 
     Returns:
         The features in the order of their labels, with the gradient's dtype and device.
@@ -116,7 +118,7 @@ def recover_features(
     size = len(hypotheses[0])
     if examples is None:
         examples = torch.randn(32, weight.shape[1], generator=generator)
-    system = _System.of(weight, bias, weight_gradient, bias_gradient, size)
+    system = _System.of(weight, bias, weight_gradient, bias_gradient, size, smoothing)
     best: tuple[float, Tensor, Tensor] | None = None
     possible = len(hypotheses) * starts
     allowed = min(possible, _allowed(len(weight), size, iterations))
@@ -161,6 +163,17 @@ def _allowed(classes: int, size: int, iterations: int) -> int:
     return max(_LEAST_ATTEMPTS, int(_WORK / iterations / (classes * size**2 * (size**2 + 200))))
 
 
+def smoothed_labels(labels: Int64[Tensor, "*batch"], classes: int, smoothing: float) -> Float[Tensor, "*batch classes"]:
+    """Labels as probabilities, a share of each spread over all classes.
+
+    Args:
+        labels: of examples.
+        classes: how many there are.
+        smoothing: that share.
+    """
+    return (1 - smoothing) * F.one_hot(labels, classes) + smoothing / classes
+
+
 @dataclass(frozen=True, eq=False)
 class _System:
     """The equations, in the coordinates of the gradient's row space; all in float64 on the CPU.
@@ -177,6 +190,7 @@ class _System:
         deviation: see `Features`.
         tilt: noise in an entry of each basis vector.
         tolerance: residual below which the equations count as solved.
+        smoothing: share of each label that is spread over all classes.
     """
 
     basis: Float[Tensor, "batch features"]
@@ -190,10 +204,17 @@ class _System:
     deviation: float
     tilt: Float[Tensor, "batch"]
     tolerance: float
+    smoothing: float = 0.0
 
     @classmethod
     def of(
-        cls, weight: Tensor, bias: Tensor | None, weight_gradient: Tensor, bias_gradient: Tensor | None, size: int
+        cls,
+        weight: Tensor,
+        bias: Tensor | None,
+        weight_gradient: Tensor,
+        bias_gradient: Tensor | None,
+        size: int,
+        smoothing: float,
     ) -> "_System":
         weight, gradient = weight.double().cpu(), weight_gradient.double().cpu() * size
         bias = torch.zeros(len(weight), dtype=torch.double) if bias is None else bias.double().cpu()
@@ -226,7 +247,9 @@ class _System:
         tolerance = min(tolerance, 0.05)
         logits, precision = weight @ basis.T, precision / scale
         tilt = beyond / (gradient.shape[1] ** 0.5 * values[:size].clamp_min(1e-300))
-        return cls(basis, logits, bias, target, ones, precision, noise, conditioning, deviation, tilt, tolerance)
+        return cls(
+            basis, logits, bias, target, ones, precision, noise, conditioning, deviation, tilt, tolerance, smoothing
+        )
 
     def softened(self) -> "_System":
         """The same with weights nearer to each other, never solved."""
@@ -239,7 +262,7 @@ class _System:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Weighted residuals [n, classes, columns], weighted delta, posteriors [n, batch, classes], extended mixing."""
         posteriors = (mixing @ self.logits.T + self.bias).softmax(-1)
-        delta = (posteriors - F.one_hot(labels, len(self.bias))) * self.precision
+        delta = (posteriors - smoothed_labels(labels, len(self.bias), self.smoothing)) * self.precision
         extended = mixing
         if self.ones is not None:
             extended = F.pad(mixing, (0, 1), value=self.ones)

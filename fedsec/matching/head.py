@@ -161,7 +161,7 @@ def _head(
     if features.ndim != 2 or features.shape[1] != matrix.shape[1] or len(matrix) != outputs.shape[1]:
         return None
     logits = features @ matrix.T + (0 if bias is None else bias.detach())
-    tail = _tail(logits, outputs, up_to_constant=observation.loss.name in ("cross_entropy", "nll"))
+    tail = _tail(logits, outputs, up_to_constant=observation.loss.softmax)
     if tail is None:
         return None
     factor, shift = tail

@@ -77,10 +77,14 @@ class LastLayer:
         if observation.local is not None:
             # The gradients were taken along the way: its middle is the best single point to linearize at.
             self._move(observation.local.midway)
-        self.exact = self.has_bias and observation.local is None and observation.loss.name != "mse"
+        signed = observation.loss.name == "mse" or observation.loss.smoothing > 0
+        self.exact = self.has_bias and observation.local is None and not signed
         self.signs = observation.distortion is not None and observation.distortion.signs
-        if observation.distortion is not None:
-            self._see_through(observation.distortion)
+        distortion = observation.distortion
+        if distortion is None and observation.local is not None and observation.local.clip_norm is not None:
+            distortion = Distortion(rescaled=True)  # nobody knows which steps were cut, and to what part
+        if distortion is not None:
+            self._see_through(distortion)
 
     def _move(self, share: float) -> None:
         """Go a share of the way from the broadcast layer to the client's."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.func import vmap
@@ -18,7 +17,7 @@ from torch.func import vmap
 from fedsec.matching.best_so_far import BestSoFar
 from fedsec.matching.candidates import Candidates, attacked_model
 from fedsec.matching.distances import squared_distance, squared_norm
-from fedsec.matching.features import Features
+from fedsec.matching.features import Features, smoothed_labels
 from fedsec.matching.head import Head
 from fedsec.matching.lbfgs import LBFGS
 from fedsec.matching.lbfgs_search import INNER
@@ -199,7 +198,9 @@ class _Goal:
             factor, spread = _sensitivity(known.values, min(max(_SATURATED, known.error), 0.25))
             precision[trial] = factor * (schedule.feature_weight / (spread * values.shape[2])) ** 0.5
             logits = known.values @ head.weight.T + (0 if head.bias is None else head.bias)
-            delta = logits.softmax(1) - F.one_hot(known.labels, observation.num_classes)
+            delta = logits.softmax(1) - smoothed_labels(
+                known.labels, observation.num_classes, observation.loss.smoothing
+            )
             cotangents[trial] = delta @ head.weight / size
             floor[trial] = schedule.gradient_weight * known.deviation**2 * entries / scales[trial]
             floor[trial] += (known.error * precision[trial]).square().sum()

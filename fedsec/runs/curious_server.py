@@ -26,6 +26,7 @@ from fedsec.inversion.server_view import (
     pixel_scale,
     replayable_steps,
     server_view,
+    smoothing_of,
     started_afresh,
     steps_together,
 )
@@ -130,7 +131,7 @@ class CuriousServer:
         observation = server_view(
             part.model,
             part.update,
-            ClientWork(images, labels, seen, unsent=part.unsent),
+            ClientWork(images, labels, seen, unsent=part.unsent, smoothing=smoothing_of(local)),
             self.known,
             num_classes=self.dataset.num_classes,
             normalization=federation.data.normalization,
@@ -207,7 +208,7 @@ class CuriousServer:
         observation = server_view(
             model,
             part.update,
-            ClientWork(images, labels, steps, buffers=buffers, unsent=part.unsent),
+            ClientWork(images, labels, steps, buffers=buffers, unsent=part.unsent, smoothing=smoothing_of(local)),
             self.known,
             num_classes=self.dataset.num_classes,
             normalization=federation.data.normalization,

@@ -184,13 +184,34 @@ def unseen(inversion: InversionConfig, federation: "FederationConfig") -> Iterat
             "the server does not know how many of its steps a slow client did, so its update cannot be replayed; "
             "expected no stragglers, or handling drop",
         )
-    if local.clip_norm is not None or local.label_smoothing:
-        why = "its attacks replay steps of the plain loss that nobody cuts"
-        yield (), f"{why}; expected neither clip_norm nor label_smoothing in federation.local"
-    if local.optimizer != "sgd" or augmented:
-        got = shown(local.optimizer) if local.optimizer != "sgd" else "augmentation"
+    interface = registry.entry("inversion", inversion.name).interface
+    if interface in ("MaliciousServer", "TextInversion") and (local.clip_norm is not None or local.label_smoothing):
         yield (
             (),
-            "replaying a client's local training needs plain SGD on images as they are; expected local optimizer sgd "
-            f"and no augmentation, got {got}",
+            f"{inversion.name!r} reads sizes off the plain loss's gradient that nobody cuts; expected neither clip_norm "
+            "nor label_smoothing in federation.local",
+        )
+    if local.clip_norm is not None and federation.secure_aggregation is not None:
+        yield (
+            (),
+            "steps that each client cuts for itself are not those of one client with all their images, as which a sum "
+            "is read; expected no federation.local.clip_norm beside secure_aggregation",
+        )
+    if federation.options.get("buffers", "reset") != "reset":
+        yield (
+            (),
+            "momentum that goes on from round to round is no part of one update, which a replay begins without; "
+            f"expected buffers: reset, got {federation.options['buffers']}",
+        )
+    if local.optimizer != "sgd":
+        yield (
+            (),
+            f"replaying a client's local training needs SGD; {local.optimizer} divides every step by lengths of the "
+            "gradient that it hides, which its attacks do not undo; expected local optimizer sgd, got "
+            f"{shown(local.optimizer)}",
+        )
+    if augmented:
+        yield (
+            (),
+            "replaying a client's local training needs images as they are; expected no augmentation",
         )

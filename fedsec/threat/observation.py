@@ -29,6 +29,9 @@ from fedsec.threat.observed.state_pair import StatePair
 
 __all__ = ["Observation"]
 
+_CUT = 1e-3
+"""How near to the bound a gradient's length is taken for cut: rounding, and the 1e-6 that clipping adds to it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Observation:
@@ -320,16 +323,26 @@ class Observation:
         """The same as one gradient of the mean loss, where what was sent is that but for a factor; else itself.
 
         One local step over all images is the gradient that it moved along; weight decay is taken out of it, and a
-        known distortion is put into its units.
+        known distortion is put into its units. Of a step whose gradient was cut (`clip_norm`) the direction is left: it
+        was, if what was sent is as long as the bound, or if some of what counted for its length was not sent.
         """
         one_step = self.local is None or (
             self.local.steps == 1 and (self.local.batch_size or self.batch_size) >= self.batch_size
         )
         decays = self.local is not None and self.local.weight_decay > 0
-        factor = self._sent_per_gradient
+        factor, cut = self._sent_per_gradient, False
+        if one_step and self.local is not None and self.local.clip_norm is not None:
+            length = float(torch.stack([row.double().norm() for row in self.gradient.values()]).norm())
+            # In units of what is cut: the step's gradient with all its factors.
+            cut = bool(self.unsent) or length * abs(factor) / self.local.lr > (1 - _CUT) * self.local.clip_norm
+            if cut and self.distortion is not None and not self.distortion.rescaled:
+                return self
         if not one_step or (decays and self.distortion is not None) or (self.local is None and factor == 1):
             return self
-        return self._with(self.gradient, 1 / abs(factor), local=None, reduction="mean", loss_scale=1.0)
+        plain = self._with(self.gradient, 1 / abs(factor), local=None, reduction="mean", loss_scale=1.0)
+        if cut and plain.distortion is None:
+            object.__setattr__(plain, "distortion", Distortion(rescaled=True))
+        return plain
 
     def times(self, factor: float) -> "Observation":
         """The same with the update, and a known distortion, multiplied by a number.

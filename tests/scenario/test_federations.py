@@ -490,10 +490,10 @@ MISTAKES = [
                 "{local: {optimizer: adam}}",
                 "",
                 ": ",
-                "replaying a client's local training needs plain SGD on images as they are; expected local optimizer "
-                "sgd and no augmentation, got 'adam'",
+                "replaying a client's local training needs SGD; adam divides every step by lengths of the gradient "
+                "that it hides, which its attacks do not undo; expected local optimizer sgd, got 'adam'",
             ),
-            ("{local: {augmentation: standard}}", "", ": ", "replaying a client's local training needs plain SGD"),
+            ("{local: {augmentation: standard}}", "", ": ", "replaying a client's local training needs images as they"),
             (
                 "{stragglers: {fraction: 0.5, handling: partial}}",
                 "",

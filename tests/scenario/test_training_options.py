@@ -106,8 +106,17 @@ def test_mistakes_are_named(load: Load, text: str, message: str) -> None:
 
 def test_what_no_attack_replays_and_no_class_spreads_is_refused(load: Load) -> None:
     for option in ("clip_norm: 1", "label_smoothing: 0.1"):
+        assert only(load(f"federation: {{local: {{{option}}}}}\ninversion: dlg")).inversion is not None
         with pytest.raises(ScenarioError, match=r"expected neither clip_norm nor label_smoothing in federation\.local"):
-            load(f"federation: {{local: {{{option}}}}}\ninversion: dlg")
+            load(f"federation: {{local: {{{option}}}}}\ninversion: imprint")
+    for option, message in (
+        ("local: {clip_norm: 1}, secure_aggregation: {clients: 3}", "steps that each client cuts for itself"),
+        ("local: {optimizer: lars}", "lars divides every step by lengths of the gradient"),
+        ("algorithm: local_sgd, buffers: keep, local: {momentum: 0.9}", "momentum that goes on from round to round"),
+    ):
+        with pytest.raises(ScenarioError, match=message):
+            load(f"federation: {{{option}}}\ninversion: dlg")
+    assert only(load("federation: {algorithm: slowmo, local: {momentum: 0.9}}\ninversion: dlg")).inversion is not None
     with pytest.raises(ScenarioError, match=r"label_smoothing: .* has no classes to spread a label over"):
         load("model: linear\nfederation: {local: {label_smoothing: 0.1}}", "diabetes")
     seen: Any = only(load("federation: {local: {schedule: {warmup: 3}}}\ninversion: dlg"))

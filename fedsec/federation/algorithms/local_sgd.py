@@ -50,6 +50,7 @@ class LocalSGD(LocalStepsAlgorithm):
     buffers: Buffers = "reset"
     switch_round: int | None = None
 
+    replayable: ClassVar[bool] = True
     private_examples: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedsec.errors import InputError
 
-__all__ = ["ClientLoss", "Reduction", "client_loss"]
+__all__ = ["ClientLoss", "Reduction", "client_loss", "smoothed_cross_entropy"]
 
 Reduction = Literal["mean", "sum"]
 
@@ -31,12 +32,20 @@ class ClientLoss:
             [batch, classes].
         prediction: see above; None where the gradient has no such form, so that no label can be read from it.
         slope: see above.
+        smoothing: share of each label that is spread over all classes, of a cross-entropy; `prediction` and `slope`
+            are then what makes the line above true of labels that are not smoothed.
     """
 
     name: str
     losses: Losses
     prediction: Callable[[Tensor], Tensor] | None = None
     slope: Callable[[int], float] = lambda classes: 1.0
+    smoothing: float = 0.0
+
+    @property
+    def softmax(self) -> bool:
+        """Whether its gradient at the outputs is their softmax minus the labels, be they smoothed."""
+        return self.name in ("cross_entropy", "nll") or self.smoothing > 0
 
     def mean(self, outputs: Float[Tensor, "batch classes"], targets: Tensor) -> Float[Tensor, ""]:
         """The mean loss of a batch."""
@@ -92,11 +101,39 @@ _KNOWN = {
 }
 
 
+@lru_cache
+def smoothed_cross_entropy(smoothing: float) -> ClientLoss:
+    """Cross-entropy with labels of which a share is spread over all classes; the very same loss for the same share.
+
+        d loss / d outputs = softmax - (1 - s) onehot - s / K = (1 - s) ((softmax - s / K) / (1 - s) - onehot)
+
+    Args:
+        smoothing: s; with 0 the plain cross-entropy.
+
+    Raises:
+        InputError: it does not lie in [0, 1).
+
+    Reference: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna 2016, arXiv:1512.00567
+    """
+    if not 0 <= smoothing < 1:
+        raise InputError(f"Observation: label smoothing must lie in [0, 1), got {smoothing}")
+    if not smoothing:
+        return _KNOWN["cross_entropy"]
+    return ClientLoss(
+        f"cross_entropy with label smoothing {smoothing:g}",
+        partial(F.cross_entropy, reduction="none", label_smoothing=smoothing),
+        lambda outputs: (outputs.softmax(-1) - smoothing / outputs.shape[-1]) / (1 - smoothing),
+        lambda classes: 1 - smoothing,
+        smoothing,
+    )
+
+
 def client_loss(loss: Any) -> ClientLoss:
     """A loss by its name, or the user's own.
 
     Args:
-        loss: `cross_entropy`; `nll` (on log-probabilities); `mse` and `bce` (on one-hot labels, mean over classes, the
+        loss: `cross_entropy`; PyTorch's `nn.CrossEntropyLoss()` without weights, which may smooth labels; `nll` (on
+            log-probabilities); `mse` and `bce` (on one-hot labels, mean over classes, the
             latter on logits); a function of (outputs, labels) that gives each example's loss; or an object with such a
             method `losses`. One that computes what a known loss computes is taken for it.
 
@@ -109,6 +146,8 @@ def client_loss(loss: Any) -> ClientLoss:
         if loss not in _KNOWN:
             raise InputError(f"Observation: loss must be one of {', '.join(_KNOWN)}, or a function, got {loss!r}")
         return _KNOWN[loss]
+    if isinstance(loss, nn.CrossEntropyLoss) and loss.weight is None and loss.ignore_index < 0:
+        return smoothed_cross_entropy(loss.label_smoothing)
     losses = getattr(loss, "losses", loss)
     if not callable(losses):
         raise InputError(f"Observation: loss must be a name, a function or a task with `losses`, got {loss!r}")

@@ -19,6 +19,7 @@ class LocalSteps:
         batch_size: images in one step; the last step of an epoch takes what is left. None: all images in every step.
         momentum: of SGD (PyTorch's form), in [0, 1).
         weight_decay: times the parameters, added to each gradient.
+        clip_norm: length to which each step's gradient is cut that is longer, before weight decay; None for none.
 
     Raises:
         InputError: a number out of range.
@@ -29,6 +30,7 @@ class LocalSteps:
     batch_size: int | None = None
     momentum: float = 0.0
     weight_decay: float = 0.0
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         if not (isfinite(self.lr) and self.lr > 0):
@@ -42,6 +44,8 @@ class LocalSteps:
                 f"LocalSteps: momentum must be in [0, 1) and weight_decay not negative, not {self.momentum} and "
                 f"{self.weight_decay}"
             )
+        if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
+            raise InputError(f"LocalSteps: clip_norm must be positive, or none, not {self.clip_norm}")
 
     @property
     def strength(self) -> float:
