@@ -33,6 +33,7 @@ from torch import Tensor
 from fedsec.errors import InputError
 from fedsec.matching.limits import Deadline
 from fedsec.matching.row_space import row_space
+from fedsec.threat.observed.client_loss import smoothed_labels
 
 __all__ = ["Features", "recover_features"]
 
@@ -98,8 +99,8 @@ def recover_features(
         bias: of the last layer, if it has one.
         weight_gradient: of the mean cross-entropy.
         bias_gradient: likewise; None if it is not known.
-        hypotheses: possible labels of the batch, the likeliest first. The first that solves the equations is taken,
-            otherwise the one with the least residual.
+        hypotheses: possible labels, the likeliest first. The first that solves the equations is taken, otherwise the
+            one with the least residual.
         examples: features that other images have, to start from; by default standard normal ones.
         starts: random starts of each hypothesis.
         iterations: of Levenberg-Marquardt from each start, at most.
@@ -118,7 +119,7 @@ def recover_features(
     size = len(hypotheses[0])
     if examples is None:
         examples = torch.randn(32, weight.shape[1], generator=generator)
-    system = _System.of(weight, bias, weight_gradient, bias_gradient, size, smoothing)
+    system = replace(_System.of(weight, bias, weight_gradient, bias_gradient, size), smoothing=smoothing)
     best: tuple[float, Tensor, Tensor] | None = None
     possible = len(hypotheses) * starts
     allowed = min(possible, _allowed(len(weight), size, iterations))
@@ -142,9 +143,8 @@ def recover_features(
             break
         width *= 2
     assert best is not None
-    values = (best[1] @ system.basis).to(weight_gradient)
     return Features(
-        values=values,
+        values=(best[1] @ system.basis).to(weight_gradient),
         labels=best[2].to(weight.device),
         residual=best[0],
         noise=system.noise,
@@ -163,17 +163,6 @@ def _allowed(classes: int, size: int, iterations: int) -> int:
     return max(_LEAST_ATTEMPTS, int(_WORK / iterations / (classes * size**2 * (size**2 + 200))))
 
 
-def smoothed_labels(labels: Int64[Tensor, "*batch"], classes: int, smoothing: float) -> Float[Tensor, "*batch classes"]:
-    """Labels as probabilities, a share of each spread over all classes.
-
-    Args:
-        labels: of examples.
-        classes: how many there are.
-        smoothing: that share.
-    """
-    return (1 - smoothing) * F.one_hot(labels, classes) + smoothing / classes
-
-
 @dataclass(frozen=True, eq=False)
 class _System:
     """The equations, in the coordinates of the gradient's row space; all in float64 on the CPU.
@@ -190,7 +179,7 @@ class _System:
         deviation: see `Features`.
         tilt: noise in an entry of each basis vector.
         tolerance: residual below which the equations count as solved.
-        smoothing: share of each label that is spread over all classes.
+        smoothing: see `recover_features`.
     """
 
     basis: Float[Tensor, "batch features"]
@@ -208,13 +197,7 @@ class _System:
 
     @classmethod
     def of(
-        cls,
-        weight: Tensor,
-        bias: Tensor | None,
-        weight_gradient: Tensor,
-        bias_gradient: Tensor | None,
-        size: int,
-        smoothing: float,
+        cls, weight: Tensor, bias: Tensor | None, weight_gradient: Tensor, bias_gradient: Tensor | None, size: int
     ) -> "_System":
         weight, gradient = weight.double().cpu(), weight_gradient.double().cpu() * size
         bias = torch.zeros(len(weight), dtype=torch.double) if bias is None else bias.double().cpu()
@@ -247,9 +230,7 @@ class _System:
         tolerance = min(tolerance, 0.05)
         logits, precision = weight @ basis.T, precision / scale
         tilt = beyond / (gradient.shape[1] ** 0.5 * values[:size].clamp_min(1e-300))
-        return cls(
-            basis, logits, bias, target, ones, precision, noise, conditioning, deviation, tilt, tolerance, smoothing
-        )
+        return cls(basis, logits, bias, target, ones, precision, noise, conditioning, deviation, tilt, tolerance)
 
     def softened(self) -> "_System":
         """The same with weights nearer to each other, never solved."""

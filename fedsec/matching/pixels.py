@@ -17,13 +17,14 @@ from torch.func import vmap
 from fedsec.matching.best_so_far import BestSoFar
 from fedsec.matching.candidates import Candidates, attacked_model
 from fedsec.matching.distances import squared_distance, squared_norm
-from fedsec.matching.features import Features, smoothed_labels
+from fedsec.matching.features import Features
 from fedsec.matching.head import Head
 from fedsec.matching.lbfgs import LBFGS
 from fedsec.matching.lbfgs_search import INNER
 from fedsec.matching.limits import Deadline
 from fedsec.threat import Observation, Reconstruction
 from fedsec.threat.inversion import Watch
+from fedsec.threat.observed.client_loss import smoothed_labels
 
 __all__ = ["Schedule", "recover_pixels"]
 

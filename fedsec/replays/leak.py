@@ -22,9 +22,11 @@ from fedsec.recording import RecordedRound, Recording, open_recording
 from fedsec.recording.round_file import ClientId
 from fedsec.replays.methods import named, summarized
 from fedsec.replays.models import ModelSource, model_of, with_state
+from fedsec.replays.recorded_training import check_recorded, unsent_of
 from fedsec.report.console import default_console
 from fedsec.seeds import Streams
 from fedsec.threat import Inversion, LocalSteps, Observation, Reconstruction
+from fedsec.threat.observed.client_loss import smoothed_cross_entropy
 
 __all__ = ["Leak", "invert_recorded"]
 
@@ -135,6 +137,7 @@ def invert_recorded(
     recording = recording if isinstance(recording, Recording) else open_recording(recording)
     seen, client = _message(recording, client, round)
     about = recording.about
+    check_recorded(about, seen.local)
     shape = _known("input_shape", input_shape, about)
     classes = _known("num_classes", num_classes, about)
     if len(shape) != 3:
@@ -146,6 +149,7 @@ def invert_recorded(
     images = _batch_size(seen, client, batch_size)
     constants = normalization(about.get("normalization", "unit") if pixels is None else pixels)
     training, remarks = _local(seen, local, images)
+    smoothing = {**seen.local, **(local if isinstance(local, Mapping) else {})}.get("label_smoothing")
     observation = _observed(
         seen,
         client,
@@ -155,6 +159,8 @@ def invert_recorded(
         num_classes=int(classes),
         batch_size=images,
         scale=pixel_scale(constants),
+        **({} if not smoothing else {"loss": smoothed_cross_entropy(smoothing)}),
+        **unsent_of(about, training),
     )
     streams = Streams(about.get("seed", 0) if seed is None else seed)
     generator = streams.torch("attack", "round", seen.number)
@@ -234,7 +240,8 @@ def _local(
     if known.get("lr") is None or steps is None:
         return None, []
     momentum, decay = known.get("momentum", 0.0), known.get("weight_decay", 0.0)
-    return LocalSteps(float(known["lr"]), int(steps), None if batch is None else int(batch), momentum, decay), []
+    size = None if batch is None else int(batch)
+    return LocalSteps(float(known["lr"]), int(steps), size, momentum, decay, known.get("clip_norm")), []
 
 
 def _observed(
@@ -242,7 +249,8 @@ def _observed(
 ) -> Observation:
     """What the server has of the client, whatever was recorded."""
     message, holds = seen.message(client), seen.manifest.holds
-    moved = {name: message[name] for name in seen.shapes}
+    home = seen.manifest.about.get("at_home", ())
+    moved = {name: message[name] for name in seen.shapes if name not in home}
     if holds == "gradients":
         return Observation.of_gradient(model, moved, **known)
     buffers = {name: row for name, row in message.items() if name not in seen.shapes}

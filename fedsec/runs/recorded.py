@@ -15,6 +15,7 @@ from fedsec.federation.algorithms.fedsgd import FedSGD
 from fedsec.federation.algorithms.update_algorithm import UpdateAlgorithm
 from fedsec.federation.rounds import RoundResult
 from fedsec.federation.updates import Federation
+from fedsec.inversion.personal_layers import names_at_home
 from fedsec.recording import Recorder, open_recording, record
 from fedsec.runs.experiment import Experiment
 from fedsec.runs.tasks import TaskSettings
@@ -52,7 +53,7 @@ class CellRecorder:
             say(f"not recorded: {config.federation.algorithm} exchanges no updates, and recordings hold updates")
             return None
         local, gradients = _prescribed(federation.algorithm), isinstance(federation.algorithm, FedSGD)
-        about = {
+        about: dict[str, Any] = {
             "model": config.model.name,
             "model_options": config.model.options,
             "input_shape": list(dataset.input_shape),
@@ -64,6 +65,10 @@ class CellRecorder:
             "id": config.id,
             "seed": config.seed,
         }
+        if home := sorted(names_at_home(federation)):
+            about["at_home"] = home
+        if (buffers := getattr(federation.algorithm, "buffers", "reset")) != "reset":
+            about["buffers"] = buffers
         recorder = record(
             _folder(settings.record, config.id),
             holds="gradients" if gradients else "updates",

@@ -188,8 +188,8 @@ def unseen(inversion: InversionConfig, federation: "FederationConfig") -> Iterat
     if interface in ("MaliciousServer", "TextInversion") and (local.clip_norm is not None or local.label_smoothing):
         yield (
             (),
-            f"{inversion.name!r} reads sizes off the plain loss's gradient that nobody cuts; expected neither clip_norm "
-            "nor label_smoothing in federation.local",
+            f"{inversion.name!r} reads sizes off the plain loss's gradient that nobody cuts; expected neither "
+            "clip_norm nor label_smoothing in federation.local",
         )
     if local.clip_norm is not None and federation.secure_aggregation is not None:
         yield (

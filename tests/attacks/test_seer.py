@@ -75,6 +75,19 @@ def error(server: Seer, model: nn.Module) -> float:
     return errors / null
 
 
+@pytest.mark.parametrize("summed", [1, 5])
+def test_its_decoder_learns_to_null_all_others_of_a_sum(monkeypatch: pytest.MonkeyPatch, summed: int) -> None:
+    counts: list[int] = []
+
+    def count(*_: object, others: int, steps: int) -> None:
+        counts.append(others)
+
+    monkeypatch.setattr("fedsec.attacks.seer._trained", count)
+    asked = replace(view(), batch_size=summed)
+    Seer(target_class=2, steps=1, coordinates=10).craft(asked)
+    assert counts == [asked.summed - 1] == [summed - 1]
+
+
 def test_brightness_is_asked_for_where_a_class_is_too_frequent() -> None:
     few, many = (Seer(target_class=2, steps=0, coordinates=20) for _ in range(2))
     few.craft(view(batch_size=4)), many.craft(view(batch_size=16))

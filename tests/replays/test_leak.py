@@ -14,7 +14,7 @@ from fedsec.cli import app
 from fedsec.errors import InputError
 from fedsec.recording import record
 from fedsec.replays.leak import _local
-from fedsec.threat import LocalSteps, Observation
+from fedsec.threat import Inversion, LocalSteps, Observation, Reconstruction
 
 IMAGES = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(1))
 LABELS = torch.tensor([3])
@@ -147,3 +147,53 @@ def logistic() -> nn.Module:
 
     torch.manual_seed(0)
     return build("logistic", (1, 6, 6), 10)
+
+
+class Witness(Inversion):
+    """Keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[Observation] = []
+
+    def recover(self, observations: Any, *, generator: torch.Generator, watch: Any) -> list[Reconstruction]:
+        self.seen.extend(observations)
+        return [Reconstruction(None, None) for _ in observations]
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"algorithm": "async"}, "clients of async begin with older models"),
+        ({"algorithm": "scaffold"}, "a client of scaffold sends depends on more than the model"),
+        ({"algorithm": "fedper"}, "does not say which layers fedper left with its clients"),
+        ({"algorithm": "local_sgd", "buffers": "keep"}, "began with momentum of earlier rounds"),
+    ],
+)
+def test_a_recording_that_does_not_tell_what_clients_did_is_refused(
+    tmp_path: Path, about: dict[str, Any], message: str
+) -> None:
+    seen = recorded(tmp_path / "seen", "updates", **about)
+    with pytest.raises(InputError, match=message):
+        fedsec.invert_recorded(seen, client=7, inversion=Witness(), model=network(), **KNOWN)
+
+
+def test_layers_that_stayed_at_home_are_no_part_of_a_recorded_update(tmp_path: Path) -> None:
+    home = ["3.bias", "3.weight"]
+    seen = recorded(tmp_path / "seen", "updates", algorithm="fedper", at_home=home)
+    witness = Witness()
+    local = {"steps": 2}
+    fedsec.invert_recorded(seen, client=7, inversion=witness, model=network(), local=local, **KNOWN)
+    (observation,) = witness.seen
+    assert sorted(observation.update) == ["1.bias", "1.weight"]
+    assert list(observation.unsent) == home
+    rep = recorded(tmp_path / "rep", "updates", algorithm="fedrep", at_home=home)
+    fedsec.invert_recorded(rep, client=7, inversion=witness, model=network(), local=local, **KNOWN)
+    assert witness.seen[1].unsent == ()
+
+
+def test_smoothed_labels_and_cut_steps_are_replayed_as_recorded(tmp_path: Path) -> None:
+    seen, witness = recorded(tmp_path / "seen", "updates"), Witness()
+    local = {"steps": 2, "clip_norm": 0.5, "label_smoothing": 0.1}
+    fedsec.invert_recorded(seen, client=7, inversion=witness, model=network(), local=local, **KNOWN)
+    assert witness.seen[0].local == LocalSteps(0.1, 2, clip_norm=0.5)
+    assert witness.seen[0].loss.smoothing == 0.1

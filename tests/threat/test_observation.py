@@ -43,6 +43,7 @@ def test_no_field_can_hold_the_truth() -> None:
         "loss": ClientLoss,
         "reduction": Reduction,
         "loss_scale": float,
+        "unsent": tuple[str, ...],
         "remarks": tuple[str, ...],
     }
     # As text: jaxtyping's types are not equal to themselves when written twice.

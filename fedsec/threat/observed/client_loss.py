@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from fedsec.errors import InputError
 
-__all__ = ["ClientLoss", "Reduction", "client_loss", "smoothed_cross_entropy"]
+__all__ = ["ClientLoss", "Reduction", "client_loss", "smoothed_cross_entropy", "smoothed_labels"]
 
 Reduction = Literal["mean", "sum"]
 
@@ -126,6 +126,17 @@ def smoothed_cross_entropy(smoothing: float) -> ClientLoss:
         lambda classes: 1 - smoothing,
         smoothing,
     )
+
+
+def smoothed_labels(labels: Int64[Tensor, "*batch"], classes: int, smoothing: float) -> Float[Tensor, "*batch classes"]:
+    """Labels as probabilities, a share of each spread over all classes.
+
+    Args:
+        labels: of examples.
+        classes: how many there are.
+        smoothing: that share.
+    """
+    return (1 - smoothing) * F.one_hot(labels, classes) + smoothing / classes
 
 
 def client_loss(loss: Any) -> ClientLoss:

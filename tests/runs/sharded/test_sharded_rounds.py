@@ -96,6 +96,14 @@ FURTHER: dict[str, dict[str, Any]] = {
         "federation": {"algorithm": "fedsgd", "rounds": 2},
         "defense": [{"name": "dp_sgd", "noise_multiplier": 1.0}, "mean"],
     },
+    "a server with moments": {
+        "federation": {
+            "algorithm": "fedopt",
+            "rounds": 2,
+            "server_lr": 0.1,
+            "local": {"steps": 2, "batch_size": 8, "lr": 0.2},
+        },
+    },
     "full gradients, attackers for a while": {
         "federation": {"algorithm": "fedsgd", "rounds": 2},
         "attack": {"name": "label_flip", "fraction": 0.3, "since": 2},

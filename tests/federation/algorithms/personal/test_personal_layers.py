@@ -108,6 +108,30 @@ def test_a_byzantine_client_reaches_no_layer_that_stays_at_home(build: Build) ->
     assert torch.equal(attacked.algorithm_state["own"], own[0].algorithm_state["own"])
 
 
+@pytest.mark.parametrize("algorithm", [*ALL[1:], FedBN(local=LOCAL)], ids=lambda one: type(one).__name__)
+def test_what_a_byzantine_client_sends_reaches_shared_columns_alone(build: Build, algorithm: UpdateAlgorithm) -> None:
+    norm = isinstance(algorithm, FedBN)
+    options: dict[str, Any] = {"sizes": (8, 5, 6), "norm": norm, "bn": "local" if norm else "average"}
+    honest, attacked = (
+        build(algorithm, **options),
+        build(algorithm, threat=Threat(frozenset({1}), Gaussian(std=100.0)), **options),
+    )
+    rows: list[Tensor] = []
+    attacked.observers.append(lambda number, clients, received: rows.append(received.clone()))
+    before = attacked.parameters.clone()
+    honest.play(), attacked.play()
+    home = attacked.algorithm_state["home"]
+    shared = torch.ones_like(before, dtype=torch.bool).index_fill(0, home, False)
+    assert not rows[0][:, home].any()
+    assert torch.equal(attacked.algorithm_state["own"], honest.algorithm_state["own"])
+    assert torch.equal(attacked.parameters[home], before[home])
+    if isinstance(algorithm, LocalOnly):
+        assert not shared.any()
+        return
+    assert rows[0][1, shared].abs().mean() > 10
+    assert (attacked.parameters - honest.parameters)[shared].abs().mean() > 10
+
+
 def test_a_robust_rule_protects_what_is_shared(build: Build) -> None:
     threat = Threat(frozenset({1}), SignFlip(scale=1e4))
     robust, naive = (
