@@ -50,7 +50,8 @@ def test_no_field_can_hold_the_truth() -> None:
     assert {field.name: str(field.type) for field in fields(Observation)} == {
         name: str(kind) for name, kind in known.items()
     }
-    assert {field.name for field in fields(LocalSteps)} == {"lr", "steps", "batch_size", "momentum", "weight_decay"}
+    steps = {"lr", "steps", "batch_size", "momentum", "weight_decay", "clip_norm"}
+    assert {field.name for field in fields(LocalSteps)} == steps
     assert {field.name for field in fields(PixelScale)} == {"mean", "std"}
     assert {field.name for field in fields(Distortion)} == {
         "kept",
