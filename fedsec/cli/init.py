@@ -41,7 +41,8 @@ def init(
 
     Nothing that is there already is overwritten.
     """
-    from fedsec.scenario.shipped import find_scenario
+    from fedsec.plugins.registry import nearest
+    from fedsec.scenario.shipped import find_scenario, shipped_scenarios
     from fedsec.scenario.starter import adopted, starter
 
     origin = None if source is None else find_scenario(source)
@@ -61,6 +62,8 @@ def init(
             raise InputError(f"--from {source}: cannot be read as text ({error})") from error
     _write_new(path, text)
     typer.echo(f"wrote {path}")
+    if origin is None and (close := nearest(path.stem, shipped_scenarios())) is not None and name != "my_scenario":
+        typer.echo(f"It is the commented starter; the {close!r} that comes with fedsec: fedsec init --from {close}")
     if schema:
         _write_schema(path.with_name("schema.json"))
     for command in (f"fedsec validate {path}", f"fedsec run {path} --dry-run", f"fedsec run {path}"):

@@ -26,6 +26,8 @@ from fedsec.runs.cell_files import CellFiles
 
 _TRIAL, _ROOM = ".room-for-files", 1 << 16
 MANIFEST, EARLIER = "manifest.json", "earlier"
+_OF_EARLIER = re.compile(r"[0-9]+/[^/.][^/]*")
+"""A file of a report that was kept."""
 _ROW = re.compile(r"[0-9a-f]{24}\.safetensors")
 
 
@@ -119,6 +121,23 @@ class Store:
         report = self._manifest()["report"]
         return [self.root / name for name, checksum in report.items() if digest(self.root / name) == checksum]
 
+    def earlier_reports(self) -> list[Path]:
+        """The files of reports that were kept, which nobody changed since."""
+        files = self._manifest().get("earlier", {}).items()
+        return [path for name, checksum in files if digest(path := self.root / EARLIER / name) == checksum]
+
+    def clear_earlier(self) -> None:
+        """Remove the reports that were kept, and their folders where nothing else lies there."""
+        files = self.earlier_reports()
+        for path in files:
+            path.unlink()
+        for folder in {*(path.parent for path in files)}:
+            with suppress(OSError):  # others' files lie there
+                folder.rmdir()
+        with suppress(OSError):
+            (self.root / EARLIER).rmdir()
+        self._write({name: value for name, value in self._manifest().items() if name != "earlier"})
+
     def is_shared(self, path: Path) -> bool:
         """Whether a file has the name of one of shared training."""
         return bool(_ROW.fullmatch(path.name)) and path.is_file()
@@ -164,6 +183,8 @@ class Store:
             earlier = self._next_earlier()
             for name in present:
                 (self.root / name).rename(earlier / name)
+            moved = {f"{earlier.name}/{name}": manifest["report"][name] for name in present}
+            manifest["earlier"] = {**manifest.get("earlier", {}), **moved}
         else:
             for name in present - {"results.json"}:  # which a crash must not lose
                 (self.root / name).unlink()
@@ -211,7 +232,12 @@ class Store:
                 for name, checksum in content["report"].items()
                 if Path(name).name == name and not name.startswith(".") and isinstance(checksum, str)
             }
-            return {"cells": cells, "report": report}
+            earlier = {
+                name: checksum
+                for name, checksum in content.get("earlier", {}).items()
+                if _OF_EARLIER.fullmatch(name) and isinstance(checksum, str)
+            }
+            return {"cells": cells, "report": report, **({"earlier": earlier} if earlier else {})}
         return {"cells": [], "report": {}}
 
     def _write(self, manifest: dict[str, Any]) -> None:

@@ -23,6 +23,13 @@ def init(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["init", *arguments])
 
 
+def test_a_name_like_that_of_a_shipped_scenario_says_how_that_is_copied() -> None:
+    hint = "the 'quickstart' that comes with fedsec: fedsec init --from quickstart"
+    assert hint in init("quickstrat").stdout
+    assert hint in init("quickstart").stdout
+    assert "comes with fedsec" not in init("zzz").stdout + init().stdout + init("--from", "quickstart").stdout
+
+
 def test_the_starter_is_valid_explained_and_runs(tmp_path: Path) -> None:
     result = init()
     assert result.exit_code == 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fedsec.runs.folders.run_folder import RunFolder
 from fedsec.runs.store import Store
 
 OTHERS = (
@@ -82,6 +83,11 @@ def test_a_report_about_fewer_cells_takes_no_earlier_one_s_place(tmp_path: Path,
     tiny.run(tmp_path, "matrix.attack=[none]")
     assert ids(root / "results.json") == both
     assert not (root / "earlier" / "2").exists(), "nothing is lost where the new report has all of the last one's cells"
+    (root / "earlier" / "1" / "mine.txt").write_text("mine")
+    changed = root / "earlier" / "1" / "accuracy.png"
+    changed.write_bytes(b"mine, too")
+    RunFolder(root).remove("all")
+    assert sorted(path.name for path in (root / "earlier").rglob("*")) == ["1", "accuracy.png", "mine.txt"]
 
 
 def test_a_folder_without_a_manifest_has_nothing_of_fedsec_s(tmp_path: Path) -> None:

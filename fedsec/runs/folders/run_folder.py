@@ -59,7 +59,8 @@ class RunFolder(LeftFolder):
         if part == "all":
             shared = [path for path in self._store.shared.glob("*.safetensors") if self._store.is_shared(path)]
             paths = [path for cell in cells for path in cell.owned()]
-            return [*paths, *shared, *self._store.own_report(), self.path / MANIFEST]
+            reports = [*self._store.own_report(), *self._store.earlier_reports()]
+            return [*paths, *shared, *reports, self.path / MANIFEST]
         name = CHECKPOINT if part == "checkpoints" else MODEL
         return [cell.folder / name for cell in cells if (cell.folder / RESULT).is_file() and cell.has(name)]
 
@@ -67,6 +68,7 @@ class RunFolder(LeftFolder):
         if part == "all":
             self._store.sweep()
             self._store.clear()
+            self._store.clear_earlier()
             (self.path / MANIFEST).unlink(missing_ok=True)
             return
         for path in self.owned(part):
