@@ -136,7 +136,7 @@ def _texts(kind: str, name: str) -> Iterator[Measurement]:
     )
     if name == "token_rows":
         title, unit = "Tokens of a batch that its embedding tells", "told and true tokens over either (%)"
-        yield Measurement(title, unit, tuple(bars), "tokens told", "", _TEXTS, setting)
+        yield Measurement(title, unit, tuple(bars), "tokens told", "as many characters, drawn", _TEXTS, setting)
         return
     title, unit = "Texts read off one gradient", "places with the right character (%)"
     yield Measurement(title, unit, tuple(bars), "recovered", "characters drawn one by one", _TEXTS, setting)
