@@ -20,6 +20,7 @@ from fedsec.attacks.decoupled import Decoupled
 from fedsec.attacks.dlg import DLG
 from fedsec.attacks.edge_case import EdgeCase
 from fedsec.attacks.fang import Fang
+from fedsec.attacks.feature_hijacking import FeatureHijacking
 from fedsec.attacks.feature_inversion import InvertFeatures
 from fedsec.attacks.feature_poison import FeaturePoison
 from fedsec.attacks.fishing import Fishing
@@ -88,6 +89,7 @@ __all__ = [
     "Decoupled",
     "EdgeCase",
     "Fang",
+    "FeatureHijacking",
     "FeaturePoison",
     "Fishing",
     "ForgedStates",
@@ -180,6 +182,7 @@ INVERSIONS = {
     "decoupled": Decoupled,
     "spear": SPEAR,
     "feature_inversion": InvertFeatures,
+    "feature_hijacking": FeatureHijacking,
     "imprint": Imprint,
     "loki": Loki,
     "trap_weights": TrapWeights,

@@ -15,7 +15,7 @@ from fedsec.defenses import DEFENSES, Median
 from fedsec.errors import InputError
 from fedsec.models import build
 from fedsec.testing import check_attack, check_defense
-from fedsec.threat import FeatureInversion
+from fedsec.threat import FeatureInversion, HijackingServer
 from fedsec.threat.texts import TextInversion
 
 
@@ -123,6 +123,7 @@ INVERSION_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("trap_weights", {}, {"model": "mlp", "batch_size": 2, "gain": 20.0, "labels_granted": False}),
     ("fishing", {"target_class": 5, "iterations": 60}, {"batch_size": 3, "gain": None}),
     ("seer", {"target_class": 5, "steps": 2, "coordinates": 200}, {"batch_size": 3, "gain": None}),
+    ("feature_hijacking", {"width": 8}, {}),
     ("feature_inversion", {"iterations": 100}, {"gain": 30.0}),
     ("feature_inversion", {"iterations": 120}, {"gain": 15.0, "exact": False}),
     ("feature_inversion", {"iterations": 60, "refine": False}, {"gain": 6.0, "exact": False}),
@@ -273,7 +274,7 @@ def test_attack(name: str, options: dict[str, Any], needs: dict[str, Any]) -> No
 @pytest.mark.parametrize(("name", "options", "needs"), named(INVERSION_ROWS))
 def test_inversion(name: str, options: dict[str, Any], needs: dict[str, Any]) -> None:
     inversion = INVERSIONS[name](**options)
-    if not issubclass(INVERSIONS[name], (FeatureInversion, TextInversion)):
+    if not issubclass(INVERSIONS[name], (FeatureInversion, HijackingServer, TextInversion)):
         needs = {**needs, "model": victim(needs.get("model"))}
     check_attack(inversion, **needs)
 

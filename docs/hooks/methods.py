@@ -23,7 +23,10 @@ GROUPS = {
     "Attacks on data": ("attack", ("DataPoisoning",)),
     "Attacks on updates": ("attack", ("UpdatePoisoning",)),
     "Attacks on FedGKT": ("attack", ("KnowledgePoisoning",)),
-    "Inversions": ("inversion", ("Inversion", "MaliciousServer", "FeatureInversion", "TextInversion")),
+    "Inversions": (
+        "inversion",
+        ("Inversion", "MaliciousServer", "FeatureInversion", "HijackingServer", "TextInversion"),
+    ),
     "Inferences": ("inference", ("MembershipInference", "PropertyInference", "LabelInference")),
     "Aggregation rules": ("defense", ("Aggregator", "RuleWrapper", "PrivateAggregator")),
     "Pre-aggregators": ("defense", ("PreAggregator",)),

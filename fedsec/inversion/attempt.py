@@ -8,10 +8,18 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from fedsec.metrics.images import Scores, score
-from fedsec.metrics.lpips import Lpips
+from fedsec.metrics.lpips import Lpips, MissingWeightsError
 from fedsec.threat import Inversion, Observation, Reconstruction
 
-__all__ = ["Attempt", "attempted"]
+__all__ = ["Attempt", "attempted", "lpips_at_hand"]
+
+
+def lpips_at_hand() -> Lpips | None:
+    """What measures perceptual distances, if its weights were downloaded; nothing is."""
+    try:
+        return Lpips.load("alex", download=False)
+    except MissingWeightsError:
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +49,7 @@ def attempted(
     images: UInt8[Tensor, "batch channels height width"],
     labels: Int64[Tensor, "batch"],
     *,
+    mean_image: Float[Tensor, "channels height width"] | None = None,
     lpips: Lpips | None,
     generator: torch.Generator,
 ) -> Attempt:
@@ -51,6 +60,7 @@ def attempted(
         observation: what it sees.
         images: that it is about, in 0..255.
         labels: of the images.
+        mean_image: in [0, 1], another answer that looks at nothing; None for none.
         lpips: measures perceptual distances; None to leave them out.
         generator: of the inversion.
     """
@@ -63,7 +73,7 @@ def attempted(
         originals,
         labels=None if reconstruction.labels is None else reconstruction.labels.cpu(),
         true_labels=labels.cpu(),
-        mean_image=None,
+        mean_image=mean_image,
         lpips=lpips,
     )
     return Attempt(reconstruction, originals, scores, seconds)

@@ -259,6 +259,16 @@ _ROWS = (
     Metric("mse", "mean squared error", "lower", "inversion", low=0.0, header="MSE", also="evaluation"),
     replace(_PSNR, name="psnr_gray", about="PSNR of a gray image", better="neither"),
     replace(_SSIM, name="ssim_gray", about="SSIM of a gray image", better="neither"),
+    *(
+        replace(
+            row,
+            name=f"{row.name}_mean_image",
+            about=f"{what} of the mean of the images that a hijacking server has",
+            better="neither",
+            missing="only a server that trains on images of its own has a mean image",
+        )
+        for row, what in ((_PSNR, "PSNR"), (_SSIM, "SSIM"))
+    ),
     Metric(
         "label_accuracy", "share of labels found, in any order", "higher", "inversion", "fraction", header="labels (%)"
     ),

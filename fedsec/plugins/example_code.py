@@ -167,6 +167,17 @@ def _feature_inversion(entry: Entry, construction: str) -> Code:
     ]
 
 
+def _hijacking_server(entry: Entry, construction: str) -> Code:
+    return {"nn": "torch", "HijackView": "fedsec.threat"}, [
+        "client = nn.Conv2d(1, 4, 3, padding=1)",
+        "view = HijackView(nn.Conv2d(1, 4, 3, padding=1), torch.rand(20, 1, 8, 8))",
+        f"server = {construction}.begin(view, generator=torch.Generator().manual_seed(0))",
+        "sent = client(torch.rand(4, 1, 8, 8)).detach()",
+        "answer = server.gradient(sent, generator=torch.Generator().manual_seed(1))",
+        "print(answer.shape, server.reconstruct(sent).images.shape)",
+    ]
+
+
 def _text_inversion(entry: Entry, construction: str) -> Code:
     modules = {"build": "fedsec.models", "NextToken": "fedsec.tasks", "TextObservation": "fedsec.threat.texts"}
     return modules, [
@@ -261,6 +272,7 @@ _BY_INTERFACE: dict[str, Callable[[Entry, str], Code]] = {
     "KnowledgePoisoning": _knowledge_attack,
     "Inversion": _inversion,
     "FeatureInversion": _feature_inversion,
+    "HijackingServer": _hijacking_server,
     "TextInversion": _text_inversion,
     "MaliciousServer": _malicious_server,
     "MembershipInference": _membership,

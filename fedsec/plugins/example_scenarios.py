@@ -43,7 +43,8 @@ def example_scenario(entry: Entry, section: str = "") -> str:
     if entry.kind == "attack":
         keys["attack"] = _flow(entry.name, options | {"num_byzantine": 2})
     elif entry.kind == "inversion":
-        keys["inversion"] = _flow(entry.name, options | {"target": {"client": 0, "rounds": [1]}})
+        images = {"knowledge": {"auxiliary": 100}} if entry.role == "activations" else {}
+        keys["inversion"] = _flow(entry.name, options | {"target": {"client": 0, "rounds": [1]}} | images)
     elif entry.interface == "MembershipInference":
         keys["audit"] = (
             f"{{membership: {_as_flow({'inferences': [_method(entry.name, options)], **_watching(entry)})}}}"
@@ -81,7 +82,8 @@ def _surroundings(entry: Entry) -> dict[str, str]:
     if cut:
         algorithm = entry.name if entry.kind == "algorithm" else "split_learning, labels: server"
         federation = f"{{algorithm: {algorithm}, rounds: 5}}"
-        keys |= {"dataset": "zero_digits", "model": "mlp", "federation": federation}
+        model = "cnn" if entry.kind == "inversion" else "mlp"
+        keys |= {"dataset": "zero_digits", "model": model, "federation": federation}
         return keys | {"partition": "{clients: 2}"}
     if entry.kind == "algorithm" and not knowledge:
         keys |= {"federation": f"{{algorithm: {entry.name}, rounds: 5}}"}

@@ -17,6 +17,8 @@ PLACES: dict[str, str] = {
     "in a scenario under `inversion`, and with `fedsec invert`.",
     "FeatureInversion": "FedGKT's curious server, on the feature maps that a client sends; in a scenario under "
     "`inversion`.",
+    "HijackingServer": "a malicious server of split learning, which answers what clients send with gradients of its "
+    "own making, and reads what they send then; in a scenario under `inversion`.",
     "TextInversion": "a curious server, on updates of models of texts; in a scenario under `inversion`, and with "
     "`fedsec invert --dataset shakespeare`.",
     "MembershipInference": "whoever observes training, on examples of which it would know whether they were trained "

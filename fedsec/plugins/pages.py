@@ -21,6 +21,7 @@ _BY_INTERFACE = {
     "DataPoisoning": "docs/backdoors.md",
     "KnowledgePoisoning": "docs/federation.md",
     "FeatureInversion": "docs/federation.md",
+    "HijackingServer": "docs/split_learning.md",
     "MaliciousServer": "docs/malicious_server.md",
     "PrivateAggregator": "docs/privacy.md",
     "LocalDefense": "docs/privacy.md",

@@ -60,6 +60,7 @@ KINDS: dict[str, Kind] = {
         "inversion by a curious server",
         (
             *("fedsec.threat:Inversion", "fedsec.threat:FeatureInversion", "fedsec.threat:MaliciousServer"),
+            "fedsec.threat:HijackingServer",
             "fedsec.threat.texts:TextInversion",
         ),
     ),

@@ -16,7 +16,7 @@ from fedsec.federation.knowledge.rounds import KnowledgeFederation
 from fedsec.federation.rounds import RoundLoop
 from fedsec.federation.split.rounds import SplitFederation
 from fedsec.federation.updates import Federation
-from fedsec.inversion.attempt import Attempt, attempted
+from fedsec.inversion.attempt import Attempt, attempted, lpips_at_hand
 from fedsec.inversion.conditions import check_updates
 from fedsec.inversion.figures import Pair, draw_reconstruction
 from fedsec.inversion.personal_layers import SharedPart
@@ -31,17 +31,17 @@ from fedsec.inversion.server_view import (
     steps_together,
 )
 from fedsec.metrics.images import Scores
-from fedsec.metrics.lpips import Lpips, MissingWeightsError
 from fedsec.metrics.metric import of_source
 from fedsec.plugins import registry
 from fedsec.report.evidence.image_tiles import write_tiles
 from fedsec.runs.malicious.cut_activations import MOST_FEATURES, watch_cut
+from fedsec.runs.malicious.hijacked_cut import hijack_cut
 from fedsec.runs.malicious.sent_models import SentModels
 from fedsec.runs.malicious.summed_replies import GroupVisit, SummedReplies, remarks_on_sum
 from fedsec.runs.texts.curious_reader import read_texts
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
-from fedsec.threat import Distortion, FeatureObservation, Knowledge, MaliciousServer, Reconstruction
+from fedsec.threat import Distortion, FeatureObservation, HijackingServer, Knowledge, MaliciousServer, Reconstruction
 from fedsec.threat.texts import TextInversion
 
 
@@ -56,6 +56,7 @@ class CuriousServer:
         dataset: for the mean image and the classes' names.
         federation: observed from now on.
         folder: where pictures go.
+        mean_image: of the server's own images, where it has any to train on.
 
     Raises:
         InputError: the client's training is of a kind that the attack cannot replay.
@@ -65,6 +66,7 @@ class CuriousServer:
     dataset: Dataset
     federation: RoundLoop
     folder: Path
+    mean_image: Tensor | None = None
     _found: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,7 +77,7 @@ class CuriousServer:
         self.known = ServerKnowledge(granted.labels, granted.bn_statistics, granted.defense)
         self.inversion: Any = registry.load("inversion", inversion.name)(**inversion.options)
         self.streams = Streams(self.config.seed)
-        self.lpips = _lpips()
+        self.lpips = lpips_at_hand()
         self.sent: SentModels | None = None
         if isinstance(self.federation, Federation):
             check_updates(self.federation, self.inversion, self.target.client, self.knowledge)
@@ -95,7 +97,8 @@ class CuriousServer:
             self.federation.client_defenses.watched.add(self.target.client)
             self.federation.row_observers.append(self._see_updates)
         elif isinstance(self.federation, SplitFederation):
-            watch_cut(self, self.federation)
+            look = hijack_cut if isinstance(self.inversion, HijackingServer) else watch_cut
+            look(self, self.federation)
         else:
             assert isinstance(self.federation, KnowledgeFederation)
             self._watch_knowledge(self.federation)
@@ -315,7 +318,15 @@ class CuriousServer:
 
     def _attempt(self, round_number: int, observation: Any, images: Tensor, labels: Tensor) -> Attempt:
         generator = self.streams.torch("attack", "round", round_number)
-        return attempted(self.inversion, observation, images, labels, lpips=self.lpips, generator=generator)
+        return attempted(
+            self.inversion,
+            observation,
+            images,
+            labels,
+            mean_image=self.mean_image,
+            lpips=self.lpips,
+            generator=generator,
+        )
 
     def _record(self, round_number: int, attempt: Attempt, notes: Sequence[str]) -> None:
         reconstruction, scores, metrics = attempt.reconstruction, attempt.scores, attempt.scores.metrics
@@ -352,10 +363,3 @@ class CuriousServer:
         rows = [{"caption": pair.caption, "label_caption": pair.label, **pair.score.as_json()} for pair in pairs]
         about = {"inversion": self.name, "client": self.target.client, "round": round_number, "lpips": scores.lpips}
         write_tiles(folder, originals, recovered, rows, about)
-
-
-def _lpips() -> Lpips | None:
-    try:
-        return Lpips.load("alex", download=False)
-    except MissingWeightsError:
-        return None

@@ -326,7 +326,11 @@ _ATTACKED = {
     "knowledge": "poisons feature maps and logits",
     "activations": "poisons activations and their gradients",
 }
-_INVERTED = {"updates": "reconstructs images from updates", "knowledge": "reconstructs images from feature maps"}
+_INVERTED = {
+    "updates": "reconstructs images from updates",
+    "knowledge": "reconstructs images from feature maps",
+    "activations": "trains clients' part of a network for its own ends",
+}
 """Role -> what an attack or inversion of it does, for messages."""
 
 
@@ -341,7 +345,7 @@ def _goes_with(role: str, algorithm: str, *, inverting: bool = False) -> bool:
     traits = registry.entry("algorithm", algorithm).traits
     if inverting and role == "updates" and not traits["replayable"]:
         return False
-    if inverting and role == "knowledge" and traits["exchanges"] == "activations":
+    if inverting and role in ("knowledge", "activations") and traits["exchanges"] == "activations":
         return not traits.get("cuts_columns")
     exchanged = "updates" if traits["exchanges"] == "models" else traits["exchanges"]
     return not traits["pooled"] and role in ("data", exchanged)

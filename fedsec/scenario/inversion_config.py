@@ -54,8 +54,8 @@ class KnowledgeConfig(Section):
         default=0,
         ge=0,
         le=10**7,
-        description="For a server that makes the model it sends: how many images of the clients' kind it has; they are "
-        "test images, which no client has.",
+        description="For a server that makes the model it sends, or hijacks clients: how many images of the clients' "
+        "kind it has; they are test images, which no client has.",
     )
     extractor: Literal["known", "initial"] | None = Field(
         default=None,
@@ -96,7 +96,7 @@ class InversionConfig(NamedSection):
 
     @property
     def role(self) -> str:
-        """What it looks at: `updates`, or `knowledge` (feature maps)."""
+        """What it looks at: `updates`, `knowledge` (feature maps), or `activations` that it had a hand in."""
         return registry.entry("inversion", self.name).role
 
 
@@ -115,7 +115,15 @@ def _fill_in_knowledge(data: dict[str, Any], entry: registry.Entry) -> list[Prob
         if knowledge.get("defense") is False:
             message = "clients do nothing to their feature maps that could be known; expected no such key"
             problems.append((("knowledge", "defense"), message))
-    if knowledge.get("auxiliary") and entry.interface != "MaliciousServer":
+    if entry.role == "activations":
+        for key, honest in {"labels": False, "bn_statistics": "none", "defense": True}.items():
+            if knowledge.get(key, honest) != honest:
+                message = f"{entry.name!r} reads what its own networks make of activations; expected no such key"
+                problems.append((("knowledge", key), message))
+        if not knowledge.get("auxiliary"):
+            message = f"{entry.name!r} trains on images of its own; expected a number of test images, such as 200"
+            problems.append((("knowledge", "auxiliary"), message))
+    elif knowledge.get("auxiliary") and entry.interface != "MaliciousServer":
         message = f"{entry.name!r} inverts the model as it is, and needs no other images; expected no such key"
         problems.append((("knowledge", "auxiliary"), message))
     if entry.role == "knowledge" and knowledge.get("personal_layers") is not None:
@@ -156,7 +164,7 @@ def unseen(inversion: InversionConfig, federation: "FederationConfig") -> Iterat
     """Why a curious server could make nothing of a message, whatever the data."""
     local = federation.local
     augmented = local is not None and local.augmentation is not None
-    if inversion.role == "knowledge":
+    if inversion.role in ("knowledge", "activations"):
         if augmented:
             yield (
                 (),

@@ -12,7 +12,7 @@ tries a rule of any origin, a function from rows to a vector, and lists all that
 """
 
 from fedsec.testing.conformance import check_aggregator, check_inversion
-from fedsec.testing.cuts import check_activation_defense, check_label_inference
+from fedsec.testing.cuts import check_activation_defense, check_hijacking_server, check_label_inference
 from fedsec.testing.inspection import check_model_inspector
 from fedsec.testing.kinds import check_attack, check_defense
 from fedsec.testing.knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
@@ -44,6 +44,7 @@ __all__ = [
     "check_knowledge_poisoning",
     "check_known_rows",
     "check_known_values",
+    "check_hijacking_server",
     "check_label_inference",
     "check_local_defense",
     "check_membership_inference",

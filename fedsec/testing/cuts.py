@@ -4,14 +4,14 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedsec.defense import ActivationDefense
 from fedsec.errors import InputError
 from fedsec.testing.checks import devices, expect, expect_error, global_randomness_untouched, seeded
-from fedsec.threat import LabelInference, LabelView
+from fedsec.threat import HijackingServer, HijackView, LabelInference, LabelView
 
-__all__ = ["check_activation_defense", "check_label_inference"]
+__all__ = ["check_activation_defense", "check_hijacking_server", "check_label_inference"]
 
 _CANDIDATES, _WIDTH = 60, 6
 
@@ -44,6 +44,36 @@ def check_activation_defense(defense: ActivationDefense) -> None:
                 (gradient,) = torch.autograd.grad(penalty, activations)
                 expect(penalty.shape == () and bool(penalty.isfinite()), "a penalty must be one finite number")
                 expect(bool(gradient.isfinite().all()), "a penalty's gradient must be finite")
+
+
+def check_hijacking_server(attack: HijackingServer) -> None:
+    """Put a server that hijacks clients' part of a network through its contract.
+
+    Args:
+        attack: the server.
+
+    Raises:
+        AssertionError: the server breaks the contract.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        pilots = [nn.Sequential(nn.Conv2d(1, 3, 3, stride=2), nn.ReLU()) for _ in range(2)]
+    images = torch.rand(12, 1, 8, 8, generator=seeded(0))
+    sent = torch.rand(5, 3, 3, 3, generator=seeded(1))
+    with global_randomness_untouched():
+        first, second = (attack.begin(HijackView(pilot, images), generator=seeded(2)) for pilot in pilots)
+        begun = {name: row.shape for name, row in first.state().items()}
+        first.gradient(sent, generator=seeded(3))
+    expect({name: row.shape for name, row in first.state().items()} == begun, "as much to remember at any time")
+    second.restore({name: row.clone() for name, row in first.state().items()})
+    for number in range(2):
+        answers = [one.gradient(sent, generator=seeded(number)) for one in (first, second)]
+        expect(answers[0].shape == sent.shape and bool(answers[0].isfinite().all()), "an answer like what was sent")
+        expect(torch.equal(*answers), "what is kept of a server must tell all that it does")
+    shown = [one.reconstruct(sent).images for one in (first, second)]
+    assert shown[0] is not None
+    assert shown[1] is not None
+    expect(torch.equal(shown[0], shown[1]) and shown[0].shape == (5, 1, 8, 8), "an image for each that was sent")
 
 
 def check_label_inference(inference: LabelInference, *, right: float = 0.7) -> None:

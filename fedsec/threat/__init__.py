@@ -1,7 +1,8 @@
 """Interfaces of attacks: what an attacker may see, and what it may change.
 
 `DataPoisoning`, `UpdatePoisoning` and `KnowledgePoisoning` are what a Byzantine client does; `Inversion` and
-`FeatureInversion` are what a curious server does; a `MaliciousServer` is an inversion that makes the model it sends.
+`FeatureInversion` are what a curious server does; a `MaliciousServer` is an inversion that makes the model it sends,
+a `HijackingServer` one that answers activations as it likes.
 `Inference` is what an observer of training concludes about the data.
 """
 
@@ -10,6 +11,7 @@ from fedsec.threat.backdoor import BackdoorPoisoning, PatternAttack, TriggeredAt
 from fedsec.threat.defense_trial import DefenseTrial, MixtureTrial, Objective
 from fedsec.threat.distortion import Distortion
 from fedsec.threat.feature_inversion import FeatureInversion, FeatureObservation
+from fedsec.threat.hijacking import Hijack, HijackingServer, HijackView
 from fedsec.threat.inference import Inference, InferenceView
 from fedsec.threat.inversion import Inversion, Snapshot
 from fedsec.threat.knowledge import Knowledge, KnowledgePoisoning
@@ -48,6 +50,9 @@ __all__ = [
     "FeatureInversion",
     "FeatureObservation",
     "GradientProducts",
+    "Hijack",
+    "HijackView",
+    "HijackingServer",
     "Inference",
     "InferenceView",
     "Inversion",

@@ -1,6 +1,6 @@
 """A network whose parts lie at different parties: one step of training, and all that crosses its cuts in it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from fedsec.defense.activations import ActivationDefense, all_passed_on, all_penalties
 from fedsec.models.blocks import Part
 from fedsec.tasks import Task
+
+Answer = Callable[[Tensor], Tensor]
+"""What a malicious server sends back for a batch's activations, in place of the gradient of the mean loss."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +89,9 @@ class CutNetwork:
         inputs: Sequence[Float[Tensor, "batch *shape"]],
         targets: Tensor,
         generator: torch.Generator,
+        *,
+        answer: Answer | None = None,
+        idle: bool = False,
     ) -> Step:
         """The gradients of the mean loss of a batch, part by part, as if each lay on a machine of its own.
 
@@ -93,6 +99,8 @@ class CutNetwork:
             inputs: of each bottom.
             targets: of the batch.
             generator: of the defenses, on the CPU.
+            answer: of a malicious server to what the first bottom sends; None for an honest one.
+            idle: whether the server's part stays as it is.
         """
         activations = [bottom(own) for bottom, own in zip(self.bottoms, inputs, strict=True)]
         sent = [rows.detach().requires_grad_() for rows in activations]
@@ -106,6 +114,11 @@ class CutNetwork:
             outputs = [forwarded.detach().requires_grad_()]
             passed_on = self._of_labels(self.head, outputs, targets, generator, gradients)
             returned = self._backward([forwarded], passed_on, self.server, gradients, sent)
+        if answer is not None:
+            returned = [answer(sent[0].detach())]
+            passed_on = returned if self.head is None else passed_on
+        if idle:
+            gradients |= {name: torch.zeros_like(row) for name, row in self.trainable(self.server).items()}
         for place, bottom in enumerate(self.bottoms):
             penalty = all_penalties(self.defenses, inputs[place], activations[place])
             ends, factors = [activations[place]], [returned[place]]

@@ -4,6 +4,8 @@ Vepakomma et al., Split learning for health, 2018, arXiv:1812.00564; Thapa et al
 arXiv:2004.12088.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,11 @@ from fedsec.federation.split.split_learning import SplitLearning
 from fedsec.models.blocks import check_cuts, joined
 from fedsec.models.costs import module_costs
 from fedsec.randomness import seeded
+from fedsec.threat import Hijack
 
 LABEL_BYTES = 4
 """What a label takes that is sent."""
+_HIJACK = "hijack."
 
 
 class SplitFederation(CutNetworkLoop):
@@ -43,10 +47,31 @@ class SplitFederation(CutNetworkLoop):
         for what, part in (("client's", bottom), ("server's", server)):
             if not self.network.trainable(part):
                 raise InputError(f"the {what} part of the network has no trainable parameter; expected another cut")
+        self.hijack: Hijack | None = None
+        self.disguised = False
         self._bottom = module_costs(_AsModule(bottom), tuple(test.inputs.shape[1:]))
         own = [*self.network.trainable(bottom).values()]
         own += [] if head is None else [*self.network.trainable(head).values()]
         self._client_bytes = sum(tensor.numel() * tensor.element_size() for tensor in own)
+
+    def take_over(self, hijack: Hijack, *, disguised: bool) -> None:
+        """Put a malicious server in the place of the honest one, before the first round.
+
+        Args:
+            hijack: answers what clients send.
+            disguised: whether its part of the network is trained on the task all the same.
+        """
+        self.hijack, self.disguised = hijack, disguised
+
+    def state(self) -> dict[str, Tensor]:
+        memory = {} if self.hijack is None else self.hijack.state()
+        return {**super().state(), **{f"{_HIJACK}{name}": row for name, row in memory.items()}}
+
+    def restore(self, state: Mapping[str, Tensor], round_number: int) -> None:
+        super().restore(state, round_number)
+        if self.hijack is not None:
+            memory = {name: row for name, row in state.items() if name.startswith(_HIJACK)}
+            self.hijack.restore({name.removeprefix(_HIJACK): row for name, row in memory.items()})
 
     def play(self) -> RoundResult:
         number = self.round + 1
@@ -93,6 +118,11 @@ class SplitFederation(CutNetworkLoop):
         self.flat.write(start)
         optimizer, device = self.optimizer(self.algorithm.local), self.data.device
         generator = self.streams.torch("defense", "client", client, "round", number, "cut")
+        answer = None
+        if self.hijack is not None:
+            draws = self.streams.torch("attack", "hijack", "client", client, "round", number)
+            answer = partial(self.hijack.gradient, generator=draws)
+        idle = answer is not None and not self.disguised
         examples = self.data.put(plan.examples)
         views = None if plan.views is None else self.data.put(plan.views)
         assert plan.draws is not None
@@ -103,7 +133,7 @@ class SplitFederation(CutNetworkLoop):
                     chosen = examples[place, :size]
                     seen = None if views is None else views[place, :size]
                     inputs, targets = self.data.batch(chosen, seen, self.algorithm.local.augmentation)
-                    step = self.network.step([inputs], targets, generator)
+                    step = self.network.step([inputs], targets, generator, answer=answer, idle=idle)
                     self.show(client, number, plan.examples[place, :size], step)  # by the network that sent it
                     self.descend(step, optimizer)
         finally:
