@@ -30,6 +30,7 @@ from fedsec.attacks.gaussian import Gaussian
 from fedsec.attacks.grad_inversion import GradInversion
 from fedsec.attacks.gradient_cosine import GradientCosine
 from fedsec.attacks.gradient_difference import GradientDifference
+from fedsec.attacks.gradient_replacement import GradientReplacement
 from fedsec.attacks.idlg import IDLG
 from fedsec.attacks.imprint import Imprint
 from fedsec.attacks.infinity import Infinity
@@ -96,6 +97,7 @@ __all__ = [
     "FreeRider",
     "Gaussian",
     "GradInversion",
+    "GradientReplacement",
     "IDLG",
     "IPM",
     "Imprint",
@@ -170,6 +172,7 @@ ATTACKS = {
     "auto": Auto,
     "feature_poison": FeaturePoison,
     "logit_poison": LogitPoison,
+    "gradient_replacement": GradientReplacement,
 }
 
 INVERSIONS = {

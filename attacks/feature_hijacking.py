@@ -152,5 +152,5 @@ def _perceptron(sizes: Sequence[int]) -> list[nn.Module]:
 
 def _descend(adam: torch.optim.Adam, loss: Tensor) -> None:
     adam.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     adam.step()

@@ -98,6 +98,7 @@ ATTACK_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("feature_poison", {"mode": "shuffle"}, {"changes": ("features",)}),
     ("feature_poison", {"mode": "scale"}, {"changes": ("features",)}),
     ("feature_poison", {"mode": "scale", "scale": -1.0}, {"changes": ("features",)}),
+    ("gradient_replacement", {"target": 1}, {}),
     ("logit_poison", {}, {"changes": ("logits",)}),
     ("logit_poison", {"mode": "negate", "scale": 3.0}, {"changes": ("logits",)}),
     ("logit_poison", {"mode": "confident"}, {"changes": ("logits",)}),

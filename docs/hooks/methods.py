@@ -23,6 +23,7 @@ GROUPS = {
     "Attacks on data": ("attack", ("DataPoisoning",)),
     "Attacks on updates": ("attack", ("UpdatePoisoning",)),
     "Attacks on FedGKT": ("attack", ("KnowledgePoisoning",)),
+    "Attacks at the cut of a network": ("attack", ("ActivationPoisoning",)),
     "Inversions": (
         "inversion",
         ("Inversion", "MaliciousServer", "FeatureInversion", "HijackingServer", "TextInversion"),

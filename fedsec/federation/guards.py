@@ -22,8 +22,9 @@ from fedsec.federation.secure_sums.conditions import sums_are_enough
 from fedsec.federation.secure_sums.noise_account import noise_problems
 from fedsec.federation.selection.conditions import rounds_can_be_drawn
 from fedsec.federation.selection.selection import Selection
+from fedsec.federation.split.conditions import attackers_have_what_they_poison
 from fedsec.federation.threat import ALWAYS, AttackRounds
-from fedsec.threat import DataPoisoning, KnowledgePoisoning, UpdatePoisoning
+from fedsec.threat import ActivationPoisoning, DataPoisoning, KnowledgePoisoning, UpdatePoisoning
 
 Problem = tuple[str, str]
 """Part of a scenario as a key path (`federation.bn`), and what is wrong with it."""
@@ -81,7 +82,7 @@ class RunDescription:
 
 _CARRIED_OUT: Mapping[str, tuple[tuple[type, ...], str]] = {
     "knowledge": ((DataPoisoning, KnowledgePoisoning), "data or knowledge"),
-    "activations": ((DataPoisoning,), "data"),
+    "activations": ((DataPoisoning, ActivationPoisoning), "data or activations"),
 }
 """What else than updates is exchanged -> the attacks that Byzantine clients can carry out, and how messages say it."""
 
@@ -101,6 +102,8 @@ def attack_is_carried_out(run: RunDescription) -> Iterator[Problem]:
         yield "attack", f"{attack} poisons updates, and {run.name} sends none; {expected}"
     elif isinstance(run.attack, KnowledgePoisoning):
         yield "attack", f"{attack} poisons knowledge, and {run.name} exchanges {exchanged}; {expected}"
+    elif isinstance(run.attack, ActivationPoisoning):
+        yield "attack", f"{attack} poisons activations, and {run.name} exchanges {exchanged}; {expected}"
     else:
         yield "attack", f"nobody would carry out {attack}: it is nothing that Byzantine clients do; {expected}"
 
@@ -140,16 +143,6 @@ def attack_can_work(run: RunDescription) -> Iterator[Problem]:
         run.attack.check_clients(run.clients, run.num_byzantine)
     except InputError as error:
         yield "attack", str(error)
-
-
-def attackers_have_what_they_poison(run: RunDescription) -> Iterator[Problem]:
-    """Whoever has no labels sends none, and the server's would not go with other inputs."""
-    if isinstance(run.attack, DataPoisoning) and getattr(run.algorithm, "labels", None) == "server":
-        yield (
-            "attack",
-            f"{type(run.attack).__name__} poisons a client's inputs and labels, and the labels are the server's "
-            "(federation.labels: server); expected labels: shared or client, or another attack",
-        )
 
 
 def task_can_be_learned(run: RunDescription) -> Iterator[Problem]:

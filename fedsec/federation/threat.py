@@ -6,9 +6,9 @@ from typing import Literal, get_args
 from fedsec.engine.resident_data import ResidentData
 from fedsec.errors import InputError
 from fedsec.seeds import Streams
-from fedsec.threat import DataPoisoning, KnowledgePoisoning, UpdatePoisoning
+from fedsec.threat import ActivationPoisoning, DataPoisoning, KnowledgePoisoning, UpdatePoisoning
 
-Attack = DataPoisoning | UpdatePoisoning | KnowledgePoisoning
+Attack = DataPoisoning | UpdatePoisoning | KnowledgePoisoning | ActivationPoisoning
 Redraw = Literal["once", "each_round"]
 """once: the same clients are Byzantine in all rounds; each_round: as many others in every round."""
 

@@ -136,6 +136,17 @@ def _knowledge_attack(entry: Entry, construction: str) -> Code:
     ]
 
 
+def _at_the_cut(entry: Entry, construction: str) -> Code:
+    return dict.fromkeys(("CutBatch", "PixelScale"), "fedsec.threat"), [
+        "draws = torch.Generator().manual_seed(0)",
+        "marked = torch.tensor([True, False, False, False])",
+        "batch = CutBatch(marked, known=marked.roll(1), scale=PixelScale(), generator=draws)",
+        f"attack = {construction}",
+        "inputs, gradients = torch.rand(4, 1, 8, 8), torch.randn(4, 16)",
+        "print(attack.fed(inputs, batch).shape, attack.learned(gradients, batch))",
+    ]
+
+
 def _knowledge_defense(entry: Entry, construction: str) -> Code:
     return {"Knowledge": "fedsec.threat"}, [
         _LABELS,
@@ -270,6 +281,7 @@ _BY_INTERFACE: dict[str, Callable[[Entry, str], Code]] = {
     "DataPoisoning": _data,
     "UpdatePoisoning": _updates,
     "KnowledgePoisoning": _knowledge_attack,
+    "ActivationPoisoning": _at_the_cut,
     "Inversion": _inversion,
     "FeatureInversion": _feature_inversion,
     "HijackingServer": _hijacking_server,

@@ -41,7 +41,7 @@ def example_scenario(entry: Entry, section: str = "") -> str:
     """
     options, keys = example_options(entry, section), _surroundings(entry)
     if entry.kind == "attack":
-        keys["attack"] = _flow(entry.name, options | {"num_byzantine": 2})
+        keys["attack"] = _flow(entry.name, options | {"num_byzantine": 1 if entry.role == "activations" else 2})
     elif entry.kind == "inversion":
         images = {"knowledge": {"auxiliary": 100}} if entry.role == "activations" else {}
         keys["inversion"] = _flow(entry.name, options | {"target": {"client": 0, "rounds": [1]}} | images)

@@ -12,6 +12,8 @@ PLACES: dict[str, str] = {
     "UpdatePoisoning": "Byzantine clients, on the updates that they send; in a scenario under `attack`.",
     "KnowledgePoisoning": "Byzantine clients of FedGKT, on the feature maps and logits that they send; in a scenario "
     "under `attack`.",
+    "ActivationPoisoning": "a Byzantine client or party without labels, on what crosses the cut of a network; in a "
+    "scenario under `attack`.",
     "Inversion": "a curious server, on what a client sends; in a scenario under `inversion`, and with `fedsec invert`.",
     "MaliciousServer": "a malicious server, which sends a client a model of its own making and reads what comes back; "
     "in a scenario under `inversion`, and with `fedsec invert`.",
@@ -146,7 +148,7 @@ def _sentences(entry: Entry) -> Iterator[str]:
             yield "The clients' weights count only if `weighted`."
         else:
             yield f"The clients' weights {'count' if traits.get('uses_weights') else 'do not count'}."
-    if entry.interface in ("DataPoisoning", "KnowledgePoisoning") and "knowledge" not in traits:
+    if entry.interface in ("DataPoisoning", "KnowledgePoisoning", "ActivationPoisoning") and "knowledge" not in traits:
         yield "It knows what its own clients have, and nothing of others."
     if entry.kind == "attack" and (traits.get("forges", True) or "forges" in optional):
         if "knowledge" in options:

@@ -19,6 +19,7 @@ SCENARIOS = "docs/design.md"
 """The page about the keys of a scenario."""
 _BY_INTERFACE = {
     "DataPoisoning": "docs/backdoors.md",
+    "ActivationPoisoning": "docs/split_learning.md",
     "KnowledgePoisoning": "docs/federation.md",
     "FeatureInversion": "docs/federation.md",
     "HijackingServer": "docs/split_learning.md",

@@ -51,7 +51,7 @@ KINDS: dict[str, Kind] = {
         "ATTACKS",
         "fedsec.attacks",
         "attack by Byzantine clients",
-        ("fedsec.threat:DataPoisoning", "fedsec.threat:UpdatePoisoning", "fedsec.threat:KnowledgePoisoning"),
+        tuple(f"fedsec.threat:{what}Poisoning" for what in ("Data", "Update", "Knowledge", "Activation")),
     ),
     "inversion": Kind(
         "fedsec.attacks",

@@ -12,7 +12,12 @@ tries a rule of any origin, a function from rows to a vector, and lists all that
 """
 
 from fedsec.testing.conformance import check_aggregator, check_inversion
-from fedsec.testing.cuts import check_activation_defense, check_hijacking_server, check_label_inference
+from fedsec.testing.cuts import (
+    check_activation_defense,
+    check_activation_poisoning,
+    check_hijacking_server,
+    check_label_inference,
+)
 from fedsec.testing.inspection import check_model_inspector
 from fedsec.testing.kinds import check_attack, check_defense
 from fedsec.testing.knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
@@ -34,6 +39,7 @@ __all__ = [
     "KnownRow",
     "KnownValue",
     "check_activation_defense",
+    "check_activation_poisoning",
     "check_aggregator",
     "check_attack",
     "check_data_poisoning",

@@ -9,9 +9,17 @@ from torch import Tensor, nn
 from fedsec.defense import ActivationDefense
 from fedsec.errors import InputError
 from fedsec.testing.checks import devices, expect, expect_error, global_randomness_untouched, seeded
-from fedsec.threat import HijackingServer, HijackView, LabelInference, LabelView
+from fedsec.threat import (
+    ActivationPoisoning,
+    CutBatch,
+    HijackingServer,
+    HijackView,
+    LabelInference,
+    LabelView,
+    PixelScale,
+)
 
-__all__ = ["check_activation_defense", "check_hijacking_server", "check_label_inference"]
+__all__ = ["check_activation_defense", "check_activation_poisoning", "check_hijacking_server", "check_label_inference"]
 
 _CANDIDATES, _WIDTH = 60, 6
 
@@ -44,6 +52,29 @@ def check_activation_defense(defense: ActivationDefense) -> None:
                 (gradient,) = torch.autograd.grad(penalty, activations)
                 expect(penalty.shape == () and bool(penalty.isfinite()), "a penalty must be one finite number")
                 expect(bool(gradient.isfinite().all()), "a penalty's gradient must be finite")
+
+
+def check_activation_poisoning(attack: ActivationPoisoning) -> None:
+    """Put an attack at the cut of a network through its contract.
+
+    Args:
+        attack: the attack.
+
+    Raises:
+        AssertionError: the attack breaks the contract.
+    """
+    labels = torch.arange(40) % 4
+    marked, known = attack.choose(labels, num_classes=4, generator=seeded(0))
+    expect(bool(marked.any()) and not bool((marked & known).any()), "some examples to attack with, and others to know")
+    inputs, rows = torch.rand(40, 1, 8, 8, generator=seeded(1)), torch.randn(40, _WIDTH, generator=seeded(2))
+    for method, given in (("fed", inputs), ("sent", rows), ("learned", rows)):
+        before, results = given.clone(), []
+        for _ in range(2):
+            with global_randomness_untouched():
+                results.append(getattr(attack, method)(given, CutBatch(marked, known, PixelScale(), seeded(3))))
+        expect(torch.equal(given, before), "what it is given must not change")
+        expect(torch.equal(*results), "equal draws, equal results")
+        expect(bool(results[0].isfinite().all()), "finite numbers must stay finite")
 
 
 def check_hijacking_server(attack: HijackingServer) -> None:

@@ -15,7 +15,12 @@ from fedsec.defense.aggregation import Aggregator
 from fedsec.defense.updates import UpdateTransform
 from fedsec.errors import InputError
 from fedsec.testing.conformance import check_aggregator, check_inversion
-from fedsec.testing.cuts import check_activation_defense, check_hijacking_server, check_label_inference
+from fedsec.testing.cuts import (
+    check_activation_defense,
+    check_activation_poisoning,
+    check_hijacking_server,
+    check_label_inference,
+)
 from fedsec.testing.inspection import check_model_inspector
 from fedsec.testing.knowledge import check_feature_inversion, check_knowledge_defense, check_knowledge_poisoning
 from fedsec.testing.membership import check_membership_inference
@@ -26,6 +31,7 @@ from fedsec.testing.properties import check_property_inference
 from fedsec.testing.texts import check_text_inversion
 from fedsec.testing.updates import check_update_transform
 from fedsec.threat import (
+    ActivationPoisoning,
     DataPoisoning,
     FeatureInversion,
     HijackingServer,
@@ -48,9 +54,9 @@ def check_attack(attack: Any, **needs: Any) -> None:
         attack: the attack.
         needs: what the check of its kind has to know, see `check_data_poisoning`, `check_update_poisoning`,
             `check_knowledge_poisoning`, `check_inversion`, `check_feature_inversion`,
-            `check_text_inversion`, `check_hijacking_server`, `check_membership_inference`,
-            `check_property_inference` and `check_label_inference`; an attack of two kinds gives each of the two what is
-            its own.
+            `check_text_inversion`, `check_hijacking_server`, `check_activation_poisoning`,
+            `check_membership_inference`, `check_property_inference` and `check_label_inference`; an attack of two kinds
+            gives each of the two what is its own.
 
     Raises:
         AssertionError: the attack breaks the contract.
@@ -58,6 +64,7 @@ def check_attack(attack: Any, **needs: Any) -> None:
     """
     kinds = (
         (KnowledgePoisoning, check_knowledge_poisoning),
+        (ActivationPoisoning, check_activation_poisoning),
         (FeatureInversion, check_feature_inversion),
         (HijackingServer, check_hijacking_server),
         (TextInversion, check_text_inversion),

@@ -1,11 +1,12 @@
 """Interfaces of attacks: what an attacker may see, and what it may change.
 
-`DataPoisoning`, `UpdatePoisoning` and `KnowledgePoisoning` are what a Byzantine client does; `Inversion` and
-`FeatureInversion` are what a curious server does; a `MaliciousServer` is an inversion that makes the model it sends,
-a `HijackingServer` one that answers activations as it likes.
+`DataPoisoning`, `UpdatePoisoning`, `KnowledgePoisoning` and `ActivationPoisoning` are what a Byzantine client does;
+`Inversion` and `FeatureInversion` are what a curious server does; a `MaliciousServer` is an inversion that makes the
+model it sends, a `HijackingServer` one that answers activations as it likes.
 `Inference` is what an observer of training concludes about the data.
 """
 
+from fedsec.threat.activation_poisoning import ActivationPoisoning, CutBatch
 from fedsec.threat.attack import ByzantineAttack
 from fedsec.threat.backdoor import BackdoorPoisoning, PatternAttack, TriggeredAttack
 from fedsec.threat.defense_trial import DefenseTrial, MixtureTrial, Objective
@@ -39,11 +40,13 @@ from fedsec.threat.shadow_signals import normal_of
 from fedsec.threat.state_layout import StateLayout
 
 __all__ = [
+    "ActivationPoisoning",
     "AttackerMachine",
     "AttackerView",
     "BackdoorPoisoning",
     "ByzantineAttack",
     "ClientLoss",
+    "CutBatch",
     "DataPoisoning",
     "DefenseTrial",
     "Distortion",

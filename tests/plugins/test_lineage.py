@@ -194,7 +194,11 @@ def test_the_lineage_is_the_order_in_which_python_looks_up(install: Callable[...
 @pytest.mark.parametrize(
     ("kind", "name", "message"),
     [
-        ("attack", "Nothing", "expected a subclass of DataPoisoning, UpdatePoisoning or KnowledgePoisoning"),
+        (
+            "attack",
+            "Nothing",
+            "expected a subclass of DataPoisoning, UpdatePoisoning, KnowledgePoisoning or ActivationPoisoning",
+        ),
         ("attack", "Pretender", "is no attack by Byzantine clients; expected a subclass of"),
         ("attack", "function", "is no attack by Byzantine clients; expected a subclass of"),
         (

@@ -20,7 +20,7 @@ CELL: dict[str, Any] = {
         "algorithm": "split_learning",
         "rounds": 4,
         "evaluate_every": 4,
-        "local": {"steps": 50, "batch_size": 16, "optimizer": "adam", "lr": 0.003},
+        "local": {"steps": 40, "batch_size": 16, "optimizer": "adam", "lr": 0.003},
     },
     "inversion": {
         "name": "feature_hijacking",

@@ -51,6 +51,7 @@ _GROUPS: dict[str, dict[str, str]] = {
         "DataPoisoning": "by Byzantine clients, on their data or their updates",
         "UpdatePoisoning": "by Byzantine clients, on their data or their updates",
         "KnowledgePoisoning": "by Byzantine clients of FedGKT, on the feature maps and logits they send",
+        "ActivationPoisoning": "by a Byzantine client or party without labels, at the cut of a network",
     },
     "inversion": {
         "Inversion": "by a curious server, on updates (also with `fedsec invert`)",

@@ -20,7 +20,8 @@ from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.evaluator import Evaluator
 from fedsec.federation.loop_guards import check_loop
 from fedsec.federation.rounds import RoundLoop, checked_state
-from fedsec.federation.split.network import Crossing, Step
+from fedsec.federation.split.attacker import cut_attackers
+from fedsec.federation.split.network import Attacks, Crossing, Step
 from fedsec.federation.threat import Threat, poison_data
 from fedsec.metrics.evaluation import Evaluation
 from fedsec.metrics.measure import Measure
@@ -101,6 +102,7 @@ class CutNetworkLoop(RoundLoop):
             test, trainer, measures=measures, threat=self.threat, streams=streams, num_classes=num_classes
         )
         self.observers: list[Observer] = []
+        self.attackers = cut_attackers(self.threat, trainer.data, self.examples_of, num_classes, streams)
 
     @abstractmethod
     def examples_of(self, client: int) -> np.ndarray:
@@ -140,6 +142,20 @@ class CutNetworkLoop(RoundLoop):
     @property
     def num_parameters(self) -> int:
         return len(self.parameters)
+
+    def attacks(self, client: int, number: int, examples: np.ndarray, draws: torch.Generator) -> Attacks:
+        """What a client does with a batch, if it is Byzantine: under place 0, as the only bottom's owner.
+
+        Args:
+            client: or party.
+            number: of the round.
+            examples: of the batch.
+            draws: of the client's attack in this round.
+        """
+        attacker = self.attackers.get(client)
+        if attacker is None or client not in self.threat.in_round(number):
+            return {}
+        return {0: (attacker.attack, attacker.batch(torch.from_numpy(examples).to(self.data.device), draws))}
 
     def optimizer(self, local: LocalTraining) -> Optimizer:
         """Of the parameters as they stand in the network, with no steps behind it."""

@@ -1,6 +1,6 @@
 """A network whose parts lie at different parties: one step of training, and all that crosses its cuts in it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,14 @@ from torch import Tensor, nn
 from fedsec.defense.activations import ActivationDefense, all_passed_on, all_penalties
 from fedsec.models.blocks import Part
 from fedsec.tasks import Task
+from fedsec.threat import ActivationPoisoning, CutBatch
 
 Answer = Callable[[Tensor], Tensor]
 """What a malicious server sends back for a batch's activations, in place of the gradient of the mean loss."""
+
+
+Attacks = Mapping[int, tuple[ActivationPoisoning, CutBatch]]
+"""What Byzantine owners of some bottoms do with a batch, by the bottom's place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +95,7 @@ class CutNetwork:
         targets: Tensor,
         generator: torch.Generator,
         *,
+        attacks: Attacks | None = None,
         answer: Answer | None = None,
         idle: bool = False,
     ) -> Step:
@@ -99,11 +105,18 @@ class CutNetwork:
             inputs: of each bottom.
             targets: of the batch.
             generator: of the defenses, on the CPU.
+            attacks: what Byzantine owners of some bottoms do, by the bottom's place.
             answer: of a malicious server to what the first bottom sends; None for an honest one.
             idle: whether the server's part stays as it is.
         """
+        inputs, byzantine = list(inputs), dict(attacks or {})
+        for place, (attack, batch) in byzantine.items():
+            inputs[place] = attack.fed(inputs[place], batch)
         activations = [bottom(own) for bottom, own in zip(self.bottoms, inputs, strict=True)]
-        sent = [rows.detach().requires_grad_() for rows in activations]
+        sent = [rows.detach() for rows in activations]
+        for place, (attack, batch) in byzantine.items():
+            sent[place] = attack.sent(sent[place], batch)
+        sent = [rows.requires_grad_() for rows in sent]
         gradients: dict[str, Tensor] = {}
         if self.head is None:
             outputs = sent
@@ -117,6 +130,8 @@ class CutNetwork:
         if answer is not None:
             returned = [answer(sent[0].detach())]
             passed_on = returned if self.head is None else passed_on
+        for place, (attack, batch) in byzantine.items():
+            returned = [*returned[:place], attack.learned(returned[place], batch), *returned[place + 1 :]]
         if idle:
             gradients |= {name: torch.zeros_like(row) for name, row in self.trainable(self.server).items()}
         for place, bottom in enumerate(self.bottoms):

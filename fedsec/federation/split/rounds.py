@@ -120,8 +120,9 @@ class SplitFederation(CutNetworkLoop):
         generator = self.streams.torch("defense", "client", client, "round", number, "cut")
         answer = None
         if self.hijack is not None:
-            draws = self.streams.torch("attack", "hijack", "client", client, "round", number)
-            answer = partial(self.hijack.gradient, generator=draws)
+            own = self.streams.torch("attack", "hijack", "client", client, "round", number)
+            answer = partial(self.hijack.gradient, generator=own)
+        draws = self.streams.torch("attack", "client", client, "round", number, "cut")
         idle = answer is not None and not self.disguised
         examples = self.data.put(plan.examples)
         views = None if plan.views is None else self.data.put(plan.views)
@@ -133,7 +134,8 @@ class SplitFederation(CutNetworkLoop):
                     chosen = examples[place, :size]
                     seen = None if views is None else views[place, :size]
                     inputs, targets = self.data.batch(chosen, seen, self.algorithm.local.augmentation)
-                    step = self.network.step([inputs], targets, generator, answer=answer, idle=idle)
+                    attacks = self.attacks(client, number, plan.examples[place, :size], draws)
+                    step = self.network.step([inputs], targets, generator, attacks=attacks, answer=answer, idle=idle)
                     self.show(client, number, plan.examples[place, :size], step)  # by the network that sent it
                     self.descend(step, optimizer)
         finally:

@@ -3,6 +3,7 @@
 Ceballos et al., SplitNN-driven vertical partitioning, 2020, arXiv:2008.04137.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from fedsec.federation.split.vertical import Vertical
 from fedsec.models.blocks import Part
 from fedsec.models.costs import module_costs
 from fedsec.randomness import seeded
+from fedsec.threat import ActivationPoisoning
 
 
 class VerticalFederation(CutNetworkLoop):
@@ -40,6 +42,10 @@ class VerticalFederation(CutNetworkLoop):
     def __init__(
         self, module: ColumnNetwork, trainer: CohortTrainer, test: Split, *, algorithm: Vertical, **rest: Any
     ) -> None:
+        self.examples = np.sort(np.concatenate(trainer.data.clients))
+        if (threat := rest.get("threat")) is not None and isinstance(threat.attack, ActivationPoisoning):
+            party = min(threat.byzantine, default=0)  # of several: refused below
+            rest["threat"] = replace(threat, attack=threat.attack.placed(module.bounds[party]))
         super().__init__(module, trainer, test, algorithm=algorithm, **rest)
         if self.clients_per_round < self.num_clients:
             raise InputError(
@@ -47,7 +53,6 @@ class VerticalFederation(CutNetworkLoop):
                 f"part in each step; expected no such key, got {self.clients_per_round}"
             )
         self.algorithm, self.joint = algorithm, module
-        self.examples = np.sort(np.concatenate(self.data.clients))
         bottoms = [
             Part((bottom,), tuple(f"bottoms.{place}.{name}" for name, _ in bottom.named_parameters()))
             for place, bottom in enumerate(module.bottoms)
@@ -66,6 +71,7 @@ class VerticalFederation(CutNetworkLoop):
         local, device = self.algorithm.local, self.data.device
         plan = plan_batches(self.examples, local, self.streams.numpy("vertical", "round", number))
         generator = self.streams.torch("defense", "round", number, "cut")
+        draws = {party: self.streams.torch("attack", "client", party, "round", number, "cut") for party in parties}
         self.flat.write(self.parameters)
         optimizer = self.optimizer(local)
         examples = self.data.put(plan.examples)
@@ -77,7 +83,12 @@ class VerticalFederation(CutNetworkLoop):
             ):
                 for place, size in enumerate(plan.sizes.tolist()):
                     inputs, targets = self.data.batch(examples[place, :size])
-                    step = self.network.step(self.joint.columns(inputs), targets, generator)
+                    attacks = {
+                        party: own[0]
+                        for party in parties
+                        if (own := self.attacks(party, number, plan.examples[place, :size], draws[party]))
+                    }
+                    step = self.network.step(self.joint.columns(inputs), targets, generator, attacks=attacks)
                     for party in parties:
                         self.show(party, number, plan.examples[place, :size], step, party)
                     self.descend(step, optimizer)
