@@ -129,8 +129,8 @@ class _FeatureHijack(Hijack):
             network.load_state_dict({name: state[f"{part}.{name}"] for name in network.state_dict()})
         for place, adam in enumerate(self.adams):
             for number, parameter in enumerate(adam.param_groups[0]["params"]):
-                kept = {name: state[f"adam.{place}.{number}.{name}"].clone() for name in _KEPT}
-                adam.state[parameter] = kept
+                memory = {name: state[f"adam.{place}.{number}.{name}"].clone() for name in _KEPT}
+                adam.state[parameter] = memory
 
     def _remembered(self) -> dict[str, Tensor]:
         """Of the optimizers; zeros before the first step, as Adam begins with."""

@@ -6,13 +6,13 @@ model it sends, a `HijackingServer` one that answers activations as it likes.
 `Inference` is what an observer of training concludes about the data.
 """
 
-from fedsec.threat.activation_poisoning import ActivationPoisoning, CutBatch
 from fedsec.threat.attack import ByzantineAttack
 from fedsec.threat.backdoor import BackdoorPoisoning, PatternAttack, TriggeredAttack
+from fedsec.threat.cuts.activation_poisoning import ActivationPoisoning, CutBatch
+from fedsec.threat.cuts.hijacking import Hijack, HijackingServer, HijackView
 from fedsec.threat.defense_trial import DefenseTrial, MixtureTrial, Objective
 from fedsec.threat.distortion import Distortion
 from fedsec.threat.feature_inversion import FeatureInversion, FeatureObservation
-from fedsec.threat.hijacking import Hijack, HijackingServer, HijackView
 from fedsec.threat.inference import Inference, InferenceView
 from fedsec.threat.inversion import Inversion, Snapshot
 from fedsec.threat.knowledge import Knowledge, KnowledgePoisoning

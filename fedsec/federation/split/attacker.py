@@ -63,10 +63,7 @@ def cut_attackers(
         labels = data.label_of[numbers]
         draws = streams.torch("attack", "client", client)
         chosen = attack.choose(labels, num_classes=num_classes, generator=draws)
-        masks = []
-        for part in chosen:
-            mask = torch.zeros(len(data.label_of), dtype=torch.bool, device=data.device)
-            mask[numbers] = part
-            masks.append(mask)
-        attackers[client] = CutAttacker(attack, *masks, PixelScale(mean, std))
+        marked, known = (torch.zeros(len(data.label_of), dtype=torch.bool, device=data.device) for _ in range(2))
+        marked[numbers], known[numbers] = chosen
+        attackers[client] = CutAttacker(attack, marked, known, PixelScale(mean, std))
     return attackers

@@ -1,0 +1,1 @@
+"""What attackers do at the cut of a network: servers that hijack clients, and clients that poison activations."""
