@@ -40,6 +40,7 @@ GUIDES = {
     "Attacks on data": (("Backdoors", "backdoors.md"), ("Robust rules", "byzantine.md")),
     "Attacks on updates": (("Attacks on updates", "attacks.md"), ("The worst case of a rule", "worst_case.md")),
     "Attacks on FedGKT": (("Federations", "federation.md"),),
+    "Attacks at the cut of a network": (("Split learning", "split_learning.md"),),
     "Inversions": (("Gradient inversion", "inversion.md"), ("Privacy", "privacy.md")),
     "Inferences": (("Audits", "audit.md"), ("Privacy", "privacy.md")),
     "Aggregation rules": (("Robust rules", "byzantine.md"), ("The worst case of a rule", "worst_case.md")),

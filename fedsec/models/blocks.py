@@ -8,6 +8,12 @@ from torch import Tensor, nn
 from fedsec.errors import InputError
 from fedsec.models.split import PARTS
 
+RUNNING_STATISTICS = (
+    "the model has running statistics, and nothing is known of whose they would be in a network that is cut; expected "
+    "norm: gn, or a model without batch normalization"
+)
+"""Why a network with batch normalization cannot be cut."""
+
 
 @dataclass(frozen=True, eq=False)
 class Part:

@@ -235,12 +235,14 @@ def _guarded(config: CellConfig) -> list[Problem]:
 def _cuttable(config: CellConfig) -> None:
     """Refuse cuts that leave a party without a part of the network."""
     from fedsec.federation.split.split_learning import SplitLearning
-    from fedsec.models.blocks import check_cuts
+    from fedsec.models.blocks import RUNNING_STATISTICS, check_cuts
 
     try:
         model, algorithm = _model(config), _algorithm(config)
     except FAILURES:
         return  # complained about already
+    if model is not None and any(name.endswith("running_mean") for name, _ in model.named_buffers()):
+        raise InputError(RUNNING_STATISTICS)
     if model is not None and isinstance(algorithm, SplitLearning):
         check_cuts(model, algorithm.cut, algorithm.tail)
 

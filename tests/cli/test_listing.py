@@ -36,8 +36,8 @@ def test_attacks_and_inversions_are_grouped_by_what_they_act_on(width: int, caps
         },
         "inversion": {
             "by a curious server, on updates (also with `fedsec invert`)": ("dlg", "inverting_gradients", "labels"),
+            "by a server that trains split learning's clients for its ends": ("feature_hijacking",),
             "by FedGKT's curious server, on feature maps (in scenarios only)": ("feature_inversion",),
-            "by a server of split learning that trains clients for its ends (in scenarios)": ("feature_hijacking",),
         },
     }
     for kind, headings in groups.items():

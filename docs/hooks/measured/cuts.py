@@ -40,4 +40,41 @@ def _cuts(kind: str, name: str) -> Iterator[Measurement]:
         yield Measurement(title, unit, tuple(bars), *pair, _SOURCE, _SETTING, limits=None)
 
 
-SOURCES = (_cuts,)
+_HIJACKED, _PLANTED = "hijacked_cut.csv", "party_backdoor.csv"
+
+
+def _hijacking(kind: str, name: str) -> Iterator[Measurement]:
+    if (kind, name) != ("inversion", "feature_hijacking"):
+        return
+    bars = []
+    for label in unique(row["inversion"] for row in rows(_HIJACKED)):
+        cells = where(_HIJACKED, inversion=label)
+        own = label == "hijacking"
+        bars.append(Bar(label, numbers(cells, "psnr", 1.0), numbers(cells, "psnr_mean_image", 1.0), own))
+    setting = (
+        "32 digits of a client of split learning, decoded after twenty rounds with 200 auxiliary images "
+        "(scenarios/hijacked_cut.yaml); three seeds (dots are their means, lines join the smallest and the largest)."
+    )
+    title, unit = "Images read by a server that hijacks clients", "PSNR (dB), more is closer"
+    yield Measurement(title, unit, tuple(bars), "decoded image", "mean image", _HIJACKED, setting, limits=None)
+
+
+def _replacement(kind: str, name: str) -> Iterator[Measurement]:
+    if (kind, name) != ("attack", "gradient_replacement"):
+        return
+    bars = []
+    for defense in unique(row["defense"] for row in rows(_PLANTED)):
+        attacked, clean = (where(_PLANTED, defense=defense, **{"attack.gamma": gamma}) for gamma in ("5", "0"))
+        success = "attack_success_rate"
+        bars.append(Bar(defense, numbers(attacked, success), numbers(clean, success), defense == "none"))
+    setting = (
+        "Two parties with half a digit each, one of which marks one example in fifty and knows a hundred zeros "
+        "(scenarios/party_backdoor.yaml); three seeds (dots are their means, lines join the smallest and the largest)."
+    )
+    title, unit = "Digits with the trigger that are taken for zeros", "test images (%)"
+    yield Measurement(
+        title, unit, tuple(bars), "attacked", "the trigger on a model that nobody attacked", _PLANTED, setting
+    )
+
+
+SOURCES = (_cuts, _hijacking, _replacement)

@@ -56,7 +56,7 @@ _GROUPS: dict[str, dict[str, str]] = {
     "inversion": {
         "Inversion": "by a curious server, on updates (also with `fedsec invert`)",
         "MaliciousServer": "by a server that makes the model it sends (also with `fedsec invert`)",
-        "HijackingServer": "by a server of split learning that trains clients for its ends (in scenarios)",
+        "HijackingServer": "by a server that trains split learning's clients for its ends",
         "TextInversion": "by a curious server, on updates of models of texts (also with `fedsec invert`)",
         "FeatureInversion": "by FedGKT's curious server, on feature maps (in scenarios only)",
     },

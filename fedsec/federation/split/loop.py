@@ -16,15 +16,17 @@ from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.optimizers import Optimizer, optimizer
 from fedsec.engine.trainer import CohortTrainer
 from fedsec.errors import InputError
-from fedsec.federation.algorithms.algorithm import Algorithm
 from fedsec.federation.evaluator import Evaluator
 from fedsec.federation.loop_guards import check_loop
 from fedsec.federation.rounds import RoundLoop, checked_state
 from fedsec.federation.split.attacker import cut_attackers
 from fedsec.federation.split.network import Attacks, Crossing, Step
+from fedsec.federation.split.split_learning import SplitLearning
+from fedsec.federation.split.vertical import Vertical
 from fedsec.federation.threat import Threat, poison_data
 from fedsec.metrics.evaluation import Evaluation
 from fedsec.metrics.measure import Measure
+from fedsec.models.blocks import RUNNING_STATISTICS
 from fedsec.seeds import Streams
 
 Observer = Callable[[Crossing], None]
@@ -61,7 +63,7 @@ class CutNetworkLoop(RoundLoop):
         trainer: CohortTrainer,
         test: Split,
         *,
-        algorithm: Algorithm,
+        algorithm: SplitLearning | Vertical,
         streams: Streams,
         rounds: int,
         num_classes: int | None,
@@ -87,12 +89,10 @@ class CutNetworkLoop(RoundLoop):
             defense.check_classes(num_classes)
         poison_data(trainer.data, self.threat, num_classes, streams)
         if trainer.statistics.size:
-            raise InputError(
-                "the model has running statistics, and nothing is known of whose they would be in a network that is "
-                "cut; expected norm: gn, or a model without batch normalization"
-            )
+            raise InputError(RUNNING_STATISTICS)
         if trainer.compute.precision == "bf16":
             raise InputError("engine.precision: activations are sent as float32; expected fp32 or tf32, got bf16")
+        self.objective = trainer.task.smoothed(algorithm.local.label_smoothing)
         self.trainer, self.num_classes, self.defenses = trainer, num_classes, tuple(defenses)
         self.module = module.to(trainer.data.device).eval()
         self.flat = FlatParameters(self.module, trainer.layout)

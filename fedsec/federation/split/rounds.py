@@ -43,7 +43,7 @@ class SplitFederation(CutNetworkLoop):
         parts = check_cuts(self.module, cut, tail)
         bottom, server = joined(parts[:cut]), joined(parts[cut : len(parts) - tail])
         head = joined(parts[len(parts) - tail :]) if tail else None
-        self.network = CutNetwork(self.module, [bottom], server, head, trainer.task, self.defenses)
+        self.network = CutNetwork(self.module, [bottom], server, head, self.objective, self.defenses)
         for what, part in (("client's", bottom), ("server's", server)):
             if not self.network.trainable(part):
                 raise InputError(f"the {what} part of the network has no trainable parameter; expected another cut")
@@ -114,9 +114,10 @@ class SplitFederation(CutNetworkLoop):
 
     def _turn(self, start: Tensor, client: int, number: int) -> tuple[Tensor, int, int]:
         """What a client's steps make of the network, how many they are, and of how many examples."""
-        plan = plan_client(self.data, client, self.algorithm.local, number, self.streams)
+        local = self.algorithm.local.in_round(number)
+        plan = plan_client(self.data, client, local, number, self.streams)
         self.flat.write(start)
-        optimizer, device = self.optimizer(self.algorithm.local), self.data.device
+        optimizer, device = self.optimizer(local), self.data.device
         generator = self.streams.torch("defense", "client", client, "round", number, "cut")
         answer = None
         if self.hijack is not None:
@@ -133,7 +134,7 @@ class SplitFederation(CutNetworkLoop):
                 for place, size in enumerate(plan.sizes.tolist()):
                     chosen = examples[place, :size]
                     seen = None if views is None else views[place, :size]
-                    inputs, targets = self.data.batch(chosen, seen, self.algorithm.local.augmentation)
+                    inputs, targets = self.data.batch(chosen, seen, local.augmentation)
                     attacks = self.attacks(client, number, plan.examples[place, :size], draws)
                     step = self.network.step([inputs], targets, generator, attacks=attacks, answer=answer, idle=idle)
                     self.show(client, number, plan.examples[place, :size], step)  # by the network that sent it

@@ -64,6 +64,10 @@ class SplitLearning(Algorithm):
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.head != 1 and self.labels != "client":
             raise InputError(f"head goes with labels: client, got {self.head} blocks with labels: {self.labels}")
+        if self.local.clip_norm is not None:
+            raise InputError(
+                f"local: nobody has the whole gradient to clip; expected no clip_norm, got {self.local.clip_norm}"
+            )
         if self.local.private is not None:
             raise InputError("local: no account of DP-SGD is known to hold for activations; expected none")
 

@@ -53,5 +53,9 @@ class Vertical(Algorithm):
             raise InputError(f"top: layers must be at least 1 wide, got {list(self.top)}")
         if self.local.augmentation is not None:
             raise InputError("local: parties would have to change their columns alike; expected no augmentation")
+        if self.local.clip_norm is not None:
+            raise InputError(
+                f"local: nobody has the whole gradient to clip; expected no clip_norm, got {self.local.clip_norm}"
+            )
         if self.local.private is not None:
             raise InputError("local: no account of DP-SGD is known to hold for activations; expected none")

@@ -58,7 +58,7 @@ class VerticalFederation(CutNetworkLoop):
             for place, bottom in enumerate(module.bottoms)
         ]
         top = Part((module.top,), tuple(f"top.{name}" for name, _ in module.top.named_parameters()))
-        self.network = CutNetwork(module, bottoms, top, None, trainer.task, self.defenses)
+        self.network = CutNetwork(module, bottoms, top, None, self.objective, self.defenses)
         shape = tuple(test.inputs.shape[1:-1])
         costs = [
             module_costs(bottom, (*shape, end - begin))
@@ -68,7 +68,7 @@ class VerticalFederation(CutNetworkLoop):
 
     def play(self) -> RoundResult:
         number, parties = self.round + 1, list(range(self.num_clients))
-        local, device = self.algorithm.local, self.data.device
+        local, device = self.algorithm.local.in_round(number), self.data.device
         plan = plan_batches(self.examples, local, self.streams.numpy("vertical", "round", number))
         generator = self.streams.torch("defense", "round", number, "cut")
         draws = {party: self.streams.torch("attack", "client", party, "round", number, "cut") for party in parties}

@@ -1,6 +1,7 @@
 """Split learning against plain loops over the whole network: the cut must not show in what is learned."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +14,7 @@ from fedsec.attacks import LabelFlip, SignFlip
 from fedsec.data.datasets import Normalization, Split
 from fedsec.defenses import Marvell, Mean
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
+from fedsec.engine.optimizers import RateSchedule
 from fedsec.errors import InputError
 from fedsec.federation import FedAvg, Federation, SplitFederation, SplitLearning, Threat
 from fedsec.federation.algorithms.local_steps import plan_client
@@ -45,12 +47,12 @@ def federation(algorithm: SplitLearning, *, sizes: tuple[int, ...] = SIZES, **mo
 
 def turn(module: nn.Module, run: SplitFederation, client: int, number: int) -> None:
     """A client's steps on the whole network, in plain PyTorch."""
-    local = run.algorithm.local
+    local = run.algorithm.local.in_round(number)
     plan = plan_client(run.data, client, local, number, run.streams)
     sgd = torch.optim.SGD(module.parameters(), local.lr, momentum=local.momentum, weight_decay=local.weight_decay)
     for examples, size in zip(plan.examples, plan.sizes, strict=True):
         images, labels = run.data.batch(torch.from_numpy(examples[:size]))
-        loss = nn.functional.cross_entropy(module(images), labels)
+        loss = nn.functional.cross_entropy(module(images), labels, label_smoothing=local.label_smoothing)
         for parameter, gradient in zip(
             module.parameters(), torch.autograd.grad(loss, tuple(module.parameters())), strict=True
         ):
@@ -71,6 +73,15 @@ def test_a_relay_of_two_clients_is_sgd_of_the_whole_network(options: dict[str, A
     for number in (1, 2):
         for client in (0, 1):
             turn(by_hand, run, client, number)
+        run.play()
+    torch.testing.assert_close(run.parameters, vector(by_hand), rtol=1e-5, atol=1e-6)
+
+
+def test_rates_and_labels_are_as_local_training_says() -> None:
+    local = replace(LOCAL, schedule=RateSchedule("step", every=1, gamma=0.5), label_smoothing=0.2)
+    run, by_hand = federation(SplitLearning(local), sizes=(6,)), parts((6,))[0]
+    for number in (1, 2):
+        turn(by_hand, run, 0, number)
         run.play()
     torch.testing.assert_close(run.parameters, vector(by_hand), rtol=1e-5, atol=1e-6)
 
@@ -167,6 +178,7 @@ def test_byzantine_clients_poison_their_labels() -> None:
         (lambda: SplitLearning(LOCAL, head=2), "head goes with labels: client, got 2 blocks with labels: shared"),
         (lambda: SplitLearning(LOCAL, labels="nobody"), "labels must be one of shared, server, client, got 'nobody'"),  # type: ignore[arg-type]
         (lambda: SplitLearning(LocalTraining(steps=1, batch_size=1, worker_momentum=0.5)), "send no updates"),
+        (lambda: SplitLearning(replace(LOCAL, clip_norm=1.0)), "has the whole gradient to clip"),
         (lambda: federation(SplitLearning(LOCAL, cut=3)), "has 3 blocks, and cut 3 leave none to the server"),
         (lambda: federation(SplitLearning(LOCAL), model="logistic"), "Logistic cannot be cut; expected mlp"),
         (

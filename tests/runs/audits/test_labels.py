@@ -96,6 +96,7 @@ def test_a_curious_server_inverts_what_a_client_sends(tmp_path: Path) -> None:
         ({"audit": {"labels": {"known": 0}}}, "needs known labels"),
         ({"defense": "median"}, "expected none or defenses of activations"),
         ({"federation": {**CELL["federation"], "cut": 2}}, "leave none to the server"),
+        ({"dataset": "digits", "model": "resnet20"}, "the model has running statistics"),
         ({"federation": {"algorithm": "vertical"}, "partition": {"clients": 9}}, "zero_digits have 8 columns"),
         ({"federation": {"algorithm": "vertical", "clients_per_round": 1}}, "all of 2 take part in each step"),
         (
