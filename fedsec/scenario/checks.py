@@ -234,17 +234,14 @@ def _guarded(config: CellConfig) -> list[Problem]:
 
 def _cuttable(config: CellConfig) -> None:
     """Refuse cuts that leave a party without a part of the network."""
-    from fedsec.federation.split.split_learning import SplitLearning
-    from fedsec.models.blocks import RUNNING_STATISTICS, check_cuts
+    from fedsec.federation.split.conditions import check_cuttable
 
     try:
         model, algorithm = _model(config), _algorithm(config)
     except FAILURES:
         return  # complained about already
-    if model is not None and any(name.endswith("running_mean") for name, _ in model.named_buffers()):
-        raise InputError(RUNNING_STATISTICS)
-    if model is not None and isinstance(algorithm, SplitLearning):
-        check_cuts(model, algorithm.cut, algorithm.tail)
+    if model is not None:
+        check_cuttable(model, algorithm)
 
 
 def _of_so_many_classes(config: CellConfig) -> None:
@@ -315,12 +312,10 @@ def _together(defenses: Sequence[DefenseConfig]) -> None:
     """Compose the defenses of knowledge that can be built each for itself; the others are complained about already."""
     from fedsec.defense.knowledge import compose
 
-    built = []
-    for part in defenses:
-        try:
-            built.append(_build("defense", part))
-        except FAILURES:
-            return
+    try:
+        built = [_build("defense", part) for part in defenses]
+    except FAILURES:
+        return
     compose(built)
 
 

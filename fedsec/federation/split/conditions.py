@@ -1,8 +1,14 @@
-"""What attackers at the cut of a network need: guards that `fedsec.federation.guards` asks."""
+"""What can be cut, and what attackers at a cut need: the latter are guards that `fedsec.federation.guards` asks."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from torch import nn
+
+from fedsec.errors import InputError
+from fedsec.federation.algorithms.algorithm import Algorithm
+from fedsec.federation.split.split_learning import SplitLearning
+from fedsec.models.blocks import RUNNING_STATISTICS, check_cuts
 from fedsec.threat import ActivationPoisoning, DataPoisoning
 
 if TYPE_CHECKING:
@@ -30,3 +36,19 @@ def attackers_have_what_they_poison(run: "RunDescription") -> Iterator["Problem"
             "attack",
             f"a trigger lies in the columns of one party; expected num_byzantine 1, got {run.num_byzantine}",
         )
+
+
+def check_cuttable(model: nn.Module, algorithm: Algorithm) -> None:
+    """Refuse a model that cannot be trained in parts, or not with an algorithm's cuts.
+
+    Args:
+        model: of a scenario, wherever its weights are.
+        algorithm: that cuts it, or has a copy of it at each party.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if any(name.endswith("running_mean") for name, _ in model.named_buffers()):
+        raise InputError(RUNNING_STATISTICS)
+    if isinstance(algorithm, SplitLearning):
+        check_cuts(model, algorithm.cut, algorithm.tail)
