@@ -328,7 +328,8 @@ def test_what_fits_together_loads_can_be_built_and_pleases_editors(load: Load, v
 
 INVERTED = "fedgkt or split_learning"
 SENDERS = either((*(name for name in BELONGS["weighting"] if name != "centralized"), "decentralized"))
-REPLAYED = either(("fedavg", "fedprox", "fedopt", "fednova", "fedsgd"))
+PERSONAL = ("fedper", "fedrep", "fedbn", "ditto")
+REPLAYED = either(("fedavg", "fedprox", "fedopt", "fednova", "fedsgd", "local_sgd", "slowmo", *PERSONAL))
 
 MISTAKES = [
     # Values

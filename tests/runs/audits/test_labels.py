@@ -45,6 +45,23 @@ def test_behind_one_linear_layer_directions_tell_every_label_of_two_classes(tmp_
     assert low <= inferences["label_norm"]["auc"] <= high
 
 
+def test_an_interruption_changes_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = {"name": "digits", "train_size": 80, "test_size": 20}  # of two classes all is told in either round
+    whole, see = run(tmp_path / "whole", dataset=dataset), LabelAudit._see
+
+    def stop(self: LabelAudit, crossing: Crossing) -> None:
+        if crossing.round == 2:
+            raise KeyboardInterrupt
+        see(self, crossing)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelAudit, "_see", stop)
+        patch.setattr("fedsec.runs.cell.CHECKPOINT_SHARE", 0)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "resumed", dataset=dataset)
+    assert run(tmp_path / "resumed", dataset=dataset)["audit"] == whole["audit"]
+
+
 def test_a_party_of_a_vertical_federation_asks_too(tmp_path: Path) -> None:
     federation = {"algorithm": "vertical", "width": 4, "rounds": 1, "local": {"epochs": 1, "batch_size": 50, "lr": 0.1}}
     audit = {"labels": {"inferences": "model_completion", "client": 1, "known": 2, "examples": 50}}
