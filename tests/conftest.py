@@ -1,9 +1,10 @@
 """Tests run in about as many processes as there are cores, each with one thread: more would be in each other's way."""
 
+import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +22,22 @@ settings.load_profile("suite")
 def pytest_xdist_auto_num_workers() -> int:
     """One worker more than there are cores: tests of Ray and Flower mostly wait for processes of theirs."""
     return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Ten thousand tests, and all that they import, stay to the end: nobody looks for garbage among them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Libraries that count at the end what is left may have it."""
+    gc.unfreeze()
 
 
 def pytest_make_parametrize_id(val: Any) -> str | None:
