@@ -76,6 +76,45 @@ SOURCES = {
             def score(self, view):
                 return view.gradients.double().flatten(1).amax(1)
     """,
+    "an attack at the cut of a network": """
+        import torch
+        from fedsec.threat import ActivationPoisoning
+
+        class Sample(ActivationPoisoning):
+            def choose(self, labels, *, num_classes, generator):
+                return labels == labels, torch.zeros_like(labels, dtype=torch.bool)
+
+            def feed(self, inputs, batch):
+                return inputs
+
+            def send(self, activations, batch):
+                return activations
+
+            def learn(self, gradients, batch):
+                return -gradients
+    """,
+    "a server that hijacks split learning": """
+        from fedsec.threat import Hijack, HijackingServer
+
+        class Sample(HijackingServer):
+            def begin(self, view, *, generator):
+                hijack = SampleHijack()
+                hijack.input_shape = view.input_shape
+                return hijack
+
+        class SampleHijack(Hijack):
+            def pull(self, sent, *, generator):
+                return sent.detach()
+
+            def decode(self, features):
+                return features.new_full((len(features), *self.input_shape), 0.5)
+
+            def state(self):
+                return {}
+
+            def restore(self, state):
+                pass
+    """,
     "a rule": """
         from fedsec.defense import CoordinateRule
 
@@ -202,6 +241,15 @@ USED = {
     "a membership inference": {"audit": {"membership": {"inferences": ["{}"], "members": 10, "nonmembers": 10}}},
     "a property inference": {"audit": {"properties": {"inferences": ["{}"], "permutations": 9}}},
     "a label inference": {**CUT, "audit": {"labels": {"inferences": ["{}"], "known": 3}}},
+    "an attack at the cut of a network": {**CUT, "attack": {"name": "{}", "num_byzantine": 1}},
+    "a server that hijacks split learning": {
+        **CUT,
+        "inversion": {
+            "name": "{}",
+            "target": {"client": 0, "rounds": [1], "images": 4},
+            "knowledge": {"auxiliary": 20},
+        },
+    },
     "a rule": {"defense": "{}"},
     "a pre-aggregator": {"defense": ["{}", "median"]},
     "a defense of single updates": {"defense": "{}"},
