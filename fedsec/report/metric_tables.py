@@ -171,7 +171,7 @@ def metric_tables(records: Sequence[Record]) -> list[MetricTable]:
     epsilons = [*_epsilons(done), *audited]
     spent = [*guarantees(done), *(f"{column.title}: {column.metric.about}" for column in audited)]
     if further := _further(done):
-        hints = [f"{column.metric.name}: {column.metric.about}" for column in further]
+        hints = [_explained(column.metric) for column in further]
         metric_tables.append(_table("further", "what else was measured", summary, [main, *further], hints))
     if any(value_of(record, "honest_excluded") is not None for record in done):
         hints = [f"{column.title}: {column.metric.about}" for column in _DETECTION]
@@ -246,6 +246,12 @@ def _further(done: Sequence[Record]) -> list[MetricColumn]:
     measured = [name for name in names if any(value_of(record, name) is not None for record in done)]
     aims = [name for name in measured if name not in aside]
     return [MetricColumn(row_of(name, done)) for name in (*aims, *asked)]
+
+
+def _explained(metric: Metric) -> str:
+    """What a metric is, and what stands beside it in parentheses."""
+    beside = f"; in parentheses {described(metric.baseline).about}" if metric.baseline else ""
+    return f"{metric.name}: {metric.about}{beside}"
 
 
 _WHOSE = {"example": "the largest of all clients", "client": "the same for all clients"}

@@ -508,6 +508,13 @@ def test_what_an_attack_aims_at_and_what_was_asked_for_have_a_table() -> None:
     assert "gini: inequality over classes" in " ".join(text.split())
 
 
+def test_what_stands_in_parentheses_is_explained() -> None:
+    (text,) = printed([record(label_leak_auc=0.75, label_leak_auc_blind=0.5)], width=100)
+    assert "0.750 (0.500)" in text
+    explanation = text.partition("label_leak_auc: ")[2]
+    assert "; in parentheses the same from activations before training" in " ".join(explanation.split())
+
+
 def test_long_names_break_where_words_are_joined() -> None:
     records = [
         record({"inversion.name": name, "defense": defense}, config=inverting(client=place), **LEAKED)
