@@ -125,6 +125,11 @@ class InversionSettings:
             )
         if isinstance(self.inversion, str):
             self.resolved_options(self.inversion)
+        elif self.inversion is not None and not isinstance(self.inversion, Inversion):
+            raise InputError(
+                f"inversion: {type(self.inversion).__name__} inverts no updates of images; expected a name or an "
+                "Inversion (texts are read by fedsec.invert_texts)"
+            )
         elif self.inversion_options:
             raise InputError("--inversion-option needs --inversion and a name: the options are that inversion's own")
         elif self.inversion is not None and not (self.iterations is self.restarts is None):
@@ -217,10 +222,16 @@ class InversionSettings:
             InputError: no such inversion, or an option that it does not have or take.
         """
         known = registry.entry("inversion", inversion)
+        if known.interface == "TextInversion":
+            raise InputError(
+                f"--inversion {inversion}: reads texts, and these are images; expected --dataset shakespeare, or "
+                "another one of texts, too"
+            )
         if known.role != "updates":
+            ours = [name for name, entry in registry.entries("inversion").items() if _inverts_images(entry)]
             raise InputError(
                 f"--inversion {inversion}: looks at no update ({known.summary.rstrip('.')}); expected one of "
-                f"{', '.join(name for name, entry in registry.entries('inversion').items() if entry.role == 'updates')}"
+                f"{', '.join(ours)}"
             )
         names = [parameter.name for parameter in known.parameters]
         options = dict(self.inversion_options)
@@ -300,6 +311,10 @@ class InversionSettings:
             if getattr(self, name) not in known:
                 words = ", ".join(str(word) for word in known if word is not None)
                 raise InputError(f"{_option(name)} must be one of {words}, got {getattr(self, name)!r}")
+
+
+def _inverts_images(entry: registry.Entry) -> bool:
+    return entry.role == "updates" and entry.interface != "TextInversion"
 
 
 def resolved_defense(given: str | Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fedsec.data.text.characters import PADDING, encode
+from fedsec.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,9 @@ class Windows:
 
         Args:
             texts: role -> what it says.
+
+        Raises:
+            DataError: no role says so much that it has a window in each.
         """
         import numpy as np
         import torch
@@ -63,6 +67,12 @@ class Windows:
                 parts[part].append(chosen)
                 owners[part] += [len(names)] * len(chosen)
             names.append(name)
+        if not names:
+            longest = max(map(len, texts.values()), default=0)
+            raise DataError(
+                f"length {self.length}: no role says enough for a window to train on and one to test with; expected "
+                f"less than the {longest:,} characters of the one that says most"
+            )
         train, test = (
             Split(
                 torch.from_numpy(rows[:, :-1].astype(np.float32)),

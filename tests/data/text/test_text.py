@@ -1,8 +1,11 @@
 """Plays by role, characters as numbers, windows with the next character at each place."""
 
+import pytest
+
 from fedsec.data.text.characters import ALPHABET, CLASSES, PADDING, UNKNOWN, decode, encode
 from fedsec.data.text.plays import roles
 from fedsec.data.text.windows import Windows
+from fedsec.errors import DataError
 
 PLAY = """A PLAY
 
@@ -69,3 +72,5 @@ def test_windows_touch_and_their_targets_are_what_follows() -> None:
     assert test.targets[0].tolist() == [*encode("kl"), PADDING]
     assert train.groups is not None
     assert train.groups.tolist() == [0, 0, 0, 1, 1, 1]
+    with pytest.raises(DataError, match=r"length 12: no role says enough.*less than the 12 characters"):
+        Windows(12).splits({"one": text, "short": "ab"})

@@ -9,6 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 import fedsec
+from fedsec.attacks import DAGER
 from fedsec.cli import app
 from fedsec.errors import InputError
 from fedsec.inversion.texts.client import observe_texts
@@ -90,6 +91,8 @@ def test_noise_is_told_and_wrong_characters_are_counted() -> None:
         (("--gif",), "--gif: is not for texts, which shakespeare has"),
         (("--labels",), "--labels: is not for texts"),
         (("--defense", "soteria"), "--defense soteria: works on a client's images"),
+        (("--dataset", "digits", "--inversion", "dager"), "--inversion dager: reads texts, and these are images"),
+        (("--length", "100000"), "length 100000: no role says enough"),
         (("--length", "1"), "length must be at least 2 characters, got 1"),
         (("--batch-size", "9999999"), "9999999 texts are needed, and the test split of shakespeare has"),
         (("--local-lr", "0.1"), "expected --local-steps too"),
@@ -115,6 +118,8 @@ def test_from_python_with_a_model_of_ones_own() -> None:
         fedsec.invert_texts(length=8, model=torch.nn.Linear(8, 3))
     with pytest.raises(InputError, match="invert_texts reads texts"):
         fedsec.invert(dataset="shakespeare")
+    with pytest.raises(InputError, match="DAGER inverts no updates of images"):
+        fedsec.invert(inversion=DAGER())  # type: ignore[arg-type]
 
 
 def test_local_steps_are_those_of_plain_sgd() -> None:
