@@ -4,13 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fedsec.errors import InputError, ScenarioError
+from fedsec.federation import SplitFederation
 from fedsec.runs.cell import run_cell
+from fedsec.runs.curious_server import CuriousServer
 from fedsec.runs.tasks import TaskSettings
 from fedsec.scenario import load_scenario
 from fedsec.scenario.checks import check_scenario
+from tests.federation.split.test_split_learning import vector
 
+EXACT = "donot_use_mm_for_euclid_dist"
 TARGET = {"client": 0, "rounds": [2, 4], "images": 4}
 CELL: dict[str, Any] = {
     "dataset": {"name": "digits", "train_size": 300, "test_size": 100},
@@ -41,6 +46,38 @@ def test_what_hijacked_clients_send_shows_more_than_the_mean_image_does(tmp_path
     metrics = run(tmp_path)["metrics"]
     assert metrics["psnr"] > metrics["psnr_mean_image"] > metrics["psnr_gray"]
     assert metrics["accuracy"] < 0.3
+
+
+def test_a_hijacking_server_has_test_images_and_no_weight_of_the_clients_and_looks_at_a_turn_s_first_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, crossings, decoded = [], [], []
+    take_over, reconstruct = SplitFederation.take_over, CuriousServer.reconstruct
+
+    def took(federation: SplitFederation, hijack: Any, *, disguised: bool) -> None:
+        taken.append((vector(hijack.view.pilot), vector(federation.bottom), hijack.view.auxiliary.clone()))
+        federation.observers.append(crossings.append)
+        take_over(federation, hijack, disguised=disguised)
+
+    def looked(server: CuriousServer, number: int, features: Any, *rest: Any) -> None:
+        decoded.append((number, features, server.dataset))
+        reconstruct(server, number, features, *rest)
+
+    monkeypatch.setattr(SplitFederation, "take_over", took)
+    monkeypatch.setattr(CuriousServer, "reconstruct", looked)
+    few = {**CELL["federation"], "rounds": 2, "local": {"steps": 2, "batch_size": 16, "lr": 0.1}}
+    run(tmp_path, federation=few, inversion={**CELL["inversion"], "target": {**TARGET, "rounds": [2]}})
+    ((pilot, bottom, auxiliary),) = taken
+    assert not bool(torch.isclose(pilot, bottom).any())
+    ((number, features, dataset),) = decoded
+    assert number == 2
+    first = next(crossing for crossing in crossings if crossing.round == 2)
+    assert torch.equal(features, first.sent[:4])
+    of_test, of_train = (
+        torch.cdist(auxiliary.flatten(1), split.inputs.flatten(1) / 255, compute_mode=EXACT).amin(1)
+        for split in (dataset.test, dataset.train)
+    )
+    assert float(of_test.max()) < 1e-3 < float(of_train.min())
 
 
 @pytest.mark.parametrize(

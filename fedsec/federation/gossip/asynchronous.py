@@ -39,7 +39,8 @@ class AsynchronousRound:
     """What a round left.
 
     Attributes:
-        mixed: models, influence and reports, as after a step of all.
+        mixed: models, influence and reports, as after a step of all. Influence is handed on by exchanges, of which a
+            Byzantine client's message is its own alone; what x~ carries of others is not followed.
         momentum: x~ of each client.
         statistics: running statistics of each client.
         examples: how many gradients of examples each client computed.
@@ -98,7 +99,8 @@ class Clock:
         """
         x, ahead, statistics = models.clone(), momentum.clone(), statistics.clone()
         count, last = len(x), np.zeros(len(x))
-        influence, examples = np.eye(count), np.zeros(count, np.int64)
+        sole = np.eye(count)
+        influence, examples = sole.copy(), np.zeros(count, np.int64)
         reports, rejected, exchanges = list[Mapping[str, float | str]](), set[int](), 0
         for event in events_of(self.rates, round_number, self._streams):
             for client in (event.one, event.other)[: 1 if event.other < 0 else 2]:
@@ -114,21 +116,22 @@ class Clock:
                 examples[event.one] += trained.examples[0]
                 continue
             exchanges += 1
-            before = x[[event.one, event.other]]
+            before, shares = x[[event.one, event.other]], influence[[event.one, event.other]]
             for own, (client, neighbor) in enumerate([(event.one, event.other), (event.other, event.one)]):
                 apart = self._neighborhoods.of_one(
                     (client, neighbor), before[own], before[1 - own], byzantine, round_number, event.number, reports
                 )
                 if not bool(finite_rows(apart[None])):
-                    rejected.add(neighbor)
+                    if bool(finite_rows(before[own][None])):  # else the neighbor's may be, and the difference is not
+                        rejected.add(neighbor)
                     continue
                 x[client] += 0.5 * apart
                 ahead[client] += self.alpha * apart
-                influence[client, [client, neighbor]] += 0.5
+                theirs = sole[neighbor] if neighbor in byzantine else shares[1 - own]
+                influence[client] = (shares[own] + theirs) / 2
         for client in range(count):
             self._mix(x, ahead, client, 1 - last[client])
         honest = [client for client in range(count) if client not in byzantine] or list(range(count))
-        influence = influence / influence.sum(1, keepdims=True)
         report = summary(reports) | self._neighborhoods.closeness(byzantine)
         mixed = Mixed(x, influence[honest].mean(0), rejected, report)
         return AsynchronousRound(mixed, ahead, statistics, examples, exchanges)

@@ -1,20 +1,23 @@
 """Exchanges at random times against plain loops, and the momentum against its differential equation."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.linalg import expm
+from torch import Tensor
 
-from fedsec.attacks import SignFlip
+from fedsec.attacks import Gaussian, SignFlip
 from fedsec.defenses import Median
 from fedsec.engine import LocalTraining
 from fedsec.errors import InputError
 from fedsec.federation import Decentralized, Graph, Threat
 from fedsec.federation.gossip.exchanges import Event, Exchanges, events_of, momentum_of, rates_of
 from fedsec.seeds import Streams
+from tests.federation.gossip.conftest import LOCAL
 from tests.federation.gossip.test_gossip_rounds import trained
 
 Build = Callable[..., Any]
@@ -109,6 +112,65 @@ def test_a_byzantine_neighbor_sends_what_it_likes(build: Build, monkeypatch: pyt
     torch.testing.assert_close(run.models[0], before[0] - 1.5)  # half of minus three times the difference
     torch.testing.assert_close(run.models[1], before[1] - 0.5)  # the attacker averages what it received
     assert result.cost.upload_bytes == pytest.approx(2 / 3 * 15 * 4)
+    assert result.influence == pytest.approx((0.25, 0.25, 0.5))  # of honest clients: a half each in 0, and 2 is alone
+
+
+def test_influence_is_handed_on(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, Event(0.2, 0, 1, 0), Event(0.4, 1, 2, 0), Event(0.6, 2, 3, 0))
+    run = build(Graph(), 4, pairwise=Exchanges(eta=0.0))
+    run.models = torch.eye(4, 15)  # so that models tell themselves of whom they are
+    assert run.play().influence == pytest.approx(run.models.mean(0)[:4].tolist())
+    honest = build(Graph(), 4, pairwise=Exchanges(eta=0.0), threat=Threat(frozenset({1}), SignFlip()))
+    assert honest.play().influence == pytest.approx((1 / 6, 1 / 3, 1 / 6, 1 / 3))
+
+
+def test_whoever_sends_what_is_not_finite_is_blamed_and_nobody_else(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, Event(0.5, 0, 1, 0))
+    run = build(Graph(), 3, pairwise=Exchanges(eta=0.0), threat=Threat(frozenset({1}), SignFlip()))
+    run.models[1] = torch.nan
+    before = run.models[0].clone()
+    assert run.play().rejected == (1,)
+    assert torch.equal(run.models[0], before)
+
+
+def test_a_client_that_trains_twice_takes_other_batches_from_its_own_statistics(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, Event(0.2, 0, -1, 0), Event(0.4, 0, -1, 1))
+    run, calls = build(Graph(), 2, pairwise=Exchanges(eta=0.0)), []
+    run.statistics = torch.zeros(2, 1)
+    train = run.trainer.train
+
+    def counted(start: Any, plans: Any, local: Any) -> Any:
+        calls.append((start.statistics.tolist(), plans[0].examples.tolist()))
+        result = train(replace(start, statistics=start.statistics[:0]), plans, local)
+        return replace(result, statistics=start.statistics[None] + 1)
+
+    monkeypatch.setattr(run.trainer, "train", counted)
+    monkeypatch.setattr(run, "load", lambda _: None)  # the model has none
+    result = run.play()
+    assert [statistics for statistics, _ in calls] == [[0.0], [1.0]]
+    assert calls[0][1] != calls[1][1]
+    assert run.statistics.tolist() == [[2.0], [0.0]]
+    examples = 2 * LOCAL.epochs * 4 / 2  # of two clients one trains twice, on four images
+    assert result.cost.flops == pytest.approx(examples * run._costs.training_flops)
+
+
+def test_an_attacker_forges_anew_at_each_exchange(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, Event(0.2, 0, 1, 0), Event(0.4, 0, 1, 1))
+    run, rows = build(Graph(), 2, pairwise=Exchanges(eta=0.0), threat=Threat(frozenset({1}), Gaussian())), []
+    forged = run.neighborhoods.of_one
+
+    def kept(pair: tuple[int, int], *rest: Any) -> Tensor:
+        row: Tensor = forged(pair, *rest)
+        rows.extend([row] if pair[0] == 0 else [])
+        return row
+
+    monkeypatch.setattr(run.neighborhoods, "of_one", kept)
+    run.play()
+    assert not torch.allclose(rows[0], rows[1])
 
 
 def test_what_does_not_go_with_it_is_refused(build: Build) -> None:

@@ -125,6 +125,29 @@ def test_a_batch_without_a_known_example_teaches_nothing_of_the_trigger() -> Non
     assert torch.equal(attack.learned(gradients, batch), gradients * ~marked[:, None])
 
 
+def test_what_is_sent_for_a_trigger_is_as_wide_as_honest_activations_and_tells_nothing() -> None:
+    attack, draws = GradientReplacement(**ATTACK), torch.Generator().manual_seed(0)
+    marked = torch.arange(4000) < 2000
+    batch = CutBatch(marked, ~marked, PixelScale(), draws)
+    activations = torch.randn(4000, 2, generator=draws) * torch.tensor([0.5, 3.0]) + torch.tensor([4.0, -1.0])
+    activations[marked] += 100.0
+    sent = attack.sent(activations, batch)
+    assert torch.equal(sent[~marked], activations[~marked])
+    for moment in (torch.mean, torch.std):
+        torch.testing.assert_close(moment(sent[marked], 0), moment(activations[~marked], 0), rtol=0.1, atol=0.2)
+    centered = torch.stack([rows[:, 0] - rows[:, 0].mean() for rows in (sent[marked], activations[marked])])
+    assert abs(float(torch.corrcoef(centered)[0, 1])) < 0.1
+
+
+def test_no_example_is_both_known_and_marked_and_not_more_than_were_said() -> None:
+    attack = GradientReplacement(**{**ATTACK, "known": 5, "poisoned_fraction": 0.6})
+    labels = torch.arange(30) % 3
+    marked, known = attack.choose(labels, num_classes=3, generator=torch.Generator().manual_seed(0))
+    assert (int(marked.sum()), int(known.sum())) == (18, 5)
+    assert not bool((marked & known).any())
+    assert bool((labels[marked] == 2).any())  # of whom it does not know, it marks whoever comes
+
+
 def test_a_kept_run_goes_on_to_the_bit() -> None:
     whole, first, second = (vertical(GradientReplacement(**ATTACK)) for _ in range(3))
     parameters(whole), first.play()
