@@ -147,6 +147,7 @@ INFERENCE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("label_norm", {}, {}),
     ("label_direction", {}, {}),
     ("model_completion", {}, {}),
+    ("model_completion", {"adapt": True, "steps": 20}, {}),
 ]
 DEFENSE_ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("mean", {}, {}),

@@ -16,6 +16,7 @@ from fedsec.threat import (
     HijackView,
     LabelInference,
     LabelView,
+    OwnPart,
     PixelScale,
 )
 
@@ -127,7 +128,9 @@ def check_label_inference(inference: LabelInference, *, right: float = 0.7) -> N
         expect(unchanged, "the view must not change")
         expect(torch.equal(scores, inference.infer(view)), "equal views must give equal scores")
         order = torch.randperm(_CANDIDATES, generator=seeded(1))
-        moved = inference.infer(replace(view, gradients=view.gradients[order], activations=view.activations[order]))
+        rows = view.gradients[order], view.activations[order]
+        own = None if view.own is None else replace(view.own, inputs=view.own.inputs[order])
+        moved = inference.infer(replace(view, gradients=rows[0], activations=rows[1], own=own))
         alike = torch.allclose(moved, scores[order], rtol=1e-4, atol=1e-4)
         expect(alike, "a candidate's scores must not depend on where it stands")
         if num_classes == 2:
@@ -137,7 +140,7 @@ def check_label_inference(inference: LabelInference, *, right: float = 0.7) -> N
             measured = float((scores.argmax(1) == labels).double().mean())
         expect(measured >= right, f"{right} of what stands out, not {measured:.2f}")
         bare = LabelView(view.gradients, view.activations, num_classes)
-        if "known_labels" in inference.needs:
+        if inference.requirements and {*inference.requirements} != {"two_classes"}:
             expect_error(InputError, partial(inference.infer, bare), "a view without what it needs")
         else:
             expect(inference.infer(bare).shape == bare.shape, "what it does not say that it needs must not be needed")
@@ -156,4 +159,6 @@ def _seen(num_classes: int) -> tuple[Tensor, LabelView]:
     labels = torch.arange(_CANDIDATES) % num_classes
     known = torch.arange(num_classes).repeat(3)
     gradients, activations = rows(labels)
-    return labels, LabelView(gradients, activations, num_classes, *rows(known), known)
+    known_gradients, known_activations = rows(known)
+    own = OwnPart(nn.Identity(), activations, known_activations)
+    return labels, LabelView(gradients, activations, num_classes, known_gradients, known_activations, known, own)

@@ -28,7 +28,7 @@ from fedsec.threat.membership import (
 )
 from fedsec.threat.observation import Observation
 from fedsec.threat.observed.client_loss import ClientLoss
-from fedsec.threat.observed.label_view import LabelInference, LabelView
+from fedsec.threat.observed.label_view import LabelInference, LabelView, OwnPart
 from fedsec.threat.observed.local_steps import LocalSteps
 from fedsec.threat.observed.pixel_scale import PixelScale
 from fedsec.threat.observed.property_view import PropertyInference, PropertyView
@@ -63,6 +63,7 @@ __all__ = [
     "KnowledgePoisoning",
     "LabelInference",
     "LabelView",
+    "OwnPart",
     "LocalSteps",
     "MembershipInference",
     "MembershipView",

@@ -47,6 +47,11 @@ class Inference(Sealed, ABC, Generic[View]):
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
     """The tasks on whose models it works."""
 
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """What `needs` says, and what its options ask for besides."""
+        return self.needs
+
     @final
     def infer(self, view: View) -> Tensor:
         """A score for each candidate: the higher, the more speaks for the statement. Only their order has a meaning.
@@ -61,7 +66,7 @@ class Inference(Sealed, ABC, Generic[View]):
             InputError: something that it needs was not granted, or it broke this contract.
         """
         name, granted = type(self).__name__, view.granted()
-        if missing := [need for need in self.needs if not granted.get(need, False)]:
+        if missing := [need for need in self.requirements if not granted.get(need, False)]:
             held = ", ".join(key for key, here in granted.items() if here) or "nothing"
             raise InputError(f"{name}: needs {' and '.join(missing)}; the view grants {held}")
         with unmodified(f"{name}.score", **view.tensors()), torch.no_grad():

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from fedsec.attacks import LabelDirection, LabelNorm, ModelCompletion
 from fedsec.errors import InputError
-from fedsec.threat import LabelView
+from fedsec.threat import LabelView, OwnPart
 
 
 def seen(num_classes: int, count: int = 12) -> tuple[torch.Tensor, LabelView]:
@@ -61,6 +62,28 @@ def test_completion_is_the_regularized_logistic_model_of_the_known() -> None:
     torch.testing.assert_close(attack.infer(view), expected, rtol=1e-3, atol=1e-3)
 
 
+def test_a_completed_part_is_trained_on_the_known_and_the_others() -> None:
+    """The own part throws half of what tells classes away; only what is trained gets it back."""
+    labels = torch.arange(80) % 4
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])[labels] + 0.2 * torch.randn(80, 2, generator=draw)
+    part = nn.Linear(2, 2)
+    part.weight.data, part.bias.data = torch.tensor([[1.0, 0.01], [1.0, 0.0]]), torch.zeros(2)
+    activations = part(inputs).detach()
+    own, given = OwnPart(part, inputs[4:], inputs[:4]), torch.zeros(80, 2)
+    view = LabelView(given[4:], activations[4:], 4, given[:4], activations[:4], labels[:4], own)
+    before = part.weight.clone()
+    frozen = ModelCompletion().infer(view)
+    adapted = ModelCompletion(adapt=True, steps=120, lr=0.02).infer(view)
+    assert float((frozen.argmax(1) == labels[4:]).double().mean()) < 0.8
+    assert float((adapted.argmax(1) == labels[4:]).double().mean()) > 0.97
+    assert torch.equal(adapted, ModelCompletion(adapt=True, steps=120, lr=0.02).infer(view))
+    assert torch.equal(part.weight, before)
+    bare = LabelView(given[4:], activations[4:], 4, given[:4], activations[:4], labels[:4])
+    with pytest.raises(InputError, match="needs own_part"):
+        ModelCompletion(adapt=True).infer(bare)
+
+
 def test_views_that_do_not_go_together_are_refused() -> None:
     rows = torch.zeros(3, 2)
     for bad in (
@@ -69,8 +92,13 @@ def test_views_that_do_not_go_together_are_refused() -> None:
         lambda: LabelView(rows, rows, 2, rows[:1]),
         lambda: LabelView(rows, rows, 2, rows[:1], rows[:1], torch.tensor([2])),
         lambda: LabelView(rows, rows, 2, rows[:1, :1], rows[:1], torch.tensor([1])),
+        lambda: LabelView(rows, rows, 2, own=OwnPart(nn.Identity(), rows[:2], rows[:0])),
     ):
         with pytest.raises(InputError, match="LabelView"):
             bad()  # type: ignore[no-untyped-call]
     with pytest.raises(InputError, match="penalty must be positive"):
         ModelCompletion(penalty=0)
+    with pytest.raises(InputError, match="steps must be at least 1"):
+        ModelCompletion(adapt=True, steps=0)
+    with pytest.raises(InputError, match="floating-point inputs"):
+        OwnPart(nn.Identity(), rows.long(), rows.long())

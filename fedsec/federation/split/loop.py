@@ -117,6 +117,15 @@ class CutNetworkLoop(RoundLoop):
             client: whose activations they are.
         """
 
+    @abstractmethod
+    def own_part(self, examples: np.ndarray, client: int) -> tuple[nn.Module, Float[Tensor, "examples *shape"]]:
+        """A copy of the part that makes these activations, after the last round, and what goes into it.
+
+        Args:
+            examples: their numbers.
+            client: whose activations they are.
+        """
+
     def evaluate(self) -> Evaluation:
         """What is measured of the whole network on the test set."""
         if self.diverged:

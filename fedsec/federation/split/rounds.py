@@ -5,6 +5,7 @@ arXiv:2004.12088.
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -112,6 +113,14 @@ class SplitFederation(CutNetworkLoop):
             rows = self.network.bottoms[0](images)
             return rows if self.network.head is None else self.network.server(rows)
 
+    def own_part(self, examples: np.ndarray, client: int) -> tuple[nn.Module, Tensor]:
+        images, _ = self.data.batch(torch.from_numpy(examples).to(self.data.device))
+        bottom = self.network.bottoms[0]
+        if self.network.head is None:
+            return deepcopy(_AsModule(bottom)), images
+        with torch.no_grad(), self.trainer.compute.arithmetic(self.data.device):
+            return deepcopy(_AsModule(self.network.server)), bottom(images)
+
     def _turn(self, start: Tensor, client: int, number: int) -> tuple[Tensor, int, int]:
         """What a client's steps make of the network, how many they are, and of how many examples."""
         local = self.algorithm.local.in_round(number)
@@ -165,7 +174,7 @@ class SplitFederation(CutNetworkLoop):
 
 
 class _AsModule(nn.Module):
-    """A part as a module, for the cost model."""
+    """A part as a module."""
 
     def __init__(self, part: Any) -> None:
         super().__init__()

@@ -3,12 +3,13 @@
 Ceballos et al., SplitNN-driven vertical partitioning, 2020, arXiv:2008.04137.
 """
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedsec.data.dataset import Split
 from fedsec.engine.batches import plan_batches
@@ -113,3 +114,7 @@ class VerticalFederation(CutNetworkLoop):
         with torch.no_grad(), self.trainer.compute.arithmetic(self.data.device):
             rows: Tensor = self.joint.bottoms[client](self.joint.columns(inputs)[client])
             return rows
+
+    def own_part(self, examples: np.ndarray, client: int) -> tuple[nn.Module, Tensor]:
+        inputs, _ = self.data.batch(torch.from_numpy(examples).to(self.data.device))
+        return deepcopy(self.joint.bottoms[client]), self.joint.columns(inputs)[client].contiguous()

@@ -9,6 +9,7 @@ activations, is what the party knows without taking part (blind).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,7 +26,7 @@ from fedsec.plugins import registry
 from fedsec.runs.audits.part import AuditConclusion, AuditPart
 from fedsec.scenario import CellConfig
 from fedsec.seeds import Streams
-from fedsec.threat import LabelInference, LabelView
+from fedsec.threat import LabelInference, LabelView, OwnPart
 
 if TYPE_CHECKING:
     from fedsec.runs.experiment import Experiment
@@ -136,10 +137,15 @@ class LabelAudit(AuditPart):
                 "known_activations": activations[count:][known],
                 "known_labels": self.labels[count:][known],
             }
+        if any("own_part" in inference.requirements for inference in self.inferences.values()):
+            module, inputs = self.federation.own_part(self.everything, self.section.client)
+            parts["own"] = OwnPart(module, inputs[:count][asked], inputs[count:][known])
         return LabelView(gradients[:count][asked], activations[:count][asked], self.num_classes, **parts)
 
     def _scored(self, inference: LabelInference, view: LabelView) -> Tensor | None:
         """[asked, scores]; None where the inference cannot work on what was seen."""
+        if "own_part" not in inference.requirements:
+            view = replace(view, own=None)
         try:
             return inference.infer(view).reshape(len(view.gradients), -1)
         except InputError as error:

@@ -92,6 +92,45 @@ def test_a_party_keeps_its_own_gradients_and_nobody_else_s(tmp_path: Path) -> No
     assert torch.equal(audit.gradients, expected)
 
 
+SPLIT, VERTICAL = CELL["federation"], {**CELL["federation"], "algorithm": "vertical", "width": 4}
+VERTICAL.pop("labels")
+
+
+@pytest.mark.parametrize("federation", [SPLIT, VERTICAL, {**SPLIT, "labels": "client"}])
+def test_whoever_adapts_its_own_part_has_it_and_no_label_of_the_others(
+    federation: dict[str, Any], tmp_path: Path
+) -> None:
+    inferences = ["model_completion", {"name": "model_completion", "adapt": True, "steps": 3}]
+    audit_section = {"labels": {"inferences": inferences, "known": 2, "client": 1}}
+    changes = {"federation": federation, "model": {"name": "mlp", "hidden": [8, 6]}, "audit": audit_section}
+    (cell,) = load_scenario({**CELL, **changes}).cells()
+    experiment = build_experiment(cell.config, device=torch.device("cpu"), threads=1)
+    audit = LabelAudit(cell.config)
+    audit.attach(experiment, tmp_path)
+    loop = experiment.federation
+    assert isinstance(loop, CutNetworkLoop)
+    loop.play()
+    module, inputs = loop.own_part(audit.everything, 1)
+    activations = loop.activations(audit.everything, 1)
+    torch.testing.assert_close(module(inputs), activations)
+    for parameter in module.parameters():
+        parameter.data.zero_()
+    assert torch.equal(loop.activations(audit.everything, 1), activations), "it is a copy"
+
+    def scores() -> list[torch.Tensor | None]:
+        view = audit._view(audit.gradients, audit._activations(), audit.seen)
+        return [audit._scored(inference, view) for inference in audit.inferences.values()]
+
+    before = scores()
+    assert not torch.equal(before[0], before[1])  # type: ignore[arg-type]
+    asked = torch.from_numpy(audit.asked)
+    audit.labels[: len(asked)] = 1 - audit.labels[: len(asked)]
+    loop.data.label_of[asked] = 1 - loop.data.label_of[asked]
+    assert all(torch.equal(one, other) for one, other in zip(before, scores(), strict=True))  # type: ignore[arg-type]
+    audit.labels[len(asked) :] = 1 - audit.labels[len(asked) :]
+    assert not torch.equal(before[1], scores()[1])  # type: ignore[arg-type]
+
+
 def test_a_curious_server_inverts_what_a_client_sends(tmp_path: Path) -> None:
     federation = {**CELL["federation"], "labels": "shared", "rounds": 1}
     inversion = {"name": "feature_inversion", "iterations": 60, "target": {"client": 0, "rounds": [1], "images": 2}}
