@@ -195,7 +195,9 @@ class _Search:
         places, width = self.observation.batch_size * self.observation.length, self.second.basis.shape[1]
         notes = []
         if not self.second.low_rank:
-            why = f"{places} places and a width of {width}" if places >= width - 1 else "noise, or several local steps"
+            why = "noise or pruning, or several local steps"
+            if places >= width - 1:
+                why = f"{places} places and a width of {width}"
             notes.append(f"the gradient has full rank ({why}): no token is excluded, the most likely are taken")
         else:
             rank = len(self.second.basis)

@@ -5,7 +5,7 @@ Reference: Zhao, Mopuri, Bilen, iDLG: improved deep leakage from gradients, 2020
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -39,6 +39,8 @@ class Labels(Inversion):
 
     Reference: Geng et al., 2021, arXiv:2110.09074
     """
+
+    tells_labels_only: ClassVar[bool] = True
 
     def __init__(self, method: Literal["auto", "idlg", "yin", "wainakh", "geng"] = "auto") -> None:
         if method not in ("auto", "idlg", "yin", "wainakh", "geng"):

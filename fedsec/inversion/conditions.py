@@ -52,17 +52,17 @@ def check_updates(federation: Federation, inversion: Inversion, client: int, kno
 
 def _check_labels(federation: Federation, inversion: Inversion, knowledge: KnowledgeConfig) -> None:
     home = names_at_home(federation)
-    if (
-        home
-        and inversion.reads_labels
-        and not knowledge.labels
-        and not home.isdisjoint(last_layers(federation.module, 1))
-    ):
-        raise InputError(
-            "inversion.knowledge.labels: labels are read from the last layer, which "
-            f"{type(federation.algorithm).__name__} leaves with its clients; expected labels: true, or an inversion "
-            "that searches for them, such as dlg"
-        )
+    if not home or not (inversion.tells_labels_only or (inversion.reads_labels and not knowledge.labels)):
+        return
+    if home.isdisjoint(last_layers(federation.module, 1)):
+        return
+    where = f"labels are read from the last layer, which {type(federation.algorithm).__name__} leaves with its clients"
+    if inversion.tells_labels_only:
+        raise InputError(f"inversion: {where}; expected an inversion of images, with granted labels or one like dlg")
+    raise InputError(
+        f"inversion.knowledge.labels: {where}; expected labels: true, or an inversion that searches for them, such as "
+        "dlg"
+    )
 
 
 def _check_sums(federation: Federation, inversion: Inversion, knowledge: KnowledgeConfig) -> None:

@@ -56,6 +56,8 @@ class Inversion(Sealed, ABC):
 
     reads_labels: ClassVar[bool] = True
     """Whether labels that are not granted are read from the last layer; else they are searched for with the images."""
+    tells_labels_only: ClassVar[bool] = False
+    """Whether labels are all that it is for: it reads them though they be granted."""
 
     @final
     def reconstruct(

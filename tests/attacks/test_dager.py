@@ -96,7 +96,7 @@ def test_a_trained_model_and_one_local_step_are_no_obstacle() -> None:
 def test_full_rank_excludes_nothing_and_is_said() -> None:
     many, noisy = DAGER().reconstruct(seen(batch(8))), DAGER().reconstruct(seen(batch(2), noise=0.1))
     assert "full rank (48 places and a width of 32)" in many.notes[0]
-    assert "full rank (noise, or several local steps)" in noisy.notes[0]
+    assert "full rank (noise or pruning, or several local steps)" in noisy.notes[0]
     assert rows_of(noisy.tokens) != rows_of(batch(2)[:, :-1])
 
 

@@ -28,7 +28,7 @@ FEDERATIONS: dict[str, dict[str, Any]] = {
 class Witness:
     """Stands in for the attack and keeps what it is shown."""
 
-    reads_labels = True
+    reads_labels, tells_labels_only = True, False
 
     def __init__(self) -> None:
         self.seen: list[Observation] = []
@@ -122,6 +122,7 @@ def test_a_head_at_home_hides_no_input_of_a_linear_first_layer(tmp_path: Path) -
     ("algorithm", "inversion", "message"),
     [
         ("fedper", {"knowledge": {"labels": False}}, "the last layer, which FedPer leaves with its clients"),
+        ("fedper", {"name": "labels"}, "leaves with its clients; expected an inversion of images"),
         ("fedper", {"name": "imprint"}, "'imprint' takes the model that the server holds for the client's"),
         ("fedrep", {"knowledge": {"personal_layers": "known"}}, "train their own layers before those that they send"),
         ("ditto", {"knowledge": {"personal_layers": "known"}}, "clients of ditto keep no layers to themselves"),

@@ -130,6 +130,22 @@ def test_the_code_of_a_plugin_is_its_whole_package(
     assert code_of(method) != before
 
 
+def test_a_plugin_that_is_installed_between_two_runs_of_a_process_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plugin_installed_late.py").write_text("class Method:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    method = importlib.import_module("plugin_installed_late").Method
+    provenance.forget()
+    before = code_of(method)
+    with monkeypatch.context() as later:
+        later.setattr(provenance.metadata, "packages_distributions", lambda: {"plugin_installed_late": ["rich"]})
+        assert code_of(method) == before  # the lists of files are read once a run
+        provenance.forget()
+        assert code_of(method) != before
+    provenance.forget()
+
+
 def test_the_code_of_an_ensemble_is_that_of_its_members_too(monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[Path] = []
     monkeypatch.setattr(provenance, "_hash", lambda files, *more: hashed.extend(files))
