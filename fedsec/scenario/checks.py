@@ -96,8 +96,8 @@ def _parts(config: CellConfig) -> Iterator[tuple[KeyPath, Any, Callable[[], Any]
             chosen = [content["federation"]["selection"], content["attack"]]
             yield where, [key, drawn, chosen], partial(_smallest_round, config)
     yield ("federation",), content["federation"], partial(_mistakes_of_the_algorithm, config)
+    yield ("federation",), [networks, content["federation"]], partial(_fitting_algorithm, config)
     if config.federation.traits["exchanges"] == "activations":
-        yield ("federation", "cut"), [networks, content["federation"]], partial(_cuttable, config)
         yield ("defense",), [content["defense"], content["dataset"]], partial(_of_so_many_classes, config)
     parts = [content[section] for section in ("defense", "federation", "attack")]
     yield (), [*parts, config.partition.clients], partial(_guarded, config)
@@ -232,16 +232,15 @@ def _guarded(config: CellConfig) -> list[Problem]:
     return [(tuple(place.split(".")), message) for place, message in guards.problems(run)]
 
 
-def _cuttable(config: CellConfig) -> None:
-    """Refuse cuts that leave a party without a part of the network."""
-    from fedsec.federation.split.conditions import check_cuttable
+def _fitting_algorithm(config: CellConfig) -> list[Problem]:
+    """What the algorithm says against the network: cuts that leave a party nothing, layers that it cannot match."""
+    from fedsec.scenario.training.fitting import misfits
 
     try:
         model, algorithm = _model(config), _algorithm(config)
     except FAILURES:
-        return  # complained about already
-    if model is not None:
-        check_cuttable(model, algorithm)
+        return []  # complained about already
+    return [] if model is None else misfits(model, algorithm)
 
 
 def _of_so_many_classes(config: CellConfig) -> None:

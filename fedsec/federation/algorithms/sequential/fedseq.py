@@ -68,6 +68,9 @@ class FedSeq(LocalStepsAlgorithm):
 
     Args:
         superclient: clients that train one after another; with 1 this is FedAvg, to the bit.
+        grouping: who they are: `greedy` or `kmeans` put clients of unlike classes together, by what networks tell that
+            they train alone first; None, or `random`, draws them.
+        attackers: where in a chain Byzantine clients stand: as the order is `drawn`, or always `first` or `last`.
 
     Raises:
         InputError: a size that is none, population weighting, or worker momentum.
