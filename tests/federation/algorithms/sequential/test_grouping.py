@@ -16,7 +16,7 @@ from fedsec.errors import InputError
 from fedsec.federation import Federation, FedSeq, Threat
 from fedsec.federation.algorithms.local_steps import plan_client
 from fedsec.federation.algorithms.sequential.grouping import Grouping, groups_of
-from fedsec.federation.algorithms.sequential.pretraining import grouped
+from fedsec.federation.algorithms.sequential.pretraining import _components, grouped
 
 LOCAL = LocalTraining(epochs=1, batch_size=3, lr=0.3)
 Build = Callable[..., Federation]
@@ -89,7 +89,32 @@ def test_estimates_are_how_sure_own_networks_are_of_exemplars(build: Build, grad
     mixes = np.array([[own.count(one) / len(own) for one in range(3)] for own in labels_of])
     found = run.conclusion()["superclients"]
     assert found["estimates_apart"] == pytest.approx(np.abs(np.stack(rows) - mixes).sum(1).mean() / 2, abs=1e-3)
+    assert found["even_mixes_apart"] == pytest.approx(np.abs(1 / 3 - mixes).sum(1).mean() / 2, abs=1e-4)
     assert torch.equal(run.parameters.double(), start)  # nothing of it is left in the model
+
+
+@pytest.mark.parametrize(("variance", "count"), [(0.5, 1), (0.9, 2), (1.0, 3)])
+def test_components_are_the_fewest_with_so_much_of_the_variance(variance: float, count: int) -> None:
+    rng = np.random.default_rng(0)
+    directions = np.linalg.qr(rng.normal(size=(7, 3)))[0].T
+    heights = np.linalg.qr(rng.normal(size=(9, 3)))[0]
+    heights = np.linalg.qr(heights - heights.mean(0))[0] * np.sqrt([0.6, 0.35, 0.05])  # centered, with these shares
+    points = _components(heights @ directions + 5.0, variance)
+    assert points.shape == (9, count)
+    assert np.abs(points) == pytest.approx(np.abs(heights[:, :count]))
+
+
+def test_clients_are_known_by_the_data_that_they_corrupted(build: Build) -> None:
+    threat, settings = Threat(frozenset({2}), LabelFlip()), FedSeq(local=LOCAL, grouping=Grouping("random"))
+    honest, attacked = (build(settings, threat=one, clients_per_round=None) for one in (Threat(), threat))
+    labels = [honest.data.client_examples(client)[1].tolist() for client in range(4)]
+    labels[2] = [2 - one for one in labels[2]]
+    members = attacked.conclusion()["superclients"]["members"]
+    together = [[one for client in group for one in labels[client]] for group in members]
+    mixes = [[own.count(one) / len(own) for one in range(3)] for own in together]
+    apart = np.mean([sum(p * log(3 * p) for p in mix if p) for mix in mixes])
+    assert attacked.conclusion()["superclients"]["superclients_from_even"] == pytest.approx(apart, abs=1e-4)
+    assert honest.conclusion() != attacked.conclusion()
 
 
 def test_a_random_grouping_is_none_that_tells_how_even_it_is(build: Build) -> None:
