@@ -5,8 +5,8 @@ USENIX Security 2022 (passive label inference through model completion).
 
 With `adapt` the attacker is the paper's: it trains the layer and its own part below it, semi-supervised (MixMatch).
 Without, the layer is trained on the known examples alone, by L-BFGS on regularized cross-entropy over standardized
-activations, and the part below it stays as it is: a lower bound of what the paper's attacker reads, where that finds
-what it looks for.
+activations, and the part below it stays as it is. On digits with few known labels this read more than the paper's way
+(docs/split_learning.md).
 
 Deviations: the paper's layer begins at random and this one where the first kind of training left it; weights are the
 last ones, not a moving average; the guesses come from two augmentations, as MixMatch has them and the authors' code has
