@@ -98,7 +98,10 @@ _CHOSEN = "only where federation.selection or speed decides who takes part, and 
 _NEIGHBORS = "only clients that exchange models with their neighbors (decentralized) have one"
 _APART_BY = "how far honest clients' models are from their mean: the root of the mean squared distance"
 _OF_GOSSIP = (
-    Metric("consensus_distance", _APART_BY, "lower", scale="significant", low=0.0, missing=_NEIGHBORS),
+    replace(
+        Metric("consensus_distance", _APART_BY, "lower", scale="significant", low=0.0, missing=_NEIGHBORS),
+        header="consensus distance",
+    ),
     Metric(
         "spectral_gap",
         "one less the second largest modulus of the mixing matrix's eigenvalues: a property of the graph",

@@ -247,11 +247,19 @@ def _property(entry: Entry, construction: str) -> Code:
 
 
 def _labels_at_cut(entry: Entry, construction: str) -> Code:
-    return {"LabelView": "fedsec.threat"}, [
+    views, own, more = ["LabelView"], [], ""
+    if "adapt=True" in construction:  # then it trains the party's part of the network further
+        views, more = ["LabelView", "OwnPart"], ", own"
+        own = [
+            "part, images = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 6)), torch.rand(40, 1, 8, 8)",
+            "own = OwnPart(part, images[:32], images[32:])",
+        ]
+    return dict.fromkeys(views, "fedsec.threat"), [
         "labels = torch.arange(40) % 2  # which the party does not know, but for the last eight",
         "gradients = torch.randn(2, 6)[labels] * (1 + labels[:, None]) + 0.1 * torch.randn(40, 6)",
         "activations = torch.randn(2, 6)[labels] + 0.1 * torch.randn(40, 6)",
-        "view = LabelView(gradients[:32], activations[:32], 2, gradients[32:], activations[32:], labels[32:])",
+        *own,
+        f"view = LabelView(gradients[:32], activations[:32], 2, gradients[32:], activations[32:], labels[32:]{more})",
         f"print({construction}.infer(view))",
     ]
 

@@ -241,7 +241,7 @@ def _table(
 def _further(done: Sequence[Record]) -> list[MetricColumn]:
     """Columns of attacks' own tests, of what they cost, of audits, and of metrics that scenarios asked for."""
     asked = dict.fromkeys(name for record in done for name in record.get("metric_rows") or {})
-    names = of_source("probe", "effort", "audit")
+    names = (*of_source("probe", "effort", "audit"), "consensus_distance")
     aside = {*(described(name).baseline for name in names), *(column.metric.name for column in _AUDITED)}
     measured = [name for name in names if any(value_of(record, name) is not None for record in done)]
     aims = [name for name in measured if name not in aside]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsec.metrics.metric import described, of_source
-from fedsec.report.summary import Record
+from fedsec.report.summary import Record, value_of
 from fedsec.scenario.federation_config import traits_of
 
 
@@ -24,6 +24,13 @@ def curious(record: Record) -> Mapping[str, Any] | None:
 def inverted(record: Record) -> bool:
     """Whether a curious server reconstructs images in this cell."""
     return curious(record) is not None or bool((record.get("metrics") or {}).get("rounds_reconstructed"))
+
+
+def rounds_outvoted(record: Record) -> int:
+    """In how many rounds a rule had at least as many Byzantine clients as others; none where no rule judges clients."""
+    if traits_of(algorithm_of(record)).get("exchanges") == "activations":
+        return 0
+    return round(value_of(record, "rounds_with_byzantine_majority") or 0)
 
 
 def rounds_of_interest(record: Record) -> int:

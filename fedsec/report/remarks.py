@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from fedsec.errors import count_of
 from fedsec.metrics.metric import Metric
 from fedsec.plugins.registry import entries
-from fedsec.report.missing_values import lpips_advice, rounds_of_interest, without_weights
+from fedsec.report.missing_values import inverted, lpips_advice, rounds_of_interest, without_weights
 from fedsec.report.summary import Group, Record, describe, primary, summarize, value_of
 
 _LEARNED = 0.05
@@ -77,7 +77,7 @@ def _nothing_learned(done: Sequence[Record]) -> list[str]:
         if not group.attacked and group.mean is not None and not group.diverged and _constant(group, metric) is not None
     ]
     idle = [group for group in unattacked if not learned(group, metric)]
-    if not idle:
+    if not idle or not _about_attacks(done):
         return []
     constant = metric.write(_constant(idle[0], metric) or 0.0) + ("%" if metric.is_fraction else "")
     if len(idle) == len(unattacked):
@@ -89,6 +89,11 @@ def _nothing_learned(done: Sequence[Record]) -> list[str]:
         what = f"{len(idle)} of {len(unattacked)} settings without an attack are no better"
         so = f"they show nothing about attacks: {named}{rest}"
     return [f"note: {what} than always giving the same answer ({metric.name} {constant}); {so}; {_REASONS}"]
+
+
+def _about_attacks(done: Sequence[Record]) -> bool:
+    """Whether anything is to be seen of models: not where one round, or a server that hijacks, serves an inversion."""
+    return any(group.attacked for group in summarize(done).groups) or not all(map(inverted, done))
 
 
 def learned(group: Group, metric: Metric) -> bool:

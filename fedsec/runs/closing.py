@@ -12,6 +12,7 @@ from fedsec.errors import count_of
 from fedsec.files import write_atomic, write_json
 from fedsec.report import run_report as report
 from fedsec.report.console import say
+from fedsec.report.missing_values import rounds_outvoted
 from fedsec.report.page import RunSummary, RunView, render, run_page
 from fedsec.report.page.run_summary import DESCRIPTION, ExpectationVerdict
 from fedsec.report.progress_lines import activity
@@ -153,7 +154,7 @@ class Closing:
     def _name_majorities(self, done: Sequence[dict[str, Any]]) -> None:
         """Say in which cells attackers outnumbered the honest, in any round."""
         for record in done:
-            if rounds := record["metrics"]["rounds_with_byzantine_majority"]:
+            if rounds := rounds_outvoted(record):
                 self._say(
                     f"note: {_where(record)}: at least half of the sampled clients were Byzantine in "
                     f"{count_of(rounds, 'round')}, more than any rule withstands"

@@ -211,6 +211,7 @@ def test_the_observation_has_no_place_for_the_truth() -> None:
         "reduction",
         "loss_scale",
         "remarks",
+        "unsent",
     }
     seen = see(network(), knowledge=ServerKnowledge(labels=True, bn_statistics="batch"))
     assert set(vars(seen)) == set(kinds)

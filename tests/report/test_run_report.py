@@ -221,6 +221,16 @@ def test_a_matrix_at_chance_shows_nothing() -> None:
     assert report.remarks(records) == []
 
 
+def test_a_matrix_of_nothing_but_inversions_need_not_learn() -> None:
+    records = matrix({("none", "mean"): [0.1, 0.1]})
+    for entry in records:
+        entry["constant_answer"] = {"accuracy": 0.105}
+    assert "shows nothing" in report.remarks(records)[0]
+    for entry in records:
+        entry["metrics"]["rounds_reconstructed"] = 1
+    assert report.remarks(records) == []
+
+
 def test_a_run_without_accuracy_is_reported_by_its_own_metric() -> None:
     records = [
         {

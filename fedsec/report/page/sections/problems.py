@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fedsec.errors import count_of
+from fedsec.report.missing_values import rounds_outvoted
 from fedsec.report.page.parts import DataTable, Folded, PageSection, Paragraph, Part, TableCell, TableColumn
 from fedsec.report.page.tables import cut
-from fedsec.report.summary import Record, describe, value_of
+from fedsec.report.summary import Record, describe
 
 if TYPE_CHECKING:
     from fedsec.report.page.run_page import RunView
@@ -41,7 +42,7 @@ def problems(view: "RunView") -> PageSection | None:
             later = "Cells that the run did not come to, or not to the end of; the command that began it goes on."
             number = count_of(unfinished, "cell")
             parts.append(Folded(f"Not finished: {number}", [DataTable(columns, rows[len(urgent) :], later)]))
-    if outnumbered := [record for record in view.done if value_of(record, "rounds_with_byzantine_majority")]:
+    if outnumbered := [record for record in view.done if rounds_outvoted(record)]:
         parts.append(Paragraph(_majorities(outnumbered), "note"))
     return PageSection("problems", "Cells with problems", parts) if parts else None
 
@@ -62,11 +63,7 @@ def _problem(record: Record, damaged: Mapping[str, str]) -> tuple[str, str, Reco
 
 
 def _majorities(outnumbered: Sequence[Record]) -> str:
-    rounds = [round(value_of(record, "rounds_with_byzantine_majority") or 0) for record in outnumbered]
-    cells = [
-        f"{describe(record['cell'])} ({count_of(number, 'round')})"
-        for record, number in zip(outnumbered, rounds, strict=True)
-    ]
+    cells = [f"{describe(record['cell'])} ({count_of(rounds_outvoted(record), 'round')})" for record in outnumbered]
     rest = f" and {len(cells) - _NAMED} more" if len(cells) > _NAMED else ""
     return (
         "At least half of the sampled clients were Byzantine, more than any rule withstands, in rounds of "

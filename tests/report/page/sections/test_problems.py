@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from fedsec.report.missing_values import rounds_outvoted
 from fedsec.report.page.parts import DataTable, Folded, Paragraph
 from fedsec.report.page.sections.problems import problems
 from tests.report.page.sections.conftest import AddCell, Look
@@ -39,6 +40,13 @@ def test_a_majority_of_attackers_is_said(cell: AddCell, view: Look) -> None:
     (note,) = section.parts
     assert isinstance(note, Paragraph)
     assert "flip, mean, seed=0 (2 rounds)" in note.text
+
+
+def test_no_rule_is_outvoted_at_the_cut_of_a_network(cell: AddCell, view: Look) -> None:
+    cell("flip", "mean", accuracy=0.5, rounds_with_byzantine_majority=2)
+    (record,) = view().done
+    assert rounds_outvoted(record) == 2
+    assert rounds_outvoted({**record, "config": {"federation": {"algorithm": "split_learning"}}}) == 0
 
 
 def test_a_run_in_order_has_no_such_section(cell: AddCell, view: Look) -> None:
