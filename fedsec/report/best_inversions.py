@@ -61,7 +61,7 @@ def trained_once(records: Sequence[Record]) -> list[Record]:
 
     Returns:
         Records whose cells have no axis of who reconstructs; all of them as they are where some cell has no curious
-        server, or no two cells differ in nothing else.
+        server, no two cells differ in nothing else, or the model depends on who looks (a server that hijacks).
     """
     settings: dict[str, list[tuple[Group, list[str]]]] = {}
     for group in summarize(records).groups:
@@ -71,13 +71,19 @@ def trained_once(records: Sequence[Record]) -> list[Record]:
         own = _attackers(configured[0])
         setting = {axis: text for axis, text in group.axes.items() if axis not in own}
         settings.setdefault(json.dumps(setting, sort_keys=True), []).append((group, own))
-    if all(len(alike) < 2 for alike in settings.values()):
+    if all(len(alike) < 2 for alike in settings.values()) or any(map(_apart, settings.values())):
         return list(records)
     return [
         {**record, "cell": {axis: value for axis, value in record["cell"].items() if axis not in own}}
         for (group, own), *_ in settings.values()
         for record in group.records
     ]
+
+
+def _apart(alike: Sequence[tuple[Group, list[str]]]) -> bool:
+    """Whether models of one seed differ, so that they were not trained alike."""
+    first, *others = [group.by_seed for group, _ in alike]
+    return any(first[seed] != other[seed] for other in others for seed in first.keys() & other.keys())
 
 
 def _attackers(record: Record) -> list[str]:

@@ -251,6 +251,9 @@ def test_tables_of_accuracy_have_each_training_once() -> None:
     plain = record({"attack": "none", "defense": "a", "seed": 0}, config=running("fedavg"))
     assert trained_once([*records, plain]) == [*records, plain]
     assert trained_once(records[:4:2]) != []
+    hijacked = [{**each, "metrics": {**each["metrics"]}} for each in records]
+    hijacked[-1]["metrics"]["accuracy"] = 0.1  # the attacker made another model of it
+    assert trained_once(hijacked) == hijacked
     alone = [each for each in records if each["cell"]["attack"] == "one"]
     assert trained_once(alone) == alone
     assert trained_once([]) == []
