@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fedsec.errors import InputError
 from fedsec.threat import ActivationPoisoning, CutBatch, Probe
-from fedsec.threat.backdoor import checked_target
+from fedsec.threat.backdoor import checked_target, success_probe
 from fedsec.threat.trigger import CORNERS, Trigger, square
 
 
@@ -151,8 +151,4 @@ class GradientReplacement(ActivationPoisoning):
         self, inputs: Tensor, targets: Int64[Tensor, "n"], *, num_classes: int | None, generator: torch.Generator
     ) -> Sequence[Probe]:
         target = checked_target(self, self.target, num_classes)
-        others = inputs[targets != target]
-        if not len(others):
-            raise InputError(f"GradientReplacement: every test example is of class {target}, its target already")
-        stamped = self.trigger(inputs.shape[1:]).stamp(others)
-        return [Probe("attack_success_rate", stamped, torch.full_like(targets[: len(stamped)], target))]
+        return [success_probe(self, self.trigger(inputs.shape[1:]), inputs, targets, target)]

@@ -31,6 +31,7 @@ __all__ = [
     "checked_positive",
     "checked_target",
     "checked_training",
+    "success_probe",
     "within",
 ]
 
@@ -111,11 +112,7 @@ class TriggeredAttack(UpdatePoisoning):
         self, inputs: Tensor, targets: Int64[Tensor, "n"], *, num_classes: int | None, generator: torch.Generator
     ) -> Sequence[Probe]:
         target = checked_target(self, self.target, num_classes)
-        others = inputs[targets != target]
-        if not len(others):
-            raise InputError(f"{type(self).__name__}: every test example is of class {target}, its target already")
-        stamped = self.whole_trigger(inputs.shape[1:]).stamp(others)
-        return [Probe("attack_success_rate", stamped, torch.full_like(targets[: len(stamped)], target))]
+        return [success_probe(self, self.whole_trigger(inputs.shape[1:]), inputs, targets, target)]
 
 
 @dataclass(eq=False)
@@ -173,6 +170,32 @@ class PatternAttack(TriggeredAttack):
             return noise(shape, self.opacity or 0.2, _KEY)
         mark = square(shape, self.size or 3, self.position or "bottom_right", 1.0 if self.value is None else self.value)
         return Trigger(mark.pattern, mark.opacity * (self.opacity or 1.0))
+
+
+def success_probe(
+    attack: object,
+    trigger: Trigger,
+    inputs: Float[Tensor, "n channels height width"],
+    targets: Int64[Tensor, "n"],
+    target: int,
+) -> Probe:
+    """The test of a backdoor: how many marked images are taken for the target, of those that are not of it anyway.
+
+    Args:
+        attack: whose backdoor it is, for messages.
+        trigger: that marks them.
+        inputs: pixels in [0, 1].
+        targets: their classes.
+        target: the class that marked images shall be taken for.
+
+    Raises:
+        InputError: all are of the target class.
+    """
+    others = inputs[targets != target]
+    if not len(others):
+        raise InputError(f"{type(attack).__name__}: every test example is of class {target}, its target already")
+    stamped = trigger.stamp(others)
+    return Probe("attack_success_rate", stamped, torch.full_like(targets[: len(stamped)], target))
 
 
 def checked_target(attack: object, target: int | str, num_classes: int | None) -> int:
