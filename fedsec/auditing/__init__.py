@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from fedsec.auditing.membership import Auc, MembershipRates, RateAtFpr, Roc, auc, membership_rates, roc, tpr_at_fpr
     from fedsec.auditing.one_run import audit_one_run, ceiling
     from fedsec.auditing.one_shot import OneShotEstimate, one_shot_estimate
-    from fedsec.auditing.rates import Rate, clopper_pearson
+    from fedsec.auditing.rates import Rate, clopper_pearson, clustered_rate
     from fedsec.auditing.two_samples import audit_two_samples, two_sample_bound
 
 __all__ = [
     # Rates and curves
     "Rate",
     "clopper_pearson",
+    "clustered_rate",
     "MembershipRates",
     "RateAtFpr",
     "Auc",
@@ -83,7 +84,7 @@ _HOMES = {
     ),
     "fedsec.auditing.one_run": ("audit_one_run", "ceiling"),
     "fedsec.auditing.one_shot": ("OneShotEstimate", "one_shot_estimate"),
-    "fedsec.auditing.rates": ("Rate", "clopper_pearson"),
+    "fedsec.auditing.rates": ("Rate", "clopper_pearson", "clustered_rate"),
     "fedsec.auditing.two_samples": ("audit_two_samples", "two_sample_bound"),
 }
 """Module -> what it has of the public names."""

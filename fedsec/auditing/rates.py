@@ -4,6 +4,7 @@ The interval holds for every true rate, however small the sample; it is wider th
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -69,6 +70,38 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95, side:
     high = float(betaincinv(successes + 1, failures, 1 - miss)) if failures and side != "lower" else 1.0
     value = successes / trials if trials else math.nan
     return Rate(value, low, high, int(successes), int(trials), confidence)
+
+
+def clustered_rate(successes: Sequence[int], trials: Sequence[int], confidence: float = 0.95) -> Rate:
+    """A rate of trials that come in clusters, whose interval takes clusters, and not trials, for independent.
+
+    Clusters of n_k trials count as n = (sum n_k)^2 / sum n_k^2 of equal size, and the interval is the exact binomial
+    one of n trials with this rate: as wide as if all trials of a cluster had the same outcome. It never takes a cluster
+    for more than one trial, so that repeating the trials of all clusters changes nothing.
+
+    Args:
+        successes: of each cluster.
+        trials: of each cluster; clusters without any are left out.
+        confidence: with which the interval holds the rate of clusters, in (0, 1).
+
+    Raises:
+        InputError: counts that are none, or a confidence out of range.
+
+    Reference: effective numbers of clusters: Kish, Survey Sampling, 1965.
+    """
+    check_confidence(confidence)
+    pairs = list(zip(successes, trials, strict=True))
+    for hits, of in pairs:
+        if not 0 <= hits <= of:
+            raise InputError(f"successes must lie between 0 and the number of trials, got {hits} of {of}")
+    total, hits = int(sum(trials)), int(sum(successes))
+    if not total:
+        return Rate(math.nan, 0.0, 1.0, 0, 0, confidence)
+    number = total**2 / sum(of**2 for _, of in pairs)
+    mean, miss = hits / total, (1 - confidence) / 2
+    low = float(betaincinv(mean * number, (1 - mean) * number + 1, miss)) if hits else 0.0
+    high = float(betaincinv(mean * number + 1, (1 - mean) * number, 1 - miss)) if hits < total else 1.0
+    return Rate(mean, low, high, hits, total, confidence)
 
 
 def check_confidence(confidence: float) -> None:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from fedsec.auditing.rates import Rate, clustered_rate
 from fedsec.errors import InputError
 from fedsec.properties.permutation import PermutationTest
 from fedsec.threat import PropertyInference, PropertyView
@@ -36,12 +37,24 @@ class SiteTest:
         correct: how many were.
         attempts: of how many.
         chance: the share that guessing among the round's sites identifies.
+        correct_by_site: how many of each site's updates were identified, in the order of sites' numbers.
+        attempts_by_site: of how many; their sum is `attempts`.
     """
 
     test: PermutationTest
     correct: int
     attempts: int
     chance: float
+    correct_by_site: tuple[int, ...]
+    attempts_by_site: tuple[int, ...]
+
+    def rate(self, confidence: float) -> Rate:
+        """The share that was identified; of its interval sites, and not their repeated updates, are independent.
+
+        Args:
+            confidence: of the interval, in (0, 1).
+        """
+        return clustered_rate(self.correct_by_site, self.attempts_by_site, confidence)
 
 
 def centered(updates: Float[Tensor, "updates entries"], rounds: Int64[Tensor, "updates"]) -> Tensor:
@@ -96,22 +109,34 @@ def identify_sites(
     elsewhere = (took_part.sum(0) - took_part)[place]  # of each update, each site's updates in other rounds
     eligible = (took_part[place] > 0) & (elsewhere > 0)
     eligible &= eligible.sum(1, keepdim=True) > 1
-    attempts = int(eligible.gather(1, labels[:, None]).sum())  # the same for every permutation within rounds
+    attempted = eligible.gather(1, labels[:, None])[:, 0]
+    attempts = int(attempted.sum())  # the same for every permutation within rounds
     if not attempts:
         raise InputError(
             "identify_sites: expected at least two rounds, and in one of them two sites that took part in others as "
             "well; nothing else can be identified"
         )
     scores = _cosines(rest, place, elsewhere) if inference is None else _scores(inference, rest, place, len(names))
-    count = partial(_correct, scores, eligible)
+    identified = partial(_identified, scores, eligible)
     null = np.empty(permutations)
     step = max(1, _AT_ONCE // (len(labels) * len(names)))
     for start in range(0, permutations, step):
         drawn = torch.stack([_permuted(labels, place, generator) for _ in range(min(step, permutations - start))])
-        null[start : start + len(drawn)] = count(drawn).numpy() / attempts
-    correct = int(count(labels[None]))
-    candidates = eligible.gather(1, labels[:, None])[:, 0] / eligible.sum(1).clamp_min(1)
-    return SiteTest(PermutationTest(correct / attempts, null), correct, attempts, float(candidates.sum()) / attempts)
+        null[start : start + len(drawn)] = identified(drawn).sum(1).numpy() / attempts
+    own = identified(labels[None])[0]
+    correct = int(own.sum())
+    candidates = attempted / eligible.sum(1).clamp_min(1)
+    correct_by_site, attempts_by_site = (
+        tuple(labels[which].bincount(minlength=len(names)).tolist()) for which in (own, attempted)
+    )
+    return SiteTest(
+        PermutationTest(correct / attempts, null),
+        correct,
+        attempts,
+        float(candidates.sum()) / attempts,
+        correct_by_site,
+        attempts_by_site,
+    )
 
 
 def _permuted(labels: Tensor, place: Tensor, generator: np.random.Generator) -> Int64[Tensor, "updates"]:
@@ -160,10 +185,10 @@ def _scores(
     return scores
 
 
-def _correct(
+def _identified(
     scores: SiteScores, eligible: Bool[Tensor, "updates sites"], labels: Int64[Tensor, "permutations updates"]
-) -> Int64[Tensor, "permutations"]:
-    """How many updates are identified, for each way to name their senders."""
+) -> Bool[Tensor, "permutations updates"]:
+    """Which updates are identified, for each way to name their senders."""
     likeliest = scores(labels).masked_fill(~eligible, -torch.inf).argmax(2)
     could = eligible.expand(len(labels), -1, -1).gather(2, labels[..., None])[..., 0]
-    return ((likeliest == labels) & could).sum(1)
+    return (likeliest == labels) & could

@@ -1,9 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from fedsec.auditing import clopper_pearson
+from fedsec.auditing import clopper_pearson, clustered_rate
 from fedsec.errors import InputError
 
 
@@ -47,3 +48,36 @@ def test_bad_numbers_are_refused() -> None:
             clopper_pearson(*arguments)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="side must be"):
         clopper_pearson(1, 2, side="left")  # type: ignore[arg-type]
+
+
+def test_repeated_trials_of_a_cluster_do_not_narrow_an_interval() -> None:
+    one, ten = clustered_rate([1, 0, 1, 1], [1, 1, 1, 1]), clustered_rate([10, 0, 10, 10], [10, 10, 10, 10])
+    independent = clopper_pearson(3, 4)
+    assert (one.low, one.high) == pytest.approx((ten.low, ten.high)) == (independent.low, independent.high)
+    assert (ten.successes, ten.trials, ten.value) == (30, 40, 0.75)
+    # One cluster that repeats itself weighs more, and counts for no more than one.
+    evenly, mostly_one = clustered_rate([1, 1, 1, 0], [2, 2, 2, 2]), clustered_rate([50, 1, 1, 0], [100, 2, 2, 2])
+    assert mostly_one.high - mostly_one.low > evenly.high - evenly.low
+
+
+@pytest.mark.parametrize("spread", [0.2, 1.0, 50.0])
+def test_intervals_of_clusters_hold_their_rate_where_trials_depend_on_each_other(spread: float) -> None:
+    """Rates of clusters are drawn, from almost all or nothing to almost equal; those of all trials do not suffice."""
+    draw, mean, clusters, trials = np.random.default_rng(0), 0.7, 10, 20
+    rates = draw.beta(spread * mean, spread * (1 - mean), (400, clusters))
+    hits = draw.binomial(trials, rates)
+    held = [rate.low <= mean <= rate.high for rate in (clustered_rate(row, [trials] * clusters, 0.9) for row in hits)]
+    assert np.mean(held) >= 0.9
+    if spread <= 1:
+        naive = [clopper_pearson(int(row.sum()), clusters * trials, 0.9) for row in hits]
+        assert np.mean([rate.low <= mean <= rate.high for rate in naive]) < 0.6
+
+
+def test_clusters_without_trials_are_left_out() -> None:
+    assert clustered_rate([3, 0], [4, 0]) == clustered_rate([3], [4])
+    assert math.isnan(clustered_rate([], []).value)
+    assert (clustered_rate([2], [2]).low, clustered_rate([2], [2]).high) == (clopper_pearson(1, 1).low, 1.0)
+    with pytest.raises(InputError, match="3 of 2"):
+        clustered_rate([3], [2])
+    with pytest.raises(InputError, match="confidence"):
+        clustered_rate([1], [2], 95)

@@ -7,6 +7,7 @@ from scipy import stats
 from torch import Tensor
 
 from fedsec.attacks import Site
+from fedsec.auditing import clopper_pearson
 from fedsec.errors import InputError
 from fedsec.properties.permutation import PermutationTest
 from fedsec.properties.sites import centered, identify_sites
@@ -112,3 +113,26 @@ def test_sketches_keep_inner_products_on_average() -> None:
     bound = ((rows[0].norm() * rows[1].norm()) ** 2 + exact**2) / 50
     assert float(products.var()) < 1.3 * float(bound)
     assert torch.equal(Sketch(5, 9, torch.Generator())(rows[:, :5]), rows[:, :5].double())
+
+
+def test_repeated_updates_of_a_site_do_not_narrow_the_interval() -> None:
+    """Every round once more, number for number: of the same sites nothing more is known."""
+    rows, rounds, sites = updates(0.6, 1)
+    once = identify_sites(rows, rounds, sites, permutations=9, generator=np.random.default_rng(0))
+    thrice = identify_sites(
+        rows.repeat(3, 1),
+        torch.cat([rounds + 100 * copy for copy in range(3)]),
+        sites.repeat(3),
+        permutations=9,
+        generator=np.random.default_rng(0),
+    )
+    assert sum(thrice.attempts_by_site) == thrice.attempts == 3 * once.attempts
+    assert sum(once.correct_by_site) == once.correct
+    for share in (once, thrice):
+        rate, as_if_sites = share.rate(0.95), clopper_pearson(round(share.test.observed * SITES), SITES)
+        width = rate.high - rate.low
+        assert rate.value == share.test.observed
+        assert width == pytest.approx(as_if_sites.high - as_if_sites.low, abs=0.1)
+    every = identify_sites(*updates(9.0, 2), permutations=9, generator=np.random.default_rng(0))
+    assert every.test.observed == 1
+    assert every.rate(0.95).low == clopper_pearson(SITES, SITES).low

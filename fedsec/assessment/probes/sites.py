@@ -45,7 +45,7 @@ class SitesProbe(AuditProbe):
         return None
 
     def cells(self, deployed: Deployment, effort: Effort) -> list[ProbeCell]:
-        """See `AuditProbe`. One seed: the interval is about updates."""
+        """See `AuditProbe`. One seed: the interval is about clients."""
         audit = {"properties": {"inferences": ["site"]}}
         return [
             ProbeCell((_KEY,), shortened(deployed, effort, deployed.seed, audit=audit), search=0.2),

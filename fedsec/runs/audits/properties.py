@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedsec.auditing import clopper_pearson
 from fedsec.errors import InputError
 from fedsec.federation.updates import Federation
 from fedsec.inversion.server_view import ClientWork, ServerKnowledge, prescribed_steps, server_view
@@ -159,7 +158,7 @@ class PropertyAudit(AuditPart):
             inference=None if self.asked.inferences[asked].name == "site" else self.inferences[asked],
         )
         assert self.config.audit is not None
-        rate = clopper_pearson(comparison.correct, comparison.attempts, self.config.audit.confidence)
+        rate = comparison.rate(self.config.audit.confidence)
         record = {
             "correct": comparison.correct,
             "attempts": comparison.attempts,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fedsec.attacks import ClassMix
+from fedsec.auditing import clopper_pearson
 from fedsec.errors import InputError, ScenarioError
 from fedsec.runs.audits.properties import PropertyAudit
 from fedsec.runs.cell import run_cell
@@ -38,6 +39,7 @@ def test_updates_of_unlike_clients_tell_whose_they_are_and_what_they_hold(tmp_pa
     assert metrics["site_identification_chance"] == pytest.approx(1 / 6)
     assert metrics["site_identification_p"] == 1 / 200
     assert found["site"]["interval"][0] > 1 / 6
+    assert found["site"]["interval"][0] < clopper_pearson(6, 6).low + 1e-9  # of six clients, however many updates
     assert metrics["class_mix_distance"] < 0.6 * metrics["class_mix_distance_guess"]
     assert metrics["class_mix_p"] == 1 / 200
     assert found["class_mix"]["correlation"] > 0.8
