@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from fedsec import __version__
+
 
 def environment(device: str, threads: int) -> dict[str, Any]:
     """Versions and hardware of a computation, as plain data.
@@ -16,7 +18,7 @@ def environment(device: str, threads: int) -> dict[str, Any]:
     """
     cuda = device.startswith("cuda")
     return {
-        "fedsec": version("fedsec"),
+        "fedsec": __version__,
         "torch": torch.__version__,
         "numpy": version("numpy"),
         "python": platform.python_version(),

@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
+from fedsec import __version__
 from fedsec.errors import BusyError, InputError
 from fedsec.files import remove_unfinished
 from fedsec.recording.arguments import (
@@ -363,7 +364,7 @@ class Recorder:
             self._local,
             self._about,
             {
-                "fedsec": version("fedsec"),
+                "fedsec": __version__,
                 "torch": torch.__version__,
                 "safetensors": version("safetensors"),
                 "python": platform.python_version(),

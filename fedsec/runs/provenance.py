@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedsec import __version__
 from fedsec.scenario.task_checks import task_of
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def provenance(
         data: the fingerprint of its dataset's files; None where they were not looked at.
         device_name: of the GPU, where it is another machine's.
     """
-    made_with = {"fedsec": f"{metadata.version('fedsec')} {_fedsec(_ENGINE)}", "torch": metadata.version("torch")}
+    made_with = {"fedsec": f"{__version__} {_fedsec(_ENGINE)}", "torch": metadata.version("torch")}
     made_with["device"] = device_name or _device(device)
     asked = None if config.audit is None else config.audit.properties
     if config.inversion is not None or asked is not None:  # class mixes are read as a curious server reads labels

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from fedsec import __version__
 from fedsec.federation.rounds import sample_clients
 from fedsec.federation.threat import Threat
 from fedsec.scenario.config import CellConfig, unlabeled
@@ -47,7 +48,7 @@ class SharingKeys:
         # All but what is known to come after training: an option that nobody thought of here shares nothing by mistake.
         federation = {key: value for key, value in dump["federation"].items() if key not in _AFTER_TRAINING}
         depends = {key: value for key, value in dump.items() if key not in _AROUND_TRAINING}
-        versions = [version("fedsec"), version("torch")]
+        versions = [__version__, version("torch")]
         private = [part for part, held in zip(dump["defense"], config.defense, strict=True) if held.role == "local"]
         self._common: list[Any] = [depends, federation, private, device, versions]
         self._attack = {k: dump["attack"][k] for k in ("name", "options")}
