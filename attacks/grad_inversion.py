@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fedsec.errors import InputError
@@ -138,6 +137,8 @@ def agreement(images: Float[Tensor, "problems batch c h w"], restarts: int) -> F
         images: of consecutive restarts of each observation.
         restarts: how many of them belong together.
     """
+    from scipy.optimize import linear_sum_assignment
+
     result = torch.empty_like(images)
     for begin in range(0, len(images), restarts):
         group = images[begin : begin + restarts]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fedsec.errors import InputError
@@ -212,6 +211,8 @@ class _Batch:
     def _own_labels(self) -> Int64[Tensor, "batch"]:
         """The label of each image: that whose gradient, at the first layer's neurons, has its column's direction."""
         assert self.best is not None
+        from scipy.optimize import linear_sum_assignment
+
         observation, labels = self.observation, self.labels.clone()
         images = pixels(observation, self.best.inputs).clamp(0, 1)
         expected = gradients_at(observation, self.layer, images)[..., self.active]

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -58,6 +57,8 @@ def identified(
         strengths: of their rows, in the gradient of the mean loss.
         logits_of: see `Marks`.
     """
+    from scipy.optimize import linear_sum_assignment
+
     marks = _marks_by_class(observation, inputs, logits_of)
     if marks is None:
         return Identified(None, None)

@@ -10,7 +10,6 @@ from statistics import fmean
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 PADDING = 0
@@ -35,6 +34,8 @@ def text_scores(
         `token_set` (the Jaccard index of the named and the true set) and, of texts, `token_accuracy` (share of places),
         `exact_match` (share of texts), `rouge_1`, `rouge_2` and `rouge_l` (means of F1 over the texts).
     """
+    from scipy.optimize import linear_sum_assignment  # which takes long to load, for images in vain
+
     true, named = set(originals.flatten().tolist()) - {PADDING}, set(token_set) - {PADDING}
     metrics = {"token_set": len(true & named) / max(1, len(true | named))}
     if recovered is None:

@@ -1,7 +1,5 @@
 """FedGKT's server alone: what it keeps between rounds, how it computes, and what it does not look at."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -254,30 +252,3 @@ def test_messages_in_bf16_are_close_and_sent_in_float32() -> None:
         one, other = getattr(plain, name), getattr(rounded, name)
         assert other.dtype == torch.float32
         assert 1e-4 < (one - other).norm() / one.norm() < 0.1
-
-
-ALONE = """
-import sys
-import numpy as np
-import torch
-from fedsec.data.datasets import Normalization, Split
-from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
-from fedsec.federation import FedGKT, KnowledgeFederation, ServerTraining
-from fedsec.models import build
-from fedsec.seeds import Streams
-
-test = Split(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4) % 2)
-data = ResidentData.build(test, [np.arange(4)], Normalization((0.5,), (0.25,)), torch.device("cpu"))
-client, server = build("resnet4", (1, 8, 8), 2), build("resnet7", (16, 8, 8), 2)
-gkt = FedGKT(LocalTraining(epochs=1, batch_size=4), ServerTraining(epochs=1))
-trainer = CohortTrainer(client, data)
-found = KnowledgeFederation(client, server, trainer, test, algorithm=gkt, streams=Streams(0), rounds=1, num_classes=2)
-assert len(list(found.run())) == 1
-print(*sorted(name for name in sys.modules if name.startswith("torch._dynamo")))
-"""
-
-
-def test_training_loads_no_compiler() -> None:
-    """It takes seconds in every worker process."""
-    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fedsec.federation.algorithms.matched.chain import Layer
@@ -58,6 +57,8 @@ def _assignment(
 
     Lengths do not depend on the order, so that the sum of inner products decides.
     """
+    from scipy.optimize import linear_sum_assignment  # which takes long to load, and other algorithms go without
+
     products = (wanted.double() @ given.double().T).cpu().numpy()
     _, order = linear_sum_assignment(products, maximize=True)
     stay = np.arange(len(products))
