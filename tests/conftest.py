@@ -24,6 +24,14 @@ def pytest_xdist_auto_num_workers() -> int:
     return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a cluster come first: one worker starts it, for all of them, and others take over what it does not get to.
+
+    Wherever they stand last, each worker takes some of them, starts a cluster of its own, and all wait for these.
+    """
+    items.sort(key=lambda item: "cluster" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Ten thousand tests, and all that they import, stay to the end: nobody looks for garbage among them."""

@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="clusters of several nodes on one machine are POSIX"),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-LONG = ("matrix.attack=[none]", "federation.rounds=800", "federation.local.steps=2", "federation.evaluate_every=200")
+LONG = ("matrix.attack=[none]", "federation.rounds=400", "federation.local.steps=2", "federation.evaluate_every=100")
 """Two cells that take long enough to be disturbed."""
 
 
@@ -41,6 +41,7 @@ def cluster() -> Iterator[Any]:
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets lie in it, whose paths must be short
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_worker_niceness", "0")  # by default all other tests go first, and these end last
         patch.delenv("RAY_ADDRESS", raising=False)
         require_ray()
         from ray.cluster_utils import Cluster

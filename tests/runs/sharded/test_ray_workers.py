@@ -49,6 +49,7 @@ def cluster() -> Iterator[Any]:
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets lie in it, whose paths must be short
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_worker_niceness", "0")  # by default all other tests go first, and these end last
         patch.delenv("RAY_ADDRESS", raising=False)
         require_ray()
         from ray.cluster_utils import Cluster
