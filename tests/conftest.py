@@ -25,7 +25,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a cluster come first: one worker starts it, for all of them, and others take over what it does not get to.
+    """Tests of a cluster come first: one worker starts it, for all of them, and others take over its other tests.
 
     Wherever they stand last, each worker takes some of them, starts a cluster of its own, and all wait for these.
     """
