@@ -147,7 +147,7 @@ class LabelAudit(AuditPart):
         if "own_part" not in inference.requirements:
             view = replace(view, own=None)
         try:
-            return inference.infer(view).reshape(len(view.gradients), -1)
+            return inference.infer(view).reshape(len(view.gradients), -1).cpu()  # one with an own part may be on a GPU
         except InputError as error:
             self.notes[f"{error}"] = None
             return None

@@ -69,9 +69,9 @@ class ObservedModels:
         return GradientProducts(torch.stack(products), torch.stack(norms), torch.stack(lengths))
 
     def last_signals(self, inputs: Tensor, labels: Int64[Tensor, "examples"]) -> Float[Tensor, "examples"]:
-        """Rescaled logits of other examples under the last model observed."""
+        """Rescaled logits of other examples under the last model observed, on the CPU as the others."""
         assert self._last is not None
-        return signals_of(self.federation.trainer, self._last, inputs, labels)[0]
+        return signals_of(self.federation.trainer, self._last, inputs, labels)[0].cpu()
 
     def after(self) -> None:
         """A round has been played: look at the global model, if it is wanted."""
