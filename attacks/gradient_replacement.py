@@ -36,14 +36,14 @@ class GradientReplacement(ActivationPoisoning):
     Args:
         target: the class that whatever carries the trigger shall be taken for, by number or by name.
         gamma: factor on the gradients; 0: the attacker is honest, which tells what a trigger does by itself.
-        known: of how many examples of the target class it knows the label; fewer, if it has fewer.
+        known: of how many examples of the target class it knows the label; at most as many as it has.
         poisoned_fraction: share of its examples that are marked, drawn at random.
         size: side of the trigger's square in pixels.
         position: where in the attacker's columns the square lies.
         value: brightness of the square in [0, 1], where 1 is white.
 
     Raises:
-        InputError: a number out of range, or a position that is none.
+        InputError: a number out of range, a position that is none, or fewer examples of the target class than known.
 
     Cost:
         None beside honest training.
@@ -113,6 +113,10 @@ class GradientReplacement(ActivationPoisoning):
         self, labels: Int64[Tensor, "n"], *, num_classes: int | None, generator: torch.Generator
     ) -> tuple[Bool[Tensor, "n"], Bool[Tensor, "n"]]:
         target = checked_target(self, self.target, num_classes)
+        if (count := int((labels == target).sum())) < self.known:
+            raise InputError(
+                f"known must be at most the {count} examples of class {target} that this attacker has, got {self.known}"
+            )
         order = torch.randperm(len(labels), generator=generator).to(labels.device)
         known = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
         known[order[labels[order] == target][: self.known]] = True

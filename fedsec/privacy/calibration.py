@@ -1,7 +1,7 @@
 """How much noise a privacy budget asks for."""
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 
 from fedsec.errors import InputError
 from fedsec.privacy.accounting import Accountant, Spending, check_accountant, check_delta, epsilon
@@ -12,6 +12,7 @@ LARGEST = 10_000
 """Noise multiplier beyond which a target counts as unreachable."""
 
 
+@lru_cache(maxsize=1024)  # asked before the run and by each cell
 def calibrate(
     target_epsilon: float, delta: float, sample_rate: float, steps: int, accountant: Accountant = "rdp"
 ) -> float:

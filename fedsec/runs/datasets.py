@@ -12,8 +12,10 @@ from fedsec.data.survey import Survey
 from fedsec.errors import DataError, InputError, PartitionError
 from fedsec.plugins import registry
 from fedsec.plugins.wording import Problem
+from fedsec.runs.rehearsals.choice import reasons
 from fedsec.scenario import CellConfig, Scenario
 from fedsec.scenario.plan import TRAIN_SIZES
+from fedsec.scenario.refusals import refusals
 from fedsec.scenario.scenario import origin
 from fedsec.scenario.threat_config import NO_ATTACK
 
@@ -94,7 +96,7 @@ def look(
         for cell in scenario.cells()
         for path, message in _mistakes(cell.config, surveys[_place(cell.config)])
     ]
-    mistakes = mistakes or list(_unmet_budgets(scenario, surveys))
+    mistakes = mistakes or list(_unmet_budgets(scenario, surveys)) or list(_refused_beginnings(scenario, surveys))
     if refusal := scenario.source.error(mistakes):
         raise refusal
     return Datasets(surveys, tuple(dict.fromkeys(notes)))
@@ -142,6 +144,28 @@ def _unmet_budgets(scenario: Scenario, surveys: Mapping[_Place, Survey]) -> Iter
         for path, message in budgets.problems(cell.config, _num_train(survey), here=survey.source is not None):
             yield origin(cell.draft, path), message
     forget_datasets()  # workers load their own
+
+
+def _refused_beginnings(scenario: Scenario, surveys: Mapping[_Place, Survey]) -> Iterator[Problem]:
+    """What cells would refuse when they begin and no other check does, with key paths as they stand in the file."""
+    refused = refusals(scenario.cells())
+    questions = [
+        (cell, survey.num_train, reason)
+        for cell in scenario.cells()
+        if cell.id not in refused and (survey := surveys[_place(cell.config)]).source is not None
+        for reason in reasons(cell.config)
+    ]
+    if not questions:
+        return
+    # This needs the whole engine, which other scenarios do not wait for.
+    from fedsec.runs.partitioned import forget_datasets
+    from fedsec.runs.rehearsals.rehearsal import Rehearsals
+
+    rehearsals = Rehearsals()
+    for cell, num_train, reason in questions:
+        for path, message in rehearsals.problems(cell.config, reason, num_train):
+            yield origin(cell.draft, path), message
+    forget_datasets()
 
 
 def _asks_for_sizes(config: CellConfig) -> bool:

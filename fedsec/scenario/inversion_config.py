@@ -116,7 +116,8 @@ def _fill_in_knowledge(data: dict[str, Any], entry: registry.Entry) -> list[Prob
             message = "clients do nothing to their feature maps that could be known; expected no such key"
             problems.append((("knowledge", "defense"), message))
     if entry.role == "activations":
-        for key, honest in {"labels": False, "bn_statistics": "none", "defense": True}.items():
+        usual = {"labels": False, "bn_statistics": "none", "defense": True, "extractor": None, "personal_layers": None}
+        for key, honest in usual.items():
             if knowledge.get(key, honest) != honest:
                 message = f"{entry.name!r} reads what its own networks make of activations; expected no such key"
                 problems.append((("knowledge", key), message))
@@ -129,7 +130,7 @@ def _fill_in_knowledge(data: dict[str, Any], entry: registry.Entry) -> list[Prob
     if entry.role == "knowledge" and knowledge.get("personal_layers") is not None:
         message = f"{entry.name!r} sees feature maps and no update; expected no such key"
         problems.append((("knowledge", "personal_layers"), message))
-    if entry.role != "knowledge" and knowledge.get("extractor") is not None:
+    if entry.role == "updates" and knowledge.get("extractor") is not None:
         message = f"{entry.name!r} sees updates and no feature maps; expected no such key"
         problems.append((("knowledge", "extractor"), message))
     return problems

@@ -569,8 +569,8 @@ MISTAKES = [
     # Expectations
     (
         "matrix: {inversion: [dlg, none]}\nexpect: [{defense: mean, psnr: '> 3'}]",
-        "expect[0].psnr: is measured of what an inversion reconstructs, and inversion=none has none; expected "
-        "a selector such as inversion: dlg",
+        "expect[0].psnr: is measured of what an inversion reconstructs, and inversion=none has none; expected a "
+        "selector of other cells, or one of accuracy, accuracy_min_last5",
     ),
     (
         "inversion: dlg\nexpect: [{label_accuracy: '> 50'}]",

@@ -23,6 +23,7 @@ class ByGroup(Partition):
 
     name = "by_group"
     needs_groups: ClassVar[bool] = True
+    counts_classes: ClassVar[bool] = True
 
     def __init__(self, min_per_client: int = 1) -> None:
         super().__init__(min_per_client)

@@ -1,5 +1,7 @@
 """A bounded number of classes for each client."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from fedsec.data.partitions.apportionment import TRIES, apportion, apportion_jointly, hopeless, sorted_by_stratum
@@ -27,6 +29,7 @@ class ClassesPerClient(Partition):
     """
 
     name = "classes_per_client"
+    counts_classes: ClassVar[bool] = True
 
     def __init__(self, num_classes_per_client: int = 2, min_per_client: int = 1) -> None:
         super().__init__(min_per_client)

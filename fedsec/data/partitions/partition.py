@@ -34,6 +34,8 @@ class Partition(ABC):
     """Whether its strata are whom examples come from (roles, writers), in place of classes."""
     needs_superclasses: ClassVar[bool] = False
     """Whether it must be told the coarse class of each class; it then has `of_tree`."""
+    counts_classes: ClassVar[bool] = False
+    """Whether it refuses examples of too many or too few classes, so that only the data tell whether it can be made."""
 
     min_per_client: int = 1
     """Also of classes that do not call this constructor."""

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from fedsec.engine.resident_data import ResidentData
+from fedsec.errors import InputError
 from fedsec.federation.threat import Threat
 from fedsec.seeds import Streams
 from fedsec.threat import ActivationPoisoning, CutBatch, PixelScale
@@ -50,6 +51,9 @@ def cut_attackers(
         examples_of: the numbers of a client's examples.
         num_classes: of the data.
         streams: the experiment's.
+
+    Raises:
+        InputError: somebody has not the examples that the attack asks for.
     """
     attack = threat.attack
     if not isinstance(attack, ActivationPoisoning) or not attack.acts:
@@ -62,7 +66,10 @@ def cut_attackers(
         numbers = torch.from_numpy(examples_of(client)).to(data.device)
         labels = data.label_of[numbers]
         draws = streams.torch("attack", "client", client)
-        chosen = attack.choose(labels, num_classes=num_classes, generator=draws)
+        try:
+            chosen = attack.choose(labels, num_classes=num_classes, generator=draws)
+        except InputError as error:
+            raise InputError(f"attack: client {client}: {error}") from error
         marked, known = (torch.zeros(len(data.label_of), dtype=torch.bool, device=data.device) for _ in range(2))
         marked[numbers], known[numbers] = chosen
         attackers[client] = CutAttacker(attack, marked, known, PixelScale(mean, std))

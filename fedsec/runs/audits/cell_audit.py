@@ -79,6 +79,11 @@ class CellAudit:
         for part in self.parts:
             part.attach(experiment, folder)
 
+    def rehearse(self, experiment: "Experiment", folder: Path) -> None:
+        """See `AuditPart.rehearse`."""
+        for part in self.parts:
+            part.rehearse(experiment, folder)
+
     def after(self, result: RoundResult) -> None:
         """See `AuditPart.after`."""
         for part in self.parts:

@@ -59,6 +59,15 @@ class LabelAudit(AuditPart):
         self.notes: dict[str, None] = {}
 
     def attach(self, experiment: "Experiment", folder: Path) -> None:
+        self.rehearse(experiment, folder)
+        # Before any training, and before a kept state is restored.
+        before = self._activations()
+        everyone = torch.ones(len(before), dtype=torch.bool)
+        view = self._view(before, before, everyone)
+        self.blind = [self._scored(inference, view) for inference in self.inferences.values()]
+        self.federation.observers.append(self._see)
+
+    def rehearse(self, experiment: "Experiment", folder: Path) -> None:
         federation = experiment.federation
         if not isinstance(federation, CutNetworkLoop):
             raise InputError("audit.labels: looks at the cut of a network, and this federation cuts none")
@@ -72,12 +81,6 @@ class LabelAudit(AuditPart):
         )
         self.counts = torch.zeros(len(self.inferences), len(self.asked), dtype=torch.int64)
         self._forget()
-        # Before any training, and before a kept state is restored.
-        before = self._activations()
-        everyone = torch.ones(len(before), dtype=torch.bool)
-        view = self._view(before, before, everyone)
-        self.blind = [self._scored(inference, view) for inference in self.inferences.values()]
-        federation.observers.append(self._see)
 
     def _choose(self, examples: np.ndarray) -> None:
         """Draw the examples whose labels are known, and those whose labels are asked."""

@@ -79,6 +79,18 @@ class AuditPart(ABC):
             InputError: it cannot be audited so.
         """
 
+    def rehearse(self, experiment: "Experiment", folder: Path) -> None:
+        """Refuse what `attach` would, before the run; a part that computes much there overrides this.
+
+        Args:
+            experiment: the cell's, which nobody plays.
+            folder: as for `attach`.
+
+        Raises:
+            InputError: it cannot be audited so.
+        """
+        self.attach(experiment, folder)
+
     def after(self, result: RoundResult) -> None:  # noqa: B027  (most look at updates only)
         """Look at a federation that has played a round.
 

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedsec.metrics.metric import METRICS, Metric, described
+from fedsec.metrics.metric import METRICS, Metric
 from fedsec.plugins import registry
 from fedsec.plugins.registry import keys_hint
 from fedsec.plugins.wording import Problem, shown
+from fedsec.scenario.expectations.measured import measured, why_unmeasured
 from fedsec.scenario.matrix import SECTIONS, display
-from fedsec.scenario.named_sections import either
-from fedsec.scenario.task_checks import task_of
 from fedsec.scenario.threat_config import NO_DEFENSE
 
 if TYPE_CHECKING:
@@ -123,23 +122,16 @@ def read_expectations(
 
 def _unmeasured(row: Metric, cells: Sequence["Cell"], *, own: bool) -> Iterator[str]:
     """Why a metric has no value in some of the cells, whatever happens in them."""
-    if row.source == "evaluation" and not own:
-        for task in dict.fromkeys(task_of(cell.config.dataset.name) for cell in cells):
-            measured = registry.entry("task", task).traits["metrics"]
-            rows = [described(name) for name in measured]
-            if row.name not in (*measured, rows[0].worst_of_last.name, rows[0].worst_client.name):
-                yield f"is not measured in a {task}; expected {either(tuple(measured))}"
-    untested = [cell for cell in cells if cell.config.federation.client_test is None]
-    if row.source == "clients" and untested:
-        message = f"is measured of clients that hold test examples out, and in {untested[0]} none does"
-        yield f"{message}; expected federation.client_test: {{fraction: 0.2}}"
-    untouched = [cell for cell in cells if cell.config.inversion is None]
-    if row.source == "inversion" and row.also is None and untouched:
-        message = f"is measured of what an inversion reconstructs, and {untouched[0]} has none"
-        yield f"{message}; expected a selector such as inversion: dlg"
     unasked = [cell for cell in cells if row.name not in cell.config.metrics]
-    if own and unasked:
-        yield f"is measured where `metrics` names it, and {unasked[0]} does not; expected metrics: [{row.name}]"
+    if own:
+        if unasked:
+            yield f"is measured where `metrics` names it, and {unasked[0]} does not; expected metrics: [{row.name}]"
+        return
+    for cell in cells:
+        if reason := why_unmeasured(row, cell.config):
+            names = ", ".join(measured(cell.config))
+            yield f"{reason}, and {cell} has none; expected a selector of other cells, or one of {names}"
+            return
 
 
 def _read_bound(metric: Metric, bound: Any) -> tuple[str, float, float | None] | str:

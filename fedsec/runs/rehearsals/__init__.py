@@ -1,0 +1,1 @@
+"""What only the beginning of a cell tells, found out before anybody works."""

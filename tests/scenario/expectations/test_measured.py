@@ -1,0 +1,49 @@
+"""Expectations of numbers that a cell cannot have are refused, with those that it can have."""
+
+from typing import Any
+
+import pytest
+
+from fedsec.errors import ScenarioError
+from fedsec.metrics.metric import METRICS
+from fedsec.scenario import load_scenario
+from fedsec.scenario.expectations.measured import _CONDITIONS, measured
+
+SPLIT = {"algorithm": "split_learning", "labels": "server"}
+DP = {"name": "dp_sgd", "target_epsilon": 3, "max_grad_norm": 1}
+PARTS: dict[str, dict[str, Any]] = {
+    "label_leak_auc": {"federation": SPLIT, "audit": {"labels": {"inferences": "label_norm"}}},
+    "membership_auc": {"audit": {"membership": {"inferences": "loss_threshold"}}},
+    "site_identification": {"audit": {"properties": {"inferences": "site"}}, "federation": {"rounds": 2}},
+    "epsilon_lower": {"audit": {"canaries": {"count": 10}}},
+    "epsilon": {"defense": DP},
+    "user_epsilon": {"defense": {"name": "dp_fedavg", "noise_multiplier": 1}},
+    "attack_success_rate": {"attack": {"name": "backdoor", "num_byzantine": 1}},
+    "backdoor_lifespan": {"attack": {"name": "backdoor", "num_byzantine": 1, "until": 2}},
+    "simulated_seconds": {"federation": {"algorithm": "async"}},
+    "spectral_gap": {"federation": {"algorithm": "decentralized", "graph": "ring"}},
+    "models_refused": {"defense": ["inspect_model", "mean"]},
+    "psnr_mean_image": {
+        "federation": SPLIT,
+        "inversion": {"name": "feature_hijacking", "knowledge": {"auxiliary": 10}},
+    },
+    "psnr": {"inversion": "dlg"},
+}
+
+
+@pytest.mark.parametrize("metric", PARTS)
+def test_a_number_is_expected_where_something_measures_it(metric: str) -> None:
+    scenario = {"dataset": "digits", "expect": [{metric: ">= 0.5"}]}
+    (cell,) = load_scenario({**scenario, **PARTS[metric]}).cells()
+    assert metric in measured(cell.config)
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(scenario)
+    text = str(caught.value)
+    assert f"expect[0].{metric}: " in text
+    assert "expected a selector of other cells, or one of accuracy, " in text
+    assert f", {metric}" not in text
+
+
+def test_conditions_are_of_metrics_that_say_when_they_are_missing() -> None:
+    assert set(_CONDITIONS) <= set(METRICS)
+    assert not [name for name in _CONDITIONS if not METRICS[name].missing]
