@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from fedsec.data import normalization
 from fedsec.data.datasets import Split
-from fedsec.engine import BatchPlan, CohortTrainer, LocalTraining, ResidentData
+from fedsec.engine import BatchPlan, CohortTrainer, LocalTraining, ResidentData, loop_workers
 from fedsec.engine.batches import plan_batches
 from fedsec.engine.precision import Compute
 from fedsec.models import build
@@ -106,17 +106,43 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--precision", nargs="*", default=["tf32", "bf16", "fp32"])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--in-flight", type=int, nargs="*", default=[], help="only fedsec, with so many clients at once"
+    )
     options = parser.parse_args()
     if options.images % options.batch:
         parser.error(f"--images {options.images} is no multiple of --batch {options.batch}")
     name = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, {options.model}, {options.clients} x {options.images} images\n")
+    for in_flight in options.in_flight:
+        for precision in options.precision:
+            alone(Round.make(options, precision), in_flight, options.rounds)
+    if options.in_flight:
+        return
     columns = ["precision", "fedsec, s", "plain, s", "centralized, s", "plain / fedsec", "fedsec / centralized"]
     columns += ["deviation", "fedsec used"]
     print(f"| {' | '.join(columns)} |")
     print("|---" * len(columns) + "|")
     for precision in options.precision:
         compare(Round.make(options, precision), options.rounds)
+
+
+def alone(given: Round, in_flight: int, rounds: int) -> None:
+    """A line: median seconds of a round with so many clients in flight, and a sum by which bits can be compared."""
+    loop_workers.CLIENTS_IN_FLIGHT = in_flight
+    with given.compute.arithmetic(given.data.device):
+        trainer, contenders = given.contenders()
+        total = contenders["fedsec"]().double().sum().item()
+        times = []
+        for _ in range(rounds):
+            wait(given.data.device)
+            before = time.perf_counter()
+            contenders["fedsec"]()
+            wait(given.data.device)
+            times.append(time.perf_counter() - before)
+    print(
+        f"{in_flight} in flight: {statistics.median(times):.2f} s; {trainer.used} {trainer.reason}; {total}", flush=True
+    )
 
 
 def compare(given: Round, rounds: int) -> None:

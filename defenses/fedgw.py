@@ -16,6 +16,9 @@ from torch import Tensor
 from fedsec.defense import Aggregator, Cohort, weighted_total
 from fedsec.errors import InputError
 
+_ROUNDING = 1e-6
+"""Relative difference of losses below which they are equal: some eight times the rounding of float32."""
+
 
 class FedGW(Aggregator):
     """Mean of the updates, weighted by a Gaussian about the mean loss of a round's clients, from round to round.
@@ -97,6 +100,8 @@ def gaussian_weights(
     Args:
         losses: of the clients. One that is not finite is infinitely far from all others.
         before: their weights so far, not negative; equal ones are taken for weights that have all become zero.
+
+    Losses that are equal but for the rounding of float32 give equal weights.
     """
     finite = losses.isfinite()
     if not bool(finite.any()):
@@ -107,6 +112,8 @@ def gaussian_weights(
     losses = losses.where(finite, 0.0)
     distances = (losses - before @ losses).square()
     variance = before.square().sum() * (distances * finite).sum() / max(int(finite.sum()) - 1, 1)
-    if float(variance) == 0:
+    # What differs by rounding alone says nothing: relative to its spread it would decide who counts.
+    rounding = (_ROUNDING * before @ losses).square()
+    if not bool(((distances > rounding) & finite).any()):
         return finite.double() / finite.sum()
     return torch.softmax((-0.5 * distances / variance).where(finite, -torch.inf), 0)

@@ -41,8 +41,10 @@ def small(content: Any) -> Any:
             key: min(value, CAPS[key]) if key in CAPS and isinstance(value, int) else small(value)
             for key, value in content.items()
         }
-        if "rounds" in cut and isinstance(cut["rounds"], int):
-            cut["rounds"] = min(cut["rounds"], 2)
+        if isinstance(content.get("rounds"), int):
+            cut["rounds"] = min(content["rounds"], 2)
+        elif "rounds" in content:  # those of a target
+            cut["rounds"] = sorted({min(number, 2) for number in content["rounds"] or ()})
         return cut
     return [small(entry) for entry in content] if isinstance(content, list) else content
 

@@ -6,8 +6,9 @@ same size, whichever client it belongs to.
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Protocol
 
 import torch
@@ -47,25 +48,29 @@ class CudaGraphs:
 
     Args:
         device: a CUDA device.
+        others: whose graphs may run at the same time.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, others: Sequence["CudaGraphs"] = ()) -> None:
         self.device = device
         # Graphs of one worker never run at the same time, and nothing lives in their pool between two replays.
         self._pool = torch.cuda.graph_pool_handle()
-        # Its own: on PyTorch's common capture stream all graphs of the process would share one cuBLAS workspace.
-        self._side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # Its own: graphs captured on one stream share a cuBLAS workspace. PyTorch gives out 32 streams in turn.
+        taken = [other.side for other in others]
+        self.side: torch.cuda.Stream = next(
+            stream for stream in map(torch.cuda.Stream, repeat(device)) if stream not in taken
+        )
 
     def warm_up(self, program: Program) -> None:
         """On a side stream, as capturing does."""
         current = torch.cuda.current_stream(self.device)
-        self._side.wait_stream(current)
-        with torch.cuda.stream(self._side):
+        self.side.wait_stream(current)
+        with torch.cuda.stream(self.side):
             program()
-        current.wait_stream(self._side)
+        current.wait_stream(self.side)
 
     def record(self, program: Program) -> Program:
-        graph, side = torch.cuda.CUDAGraph(), self._side
+        graph, side = torch.cuda.CUDAGraph(), self.side
         try:
             # Entered twice: a capture that fails leaves its stream the current one (PyTorch up to 2.11).
             with (

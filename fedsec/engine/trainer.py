@@ -7,8 +7,9 @@ operations: small operations gain little from two threads inside, independent cl
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,9 +21,9 @@ from fedsec.engine.batch_norm import check_batch, check_layers
 from fedsec.engine.batches import BatchPlan
 from fedsec.engine.choice import EngineName, choose, why_not_vectorized
 from fedsec.engine.correction import Correction
-from fedsec.engine.cuda_graphs import CudaGraphs, ProgramRecorder
 from fedsec.engine.local_training import LocalTraining
 from fedsec.engine.loop import MICROBATCH, LoopWorker
+from fedsec.engine.loop_workers import LoopWorkers
 from fedsec.engine.messages import LocalResult, Start, Teacher
 from fedsec.engine.parameters import ParameterLayout
 from fedsec.engine.precision import Compute
@@ -106,26 +107,24 @@ class CohortTrainer:
         self._memory = memory.MemoryGuard(data.device)
         self._methods: dict[GradSampleMode, PrivateMethod] = {}
         self._private_notes: list[str] = []
-        self._loops: SimpleQueue[LoopWorker] = SimpleQueue()
+        # What draws from the process's generators takes turns. Buffers that a module replaces lie elsewhere after each
+        # step, and draws must follow each client's stream: neither can be recorded.
+        threads = self.threads if data.device.type == "cpu" and not self.trial.draws else 1
+        records = self.compute.cuda_graphs and not self.trial.draws and not self.statistics.buffers
+        make = partial(
+            LoopWorker,
+            module,
+            data,
+            cumulative=cumulative,
+            compute=self.compute,
+            task=self.task,
+            statistics=self.statistics,
+            whole_batches=self.trial.whole_batches,
+        )
+        self._loops = LoopWorkers(make, data.device, threads=threads, records=records)
         self._cohorts: SimpleQueue[CohortWorker] = SimpleQueue()
-        self._workers: list[LoopWorker] = []
-        # What draws from the process's generators takes turns.
-        side_by_side = self.threads if data.device.type == "cpu" and not self.trial.draws else 1
-        for _ in range(side_by_side):
-            worker = LoopWorker(
-                module,
-                data,
-                cumulative=cumulative,
-                compute=self.compute,
-                recorder=self._recorder(data.device),
-                task=self.task,
-                statistics=self.statistics,
-                whole_batches=self.trial.whole_batches,
-            )
-            self._workers.append(worker)
-            self._loops.put(worker)
-            if self.engine != "loop":
-                self._cohorts.put(self._cohort_worker())
+        for _ in range(threads if self.engine != "loop" else 0):
+            self._cohorts.put(self._cohort_worker())
 
     @property
     def reason(self) -> str:
@@ -134,8 +133,7 @@ class CohortTrainer:
         if self.used.startswith("vectorized") and self.compute.channels_last:
             notes.append("stacked models are laid out contiguously")
         notes += self._private_notes
-        problems = {worker.problem for worker in self._workers} - {""}
-        notes += [f"no CUDA graphs: {problem}" for problem in sorted(problems)]
+        notes += [f"no CUDA graphs: {problem}" for problem in sorted(self._loops.problems)]
         return "; ".join(note for note in notes if note)
 
     def start(self, module: nn.Module) -> Start:
@@ -189,10 +187,14 @@ class CohortTrainer:
                         *fresh.of(place), plan, local, teacher, own, method=method, out=out, momentum=buffer
                     )
 
-            self._parallel(self._loops, alone, range(len(plans)))
-            graphs = "CUDA graphs" if all(worker.recording for worker in self._workers) else ""
-            how = graphs if method is None else f"private steps by {method.way.words}"
-            self._say("loop", how, "channels_last" if self.compute.channels_last else "")
+            batch = max(plan.examples.shape[1] for plan in plans)
+            step = memory.StepMemory.of(self.layout.size, local, self._example, correction)
+            in_flight = 1 if method else self._loops.in_flight(len(plans), step.needed(batch), self._budget)
+            self._alone(alone, range(len(plans)), in_flight)
+            how = "CUDA graphs" if self._loops.recording else ""
+            how = how if method is None else f"private steps by {method.way.words}"
+            clients = f"{in_flight} clients at once" if in_flight > 1 else ""
+            self._say("loop", how, clients, "channels_last" if self.compute.channels_last else "")
             return result
 
         def together(worker: CohortWorker, places: range) -> None:
@@ -203,7 +205,8 @@ class CohortTrainer:
 
         self._say("vectorized", f"{count_of(size, 'client')} at once")
         chunks = [range(len(plans))[i : i + size] for i in range(0, len(plans), size)]
-        self._parallel(self._cohorts, together, chunks)
+        with self.compute.arithmetic(self.data.device):
+            spread(self._cohorts, together, chunks)
         return result
 
     def gradients(self, start: Start, clients: Sequence[int], draws: Sequence[int] | None = None) -> LocalResult:
@@ -230,7 +233,7 @@ class CohortTrainer:
                 gradient, statistics = worker.gradient(*start.of(place), examples[place])
             result.updates[place], result.statistics[place] = gradient, statistics
 
-        self._parallel(self._loops, one, range(len(examples)))
+        self._alone(one, range(len(examples)))
         return result
 
     def private_gradients(self, start: Start, plans: Sequence[BatchPlan], private: PrivateTraining) -> LocalResult:
@@ -249,7 +252,7 @@ class CohortTrainer:
                 gradient, statistics = worker.private_gradient(*start.of(place), plans[place], private, method)
             result.updates[place], result.statistics[place] = gradient, statistics
 
-        self._parallel(self._loops, one, range(len(plans)))
+        self._alone(one, range(len(plans)))
         return result
 
     def private_method(self, mode: GradSampleMode = "auto") -> PrivateMethod:
@@ -270,7 +273,7 @@ class CohortTrainer:
     ) -> Float[Tensor, "clients statistics"]:
         """Running statistics that each client's images give the same parameters, without training."""
         examples = [torch.from_numpy(self.data.clients[client]).to(self.data.device) for client in clients]
-        return torch.stack(self._parallel(self._loops, lambda w, part: w.recalibrate(parameters, part), examples))
+        return torch.stack(self._alone(lambda w, part: w.recalibrate(parameters, part), examples))
 
     def check(self, local: LocalTraining | None, clients: int) -> None:
         """Refuse before a run what one of its rounds would refuse: of every client, whether it is sampled or not.
@@ -359,14 +362,6 @@ class CohortTrainer:
     def _cohort_worker(self) -> CohortWorker:
         return CohortWorker(self.module, self.data, cumulative=self.cumulative, compute=self.compute, task=self.task)
 
-    def _recorder(self, device: torch.device) -> ProgramRecorder | None:
-        """What records local steps, where that pays: a CPU has no launches to spare.
-
-        Buffers that a module replaces lie elsewhere after each step, and draws must follow each client's stream.
-        """
-        pays = device.type == "cuda" and self.compute.cuda_graphs
-        return CudaGraphs(device) if pays and not self.trial.draws and not self.statistics.buffers else None
-
     def _resolved(self, compute: Compute) -> Compute:
         """Decide the memory format, with two images of the first client."""
         images, _ = self.data.batch(torch.from_numpy(self.data.clients[0][:1]).to(self.data.device).repeat(2))
@@ -388,12 +383,12 @@ class CohortTrainer:
         """What a stacked client takes whatever its batches: parameters, gradient and the optimizer's two."""
         return 16 * self.layout.size
 
-    def _parallel(
-        self, workers: "SimpleQueue[Any]", work: Callable[[Any, Item], Result], items: Sequence[Item]
+    def _alone(
+        self, work: Callable[[LoopWorker, Item], Result], items: Sequence[Item], in_flight: int = 1
     ) -> list[Result]:
-        """Run `work(worker, item)` for every item, each worker on a thread of its own, results in order."""
+        """Run `work(worker, item)` for every item, see `LoopWorkers`."""
         with self.compute.arithmetic(self.data.device):
-            return spread(workers, work, items)
+            return self._loops.run(work, items, in_flight)
 
     def _why_not_vectorized(self) -> str:
         return why_not_vectorized(self._cohort_worker(), self.start(self.module))

@@ -120,3 +120,11 @@ def test_what_makes_nothing_of_losses_is_refused(more: dict[str, Any], why: str)
     sound: dict[str, Any] = {"rule": FedGW(), **more}
     assert why in " ".join(message for _, message in problems(RunDescription(FedAvg(), 12, 12, **sound)))
     assert not [*problems(RunDescription(FedAvg(), 12, 12, rule=Mean()))]
+
+
+def test_losses_that_differ_by_rounding_alone_are_equal() -> None:
+    """A model that begins with zeros has the loss log(classes) on all examples; devices round it differently."""
+    losses = torch.full((4,), 10.0).log().double() * torch.tensor([1, 1 + 6e-8, 1 - 6e-8, 1 + 2e-7]).double()
+    assert gaussian_weights(losses, torch.ones(4).double()).tolist() == [0.25] * 4
+    losses[3] += 0.01
+    assert gaussian_weights(losses, torch.ones(4).double())[3] < 0.1
