@@ -3,7 +3,8 @@
 Matching the gradient of a batch as a whole fails because its images compensate for each other. But the last linear
 layer's gradient is a product of two thin matrices that the softmax ties together, so that each image's features can be
 computed from it exactly (see `fedsec.matching.features`, also for how this relates to the cocktail-party attack and to
-SPEAR). With them the batch falls apart into images that share only the gradient of the body (see
+SPEAR). With them the batch falls apart into images that share only the gradient of the body: where the body is a chain
+of linear layers they follow in closed form (see `fedsec.matching.separation.chain_images`), elsewhere by search (see
 `fedsec.matching.pixels`).
 
 Reference: this project; cf. Kariyappa et al., Cocktail party attack, ICML 2023, arXiv:2209.05578 and Dimitrov et al.,
@@ -28,6 +29,8 @@ from fedsec.matching.head import Head, find_head
 from fedsec.matching.labels import recover_labels
 from fedsec.matching.limits import Deadline
 from fedsec.matching.pixels import Schedule, recover_pixels
+from fedsec.matching.separation.chain_images import images_in_closed_form
+from fedsec.matching.separation.linear_chain import find_chain
 from fedsec.threat import Inversion, Observation, Reconstruction
 from fedsec.threat.inversion import Watch
 
@@ -40,9 +43,15 @@ class Decoupled(Inversion):
 
         min over x of  feature_weight ||body(x_i) - h_i||^2 + gradient_weight ||grad - update||^2 + tv_weight TV(x)
 
-    with relative squares and a fading last term. Works for fewer images than classes; for more, or where the equations
-    have no solution (noise, pruning, many local steps), the whole update is matched instead, and the notes say so; so
-    they do at once where the attacker knows that the client's defense dropped values or their scale.
+    with relative squares and a fading last term. Where the model is a chain of linear layers and increasing elementwise
+    activations (ReLU, leaky ReLU, ELU, sigmoid, tanh, softplus) of the flattened image, nothing is searched for:
+    features tell the slopes at every layer, and with those its gradient is linear in what entered it. These images are
+    taken if their own gradient is the client's, as far as its precision and its noise let one tell; if not, they are
+    searched for, and the notes say which. An image that activates no neuron stays unknown, and the notes tell.
+
+    Works for fewer images than classes; for more, or where the equations have no solution (noise, pruning, many local
+    steps), the whole update is matched instead, and the notes say so; so they do at once where the attacker knows that
+    the client's defense dropped values or their scale.
 
     Args:
         iterations: of 20 L-BFGS iterations each, for the pixels, at most; 30 an image and at least 60 by default.
@@ -135,13 +144,27 @@ class Decoupled(Inversion):
         ]
         features = [stage if stage is not None and stage.solved else None for stage, _, _ in first_stages]
         labels = torch.stack([labels for _, labels, _ in first_stages])
-        iterations = self.iterations or max(60, 30 * observations[0].batch_size)
-        schedule = replace(self.schedule, iterations=iterations)
-        results = recover_pixels(
-            observations, head, features, labels, schedule, deadline=deadline, generator=generator, watch=watch
-        )
         notes = [(*doubt, *stage[2]) for doubt, stage in zip(doubts, first_stages, strict=True)]
-        return with_notes(results, notes)
+        chain = None if not any(features) else find_chain(observations[0], head)
+        computed, ways = images_in_closed_form(observations, chain, features)
+        results: list[Reconstruction | None] = list(computed)
+        rest = [number for number, result in enumerate(computed) if result is None]
+        if rest:
+            iterations = self.iterations or max(60, 30 * observations[0].batch_size)
+            pixels = recover_pixels(
+                [observations[number] for number in rest],
+                head,
+                [features[number] for number in rest],
+                labels[rest],
+                replace(self.schedule, iterations=iterations),
+                deadline=deadline,
+                generator=generator,
+                watch=watch,
+            )
+            for number, result in zip(rest, pixels, strict=True):
+                results[number] = result
+        complete = [result for result in results if result is not None]
+        return with_notes(complete, [(*some, *way) for some, way in zip(notes, ways, strict=True)])
 
     def _first_stage(
         self,

@@ -35,7 +35,7 @@ from fedsec.matching.limits import Deadline
 from fedsec.matching.row_space import row_space
 from fedsec.threat.observed.client_loss import smoothed_labels
 
-__all__ = ["Features", "recover_features"]
+__all__ = ["Features", "recover_features", "rounding"]
 
 _STALLED = 1e-9
 _SMALL = 512
@@ -225,7 +225,7 @@ class _System:
         # The client's forward pass rounds logits, to some units in the last place. The fit absorbs its share of it.
         classes, columns = target.shape
         surplus = max(1 - size**2 / ((classes - 1) * columns), 0.01) ** 0.5
-        tolerance = max(3 * noise, _rounding(weight_gradient)) * surplus
+        tolerance = max(3 * noise, rounding(weight_gradient)) * surplus
         # Where noise is as large as the signal, any labels and features would do.
         tolerance = min(tolerance, 0.05)
         logits, precision = weight @ basis.T, precision / scale
@@ -326,7 +326,7 @@ class _System:
         return mixing, costs.sqrt()
 
 
-def _rounding(gradient: Tensor) -> float:
+def rounding(gradient: Tensor) -> float:
     """What rounding in the client's forward pass does to the equations, by the precision that its gradient shows."""
     for dtype in (torch.bfloat16, torch.float16):
         if torch.equal(gradient.to(dtype).to(gradient.dtype), gradient):

@@ -1,6 +1,7 @@
 """The decoupled attack, end to end on networks small enough for a test."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -29,6 +30,14 @@ def network(classes: int = 10, seed: int = 0) -> nn.Sequential:
         for parameter in model.parameters():
             parameter.uniform_(-0.5, 0.5, generator=generator)
     return model
+
+
+def relu_network(*widths: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.Flatten()]
+    for before, width in pairwise((144, *widths)):
+        layers += [nn.Linear(before, width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], 10))
 
 
 def pictures(size: int, seed: int = 0) -> Tensor:
@@ -185,6 +194,29 @@ def test_a_linear_model_has_no_body() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(144, 10))
     found = Decoupled(iterations=8).reconstruct(observe(images, labels, model=model))
     assert float(errors(found, images).max()) < 1e-3
+
+
+@pytest.mark.parametrize("widths", [(40,), (32, 24)])
+def test_relu_networks_are_solved_layer_by_layer(widths: tuple[int, ...]) -> None:
+    images, labels = pictures(4), torch.tensor([1, 1, 6, 9])
+    observations = [observe(images, labels, model=relu_network(*widths)) for _ in range(2)]
+    broken = dict(observations[1].update)
+    broken["1.weight"] = broken["1.weight"].roll(1, 0)
+    results = Decoupled(iterations=1).reconstruct_many([observations[0], replace(observations[1], update=broken)])
+    assert float(errors(results[0], images, labels).max()) < 1e-12
+    assert results[0].notes == ("images were computed from their features in closed form, layer by layer",)
+    assert float(results[0].losses[-1]) < 1e-12
+    assert results[0].iterations == 0
+    assert "unexplained: they are searched for instead" in results[1].notes[0]
+    assert results[1].iterations == 1
+
+
+def test_a_layer_that_was_not_sent_is_not_solved() -> None:
+    images, labels = pictures(2), torch.tensor([1, 6])
+    seen = observe(images, labels, model=relu_network(32, 24), granted=True)
+    sent = {name: row for name, row in seen.update.items() if name != "1.weight"}
+    recovered = Decoupled(iterations=1).reconstruct(replace(seen, update=sent))
+    assert "leaves out '1.weight': images are searched for" in recovered.notes[0]
 
 
 def test_labelings_come_by_distance_without_repeats() -> None:
