@@ -32,14 +32,17 @@ _WORDS = {
     "neuron, or all classes but one, on or off",
     "zero_rows": "{value:.0%} of the rows of {layer} are zero (at most {limit:.0%}): whole neurons were switched off",
     "d_snr": "one of your examples would leave {value:.3g} times as much in the gradient of {layer} as all others "
-    "together (at most {limit:.3g}): averaging over your batch would not hide it",
-    "exposed": "{value:.0%} of your examples alone determine the gradient of a neuron of {layer} (at most "
-    "{limit:.0%}): their inputs of that layer could be read from it",
+    "together, and not because the model is surer of those (at most {limit:.3g}): averaging over your batch would not "
+    "hide it",
+    "exposed": "{value:.0%} of the neurons of {layer} that learn from your examples, or differences of two, learn from "
+    "a single one (at most {limit:.0%}): its input of that layer could be read from them",
     "idle": "{value:.0%} of the neurons of {layer} learn from none of your examples (at most {limit:.0%})",
     "moved": "the model moved {value:.3g} times as far as it usually does in a round (at most {limit:.3g})",
 }
 """Statistic -> why it is a reason not to train."""
 _OF_EXAMPLES = ("d_snr", "exposed", "idle")
+_JUDGED = {"d_snr": "magnified"}
+"""Check -> the statistic that is held against its limit, where that has another name."""
 _FEWEST_EXAMPLES = 8
 """Of fewer, some stand out whatever the model is: their gradients are not judged."""
 
@@ -49,13 +52,19 @@ class InspectModel(ModelInspector):
 
     d_snr = max over layers, max_i ||g_i|| / sum_{j != i} ||g_j||, with g_i the gradient of example i.
 
+    An example that a model is sure of leaves little in every layer, so that a converged model has a large D-SNR that
+    nobody made. What is judged (`magnified`) is therefore the same of g_i / max(u_i, max_j u_j / 100), u_i the norm of
+    example i's gradient at the outputs, where that is less: what happens on the way back from the outputs.
+
     Each check reports a statistic, the largest over layers, and refuses where that exceeds its limit; null switches a
-    check off. Defaults lie above what benign models of every round showed (docs/results/inspect_model_benign.csv).
+    check off. Defaults lie above what benign models showed, and were then tried on others (docs/malicious_server.md).
 
     Args:
         architecture: refuse a model that differs from the expected one in anything but weights.
-        d_snr: largest share of one example in a layer's gradient, over that of all others together.
-        exposed: largest share of examples that alone determine a neuron's gradient.
+        d_snr: largest share of one example in a layer's gradient, over that of all others together, beyond what the
+            model's confidence explains.
+        exposed: largest share of a linear layer's learning neurons that learn from one example alone, or differ by one
+            from a neuron that measures the same.
         idle: largest share of a linear layer's neurons that no example moves.
         duplicated: largest share of a layer's rows that are multiples of another.
         mirrored: largest share of rows whose positive half is the negative half, scaled.
@@ -74,11 +83,11 @@ class InspectModel(ModelInspector):
         One forward and backward pass of a batch a client and round, and a product of each weight matrix with itself.
 
     Limits:
-        It sees what it looks for. A server that trains its model for the attack (SEER) has the D-SNR of a benign model,
-        noise on rows hides that they repeat or mirror each other, and what the same server sent in all rounds is no
-        move. A few examples with large losses raise the D-SNR of a converged model as an attack does. Refusing tells
-        the server something about the client's data, which no epsilon covers: beside dp_sgd the checks of examples must
-        be off.
+        It sees what it looks for. A server that trains its model for the attack (SEER) has the D-SNR of a benign model;
+        of a wide layer a third of the neurons may expose examples before anything is said; and what the same server
+        sent in all rounds is no move. A network most of whose neurons died does expose who is left, and is refused,
+        whoever made it so. Refusing tells the server something about the client's data, which no epsilon covers: beside
+        dp_sgd the checks of examples must be off.
 
     Example:
         d_snr: 5.0
@@ -90,7 +99,7 @@ class InspectModel(ModelInspector):
         self,
         architecture: bool = True,
         d_snr: float | None = 5.0,
-        exposed: float | None = 0.5,
+        exposed: float | None = 0.3,
         idle: float | None = None,
         duplicated: float | None = 0.1,
         mirrored: float | None = 0.1,
@@ -126,7 +135,7 @@ class InspectModel(ModelInspector):
         measured = dict(self._measured(received))
         statistics |= {name: value for name, (_, value) in measured.items()}
         for name, limit in self.limits.items():
-            layer, value = measured.get(name, ("", -math.inf))
+            layer, value = measured.get(_JUDGED.get(name, name), ("", -math.inf))
             # A number that is none is no reason to trust.
             if limit is not None and not value <= limit:
                 reasons.append(_WORDS[name].format(layer=layer, value=value, limit=limit))
@@ -137,7 +146,8 @@ class InspectModel(ModelInspector):
         largest = dict(self._of_weights(received.model))
         if received.examples is not None and received.targets is not None and self._looks_at(received.examples):
             for gradients in layer_gradients(received.model, received.examples, received.targets, received.loss):
-                statistics = {"d_snr": gradients.d_snr(), "exposed": gradients.exposed(), "idle": gradients.idle()}
+                statistics = {"d_snr": gradients.d_snr(), "magnified": gradients.magnified()}
+                statistics |= {"exposed": gradients.exposed(), "idle": gradients.idle()}
                 _keep_largest(largest, gradients.name, statistics)
         yield from largest.items()
         if received.previous is not None:

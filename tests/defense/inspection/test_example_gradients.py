@@ -100,29 +100,74 @@ def test_one_large_example_is_seen() -> None:
     assert ExampleGradients("layer", nn.Linear(2, 2), torch.zeros(3)).d_snr() == 0
 
 
-def test_examples_that_a_neuron_reacts_to_alone_are_exposed() -> None:
-    layer = nn.Linear(3, 3)
-    rows = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 1.0, 0], [0, 0, 0]])
-    assert ExampleGradients("layer", layer, torch.ones(4), rows, rows).exposed() == 0.25
-    assert ExampleGradients("layer", layer, torch.ones(4), rows, rows).idle() == pytest.approx(1 / 3)
+def measured(rows: Tensor, weight: Tensor | None = None, pulls: Tensor | None = None) -> ExampleGradients:
+    """What a linear layer's neurons would learn, one in each column."""
+    layer = nn.Linear(20, rows.shape[1])
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(rows.shape[1], 20) if weight is None else weight)
+    return ExampleGradients("layer", layer, rows.abs().sum(1), rows.abs().double(), rows.double(), pulls)
 
 
-def test_bins_expose_by_their_differences() -> None:
+def test_neurons_that_learn_from_one_example_are_exposed() -> None:
+    rows = torch.zeros(8, 12)
+    rows[0, :3] = 1.0  # alone
+    rows[:, 3:9] = torch.rand(8, 6) + 0.1
+    assert measured(rows).exposed() == pytest.approx(3 / 9)
+    assert measured(rows).idle() == pytest.approx(3 / 12)
+    assert measured(rows[:, 2:9]).exposed() == measured(rows[:7]).exposed() == 0  # of seven neurons, or examples
+
+
+def test_the_share_of_exposed_neurons_does_not_grow_with_a_layer() -> None:
+    """Each example is alone in some neuron of a wide layer; 6% of the neurons are all that shows it."""
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.rand(16, 200, generator=draw) + 0.1
+    rows[:, :12] *= torch.eye(16, 12)
+    for copies in (1, 5):
+        weight = torch.randn(200 * copies, 20, generator=draw)
+        assert measured(rows.repeat(1, copies), weight).exposed() == pytest.approx(0.06)
+
+
+def test_a_sure_model_does_not_expose_who_it_is_not_sure_of() -> None:
+    """Gradients at the outputs shrink by thousands with confidence, and all others with them."""
+    draw = torch.Generator().manual_seed(0)
+    pulls = torch.tensor([1.0, *[0.01] * 19])
+    rows = (torch.rand(20, 10, generator=draw) + 0.5) * pulls[:, None]
+    plain, explained = measured(rows), measured(rows, pulls=pulls)
+    assert plain.d_snr() == explained.d_snr() > 3
+    assert plain.magnified() > 3 > 0.2 > explained.magnified()
+    assert plain.exposed() == measured(rows * pulls[:, None] ** 2).exposed() == 0
+    none = rows * (torch.arange(20) < 5)[:, None]  # of the others the loss is exactly 0, or they are silenced
+    assert measured(none, pulls=(torch.arange(20) < 5).float()).exposed() == 0
+    none[1:5] = 0
+    assert measured(none, pulls=pulls).exposed() == 1
+    silenced = rows * pulls[:, None].where(pulls[:, None] == 1, 1e-4)  # far more than the outputs explain
+    assert measured(silenced, pulls=pulls).magnified() > 5
+    saturated = measured(rows, pulls=torch.tensor([1.0, *[0.0] * 19]))  # outputs so steep that nothing comes back
+    assert saturated.magnified() <= saturated.d_snr()
+    nothing = torch.zeros(19, 10)
+    assert measured(torch.cat([rows[:1], nothing]), pulls=torch.tensor([1.0, *[0.0] * 19])).magnified() > 1e5
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_bins_are_exposed_by_their_differences_also_where_noise_hides_that_rows_repeat(noise: float) -> None:
     """Each neuron reacts to all examples above its threshold: neighbors differ by one example."""
-    layer = nn.Linear(2, 5)
+    draw = torch.Generator().manual_seed(0)
+    layer, images, targets = nn.Linear(20, 12), torch.rand(12, 20, generator=draw), torch.arange(12) % 2
+    images = images + torch.linspace(0, 1, 12)[:, None]
+    order = images.mean(1).sort().values
     with torch.no_grad():
-        layer.weight.fill_(1.0)
-        layer.bias.copy_(-torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9]))
-    images, targets = torch.tensor([[0.1, 0.1], [0.2, 0.2], [0.3, 0.3], [0.4, 0.4]]), torch.tensor([0, 1, 0, 1])
-    model = nn.Sequential(layer, nn.ReLU(), nn.Linear(5, 2))
+        layer.weight.copy_(0.05 + noise * 0.05 * torch.randn(12, 20, generator=draw))
+        layer.bias.copy_(-(order + torch.cat([order[:1] - 0.1, order[:-1]])) / 2)
+    model = nn.Sequential(layer, nn.ReLU(), nn.Linear(12, 2))
     with torch.no_grad():
-        model[2].weight.copy_(torch.tensor([[1.0], [-1.0]]).expand(2, 5))  # what follows treats all bins alike
+        model[2].weight.copy_(torch.tensor([[1.0], [-1.0]]).expand(2, 12))  # what follows treats all bins alike
     (bins, *_) = layer_gradients(model, images, targets, losses)
-    assert bins.exposed() == 1.0
+    assert bins.exposed() > 0.7
     with torch.no_grad():
-        layer.weight += torch.eye(5, 2)  # no twins any more, and but one example is alone
+        layer.weight.copy_(torch.randn(12, 20, generator=draw))  # no twins any more
+        layer.bias.zero_()
     (bins, *_) = layer_gradients(model, images, targets, losses)
-    assert bins.exposed() < 1.0
+    assert bins.exposed() < 0.2
 
 
 def test_a_model_that_does_not_take_the_examples_is_named() -> None:
