@@ -17,8 +17,8 @@ dataset: {name: digits, train_size: 100, test_size: 50}
 partition: {clients: 4}
 model: logistic
 federation: {rounds: 2, local: {steps: 1, batch_size: 10, lr: 0.1}}
-matrix: {defense: [{name: trimmed_mean, num_trimmed_per_side: 1}]}
-expect: [{accuracy: '>= 1'}]
+matrix: {defense: [{name: trimmed_mean, num_trimmed_per_side: 1}, median]}
+expect: [{accuracy: '>= 0'}, {defense: median, accuracy: '>= 1'}]
 """
 _MOVES = re.compile(r"\x1b\[\d*[A-H]|\r\n|\r|\n")
 _LOOKS = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]")
@@ -56,8 +56,12 @@ def test_a_run_from_its_first_moment_to_its_end(tmp_path: Path) -> None:
     width = 40
     lines, text, code = seen(tmp_path, width, "run", "small.yaml", "--device", "cpu", "--workers", "1")
     assert code == 1, text
+    assert "Traceback" not in text
+    records = json.loads((tmp_path / "runs/small/results.json").read_text())
+    assert [record["cell"]["defense"] for record in records] == ["trimmed_mean(num_trimmed_per_side=1)", "median"]
+    assert all(0 <= record["metrics"]["accuracy"] <= 1 for record in records)
     assert max(map(len, lines)) <= width
-    moments = ["reading the scenario", "starting 1 worker", "loading data", "1 of 1 cell", "drawing pictures"]
+    moments = ["reading the scenario", "starting 1 worker", "loading data", "2 of 2 cells", "drawing pictures"]
     places = [next(place for place, line in enumerate(lines) if moment in line) for moment in moments]
     assert places == sorted(places)
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h"), "the cursor is left hidden"
