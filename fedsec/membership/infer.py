@@ -55,7 +55,7 @@ def infer_membership(
 
     Args:
         model: a classifier; or several, the earliest first, for inferences that watch training.
-        members: examples that it was trained on.
+        members: examples that it was trained on. Everything is computed on the device on which they lie.
         nonmembers: examples of the same distribution that it was not trained on.
         inferences: names (see `fedsec list inferences`) or objects; those of `updates` need a federation, see
             `audit.membership` of a scenario.
@@ -175,8 +175,8 @@ def _resident(
             )
         if examples[1].dtype != torch.int64:
             raise InputError(f"infer_membership: {name} have classes as {examples[1].dtype}; expected torch.int64")
-        inputs.append(examples[0])
-        labels.append(examples[1])
+        inputs.append(examples[0].to(members[0].device))
+        labels.append(examples[1].to(members[0].device))
     targets = torch.cat(labels)
     everything = torch.arange(len(targets), device=targets.device)
     data = ResidentData(torch.cat(inputs), everything, targets, [numbers["members"]], normalization)

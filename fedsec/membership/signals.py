@@ -31,8 +31,11 @@ def signals_of(
         models: parameters and running statistics, a row each; or one model's vectors.
         inputs: as they are stored: images in 0..255, or numbers.
         labels: their classes.
+
+    Returns:
+        On the CPU, where inferences weigh them, wherever the models were evaluated.
     """
-    module = copy.deepcopy(trainer.module).eval()
+    module = copy.deepcopy(trainer.module).to(inputs.device).eval()
     rows = models.parameters if models.parameters.ndim == 2 else models.parameters[None]
     statistics = models.statistics if models.statistics.ndim == 2 else models.statistics[None]
     signals = torch.empty(len(rows), len(inputs), dtype=torch.float32, device=labels.device)
@@ -47,4 +50,4 @@ def signals_of(
                 with compute.autocast(device):
                     outputs = module(batch)
                 signals[place, part] = rescaled_logits(outputs.double(), labels[part])
-    return signals
+    return signals.cpu()

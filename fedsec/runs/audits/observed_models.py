@@ -69,9 +69,9 @@ class ObservedModels:
         return GradientProducts(torch.stack(products), torch.stack(norms), torch.stack(lengths))
 
     def last_signals(self, inputs: Tensor, labels: Int64[Tensor, "examples"]) -> Float[Tensor, "examples"]:
-        """Rescaled logits of other examples under the last model observed, on the CPU as the others."""
+        """Rescaled logits of other examples under the last model observed."""
         assert self._last is not None
-        return signals_of(self.federation.trainer, self._last, inputs, labels)[0].cpu()
+        return signals_of(self.federation.trainer, self._last, inputs, labels)[0]
 
     def after(self) -> None:
         """A round has been played: look at the global model, if it is wanted."""
@@ -122,7 +122,7 @@ class ObservedModels:
         return Start(self.federation.parameters.detach(), self.federation.statistics.detach())
 
     def _remember(self, round_number: int, model: Start) -> None:
-        self._seen["logits"].append(signals_of(self.federation.trainer, model, self.inputs, self.labels)[0].cpu())
+        self._seen["logits"].append(signals_of(self.federation.trainer, model, self.inputs, self.labels)[0])
         self._last = Start(model.parameters.clone(), model.statistics.clone())
         self.rounds = (*self.rounds, round_number)
 

@@ -122,7 +122,7 @@ class ShadowCohort:
         models = Start(rows.parameters[chosen], rows.statistics[chosen])
         trainer = self.federation.trainer
         return ShadowModels(
-            signals_of(trainer, models, *candidates).cpu(),
+            signals_of(trainer, models, *candidates),
             torch.from_numpy(members)[chosen.cpu()],
-            None if population is None else signals_of(trainer, models, *population).cpu(),
+            None if population is None else signals_of(trainer, models, *population),
         )
