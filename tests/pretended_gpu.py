@@ -14,7 +14,7 @@ and faults inside a `backward` written in Python, of which only the operations a
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache
 from importlib.resources import files
@@ -327,19 +327,26 @@ class _Answers(TorchFunctionMode):
         return func(tensor, *args)
 
 
-class _Recorder:
-    """In place of CUDA graphs: what is recorded is run again as it is."""
+class _Stream:
+    """A queue of work, which is done as it comes."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, *told: Any) -> None:
         pass
 
-    def warm_up(self, program: Callable[[], None]) -> None:
-        program()
+    def wait_stream(self, stream: "_Stream") -> None:
+        """There is nothing to wait for."""
 
-    def record(self, program: Callable[[], None]) -> Callable[[], None]:
-        return program
 
-    def forget(self) -> None:
+class _Capture:
+    """Captures nothing: whoever asks must launch one operation after the other, as where a model cannot be captured."""
+
+    def __init__(self, *told: Any, **options: Any) -> None:
+        pass
+
+    def __enter__(self) -> None:
+        raise RuntimeError("a pretended GPU captures no graphs")
+
+    def __exit__(self, *told: Any) -> None:
         pass
 
 
@@ -362,7 +369,15 @@ def pretended_gpu() -> Iterator[torch.device]:
         "get_rng_state": lambda *args: torch.zeros(16, dtype=torch.uint8),
         "set_rng_state": lambda *args: None,
         "mem_get_info": lambda *args: (2**33, 2**34),
+        "memory_reserved": lambda *args: 0,
+        "memory_allocated": lambda *args: 0,
         "device": lambda *args: nullcontext(),
+        "stream": lambda *args: nullcontext(),
+        "current_stream": _Stream,
+        "Stream": _Stream,
+        "graph_pool_handle": lambda: (0, 0),
+        "graph": _Capture,
+        "CUDAGraph": object,
     }
     with ExitStack() as stack:
         for name, value in cuda.items():
@@ -371,8 +386,6 @@ def pretended_gpu() -> Iterator[torch.device]:
             stack.enter_context(patch.object(torch.optim.Optimizer, check, lambda optimizer: None, create=True))
         stack.enter_context(patch.object(torch, "Generator", Generator))
         stack.enter_context(patch.object(torch, "compile", lambda function, **options: function))
-        stack.enter_context(patch("fedsec.engine.trainer.CudaGraphs", _Recorder))
-        stack.enter_context(patch("fedsec.matching.descent.captured", lambda step, device: step))
         stack.enter_context(_Answers(_BOOKS))
         stack.enter_context(_Checks(_BOOKS))
         yield GPU
