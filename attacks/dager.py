@@ -140,6 +140,7 @@ class _Search:
         beginnings = torch.zeros(1, 0, dtype=torch.int64)
         scores, done = torch.zeros(1), []
         for place in range(length):
+            self.observation.watch(place, length)
             candidates = self.tokens
             if self.first.low_rank:
                 candidates = candidates[alone[:, place] < self.tolerance]

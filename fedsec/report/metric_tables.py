@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from fedsec.metrics.metric import Metric, described, of_source
+from fedsec.metrics.metric import METRICS, Metric, described, of_source
 from fedsec.report.best_inversions import strongest
 from fedsec.report.intervals import spans
 from fedsec.report.missing_values import algorithm_of, claims, inverted
@@ -184,8 +184,9 @@ def metric_tables(records: Sequence[Record]) -> list[MetricTable]:
     elif any(map(inverted, done)):
         # Without weights no cell has LPIPS, and `fedsec.report.remarks` says how to get it.
         seen = any(value_of(record, "lpips") is not None for record in done)
-        columns = [main, *epsilons, *(column for column in _LEAKAGE if seen or column.metric.name != "lpips")]
-        hints = [*spent, *_HINTS, *(["LPIPS: lower is closer"] if seen else [])]
+        leaked = [column for column in _beside_mean_images(done) if seen or column.metric.name != "lpips"]
+        columns = [main, *epsilons, *leaked]
+        hints = [*spent, *_hints(leaked), *(["LPIPS: lower is closer"] if seen else [])]
         metric_tables.append(_table("leakage", "leakage: what a curious server reconstructs", summary, columns, hints))
         best = strongest(records)
         if best.records:
@@ -283,11 +284,37 @@ def guarantees(records: Sequence[Record]) -> list[str]:
     return [*parts, *dict.fromkeys(remarks)]
 
 
+_MEAN_IMAGE = "_mean_image"
 _BEST = ("of the attackers above the one with the highest mean PSNR over seeds",)
 _HINTS = (
     "in parentheses what a gray image scores, the baseline that looks at nothing",
     "PSNR in dB; recovered: images with a mean squared error below 0.01; labels: found in any order",
 )
+
+
+def _hints(columns: Sequence[MetricColumn]) -> list[str]:
+    """What stands in parentheses, and how to read the rest."""
+    if any((column.metric.baseline or "").endswith(_MEAN_IMAGE) for column in columns):
+        return ["in parentheses what the mean of the images scores that the server has itself", *_HINTS[1:]]
+    return list(_HINTS)
+
+
+def _beside_mean_images(done: Sequence[Record]) -> list[MetricColumn]:
+    """Columns of leakage; where every server has images of its own, their mean stands beside what is reconstructed."""
+    leaking = [record for record in done if value_of(record, "psnr") is not None]
+    if not leaking or any(value_of(record, f"psnr{_MEAN_IMAGE}") is None for record in leaking):
+        return _LEAKAGE
+    named = {column.metric.name: f"{column.metric.name}{_MEAN_IMAGE}" for column in _LEAKAGE}
+    return [
+        replace(
+            column,
+            metric=replace(column.metric, baseline=named[column.metric.name]),
+            header=column.title.replace("(gray)", "(mean image)"),
+        )
+        if named[column.metric.name] in METRICS
+        else column
+        for column in _LEAKAGE
+    ]
 
 
 def _differ(summary: Summary) -> bool:

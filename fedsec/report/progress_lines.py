@@ -19,7 +19,7 @@ from rich.text import Text
 
 from fedsec.report.console import NotebookConsole, is_live
 
-__all__ = ["Line", "ProgressLines", "activity", "progress_lines", "tracked"]
+__all__ = ["Line", "ProgressLines", "activity", "counted", "progress_lines", "tracked"]
 
 _BARS = {80: 24, 60: 16, 40: 10, 0: 4}
 """Columns of a terminal -> characters of a bar, the widest terminal first."""
@@ -93,6 +93,26 @@ def activity(console: Console, text: str) -> Iterator[None]:
     lines.start()
     try:
         yield
+    finally:
+        lines.stop()
+
+
+@contextmanager
+def counted(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how much of something is done, as a call of what is yielded says: so much, of so much.
+
+    Args:
+        console: where.
+        what: is being done, in a word or two.
+    """
+    lines = progress_lines(console)
+    if lines is None:
+        yield lambda done, total: None
+        return
+    lines.show([Line((what,))])
+    lines.start()
+    try:
+        yield lambda done, total: lines.show([Line((what, f"{done} of {total}"), done, total)])
     finally:
         lines.stop()
 

@@ -2,7 +2,9 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from fedsec.metrics.texts import token_shares
 from fedsec.models import build
 from fedsec.plugins import registry
 from fedsec.report.console import default_console, say
-from fedsec.report.progress_lines import activity
+from fedsec.report.progress_lines import activity, counted
 from fedsec.seeds import Streams
 from fedsec.threat.texts import TextInversion, TextObservation, TextReconstruction
 
@@ -58,10 +60,11 @@ def run_texts(settings: TextSettings, *, console: Console | None = None, writes:
         source = f"{dataset.name} ({dataset.source})"
         say(console, f"inversion {settings.inversion_name} on {settings.model_name}, {what} from {source}")
         begun = time.perf_counter()
-        with activity(console, "attacking"):
+        with counted(console, "attacking") as watch:
             generator = streams.torch("attack")
             reconstructions = tuple(
-                inversion.reconstruct(observation, generator=generator) for observation in observations
+                inversion.reconstruct(_watched(observation, watch, trial, settings.trials), generator=generator)
+                for trial, observation in enumerate(observations)
             )
         seconds = time.perf_counter() - begun
     shares = token_shares(dataset.train.targets, dataset.num_classes)
@@ -82,6 +85,13 @@ def run_texts(settings: TextSettings, *, console: Console | None = None, writes:
     threads = count_of(settings.threads, "thread")
     report.show(console, content, batches, [*lines, f"attacked for {seconds:.1f} s on {content['device']}, {threads}"])
     return result
+
+
+def _watched(
+    observation: TextObservation, watch: Callable[[int, int], None], trial: int, trials: int
+) -> TextObservation:
+    """An observation whose attack says how far it is among those of all trials."""
+    return replace(observation, watch=lambda done, total: watch(trial * total + done, trials * total))
 
 
 def _dataset(settings: TextSettings) -> Dataset:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from fedsec.errors import count_of
-from fedsec.report.answer.leakage import leakage, privacy
+from fedsec.report.answer.leakage import audits, leakage, privacy
 from fedsec.report.answer.robustness import robustness
 from fedsec.report.answer.words import listed
 from fedsec.report.best_inversions import trained_once
@@ -36,9 +36,10 @@ def answer(records: Sequence[Record], *, interrupted: bool = False, met: int = 0
     if not done:
         return sentences
     trained = trained_once(records)
-    sentences += robustness(trained)
-    sentences += privacy(done)
-    sentences += leakage(records)
+    models, threats = robustness(trained), [*leakage(records), *audits(records)]
+    # Where nobody attacks the model, what was looked at is the question.
+    attacked = any(group.attacked for group in summarize(trained).groups)
+    sentences += [*models, *privacy(done), *threats] if attacked else [*threats, *models, *privacy(done)]
     if judged:
         sentences.append(f"Of what its author expected {met} of {count_of(judged, 'statement')} came true.")
     sentences += _certainty(trained)

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from fedsec.metrics.metric import Metric
 from fedsec.report.accuracy_rows import Change
 from fedsec.report.summary import ATTACK, DEFENSE, Group, Summary
+from fedsec.scenario.threat_config import NO_DEFENSE
 
 __all__ = ["among", "listed", "place", "plain_name", "reading", "surely", "varied_axes", "with_interval"]
 
@@ -48,7 +49,9 @@ def place(group: Group, varied: Collection[str], *, attack: bool = True) -> str:
         attack: whether to say who attacks.
     """
     named = {axis: text for axis, text in group.axes.items() if axis in varied}
-    parts = [f"with {shorter(named[DEFENSE])}"] if DEFENSE in named else []
+    parts = []
+    if DEFENSE in named:
+        parts.append("without a defense" if named[DEFENSE] == NO_DEFENSE else f"with {shorter(named[DEFENSE])}")
     if attack and group.attacked and ATTACK in named:
         parts.append(f"under {shorter(named[ATTACK])}")
     further = [f"{axis}={shorter(text)}" for axis, text in named.items() if axis not in (ATTACK, DEFENSE)]

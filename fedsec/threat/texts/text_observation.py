@@ -1,6 +1,6 @@
 """What an honest-but-curious server holds of one client's update, where clients have texts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Self
@@ -9,6 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedsec.errors import InputError
+
+
+def _nobody(done: int, total: int) -> None:
+    pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +26,7 @@ class TextObservation:
         length: of a text, in tokens.
         num_tokens: different tokens there are, padding (token 0) included.
         batch_size: how many texts the client used.
+        watch: told how much of an attack is done, and of how much; by default nobody is.
 
     Raises:
         InputError: the parts do not go together, or an update that is zero everywhere or not finite.
@@ -32,6 +37,7 @@ class TextObservation:
     length: int
     num_tokens: int
     batch_size: int
+    watch: Callable[[int, int], None] = _nobody
 
     def __post_init__(self) -> None:
         model = deepcopy(self.model).eval()

@@ -1,6 +1,7 @@
 """`fedsec invert --dataset shakespeare` and `fedsec.invert_texts`: texts, scores beside a guess, files, refusals."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,12 @@ def test_local_steps_are_those_of_plain_sgd() -> None:
         optimizer.step()
     for (name, parameter), old in zip(model.named_parameters(), before, strict=True):
         torch.testing.assert_close(seen.update[name], parameter.detach() - old)
+
+
+def test_a_search_says_how_far_it_is() -> None:
+    model = build("char_lstm", (6,), 20, embedding=4, hidden=16, layers=1)
+    texts = torch.randint(1, 20, (2, 6), generator=torch.Generator().manual_seed(0))
+    told: list[tuple[int, int]] = []
+    observed = observe_texts(model, texts.float(), texts, num_tokens=20, steps=None, lr=0.1)
+    DAGER().reconstruct(replace(observed, watch=lambda done, total: told.append((done, total))))
+    assert told == [(place, 6) for place in range(6)]

@@ -146,6 +146,33 @@ def test_what_leaked_stands_beside_a_gray_image() -> None:
     assert "no inversion" not in text
 
 
+def test_the_strongest_null_stands_beside_what_leaked() -> None:
+    seen = {"psnr": 15.0, "psnr_gray": 7.0, "psnr_mean_image": 11.0, "rounds_reconstructed": 1}
+    assert "PSNR 15.0 dB, where the mean of the server's own images scores 11.0 dB" in said(
+        matrix({("none", "mean"): [0.9]}, metrics=seen)
+    )
+
+
+def test_where_nobody_attacks_what_was_read_comes_first() -> None:
+    read = {"exact_match": 1.0, "token_set": 1.0, "token_set_null": 0.4, "rounds_reconstructed": 1}
+    half = {"exact_match": 0.0, "token_set": 0.5, "token_set_null": 0.6, "rounds_reconstructed": 1}
+    records = matrix({("none", "mean"): [0.9]}, metrics=read) + matrix({("none", "prune"): [0.9]}, metrics=half)
+    assert said(records).startswith(
+        "Of the texts that clients trained on a curious server recovers up to 100.0% to the last token with mean, and "
+        "in the worst case for it 0.0% with prune. Of the tokens in them it tells up to 100.0% (drawn ones would score "
+        "40.0%) with mean, and in the worst case for it 50.0% (drawn ones would score 60.0%) with prune. Accuracy is"
+    )
+
+
+def test_what_an_audit_told_comes_first_where_nobody_attacks() -> None:
+    told = {"label_leak_auc": 0.98, "label_leak_auc_blind": 0.5}
+    text = said(matrix({("none", "none"): [0.9], ("none", "noise"): [0.9]}, metrics=told))
+    assert text.startswith(
+        "A party without labels orders pairs of examples by class with an AUC of 0.980 (before training 0.500), in all "
+        "of 2 settings. Accuracy is"
+    )
+
+
 def test_claims_of_privacy_are_counted_and_explained() -> None:
     claim = {"unit": "example", "delta": 1e-5, "accountant": "rdp", "note": ""}
     records = matrix({("none", "mean"): [0.9]})

@@ -10,9 +10,11 @@ from fedsec.report.evidence.client_verdict_figure import verdict_figure
 from fedsec.report.evidence.client_verdicts import UpdateVerdict, VerdictMatrix, verdict_matrix
 from fedsec.report.evidence.excluded_clients import excluded_clients
 from fedsec.report.evidence.round_lines import round_lines
+from fedsec.report.missing_values import algorithm_of
 from fedsec.report.page.parts import DataTable, Drawing, Folded, PageSection, Paragraph, Part, TableCell, TableColumn
 from fedsec.report.page.svg import inline_svg
 from fedsec.report.summary import DEFENSE, Group, Record, describe, summarize
+from fedsec.scenario.federation_config import traits_of
 
 if TYPE_CHECKING:
     from fedsec.report.page.run_page import RunView
@@ -28,9 +30,10 @@ _Panel = tuple[WorstAttack, VerdictMatrix]
 
 
 def clients(view: "RunView") -> PageSection | None:
-    """Verdicts over the rounds, precision and recall; None where nobody attacks."""
+    """Verdicts over the rounds, precision and recall; None where nobody attacks, or no rule judges clients."""
     shown: list[_Panel] = []
-    for worst in worst_attacks(view.trained):
+    judged = [record for record in view.trained if traits_of(algorithm_of(record)).get("exchanges") != "activations"]
+    for worst in worst_attacks(judged):
         matrix = verdict_matrix(round_lines(view.root / worst.first["id"]))
         if matrix is not None:
             shown.append((worst, matrix))
@@ -47,7 +50,7 @@ def clients(view: "RunView") -> PageSection | None:
         *_drawings(shown),
         _table(chosen, "Under the attack that hurts each defense most. " + _EXPLANATION),
     ]
-    parts += _others(view.trained, chosen)
+    parts += _others(judged, chosen)
     parts += _wronged(view)
     return PageSection("clients", "Who was trusted", parts)
 
@@ -128,16 +131,17 @@ def _others(records: Sequence[Record], chosen: Sequence[Group]) -> list[Part]:
 
 
 def _table(groups: Sequence[Group], caption: str) -> DataTable:
+    """Without the measures that none of these settings has."""
+    measures = [name for name in _MEASURES if any(_mean(group, name) is not None for group in groups)]
     rows = []
     for group in groups:
         axes = {axis: text for axis, text in group.axes.items() if axis != DEFENSE}
         texts = (group.axes.get(DEFENSE) or "(the only one)", describe(axes) if axes else "-")
         rows.append(
-            [*map(TableCell, texts), *(_number(group, name) for name in _MEASURES), _number(group, group.metric)]
+            [*map(TableCell, texts), *(_number(group, name) for name in measures), _number(group, group.metric)]
         )
-    names = (*_MEASURES, groups[0].metric)
     titles = {"byzantine_influence": "Byzantine influence (%)"}
-    metrics = [described(name) for name in names]
+    metrics = [described(name) for name in (*measures, groups[0].metric)]
     columns = [TableColumn(titles.get(metric.name, metric.header or metric.title), numeric=True) for metric in metrics]
     return DataTable([TableColumn("defense"), TableColumn("attack"), *columns], rows, caption)
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["measurements"]
 
+_TITLE = "What else was measured"
+
 
 def measurements(view: "RunView") -> PageSection | None:
     """The tables of several metrics."""
@@ -18,5 +20,6 @@ def measurements(view: "RunView") -> PageSection | None:
     for table in metric_tables(view.records):
         # Costs have a section of their own; how the worst client fares beside them has not.
         if table.name != "costs" or any(column.metric.name.endswith("_worst_client") for column in table.columns):
-            parts += [Heading(f"{table.title[:1].upper()}{table.title[1:]}"), *metric_table_parts(table)]
-    return PageSection("measurements", "What else was measured", parts) if parts else None
+            title = f"{table.title[:1].upper()}{table.title[1:]}"
+            parts += [*([Heading(title)] if title != _TITLE else []), *metric_table_parts(table)]
+    return PageSection("measurements", _TITLE, parts) if parts else None

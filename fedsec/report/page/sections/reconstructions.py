@@ -1,7 +1,7 @@
 """What a curious server saw: original beside recovered, best, median and worst of each setting."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fedsec.errors import count_of
 from fedsec.report.evidence.image_tiles import pair_png
@@ -27,6 +27,8 @@ __all__ = ["photo_of", "reconstructions"]
 
 _MOST_SETTINGS, _MOST_FOLDED, _MOST_IMAGES, _MOST_PICTURES = 16, 48, 64, 12
 
+_NULLS = {"psnr_mean_image": "mean image", "psnr_gray": "gray"}
+"""Null baseline -> what it is called; the stronger one first."""
 _Setting = tuple[str, list[ObservedImage]]
 
 
@@ -43,7 +45,8 @@ def reconstructions(view: "RunView") -> PageSection | None:
             Paragraph(
                 "What a curious server made of one client's messages: the original on the left, what was recovered of "
                 "it on the right. Of all images of a setting, over its seeds and observed rounds, the best, the median "
-                "and the worst by PSNR. In parentheses the PSNR of a gray image: what is no better has shown nothing. "
+                "and the worst by PSNR. In parentheses the PSNR of a gray image, or of the mean of the images that the "
+                "server has itself: what is no better has shown nothing. "
                 "Whoever has this page has these images: share it as you would share them."
             ),
             ImageGrid([(name, _photos(images)) for name, images in settings[:_MOST_SETTINGS]]),
@@ -73,8 +76,7 @@ def photo_of(image: ObservedImage, rank: str = "") -> Photo:
     """
     scores, caption = image.scores, str(image.scores.get("caption") or "image")
     lead = f"{rank}: " if rank else ""
-    gray = f" (gray {scores['psnr_gray']:.1f})" if scores.get("psnr_gray") is not None else ""
-    numbers = f"{image.psnr:.1f} dB{gray}, SSIM {scores['ssim']:.2f}"
+    numbers = f"{image.psnr:.1f} dB{_null(scores)}, SSIM {scores['ssim']:.2f}"
     where = f"round {image.round}, client {image.client}" + (f", seed {image.seed}" if image.seed else "")
     return Photo(
         pair_png(image.original, image.recovered),
@@ -83,24 +85,39 @@ def photo_of(image: ObservedImage, rank: str = "") -> Photo:
     )
 
 
+def _null(scores: Mapping[str, Any]) -> str:
+    """What the stronger of the null baselines scores, in parentheses: that which knows most."""
+    for name, words in _NULLS.items():
+        if (value := scores.get(name)) is not None:
+            return f" ({words} {value:.1f})"
+    return ""
+
+
 def _photos(images: Sequence[ObservedImage]) -> list[Photo]:
     return [photo_of(image, rank) for rank, image in telling(images)]
 
 
 def _table(settings: Sequence[_Setting]) -> DataTable:
+    scored = [image.scores for _, images in settings for image in images]
+    nulls = {
+        name: f"{words} (dB)"
+        for name, words in reversed(_NULLS.items())
+        if any(scores.get(name) is not None for scores in scored) or name == "psnr_gray"
+    }
     columns = [
         TableColumn("setting"),
         TableColumn("which"),
-        *(TableColumn(title, numeric=True) for title in ("PSNR (dB)", "gray (dB)", "SSIM", "round", "of images")),
+        *(TableColumn(title, numeric=True) for title in ("PSNR (dB)", *nulls.values(), "SSIM", "round", "of images")),
         TableColumn("image"),
         TableColumn("label"),
     ]
+    shown = [("psnr", 1), *((null, 1) for null in nulls), ("ssim", 3)]
     rows = []
     for name, images in settings:
         for rank, image in telling(images):
             scores = image.scores
             right = {None: "none recovered", True: "right", False: "wrong"}[scores.get("label_right")]
-            numbers = [_number(scores.get(key), places) for key, places in (("psnr", 1), ("psnr_gray", 1), ("ssim", 3))]
+            numbers = [_number(scores.get(key), places) for key, places in shown]
             counts = [TableCell(str(count), float(count)) for count in (image.round, len(images))]
             caption = str(scores.get("caption") or "")
             rows.append([TableCell(name), TableCell(rank), *numbers, *counts, TableCell(caption), TableCell(right)])

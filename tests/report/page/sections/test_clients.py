@@ -58,3 +58,22 @@ def test_the_worst_attack_of_each_defense_is_drawn_and_told_in_numbers(
 def test_there_is_none_where_nobody_attacks(cell: Callable[..., dict[str, Any]], view: Callable[[], RunView]) -> None:
     cell("none", "mean", accuracy=0.9, rounds=[{**ROUNDS[0], "byzantine_in_round": []}])
     assert clients(view()) is None
+
+
+def test_what_no_rule_judges_is_no_matter_of_trust(
+    cell: Callable[..., dict[str, Any]], view: Callable[[], RunView]
+) -> None:
+    cut = {"config": {"federation": {"algorithm": "split_learning"}}}
+    cell("none", "none", accuracy=0.9, **cut)
+    cell("door", "none", accuracy=0.2, rounds=[{**line, "suspected": None} for line in ROUNDS], **cut)
+    assert clients(view()) is None
+
+
+def test_measures_that_no_rule_has_are_left_out(
+    cell: Callable[..., dict[str, Any]], view: Callable[[], RunView]
+) -> None:
+    cell("none", "mean", accuracy=0.9)
+    cell("ipm", "mean", accuracy=0.1, rounds=[{**line, "suspected": None} for line in ROUNDS], byzantine_influence=0.4)
+    (table,) = parts(clients(view()), DataTable)
+    titles = [column.title for column in table.columns]
+    assert titles == ["defense", "attack", "Byzantine influence (%)", "accuracy (%)"]

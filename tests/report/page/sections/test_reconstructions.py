@@ -19,13 +19,14 @@ INVERSION = {"inversion": {"name": "dlg", "target": {"client": 1, "rounds": [1, 
 SHADES = [0.2, 0.4, 0.6]
 
 
-def leave(folder: Path, number: int, psnrs: list[float]) -> None:
+def leave(folder: Path, number: int, psnrs: list[float], **more: float) -> None:
     """Tiles of a round: originals are black, reconstructions of one shade each."""
     folder = folder / "leakage" / f"round-{number:04d}"
     folder.mkdir(parents=True)
     recovered = torch.stack([torch.full((1, 4, 4), shade) for shade in SHADES[: len(psnrs)]])
     scores = [
-        {"caption": f"<i>{psnr}", "psnr": psnr, "ssim": 0.5, "psnr_gray": 7.0, "label_right": True} for psnr in psnrs
+        {"caption": f"<i>{psnr}", "psnr": psnr, "ssim": 0.5, "psnr_gray": 7.0, "label_right": True, **more}
+        for psnr in psnrs
     ]
     write_tiles(folder, torch.zeros_like(recovered), recovered, scores, {"client": 1, "round": number})
 
@@ -125,3 +126,17 @@ def test_scores_that_somebody_changed_are_left_out(
     inner[last] = value
     file.write_text(json.dumps(content))
     assert reconstructions(view()) is None
+
+
+def test_the_mean_of_the_servers_own_images_stands_beside_what_it_decodes(
+    cell: Callable[..., dict[str, Any]], view: Callable[[], RunView], tmp_path: Path
+) -> None:
+    first = cell("none", "mean", 0, config=INVERSION, psnr=9.0)
+    leave(tmp_path / first["id"], 1, [15.0], psnr_mean_image=11.0)
+    section = reconstructions(view())
+    assert section is not None
+    (grid,) = (part for part in section.parts if isinstance(part, ImageGrid))
+    assert grid.rows[0][1][0].caption == "best: <i>15.0, 15.0 dB (mean image 11.0), SSIM 0.50"
+    (table,) = (part for part in section.parts if isinstance(part, DataTable))
+    assert [column.title for column in table.columns][2:6] == ["PSNR (dB)", "gray (dB)", "mean image (dB)", "SSIM"]
+    assert [entry.text for entry in table.rows[0]][2:6] == ["15.0", "7.0", "11.0", "0.500"]
