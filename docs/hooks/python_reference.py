@@ -22,6 +22,9 @@ PACKAGE_NAMES = {"attacks", "auditing", "defense", "defenses", "testing", "threa
 BRIEF = {"fedsec.attacks", "fedsec.defenses"}
 """Packages whose classes share an interface, which `fedsec.threat` and `fedsec.defense` describe."""
 
+WHOLE = {"InversionResult", "TextInversionResult"}
+"""Classes that share what they have with a base that nobody imports."""
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add a page for each package under `reference/python/`."""
@@ -41,5 +44,6 @@ def _page(package: str, source: str) -> str:
         if word.startswith("# "):
             lines += [f"## {word[2:]}", ""]
         elif word not in PACKAGE_NAMES:
-            lines += [f"::: {package}.{word}", *(["    options:", "      members: false"] * (package in BRIEF)), ""]
+            option = "members: false" if package in BRIEF else "inherited_members: true" if word in WHOLE else ""
+            lines += [f"::: {package}.{word}", *(["    options:", f"      {option}"] if option else []), ""]
     return "\n".join(lines)

@@ -33,9 +33,9 @@ from fedsec.report.page.svg import inline_svg
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PAGE", "TENSORS", "inversion_html", "inversion_page", "loss_tensors"]
+__all__ = ["TENSORS", "inversion_html", "inversion_page", "loss_tensors"]
 
-PAGE, TENSORS = "report.html", "tensors.safetensors"
+TENSORS = "tensors.safetensors"
 _MOST_IMAGES = 64
 _SCORES = {
     "psnr": ("PSNR (dB)", 1),

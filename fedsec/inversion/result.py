@@ -11,20 +11,20 @@ from jaxtyping import Float, Int64
 from safetensors.torch import save
 from torch import Tensor
 
-from fedsec.files import write_atomic, write_json
+from fedsec.files import write_atomic
 from fedsec.inversion import figures
 from fedsec.inversion.images import Victims
-from fedsec.inversion.page import PAGE, TENSORS, inversion_page, loss_tensors
+from fedsec.inversion.outcome import InversionOutcome, finish
+from fedsec.inversion.page import TENSORS, inversion_page, loss_tensors
 from fedsec.inversion.written import RESULT
 from fedsec.metrics.images import Scores
-from fedsec.report.page import render
 from fedsec.threat import Reconstruction, Snapshot
 
 __all__ = ["InversionResult", "from_snapshot", "write"]
 
 
-@dataclass(frozen=True, eq=False)
-class InversionResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class InversionResult(InversionOutcome):
     """What an inversion came to: what `fedsec invert` writes, as an object.
 
     Attributes:
@@ -58,27 +58,6 @@ class InversionResult:
         """What was to be recovered, in [0, 1]."""
         return self.victims.pixels
 
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """Means over all images, by name: psnr, ssim, label_accuracy and so on; None where there is no such number."""
-        metrics: dict[str, Any] = self.content["metrics"]
-        return metrics
-
-    @property
-    def verdict(self) -> str:
-        """How much of the images can be seen, in a sentence or two."""
-        return str(self.content["verdict"])
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What else its reader should know, one line each."""
-        return tuple(self.content["notes"])
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files written, the most interesting first; none without a folder to write to."""
-        return () if self.root is None else tuple(self.root / name for name in self.content["files"])
-
     def tensors(self) -> dict[str, Tensor]:
         """What `tensors.safetensors` holds: recovered beside true, in the order of the originals."""
         return _tensors(self)
@@ -95,11 +74,6 @@ class InversionResult:
             pairs = _pairs(self)
             pictures = figures.draw_reconstruction(Path(folder), pairs, lines[0]) if pairs else []
             return inversion_html(self.verdict, lines, pictures)
-
-    def __repr__(self) -> str:
-        """The verdict, and what was inverted how."""
-        where = "" if self.root is None else f"; files in {self.root}"
-        return f"InversionResult({self.content['inversion']} on {self.content['model']}: {self.verdict}{where})"
 
 
 def write(result: InversionResult, title: str, frames: Sequence[figures.Frame] | None) -> list[str]:
@@ -128,15 +102,7 @@ def write(result: InversionResult, title: str, frames: Sequence[figures.Frame] |
     tensors = _tensors(result) | loss_tensors(losses, iterations)
     write_atomic(root / TENSORS, save(tensors))
     files = [*(path.name for path in written), TENSORS, RESULT]
-    try:
-        write_atomic(root / PAGE, render(inversion_page(result.content, tensors)))
-        files.insert(0, PAGE)
-    except Exception as error:  # whatever it is, an attack of hours must not end in it
-        about = f"{type(error).__name__}: {error}"
-        result.content["notes"].append(f"no page was made ({about}); fedsec report {root} tries again")
-    result.content["files"] = files
-    write_json(root / RESULT, result.content)
-    return files
+    return finish(root, result.content, files, lambda: inversion_page(result.content, tensors))
 
 
 def from_snapshot(last: Snapshot) -> tuple[Reconstruction, ...]:

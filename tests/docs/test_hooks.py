@@ -107,6 +107,8 @@ def test_every_public_name_is_in_the_python_reference(hook: Any) -> None:
     page = hook("python_reference")._page("fedsec", (ROOT / "fedsec/__init__.py").read_text())
     packages = hook("python_reference").PACKAGE_NAMES
     assert all(f"::: fedsec.{name}\n" in page for name in fedsec.__all__ if name not in packages)
+    for name in ("InversionResult", "TextInversionResult"):  # whose base is no public name
+        assert f"::: fedsec.{name}\n    options:\n      inherited_members: true\n" in page
 
 
 @pytest.mark.parametrize("tag", ['<script src="//cdn.example/x.js">', '<img alt="" src="https://example.org/x.png">'])
