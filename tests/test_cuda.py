@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fedsec.arithmetic import arithmetic
 from fedsec.errors import FedsecError
 from fedsec.plugins.method_page import method_page
 from fedsec.plugins.registry import entries
@@ -31,7 +32,10 @@ METHODS = [(kind, name) for kind in KINDS for name in entries(kind)] if DEVICE e
 EMBEDDED = ("digits", "diabetes", "shakespeare", "photos")
 CAPS = {"iterations": 20, "steps": 20, "starts": 2, "models": 4, "shadow_models": 4, "epochs": 1, "candidates": 64}
 MODEL, ACCURACY = 0.02, 0.03
-"""Largest difference of models, as a share of how far training moved them, and of accuracies."""
+"""Largest difference of models, as a share of their norm, and of accuracies."""
+CHAOTIC = {"defense max_norm"}
+"""What makes rounding as large as the largest gradient: the smallest of a batch, which are nothing but rounding, are
+stretched to its length. Adding 1e-9 to the gradients on a CPU moves the example's model by as much, 6%."""
 
 
 def small(content: Any) -> Any:
@@ -62,7 +66,8 @@ def covering(path: Path) -> Iterator[CellConfig]:
 def finished(config: CellConfig, folder: Path, device: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """The record and the model of a cell."""
     settings = TaskSettings(folder, device, threads=1)
-    record = run_cell(config, {}, settings, lambda *_: None, made_with={"code": "this"})
+    with arithmetic(device):
+        record = run_cell(config, {}, settings, lambda *_: None, made_with={"code": "this"})
     model = folder / config.id / "model.safetensors"
     return record, load_file(model) if model.exists() else {}
 
@@ -87,7 +92,7 @@ def compare(config: CellConfig, folder: Path, name: str) -> None:
         with Path(log).open("a") as file:
             file.write(json.dumps(line) + "\n")
     assert expected["metrics"].keys() == actual["metrics"].keys()
-    assert distance < MODEL, f"models differ by {distance:.1%} of their norm; {numbers}"
+    assert distance < (0.2 if name in CHAOTIC else MODEL), f"models differ by {distance:.1%} of their norm; {numbers}"
     if "accuracy" in numbers:
         assert numbers["accuracy"][1] == pytest.approx(numbers["accuracy"][0], abs=ACCURACY)
 

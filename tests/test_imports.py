@@ -216,7 +216,7 @@ def test_the_engine_knows_no_method() -> None:
             assert not module.startswith(("fedsec.attacks", "fedsec.defenses")), f"{name} imports {module}"
 
 
-BASE = ("errors", "seeds", "randomness", "files", "environment")
+BASE = ("errors", "seeds", "randomness", "arithmetic", "files", "environment")
 LOWER = (*BASE, "cluster", "plugins", "threat", "privacy", "auditing", "defense", "recording", "data", "models")
 UPPER = (
     *("metrics", "tasks", "matching", "properties", "engine", "membership", "federation"),

@@ -4,8 +4,7 @@ What is trained stays the same in float32; these settings trade digits for speed
 """
 
 import copy
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -13,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fedsec.arithmetic import arithmetic
 from fedsec.errors import InputError
 
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -72,21 +72,9 @@ class Compute:
             raise InputError(f"engine: the model cannot take images in channels_last ({problem}); expected contiguous")
         return replace(self, memory_format="channels_last" if wanted and not problem else "contiguous")
 
-    @contextmanager
-    def arithmetic(self, device: torch.device) -> Iterator[None]:
+    def arithmetic(self, device: torch.device) -> AbstractContextManager[None]:
         """Allow TF32 or forbid it while this lasts. The switches belong to the process and are put back afterwards."""
-        if device.type != "cuda":
-            yield
-            return
-        wanted = self.precision == "tf32"
-        before = [(owner, name, getattr(owner, name)) for owner, name in _switches()]
-        try:
-            for owner, name, _ in before:
-                setattr(owner, name, wanted if name == "allow_tf32" else "tf32" if wanted else "ieee")
-            yield
-        finally:
-            for owner, name, value in before:
-                setattr(owner, name, value)
+        return arithmetic(device, tf32=self.precision == "tf32")
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """For forward passes, on the thread that does them."""
@@ -106,15 +94,6 @@ class Compute:
         if self.precision == "tf32" and device.type != "cuda":
             return f"tf32 computes in fp32 on a {device.type.upper()}"
         return ""
-
-
-def _switches() -> list[tuple[Any, str]]:
-    """Where PyTorch keeps what may use TF32: by operation from 2.9 on, where reading the older switches would fail."""
-    backends = torch.backends
-    if hasattr(backends.cuda.matmul, "fp32_precision"):
-        owners: list[Any] = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]  # type: ignore[attr-defined]
-        return [(owner, "fp32_precision") for owner in owners]
-    return [(backends.cuda.matmul, "allow_tf32"), (backends.cudnn, "allow_tf32")]
 
 
 @torch.no_grad()

@@ -48,8 +48,9 @@ class CohortTrainer:
         module: the architecture (its weights do not matter).
         data: the federation's resident data.
         engine: `vectorized`, `loop`, or `auto`: vectorized where `vmap` can run the model and at least
-            two clients fit into a chunk (on a GPU: and it has less than a million parameters), otherwise loop. A model
-            that draws random numbers, changes buffers, or mixes the examples of a batch takes the loop.
+            two clients fit into a chunk (on a GPU: and it replays no steps, and the model has less than a million
+            parameters), otherwise loop. A model that draws random numbers, changes buffers, or mixes the examples of a
+            batch takes the loop.
         threads: CPU threads to use; results are bit-identical for the same number.
         memory_gib: memory for one chunk; by default half of the free memory on a GPU, and what keeps to
             the cache on a CPU.
@@ -99,18 +100,18 @@ class CohortTrainer:
             self.used = ""
             self._budget = memory.chunk_bytes(self._memory_gib, data.device)  # once, so that every round is cut alike
             room = 2 * self._fixed_bytes <= self._budget
-            self.engine, self._problem = choose(
-                engine, self.trial, self.layout.size, room, data.device, self._why_not_vectorized
-            )
+            # Buffers that a module replaces lie elsewhere after each step, and draws must follow each client's stream:
+            # neither can be recorded.
+            records = self.compute.cuda_graphs and not self.trial.draws and not self.statistics.buffers
+            size, stacked = self.layout.size, self._why_not_vectorized
+            self.engine, self._problem = choose(engine, self.trial, size, room, data.device, stacked, replays=records)
             self._bytes_per_example = memory.activation_bytes(module, data)
         self._example = self._bytes_per_example // (2 if self.compute.precision == "bf16" else 1)
         self._memory = memory.MemoryGuard(data.device)
         self._methods: dict[GradSampleMode, PrivateMethod] = {}
         self._private_notes: list[str] = []
-        # What draws from the process's generators takes turns. Buffers that a module replaces lie elsewhere after each
-        # step, and draws must follow each client's stream: neither can be recorded.
+        # What draws from the process's generators takes turns.
         threads = self.threads if data.device.type == "cpu" and not self.trial.draws else 1
-        records = self.compute.cuda_graphs and not self.trial.draws and not self.statistics.buffers
         make = partial(
             LoopWorker,
             module,

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from fedsec.arithmetic import arithmetic
 from fedsec.data.images import normalize
 from fedsec.environment import environment
 from fedsec.errors import printable
@@ -53,7 +54,7 @@ def run(settings: InversionSettings, *, console: Console | None = None, writes: 
     console = default_console(console)
     with activity(console, "preparing"):
         started = _Run(settings, console, writes)
-    with preparation.threads_of_torch(started.threads):
+    with preparation.threads_of_torch(started.threads), arithmetic(started.device):
         return started.finish()
 
 

@@ -185,7 +185,8 @@ def _resident(
 
 def _fresh(trainer: CohortTrainer, model: nn.Module, models: int, streams: Streams) -> Start:
     """Weights drawn anew for each shadow model, by its layers' own rules."""
-    module, starts = copy.deepcopy(model), []
+    # Layers draw where their weights lie, and a GPU draws other numbers.
+    module, starts = copy.deepcopy(model).cpu(), []
     for name, layer in module.named_modules():
         own = [parameter for parameter in layer.parameters(recurse=False) if parameter.requires_grad]
         if own and not hasattr(layer, "reset_parameters"):

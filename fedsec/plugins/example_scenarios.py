@@ -11,6 +11,15 @@ from fedsec.plugins.registry import REQUIRED, Entry
 from fedsec.plugins.signatures import Parameter, as_yaml
 
 _ORDER = ("dataset", "partition", "model", "federation", "attack", "inversion", "audit", "defense")
+_SURROUNDINGS = {
+    "fedper": {"model": "mlp"},
+    "fedrep": {"model": "mlp"},
+    "fedbn": {"model": "resnet4"},
+    "fednas": {"model": "darts_small"},
+    "bulyan": {"partition": "{clients: 11}"},
+    "seer": {"federation": "{rounds: 1, local: {steps: 1, batch_size: 16, lr: 0.1}}"},
+}
+"""What single methods need of the rest: layers to keep at home, a space to search, rows enough, one step."""
 _VALUES: dict[str, Any] = {"int": 2, "float": 1.0, "bool": True, "str": "name"}
 
 
@@ -43,7 +52,8 @@ def example_scenario(entry: Entry, section: str = "") -> str:
     if entry.kind == "attack":
         keys["attack"] = _flow(entry.name, options | {"num_byzantine": 1 if entry.role == "activations" else 2})
     elif entry.kind == "inversion":
-        images = {"knowledge": {"auxiliary": 100}} if entry.role == "activations" else {}
+        needs = entry.role == "activations" or entry.name == "seer"
+        images = {"knowledge": {"auxiliary": 300 if entry.name == "seer" else 100}} if needs else {}
         keys["inversion"] = _flow(entry.name, options | {"target": {"client": 0, "rounds": [1]}} | images)
     elif entry.interface == "MembershipInference":
         keys["audit"] = (
@@ -92,14 +102,18 @@ def _surroundings(entry: Entry) -> dict[str, str]:
     if entry.kind == "attack" and not knowledge:
         keys["defense"] = "median"
     if entry.kind == "inversion" and not knowledge:
-        keys |= {"model": "mlp", "federation": "{rounds: 1, local: {epochs: 1, batch_size: 200, lr: 0.1}}"}
+        keys["model"] = "mlp" if keys["dataset"] == "digits" else keys["model"]
+        local = "epochs: 1, batch_size: 200"
+        if keys["dataset"] == "shakespeare":
+            keys["dataset"], local = "{name: shakespeare, test_size: 200}", "steps: 1, batch_size: 2"
+        keys["federation"] = f"{{rounds: 1, local: {{{local}, lr: 0.1}}}}"
     if entry.kind == "defense" and entry.role in ("rule", "wrapper", "pre_aggregation"):
         keys["attack"] = "{name: sign_flip, num_byzantine: 2}"
     if entry.kind == "defense" and knowledge:
         keys["attack"] = "{name: logit_poison, num_byzantine: 2}"
     if entry.traits.get("needs_server_update"):
         keys["federation"] = "{rounds: 5, server_data: {examples: 50}}"
-    return keys
+    return keys | _SURROUNDINGS.get(entry.name, {})
 
 
 def _watching(entry: Entry) -> dict[str, Any]:

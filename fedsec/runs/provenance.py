@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _ENGINE = (
     *("data", "defense", "engine", "federation", "metrics", "models", "privacy", "tasks", "threat"),
-    *("seeds.py", "randomness.py"),
+    *("seeds.py", "randomness.py", "arithmetic.py"),
     *(f"runs/{name}.py" for name in ("cell", "detection", "experiment", "partitioned")),
     *(f"runs/{name}.py" for name in ("round_summary", "shared_updates")),
     "runs/building",

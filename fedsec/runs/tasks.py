@@ -111,21 +111,24 @@ def forget() -> None:
 def _run(task: CellTask, emit: Emit) -> dict[str, Any]:
     import torch
 
+    from fedsec.arithmetic import arithmetic
     from fedsec.runs.cell import run_cell
     from fedsec.scenario import CellConfig
 
     forget()
     torch.set_num_threads(task.settings.threads)
-    return run_cell(
-        CellConfig.model_validate(task.config),
-        task.axes,
-        task.settings,
-        lambda number, rounds, metrics: emit(RoundDone(number, rounds, dict(metrics))),
-        made_with=task.made_with,
-        origin=task.origin,
-        say=lambda text: emit(Said(text)),
-        on_begin=lambda number: emit(Begun(number)),
-    )
+    # What is neither trained nor asked to be coarse, such as an inversion, has all digits on a GPU.
+    with arithmetic(task.settings.device):
+        return run_cell(
+            CellConfig.model_validate(task.config),
+            task.axes,
+            task.settings,
+            lambda number, rounds, metrics: emit(RoundDone(number, rounds, dict(metrics))),
+            made_with=task.made_with,
+            origin=task.origin,
+            say=lambda text: emit(Said(text)),
+            on_begin=lambda number: emit(Begun(number)),
+        )
 
 
 def _missing(task: CellTask) -> list[str]:

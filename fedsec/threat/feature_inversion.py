@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from fedsec.arithmetic import arithmetic
 from fedsec.errors import InputError
 from fedsec.threat.inversion import Snapshot, Watch
 from fedsec.threat.observed.pixel_scale import PixelScale
@@ -119,7 +120,8 @@ class FeatureInversion(Sealed, ABC):
             raise InputError(f"{name}: the features are zero everywhere; there is nothing to recover")
         _check_extractor(name, observation)
         state = {f"extractor[{key!r}]": row for key, row in observation.extractor.state_dict(keep_vars=True).items()}
-        with unmodified(f"{name}.recover", features=observation.features, **state):
+        exact = arithmetic(observation.features.device)
+        with exact, unmodified(f"{name}.recover", features=observation.features, **state):
             result = self.recover(observation, generator=generator, watch=watch or _ignore)
         return _checked(f"{name}.recover", result, observation)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from fedsec.arithmetic import arithmetic
 from fedsec.errors import InputError
 from fedsec.threat.distortion import Distortion
 from fedsec.threat.kernels import differentiable_twice
@@ -114,7 +115,9 @@ class Inversion(Sealed, ABC):
         _check_model(name, observations[0])
         # A plain step is the gradient that it is, to every attack.
         observations = [observation.as_gradient() for observation in observations]
-        with unmodified(f"{name}.recover", **_watched(observations)), differentiable_twice(observations[0].model):
+        model = observations[0].model
+        exact = arithmetic(next(model.parameters()).device)
+        with exact, unmodified(f"{name}.recover", **_watched(observations)), differentiable_twice(model):
             results = list(self.recover(observations, generator=generator, watch=watch or _ignore))
         if len(results) != len(observations):
             raise InputError(f"{name}.recover: {len(results)} reconstructions of {len(observations)} observations")

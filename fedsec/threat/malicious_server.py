@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from fedsec.arithmetic import arithmetic
 from fedsec.errors import InputError
 from fedsec.threat.inversion import Inversion
 from fedsec.threat.observed.local_steps import LocalSteps
@@ -118,7 +119,8 @@ class MaliciousServer(Inversion):
             raise InputError(f"{name}: generator must be on the CPU, not on {generator.device}")
         held = {**dict(view.model.named_parameters()), **dict(view.model.named_buffers())}
         before = {key: tensor.detach().clone() for key, tensor in held.items()}
-        model = self.build(view, generator=generator)
+        with arithmetic(next(iter(held.values())).device):
+            model = self.build(view, generator=generator)
         if not isinstance(model, nn.Module) or model is view.model:
             raise InputError(f"{name}.build: expected a new nn.Module, got {type(model).__name__}")
         if any(not torch.equal(tensor, before[key]) for key, tensor in held.items()):

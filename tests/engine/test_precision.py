@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fedsec.arithmetic import _switches
 from fedsec.data.datasets import Normalization, Split
 from fedsec.engine import CohortTrainer, LocalTraining, ResidentData
 from fedsec.engine.batches import plan_batches
 from fedsec.engine.flat_parameters import FlatParameters
 from fedsec.engine.optimizers import optimizer
 from fedsec.engine.parameters import ParameterLayout
-from fedsec.engine.precision import Compute, _switches
+from fedsec.engine.precision import Compute
 from fedsec.errors import InputError
 from fedsec.metrics.evaluation import evaluate
 from fedsec.tasks import Classification
@@ -83,7 +84,7 @@ def test_channels_last_changes_nothing_but_the_order_of_sums() -> None:
     assert expected.abs().max() > 1e-2
     torch.testing.assert_close(updates, expected, rtol=1e-3, atol=2e-5)
     torch.testing.assert_close(statistics, kept, rtol=1e-4, atol=1e-5)
-    weight = trainer._workers[0].module[0].weight  # type: ignore[index]
+    weight = trainer._loops._workers[0].module[0].weight  # type: ignore[index]
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
 

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from fedsec.arithmetic import arithmetic
 from fedsec.data import Dataset, load
 from fedsec.defense.updates import compose
 from fedsec.environment import environment
@@ -49,7 +50,7 @@ def run_texts(settings: TextSettings, *, console: Console | None = None, writes:
     """
     console = default_console(console)
     streams, device = Streams(settings.seed), choose_device(settings.device)
-    with threads_of_torch(settings.threads):
+    with threads_of_torch(settings.threads), arithmetic(device):
         with activity(console, "preparing"):
             dataset = _dataset(settings)
             model = _model(settings, dataset, streams.seed("init")).to(device)

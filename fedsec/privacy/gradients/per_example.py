@@ -15,17 +15,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
+from fedsec.arithmetic import tf32_allowed
+
 
 def rounding(device: torch.device) -> float:
     """By how much an operation on float32 errs, relative to its result; more where a GPU may compute in TF32."""
-    if device.type != "cuda":
-        return 2.0**-24
-    backends = torch.backends
-    if hasattr(backends.cuda.matmul, "fp32_precision"):
-        coarse = "tf32" in (backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
-    else:
-        coarse = backends.cuda.matmul.allow_tf32 or backends.cudnn.allow_tf32
-    return 2.0**-11 if coarse else 2.0**-24
+    return 2.0**-11 if device.type == "cuda" and tf32_allowed() else 2.0**-24
 
 
 class Pending(ABC):

@@ -75,7 +75,9 @@ def drawn_anew(network: nn.Module, generator: torch.Generator) -> nn.Module:
     Raises:
         InputError: a layer that does not say how.
     """
-    copy, seed = deepcopy(network), int(torch.randint(2**62, (1,), generator=generator))
+    device = next(network.parameters()).device
+    # Layers draw where their weights lie, and a GPU draws other numbers.
+    copy, seed = deepcopy(network).cpu(), int(torch.randint(2**62, (1,), generator=generator))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name, layer in copy.named_modules():
@@ -84,4 +86,4 @@ def drawn_anew(network: nn.Module, generator: torch.Generator) -> nn.Module:
                 reset()
             elif any(True for _ in layer.parameters(recurse=False)):
                 raise InputError(f"layer {name} ({type(layer).__name__}) does not say how its weights are drawn")
-    return copy.requires_grad_(True)
+    return copy.to(device).requires_grad_(True)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from fedsec.arithmetic import arithmetic
 from fedsec.errors import InputError
 from fedsec.threat.sealed import Sealed, unmodified
 from fedsec.threat.texts.text_observation import TextObservation
@@ -54,7 +55,8 @@ class TextInversion(Sealed, ABC):
         if generator.device.type != "cpu":
             raise InputError(f"{name}: generator must be on the CPU, not on {generator.device}")
         watched = {f"update[{key!r}]": row for key, row in observation.update.items()}
-        with unmodified(f"{name}.recover", **watched):
+        exact = arithmetic(next(iter(observation.update.values())).device)
+        with exact, unmodified(f"{name}.recover", **watched):
             result = self.recover(observation, generator=generator)
         tokens, expected = result.tokens, (observation.batch_size, observation.length)
         if tokens is not None and (tuple(tokens.shape) != expected or tokens.dtype != torch.int64):
