@@ -86,19 +86,57 @@ class Deployment:
         return bool(self.config.federation.traits["whole_model"])
 
     @property
-    def replayable(self) -> bool:
-        """Whether a server can replay what a client did, from what the protocol prescribes: plain SGD over epochs."""
-        local = self.config.federation.local
-        if not self.exchanges_updates or not self.takes_images or not self.classifies:
-            return False
-        sgd = local is None or (*(local.optimizer, local.steps, local.clip_norm, local.label_smoothing),) == (
-            "sgd",
-            None,
-            None,
-            0,
-        )
-        goes_on = self.config.federation.options.get("buffers", "reset") != "reset"
-        return bool(self.config.federation.traits["replayable"]) and self.whole_model and sgd and not goes_on
+    def unreplayed(self) -> str | None:
+        """Why no server can replay what a client did, from what the protocol prescribes; None where one can."""
+        federation = self.config.federation
+        local, name = federation.local, federation.algorithm
+        if not (self.exchanges_updates and self.takes_images and self.classifies):
+            return "it is tried where clients send updates, on images of classes"
+        if not federation.traits["replayable"]:
+            return f"an update of {name} does not tell all that a replay needs"
+        if federation.options.get("buffers", "reset") != "reset":
+            return "momentum goes on from round to round, and is no part of one update"
+        if local is None:
+            return None
+        if local.optimizer != "sgd":
+            return (
+                f"{local.optimizer} divides every step by lengths of the gradient that it hides; it is tried with sgd"
+            )
+        if local.steps is not None:
+            return "batches of local.steps run over the seams between passes; it is tried with local.epochs"
+        if local.clip_norm is not None and federation.secure_aggregation is not None:
+            return (
+                "steps that each client cuts for itself (clip_norm) are not those of one client with all their images"
+            )
+        return None
+
+    @property
+    def last_layer_at_home(self) -> bool:
+        """Whether the layer from which labels are read stays with the clients."""
+        return not self.whole_model and bool(self.config.federation.options.get("personal_layers"))
+
+    @property
+    def unread(self) -> str | None:
+        """Why no server can read labels off an update; None where one can."""
+        if self.unreplayed is None and self.last_layer_at_home:
+            return f"labels are read from the last layer, which {self.config.federation.algorithm} leaves with clients"
+        return self.unreplayed
+
+    @property
+    def uncrafted(self) -> str | None:
+        """Why no server can make a model of its own that clients' updates give images away by; None where one can."""
+        local, name = self.config.federation.local, self.config.federation.algorithm
+        if self.unreplayed is not None:
+            return self.unreplayed
+        if not self.whole_model:
+            return f"it needs the model that the client has, and {name} leaves layers with clients"
+        if local is not None and local.clip_norm is not None:
+            return "it reads sizes off the gradient, which clients cut (clip_norm)"
+        if local is not None and local.label_smoothing:
+            return (
+                "it reads sizes off the gradient of the plain loss, and clients smooth their labels (label_smoothing)"
+            )
+        return None
 
     def received(self, what: str) -> str:
         """What a server receives of one client's message, as a sentence says it after "the".

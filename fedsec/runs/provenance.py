@@ -41,7 +41,10 @@ _ENGINE = (
 """Of fedsec, what every cell's numbers come from."""
 _INVERSION = ("matching", "inversion", "runs/curious_server.py", "runs/malicious", "runs/texts")
 """What those of a curious server come from besides."""
-_AUDIT = ("auditing", "membership", "properties", "runs/audits", "scenario/audit")
+_AUDIT = (
+    *("auditing", "membership", "properties", "runs/audits", "scenario/audit"),
+    *("matching/lbfgs.py", "matching/limits.py"),
+)
 """What an audit's numbers come from besides."""
 _MOST_FILES = 2_000
 _LENGTH = 12

@@ -82,6 +82,55 @@ def test_where_layers_stay_with_clients_nobody_asks_a_whole_model() -> None:
     check_scenario(load_scenario(scenario_of("personal", "", cells)))
 
 
+CLIPPED, SMOOTHED = (
+    {"epochs": 1, "batch_size": 16, name: value} for name, value in (("clip_norm", 1.0), ("label_smoothing", 0.1))
+)
+
+
+@pytest.mark.parametrize(
+    ("federation", "labels", "server"),
+    [
+        ({"algorithm": "fedavg", "local": CLIPPED}, "", "it reads sizes off the gradient, which clients cut"),
+        ({"algorithm": "fedavg", "local": SMOOTHED}, "", "it reads sizes off the gradient of the plain loss"),
+        (
+            {"algorithm": "fedper"},
+            "labels are read from the last layer, which fedper leaves",
+            "it needs the model that",
+        ),
+        ({"algorithm": "ditto"}, "", ""),
+    ],
+)
+def test_what_inversions_can_do_is_tried_and_else_it_is_said_why_not(
+    federation: dict[str, object], labels: str, server: str
+) -> None:
+    deployed = deployment({**sections_of(**NOTHING, seed=0), "federation": {"rounds": 3, **federation}})
+    probes = {probe.name: probe() for probe in PROBES}
+    assert probes["leakage"].obstacle(deployed) is None
+    for name, reason in (("labels", labels), ("malicious-server", server)):
+        obstacle = probes[name].obstacle(deployed)
+        assert obstacle is None if not reason else (obstacle or "").startswith(reason)
+    cells = [cell.sections for cell in probes["leakage"].cells(deployed, LEVELS[-1])]
+    scenario = load_scenario(scenario_of("kept", "", cells))
+    check_scenario(scenario)
+    granted = {cell.config.inversion.knowledge.labels for cell in scenario.cells() if cell.config.inversion}
+    assert (True in granted) == (federation["algorithm"] == "fedper")
+
+
+@pytest.mark.parametrize(
+    ("local", "reason"),
+    [
+        ({"epochs": 1, "optimizer": "adam"}, "adam divides every step"),
+        ({"steps": 3}, "batches of local.steps run over"),
+    ],
+)
+def test_what_cannot_be_replayed_is_named(local: dict[str, object], reason: str) -> None:
+    federation = {"rounds": 3, "local": {"batch_size": 16, **local}}
+    deployed = deployment({**sections_of(**NOTHING, seed=0), "federation": federation})
+    for probe in PROBES:
+        if probe.name in ("leakage", "labels", "malicious-server"):
+            assert (probe().obstacle(deployed) or "").startswith(reason)
+
+
 def test_attackers_are_the_audits_business() -> None:
     with pytest.raises(InputError, match="attack: who attacks is the audit's business"):
         deployment({**sections_of(**NOTHING, seed=0), "attack": {"name": "sign_flip", "fraction": 0.2}})

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from fedsec.attacks import Auto, SignFlip
+from fedsec.plugins import registry
 from fedsec.runs import InProcess, provenance
 from fedsec.runs.provenance import code_of, differences
 from fedsec.runs.store import Store
@@ -219,6 +220,20 @@ def test_whatever_a_cell_computes_with_is_hashed() -> None:
                 if not hashed & {path, *path.parents}:
                     unhashed.add(module)
     assert unhashed <= NO_NUMBERS
+
+
+def test_what_inferences_of_labels_compute_with_is_hashed_without_an_inversion() -> None:
+    fedsec = Path(sys.modules["fedsec"].__file__ or "").parent
+    hashed = {fedsec / part for part in (*provenance._ENGINE, *provenance._AUDIT)}
+    methods = {name for name, entry in registry.entries("inference").items() if entry.interface == "LabelInference"}
+    files = [fedsec / "attacks" / f"{name}.py" for name in sorted(methods)]
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fedsec.matching"):
+                path = fedsec.joinpath(*(node.module or "").split(".")[1:]).with_suffix(".py")
+                assert hashed & {path, *path.parents}, f"{file.name} imports {node.module}"
+                files += [path] if path not in files else []
+    assert len(files) > len(methods)
 
 
 def test_what_was_kept_once_is_not_taken_for_new_later(

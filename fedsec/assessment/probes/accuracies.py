@@ -84,7 +84,7 @@ def baseline_cells(deployed: Deployment, effort: Effort, rules: Mapping[str, lis
 
 def watched(deployed: Deployment, effort: Effort) -> dict[str, Any]:
     """What a server that reads labels looks at: client 0 in the first and the last round; nothing where it cannot."""
-    if not deployed.replayable:
+    if deployed.unread is not None:
         return {}
     rounds = sorted({1, effort.rounds_of(deployed.rounds)})
     return {"inversion": {"name": "labels", "target": {"client": 0, "rounds": rounds}}}

@@ -43,9 +43,7 @@ class LabelsProbe(AuditProbe):
 
     def obstacle(self, deployed: Deployment) -> str | None:
         """See `AuditProbe`."""
-        if not deployed.replayable:
-            return "it is tried where clients send updates of plain SGD over epochs, on images of classes"
-        return None
+        return deployed.unread
 
     def cells(self, deployed: Deployment, effort: Effort) -> list[ProbeCell]:
         """See `AuditProbe`."""

@@ -54,8 +54,8 @@ class LeakageProbe(AuditProbe):
         """See `AuditProbe`."""
         if not deployed.takes_images:
             return "inputs are no images"
-        if not deployed.replayable:
-            return "it is tried where clients send updates of plain SGD over epochs, on images of classes"
+        if deployed.unreplayed is not None:
+            return deployed.unreplayed
         if deployed.train_examples < 2 * _IMAGES:
             return f"there are {deployed.train_examples} training images, and it takes {2 * _IMAGES}"
         return None
@@ -65,7 +65,9 @@ class LeakageProbe(AuditProbe):
         cells, tried = [], _defenses(deployed, thorough=effort.thorough)
         for seed in seeds(deployed, effort):
             for name, defense in tried.items():
-                for channel in (_UPDATE, _GRADIENT) if name == DEPLOYED and effort.thorough else (_UPDATE,):
+                # A plain gradient is one of a whole model.
+                both = name == DEPLOYED and effort.thorough and deployed.whole_model
+                for channel in (_UPDATE, _GRADIENT) if both else (_UPDATE,):
                     cells.append(_cell(deployed, effort, seed, (channel, name), defense))
         added = {name: defense for name, defense in tried.items() if name != DEPLOYED}
         clean = [*baseline_cells(deployed, effort, {DEPLOYED: deployed.rule}), *defended_cells(deployed, effort, added)]
@@ -199,12 +201,13 @@ def _cell(deployed: Deployment, effort: Effort, seed: int, key: tuple[str, str],
         federation, rounds = {"algorithm": "fedsgd"}, [1]
     iterations = effort.iterations_of(_ITERATIONS)
     target = {"client": 0, "rounds": rounds}
+    knowledge = {"knowledge": {"labels": True}} if deployed.last_layer_at_home else {}
     sections = deployed.cell(
         seed,
         dataset={**deployed.sections["dataset"], "train_size": _IMAGES * clients},
         partition={"name": "iid", "clients": clients},
         federation={**federation, "rounds": rounds[-1], "evaluate_every": rounds[-1]},
-        inversion={"name": "inverting_gradients", "iterations": iterations, "tv": 0.001, "target": target},
+        inversion={"name": "inverting_gradients", "iterations": iterations, "tv": 0.001, "target": target, **knowledge},
         defense=[*defense, "mean"],
     )
     return ProbeCell(key, sections, iterations=iterations * len(rounds), slower=pace_of(defense))
@@ -234,6 +237,12 @@ def _notes(deployed: Deployment, channel: str) -> tuple[str, ...]:
         "Images of one update are recovered together or not at all: the interval counts them as if they were "
         "independent, and is too narrow.",
     ]
+    if not deployed.whole_model:
+        notes.append(
+            "Layers stay with clients: the server takes those that the federation began with for the client's own."
+        )
+    if deployed.last_layer_at_home:
+        notes.append("Labels are granted, since the layer from which they are read is one that stays with clients.")
     if channel == _GRADIENT:
         notes.append("A plain gradient is what a client sends whose local training is a single step.")
     return tuple(notes)

@@ -49,9 +49,7 @@ class MaliciousServerProbe(AuditProbe):
         """See `AuditProbe`."""
         if not deployed.takes_images:
             return "inputs are no images"
-        if not deployed.replayable:
-            return "it is tried where clients send updates of plain SGD over epochs, on images of classes"
-        return None
+        return deployed.uncrafted
 
     def cells(self, deployed: Deployment, effort: Effort) -> list[ProbeCell]:
         """See `AuditProbe`."""

@@ -68,7 +68,7 @@ class MlflowLog:
             self._parent = parents[0].info.run_id
             self._client.update_run(self._parent, status="RUNNING")
             return
-        tags = {_RUN: name, _FOLDER: folder, "mlflow.note.content": run.question}
+        tags = {_RUN: name, _FOLDER: run.folder.name, "mlflow.note.content": run.question}
         self._parent = self._client.create_run(self._experiment, tags=tags, run_name=run.name).info.run_id
 
     def begin(self, cell: LoggedCell) -> LogState:

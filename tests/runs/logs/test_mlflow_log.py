@@ -58,6 +58,8 @@ def test_a_run_is_a_parent_with_a_child_for_each_cell(uri: str, tmp_path: Path) 
     (parent,) = [one for one in runs if "mlflow.parentRunId" not in one.data.tags]
     children = {one.data.tags["fedsec.identity"]: one for one in runs if one is not parent}
     assert parent.info.status == "FINISHED"
+    assert parent.data.tags["fedsec.folder"] == "it's a run"
+    assert not any(str(tmp_path) in text for text in parent.data.tags.values())
     assert [artifact.path for artifact in client.list_artifacts(parent.info.run_id)] == ["report.html"]
     assert set(children) == {"code1", "code2"}
     child = children["code1"]
