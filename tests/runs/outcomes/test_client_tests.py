@@ -64,7 +64,7 @@ def test_what_is_held_out_is_trained_on_by_nobody(tmp_path: Path, tiny: Any) -> 
             [TESTED, "federation.algorithm=fedsgd", "federation.local=null", "federation.fine_tune={steps: 1}"],
             "goes with algorithms that have local training",
         ),
-        (["expect=[{accuracy_clients_mean: '>= 0.5'}]"], "expected federation.client_test"),
+        (["expect=[{accuracy_clients_mean: '>= 0.5'}]"], "clients that hold test examples out .federation.client_test"),
     ],
 )
 def test_mistakes_are_answered_in_words(overrides: list[str], message: str, tmp_path: Path, tiny: Any) -> None:
