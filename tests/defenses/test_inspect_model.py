@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from fedsec.data import load
 from fedsec.defenses import InspectModel
 from fedsec.errors import InputError
 
@@ -200,3 +201,53 @@ def test_small_kernels_of_a_benign_network_pass() -> None:
     model(IMAGES)
     statistics = InspectModel().inspect(model, IMAGES, TARGETS).statistics
     assert 1 < statistics["concentration"] < InspectModel().limits["concentration"]
+
+
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    part = load("digits").test
+    return part.images[:32].float() / 127.5 - 1, part.labels[:32]
+
+
+def perceptron(width: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+
+def test_a_wide_honest_layer_is_not_refused_for_what_chance_shows() -> None:
+    """Most examples are alone in one of a thousand neurons, but few of the neurons show one."""
+    inspection = InspectModel().inspect(perceptron(1000), *digits())
+    assert inspection.verdict == "train"
+    assert 0.01 < inspection.statistics["exposed"] < 0.15
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_rows_that_let_one_image_through_are_refused_under_noise(noise: float) -> None:
+    model, (images, labels) = perceptron(400), digits()
+    rows = torch.randn(400, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        half = rows[:, :32].abs()
+        rows = torch.cat([-half, half], 1).gather(1, torch.rand(rows.shape).argsort(1))
+        rows += noise * torch.randn(rows.shape)
+        model[1].weight.copy_(rows)
+        model[1].bias.copy_(-(images.flatten(1) @ rows.T).quantile(31 / 32, dim=0))
+    only = InspectModel(**{name: None for name in InspectModel().limits if name != "exposed"})
+    inspection = only.inspect(model, images, labels)
+    assert inspection.refused
+    assert (
+        "of the neurons of 1 that learn from your examples, or differences of two, learn from a single one"
+        in (inspection.reasons[0])
+    )
+
+
+def test_an_example_that_is_not_learned_yet_is_no_reason_in_a_model_that_is_sure_of_all_others() -> None:
+    model, (images, labels) = perceptron(64), digits()
+    labels[3] = (labels[3] + 1) % 10
+    others = torch.arange(32) != 3
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(25):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images[others]), labels[others]).backward()
+        optimizer.step()
+    inspection = InspectModel().inspect(model, images, labels)
+    assert inspection.statistics["d_snr"] > 5 > 1 > inspection.statistics["magnified"]
+    assert inspection.verdict == "train"
