@@ -47,7 +47,8 @@ class Decoupled(Inversion):
     activations (ReLU, leaky ReLU, ELU, sigmoid, tanh, softplus) of the flattened image, nothing is searched for:
     features tell the slopes at every layer, and with those its gradient is linear in what entered it. These images are
     taken if their own gradient is the client's, as far as its precision and its noise let one tell; if not, they are
-    searched for, and the notes say which. An image that activates no neuron stays unknown, and the notes tell.
+    searched for, with a ReLU by the whole update, and the notes say which. An image that activates no neuron stays
+    unknown, and the notes tell.
 
     Works for fewer images than classes; for more, or where the equations have no solution (noise, pruning, many local
     steps), the whole update is matched instead, and the notes say so; so they do at once where the attacker knows that
@@ -150,11 +151,12 @@ class Decoupled(Inversion):
         results: list[Reconstruction | None] = list(computed)
         rest = [number for number, result in enumerate(computed) if result is None]
         if rest:
+            by_features = chain is None or not chain.kinked
             iterations = self.iterations or max(60, 30 * observations[0].batch_size)
             pixels = recover_pixels(
                 [observations[number] for number in rest],
                 head,
-                [features[number] for number in rest],
+                [features[number] if by_features else None for number in rest],
                 labels[rest],
                 replace(self.schedule, iterations=iterations),
                 deadline=deadline,
@@ -162,7 +164,8 @@ class Decoupled(Inversion):
                 watch=watch,
             )
             for number, result in zip(rest, pixels, strict=True):
-                results[number] = result
+                known = features[number]
+                results[number] = result if known is None else replace(result, features=known.values)
         complete = [result for result in results if result is not None]
         return with_notes(complete, [(*some, *way) for some, way in zip(notes, ways, strict=True)])
 

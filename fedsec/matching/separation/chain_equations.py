@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import hypot
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fedsec.matching.features import rounding
+from fedsec.matching.row_space import row_space
 from fedsec.matching.separation.linear_chain import LinearChain
 
 __all__ = ["ChainEquations", "ChainImages"]
@@ -74,10 +76,13 @@ class ChainEquations:
         biases = [gradient.get(layer.bias_name) for layer in chain.layers]
         self.biases = [None if bias is None else bias.double().cpu() for bias in biases]
         self.lengths = [max(float(rows.norm()), 1e-300) for rows in self.weights]
-        noise = float((whole - self.weights[0] @ basis).norm()) / self.lengths[0]
+        size, columns = len(basis), min(whole.shape)
+        # Noise lies in all directions alike. Of the first layer only those of the basis are looked at.
+        first = _noise(whole, size) * (size / columns) ** 0.5
+        later = [_noise(rows, len(targets)) for rows in others]
         precision = max(rounding(gradient[layer.weight_name]) for layer in chain.layers)
-        self.precision = max(noise, precision)
-        self.tolerance = min(max(3 * noise, precision), _MOST_NOISE)
+        self.precision = max(first / self.lengths[0], precision)
+        self.tolerance = min(max(3 * hypot(first, *later) / hypot(*self.lengths), precision), _MOST_NOISE)
 
     def at_features(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch features"]:
         """The mean loss's gradient at what enters the last layer."""
@@ -122,7 +127,7 @@ class ChainEquations:
     def _solution(self, sent: Tensor, rows: Tensor, trust: Float[Tensor, "outputs"]) -> tuple[Tensor, Tensor]:
         """The shortest solution of weighted least squares, in directions that the gradient's precision leaves."""
         left, values, right = torch.linalg.svd(sent * trust, full_matrices=False)
-        known = values > 10 * self.precision * values[0]
+        known = values > 3 * self.precision * values[0]
         left, values, right = left[:, known], values[known], right[known]
         return (left / values) @ (right @ (trust[:, None] * rows)), left.square().sum(1)
 
@@ -176,3 +181,13 @@ class ChainEquations:
         if bias is None:
             return error, length
         return error + (sent.sum(0) - bias).square().sum(), length + bias.square().sum()
+
+
+def _noise(rows: Float[Tensor, "outputs inputs"], size: int) -> float:
+    """Length of noise in a layer's gradient, from what no batch of this size explains."""
+    directions = min(rows.shape)
+    if size >= directions:
+        return 0.0
+    basis = row_space(rows, size)
+    beyond = float((rows - rows @ basis.T @ basis).norm())
+    return beyond * (directions / (directions - size)) ** 0.5

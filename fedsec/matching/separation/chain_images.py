@@ -74,17 +74,18 @@ def images_in_closed_form(
 def _reconstruction(
     observation: Observation, chain: LinearChain, features: Features
 ) -> tuple[Reconstruction | None, list[str]]:
+    # Images with kinks before them do not follow from features by search: where they were tried, by 10 dB or less.
+    instead = "the whole update is matched instead" if chain.kinked else "images are searched for by their features"
     missing = chain.missing(observation.update)
     if missing is not None:
-        why = f"the update leaves out {missing!r}"
-        return None, [f"{why}: images are searched for, and not computed from their features"]
+        return None, [f"the update leaves out {missing!r}: {instead}"]
     solution = images_of_chain(chain, observation.gradient, features, observation.loss.smoothing)
     size, told_apart = len(solution.inputs), int(solution.determined.sum())
     if not solution.fits:
         why = f"images computed from their features leave {solution.mismatch:.0e} of the gradient unexplained"
         if 2 * told_apart <= size:
             why = f"with {chain.narrowest} neurons in a layer, its gradient tells {told_apart} of {size} images apart"
-        return None, [f"{why}: they are searched for instead"]
+        return None, [f"{why}: {instead}"]
     images = pixels(observation, solution.inputs)
     images[solution.resolution < _NOTHING] = 0.5
     way = ["images were computed from their features in closed form, layer by layer"]

@@ -93,6 +93,11 @@ class LinearChain:
     head_bias: Float[Tensor, "classes"]
 
     @property
+    def kinked(self) -> bool:
+        """Whether a slope jumps somewhere."""
+        return any(layer.activation.kinked for layer in self.layers)
+
+    @property
     def narrowest(self) -> int:
         """How many neurons the narrowest layer has."""
         return min((len(layer.bias) for layer in self.layers), default=self.head_weight.shape[1])
