@@ -75,9 +75,12 @@ class Decoupled(Inversion):
         with respect to the images: a few passes forward and backward through the network.
 
     Limits:
-        The equations hold for fewer images than classes. Where half of each layer is pruned, one image of sixteen is
-        recovered; under noise of a hundredth of its root mean square a fifth of them, and of a tenth one of sixteen
-        (docs/results/inversion_obstacles.csv).
+        The equations hold for fewer images than classes, of one gradient or local step whose length is known: several
+        steps and known clipping leave a whole update to be matched. In closed form ReLU networks give all images of up
+        to four exactly, of eight with repeated classes in three gradients of four, and at 54 dB and more under noise of
+        a hundredth of the root mean square (docs/reproduction.md). Elsewhere, where half of each layer is pruned, one
+        image of sixteen is recovered; under noise of a hundredth of its root mean square a fifth of them, and of a
+        tenth one of sixteen (docs/results/inversion_obstacles.csv).
 
     Example:
         iterations: 60

@@ -17,6 +17,7 @@ from fedsec.inversion.images import Victims
 from fedsec.inversion.server_view import has_batch_statistics
 from fedsec.inversion.settings import InversionSettings
 from fedsec.matching.head import find_head
+from fedsec.matching.separation.linear_chain import find_chain
 from fedsec.metrics.lpips import BACKBONES, Lpips, MissingWeightsError
 from fedsec.models import build
 from fedsec.models.costs import module_costs
@@ -107,8 +108,11 @@ def best_inversion(settings: InversionSettings, model: nn.Module, observation: O
     if settings.defense:
         # The exact method's equations do not survive most defenses; one attack for all makes defenses comparable.
         return "inverting_gradients"
-    small = observation.batch_size < observation.num_classes
-    return "decoupled" if small and observation.local is None and _is_smooth(model) else "inverting_gradients"
+    if observation.batch_size >= observation.num_classes or observation.local is not None:
+        return "inverting_gradients"
+    # Of a chain of linear layers images follow in closed form, kinks or not.
+    follows = _is_smooth(model) or find_chain(observation, head) is not None
+    return "decoupled" if follows else "inverting_gradients"
 
 
 def _is_smooth(model: nn.Module) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import hypot
+from math import hypot, sqrt
 
 import torch
 from jaxtyping import Bool, Float
@@ -78,7 +78,7 @@ class ChainEquations:
         self.lengths = [max(float(rows.norm()), 1e-300) for rows in self.weights]
         size, columns = len(basis), min(whole.shape)
         # Noise lies in all directions alike. Of the first layer only those of the basis are looked at.
-        first = _noise(whole, size) * (size / columns) ** 0.5
+        first = _noise(whole, size) * sqrt(size / columns)
         later = [_noise(rows, len(targets)) for rows in others]
         precision = max(rounding(gradient[layer.weight_name]) for layer in chain.layers)
         self.precision = max(first / self.lengths[0], precision)
@@ -190,4 +190,4 @@ def _noise(rows: Float[Tensor, "outputs inputs"], size: int) -> float:
         return 0.0
     basis = row_space(rows, size)
     beyond = float((rows - rows @ basis.T @ basis).norm())
-    return beyond * (directions / (directions - size)) ** 0.5
+    return beyond * sqrt(directions / (directions - size))
