@@ -27,6 +27,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_AUTOCAST = torch.autocast
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
 _COPIES = {"copy_", "_to_copy", "_foreach_copy_", "_copy_from"}
@@ -350,6 +351,11 @@ class _Capture:
         pass
 
 
+def _autocast(device_type: str, *told: Any, **options: Any) -> torch.autocast:
+    """The CPU's, which computes for the GPU here."""
+    return _AUTOCAST("cpu" if device_type == "cuda" else device_type, *told, **options)
+
+
 @contextmanager
 def pretended_gpu() -> Iterator[torch.device]:
     """While this lasts there is a GPU, as far as this thread can see.
@@ -384,6 +390,7 @@ def pretended_gpu() -> Iterator[torch.device]:
             stack.enter_context(patch.object(torch.cuda, name, value))
         for check in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
             stack.enter_context(patch.object(torch.optim.Optimizer, check, lambda optimizer: None, create=True))
+        stack.enter_context(patch.object(torch, "autocast", _autocast))
         stack.enter_context(patch.object(torch, "Generator", Generator))
         stack.enter_context(patch.object(torch, "compile", lambda function, **options: function))
         stack.enter_context(_Answers(_BOOKS))

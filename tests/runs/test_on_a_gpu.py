@@ -28,6 +28,11 @@ model: {{name: mlp, hidden: [4]}}
 attack: {{name: alie, fraction: 0.25}}
 defense: [{{name: clip, max_norm: 1.0}}, nnm, trimmed_mean]
 """,
+    "one client after the other": """
+federation: {algorithm: fedavg, rounds: 2, local: {steps: 5, batch_size: 8, lr: 0.1, augmentation: standard}}
+model: cnn
+engine: {name: loop, precision: bf16, memory_format: channels_last}
+""",
     "memory of clients, an attacker and a rule": f"""
 federation: {{algorithm: feddyn, {LOCAL}}}
 model: {{name: mlp, hidden: [4]}}
