@@ -1,10 +1,11 @@
 """How often clients that inspect received models refuse a malicious server's, and an honest one's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from measured.results import Bar, Measurement, rows, unique, where
 
 _BENIGN, _ATTACKS = "inspect_model_benign.csv", "inspect_model_attacks.csv"
+_HELD_OUT, _CRAFTED = "inspect_model_held_out.csv", "inspect_model_crafted.csv"
 
 
 def _false_alarms(kind: str, name: str) -> Iterator[Measurement]:
@@ -52,4 +53,38 @@ def _detection(kind: str, name: str) -> Iterator[Measurement]:
     yield Measurement(title, unit, tuple(bars), "all checks", other, _ATTACKS, setting)
 
 
-SOURCES = (_detection, _false_alarms)
+def _share(row: Mapping[str, str], column: str = "refused") -> float:
+    return 100 * int(row[column]) / int(row["inspected"])
+
+
+def _held_out(kind: str, name: str) -> Iterator[Measurement]:
+    if (kind, name) != ("defense", "inspect_model"):
+        return
+    networks = {"mlp": "mlp", "inspect_held_out:dropout": "mlp, dropout", "cnn": "cnn", "lenet": "lenet"}
+    networks |= {"resnet8 bn": "resnet8, bn", "resnet8 gn": "resnet8, gn"}
+    bars = []
+    for start, label in networks.items():
+        shares = [_share(row) for row in rows(_HELD_OUT) if row["model"].startswith(start)]
+        bars.append(Bar(label, tuple(shares), (), True))
+    setting = (
+        "Eight clients, every round, settings that no limit was chosen on; default limits, dots are federations "
+        "(benchmarks/inspect_held_out.py)."
+    )
+    title, unit = "Models of an honest server that are refused, held out", "refused (%), less is better"
+    yield Measurement(title, unit, tuple(bars), "false alarms", "", _HELD_OUT, setting, limits=None)
+    bars = []
+    for attack in unique(row["attack"] for row in rows(_CRAFTED)):
+        cells = where(_CRAFTED, attack=attack)
+        refused, unaware = (
+            tuple(_share(row, column) for row in cells) for column in ("refused", "without_architecture")
+        )
+        bars.append(Bar(attack, refused, unaware, True))
+    setting = (
+        "Clients with their own examples, on MLPs, convolutions and ResNet-8, default limits; dots are models, one "
+        "untrained and one trained of each network (benchmarks/inspect_crafted.py)."
+    )
+    title, unit = "Models of a malicious server that are refused, held out", "refused (%), more is better"
+    yield Measurement(title, unit, tuple(bars), "all checks", "without the check of architecture", _CRAFTED, setting)
+
+
+SOURCES = (_detection, _false_alarms, _held_out)
