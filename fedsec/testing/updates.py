@@ -116,7 +116,7 @@ def _check_feedback(transform: UpdateTransform, client: ClientSide) -> None:
         expect(not carried, "nothing is carried without error feedback")
         return
     for messages in (0, 1, 255):
-        waited = {name: torch.full(row.shape, messages, dtype=torch.uint8) for name, row in sent.items()}
+        waited = {name: torch.full_like(row, messages, dtype=torch.uint8) for name, row in sent.items()}
         known = transform.remembered(sent, transform.known(sent), waited).on(sent)
         if messages == 0:
             expect(
