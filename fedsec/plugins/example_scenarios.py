@@ -17,7 +17,7 @@ _SURROUNDINGS = {
     "fedbn": {"model": "resnet4"},
     "fednas": {"model": "darts_small"},
     "bulyan": {"partition": "{clients: 11}"},
-    "seer": {"federation": "{rounds: 1, local: {steps: 1, batch_size: 16, lr: 0.1}}"},
+    "seer": {"partition": "{clients: 90}", "federation": "{algorithm: fedsgd, rounds: 1}"},
 }
 """What single methods need of the rest: layers to keep at home, a space to search, rows enough, one step."""
 _VALUES: dict[str, Any] = {"int": 2, "float": 1.0, "bool": True, "str": "name"}
