@@ -17,9 +17,11 @@ _SURROUNDINGS = {
     "fedbn": {"model": "resnet4"},
     "fednas": {"model": "darts_small"},
     "bulyan": {"partition": "{clients: 11}"},
+    "pooled_cnn": {"dataset": "fashion_mnist"},
+    "convnet64": {"dataset": "cifar10"},
     "seer": {"partition": "{clients: 90}", "federation": "{algorithm: fedsgd, rounds: 1}"},
 }
-"""What single methods need of the rest: layers to keep at home, a space to search, rows enough, one step."""
+"""What single methods need: layers to keep at home, a space to search, rows enough, larger images, a gradient."""
 _VALUES: dict[str, Any] = {"int": 2, "float": 1.0, "bool": True, "str": "name"}
 
 

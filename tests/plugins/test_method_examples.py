@@ -10,6 +10,7 @@ import torch
 from fedsec.plugins.method_page import method_page
 from fedsec.plugins.registry import entries
 from fedsec.scenario import load_scenario
+from fedsec.scenario.checks import check_scenario
 
 NAMES = [(kind, name) for kind in ("attack", "inversion", "inference", "defense") for name in entries(kind)]
 SLOW = re.compile(r"\b(iterations|starts|hypotheses|steps)=\d+")
@@ -19,7 +20,9 @@ SLOW = re.compile(r"\b(iterations|starts|hypotheses|steps)=\d+")
 def test_scenarios_resolve(kind: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / "example.yaml"
     path.write_text(method_page(kind, name).scenario)
-    cells = load_scenario(path).cells()
+    scenario = load_scenario(path)
+    check_scenario(scenario)
+    cells = scenario.cells()
     section: Any = getattr(cells[0].config, "audit" if kind == "inference" else kind)
     assert name in str(section)
     assert len(cells) == 1
@@ -32,7 +35,7 @@ def test_what_else_scenarios_name_is_shown_in_one(kind: str, tmp_path: Path) -> 
         shown = method_page(kind, name).scenario
         path.write_text(shown)
         assert name in shown
-        assert load_scenario(path).cells()
+        check_scenario(load_scenario(path))
 
 
 @pytest.mark.parametrize(("kind", "name"), NAMES)
