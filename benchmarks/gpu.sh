@@ -79,7 +79,7 @@ run_piece() {
       ;;
     agreement)
       if tiny; then set -- -n0 tests/engine/test_cuda_graphs.py tests/engine/test_precision.py; else
-        set -- tests/engine tests/federation tests/privacy tests/test_conformance.py tests/metrics
+        set -- tests/test_cuda.py tests/engine tests/federation tests/privacy tests/test_conformance.py tests/metrics
       fi
       "${python[@]}" -m pytest -q "$@"
       ;;
