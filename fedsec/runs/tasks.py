@@ -140,12 +140,15 @@ def _missing(task: CellTask) -> list[str]:
 def _train(task: CellTask) -> None:
     import torch
 
+    from fedsec.arithmetic import arithmetic
+
     torch.set_num_threads(task.settings.threads)
     experiment = _experiment(json.dumps(task.config, sort_keys=True), json.dumps(task.made_with), task.settings)
     if isinstance(experiment, FedsecError):
         raise experiment
     federation: Any = experiment.federation
-    federation.local_updates(federation.start([task.client]), [task.client], 1)
+    with arithmetic(task.settings.device):
+        federation.local_updates(federation.start([task.client]), [task.client], 1)
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,7 @@
 """A client that asks whether it should train: each check refuses its planted case, and no benign model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 from torch import nn
 
 from fedsec.data import load
+from fedsec.defense import Inspection, ReceivedModel
+from fedsec.defense.inspection import inspector
 from fedsec.defenses import InspectModel
 from fedsec.errors import InputError
 
@@ -130,6 +133,41 @@ def test_targets_may_be_numbers_and_the_loss_somebody_elses() -> None:
     same = InspectModel().inspect(received(), IMAGES, TARGETS)
     other = InspectModel().inspect(received(), IMAGES, TARGETS, loss=lambda out, _: out.square().sum(1))
     assert other.statistics["d_snr"] != same.statistics["d_snr"]
+
+
+def test_a_model_may_put_out_a_number_for_each_example_or_anything() -> None:
+    targets = torch.rand(20)
+    column, numbers = received(1), nn.Sequential(received(1), nn.Flatten(0))
+    expected, actual = (InspectModel().inspect(model, IMAGES, targets) for model in (column, numbers))
+    assert actual.statistics["magnified"] == expected.statistics["magnified"]
+    assert actual.refused == expected.refused
+
+    class Mean(nn.Sequential):
+        def forward(self, images: Any) -> Any:
+            return super().forward(images).mean()
+
+    squared = InspectModel().inspect(Mean(received(1)), IMAGES, targets, loss=lambda out, goal: (out - goal).square())
+    assert squared.statistics["magnified"] == squared.statistics["d_snr"]
+
+
+def test_models_are_looked_at_with_all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU rounds convolutions otherwise, by default."""
+    inside: list[Any] = []
+
+    @contextmanager
+    def exact(device: torch.device) -> Iterator[None]:
+        inside.append(device)
+        yield
+        inside.append("done")
+
+    class Looks(InspectModel):
+        def examine(self, received: ReceivedModel) -> Inspection:
+            assert inside == [torch.device("cpu")]
+            return super().examine(received)
+
+    monkeypatch.setattr(inspector, "arithmetic", exact)
+    Looks().inspect(received(), IMAGES, TARGETS)
+    assert inside == [torch.device("cpu"), "done"]
 
 
 @pytest.mark.parametrize(

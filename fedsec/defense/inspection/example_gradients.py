@@ -193,7 +193,7 @@ def layer_gradients(
     if not losses.requires_grad or not calls:
         return []
     flat = [use for uses in calls.values() for use in uses]
-    known = isinstance(predicted, Tensor) and predicted.requires_grad and len(predicted) == len(examples)
+    known = isinstance(predicted, Tensor) and predicted.requires_grad and predicted.shape[:1] == examples.shape[:1]
     *at_outputs, at_predicted = torch.autograd.grad(
         losses.sum(),
         [*(output for *_, output in flat), predicted if known else losses],
@@ -201,7 +201,7 @@ def layer_gradients(
         allow_unused=True,
         materialize_grads=True,
     )
-    pulls = at_predicted.flatten(1).double().norm(dim=1) if known else None
+    pulls = at_predicted.reshape(len(examples), -1).double().norm(dim=1) if known else None
     by_output = {id(use[2]): gradient for use, gradient in zip(flat, at_outputs, strict=True)}
     gradients = []
     for name, uses in calls.items():

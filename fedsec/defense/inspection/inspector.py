@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fedsec.arithmetic import arithmetic
 from fedsec.defense.inspection.example_gradients import Loss
 from fedsec.errors import InputError
 from fedsec.randomness import seeded
@@ -131,7 +132,7 @@ class ModelInspector(Sealed, ABC):
             raise InputError(f"{name}: usual_moves must be at least 0, got {list(moves)}")
         received = ReceivedModel(_copy(model, name), expected, weights, moves, examples, targets, loss or _default_loss)
         device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
-        with seeded(0, device):  # as training, so that random layers draw
+        with seeded(0, device), arithmetic(device):  # as training, so that random layers draw
             return self.examine(received)
 
     @abstractmethod

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fedsec.arithmetic import arithmetic
 from fedsec.federation.row_exchange import RowsElsewhere
 from fedsec.federation.sharded_rounds import RowsKept, WorkOrder, sent_by
 from fedsec.federation.updates import Federation
@@ -58,7 +59,9 @@ class ShardWorker:
             return self._done[1]
         self.rows = self.piece = self._done = None  # before new ones are made: memory is for one round's rows
         if order.clients:
-            self.rows, report = sent_by(self.federation, order)
+            # A process of its own: what clients compute beside their training has all digits here, too.
+            with arithmetic(self.federation.data.device):
+                self.rows, report = sent_by(self.federation, order)
         else:
             like = order.start.parameters
             self.rows = like.new_empty(0, len(like))

@@ -1,6 +1,7 @@
 """Rounds on several workers, against the same rounds in one matrix."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -262,3 +263,26 @@ def test_clients_that_train_together_stay_together(count: int, at_once: int, wor
     assert [place for block in blocks for place in block] == list(range(count))
     assert [len(block) for block in blocks] == sizes
     assert all(block.start % at_once == 0 for block in blocks if len(block))
+
+
+def test_workers_compute_with_all_digits_in_processes_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else tells a GPU there not to round what clients compute beside their training."""
+    inside: list[Any] = []
+
+    @contextmanager
+    def exact(device: torch.device) -> Iterator[None]:
+        inside.append(device)
+        yield
+        inside.pop()
+
+    def sent(*_: Any) -> Any:
+        assert inside == [CPU]
+        return "rows", "report"
+
+    monkeypatch.setattr(worker, "arithmetic", exact)
+    monkeypatch.setattr(worker, "sent_by", sent)
+    run = federation(config())
+    start = run.start([0])
+    order = WorkOrder(1, 1, (0,), frozenset(), start, start.statistics, 1)
+    assert ShardWorker(config().model_dump(mode="json"), "cpu", 1, 1.0).train(order) == "report"
+    assert inside == []
