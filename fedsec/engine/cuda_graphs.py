@@ -30,7 +30,7 @@ class ProgramRecorder(Protocol):
     """Makes programs that can be replayed."""
 
     def warm_up(self, program: Program) -> None:
-        """Run a program as it will be recorded, but for real."""
+        """Run a program as one that is recorded runs, but for real."""
 
     def record(self, program: Program) -> Program:
         """A program that has the same effect again; nothing happens meanwhile.
@@ -62,7 +62,7 @@ class CudaGraphs:
         )
 
     def warm_up(self, program: Program) -> None:
-        """On a side stream, as capturing does."""
+        """On the side stream, as capturing does: no other worker's graph uses its workspace, and its memory is used."""
         current = torch.cuda.current_stream(self.device)
         self.side.wait_stream(current)
         with torch.cuda.stream(self.side):
@@ -145,9 +145,7 @@ class CapturedSteps:
         recording = self._recordings.get(size)
         if recording is not None:
             recording.run(examples, views)
-        elif len(self._recordings) >= KEPT:
-            step(examples, views)
-        elif self._runs[size] < WARM_UP:
+        elif len(self._recordings) >= KEPT or self._runs[size] < WARM_UP:
             self._runs[size] += 1
             self.recorder.warm_up(lambda: step(examples, views))
         else:
