@@ -95,13 +95,11 @@ class FedGW(Aggregator):
 def gaussian_weights(
     losses: Float64[Tensor, "clients"], before: Float64[Tensor, "clients"]
 ) -> Float64[Tensor, "clients"]:
-    """FedGW's next weights of some clients, summing to one.
+    """FedGW's next weights of some clients, summing to one; equal ones where losses differ by float32's rounding alone.
 
     Args:
         losses: of the clients. One that is not finite is infinitely far from all others.
         before: their weights so far, not negative; equal ones are taken for weights that have all become zero.
-
-    Losses that are equal but for the rounding of float32 give equal weights.
     """
     finite = losses.isfinite()
     if not bool(finite.any()):

@@ -85,11 +85,13 @@ def clustered_rate(successes: Sequence[int], trials: Sequence[int], confidence: 
         confidence: with which the interval holds the rate of clusters, in (0, 1).
 
     Raises:
-        InputError: counts that are none, or a confidence out of range.
+        InputError: counts that are none, more of one than of the other, or a confidence out of range.
 
     Reference: effective numbers of clusters: Kish, Survey Sampling, 1965.
     """
     check_confidence(confidence)
+    if len(successes) != len(trials):
+        raise InputError(f"expected successes and trials of the same clusters, got {len(successes)} and {len(trials)}")
     pairs = list(zip(successes, trials, strict=True))
     for hits, of in pairs:
         if not 0 <= hits <= of:

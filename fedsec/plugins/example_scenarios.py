@@ -12,14 +12,14 @@ from fedsec.plugins.signatures import Parameter, as_yaml
 
 _ORDER = ("dataset", "partition", "model", "federation", "attack", "inversion", "audit", "defense")
 _SURROUNDINGS = {
-    "fedper": {"model": "mlp"},
-    "fedrep": {"model": "mlp"},
-    "fedbn": {"model": "resnet4"},
-    "fednas": {"model": "darts_small"},
-    "bulyan": {"partition": "{clients: 11}"},
-    "pooled_cnn": {"dataset": "fashion_mnist"},
-    "convnet64": {"dataset": "cifar10"},
-    "seer": {"partition": "{clients: 90}", "federation": "{algorithm: fedsgd, rounds: 1}"},
+    ("algorithm", "fedper"): {"model": "mlp"},
+    ("algorithm", "fedrep"): {"model": "mlp"},
+    ("algorithm", "fedbn"): {"model": "resnet4"},
+    ("algorithm", "fednas"): {"model": "darts_small"},
+    ("defense", "bulyan"): {"partition": "{clients: 11}"},
+    ("model", "pooled_cnn"): {"dataset": "fashion_mnist"},
+    ("model", "convnet64"): {"dataset": "cifar10"},
+    ("inversion", "seer"): {"partition": "{clients: 90}", "federation": "{algorithm: fedsgd, rounds: 1}"},
 }
 """What single methods need: layers to keep at home, a space to search, rows enough, larger images, a gradient."""
 _VALUES: dict[str, Any] = {"int": 2, "float": 1.0, "bool": True, "str": "name"}
@@ -115,7 +115,7 @@ def _surroundings(entry: Entry) -> dict[str, str]:
         keys["attack"] = "{name: logit_poison, num_byzantine: 2}"
     if entry.traits.get("needs_server_update"):
         keys["federation"] = "{rounds: 5, server_data: {examples: 50}}"
-    return keys | _SURROUNDINGS.get(entry.name, {})
+    return keys | _SURROUNDINGS.get((entry.kind, entry.name), {})
 
 
 def _watching(entry: Entry) -> dict[str, Any]:

@@ -79,5 +79,7 @@ def test_clusters_without_trials_are_left_out() -> None:
     assert (clustered_rate([2], [2]).low, clustered_rate([2], [2]).high) == (clopper_pearson(1, 1).low, 1.0)
     with pytest.raises(InputError, match="3 of 2"):
         clustered_rate([3], [2])
+    with pytest.raises(InputError, match="same clusters, got 1 and 2"):
+        clustered_rate([1], [2, 3])
     with pytest.raises(InputError, match="confidence"):
         clustered_rate([1], [2], 95)
