@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedsec.engine import CohortTrainer, LocalTraining, ResidentData, loop_workers
+from fedsec.engine import CohortTrainer, LocalTraining, ResidentData, loop_workers, trainer
+from fedsec.engine.choice import CUDA_STACKED_PARAMETERS, choose
 from fedsec.engine.loop import LoopWorker
 from fedsec.engine.loop_workers import LoopWorkers
 from fedsec.engine.precision import Compute
@@ -123,6 +124,60 @@ def test_how_many_are_in_flight(pretended: list[Replays]) -> None:
         assert others.in_flight(100, 10, 10_000) == 1
 
 
+def test_a_gpu_stacks_small_models_only_where_it_replays_nothing() -> None:
+    trial = CohortTrainer(nn.Sequential(nn.Flatten(), nn.Linear(72, 3)), resident()).trial
+
+    def engine(asked: Any = "auto", parameters: int = 999, room: bool = True, replays: bool = False) -> str:
+        return choose(asked, trial, parameters, room, CUDA, lambda: "", replays=replays)[0]
+
+    assert engine(replays=True) == "loop"
+    assert engine("vectorized", replays=True) == "vectorized"
+    assert engine() == "auto"
+    assert engine(parameters=CUDA_STACKED_PARAMETERS) == engine(room=False) == "loop"
+
+
+class Counting(nn.Module):
+    """Replaces a buffer in each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            self.steps = self.steps + 1
+        return images
+
+
+def test_what_draws_or_replaces_buffers_is_not_recorded_and_memory_bounds_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorded: list[bool] = []
+    bounds: list[tuple[int, int, int]] = []
+
+    class Spied(LoopWorkers):
+        def __init__(self, *arguments: Any, records: bool, **more: Any) -> None:
+            super().__init__(*arguments, records=records, **more)
+            recorded.append(records)
+
+        def in_flight(self, clients: int, memory: int, budget: int) -> int:
+            bounds.append((clients, memory, budget))
+            return super().in_flight(clients, memory, budget)
+
+    monkeypatch.setattr(trainer, "LoopWorkers", Spied)
+    data, head = resident(), nn.Sequential(nn.Flatten(), nn.Linear(72, 3))
+    for part in (nn.Identity(), nn.Dropout(), Counting()):
+        CohortTrainer(nn.Sequential(part, head), data)
+    CohortTrainer(head, data, compute=Compute(cuda_graphs=False))
+    assert recorded == [True, False, False, False]
+    cohort = CohortTrainer(head, data, engine="loop", memory_gib=1.0)
+    local = LocalTraining(steps=1, batch_size=4, lr=0.1)
+    cohort.train(cohort.start(head), plans(data, local), local)
+    ((clients, memory, budget),) = bounds
+    assert (clients, budget) == (3, 2**30)
+    assert memory > 4 * 4 * cohort.layout.size  # what was received, the weights, and the gradient twice
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 def test_cuda_clients_in_flight_have_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     from fedsec.data.datasets import Split
@@ -135,9 +190,9 @@ def test_cuda_clients_in_flight_have_the_same_bits(monkeypatch: pytest.MonkeyPat
     rows = []
     for count in (1, 3):
         monkeypatch.setattr(loop_workers, "CLIENTS_IN_FLIGHT", count)
-        trainer = CohortTrainer(module, data, engine="loop", compute=Compute())
+        cohort = CohortTrainer(module, data, engine="loop", compute=Compute())
         for _ in range(2):
-            updates = trainer.train(trainer.start(module), plans(data, local) * 4, local).updates
-        assert ("clients at once" in trainer.used) == (count > 1), trainer.used
+            updates = cohort.train(cohort.start(module), plans(data, local) * 4, local).updates
+        assert ("clients at once" in cohort.used) == (count > 1), cohort.used
         rows.append(updates.cpu())
     assert torch.equal(*rows)
