@@ -37,6 +37,11 @@ def load_model(reference: str, input_shape: tuple[int, ...], num_classes: int) -
             the cause.
     """
     module_name, colon, attribute = reference.partition(":")
+    if reference.lstrip().startswith("{"):
+        raise InputError(
+            f"model {reference!r}: expected a name, or package.module:factory; options stand apart from it, on the "
+            "command line as --model-option activation=tanh, in Python as model_options"
+        )
     if not (module_name and colon and attribute):
         raise InputError(f"model {reference!r}: expected package.module:factory")
     with _current_folder_importable():

@@ -83,6 +83,8 @@ def _why_not_measured(record: Record, metric: str) -> str:
         return lpips_advice()
     if any(metrics.get(name) is not None for name in of_source("inversion")):
         what = "no labels" if metric == "label_accuracy" else "labels only, no images"
+        if metrics.get("token_set") is not None:
+            what = "tokens only, no texts"
         return f"the attack recovers {what}"
     server = curious(record)
     if server is None:

@@ -134,6 +134,7 @@ def test_the_trial_run_changes_neither_modes_nor_statistics() -> None:
         (".nets:fixed", "importing .nets raised TypeError"),
         ("mine.lacking:net", "importing mine.lacking raised ModuleNotFoundError: No module named 'mine.not_here'"),
         ("mine.broken:factory", "importing mine.broken raised SyntaxError: "),
+        ("{name: mlp, activation: tanh}", "options stand apart from it, on the command line as --model-option"),
         ("mine.script:net", "importing mine.script raised SystemExit"),
         ("mine.nets:absent", "mine.nets has no absent"),
         ("mine.nets:Net.absent", "mine.nets has no Net.absent"),

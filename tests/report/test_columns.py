@@ -470,6 +470,7 @@ def test_names_that_would_be_crushed_stand_below_the_table() -> None:
         (record(config=inverting(), label_accuracy=1.0), "psnr", "the attack recovers labels only, no images"),
         (record(config=inverting(), label_accuracy=1.0), "lpips", "the attack recovers labels only, no images"),
         (record(config=inverting(), psnr=12.0), "label_accuracy", "the attack recovers no labels"),
+        (record(config=inverting(), token_set=1.0), "token_accuracy", "the attack recovers tokens only, no texts"),
         (record(config=inverting(), psnr=None), "psnr", "the attack reconstructed nothing of client 3"),
         (
             record(config={"attack": {"name": "sign_flip"}, "inversion": inverting(rounds=[2, 4])["attack"]}),

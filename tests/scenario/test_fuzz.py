@@ -359,6 +359,18 @@ MISTAKES: list[tuple[str, str | bytes, str, str]] = [
         "the smaller number first",
     ),
     (
+        "a bound below all values",
+        "dataset: digits\ndefense: {name: dp_sgd, noise_multiplier: 1.0}\nexpect: [{epsilon: '<= -3'}]\n",
+        "expect[0].epsilon:",
+        "is never below 0; '<= -3' cannot be met",
+    ),
+    (
+        "a range above all values",
+        "dataset: digits\ninversion: {name: dlg, target: {client: 0, rounds: [1]}}\nexpect: [{ssim: '1.5 .. 2'}]\n",
+        "expect[0].ssim:",
+        "is never above 1; '1.5 .. 2' cannot be met",
+    ),
+    (
         "a truth value for a seed",
         "dataset: digits\nseed: 1\nexpect: [{seed: true, accuracy: '> 0'}]\n",
         "expect[0]:",

@@ -147,7 +147,20 @@ def _read_bound(metric: Metric, bound: Any) -> tuple[str, float, float | None] |
         return f"{_FORM}, got {shown(bound)}"
     if metric.is_fraction and any(value is not None and not 0 <= value <= 1 for value in read[1:]):
         return f"is a fraction; expected a number between 0 and 1, got {shown(bound)}"
+    if not _attainable(metric, *read):
+        end = f"below {metric.low:g}" if read[1] <= metric.low else f"above {metric.high:g}"
+        return f"is never {end}; {shown(bound)} cannot be met"
     return read
+
+
+def _attainable(metric: Metric, comparison: str, value: float, upper: float | None) -> bool:
+    """Whether any value that the metric can have lies within a bound."""
+    lowest, highest = value, value if upper is None else upper
+    if comparison in ("<", "<="):
+        return metric.low < value or (comparison == "<=" and metric.low == value)
+    if comparison in (">", ">="):
+        return metric.high > value or (comparison == ">=" and metric.high == value)
+    return lowest <= metric.high and highest >= metric.low
 
 
 def _chosen(cells: Sequence["Cell"], selector: Mapping[str, Any]) -> list["Cell"]:
