@@ -32,6 +32,7 @@ class ChainImages:
         residual: relative, of the equations for the images at the first layer, its bias included.
         tolerance: what the gradient's precision, and noise that its rank gives away, let one expect of both.
         resolution: of each image, its share in its row; what is left of one is a mixture with others.
+        checked: whether the first layer has more equations than were solved; of no more, the residual is zero anyway.
     """
 
     inputs: Float[Tensor, "batch pixels"]
@@ -39,6 +40,7 @@ class ChainImages:
     residual: float
     tolerance: float
     resolution: Float[Tensor, "batch"]
+    checked: bool = True
 
     @property
     def determined(self) -> Bool[Tensor, "batch"]:
@@ -50,7 +52,8 @@ class ChainImages:
         """Whether the gradient is that of these images, of which most are told apart."""
         if bool(self.determined.all()):
             return self.mismatch <= self.tolerance
-        return 2 * int(self.determined.sum()) > len(self.determined) and self.residual <= self.tolerance
+        most = 2 * int(self.determined.sum()) > len(self.determined)
+        return most and self.checked and self.residual <= self.tolerance
 
 
 class ChainEquations:
@@ -172,7 +175,9 @@ class ChainEquations:
         ]
         error, length = (torch.stack(part).sum() for part in zip(*parts, strict=True))
         mismatch = float((error / length.clamp_min(1e-300)).sqrt())
-        return ChainImages(inputs, mismatch, self.residual(0, sent, inputs), self.tolerance, resolution)
+        moved, solved = int((sent.abs().amax(0) > 0).sum()), round(float(resolution.sum()))
+        checked = self.biases[0] is not None or moved > solved
+        return ChainImages(inputs, mismatch, self.residual(0, sent, inputs), self.tolerance, resolution, checked)
 
     def _error(self, number: int, sent: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Squared error of a layer's gradient, and its squared length."""

@@ -17,8 +17,8 @@ __all__ = ["Reason", "reasons"]
 
 Reason = Literal["watched", "normalized", "divided"]
 """watched: somebody looks at, audits or attacks what clients exchange; normalized: clients' networks normalize by the
-batch, and batches may be too small for it; divided: only
-the drawn examples tell if there is such a partition, or room for the server's own."""
+batch, and batches may be too small for it; divided: only the drawn examples tell if there is such a partition, or room
+for the server's own."""
 
 
 def reasons(config: CellConfig) -> Sequence[Reason]:

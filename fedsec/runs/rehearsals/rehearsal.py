@@ -56,6 +56,8 @@ class Rehearsals:
             yield ("partition",), str(error)
         except FAILURES as error:
             yield _placed(" ".join(str(error).split()))
+        except Exception as error:  # of a method from elsewhere: as the cell's own failure, it is said and no crash
+            yield (), f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _smallest_batch(config: CellConfig, num_train: int) -> int:
@@ -72,14 +74,16 @@ def _begin(config: CellConfig) -> None:
         InputError: as it would.
     """
     experiment = build_experiment(config, device=torch.device("cpu"), threads=1)
-    with tempfile.TemporaryDirectory() as folder:
-        if config.inversion is not None:
-            CuriousServer(config, experiment.dataset, experiment.federation, Path(folder))
-        if experiment.audit is not None:
-            experiment.audit.rehearse(experiment, Path(folder))
-    if experiment.federation.over:
-        raise ValueError(f"defense: {UNPAID}")
-    experiment.federation.close()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            if config.inversion is not None:
+                CuriousServer(config, experiment.dataset, experiment.federation, Path(folder))
+            if experiment.audit is not None:
+                experiment.audit.rehearse(experiment, Path(folder))
+        if experiment.federation.over:
+            raise ValueError(f"defense: {UNPAID}")
+    finally:
+        experiment.federation.close()
 
 
 def _placed(message: str) -> Problem:

@@ -6,7 +6,7 @@ from fedsec.metrics.metric import METRICS, TEXTS, Metric, described
 from fedsec.plugins import registry
 from fedsec.scenario.config import CellConfig
 from fedsec.scenario.task_checks import task_of
-from fedsec.scenario.threat_config import NO_ATTACK
+from fedsec.scenario.threat_config import NO_ATTACK, DefenseConfig
 
 __all__ = ["measured", "why_unmeasured"]
 
@@ -94,10 +94,19 @@ def _left(config: CellConfig) -> bool:
 def _private_clients(config: CellConfig) -> bool:
     """Whether a rule or shares of noise may keep an account of whole clients."""
     return any(
-        registry.entry("defense", part.name).interface == "PrivateAggregator"
-        or (part.role == "update" and config.federation.secure_aggregation is not None)
+        registry.entry("defense", part.name).interface == "PrivateAggregator" or _shares_noise(part)
         for part in config.defense
     )
+
+
+def _shares_noise(part: DefenseConfig) -> bool:
+    """Whether clients add noise that is accounted for, in a sum or alone."""
+    if part.role != "update":
+        return False
+    try:
+        return registry.load("defense", part.name)(**part.options).noise_share is not None
+    except Exception:  # its options are complained about elsewhere
+        return True
 
 
 def _aggregates(config: CellConfig) -> bool:

@@ -129,6 +129,24 @@ def test_what_is_no_gradient_of_such_images_does_not_fit() -> None:
     assert not solution(model, images, labels, gradient).fits
 
 
+def test_equations_that_hold_of_anything_confirm_nothing() -> None:
+    """Four neurons without a bias, and four images that moved something: any features leave no residual there."""
+    model = network(4, bias=False)
+    with torch.no_grad():
+        model[1].weight.abs_()
+    images, labels, _ = client(model, 5)
+    images[2] = 0
+    rows = torch.autograd.grad(F.cross_entropy(model(images), labels), list(model.parameters()))
+    gradient = dict(zip(dict(model.named_parameters()), rows, strict=True))
+    wrong = model[:-1](images).detach()
+    wrong[[0, 1, 3, 4]] = wrong[[4, 0, 1, 3]]
+    solved = solution(model, images, labels, gradient, wrong)
+    assert solved.determined.tolist() == [True, True, False, True, True]
+    assert solved.residual < 1e-9
+    assert solved.mismatch > 0.01
+    assert not solved.fits
+
+
 def test_noise_widens_what_fits() -> None:
     model = network(60)
     images, labels, gradient = client(model, 3)

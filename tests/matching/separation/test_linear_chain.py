@@ -22,6 +22,18 @@ class Written(nn.Module):
         return logits
 
 
+class Repeated(nn.Module):
+    """One layer that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.last = nn.Linear(16, 16), nn.Linear(16, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.last(F.relu(self.layer(F.relu(self.layer(images.flatten(1))))))
+        return logits
+
+
 def chain_of(model: nn.Module) -> LinearChain | None:
     gradient = {name: torch.full_like(row, 3.0) for name, row in model.named_parameters()}
     observation = Observation.of_gradient(model, gradient, input_shape=(1, 4, 4), num_classes=4, batch_size=2)
@@ -71,12 +83,16 @@ def test_slopes_follow_from_outputs(activation: nn.Module, name: str) -> None:
 
 def test_other_models_are_none() -> None:
     torch.manual_seed(0)
-    shared = nn.Linear(8, 8)
+    shared, tied = nn.Linear(8, 8), nn.Linear(8, 8)
+    tied.weight = shared.weight
     others = [
+        Repeated(),
         around(nn.GELU()),  # one output, two slopes
+        around(nn.Hardtanh()),  # the identity, of small inputs
         around(nn.LayerNorm(8)),
         around(nn.Softmax(1)),
         around(nn.ReLU(), shared, nn.ReLU(), shared, nn.ReLU()),
+        around(nn.ReLU(), shared, nn.ReLU(), tied, nn.ReLU()),
         nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 4)),
         nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4)),
     ]
