@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+import torch
 
 from fedsec.errors import ScenarioError
 from fedsec.runs.datasets import look
+from fedsec.runs.rehearsals import rehearsal
 from fedsec.runs.rehearsals.choice import reasons
 from fedsec.scenario import load_scenario
 from fedsec.scenario.plan import check_scenario
@@ -65,6 +67,39 @@ def test_what_a_cell_would_refuse_is_refused_before(changes: dict[str, Any], mes
         look(loaded)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1  # whatever the seeds
+
+
+LOOKED_AT = {
+    "dataset": {"name": "digits", "train_size": 60, "test_size": 20},
+    "partition": {"clients": 4},
+    "inversion": {"name": "imprint", "knowledge": {"auxiliary": 21}},
+}
+
+
+def test_what_a_method_from_elsewhere_raises_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise KeyError("gone")
+
+    monkeypatch.setattr(rehearsal, "build_experiment", fail)
+    with pytest.raises(ScenarioError, match="KeyError: 'gone'"):
+        look(load_scenario(LOOKED_AT))
+
+
+def test_what_was_begun_is_closed_though_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    build, closed = rehearsal.build_experiment, list[str]()
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        experiment = build(*arguments, **options)
+        monkeypatch.setattr(experiment.federation, "close", lambda: closed.append("closed"))
+        return experiment
+
+    monkeypatch.setattr(rehearsal, "build_experiment", watched)
+    before = torch.get_rng_state(), torch.get_num_threads()
+    with pytest.raises(ScenarioError, match="expected at most the 20 test images, got 21"):
+        look(load_scenario(LOOKED_AT))
+    assert closed == ["closed"]
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.get_num_threads() == before[1]
 
 
 def test_what_nobody_looks_at_is_not_begun() -> None:
