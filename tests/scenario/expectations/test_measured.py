@@ -67,6 +67,26 @@ def test_numbers_that_were_measured_may_be_expected() -> None:
                 assert not [name for name in of_metrics if why_unmeasured(METRICS[name], cells[row["id"]])]
 
 
+READS_TEXTS = {"dataset": "shakespeare", "inversion": {"name": "dager"}}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "metric", "reason"),
+    [
+        ({"dataset": "diabetes"}, "accuracy_min_last5", "is not measured in a regression"),
+        ({"dataset": "diabetes"}, "mean_squared_error_worst_client", ""),
+        (READS_TEXTS, "psnr", "is measured of images"),
+        (READS_TEXTS, "token_set", ""),
+        ({"dataset": "digits", "inversion": "dlg"}, "token_set", "is measured of texts"),
+    ],
+)
+def test_what_a_task_or_an_inversion_of_another_kind_measures_is_refused(
+    scenario: dict[str, Any], metric: str, reason: str
+) -> None:
+    (cell,) = load_scenario(scenario).cells()
+    assert why_unmeasured(METRICS[metric], cell.config) == reason
+
+
 def test_conditions_are_of_metrics_that_say_when_they_are_missing() -> None:
     assert set(_CONDITIONS) <= set(METRICS)
     assert not [name for name in _CONDITIONS if not METRICS[name].missing]
