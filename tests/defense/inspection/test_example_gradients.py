@@ -208,3 +208,22 @@ def test_layers_that_put_out_anything_are_left_out_and_crash_nothing(layers: tup
     model = nn.Sequential(nn.Flatten(), *layers, nn.ReLU(), nn.Linear(6, 3))
     measured = layer_gradients(model, torch.rand(8, 1, 4, 4), torch.arange(8) % 3, losses)
     assert [gradient.name for gradient in measured] == [str(len(model) - 1)]
+
+
+def test_confidence_explains_a_hundredfold_difference_and_accuses_nobody() -> None:
+    alike, layer = torch.ones(8), nn.Linear(4, 16)
+    # Who is sure of one example and leaves as much of it magnifies it: what is sent does not outshine, and that counts.
+    sure = torch.tensor([0.02, *[1.0] * 7])
+    assert ExampleGradients("", layer, alike, pulls=sure).magnified() == pytest.approx(1 / 7, rel=1e-4)
+    # Of examples that want a millionth of the largest a factor of a hundred is explained, and not the rest.
+    steep = torch.tensor([1.0, *[1e-6] * 7])
+    assert ExampleGradients("", layer, steep, pulls=steep).magnified() == pytest.approx(1 / 7e-4, rel=1e-2)
+
+
+def test_examples_without_loss_do_not_make_a_few_enough_to_judge() -> None:
+    outputs = torch.zeros(12, 16)
+    outputs[torch.arange(16) % 7, torch.arange(16)] = 1.0  # each neuron learns from one of seven
+    seven = torch.tensor([1.0] * 7 + [0.0] * 5)
+    gradients = ExampleGradients("", nn.Linear(4, 16), torch.ones(12), None, outputs, seven)
+    assert gradients.exposed() == 0.0
+    assert ExampleGradients("", nn.Linear(4, 16), torch.ones(12), None, outputs, torch.ones(12)).exposed() == 1.0
