@@ -86,6 +86,8 @@ class Seer(MaliciousServer):
     Reference: Garov et al., ICLR 2024, arXiv:2306.03013
     """
 
+    needs_auxiliary = True
+
     def __init__(
         self,
         target_class: int | None = None,

@@ -54,8 +54,8 @@ def example_scenario(entry: Entry, section: str = "") -> str:
     if entry.kind == "attack":
         keys["attack"] = _flow(entry.name, options | {"num_byzantine": 1 if entry.role == "activations" else 2})
     elif entry.kind == "inversion":
-        needs = entry.role == "activations" or entry.name == "seer"
-        images = {"knowledge": {"auxiliary": 300 if entry.name == "seer" else 100}} if needs else {}
+        count = 100 if entry.role == "activations" else 300 if entry.traits.get("needs_auxiliary") else 0
+        images = {"knowledge": {"auxiliary": count}} if count else {}
         keys["inversion"] = _flow(entry.name, options | {"target": {"client": 0, "rounds": [1]}} | images)
     elif entry.interface == "MembershipInference":
         keys["audit"] = (

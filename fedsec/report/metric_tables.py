@@ -187,7 +187,7 @@ def metric_tables(records: Sequence[Record]) -> list[MetricTable]:
         leaked = [column for column in _beside_mean_images(done) if seen or column.metric.name != "lpips"]
         columns = [main, *epsilons, *leaked]
         hints = [*spent, *_hints(leaked), *(["LPIPS: lower is closer"] if seen else [])]
-        metric_tables.append(_table("leakage", "leakage: what a curious server reconstructs", summary, columns, hints))
+        metric_tables.append(_table("leakage", "leakage: what the server reconstructs", summary, columns, hints))
         best = strongest(records)
         if best.records:
             title = "leakage: the best attacker of each row"

@@ -124,6 +124,9 @@ def _fill_in_knowledge(data: dict[str, Any], entry: registry.Entry) -> list[Prob
         if not knowledge.get("auxiliary"):
             message = f"{entry.name!r} trains on images of its own; expected a number of test images, such as 200"
             problems.append((("knowledge", "auxiliary"), message))
+    elif entry.traits.get("needs_auxiliary") and not knowledge.get("auxiliary"):
+        message = f"{entry.name!r} trains its model on labeled test images; expected a number of them, such as 300"
+        problems.append((("knowledge", "auxiliary"), message))
     elif knowledge.get("auxiliary") and entry.interface != "MaliciousServer":
         message = f"{entry.name!r} inverts the model as it is, and needs no other images; expected no such key"
         problems.append((("knowledge", "auxiliary"), message))

@@ -94,10 +94,12 @@ class MaliciousServer(Inversion):
         changes_architecture: whether it puts modules of its own into the model; else it changes weights only.
         separates_clients: whether each client of a sum receives a model of its own (see `ServerView.place`), by which
             its part of the sum is told from the others'; else all of them receive the same, made for one of them.
+        needs_auxiliary: whether it is refused without labeled images of the server's own.
     """
 
     changes_architecture: ClassVar[bool] = False
     separates_clients: ClassVar[bool] = False
+    needs_auxiliary: ClassVar[bool] = False
 
     @final
     def craft(self, view: ServerView, *, generator: torch.Generator | None = None) -> nn.Module:

@@ -297,25 +297,16 @@ def test_defaults(ran: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"], ["data", "status"], ["--version"]])
 def test_starting_is_light(arguments: list[str]) -> None:
     code = (
-        "import sys, time, resource\n"
+        "import sys\n"
         f"sys.argv = ['fedsec', *{arguments!r}]\n"
         "from fedsec.cli import main\n"
         "try: main()\n"
         "except SystemExit as done: assert not done.code\n"
-        "heavy = [m for m in ('torch', 'numpy', 'sklearn', 'matplotlib', 'skimage', 'scipy') if m in sys.modules]\n"
-        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
-        "print(heavy, used.ru_utime + used.ru_stime, file=sys.stderr)"
+        "print([m for m in ('torch', 'numpy', 'sklearn', 'matplotlib', 'skimage', 'scipy') if m in sys.modules], "
+        "file=sys.stderr)"
     )
-    seconds = []
-    for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        heavy, used = done.stderr.splitlines()[-1].rsplit(" ", 1)
-        assert heavy == "[]"
-        seconds.append(float(used))
-        if seconds[-1] < 1.0:
-            break
-    # Processor time, and the best of at most three: other work on the machine must not fail this test.
-    assert min(seconds) < 1.0
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[]"
 
 
 def test_completion_offers_commands_options_and_files(tmp_path: Path) -> None:

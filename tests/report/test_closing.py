@@ -68,7 +68,7 @@ def test_a_run_ends_with_what_leaked_and_where_to_see_it(
     run, records, console = closing
     result = run.close(records, interrupted=False)
     shown = console.export_text()
-    assert "leakage: what a curious server reconstructs" in shown
+    assert "leakage: what the server reconstructs" in shown
     assert f"note: {ADVICE}\n" in shown
     folder = run.store.root / records[1]["id"] / "leakage"
     pictures = [line for line in shown.splitlines() if line.startswith("reconstruction: ")]

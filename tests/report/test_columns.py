@@ -369,7 +369,7 @@ def test_leakage_reads_as_it_should() -> None:
     ]
     (text,) = printed(records, width=100)
     assert text.splitlines()[:7] == [
-        "leakage: what a curious server reconstructs",
+        "leakage: what the server reconstructs",
         "attack   accuracy (%)   PSNR (gray)   SSIM (gray)     LPIPS   recovered (%)   labels (%)",
         "─" * 88,
         "none     90.0              -              -               -      -                -",

@@ -124,7 +124,8 @@ class ModelInspector(Sealed, ABC):
             )
         if examples is not None and targets is not None:
             if len(examples) != len(targets) or len(examples) == 0:
-                raise InputError(f"{name}: expected as many targets as examples, got {len(targets)}, {len(examples)}")
+                got = f"{len(targets)}, {len(examples)}"
+                raise InputError(f"{name}: expected as many targets as examples and at least one, got {got}")
             examples, targets = examples[: self.examples], targets[: self.examples]
         weights = dict(previous.state_dict()) if isinstance(previous, nn.Module) else previous
         moves = tuple(float(move) for move in usual_moves)

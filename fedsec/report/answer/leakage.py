@@ -42,7 +42,7 @@ def leakage(records: Sequence[Record]) -> Iterator[str]:
     groups = [group for group in summary.groups if group.n]
     if groups:
         closest, farthest = (pick(groups, key=lambda group: group.mean or 0.0) for pick in (max, min))
-        yield f"What a curious server reconstructs comes closest {_scored(summary, closest)}{_share(closest)}."
+        yield f"What the server reconstructs comes closest {_scored(summary, closest)}{_share(closest)}."
         if farthest is not closest:
             yield f"It stays farthest {_scored(summary, farthest)}{_share(farthest)}."
     yield from _extremes(records, _TEXTS)
@@ -53,7 +53,7 @@ def leakage(records: Sequence[Record]) -> Iterator[str]:
         metric, varied = labels.row, varied_axes(labels)
         low = f", and the fewest, {reading(metric, least.mean or 0.0)}, {place(least, varied)}" if most != least else ""
         yield (
-            f"Of the labels that clients trained on a curious server finds up to {reading(metric, most.mean or 0.0)} "
+            f"Of the labels that clients trained on the server finds up to {reading(metric, most.mean or 0.0)} "
             f"{place(most, varied)}".rstrip()
             + f"{low}."
         )

@@ -91,7 +91,7 @@ def _unmeasured(done: Sequence[Record]) -> Iterator[str]:
     attacked = [group.attacked for group in summarize(done).groups]
     open_questions = []
     if not any(attacked):
-        open_questions.append("what attackers could do, since nobody attacked")
+        open_questions.append("what attackers could do to the model, since nobody attacked it")
     if not any(map(inverted, done)):
         labels = any((record.get("metrics") or {}).get("label_leak_auc") is not None for record in done)
         open_questions.append(

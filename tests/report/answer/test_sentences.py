@@ -97,7 +97,7 @@ def test_the_direction_of_a_loss_is_the_metric_s(metric: str, verb: str) -> None
 def test_a_run_without_attackers_says_nothing_of_robustness() -> None:
     text = said(matrix({("none", "mean"): [0.9, 0.91]}))
     assert text.startswith("Accuracy is 90.5% [90.0..91.0].")
-    assert "what attackers could do, since nobody attacked" in text
+    assert "what attackers could do to the model, since nobody attacked it" in text
     assert "attack accuracy" not in text
     assert "not tried" not in text
     assert "what messages reveal, since no inversion looked at them" in text

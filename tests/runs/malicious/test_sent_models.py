@@ -101,6 +101,12 @@ def test_servers_that_make_no_model_have_no_use_for_images() -> None:
         config(inversion={"name": "dlg", "knowledge": {"auxiliary": 5}})
 
 
+def test_an_attack_that_trains_on_labeled_images_asks_for_them() -> None:
+    with pytest.raises(ValueError, match="'seer' trains its model on labeled test images; expected a number of them"):
+        config(inversion={"name": "seer"})
+    assert config(inversion={"name": "seer", "knowledge": {"auxiliary": 30}}).inversion is not None
+
+
 def test_a_scenario_without_auxiliary_images_keeps_its_id() -> None:
     told = config(inversion={"name": "dlg", "knowledge": {"auxiliary": 0}})
     assert told.id == config(inversion={"name": "dlg"}).id

@@ -43,7 +43,7 @@ def reconstructions(view: "RunView") -> PageSection | None:
     if settings:
         parts += [
             Paragraph(
-                "What a curious server made of one client's messages: the original on the left, what was recovered of "
+                "What the server made of one client's messages: the original on the left, what was recovered of "
                 "it on the right. Of all images of a setting, over its seeds and observed rounds, the best, the median "
                 "and the worst by PSNR. In parentheses the PSNR of a gray image, or of the mean of the images that the "
                 "server has itself: what is no better has shown nothing. "
@@ -64,7 +64,7 @@ def reconstructions(view: "RunView") -> PageSection | None:
     if photos:
         more = len(pictures) - len(photos)
         parts += [*photos, *([Paragraph(f"{more} more lie in the cells' folders.", "note")] if more else [])]
-    return PageSection("reconstructions", "What a curious server saw", parts) if parts else None
+    return PageSection("reconstructions", "What the server saw", parts) if parts else None
 
 
 def photo_of(image: ObservedImage, rank: str = "") -> Photo:
