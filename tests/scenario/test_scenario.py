@@ -4,7 +4,6 @@ import itertools
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import lru_cache
 from math import comb
@@ -340,9 +339,7 @@ def test_the_number_of_cells_is_bounded(load: Load) -> None:
     many = f"[{', '.join(map(str, range(200)))}]"
     text = f"dataset: digits\nmatrix: {{seed: {many}, federation.rounds: {many.replace('0,', '1000,', 1)}}}"
     assert "makes 40,000 cells; expected at most 10,000" in complaint(load, text)
-    start = time.process_time()
     assert len(load(f"dataset: digits\nmatrix: {{seed: {many}, federation.local.lr: [0.1, 0.2]}}").cells()) == 400
-    assert time.process_time() - start < 5
 
 
 # Overrides
